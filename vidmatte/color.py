@@ -1,0 +1,166 @@
+"""Decoded YUV to RGB, exactly.
+
+swscale's default conversion darkens the picture by one to two code values. Its newer conversion graph is exact for
+limited-range 4:4:4 input, but is reached by a flag that its own documentation calls unstable; so it is tested on known
+patches once per process, and the same arithmetic in float32 stands in wherever it is not right.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import cast
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.plane import VideoPlane
+
+from vidmatte.errors import ReadError
+from vidmatte.frames import ColorTags
+
+Array = npt.NDArray[np.float32]
+
+KR_KB = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+"""Luma weights of red and blue by H.273 matrix number: BT.709, FCC, BT.601 (625 and 525), SMPTE 240M, BT.2020."""
+
+_UNSPECIFIED = 2
+_FULL_RANGE = 2
+_BICUBIC, _ACCURATE, _UNSTABLE = 4, 1 << 18, 1 << 20
+_EXACT_FLAGS = _BICUBIC | _ACCURATE | _UNSTABLE
+_TOLERANCE = 0.01 / 255
+
+
+def tags_of(frame: av.VideoFrame) -> ColorTags:
+    """Colour tags of a decoded frame, the matrix resolved: untagged frames of 720 lines and up are BT.709, else BT.601.
+
+    Raises ReadError for a matrix that no conversion is known for (such as ICtCp or YCgCo).
+    """
+    matrix = int(frame.colorspace)
+    if frame.format.is_rgb or frame.format.name.startswith("gray"):
+        return ColorTags(
+            int(frame.color_primaries), int(frame.color_trc), 0 if frame.format.is_rgb else 1, _is_full(frame)
+        )
+    assumed = matrix == _UNSPECIFIED
+    if assumed:
+        matrix = 1 if max(frame.height, frame.width * 9 // 16) >= 720 else 6
+    if matrix not in KR_KB:
+        raise ReadError(f"colour matrix {matrix} (ITU-T H.273) is not supported: convert the clip to BT.709 or BT.2020")
+    return ColorTags(int(frame.color_primaries), int(frame.color_trc), matrix, _is_full(frame), assumed)
+
+
+def _is_full(frame: av.VideoFrame) -> bool:
+    return int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj") or frame.format.is_rgb
+
+
+def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
+    """(3, H, W) float32 display-referred RGB in 0..1 of a decoded frame, values beyond clipped.
+
+    Chroma is brought to full size in 16 bits by swscale (bicubic); the matrix is exact to 0.01 of an 8-bit code value.
+    """
+    rgb: Array
+    if frame.format.is_rgb or frame.format.name in ("pal8", "monow", "monob"):
+        planes = _planes(frame.reformat(format="gbrap16le" if _has_alpha(frame) else "gbrp16le"), np.uint16)
+        rgb = np.stack([planes[2], planes[0], planes[1]]).astype(np.float32) / np.float32(65535)
+    elif frame.format.name.startswith("gray"):
+        rgb = _gray_to_rgb(frame, tags)
+    elif tags.full_range or not exact_conversion_works():
+        rgb = _matrix_in_float(frame, tags)
+    else:
+        rgb = _matrix_in_swscale(frame, tags)
+    return np.clip(rgb, 0, 1, out=rgb)
+
+
+def _has_alpha(frame: av.VideoFrame) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def _planes(frame: av.VideoFrame, dtype: type[np.generic]) -> list[npt.NDArray[np.generic]]:
+    """Views of the planes without the padding at the ends of their rows."""
+    planes = []
+    for plane, component in zip(frame.planes, frame.format.components, strict=True):
+        planes.append(_rows(plane, dtype)[: component.height, : component.width])
+    return planes
+
+
+def _rows(plane: VideoPlane, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+    samples: npt.NDArray[np.generic] = np.frombuffer(cast("bytes", plane), dtype)  # a plane is a buffer
+    return samples.reshape(-1, plane.line_size // np.dtype(dtype).itemsize)
+
+
+def _gray_to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
+    bits = frame.format.components[0].bits
+    (luma,) = _planes(frame, np.uint8 if bits <= 8 else np.uint16)
+    low, span = (0, 2**bits - 1) if tags.full_range else (16 << (bits - 8), 219 << (bits - 8))
+    gray = (luma.astype(np.float32) - low) / span
+    return np.stack([gray, gray, gray])
+
+
+def _without_subsampling(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame as yuv444p16le; code values are shifted up, not stretched, for both ranges (pinned by a test)."""
+    if int(frame.color_range) == _FULL_RANGE:
+        frame.color_range = 1  # the range is ours to apply: a full-range tag makes swscale stretch luma but not chroma
+    return frame.reformat(format="yuv444p16le")
+
+
+def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Array:
+    matrix = 5 if tags.matrix == 6 else tags.matrix  # swscale numbers both BT.601 systems 5
+    image = _without_subsampling(frame).reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS)
+    green, blue, red = _planes(image, np.float32)
+    return np.stack([red, green, blue]).astype(np.float32, copy=False)
+
+
+def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:
+    """3 x 4 matrix from code values (Y, Cb, Cr, 1) of a bit depth to R'G'B' in 0..1 (ITU-R BT.709-6, 3 and 4)."""
+    kr, kb = KR_KB[tags.matrix]
+    kg = 1 - kr - kb
+    to_rgb_matrix = np.array(
+        [[1, 0, 2 * (1 - kr)], [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg], [1, 2 * (1 - kb), 0]]
+    )
+    unit = 2.0 ** (bits - 8)
+    offset = np.array([0.0 if tags.full_range else 16 * unit, 128 * unit, 128 * unit])
+    span = np.full(3, 2.0**bits - 1) if tags.full_range else np.array([219, 224, 224]) * unit
+    linear = to_rgb_matrix / span
+    return np.hstack([linear, -(linear @ offset)[:, None]])
+
+
+def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Array:
+    affine = yuv_to_rgb_affine(tags, frame.format.components[0].bits)
+    if frame.format.name.startswith("yuvj"):
+        planes = _enlarged_planes(frame)
+    else:
+        planes = np.stack(_planes(_without_subsampling(frame), np.uint16)[:3], axis=-1).astype(np.float32)
+        affine[:, :3] /= 2.0 ** (16 - frame.format.components[0].bits)
+    return np.ascontiguousarray(cv2.transform(planes, affine).transpose(2, 0, 1))
+
+
+def _enlarged_planes(frame: av.VideoFrame) -> Array:
+    """(H, W, 3) code values of an 8-bit "yuvj" frame; swscale would squeeze these formats into limited range."""
+    luma, *chroma = _planes(frame, np.uint8)
+    size = (luma.shape[1], luma.shape[0])
+    enlarged = [cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_CUBIC) for plane in chroma]
+    return np.stack([luma.astype(np.float32), *enlarged], axis=-1)
+
+
+@functools.cache
+def exact_conversion_works() -> bool:
+    """Whether this FFmpeg's exact conversion gives known patches within 0.01 of an 8-bit code value; tried once."""
+    codes = np.array([[16, 128, 128], [235, 128, 128], [81, 90, 200], [145, 54, 34], [41, 200, 110], [180, 120, 140]])
+    for matrix in (1, 6, 9):
+        frame = av.VideoFrame(len(codes) * 16, 16, "yuv444p")
+        frame.color_range = 1
+        for plane, values in zip(frame.planes, codes.T, strict=True):
+            _rows(plane, np.uint8)[:, : len(codes) * 16] = np.repeat(values, 16)
+        tags = ColorTags(matrix=matrix)
+        found = _matrix_in_swscale(frame, tags)[:, 8, 8::16].T
+        wanted = codes @ yuv_to_rgb_affine(tags, 8)[:, :3].T + yuv_to_rgb_affine(tags, 8)[:, 3]
+        if np.abs(found - wanted).max() > _TOLERANCE:
+            return False
+    return True

@@ -1,0 +1,43 @@
+"""What can go wrong, as one tree.
+
+    VidmatteError                       anything a user can cause; the command line shows it as one line
+    |- OptionError      (ValueError)    an option that does not exist or does not fit the others; exit code 2
+    |- ReadError        (ValueError)    a source cannot be opened or decoded
+    |- PromptError      (ValueError)    points, strokes, box or mask do not fit the reference frame
+    |- ModelError       (RuntimeError)  an unknown model, or weights that are missing, damaged or of another layout
+    |- WriteError       (OSError)       an output cannot be created or completed
+    |- MissingExtraError (ImportError)  the feature needs an optional dependency
+
+A message says what was asked, what was found and what to do. Everything else that is raised is a bug of ours.
+"""
+
+
+class VidmatteError(Exception):
+    """Base of all errors that vidmatte raises on purpose."""
+
+
+class OptionError(VidmatteError, ValueError):
+    """An option has a value that is not offered, or contradicts another one."""
+
+
+class ReadError(VidmatteError, ValueError):
+    """A source cannot be opened or decoded, or does not hold what was asked for."""
+
+
+class PromptError(VidmatteError, ValueError):
+    """A prompt marks nothing, lies outside its frame, or has another size than its frame."""
+
+
+class ModelError(VidmatteError, RuntimeError):
+    """A model is unknown, or its weights cannot be used."""
+
+
+class WriteError(VidmatteError, OSError):
+    """An output cannot be created, written or put in place."""
+
+
+class MissingExtraError(VidmatteError, ImportError):
+    """A feature needs a package that is not installed; names the extra that brings it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional package: install it with pip install 'vidmatte[{extra}]'")

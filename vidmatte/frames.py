@@ -1,0 +1,129 @@
+"""The values that cross borders between stages: what a clip is, a few of its frames, and their mattes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ColorTags:
+    """How code values of a clip are to be read: the numbers of ITU-T H.273, as FFmpeg uses them (2 = unspecified).
+
+    `matrix` is resolved (never 2) for YUV sources: untagged HD is taken as BT.709, untagged SD as BT.601.
+    """
+
+    primaries: int = 2
+    transfer: int = 2
+    matrix: int = 1
+    full_range: bool = False
+    assumed: bool = False
+    """True where the source carried no matrix tag, so that the usual rule was applied."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts of a clip, an image sequence or an image set, as far as its headers tell them."""
+
+    source: str
+    """Path or pattern, as given."""
+    width: int
+    height: int
+    """Size in pixels of the frames that are read: after display rotation, before correction of the pixel aspect."""
+    frame_rate: Fraction
+    """Average frames per second; exact times are the `pts` of the frames."""
+    time_base: Fraction
+    """Seconds per unit of `pts`."""
+    frames_in_header: int | None = None
+    """Number of frames that the headers promise; only for progress and estimates. Never trusted."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+    """Width of a pixel over its height, after rotation."""
+    bit_depth: int = 8
+    color: ColorTags = field(default_factory=ColorTags)
+    timecode: str | None = None
+    first_number: int | None = None
+    """Number of the first file of an image sequence; None for movies and image sets."""
+    audio_streams: int = 0
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"a frame needs at least one pixel, got {self.width}x{self.height}")
+        if self.frame_rate <= 0 or self.time_base <= 0:
+            raise ValueError(f"rates must be positive, got {self.frame_rate = } {self.time_base = }")
+
+    @property
+    def display_width(self) -> int:
+        """Width in square pixels, rounded; the height is never changed. Prompts are given in this space."""
+        return max(1, round(self.width * self.sample_aspect_ratio))
+
+    def __str__(self) -> str:
+        rate = f"{float(self.frame_rate):.3f}".rstrip("0").rstrip(".")
+        return f"{self.source}: {self.width}x{self.height}, {rate} frames/s, {self.bit_depth}-bit"
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Consecutive frames of a clip, or one image of a set."""
+
+    rgb: Tensor
+    """(N, 3, H, W) float32 in 0..1, display-referred."""
+    frames: tuple[int, ...]
+    """0-based index of each frame in its source."""
+    pts: tuple[int, ...]
+    """Presentation time of each frame in units of the source's time base."""
+    durations: tuple[int, ...]
+    """How long each frame is shown, in the same unit; 0 where the source does not say."""
+    names: tuple[str, ...] = ()
+    """File stem of each image of an image set; empty otherwise."""
+
+    def __post_init__(self) -> None:
+        if self.rgb.ndim != 4 or self.rgb.shape[1] != 3 or self.rgb.dtype != torch.float32:
+            raise ValueError(f"rgb must be (N, 3, H, W) float32, got {tuple(self.rgb.shape)} {self.rgb.dtype}")
+        _check_lengths(len(self.rgb), self.frames, self.pts, self.durations)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __repr__(self) -> str:
+        return f"FrameBatch(rgb={tuple(self.rgb.shape)}, frames={self.frames})"
+
+
+@dataclass(frozen=True)
+class MatteBatch:
+    """Mattes of a FrameBatch, beside the colour they belong to."""
+
+    source: FrameBatch
+    alpha: Tensor
+    """(N, 1, H, W) float32 in 0..1 at the full size of the frames."""
+    confidence: tuple[float, ...]
+    """How sure the model is of each matte, 0..1."""
+    foreground: Tensor | None = None
+    """(N, 3, H, W) float32 in 0..1, straight (not premultiplied), display-referred; None until it was estimated."""
+
+    def __post_init__(self) -> None:
+        n, _, height, width = self.source.rgb.shape
+        if tuple(self.alpha.shape) != (n, 1, height, width) or self.alpha.dtype != torch.float32:
+            raise ValueError(f"alpha must be {(n, 1, height, width)} float32, got {tuple(self.alpha.shape)}")
+        if self.foreground is not None and self.foreground.shape != self.source.rgb.shape:
+            raise ValueError(f"foreground must be {tuple(self.source.rgb.shape)}, got {tuple(self.foreground.shape)}")
+        _check_lengths(n, self.confidence)
+
+    @property
+    def color(self) -> Tensor:
+        """(N, 3, H, W) straight colour to write with the matte: the estimated foreground, or else the source's."""
+        return self.source.rgb if self.foreground is None else self.foreground
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __repr__(self) -> str:
+        return f"MatteBatch(alpha={tuple(self.alpha.shape)}, frames={self.source.frames})"
+
+
+def _check_lengths(n: int, *fields: Sequence[object]) -> None:
+    if any(len(values) != n for values in fields):
+        raise ValueError(f"{n} frames, but fields of length {[len(values) for values in fields]}")

@@ -1,0 +1,177 @@
+"""READ: open a movie, an image sequence or an image set, and iterate over it in small batches."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, get_args
+from weakref import WeakSet
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vidmatte.errors import OptionError, ReadError
+from vidmatte.frames import FrameBatch, VideoInfo
+from vidmatte.stream import prefetch
+
+Reader = Literal["pyav", "decord"]
+DEFAULT_SEQUENCE_RATE = Fraction(24)
+_PREFETCHED_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame; what the readers yield."""
+
+    rgb: npt.NDArray[np.float32]
+    """(3, H, W) in 0..1, display-referred."""
+    index: int
+    pts: int
+    duration: int
+    name: str = ""
+
+
+class Video(ABC):
+    """A source of frames, numbered from 0 in the order of presentation. Use it in a `with` statement.
+
+    Each iteration opens the source anew, so that several can run side by side.
+    """
+
+    info: VideoInfo
+
+    def __init__(self) -> None:
+        self._running: WeakSet[Generator[FrameBatch]] = WeakSet()
+
+    @abstractmethod
+    def decode(self, start: int = 0) -> Iterator[Frame]:
+        """Frames from index `start` to the end, one at a time. Raises ReadError where the source is damaged."""
+
+    def batches(
+        self, batch_size: int = 1, *, start: int = 0, end: int | None = None, prefetched: int = _PREFETCHED_BATCHES
+    ) -> Generator[FrameBatch]:
+        """Frames `start` to `end` (exclusive; None = all) in batches; a thread decodes `prefetched` batches ahead."""
+        if batch_size < 1:
+            raise OptionError(f"batch size {batch_size} asked for: it must be at least 1")
+        batches = prefetch(self._batches(batch_size, start, end), prefetched)
+        self._running.add(batches)
+        return batches
+
+    def _batches(self, batch_size: int, start: int, end: int | None) -> Iterator[FrameBatch]:
+        frames = self.decode(start)
+        try:
+            wanted = frames if end is None else islice(frames, max(0, end - start))
+            while batch := list(islice(wanted, batch_size)):
+                yield _stack(batch)
+        finally:
+            if hasattr(frames, "close"):
+                frames.close()
+
+    def frame(self, index: int) -> FrameBatch:
+        """One frame. Raises ReadError past the end, saying how many frames there are."""
+        for batch in self.batches(1, start=index, end=index + 1, prefetched=1):
+            return batch
+        raise ReadError(f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} (0-based)")
+
+    @abstractmethod
+    def count_frames(self) -> int:
+        """The number of frames, counted without decoding; headers are not trusted."""
+
+    @abstractmethod
+    def seconds_of(self, index: int) -> Fraction:
+        """Presentation time of a frame, counted from the first frame of the source."""
+
+    def close(self) -> None:
+        """Stop the iterations that were not finished, and their threads."""
+        for batches in list(self._running):
+            batches.close()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _stack(frames: list[Frame]) -> FrameBatch:
+    first = torch.from_numpy(frames[0].rgb)
+    rgb = first[None] if len(frames) == 1 else torch.stack([torch.from_numpy(frame.rgb) for frame in frames])
+    return FrameBatch(
+        rgb,
+        frames=tuple(frame.index for frame in frames),
+        pts=tuple(frame.pts for frame in frames),
+        durations=tuple(frame.duration for frame in frames),
+        names=tuple(frame.name for frame in frames) if frames[0].name else (),
+    )
+
+
+def open_video(
+    source: str | Path, *, reader: Reader = "pyav", frame_rate: Fraction | None = None, allow_truncated: bool = False
+) -> Video:
+    """Open a movie file, a folder of numbered frames, or a pattern such as `shot.%04d.png` or `shot.####.png`.
+
+    `frame_rate` is for image sequences, which carry none (default 24); giving it for a movie is an error.
+    `allow_truncated` reads what there is of a movie that ends early, instead of refusing it.
+
+    Raises ReadError when nothing can be read there, OptionError for an unknown reader, MissingExtraError for decord.
+    """
+    # Imported here: the readers need the classes above.
+    from vidmatte.movie import MovieVideo, open_decord
+    from vidmatte.sequence import SequenceVideo, is_pattern
+
+    if reader not in get_args(Reader):
+        raise OptionError(f"reader {reader!r} asked for: choose one of {', '.join(get_args(Reader))}")
+    if Path(source).is_dir() or is_pattern(source):
+        return SequenceVideo(source, frame_rate or DEFAULT_SEQUENCE_RATE)
+    if not Path(source).exists():
+        raise ReadError(f"{source}: no such file or folder; check the path")
+    if frame_rate is not None:
+        raise OptionError(f"{source} is a movie and has its own frame rate: a frame rate is for image sequences only")
+    if reader == "decord":
+        return open_decord(source, allow_truncated=allow_truncated)
+    return MovieVideo(source, allow_truncated=allow_truncated)
+
+
+_TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)(?:[:;](\d+)|\.(\d+))?")
+
+
+def parse_position(text: str, video: Video) -> int:
+    """Frame index of a position: `120` (frame), `5s` or `5.25` (seconds), `00:00:05:12` or `00:00:05.48` (time).
+
+    Times count from the first frame; of frames before a time, the first one that is shown at or after it is taken.
+    Raises OptionError for any other text.
+    """
+    if text.isdecimal():
+        return int(text)
+    match = _TIMECODE.fullmatch(text)
+    if match:
+        hours, minutes, seconds, frames, fraction = match.groups()
+        time = Fraction(int(hours) * 3600 + int(minutes) * 60 + int(seconds))
+        time += int(frames or 0) / video.info.frame_rate
+        time += Fraction(f"0.{fraction or 0}")
+    elif re.fullmatch(r"\d+(\.\d+)?s?", text):
+        time = Fraction(text.removesuffix("s"))
+    else:
+        raise OptionError(
+            f"position {text!r} asked for: give a frame (120), seconds (5.0 or 5s) or a time (00:00:05:12)"
+        )
+    return _first_frame_at(time, video)
+
+
+def _first_frame_at(time: Fraction, video: Video) -> int:
+    low, high = 0, video.count_frames()
+    while low < high:
+        middle = (low + high) // 2
+        if video.seconds_of(middle) < time:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,144 @@
+"""Image sequences (numbered frames of one clip) and image sets (independent images)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from vidmatte.errors import ReadError
+from vidmatte.frames import ColorTags, VideoInfo
+from vidmatte.images import bit_depth_of, list_images, read_image
+from vidmatte.read import Frame, Video
+
+_PATTERN = re.compile(r"%0?(\d*)d|(#+)")
+_NUMBER = re.compile(r"(\d+)$")
+
+
+def is_pattern(source: str | Path) -> bool:
+    """Whether a path names a numbered sequence: `%06d`, `%d` or `####` in its file name."""
+    return _PATTERN.search(Path(source).name) is not None
+
+
+def _number(path: Path) -> int | None:
+    match = _NUMBER.search(path.stem)
+    return int(match[1]) if match else None
+
+
+def _numbered_files(source: Path) -> dict[int, Path]:
+    if is_pattern(source):
+        return _files_of_pattern(source)
+    images = list_images(source)
+    files = {number: path for path in images if (number := _number(path)) is not None}
+    if len(files) != len(images):
+        raise ReadError(
+            f"{source}: its {len(images)} images are not one numbered sequence (names must end in different numbers); "
+            f"give a pattern such as '{source}/name.%04d.png', or --images to matte them as independent images"
+        )
+    return files
+
+
+def _files_of_pattern(pattern: Path) -> dict[int, Path]:
+    if not pattern.parent.is_dir():
+        raise ReadError(f"{pattern}: its folder {pattern.parent} does not exist; check the path")
+    match = _PATTERN.search(pattern.name)
+    assert match is not None  # only patterns come here
+    width = int(match[1] or 1) if match[2] is None else len(match[2])
+    before, after = re.escape(pattern.name[: match.start()]), re.escape(pattern.name[match.end() :])
+    name = re.compile(f"{before}(\\d{{{width},}}){after}")
+    found = ((name.fullmatch(path.name), path) for path in pattern.parent.iterdir())
+    files = {int(match[1]): path for match, path in found if match}
+    if not files:
+        raise ReadError(f"{pattern}: no file matches; check the name and the number of digits")
+    return files
+
+
+def _refuse_gaps(source: Path, numbers: Sequence[int]) -> None:
+    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    if missing:
+        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        raise ReadError(
+            f"{source}: frames {numbers[0]} to {numbers[-1]} asked for, but {len(missing)} are missing: {shown}; "
+            f"render them, or give --images to matte the files as independent images"
+        )
+
+
+class SequenceVideo(Video):
+    """Numbered images of one clip, any first number; all of one size."""
+
+    def __init__(self, source: str | Path, frame_rate: Fraction) -> None:
+        super().__init__()
+        numbered = _numbered_files(Path(source))
+        numbers = sorted(numbered)
+        _refuse_gaps(Path(source), numbers)
+        self._files = [numbered[number] for number in numbers]
+        first = read_image(self._files[0])
+        self.info = VideoInfo(
+            source=str(source),
+            width=first.shape[2],
+            height=first.shape[1],
+            frame_rate=frame_rate,
+            time_base=1 / frame_rate,
+            frames_in_header=len(numbers),
+            bit_depth=bit_depth_of(self._files[0]),
+            color=ColorTags(primaries=1, transfer=1, matrix=0, full_range=True),
+            first_number=numbers[0],
+        )
+
+    def count_frames(self) -> int:
+        """The number of files."""
+        return len(self._files)
+
+    def seconds_of(self, index: int) -> Fraction:
+        """Index over frame rate."""
+        return index / self.info.frame_rate
+
+    def decode(self, start: int = 0) -> Iterator[Frame]:
+        """Frames from `start` on. Raises ReadError at a file of another size or one that cannot be read."""
+        for index in range(start, len(self._files)):
+            rgb = read_image(self._files[index])
+            if rgb.shape[1:] != (self.info.height, self.info.width):
+                raise ReadError(
+                    f"{self._files[index]}: is {rgb.shape[2]}x{rgb.shape[1]}, but the sequence began with "
+                    f"{self.info.width}x{self.info.height}; scale it, or give --images for images of any size"
+                )
+            yield Frame(rgb, index, index, 1)
+
+
+class ImageSet(Video):
+    """Independent images, each of its own size; `info` describes the first. Batches hold one image each."""
+
+    def __init__(self, images: Sequence[str | Path]) -> None:
+        super().__init__()
+        paths = [Path(image) for image in images]
+        self._files = list_images(paths[0]) if len(paths) == 1 and paths[0].is_dir() else paths
+        names = [path.stem for path in self._files]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ReadError(f"several images have the same name {', '.join(twice)}: their mattes would collide")
+        first = read_image(self._files[0])
+        self.info = VideoInfo(
+            source=str(images[0]),
+            width=first.shape[2],
+            height=first.shape[1],
+            frame_rate=Fraction(1),
+            time_base=Fraction(1),
+            frames_in_header=len(self._files),
+            bit_depth=bit_depth_of(self._files[0]),
+            color=ColorTags(primaries=1, transfer=1, matrix=0, full_range=True),
+        )
+
+    def count_frames(self) -> int:
+        """The number of images."""
+        return len(self._files)
+
+    def seconds_of(self, index: int) -> Fraction:
+        """The index: images of a set have no time."""
+        return Fraction(index)
+
+    def decode(self, start: int = 0) -> Iterator[Frame]:
+        """Images from `start` on, by name."""
+        for index in range(start, len(self._files)):
+            path = self._files[index]
+            yield Frame(read_image(path), index, index, 1, name=path.stem)
