@@ -31,11 +31,15 @@ KR_KB = {
 }
 """Luma weights of red and blue by H.273 matrix number: BT.709, FCC, BT.601 (625 and 525), SMPTE 240M, BT.2020."""
 
+_PALETTED = ("pal8", "monow", "monob")
 _UNSPECIFIED = 2
 _FULL_RANGE = 2
 _BICUBIC, _ACCURATE, _UNSTABLE = 4, 1 << 18, 1 << 20
 _EXACT_FLAGS = _BICUBIC | _ACCURATE | _UNSTABLE
+_NARROWEST = 64
+"""Width from which swscale's exact conversion is used: it crashes on frames of 16 pixels and less."""
 _TOLERANCE = 0.01 / 255
+# All conversions below run on one thread: with several, the threads of this swscale write over each other's rows.
 
 
 def tags_of(frame: av.VideoFrame) -> ColorTags:
@@ -44,7 +48,10 @@ def tags_of(frame: av.VideoFrame) -> ColorTags:
     Raises ReadError for a matrix that no conversion is known for (such as ICtCp or YCgCo).
     """
     matrix = int(frame.colorspace)
+    if frame.format.name in _PALETTED:
+        return ColorTags(matrix=0, full_range=True)
     if frame.format.is_rgb or frame.format.name.startswith("gray"):
+        # RGB has no matrix (0); gray is luma alone, whose range is all that counts.
         return ColorTags(
             int(frame.color_primaries), int(frame.color_trc), 0 if frame.format.is_rgb else 1, _is_full(frame)
         )
@@ -66,20 +73,17 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
     Chroma is brought to full size in 16 bits by swscale (bicubic); the matrix is exact to 0.01 of an 8-bit code value.
     """
     rgb: Array
-    if frame.format.is_rgb or frame.format.name in ("pal8", "monow", "monob"):
-        planes = _planes(frame.reformat(format="gbrap16le" if _has_alpha(frame) else "gbrp16le"), np.uint16)
-        rgb = np.stack([planes[2], planes[0], planes[1]]).astype(np.float32) / np.float32(65535)
+    if frame.format.name in _PALETTED:
+        rgb = _separate_rgb(frame.reformat(format="rgb24", threads=1))
+    elif frame.format.is_rgb:
+        rgb = _separate_rgb(frame)
     elif frame.format.name.startswith("gray"):
         rgb = _gray_to_rgb(frame, tags)
-    elif tags.full_range or not exact_conversion_works():
+    elif tags.full_range or frame.width < _NARROWEST or not exact_conversion_works():
         rgb = _matrix_in_float(frame, tags)
     else:
         rgb = _matrix_in_swscale(frame, tags)
     return np.clip(rgb, 0, 1, out=rgb)
-
-
-def _has_alpha(frame: av.VideoFrame) -> bool:
-    return any(component.is_alpha for component in frame.format.components)
 
 
 def _planes(frame: av.VideoFrame, dtype: type[np.generic]) -> list[npt.NDArray[np.generic]]:
@@ -107,14 +111,26 @@ def _without_subsampling(frame: av.VideoFrame) -> av.VideoFrame:
     """The frame as yuv444p16le; code values are shifted up, not stretched, for both ranges (pinned by a test)."""
     if int(frame.color_range) == _FULL_RANGE:
         frame.color_range = 1  # the range is ours to apply: a full-range tag makes swscale stretch luma but not chroma
-    return frame.reformat(format="yuv444p16le")
+    return frame.reformat(format="yuv444p16le", threads=1)
 
 
 def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Array:
-    matrix = 5 if tags.matrix == 6 else tags.matrix  # swscale numbers both BT.601 systems 5
-    image = _without_subsampling(frame).reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS)
+    # swscale numbers both BT.601 systems 5
+    return _separate(_without_subsampling(frame), matrix=5 if tags.matrix == 6 else tags.matrix)
+
+
+def _separate(frame: av.VideoFrame, *, matrix: int | None) -> Array:
+    image = frame.reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1)
     green, blue, red = _planes(image, np.float32)
     return np.stack([red, green, blue]).astype(np.float32, copy=False)
+
+
+def _separate_rgb(frame: av.VideoFrame) -> Array:
+    if frame.width >= _NARROWEST and exact_conversion_works():
+        return _separate(frame, matrix=None)
+    deep = frame.format.components[0].bits > 8
+    packed = frame.reformat(format="rgb48le" if deep else "rgb24", threads=1).to_ndarray()
+    return np.ascontiguousarray(packed.transpose(2, 0, 1), np.float32) / np.float32(65535 if deep else 255)
 
 
 def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:

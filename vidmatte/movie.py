@@ -25,6 +25,10 @@ _ONLY_FILES = {"protocol_whitelist": "file"}
 """A playlist or a concat script dressed as a movie must not reach the network."""
 
 
+_SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+"""Containers with a time on every packet. In others, such as program streams, times after a seek are guesses."""
+
+
 @contextmanager
 def _opened(source: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
@@ -64,6 +68,7 @@ class MovieVideo(Video):
             self._format_size = (first.width, first.height)
             self._turns = round((first.rotation or 0) / 90) % 4
             self._tags = color.tags_of(first)
+            self._can_seek = container.format.name in _SEEKABLE
             self._time_base = Fraction(stream.time_base or 0) or Fraction(1, 1000)
             self.info = self._describe(container, stream, first)
 
@@ -161,9 +166,10 @@ class MovieVideo(Video):
                     raise ReadError(self._truncated(index, _reason(error))) from error
 
     def _decode_from(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        times = self._times
-        if not times:
+        if not self._can_seek or not self._times:
             yield from ((index, frame) for index, frame in self._decode_from_start() if index >= start)
+            return
+        times = self._times
         if start >= len(times):
             return
         with _opened(self._source) as (container, stream):

@@ -153,12 +153,15 @@ def _outside_box(
 def _draw_stroke(labels: Labels, stroke: Stroke, display: tuple[int, int], scale: float) -> None:
     for x, y in stroke.points:
         _inside(x, y, display)
-    canvas: npt.NDArray[Any] = np.zeros(display, np.uint8)
+    line = np.ones(display, np.uint8)
     corners = np.round(np.array([*stroke.points, stroke.points[-1]])).astype(np.int32)
-    cv2.polylines(canvas, [corners], False, 1, max(1, round(stroke.width)))
+    cv2.polylines(line, [corners], False, 0)
+    # cv2's own thick lines are up to two pixels too wide.
+    distance = cv2.distanceTransform(line, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    painted = (distance <= max(0.5, stroke.width / 2)).astype(np.uint8)
     if scale != 1:
-        canvas = cv2.resize(canvas, labels.shape[::-1], interpolation=cv2.INTER_AREA)
-    labels[canvas > 0] = stroke.label
+        painted = np.asarray(cv2.resize(painted, labels.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    labels[painted > 0] = stroke.label
 
 
 def _read_marks(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -171,8 +174,8 @@ def _read_marks(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> 
         )
     if image.shape[:2] == size:
         return image
-    scaled: npt.NDArray[np.float32] = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    return scaled.reshape(*size, -1)
+    scaled = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(scaled, np.float32).reshape(*size, -1)
 
 
 def _read_mask(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -1,0 +1,125 @@
+import struct
+
+import av
+import numpy as np
+import pytest
+
+from vidmatte import color
+from vidmatte.errors import ReadError
+from vidmatte.frames import ColorTags
+
+KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+
+
+def analytic_rgb(codes, *, bits, matrix, full):
+    """R'G'B' of a (Y, Cb, Cr) triple by the definitions of BT.601, 709 and 2020, one step at a time."""
+    unit = 2 ** (bits - 8)
+    kr, kb = KR_KB[matrix]
+    if full:
+        y, pb, pr = codes[0] / (2**bits - 1), *((c - 128 * unit) / (2**bits - 1) for c in codes[1:])
+    else:
+        y, pb, pr = (codes[0] - 16 * unit) / (219 * unit), *((c - 128 * unit) / (224 * unit) for c in codes[1:])
+    red, blue = y + 2 * (1 - kr) * pr, y + 2 * (1 - kb) * pb
+    green = (y - kr * red - kb * blue) / (1 - kr - kb)
+    return np.clip([red, green, blue], 0, 1)
+
+
+def flat_frame(codes, pixel_format, *, matrix, full, size=(38, 22)):
+    dtype = np.uint16 if pixel_format.endswith("le") else np.uint8
+    frame = av.VideoFrame(*size, pixel_format)
+    frame.colorspace, frame.color_range = matrix, 2 if full else 1
+    for plane, code in zip(frame.planes, codes, strict=True):
+        np.frombuffer(plane, dtype)[:] = code
+    return frame
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", [1, 6, 9])
+@pytest.mark.parametrize("size", [(98, 22), (97, 21), (5, 3)])
+@pytest.mark.parametrize(
+    ("pixel_format", "bits"),
+    [("yuv420p", 8), ("yuv422p", 8), ("yuv444p", 8), ("yuv420p10le", 10), ("yuv422p10le", 10), ("yuv444p12le", 12)],
+)
+def test_conversion_is_exact_to_a_hundredth_of_a_code(pixel_format, bits, size, matrix, full):
+    unit = 2 ** (bits - 8)
+    for codes in ((16, 128, 128), (235, 128, 128), (81, 90, 200), (145, 54, 34), (41, 200, 110), (180, 120, 140)):
+        codes = tuple(code * unit + unit // 2 for code in codes)
+        frame = flat_frame(codes, pixel_format, matrix=matrix, full=full, size=size)
+        tags = color.tags_of(frame)
+        assert (tags.matrix, tags.full_range, tags.assumed) == (matrix, full, False)
+        wanted = analytic_rgb(codes, bits=bits, matrix=matrix, full=full)
+        rgb = color.to_rgb(frame, tags)
+        assert rgb.shape == (3, size[1], size[0])
+        assert np.abs(rgb - wanted[:, None, None]).max() < 0.01 / 255
+
+
+def test_full_range_jpeg_formats_are_exact():
+    codes = (200, 90, 150)
+    frame = flat_frame(codes, "yuvj420p", matrix=6, full=True)
+    rgb = color.to_rgb(frame, color.tags_of(frame))
+    wanted = analytic_rgb(codes, bits=8, matrix=6, full=True)
+    assert np.abs(rgb - wanted[:, None, None]).max() < 0.01 / 255
+
+
+def test_the_fallback_agrees_with_the_fast_path(monkeypatch):
+    rng = np.random.default_rng(0)
+    frame = av.VideoFrame(128, 48, "yuv420p")
+    frame.colorspace, frame.color_range = 1, 1
+    for plane in frame.planes:
+        data = np.frombuffer(plane, np.uint8)
+        data[:] = rng.integers(60, 180, data.size)
+    tags = color.tags_of(frame)
+    fast = color.to_rgb(frame, tags)
+    monkeypatch.setattr(color, "exact_conversion_works", lambda: False)
+    assert np.abs(color.to_rgb(frame, tags) - fast).max() < 0.01 / 255
+
+
+@pytest.mark.parametrize(("size", "matrix"), [((1920, 1080), 1), ((1280, 720), 1), ((720, 576), 6), ((640, 480), 6)])
+def test_untagged_sources_follow_the_usual_rule(size, matrix):
+    tags = color.tags_of(av.VideoFrame(*size, "yuv420p"))
+    assert (tags.matrix, tags.assumed) == (matrix, True)
+
+
+@pytest.mark.parametrize("width", [5, 30, 99])
+def test_rgb_sources_are_copied(width):
+    picture = np.random.default_rng(1).integers(0, 256, (20, width, 3), np.uint8)
+    frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+    rgb = color.to_rgb(frame, color.tags_of(frame))
+    assert np.abs(rgb - picture.transpose(2, 0, 1) / 255).max() < 1e-6
+
+
+def test_paletted_sources_are_read_through_their_palette(tmp_path):
+    # A 4 x 2 bitmap of 8-bit indices, all 7; entry 7 of the palette is red 0x33, green 0x66, blue 0xcc.
+    palette = bytearray(1024)
+    palette[28:32] = bytes([0xCC, 0x66, 0x33, 0])
+    header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 1086, 0, 0, 1078, 40, 4, 2, 1, 8, 0, 8, 0, 0, 256, 0)
+    (tmp_path / "flat.bmp").write_bytes(header + palette + bytes([7] * 8))
+    with av.open(str(tmp_path / "flat.bmp")) as container:
+        frame = next(container.decode(video=0))
+    assert frame.format.name == "pal8"
+    rgb = color.to_rgb(frame, color.tags_of(frame))
+    assert np.abs(rgb - (np.array([0x33, 0x66, 0xCC]) / 255)[:, None, None]).max() < 1e-6
+
+
+def test_gray_sources_are_taken_as_luma():
+    frame = av.VideoFrame(16, 16, "gray10le")
+    frame.color_range = 1
+    np.frombuffer(frame.planes[0], np.uint16)[:] = 64 + 438
+    assert np.allclose(color.to_rgb(frame, color.tags_of(frame)), 0.5, atol=1e-6)
+
+
+def test_unknown_matrices_are_refused():
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    frame.colorspace = 8  # YCgCo
+    with pytest.raises(ReadError, match="colour matrix 8"):
+        color.tags_of(frame)
+
+
+def test_self_test_notices_a_wrong_conversion(monkeypatch):
+    color.exact_conversion_works.cache_clear()
+    monkeypatch.setattr(color, "_EXACT_FLAGS", 2)  # swscale's default path
+    assert color.exact_conversion_works() is False
+    color.exact_conversion_works.cache_clear()
+    monkeypatch.undo()
+    assert color.exact_conversion_works() is True
+    assert ColorTags().matrix == 1

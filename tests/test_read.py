@@ -1,0 +1,243 @@
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clips import numbered_picture, read_number, write_movie
+
+from vidmatte.errors import OptionError, ReadError
+from vidmatte.read import open_video, parse_position
+from vidmatte.sequence import ImageSet
+
+FRAMES = 40
+VARIABLE = [7 * i * i + 300 * i for i in range(FRAMES)]
+
+MOVIES = {
+    "h264_b_frames.mp4": dict(options={"g": "12", "bf": "3"}),
+    "h264_open_gop.mkv": dict(options={"x264-params": "open-gop=1:keyint=12:bframes=3"}),
+    "h264_transport.ts": dict(options={"g": "12", "bf": "2"}),
+    "hevc_10bit.mkv": dict(codec="libx265", pixel_format="yuv420p10le", options={"x265-params": "log-level=none"}),
+    "vp9.webm": dict(codec="libvpx-vp9"),
+    "prores.mov": dict(codec="prores_ks", pixel_format="yuv422p10le"),
+    "mpeg4.avi": dict(codec="mpeg4"),
+    "mpeg2.mpg": dict(codec="mpeg2video"),
+    "ffv1_rgb.mkv": dict(codec="ffv1", pixel_format="bgr0"),
+    "png_rgb.mov": dict(codec="png", pixel_format="rgb24"),
+    "mjpeg_full_range.mov": dict(codec="mjpeg", pixel_format="yuvj420p"),
+    "variable_rate.mp4": dict(times=VARIABLE, time_base=Fraction(1, 90000)),
+}
+
+
+@pytest.fixture(scope="module", params=MOVIES)
+def movie(request, tmp_path_factory):
+    return write_movie(tmp_path_factory.mktemp("movies") / request.param, frames=FRAMES, **MOVIES[request.param])
+
+
+def test_frames_come_in_order_and_complete(movie):
+    with open_video(movie) as video:
+        frames = list(video.decode())
+    assert [frame.index for frame in frames] == list(range(FRAMES))
+    assert [read_number(frame.rgb) for frame in frames] == list(range(FRAMES))
+    assert all(a.pts < b.pts for a, b in pairwise(frames))
+
+
+def test_random_access_gives_the_frames_of_the_sequential_pass(movie):
+    with open_video(movie) as video:
+        times = [frame.pts for frame in video.decode()]
+        assert video.count_frames() == FRAMES
+        for index in (FRAMES - 1, 0, 13, 12, 11, 30, 1):
+            frame = video.frame(index)
+            assert frame.frames == (index,)
+            assert frame.pts == (times[index],)
+            assert read_number(frame.rgb[0].numpy()) == index
+
+
+def test_variable_frame_times_are_exact(tmp_path):
+    movie = write_movie(
+        tmp_path / "vfr.mp4", frames=FRAMES, times=VARIABLE, time_base=Fraction(1, 90000),
+        options={"video_track_timescale": "90000"},
+    )  # fmt: skip
+    with open_video(movie) as video:
+        seconds = [frame.pts * video.info.time_base for frame in video.decode()]
+        assert video.seconds_of(10) == seconds[10] - seconds[0]
+    assert seconds == [Fraction(time, 90000) for time in VARIABLE]
+
+
+def test_batches_split_without_loss(movie):
+    with open_video(movie) as video:
+        batches = list(video.batches(7, start=3, end=25))
+    assert [len(batch) for batch in batches] == [7, 7, 7, 1]
+    assert [index for batch in batches for index in batch.frames] == list(range(3, 25))
+
+
+def test_ten_bit_movies_keep_more_than_eight_bits(tmp_path):
+    # A ramp of 10-bit code values, written plane by plane: one code is a quarter of an 8-bit one.
+    import av
+
+    codes = np.tile(np.arange(64, 940, 1, dtype=np.uint16)[:640], (64, 1))
+    path = tmp_path / "ramp.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 640, 64, "yuv444p10le"
+        stream.codec_context.colorspace = 1
+        frame = av.VideoFrame(640, 64, "yuv444p10le")
+        frame.colorspace, frame.color_range = 1, 1
+        for plane, value in zip(frame.planes, (codes, np.full_like(codes, 512), np.full_like(codes, 512)), strict=True):
+            np.frombuffer(plane, np.uint16).reshape(64, -1)[:, :640] = value
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with open_video(path) as video:
+        assert video.info.bit_depth == 10
+        rgb = video.frame(0).rgb[0].numpy()
+    expected = (codes.astype(np.float64) - 64) / 876
+    assert np.abs(rgb - expected).max() < 0.01 / 255
+
+
+# The display matrix counts its degrees counterclockwise, as np.rot90 counts its turns.
+@pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (180, 2), (-90, 3)])
+def test_display_rotation_is_applied(tmp_path, rotation, turns):
+    picture = np.zeros((96, 160, 3), np.uint8)
+    picture[:48, :80] = (250, 20, 20)
+    movie = write_movie(tmp_path / "turned.mp4", frames=2, rotation=rotation, pictures=[picture] * 2)
+    with open_video(movie) as video:
+        rgb = video.frame(0).rgb[0].numpy().transpose(1, 2, 0)
+        assert (video.info.height, video.info.width) == rgb.shape[:2]
+    expected = np.rot90(picture, turns) / 255
+    assert np.abs(rgb - expected).mean() < 0.02
+
+
+def test_pixel_aspect_is_known_and_turns_with_the_frame(tmp_path):
+    wide = write_movie(tmp_path / "wide.mp4", frames=2, aspect=Fraction(4, 3))
+    with open_video(wide) as video:
+        assert video.info.sample_aspect_ratio == Fraction(4, 3)
+        assert video.info.display_width == round(160 * 4 / 3)
+    turned = write_movie(tmp_path / "turned.mp4", frames=2, aspect=Fraction(4, 3), rotation=90)
+    with open_video(turned) as video:
+        assert video.info.sample_aspect_ratio == Fraction(3, 4)
+
+
+def test_decord_gives_the_frames_of_pyav(tmp_path):
+    pytest.importorskip("decord")
+    movie = write_movie(tmp_path / "clip.mp4", frames=FRAMES, options={"g": "12", "bf": "3", "crf": "4"})
+    with open_video(movie) as pyav, open_video(movie, reader="decord") as decord:
+        for wanted, found in zip(pyav.decode(5), decord.decode(5), strict=True):
+            assert (found.index, found.pts) == (wanted.index, wanted.pts)
+            # decord rounds to 8 bits and converts as swscale does by default: up to 2.2 codes too dark (flat patches).
+            difference = (wanted.rgb - found.rgb) * 255
+            assert read_number(found.rgb) == read_number(wanted.rgb)
+            assert np.percentile(np.abs(difference), 99) < 3
+            assert abs(difference.mean()) < 1.5
+
+
+def test_decord_turns_frames_as_pyav_does(tmp_path):
+    pytest.importorskip("decord")
+    picture = np.zeros((96, 160, 3), np.uint8)
+    picture[:48, :80] = 250
+    movie = write_movie(tmp_path / "turned.mp4", frames=3, rotation=-90, pictures=[picture] * 3)
+    with open_video(movie) as pyav, open_video(movie, reader="decord") as decord:
+        assert (pyav.frame(0).rgb - decord.frame(0).rgb).abs().mean() < 0.02
+
+
+def test_decord_is_refused_for_more_than_eight_bits(tmp_path):
+    pytest.importorskip("decord")
+    movie = write_movie(tmp_path / "deep.mov", frames=2, codec="prores_ks", pixel_format="yuv422p10le")
+    with pytest.raises(OptionError, match=r"10-bit colour.*use --reader pyav"):
+        open_video(movie, reader="decord")
+
+
+def test_unknown_reader_is_named_with_the_choices():
+    with pytest.raises(OptionError, match="'cv2' asked for: choose one of pyav, decord"):
+        open_video("clip.mp4", reader="cv2")
+
+
+def write_sequence(folder: Path, numbers, *, name="shot.{:04d}.png", dtype=np.uint8):
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        picture = numbered_picture(number % 200, 64, 48).astype(dtype)
+        cv2.imwrite(str(folder / name.format(number)), picture * (257 if dtype == np.uint16 else 1))
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "shot.%04d.png", "shot.####.png", "shot.%d.png"])
+def test_sequence_with_any_first_number(tmp_path, pattern):
+    folder = write_sequence(tmp_path / "shot", range(1001, 1008))
+    with open_video(folder / pattern) as video:
+        assert video.info.first_number == 1001
+        assert (video.info.frame_rate, video.info.time_base) == (24, Fraction(1, 24))
+        assert [read_number(frame.rgb) for frame in video.decode()] == [n % 200 for n in range(1001, 1008)]
+        assert [frame.pts for frame in video.decode(2)] == [2, 3, 4, 5, 6]
+
+
+def test_sixteen_bit_sequence_keeps_its_depth(tmp_path):
+    ramp = np.tile(np.arange(0, 65536, 512, dtype=np.uint16), (8, 1))
+    cv2.imwrite(str(tmp_path / "ramp.0001.png"), np.dstack([ramp] * 3))
+    with open_video(tmp_path) as video:
+        assert video.info.bit_depth == 16
+        assert np.array_equal(video.frame(0).rgb[0, 0].numpy(), ramp / np.float32(65535))
+
+
+def test_image_set_takes_sizes_as_they_come(tmp_path):
+    for name, size in (("b", (30, 20)), ("a", (17, 33))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((*size, 3), 100, np.uint8))
+    with ImageSet([tmp_path]) as images:
+        batches = list(images.batches(1))
+    assert [(batch.names, tuple(batch.rgb.shape)) for batch in batches] == [
+        (("a",), (1, 3, 17, 33)),
+        (("b",), (1, 3, 30, 20)),
+    ]
+
+
+def test_photographs_are_turned_as_their_exif_says(tmp_path):
+    picture = np.zeros((20, 30, 3), np.uint8)
+    picture[:, :10] = 255
+    plain = cv2.imencode(".jpg", picture)[1].tobytes()
+    # An APP1 segment with one entry: orientation (0x0112) 6, "turn clockwise to show".
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    marked = plain[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + plain[2:]
+    (tmp_path / "photo.jpg").write_bytes(marked)
+    with ImageSet([tmp_path]) as images:
+        rgb = images.frame(0).rgb[0, 0].numpy()
+    assert rgb.shape == (30, 20)
+    assert rgb[:9].mean() > 0.9
+    assert rgb[11:].mean() < 0.1
+
+
+def test_gaps_are_refused_with_the_missing_numbers(tmp_path):
+    folder = write_sequence(tmp_path / "shot", [1, 2, 5, 6])
+    with pytest.raises(ReadError, match="2 are missing: 3, 4;"):
+        open_video(folder)
+
+
+def test_frames_that_change_size_are_named(tmp_path):
+    folder = write_sequence(tmp_path / "shot", [1, 2])
+    cv2.imwrite(str(folder / "shot.0003.png"), np.zeros((20, 20, 3), np.uint8))
+    with open_video(folder) as video, pytest.raises(ReadError, match=r"shot.0003.png: is 20x20.*64x48"):
+        list(video.decode())
+
+
+def test_frame_past_the_end_is_refused_with_the_count(movie):
+    with open_video(movie) as video, pytest.raises(ReadError, match=f"frame 400 asked for, but there are {FRAMES}"):
+        video.frame(400)
+
+
+@pytest.mark.parametrize(
+    ("text", "frame"),
+    [("12", 12), ("1s", 25), ("0.5", 13), ("00:00:01:05", 30), ("00:00:01.2", 30), ("0s", 0), ("99s", FRAMES)],
+)
+def test_positions(tmp_path, text, frame):
+    with open_video(write_movie(tmp_path / "clip.mp4", frames=FRAMES)) as video:
+        assert parse_position(text, video) == frame
+        with pytest.raises(OptionError, match="give a frame"):
+            parse_position("soon", video)
+
+
+def test_leaving_the_block_stops_the_decoder_thread(tmp_path):
+    import threading
+
+    with open_video(write_movie(tmp_path / "clip.mp4", frames=FRAMES)) as video:
+        batches = video.batches(1)
+        next(batches)
+        assert any(thread.name == "vidmatte-prefetch" for thread in threading.enumerate())
+    assert not any(thread.name == "vidmatte-prefetch" for thread in threading.enumerate())
