@@ -31,20 +31,20 @@ MOVIES = {
 
 
 @pytest.fixture(scope="module", params=MOVIES)
-def movie(request, tmp_path_factory):
+def numbered(request, tmp_path_factory):
     return write_movie(tmp_path_factory.mktemp("movies") / request.param, frames=FRAMES, **MOVIES[request.param])
 
 
-def test_frames_come_in_order_and_complete(movie):
-    with open_video(movie) as video:
+def test_frames_come_in_order_and_complete(numbered):
+    with open_video(numbered) as video:
         frames = list(video.decode())
     assert [frame.index for frame in frames] == list(range(FRAMES))
     assert [read_number(frame.rgb) for frame in frames] == list(range(FRAMES))
     assert all(a.pts < b.pts for a, b in pairwise(frames))
 
 
-def test_random_access_gives_the_frames_of_the_sequential_pass(movie):
-    with open_video(movie) as video:
+def test_random_access_gives_the_frames_of_the_sequential_pass(numbered):
+    with open_video(numbered) as video:
         times = [frame.pts for frame in video.decode()]
         assert video.count_frames() == FRAMES
         for index in (FRAMES - 1, 0, 13, 12, 11, 30, 1):
@@ -65,8 +65,8 @@ def test_variable_frame_times_are_exact(tmp_path):
     assert seconds == [Fraction(time, 90000) for time in VARIABLE]
 
 
-def test_batches_split_without_loss(movie):
-    with open_video(movie) as video:
+def test_batches_split_without_loss(numbered):
+    with open_video(numbered) as video:
         batches = list(video.batches(7, start=3, end=25))
     assert [len(batch) for batch in batches] == [7, 7, 7, 1]
     assert [index for batch in batches for index in batch.frames] == list(range(3, 25))
@@ -217,8 +217,8 @@ def test_frames_that_change_size_are_named(tmp_path):
         list(video.decode())
 
 
-def test_frame_past_the_end_is_refused_with_the_count(movie):
-    with open_video(movie) as video, pytest.raises(ReadError, match=f"frame 400 asked for, but there are {FRAMES}"):
+def test_frame_past_the_end_is_refused_with_the_count(numbered):
+    with open_video(numbered) as video, pytest.raises(ReadError, match=f"frame 400 asked for, but there are {FRAMES}"):
         video.frame(400)
 
 

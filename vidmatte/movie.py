@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -25,7 +26,9 @@ _ONLY_FILES = {"protocol_whitelist": "file"}
 """A playlist or a concat script dressed as a movie must not reach the network."""
 
 
-_SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+_MATROSKA = "matroska,webm"
+_EARLY_SECONDS = Fraction(1, 2)
+_SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
 """Containers with a time on every packet. In others, such as program streams, times after a seek are guesses."""
 
 
@@ -68,6 +71,7 @@ class MovieVideo(Video):
             self._format_size = (first.width, first.height)
             self._turns = round((first.rotation or 0) / 90) % 4
             self._tags = color.tags_of(first)
+            self._promised_end = _promised_end(container, stream)
             self._can_seek = container.format.name in _SEEKABLE
             self._time_base = Fraction(stream.time_base or 0) or Fraction(1, 1000)
             self.info = self._describe(container, stream, first)
@@ -144,12 +148,21 @@ class MovieVideo(Video):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on; seeks to the key frame before it. Raises ReadError at a damaged frame."""
         previous: int | None = None
+        index = start
         for index, raw in self._decode_from(start) if start else self._decode_from_start():
             pts = self._pts(raw, index)
             if previous is not None and pts <= previous:
                 pts = previous + 1  # some writers repeat a time; players and encoders need them to rise
             previous = pts
             yield Frame(self._to_rgb(raw, index), index, pts, raw.duration or 0)
+        if previous is not None and not self._allow_truncated:
+            self._refuse_early_end(index + 1, previous)
+
+    def _refuse_early_end(self, frames: int, last_pts: int) -> None:
+        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end."""
+        end = (last_pts * self._time_base) + 1 / self.info.frame_rate
+        if self._promised_end is not None and end + _EARLY_SECONDS < self._promised_end:
+            raise ReadError(self._truncated(frames, f"{float(self._promised_end - end):.1f} s are missing at its end"))
 
     def _decode_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
         index = 0
@@ -195,6 +208,16 @@ class MovieVideo(Video):
             )
         rgb = color.to_rgb(frame, self._tags)
         return np.ascontiguousarray(np.rot90(rgb, self._turns, axes=(1, 2))) if self._turns else rgb
+
+
+def _promised_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Time in seconds at which the picture ends by the header; None where the header only speaks of the whole file."""
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
+    if container.format.name == _MATROSKA and len(container.streams) == 1 and container.duration:
+        return Fraction(container.duration, av.time_base)
+    return None
 
 
 def _frames_in_header(container: InputContainer, stream: VideoStream) -> int | None:

@@ -1,0 +1,8 @@
+import pytest
+from clips import write_movie
+
+
+@pytest.fixture(scope="session")
+def movie(tmp_path_factory):
+    """A short clip with sound: 12 frames of 160x96 at 25 frames/s."""
+    return write_movie(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=12, sound=True)

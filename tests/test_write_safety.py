@@ -1,0 +1,324 @@
+"""Outputs: what is refused before any work, and that only complete files ever get their name."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+from vidmatte.errors import OptionError, WriteError
+from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
+from vidmatte.write import FORMATS, Target, create_outputs, parse_target
+from vidmatte.write_movie import MovieWriter
+
+WIDTH, HEIGHT = 160, 90
+MOVIES = [key for key, form in FORMATS.items() if form.is_movie]
+
+
+def info():
+    return VideoInfo("clip.mp4", WIDTH, HEIGHT, Fraction(24), Fraction(1, 24))
+
+
+def mattes(count=1, *, first=0, names=(), size=(HEIGHT, WIDTH)):
+    """A batch of noise, which no codec makes small."""
+    frames = tuple(range(first, first + count))
+    noise = torch.rand(count, 4, *size, generator=torch.Generator().manual_seed(first))
+    source = FrameBatch(noise[:, :3].contiguous(), frames, frames, (1,) * count, names)
+    return MatteBatch(source, noise[:, 3:].contiguous(), (1.0,) * count)
+
+
+def save(path, batches, *, alpha_only=False, **options):
+    with create_outputs([Target(path, alpha_only)], like=info(), **options) as outputs:
+        for batch in batches:
+            outputs.write(batch)
+    return outputs
+
+
+def frames_in(path):
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "alpha_only", "message"),
+    [
+        ("out.avi", False, r"extension '.avi'; choose from .mov \(ProRes 4444"),
+        ("out", False, "no extension; choose from .mov"),
+        ("out.mkv", False, "give it to --alpha; choose from .mov"),
+        ("out.gif", True, "choose from .mkv"),
+        ("out.png", False, r"use out_%06d.png, or \{name\}.png"),
+        ("%02d_%02d.png", True, "more than one place"),
+        ("{name}_%02d.png", True, "more than one place"),
+    ],
+)
+def test_targets_that_cannot_be(name, alpha_only, message):
+    with pytest.raises(OptionError, match=message):
+        parse_target(name, alpha_only=alpha_only)
+
+
+def refused(error, message, paths, **options):
+    targets = [path if isinstance(path, Target) else Target(path) for path in paths]
+    with pytest.raises(error, match=message):
+        create_outputs(targets, like=info(), **options)
+
+
+def test_checks_before_any_work(tmp_path):
+    refused(OptionError, "no output", [])
+    refused(WriteError, f"{tmp_path / 'new'} does not exist; create it", [tmp_path / "new" / "out.mov"])
+    (tmp_path / "file").write_text("not a folder")
+    refused(WriteError, "is not a folder", [tmp_path / "file" / "out.mov"])
+    (tmp_path / "dir.mov").mkdir()
+    refused(WriteError, "is a folder", [tmp_path / "dir.mov"], overwrite=True)
+    refused(OptionError, "8 or 16 bits, not 10", [tmp_path / "%d.png"], bit_depth=10)
+    refused(OptionError, "choice for PNG", [tmp_path / "out.mov"], bit_depth=8)
+    assert sorted(os.listdir(tmp_path)) == ["dir.mov", "file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of folders work otherwise there")
+def test_folder_without_write_permission():
+    folder = Path(tempfile.mkdtemp())  # not tmp_path, whose parents are closed to other users
+    folder.chmod(0o555)
+    try:
+        with as_ordinary_user():
+            refused(WriteError, f"{folder} is not writable", [folder / "out.mov"])
+    finally:
+        folder.rmdir()
+
+
+@contextmanager
+def as_ordinary_user():
+    """Root may write everywhere; so stop being root for a moment."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.setresuid(0, 0, 0)
+
+
+def test_folder_that_becomes_unusable_before_the_first_frame(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    outputs = create_outputs([Target(folder / "a.mov"), Target(folder / "%d.png")], like=info())
+    folder.rmdir()
+    folder.write_text("now a file")
+    with pytest.raises(WriteError, match=r"a\.mov: writing failed after 0 frames"), outputs:
+        pytest.fail("must not be entered")
+
+
+def test_existing_files_are_named_and_left_alone(tmp_path):
+    (tmp_path / "out.mov").write_text("precious")
+    (tmp_path / "0007.png").write_text("precious")
+    refused(WriteError, r"out\.mov exists already; use --overwrite", [tmp_path / "out.mov"])
+    refused(WriteError, r"0007\.png exists already", [tmp_path / "%04d.png"])
+    save(tmp_path / "x_%04d.png", [mattes()])
+    outputs = save(tmp_path / "%04d.png", [mattes()], overwrite=True)
+    assert (tmp_path / "0007.png").read_text() == "precious"
+    assert "1 older images stay there, the first is 0007.png" in outputs.notes[0]
+    save(tmp_path / "out.mov", [mattes()], overwrite=True)
+    assert frames_in(tmp_path / "out.mov") == 1
+    assert sorted(os.listdir(tmp_path)) == ["0000.png", "0007.png", "out.mov", "x_0000.png"]
+
+
+def test_file_that_appears_during_the_run_is_not_replaced(tmp_path):
+    path = tmp_path / "out.mov"
+
+    def run():
+        with create_outputs([Target(path)], like=info()) as outputs:
+            outputs.write(mattes())
+            path.write_text("precious")
+
+    with pytest.raises(WriteError, match="meanwhile"):
+        run()
+    assert os.listdir(tmp_path) == ["out.mov"]
+    assert path.read_text() == "precious"
+
+
+def test_one_path_for_two_outputs(tmp_path):
+    (tmp_path / "sub").mkdir()
+    twice = [Target(tmp_path / "out.mov"), Target(tmp_path / "sub" / ".." / "out.mov", alpha_only=True)]
+    refused(OptionError, "two outputs have this path", twice)
+    refused(OptionError, "two outputs", [tmp_path / "f%04d.png", Target(tmp_path / "f%06d.png", alpha_only=True)])
+    assert create_outputs([Target(tmp_path / "c%04d.png"), Target(tmp_path / "a%04d.png", True)], like=info())
+
+
+def test_inputs_are_never_outputs(tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for name in ("0001.png", "0002.png", "hero.png"):
+        (frames / name).write_bytes(b"frame")
+    clip, link = tmp_path / "clip.mov", tmp_path / "link.mov"
+    clip.write_bytes(b"clip")
+    link.symlink_to(clip)
+    refused(OptionError, "over an input", [clip], inputs=[clip], overwrite=True)
+    refused(OptionError, "over an input", [link], inputs=[clip], overwrite=True)
+    for source in (frames, frames / "%04d.png", frames / "0001.png"):
+        refused(OptionError, "over an input", [frames / "%04d.png"], inputs=[source], overwrite=True)
+    refused(OptionError, "over an input", [frames / "{name}.png"], inputs=[frames / "hero.png"], overwrite=True)
+    assert create_outputs([Target(frames / "{name}_matte.png")], like=info(), inputs=[frames])
+    (frames / "hero_matte.png").write_bytes(b"earlier")
+    refused(WriteError, "hero_matte.png exists", [frames / "{name}_matte.png"], inputs=[frames / "hero.png"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "message"),
+    [
+        ("{name}.png", [(), ()], "frames of a clip have no names"),
+        ("{name}.png", [("a",), ("a",)], "two images of the set have this name"),
+        ("{name}.png", [("b",), ("old",)], "old.png: exists already"),
+        ("out.mov", [("a",), ("b",)], "a set of images is not a movie"),
+    ],
+)
+def test_names_that_cannot_be_used(tmp_path, pattern, names, message):
+    (tmp_path / "old.png").write_text("precious")
+    batches = [mattes(names=entry) for entry in names]
+    with pytest.raises(WriteError, match=message):
+        save(tmp_path / pattern, batches)
+    assert os.listdir(tmp_path) == ["old.png"]
+
+
+def test_frames_of_a_movie_have_one_size_and_an_order(tmp_path):
+    with pytest.raises(WriteError, match="frame 1 is 30x20, but the movie is 160x90"):
+        save(tmp_path / "out.mov", [mattes(), mattes(first=1, size=(20, 30))])
+    with pytest.raises(ValueError, match=r"order of presentation, got pts \[1, 0\]"):
+        save(tmp_path / "out.mov", [mattes(first=1), mattes()])
+    with pytest.raises(WriteError, match="no frame"), create_outputs([Target(tmp_path / "out.mov")], like=info()):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_exception_leaves_nothing(tmp_path, error):
+    (tmp_path / "out.mov").write_text("precious")
+    targets = [Target(tmp_path / name) for name in ("out.mov", "out.webm", "%04d.png")]
+    targets += [Target(tmp_path / name, alpha_only=True) for name in ("m.mkv", "m.mp4", "m%04d.png")]
+    running = threading.active_count()
+    outputs = create_outputs(targets, like=info(), overwrite=True)
+
+    def run():
+        with outputs:
+            for first in range(6):
+                outputs.write(mattes(first=first))
+            raise error
+
+    with pytest.raises(error):
+        run()
+    assert os.listdir(tmp_path) == ["out.mov"]
+    assert (tmp_path / "out.mov").read_text() == "precious"
+    assert threading.active_count() == running
+    assert outputs.files == ()
+
+
+@pytest.mark.parametrize("when", ["write", "finish"])
+def test_error_of_an_encode_thread_surfaces_and_leaves_nothing(tmp_path, monkeypatch, when):
+    def fail(self, *arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MovieWriter, when, fail)
+
+    def run():
+        targets = [Target(tmp_path / "out.mov"), Target(tmp_path / "%d.png")]
+        with create_outputs(targets, like=info()) as outputs:
+            for first in range(20):
+                outputs.write(mattes(first=first))
+
+    with pytest.raises(WriteError, match=r"out\.mov: writing failed .*No space left on device"):
+        run()
+    assert os.listdir(tmp_path) == []
+
+
+def test_interrupt_while_the_last_frames_are_encoded_leaves_nothing(tmp_path, monkeypatch):
+    finish = MovieWriter.finish
+
+    def interrupted(self):
+        _thread.interrupt_main()
+        time.sleep(0.3)
+        return finish(self)
+
+    monkeypatch.setattr(MovieWriter, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path / "out.mov", [mattes()])
+    assert os.listdir(tmp_path) == []
+
+
+def test_missing_encoder_is_found_before_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, (".mov", False), replace(FORMATS[".mov", False], codec="prores_of_tomorrow"))
+    refused(WriteError, "has no encoder prores_of_tomorrow; install PyAV", [tmp_path / "out.mov"])
+
+
+def test_bug_in_an_encode_thread_is_not_dressed_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(MovieWriter, "write", lambda self, batch: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save(tmp_path / "out.mov", [mattes()])
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_failure_while_putting_in_place_puts_all_back(tmp_path, monkeypatch, error):
+    (tmp_path / "b.mov").write_text("precious")
+    put, calls = os.replace, []
+
+    def fail_at_the_third(source, target):
+        calls.append(target)
+        if len(calls) == 3:
+            raise error
+        put(source, target)
+
+    def run():
+        targets = [Target(tmp_path / "a.mov"), Target(tmp_path / "b.mov"), Target(tmp_path / "c.mov")]
+        with create_outputs(targets, like=info(), overwrite=True) as outputs:
+            outputs.write(mattes())
+            monkeypatch.setattr(os, "replace", fail_at_the_third)
+
+    with pytest.raises(WriteError if isinstance(error, OSError) else KeyboardInterrupt):
+        run()
+    assert os.listdir(tmp_path) == ["b.mov"]
+    assert (tmp_path / "b.mov").read_text() == "precious"
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_write_safety import MOVIES, mattes, save
+from vidmatte.errors import WriteError
+batches = [mattes(2, first=2 * k) for k in range(4)]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for extension, alpha_only in [*MOVIES, (".png", False)]:
+    for room in (200, 1000):
+        path = Path(sys.argv[2]) / ("out" + extension if extension != ".png" else "%d.png")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        try:
+            save(path, batches, alpha_only=alpha_only)
+        except WriteError as error:
+            print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
+def test_disk_that_fills_up_is_one_error_and_leaves_nothing(tmp_path):
+    """A limit on the size of a file stands for the full disk: the same failed write, whoever runs the tests."""
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", FULL_DISK, str(Path(__file__).parent), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=root)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * (len(MOVIES) + 1)
+    for line, name in zip(lines, [f"out{key[0]}" for key in MOVIES for _ in range(2)] + ["%d.png"] * 2, strict=True):
+        assert line.startswith(f"{tmp_path / name}: writing failed after")
+        assert "File too large" in line
+    assert os.listdir(tmp_path) == []

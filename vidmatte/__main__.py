@@ -1,0 +1,5 @@
+"""`python -m vidmatte`."""
+
+from vidmatte.cli import main
+
+main()

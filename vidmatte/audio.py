@@ -1,0 +1,209 @@
+"""The sound of the source, carried into an output beside the matte: copied where it can be, cut and shifted alike."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias, cast
+
+import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+
+from vidmatte.errors import WriteError
+from vidmatte.write_formats import Format
+
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+_QUICKTIME_LANGUAGES = {
+    "deu": "ger",
+    "nld": "dut",
+    "ell": "gre",
+    "isl": "ice",
+    "zho": "chi",
+    "sqi": "alb",
+    "mkd": "mac",
+}
+"""Languages that FFmpeg finds in QuickTime's list only by their other ISO 639-2 name."""
+
+_SEEK_MARGIN = 2
+"""Seconds before the cut to start reading: sound may lie in the file earlier than the picture it belongs to."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The part of the source's time that an output holds, in seconds on the clock of its pts."""
+
+    start: Fraction | None
+    """Sound before is left out; None = nothing is cut at the start."""
+    end: Fraction | None
+    shift: Fraction
+    """Subtracted from every time."""
+
+
+class Soundtrack:
+    """All audio streams of a source, muxed into a container piece by piece as the picture advances.
+
+    Copied streams are cut between packets. Where the container can hide the start of a packet (mov, mp4), the packet
+    that covers the first frame is kept; elsewhere (mkv, webm) it is left out, or it would push the picture back.
+    """
+
+    def __init__(self, source: str, container: OutputContainer, *, form: Format, span: Span) -> None:
+        self.notes: list[str] = []
+        self._source = source
+        self._container = container
+        self._span = span
+        self._hides_negative_times = form.container in ("mov", "mp4")
+        with self._reading():
+            self._input = av.open(source, options={"protocol_whitelist": "file"})
+        self._streams = [stream for stream in self._input.streams.audio if _is_known(stream)]
+        if lost := len(self._input.streams.audio) - len(self._streams):
+            self.notes.append(f"{lost} audio streams of unknown codecs left out")
+        self._tracks: dict[int, _Track] = {stream.index: self._track(stream, form) for stream in self._streams}
+        for stream in self._input.streams:
+            if stream.index not in self._tracks:
+                stream.discard = av.stream.Discard.all
+        self._packets = self._demux()
+        self._next = next(self._packets, None)
+
+    def advance(self, until: Fraction | None) -> None:
+        """Mux the sound of up to a time of the output in seconds; None = to the end."""
+        while self._next is not None and (until is None or self._time_of(self._next) < until):
+            with self._reading():
+                pieces = self._tracks[self._next.stream.index].feed(self._next)
+            for piece in pieces:
+                self._container.mux(piece)
+            self._next = next(self._packets, None)
+        if self._next is None:
+            for track in self._tracks.values():
+                for piece in track.flush():
+                    self._container.mux(piece)
+            self._tracks = {}
+
+    def close(self) -> None:
+        """Close the source."""
+        self._input.close()
+
+    def _track(self, stream: AudioStream, form: Format) -> _Track:
+        codec = stream.codec_context.codec.canonical_name
+        track: _Track | None = None
+        if _is_copied(codec, form):
+            with contextlib.suppress(ValueError):  # PyAV's word for a codec that the container does not know
+                track = _Copied(stream, self._container, self._span.shift)
+        if track is None:
+            track = _Encoded(stream, self._container, self._span.shift, form.audio_codec)
+            self.notes.append(f"sound converted from {codec} to {form.audio_codec}, which {form.container} can hold")
+        if "title" in stream.metadata:
+            track.output.metadata["title"] = stream.metadata["title"]
+        if "language" in stream.metadata:
+            language = stream.metadata["language"]
+            names = _QUICKTIME_LANGUAGES if form.container == "mov" else {}
+            track.output.metadata["language"] = names.get(language, language)
+        return track
+
+    def _demux(self) -> Iterator[Packet[AudioStream]]:
+        with self._reading():
+            start = self._span.start
+            if start is not None and start > _SEEK_MARGIN:
+                # Where the source cannot seek, it is read from its beginning: slower, with the same result.
+                with contextlib.suppress(av.FFmpegError):
+                    self._input.seek(int((start - _SEEK_MARGIN) * av.time_base))
+            ended: set[int] = set()
+            packets = self._input.demux(*self._streams) if self._streams else iter(())  # of none would be of all
+            for packet in cast("Iterator[Packet[AudioStream]]", packets):
+                if packet.dts is None or packet.pts is None or packet.is_corrupt:
+                    continue
+                if self._span.end is not None and packet.pts * packet.time_base >= self._span.end:
+                    ended.add(packet.stream.index)
+                    if len(ended) == len(self._streams):
+                        return
+                elif self._is_wanted(packet):
+                    yield packet
+
+    def _is_wanted(self, packet: Packet[AudioStream]) -> bool:
+        assert packet.pts is not None
+        start = packet.pts * packet.time_base
+        if not self._hides_negative_times and start < self._span.shift:
+            return False
+        end = start + (packet.duration or 0) * packet.time_base
+        return self._span.start is None or end > self._span.start
+
+    def _time_of(self, packet: Packet[AudioStream]) -> Fraction:
+        assert packet.dts is not None
+        return packet.dts * packet.time_base - self._span.shift
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except av.FFmpegError as error:
+            raise WriteError(
+                f"{self._source}: its sound cannot be read ({error.strerror}); repair the file, or remove its sound"
+            ) from error
+
+
+def _is_known(stream: AudioStream) -> bool:
+    return getattr(stream, "codec_context", None) is not None
+
+
+def _is_copied(codec: str, form: Format) -> bool:
+    if form.copied_audio is None:
+        return True
+    return any(codec == known or (known.endswith("_") and codec.startswith(known)) for known in form.copied_audio)
+
+
+class _Copied:
+    """An audio stream whose packets go over as they are."""
+
+    def __init__(self, stream: AudioStream, container: OutputContainer, shift: Fraction) -> None:
+        self.output = container.add_stream_from_template(stream)
+        self._shift = shift
+        self._last: int | None = None
+
+    def feed(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
+        assert packet.pts is not None
+        assert packet.dts is not None
+        units = round(self._shift / packet.time_base)
+        time = packet.pts - units
+        if self._last is not None and time <= self._last:
+            time = self._last + 1  # recordings with repeated times; containers refuse them
+        self._last = packet.pts = packet.dts = time
+        packet.stream = self.output
+        return [packet]
+
+    def flush(self) -> list[Packet[AudioStream]]:
+        return []
+
+
+class _Encoded:
+    """An audio stream that is encoded anew."""
+
+    def __init__(self, stream: AudioStream, container: OutputContainer, shift: Fraction, codec: str) -> None:
+        source = stream.codec_context
+        layout = _LAYOUTS.get(source.channels, "stereo")
+        rate = 48000 if codec == "libopus" else source.sample_rate
+        self.output = cast(AudioStream, container.add_stream(codec, rate=rate))
+        context = self.output.codec_context
+        context.layout = layout
+        context.time_base = Fraction(1, rate)
+        if codec != "pcm_s24le":
+            context.bit_rate = 96000 * source.channels
+        context.open()
+        self._resampler = av.AudioResampler(context.format, layout, rate, context.frame_size or 1024)
+        self._shift = shift
+
+    def feed(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
+        return [piece for frame in packet.decode() for piece in self._encode(frame)]
+
+    def flush(self) -> list[Packet[AudioStream]]:
+        return [*self._encode(None), *self.output.encode(None)]
+
+    def _encode(self, frame: av.AudioFrame | None) -> list[Packet[AudioStream]]:
+        if frame is not None and frame.pts is not None and frame.time_base:
+            frame.pts -= round(self._shift / frame.time_base)
+        return [piece for resampled in self._resampler.resample(frame) for piece in self.output.encode(resampled)]
+
+
+_Track: TypeAlias = _Copied | _Encoded

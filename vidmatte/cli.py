@@ -1,0 +1,267 @@
+"""The command line: options into one call of the library, results and errors into text."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar, get_args
+
+import click
+
+from vidmatte import __version__
+from vidmatte.errors import OptionError, PromptError, VidmatteError
+from vidmatte.model.build import Precision, list_models
+from vidmatte.pipeline import Foreground, MatteOptions, Summary, matte
+from vidmatte.progress import ProgressLine
+from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
+from vidmatte.read import Reader
+
+_PICKER = "\0picker"
+"""Value of `--points` when none is given."""
+_DEFAULTS = MatteOptions()
+T = TypeVar("T")
+
+
+class _DefaultCommand(click.Group):
+    """A group whose first word need not be a command: `vidmatte clip.mp4` is `vidmatte matte clip.mp4`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["matte", *args])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Options before the input belong to the default command, but for those of the group itself.
+        if args and args[0].startswith("-") and args[0] not in ("--help", "-h", "--version"):
+            args = ["matte", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_DefaultCommand, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vidmatte")
+def cli() -> None:
+    """Mark an object once, get production mattes of every frame.
+
+    \b
+    vidmatte clip.mp4 --ref-frame 0 --points "640,360 700,410 80,40,0" -o shot.mov
+    vidmatte matte --help    all options of this, the default command
+    """
+
+
+@cli.command("matte")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--images", is_flag=True, help="INPUT is a folder of, or several, independent images, not a clip.")
+@click.option("--reference", metavar="PATH", help="Image or clip that the prompts mark.  [default: INPUT]")
+@click.option(
+    "--ref-frame", "ref_frames", type=click.IntRange(min=0), multiple=True, metavar="N",
+    help="0-based frame that is marked; repeat it, and each prompt, for several.  [default: 0]",
+)  # fmt: skip
+@click.option(
+    "--points", "points", multiple=True, is_flag=False, flag_value=_PICKER, metavar='"X,Y[,LABEL] ..."',
+    help="Pixels of the displayed frame; label 1 object (default), 0 background.",
+)  # fmt: skip
+@click.option(
+    "--scribbles", multiple=True, metavar="PNG",
+    help="Painted strokes: white or green object, black or red background, the rest transparent.",
+)  # fmt: skip
+@click.option("--mask", "masks", multiple=True, metavar="PNG", help="Image of the frame's size: white is the object.")
+@click.option("--box", "boxes", multiple=True, metavar="X0,Y0,X1,Y1", help="All of the object lies inside.")
+@click.option("--prompts", "prompt_file", metavar="FILE.json", help="All marks of any number of frames, from a file.")
+@click.option("--object", "object_name", metavar="NAME", help="Which object of the prompt file, if it has several.")
+@click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
+              help="See 'vidmatte models'.")  # fmt: skip
+@click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, show_default=True,
+              help="Number format that the network computes in.")  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(min=1), help="Frames passed on together.  [default: by the device]")
+@click.option("--working-size", type=int, metavar="PIXELS",
+              help="Longer side of what the network sees.  [default: the model's own]")  # fmt: skip
+@click.option("--smooth", type=click.FloatRange(0, 1), is_flag=False, flag_value=0.5, default=_DEFAULTS.smooth,
+              help="Temporal alpha smoother; without a value 0.5.  [default: off]")  # fmt: skip
+@click.option("--start", metavar="POSITION", help="In point: frame (120), seconds (5s, 5.0) or time (00:00:05:12).")
+@click.option("--end", metavar="POSITION", help="Out point, itself included.")
+@click.option("--fps", metavar="RATE", help="Frame rate of an image sequence: 25, 23.976, 24000/1001.  [default: 24]")
+@click.option("--reader", type=click.Choice(get_args(Reader)), default=_DEFAULTS.reader, show_default=True,
+              help="What decodes movies.")  # fmt: skip
+@click.option("--allow-truncated", is_flag=True, help="Matte what can be read of a damaged movie.")
+@click.option("-o", "--output", "outputs", multiple=True, metavar="PATH",
+              help="Colour with alpha: .mov (ProRes 4444), .webm (VP9), %06d.png; repeatable.")  # fmt: skip
+@click.option("--alpha", "alphas", multiple=True, metavar="PATH",
+              help="Alpha alone: .mkv (FFV1, lossless), .mov, .webm, .mp4, %06d.png; repeatable.")  # fmt: skip
+@click.option("--foreground", type=click.Choice(get_args(Foreground)), default=_DEFAULTS.foreground, show_default=True,
+              help="Colour of soft pixels.")  # fmt: skip
+@click.option("--premultiplied", is_flag=True, help="Write colour multiplied with alpha instead of straight.")
+@click.option("--bit-depth", type=click.Choice(["8", "16"]), default=str(_DEFAULTS.bit_depth), show_default=True,
+              help="Of PNG outputs.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any) -> None:
+    """Matte a clip, a sequence of frames or a set of images (the default command).
+
+    INPUT is a movie, a folder of numbered frames or a pattern such as shot.%04d.png; with --images a folder of
+    independent images, or several of them. Without -o and --alpha, INPUT_matte.mov and INPUT_alpha.mov are written in
+    the working directory.
+    """
+    line = ProgressLine(enabled=not quiet)
+    try:
+        with line:
+            summary = matte(
+                inputs if given["images"] else _single(inputs),
+                _prompts(given),
+                output=given["outputs"] or _default_outputs(inputs, given, "matte"),
+                alpha=given["alphas"] or _default_outputs(inputs, given, "alpha"),
+                reference=given["reference"],
+                images=given["images"],
+                options=_options(given),
+                progress=line.update,
+            )
+    except VidmatteError as error:
+        if debug:
+            raise
+        _fail(error)
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted after {line.text}; no output was written.", err=True)
+        sys.exit(130)
+    if not quiet:
+        _print_summary(summary)
+    if as_json:
+        click.echo(json.dumps(summary.as_json()))
+
+
+@cli.command("models")
+def models_command() -> None:
+    """List the models that can be used here."""
+    for name, description in list_models().items():
+        click.echo(f"{name:12s} {description}")
+
+
+def main() -> None:
+    """Entry point of the `vidmatte` command."""
+    # A farm stops its jobs with SIGTERM: clean up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
+    cli(prog_name="vidmatte")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(error: VidmatteError) -> None:
+    click.echo(f"Error: {error}", err=True)
+    sys.exit(2 if isinstance(error, OptionError) else 1)
+
+
+def _single(inputs: Sequence[str]) -> str:
+    if len(inputs) > 1:
+        raise OptionError(f"{len(inputs)} inputs given: several files are a set of images; add --images to matte one")
+    return inputs[0]
+
+
+def _prompts(given: dict[str, Any]) -> tuple[Prompt, ...]:
+    """Prompts of the options: the n-th value of each kind belongs to the n-th reference frame."""
+    marks = {key: given[key] for key in ("points", "scribbles", "masks", "boxes")}
+    if given["prompt_file"]:
+        if any(marks.values()) or given["ref_frames"]:
+            raise OptionError(
+                "--prompts holds all marks: leave out --ref-frame, --points, --scribbles, --mask and --box"
+            )
+        return _prompts_of_object(load_prompts(given["prompt_file"]), given["object_name"])
+    if given["object_name"]:
+        raise OptionError("--object chooses from a prompt file: give --prompts too")
+    if _PICKER in marks["points"]:
+        raise PromptError(
+            "--points without a value opens the picker, which this version does not have: "
+            'give pixels of the reference frame, as in --points "640,360 700,410 80,40,0"'
+        )
+    if not any(marks.values()):
+        raise PromptError('nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts')
+    frames = given["ref_frames"] or (0,)
+    for key, values in marks.items():
+        if len(values) not in (0, len(frames)):
+            raise OptionError(
+                f"{len(frames)} reference frames, but {len(values)} values of {key}: give one for each frame, "
+                f"in order, or put all marks into a file and use --prompts"
+            )
+    return tuple(
+        _prompt(frame, {key: values[n] for key, values in marks.items() if values}) for n, frame in enumerate(frames)
+    )
+
+
+def _prompt(frame: int, marks: dict[str, str]) -> Prompt:
+    return Prompt(
+        frame=frame,
+        points=_if_given(marks.get("points"), parse_points) or (),
+        box=_if_given(marks.get("boxes"), parse_box),
+        mask=_if_given(marks.get("masks"), Path),
+        scribbles=_if_given(marks.get("scribbles"), Path),
+    )
+
+
+def _if_given(text: str | None, parse: Callable[[str], T]) -> T | None:
+    return None if text is None else parse(text)
+
+
+def _prompts_of_object(objects: dict[str, tuple[Prompt, ...]], name: str | None) -> tuple[Prompt, ...]:
+    if name is None and len(objects) == 1:
+        return next(iter(objects.values()))
+    if name not in objects:
+        asked = "one has to be chosen" if name is None else f"{name!r} asked for"
+        raise OptionError(f"the prompt file marks {', '.join(objects)}; {asked}: use --object NAME")
+    return objects[name]
+
+
+def _options(given: dict[str, Any]) -> MatteOptions:
+    names = ("model", "device", "precision", "batch_size", "working_size", "smooth", "foreground", "premultiplied",
+             "start", "end", "reader", "allow_truncated", "overwrite")  # fmt: skip
+    options = MatteOptions(**{name: given[name] for name in names})
+    return replace(options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], _rate))
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise OptionError(f"frame rate {text!r} asked for: write 25, 23.976 or 24000/1001") from error
+    if not 1 <= rate <= 1000:
+        raise OptionError(f"frame rate {text} asked for: it must be 1 to 1000 frames per second")
+    if rate.denominator in (1, 1001):
+        return rate
+    # 23.976 and its kind mean n * 1000 / 1001.
+    ntsc = Fraction(round(rate) * 1000, 1001)
+    return ntsc if abs(rate - ntsc) < Fraction(1, 1000) else rate
+
+
+def _default_outputs(inputs: Sequence[str], given: dict[str, Any], kind: str) -> tuple[str, ...]:
+    if given["outputs"] or given["alphas"]:
+        return ()
+    if given["images"]:
+        return (f"{{name}}_{kind}.png",)
+    stem = re.sub(r"[._-]?(%\d*d|#+)", "", Path(inputs[0]).stem) or Path(inputs[0]).resolve().parent.name
+    return (f"{stem}_{kind}.mov",)
+
+
+def _print_summary(summary: Summary) -> None:
+    for output in summary.outputs:
+        click.echo(
+            f"{output.path}: {output.kind}, {output.codec} {output.pixel_format}, {output.frames} frames", err=True
+        )
+    for note in summary.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(
+        f"{summary.frames} frames in {summary.seconds:.1f} s ({summary.fps:.2f} frames/s), {summary.model} on "
+        f"{summary.device} in {summary.precision}; confidence {sum(summary.confidence) / summary.frames:.2f} on "
+        f"average, {min(summary.confidence):.2f} at the least",
+        err=True,
+    )
+    frames = summary.suggested_reference_frames
+    if frames:
+        click.echo(f"One more reference would help most at frame {', '.join(map(str, frames))}", err=True)

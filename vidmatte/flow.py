@@ -1,0 +1,88 @@
+"""Motion between two frames: dense optical flow, and pictures moved along it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidmatte.errors import OptionError
+
+Gray: TypeAlias = NDArray[np.uint8]
+Flow: TypeAlias = NDArray[np.float32]
+Picture: TypeAlias = NDArray[np.float32]
+
+_LUMA = (0.2126, 0.7152, 0.0722)
+# OpenCV refuses frames of less than 12 pixels a side, or crashes on them.
+_SMALLEST_SIDE = 16
+
+
+def optical_flow(target: Gray, source: Gray) -> Flow:
+    """Find where each pixel of `target` lies in `source`.
+
+    Kroeger et al., "Fast Optical Flow Using Dense Inverse Search", ECCV 2016: OpenCV's implementation, preset medium.
+    Frames with a side under 16 pixels are too small for its patches: their motion is taken as 0.
+
+    Args:
+        target: (H, W) gray.
+        source: (H, W) gray.
+
+    Returns:
+        (H, W, 2) displacement (u, v) in pixels: source[y + v, x + u] shows what target[y, x] shows.
+
+    Raises:
+        OptionError: the frames are not two gray uint8 pictures of the same size.
+    """
+    if target.shape != source.shape or target.ndim != 2 or target.dtype != np.uint8 or source.dtype != np.uint8:
+        raise OptionError(
+            f"cannot find the motion from {target.dtype} {target.shape} to {source.dtype} {source.shape}: "
+            "give two uint8 frames of the same (H, W)"
+        )
+    if min(target.shape) < _SMALLEST_SIDE:
+        return np.zeros((*target.shape, 2), np.float32)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return np.asarray(search.calc(target, source, None), np.float32)  # type: ignore[call-overload]
+
+
+def warp(image: Picture, flow: Flow) -> Picture:
+    """Move `image` along `flow`, so that it lines up with the target that the flow was found for.
+
+    Bilinear. What comes from outside the frame is 0: an object that was out of sight is not there yet.
+
+    Args:
+        image: (H, W) or (H, W, C), in the place of the flow's source.
+        flow: (H, W, 2) displacement in pixels, as `optical_flow` returns it.
+
+    Returns:
+        Array of the image's shape: result[y, x] = image[y + v, x + u].
+
+    Raises:
+        OptionError: the flow has another size than the image.
+    """
+    if flow.shape != (*image.shape[:2], 2):
+        raise OptionError(f"flow of shape {flow.shape} does not fit an image of shape {image.shape}")
+    height, width = image.shape[:2]
+    x = flow[..., 0] + np.arange(width, dtype=np.float32)
+    y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+    moved = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0,))
+    return np.asarray(moved, np.float32).reshape(image.shape)
+
+
+def to_gray(rgb: Tensor, size: tuple[int, int] | None = None) -> Gray:
+    """BT.709 luma of a display-referred frame, as `optical_flow` takes it.
+
+    Args:
+        rgb: (3, H, W) float32 in 0..1.
+        size: (height, width) to bring the frame to by averaging pixels; default: its own.
+
+    Returns:
+        (height, width) in 0..255.
+    """
+    planes: Any = rgb.detach().cpu().numpy()
+    if size is not None and size != planes.shape[1:]:
+        planes = [cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA) for plane in planes]
+    luma = sum(255 * weight * plane for weight, plane in zip(_LUMA, planes, strict=True))
+    return np.asarray(np.clip(np.rint(luma), 0, 255), np.uint8)

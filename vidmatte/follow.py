@@ -1,0 +1,213 @@
+"""FOLLOW: matte a clip from its reference frames, forward and backward, with the output in order.
+
+A follower carries the matte from one frame to the next, so frames before a reference have to be met in reverse. They
+are read in chunks from the back, and their coarse mattes wait in a temporary file: memory does not grow with the clip.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.model.interface import CoarseMatte, Follower, Matter
+from vidmatte.prompt import Reference
+from vidmatte.read import Video
+
+_CHUNK_BYTES = 128 << 20
+"""Memory for the small frames of one chunk that is followed backward."""
+_FADE_FRAMES = 4
+"""Half-width of the cross-fade half-way between two references, so that the change of source does not pop."""
+_ENDLESS = 1 << 60
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A run of frames that is followed from one reference frame, away from it. `first` and `last` are inclusive."""
+
+    reference: int
+    first: int
+    last: int
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether the frames lie before their reference."""
+        return self.last < self.reference
+
+
+def plan_legs(references: Sequence[int], start: int, end: int) -> list[Leg]:
+    """How frames `start` to `end` (exclusive) are shared between reference frames: each goes to the nearest.
+
+    Half-way between two references both legs overlap by a few frames, which are cross-faded. A forward leg begins at
+    its reference even where that lies before `start`. Legs without a wanted frame are left out.
+    """
+    ordered = sorted(set(references))
+    legs = []
+    for i, reference in enumerate(ordered):
+        low, high = start, end - 1
+        if i > 0:
+            low = max(start, _middle(ordered[i - 1], reference) - _fade(ordered[i - 1], reference) + 1)
+        if i + 1 < len(ordered):
+            high = min(end - 1, _middle(reference, ordered[i + 1]) + _fade(reference, ordered[i + 1]))
+        if low < reference and low < end:
+            legs.append(Leg(reference, low, reference - 1))
+        if high >= max(reference, start):
+            legs.append(Leg(reference, reference, high))
+    return legs
+
+
+def _middle(a: int, b: int) -> int:
+    return (a + b) // 2
+
+
+def _fade(a: int, b: int) -> int:
+    return min(_FADE_FRAMES, (b - a) // 4)
+
+
+def forward_share(frame: int, forward: Leg, backward: Leg) -> float:
+    """Weight of the forward matte where two legs overlap: falls from 1 to 0 across the overlap."""
+    overlap = forward.last - backward.first + 1
+    return 1 - (frame - backward.first + 1) / (overlap + 1)
+
+
+class _Spool:
+    """Coarse mattes on disk, by frame, with 16 bits a pixel."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._entries: dict[int, tuple[int, int, tuple[int, ...], float]] = {}
+
+    def put(self, frame: int, matte: CoarseMatte) -> None:
+        codes = (matte.alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
+        packed = zlib.compress(codes.tobytes(), 1)
+        self._entries[frame] = (self._file.seek(0, 2), len(packed), codes.shape, matte.confidence)
+        self._file.write(packed)
+
+    def take(self, frame: int) -> CoarseMatte:
+        offset, size, shape, confidence = self._entries.pop(frame)
+        self._file.seek(offset)
+        codes = np.frombuffer(zlib.decompress(self._file.read(size)), np.uint16).reshape(shape)
+        return CoarseMatte(torch.from_numpy(codes.astype(np.float32) / np.float32(65535)), confidence)
+
+    def __contains__(self, frame: int) -> bool:
+        return frame in self._entries
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def matte_clip(
+    matter: Matter,
+    video: Video,
+    references: Sequence[Reference],
+    *,
+    start: int = 0,
+    end: int | None = None,
+    batch_size: int = 1,
+    on_backward: Callable[[int], None] | None = None,
+) -> Iterator[MatteBatch]:
+    """Mattes of frames `start` to `end` (exclusive; None = all) in order.
+
+    `references` are those that `matter` was made with; the ones that mark a frame of this clip are where following
+    starts. `on_backward` is told the number of frames of each chunk that was followed backward, for progress.
+    """
+    follower = matter.follower()
+    if follower is None:
+        yield from (matter(batch) for batch in video.batches(batch_size, start=start, end=end))
+        return
+    marked = {reference.frame: reference for reference in references if reference.frame is not None}
+    run = _Run(matter, video, marked, start, _ENDLESS if end is None else end, on_backward or (lambda frames: None))
+    try:
+        for batch in video.batches(batch_size, start=run.first_frame, end=end):
+            coarse = [run.coarse(index, batch.rgb[i : i + 1]) for i, index in enumerate(batch.frames)]
+            wanted = [i for i, index in enumerate(batch.frames) if index >= start]
+            if wanted:
+                yield _finish(matter, _last(batch, len(wanted)), [coarse[i] for i in wanted])
+    finally:
+        run.close()
+
+
+def _last(batch: FrameBatch, n: int) -> FrameBatch:
+    if n == len(batch):
+        return batch
+    return FrameBatch(batch.rgb[-n:], batch.frames[-n:], batch.pts[-n:], batch.durations[-n:], batch.names[-n:])
+
+
+def _finish(matter: Matter, batch: FrameBatch, coarse: Sequence[CoarseMatte]) -> MatteBatch:
+    alphas = [matter.finish(batch.rgb[i : i + 1], matte) for i, matte in enumerate(coarse)]
+    return MatteBatch(batch, torch.cat(alphas), tuple(matte.confidence for matte in coarse))
+
+
+class _Run:
+    """The coarse mattes of a clip, asked for in order: follows forward as it goes, backward when a leg is reached."""
+
+    def __init__(
+        self,
+        matter: Matter,
+        video: Video,
+        marked: dict[int, Reference],
+        start: int,
+        end: int,
+        on_backward: Callable[[int], None],
+    ) -> None:
+        self._matter, self._video, self._marked, self._end = matter, video, marked, end
+        self._on_backward = on_backward
+        self._spool = _Spool()
+        legs = plan_legs(list(marked), start, end) if marked else [Leg(start, start, end - 1)]
+        self._backward = {leg.first: leg for leg in legs if leg.is_backward}
+        self._forward = {leg.reference: leg for leg in legs if not leg.is_backward}
+        self._active_backward: Leg | None = None
+        self._active_forward: Leg | None = None
+        self._follower: Follower | None = None
+        self.first_frame = min([start, *self._forward])
+
+    def coarse(self, frame: int, rgb: Tensor) -> CoarseMatte:
+        if frame in self._backward:
+            self._active_backward = self._backward[frame]
+            self._follow_backward(self._active_backward)
+        ahead = self._step_forward(frame, rgb)
+        if frame not in self._spool:
+            assert ahead is not None  # the legs cover every frame from the first one on
+            return ahead
+        behind = self._spool.take(frame)
+        if ahead is None or self._active_forward is None or self._active_backward is None:
+            return behind
+        share = forward_share(frame, self._active_forward, self._active_backward)
+        return CoarseMatte(
+            share * ahead.alpha + (1 - share) * behind.alpha,
+            share * ahead.confidence + (1 - share) * behind.confidence,
+        )
+
+    def _step_forward(self, frame: int, rgb: Tensor) -> CoarseMatte | None:
+        if frame in self._forward:
+            self._active_forward, self._follower = self._forward[frame], self._matter.follower()
+            if frame in self._marked and self._follower is not None:
+                return self._follower.start(self._marked[frame])
+        if self._active_forward is None or self._follower is None or frame > self._active_forward.last:
+            self._active_forward = None
+            return None
+        return self._follower.step(self._matter.shrink(rgb))
+
+    def _follow_backward(self, leg: Leg) -> None:
+        follower = self._matter.follower()
+        assert follower is not None  # only models that follow get here
+        reference = self._marked[leg.reference]
+        follower.start(reference)
+        size = max(1, _CHUNK_BYTES // self._matter.shrink(reference.rgb).nbytes)
+        for high in range(leg.last + 1, leg.first, -size):
+            low = max(leg.first, high - size)
+            chunk = [self._matter.shrink(batch.rgb) for batch in self._video.batches(1, start=low, end=high)]
+            for frame, small in zip(range(high - 1, low - 1, -1), reversed(chunk), strict=True):
+                matte = follower.step(small)
+                if frame < self._end:
+                    self._spool.put(frame, matte)
+            self._on_backward(high - low)
+
+    def close(self) -> None:
+        self._spool.close()

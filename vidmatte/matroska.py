@@ -1,0 +1,73 @@
+"""The pixel aspect of a Matroska file, which PyAV has no way to give to FFmpeg's writer.
+
+The writer is told a track name of the right length instead. When the file is complete, the bytes of the name are given
+up for the elements of the aspect, so that nothing behind them moves. (Element numbers: RFC 9559, section 5.1.4.)
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from fractions import Fraction
+
+PLACEHOLDER = "alpha matte    "
+"""Name to give to the video track: as long, with its header, as the three elements that replace it."""
+
+_SEGMENT, _TRACKS, _TRACK, _VIDEO, _CHECKSUM = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0", b"\xbf"
+_DISPLAY_UNIT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT = b"\x54\xb2", b"\x54\xb0", b"\x54\xba"
+_NAME = b"\x53\x6e" + bytes([0x80 | len(PLACEHOLDER)]) + PLACEHOLDER.encode()
+_AS_RATIO = b"\x81\x03"
+
+
+def with_display_aspect(header: bytes, aspect: Fraction) -> bytes | None:
+    """The first bytes of a file, with a display aspect (width : height) in place of the placeholder.
+
+    The result has the same length. None where the tracks are not laid out as expected.
+    """
+    if header.count(_NAME) != 1:
+        return None
+    name = header.index(_NAME)
+    for tracks, tracks_end in _find(header, (_SEGMENT, _TRACKS)):
+        for video, end in _find(header[:tracks_end], (_TRACK, _VIDEO), tracks):
+            elements = (
+                (_DISPLAY_UNIT + _AS_RATIO)
+                + (_DISPLAY_WIDTH + b"\x84" + aspect.numerator.to_bytes(4, "big"))
+                + (_DISPLAY_HEIGHT + b"\x84" + aspect.denominator.to_bytes(4, "big"))
+            )
+            size = end - video + len(elements)
+            if not tracks <= name < video or size > 126 or header[video - 2 : video - 1] != _VIDEO:
+                return None
+            between = header[name + len(_NAME) : video - 1]
+            patched = header[:name] + between + bytes([0x80 | size]) + header[video:end] + elements + header[end:]
+            return _with_checksum(patched, tracks, tracks_end)
+    return None
+
+
+def _with_checksum(data: bytes, start: int, end: int) -> bytes:
+    """The data with the checksum of a master element renewed, where its content begins with one."""
+    if data[start : start + 2] != _CHECKSUM + b"\x84":
+        return data
+    return data[: start + 2] + zlib.crc32(data[start + 6 : end]).to_bytes(4, "little") + data[start + 6 :]
+
+
+def _find(data: bytes, path: tuple[bytes, ...], position: int = 0) -> Iterator[tuple[int, int]]:
+    """Where the content of the elements at a path of element numbers begins and ends."""
+    while position < len(data):
+        number = data[position : position + _length(data[position])]
+        position += len(number)
+        length = _length(data[position]) if position < len(data) else 9
+        if length > 8:
+            return
+        size = int.from_bytes(data[position : position + length], "big") & ~(1 << 7 * length)
+        position += length
+        if number == path[0]:
+            if len(path) == 1:
+                yield position, position + size
+            else:
+                yield from _find(data[: position + size], path[1:], position)
+        position += size
+
+
+def _length(first: int) -> int:
+    """Number of bytes of an element number or size, by its first byte."""
+    return 9 - first.bit_length()

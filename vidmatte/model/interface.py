@@ -1,0 +1,78 @@
+"""What every model offers, so that the pipeline, the command line and evaluation take any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.prompt import Reference
+
+
+@dataclass(frozen=True)
+class CoarseMatte:
+    """A matte at the model's working size; small enough to be kept for many frames."""
+
+    alpha: Tensor
+    """(1, 1, h, w) float32 in 0..1, over the whole frame."""
+    confidence: float
+    """How sure the model is of it, 0..1."""
+
+
+class Follower(Protocol):
+    """Follows the object from frame to frame in one direction, remembering what it saw."""
+
+    def start(self, reference: Reference) -> CoarseMatte:
+        """Matte of the frame that a reference marks; the next step comes from there."""
+        ...
+
+    def step(self, small: Tensor) -> CoarseMatte:
+        """Matte of the next frame, given as `Matter.shrink` makes it."""
+        ...
+
+
+class Matter(Protocol):
+    """A model that has seen its references: encoded once, matched to any number of images. Immutable."""
+
+    def __call__(self, batch: FrameBatch) -> MatteBatch:
+        """Mattes of images that do not belong together: each is matched to the references alone."""
+        ...
+
+    def follower(self) -> Follower | None:
+        """A new follower for consecutive frames; None where the model looks at each frame alone."""
+        ...
+
+    def shrink(self, rgb: Tensor) -> Tensor:
+        """(1, 3, h, w) of (1, 3, H, W): the frame at the size that a follower works at."""
+        ...
+
+    def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
+        """(1, 1, H, W) alpha at full size, its edges those of the image (1, 3, H, W)."""
+        ...
+
+
+class Model(Protocol):
+    """A loaded network with its pre- and postprocessing."""
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What it computes in."""
+        ...
+
+    def with_reference(self, references: Sequence[Reference]) -> Matter:
+        """Encode references (at least one); the features inside their regions of interest become the query."""
+        ...

@@ -1,0 +1,70 @@
+"""From a coarse matte to full size with the edges of the image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+_RADIUS = 2
+"""Of the filter's window, in pixels of the coarse matte."""
+_EPSILON = 2e-4
+"""Colour variance, of rgb in 0..1, below which a window counts as flat and its matte is left smooth."""
+_CERTAIN = 0.02
+"""Alpha this close to 0 or 1 is taken as 0 or 1: a network never says either outright, and haze shows on a key."""
+
+
+def guided_upsample(rgb: Array, alpha: Array) -> Array:
+    """(H, W) alpha of an image (3, H, W) in 0..1 from its coarse matte (h, w).
+
+    In each window of the coarse matte alpha is a linear function of colour; that function is enlarged and applied to
+    the full-size image (He and Sun, Fast Guided Filter, arXiv 1505.00996, with the colour model of He et al., Guided
+    Image Filtering, PAMI 2013, eq. 19-21). Only the surroundings of the soft band are computed at full size.
+    """
+    alpha = np.clip((alpha - _CERTAIN) / (1 - 2 * _CERTAIN), 0, 1).astype(np.float32)
+    size = (rgb.shape[2], rgb.shape[1])
+    enlarged = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    window = np.ones((4 * _RADIUS + 1, 4 * _RADIUS + 1), np.uint8)
+    band = cv2.dilate(((alpha > 0) & (alpha < 1)).astype(np.uint8), window)
+    x, y, width, height = cv2.boundingRect(band)
+    if not width:
+        return enlarged
+    small = np.stack([cv2.resize(plane, alpha.shape[::-1], interpolation=cv2.INTER_AREA) for plane in rgb], axis=-1)
+    coefficients = _linear_model(small, alpha)
+    top, bottom = y * rgb.shape[1] // alpha.shape[0], -(-(y + height) * rgb.shape[1] // alpha.shape[0])
+    left, right = x * rgb.shape[2] // alpha.shape[1], -(-(x + width) * rgb.shape[2] // alpha.shape[1])
+    inside = (slice(top, bottom), slice(left, right))
+    fitted = _enlarge(coefficients[..., 3], size, inside)
+    for channel in range(3):
+        fitted += _enlarge(coefficients[..., channel], size, inside) * rgb[channel][inside]
+    share = _enlarge(np.asarray(cv2.blur(band.astype(np.float32), (3, 3)), np.float32), size, inside)
+    enlarged[inside] += share * (np.clip(fitted, 0, 1) - enlarged[inside])
+    return enlarged
+
+
+def _enlarge(plane: Array, size: tuple[int, int], inside: tuple[slice, slice]) -> Array:
+    enlarged = cv2.resize(np.ascontiguousarray(plane), size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.float32)[inside]
+
+
+def _linear_model(image: Array, alpha: Array) -> Array:
+    """(h, w, 4): the three colour weights and the constant of each pixel's window, averaged over windows."""
+    mean_image, mean_alpha = _blur(image), _blur(alpha)
+    covariance = np.empty((*alpha.shape, 3, 3), np.float32)
+    for i in range(3):
+        for j in range(i, 3):
+            product = _blur(image[..., i] * image[..., j]) - mean_image[..., i] * mean_image[..., j]
+            covariance[..., i, j] = covariance[..., j, i] = product
+    covariance += _EPSILON * np.eye(3, dtype=np.float32)
+    joint = _blur(image * alpha[..., None]) - mean_image * mean_alpha[..., None]
+    weights = np.linalg.solve(covariance, joint[..., None])[..., 0]
+    constant = mean_alpha - (weights * mean_image).sum(-1)
+    return _blur(np.concatenate([weights, constant[..., None]], axis=-1).astype(np.float32))
+
+
+def _blur(image: Array) -> Array:
+    side = 2 * _RADIUS + 1
+    blurred = cv2.blur(np.ascontiguousarray(image), (side, side), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, np.float32)

@@ -1,0 +1,323 @@
+"""The whole flow: open, mark, match, smooth, colour, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from vidmatte.errors import OptionError, ReadError
+from vidmatte.follow import matte_clip
+from vidmatte.foreground import estimate_foreground
+from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.images import IMAGE_SUFFIXES, read_image
+from vidmatte.model.build import Precision, load_model
+from vidmatte.prompt import Prompt, Reference
+from vidmatte.read import Reader, Video, open_video, parse_position
+from vidmatte.sequence import ImageSet
+from vidmatte.smooth import smooth
+from vidmatte.stream import prefetch
+from vidmatte.write import WrittenFile, create_outputs, parse_target
+
+Foreground = Literal["estimate", "source"]
+ProgressCallback = Callable[[int, "int | None"], None]
+_SUGGESTIONS = 3
+_SUGGESTED_BELOW = 0.8
+"""Only frames that the model is less sure of than this are suggested as further references."""
+_SUGGESTED_APART = 10
+
+
+@dataclass(frozen=True)
+class MatteOptions:
+    """All choices of a run that are not its input, prompts and outputs."""
+
+    model: str | Path = "compact"
+    device: str = "auto"
+    precision: Precision = "auto"
+    batch_size: int | None = None
+    """Frames that are decoded and passed on together; None chooses by the device."""
+    working_size: int | None = None
+    """Longer side of what the network sees, in pixels; None is the model's own."""
+    smooth: float = 0.0
+    """Strength of the temporal alpha smoother, 0 (off) to 1."""
+    foreground: Foreground = "estimate"
+    """Colour of soft pixels: estimated, or the source's with the old background in it."""
+    premultiplied: bool = False
+    bit_depth: int = 16
+    """Of PNG outputs: 8 or 16."""
+    start: str | None = None
+    """In point: frame, seconds or time; see `read.parse_position`."""
+    end: str | None = None
+    """Out point, itself included."""
+    reader: Reader = "pyav"
+    frame_rate: Fraction | None = None
+    """Of an image sequence; None is 24."""
+    allow_truncated: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.foreground not in get_args(Foreground):
+            raise OptionError(
+                f"foreground {self.foreground!r} asked for: choose one of {', '.join(get_args(Foreground))}"
+            )
+        if not 0 <= self.smooth <= 1:
+            raise OptionError(f"smoothing {self.smooth} asked for: it is a strength from 0 to 1")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise OptionError(f"batch size {self.batch_size} asked for: it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did."""
+
+    input: str
+    frames: int
+    seconds: float
+    model: str
+    device: str
+    precision: str
+    outputs: tuple[WrittenFile, ...]
+    confidence: tuple[float, ...]
+    """Of each frame, 0..1."""
+    first_frame: int
+    """Index in the source of the first frame that was matted."""
+    notes: tuple[str, ...]
+    """What a user should know of how the source was read and the outputs were written."""
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the whole run, loading of the model included."""
+        return self.frames / self.seconds
+
+    @property
+    def suggested_reference_frames(self) -> tuple[int, ...]:
+        """Frames where one more reference would help most: the least sure ones, some frames apart."""
+        chosen: list[int] = []
+        for index in sorted(range(len(self.confidence)), key=lambda i: self.confidence[i]):
+            if self.confidence[index] >= _SUGGESTED_BELOW or len(chosen) == _SUGGESTIONS:
+                break
+            if all(abs(index - other) >= _SUGGESTED_APART for other in chosen):
+                chosen.append(index)
+        return tuple(self.first_frame + index for index in sorted(chosen))
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return {
+            "input": self.input,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "fps": round(self.fps, 3),
+            "model": self.model,
+            "device": self.device,
+            "precision": self.precision,
+            "outputs": [
+                {
+                    "path": str(output.path),
+                    "kind": output.kind,
+                    "codec": output.codec,
+                    "pixel_format": output.pixel_format,
+                    "frames": output.frames,
+                }
+                for output in self.outputs
+            ],
+            "confidence": {
+                "mean": round(sum(self.confidence) / len(self.confidence), 4),
+                "min": round(min(self.confidence), 4),
+                "suggested_reference_frames": list(self.suggested_reference_frames),
+            },
+            "notes": list(self.notes),
+        }
+
+
+def matte(
+    source: str | Path | Sequence[str | Path],
+    prompts: Prompt | Sequence[Prompt],
+    *,
+    output: str | Path | Sequence[str | Path] = (),
+    alpha: str | Path | Sequence[str | Path] = (),
+    reference: str | Path | None = None,
+    images: bool = False,
+    options: MatteOptions | None = None,
+    progress: ProgressCallback | None = None,
+) -> Summary:
+    """Matte a clip, an image sequence or (with `images`) a set of independent images.
+
+    `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given. `output` are files of
+    colour with alpha, `alpha` files of alpha alone; the extension chooses the format (see `write.FORMATS`).
+    `progress` is called with the number of frames done and, where known, of all frames.
+
+    Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind.
+    """
+    options = options or MatteOptions()
+    prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
+    targets = [parse_target(path, alpha_only=False) for path in _as_list(output)]
+    targets += [parse_target(path, alpha_only=True) for path in _as_list(alpha)]
+    began = time.monotonic()
+    with _open_source(source, images, options) as video:
+        start, end = _range(video, options)
+        references = mark_references(video, prompts, reference)
+        outputs = create_outputs(
+            targets,
+            like=video.info,
+            overwrite=options.overwrite,
+            premultiplied=options.premultiplied,
+            bit_depth=options.bit_depth,
+            start=None if options.start is None else video.seconds_of(start),
+            end=None if end is None else video.seconds_of(end),
+            inputs=_inputs(source, reference, prompts),
+        )
+        model = load_model(
+            options.model, device=options.device, precision=options.precision, working_size=options.working_size
+        )
+        with outputs as out:
+            matter = model.with_reference(references)
+            counter = _Counter(progress, _expected(video, start, end))
+            mattes = matte_clip(
+                matter,
+                video,
+                () if images else references,
+                start=start,
+                end=end,
+                batch_size=_batch_size(options, model.device.type, images),
+                on_backward=counter.more,
+            )
+            if options.smooth:
+                mattes = smooth(mattes, options.smooth)
+            if options.foreground == "estimate" and any(not target.alpha_only for target in targets):
+                mattes = map(with_foreground, prefetch(mattes, 1))
+            for batch in mattes:
+                out.write(batch)
+                counter.add(batch)
+            _refuse_nothing(video, counter, start)
+    return Summary(
+        input=str(video.info.source),
+        frames=len(counter.confidence),
+        seconds=time.monotonic() - began,
+        model=model.name,
+        device=str(model.device),
+        precision=str(model.precision).removeprefix("torch."),
+        outputs=outputs.files,
+        confidence=tuple(counter.confidence),
+        first_frame=start,
+        notes=(*_notes(video.info), *outputs.notes),
+    )
+
+
+def with_foreground(batch: MatteBatch) -> MatteBatch:
+    """The batch with the straight foreground colour of its soft pixels estimated."""
+    return replace(batch, foreground=estimate_foreground(batch.source.rgb, batch.alpha))
+
+
+def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
+    """The references that prompts make: of frames of `video`, or of another image or clip where `reference` is given.
+
+    Raises PromptError for marks that do not fit their frame, ReadError for a frame that does not exist.
+    """
+    if not prompts:
+        raise OptionError("nothing is marked: give at least one prompt")
+    if reference is None:
+        return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
+    if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
+        rgb = torch.from_numpy(read_image(Path(reference)))[None]
+        return tuple(prompt.reference(rgb) for prompt in prompts)
+    with open_video(reference) as clip:
+        return tuple(_mark(clip, prompt, None) for prompt in prompts)
+
+
+def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
+    rgb = video.frame(prompt.frame).rgb
+    display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
+    return prompt.reference(rgb, display_width=display_width, frame=frame)
+
+
+def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _open_source(source: str | Path | Sequence[str | Path], images: bool, options: MatteOptions) -> Video:
+    paths = _as_list(source)
+    if images:
+        if options.smooth or options.start or options.end:
+            raise OptionError(
+                "images of a set have no order in time: they cannot be smoothed, or cut with start and end"
+            )
+        return ImageSet(paths)
+    if len(paths) != 1:
+        raise OptionError(
+            f"{len(paths)} inputs given: several files are an image set, which has to be asked for (--images)"
+        )
+    return open_video(
+        paths[0], reader=options.reader, frame_rate=options.frame_rate, allow_truncated=options.allow_truncated
+    )
+
+
+def _range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
+    """First frame and the one after the last; None is the end of the clip."""
+    start = parse_position(options.start, video) if options.start is not None else 0
+    end = parse_position(options.end, video) + 1 if options.end is not None else None
+    if end is not None and end <= start:
+        raise OptionError(f"out point {options.end} lies before in point {options.start or 0}: swap them")
+    if start and start >= video.count_frames():
+        raise ReadError(
+            f"{video.info.source}: in point {options.start} asked for, but there are {video.count_frames()} frames"
+        )
+    return start, end
+
+
+def _inputs(
+    source: str | Path | Sequence[str | Path], reference: str | Path | None, prompts: Iterable[Prompt]
+) -> list[Path | str]:
+    marks = [path for prompt in prompts for path in (prompt.mask, prompt.scribbles) if path is not None]
+    return [*_as_list(source), *([] if reference is None else [reference]), *marks]
+
+
+def _batch_size(options: MatteOptions, device: str, images: bool) -> int:
+    if images:
+        return 1  # each has its own size
+    return options.batch_size or (4 if device == "cuda" else 1)
+
+
+def _expected(video: Video, start: int, end: int | None) -> int | None:
+    """Number of frames to come, for progress: by the headers, which may be wrong."""
+    total = video.info.frames_in_header
+    if total is None:
+        return None if end is None else end - start
+    return max(0, min(total, total if end is None else end) - start)
+
+
+class _Counter:
+    """Counts frames for the progress callback and keeps their confidence."""
+
+    def __init__(self, progress: ProgressCallback | None, expected: int | None) -> None:
+        self.confidence: list[float] = []
+        self._progress, self._expected, self._backward = progress, expected, 0
+
+    def add(self, batch: MatteBatch) -> None:
+        self.confidence.extend(batch.confidence)
+        self._report()
+
+    def more(self, frames: int) -> None:
+        """Frames were followed backward: work that is done before these frames come out."""
+        self._backward += frames
+        self._report()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            expected = None if self._expected is None else self._expected + self._backward
+            self._progress(len(self.confidence) + self._backward, expected)
+
+
+def _refuse_nothing(video: Video, counter: _Counter, start: int) -> None:
+    if not counter.confidence:
+        raise ReadError(f"{video.info.source}: has no frame from {start} on that can be read")
+
+
+def _notes(info: VideoInfo) -> Iterator[str]:
+    if info.color.assumed:
+        name = "BT.709" if info.color.matrix == 1 else "BT.601"
+        yield f"the source does not say its colour matrix; {name} was assumed from its size"

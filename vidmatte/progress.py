@@ -1,0 +1,68 @@
+"""Progress on standard error: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class _Rate(ProgressColumn):
+    """Frames per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.2f} frames/s")
+
+
+class ProgressLine:
+    """Shows how many frames are done, how fast, and the time left. `update` fits `vidmatte.matte(progress=...)`."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.text = "0 frames"
+        self._enabled = enabled
+        self._began = self._last = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if enabled and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.completed:.0f} frames"),
+                BarColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+
+    def __enter__(self) -> ProgressLine:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, total: int | None) -> None:
+        """Report `done` of `total` frames; None where the total is not known."""
+        of_total = f" of {total}" if total is not None and total >= done else ""
+        self.text = f"{done}{of_total} frames"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif self._enabled and time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            self._print(done, total)
+
+    def _print(self, done: int, total: int | None) -> None:
+        rate = done / (time.monotonic() - self._began)
+        left = f", {max(0, total - done) / rate:.0f} s left" if total is not None and rate else ""
+        sys.stderr.write(f"{self.text}, {rate:.2f} frames/s{left}\n")
+        sys.stderr.flush()

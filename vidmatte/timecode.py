@@ -1,0 +1,52 @@
+"""SMPTE timecode arithmetic."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_TIMECODE = re.compile(r"(\d{2}):(\d{2}):(\d{2})([:;.])(\d{2,3})")
+
+
+def advance_timecode(timecode: str, frames: int, frame_rate: Fraction) -> str | None:
+    """The timecode a number of frames later, wrapping at 24 hours; None where it cannot be told exactly.
+
+    `hh:mm:ss:ff`, and `hh:mm:ss;ff` for drop-frame counting, in which numbers 0 and 1 (0 to 3 at 59.94) are left out
+    in every minute that is not a multiple of ten (SMPTE ST 12-1). None is returned for another notation, a frame
+    number beyond the rate, a rate that is not near a whole number or 1000/1001 of one, and drop-frame counting at
+    any rate but 29.97 and its multiples.
+    """
+    found = _TIMECODE.fullmatch(timecode.strip())
+    nominal = nominal_rate(frame_rate)
+    if found is None or nominal is None:
+        return None
+    hours, minutes, seconds, number = (int(found[group]) for group in (1, 2, 3, 5))
+    drop = found[4] != ":"
+    per_second = round(nominal)
+    if number >= per_second or (drop and (nominal.denominator == 1 or per_second % 30)):
+        return None
+    dropped = per_second // 15 if drop else 0
+    total_minutes = 60 * hours + minutes
+    count = (60 * total_minutes + seconds) * per_second + number - dropped * (total_minutes - total_minutes // 10)
+    return _text(count + frames, per_second, dropped)
+
+
+def _text(count: int, per_second: int, dropped: int) -> str:
+    """The timecode of a frame count from midnight."""
+    per_minute = 60 * per_second - dropped
+    per_ten = 10 * per_minute + dropped
+    tens, rest = divmod(count % (144 * per_ten), per_ten)
+    if rest >= per_minute + dropped:  # past the first minute of the ten, which is the one that drops no numbers
+        rest += dropped * ((rest - dropped) // per_minute)
+    whole_seconds, number = divmod(rest, per_second)
+    minutes, seconds = divmod(whole_seconds, 60)
+    hours, minutes = divmod(10 * tens + minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{';' if dropped else ':'}{number:02}"
+
+
+def nominal_rate(frame_rate: Fraction) -> Fraction | None:
+    """The whole rate, or 1000/1001 of one, that a measured rate stands for (2997/100: 30000/1001); None if neither."""
+    for rate in (Fraction(round(frame_rate)), Fraction(round(frame_rate * Fraction(1001, 1000)) * 1000, 1001)):
+        if rate and abs(frame_rate / rate - 1) < Fraction(1, 5000):
+            return rate
+    return None

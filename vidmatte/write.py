@@ -1,0 +1,298 @@
+"""Outputs: everything is written beside its target, and put in place when all of it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TypeAlias
+
+import av
+
+from vidmatte.errors import OptionError, WriteError
+from vidmatte.exr import check_exr
+from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.write_checks import check_targets
+from vidmatte.write_formats import FORMATS, Format, Target, parse_target
+from vidmatte.write_images import ImageWriter
+from vidmatte.write_movie import MovieWriter
+
+__all__ = ["FORMATS", "Format", "Outputs", "Target", "WrittenFile", "create_outputs", "parse_target"]
+
+_QUEUED_BATCHES = 2
+_POLL_SECONDS = 0.1
+
+_Writer: TypeAlias = MovieWriter | ImageWriter
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """An output that is complete and in place."""
+
+    path: Path
+    """The file, or the pattern of an image sequence."""
+    kind: Literal["colour", "alpha"]
+    codec: str
+    pixel_format: str
+    frames: int
+
+
+def create_outputs(
+    targets: Sequence[Target],
+    *,
+    like: VideoInfo,
+    overwrite: bool = False,
+    premultiplied: bool = False,
+    bit_depth: int = 16,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    audio: bool = True,
+    inputs: Sequence[Path | str] = (),
+) -> Outputs:
+    """Outputs that take the mattes of a clip or a set of images; to be entered with `with`.
+
+    All that can be checked before any work is checked here, and nothing is created yet.
+
+    `like` gives size, time base, colour, pixel aspect, timecode and sound. `premultiplied` multiplies the colour with
+    alpha, in display space; EXR is premultiplied always, in linear light. `bit_depth` is that of PNG, 8 or 16. `start`
+    and `end` are the part of the source that will be written, in seconds after its first frame: the sound is cut
+    there, and with a `start` times begin at 0; None is the beginning and the end. No output may be one of `inputs`
+    (files, folders or patterns of frames).
+
+    Raises OptionError for targets that do not fit each other or the inputs, WriteError where a target cannot be
+    written or exists already.
+    """
+    targets = [parse_target(target.path, alpha_only=target.alpha_only) for target in targets]
+    if not targets:
+        raise OptionError("no output was asked for; give at least one path")
+    if bit_depth not in (8, 16):
+        raise OptionError(f"PNG has 8 or 16 bits, not {bit_depth}")
+    if bit_depth != 16 and all(target.format.codec != "png" for target in targets):
+        raise OptionError(f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own")
+    for target in targets:
+        if target.format.codec == "exr":
+            check_exr(like.color, alpha_only=target.alpha_only)
+    used = check_targets(targets, inputs=inputs, overwrite=overwrite)
+
+    def writer(target: Target) -> _Writer:
+        name = re.sub(r"[^\w.-]", "_", Path(target.path).name)
+        partial = target.folder / f".{name}.{secrets.token_hex(4)}.partial"
+        if target.format.is_movie:
+            return MovieWriter(
+                target, partial, like=like, premultiplied=premultiplied, start=start, end=end, audio=audio
+            )
+        return ImageWriter(
+            target,
+            partial,
+            like=like,
+            premultiplied=premultiplied,
+            bit_depth=bit_depth,
+            overwrite=overwrite,
+            inputs=used,
+        )
+
+    return Outputs([writer(target) for target in targets], like=like, overwrite=overwrite)
+
+
+class Outputs:
+    """The outputs of one run. Each encodes in a thread of its own, a few batches behind.
+
+    Leaving the `with` block completes them and puts all in place; leaving it with an exception removes all traces.
+    """
+
+    def __init__(self, writers: Sequence[_Writer], *, like: VideoInfo, overwrite: bool) -> None:
+        self.files: tuple[WrittenFile, ...] = ()
+        """What was written; empty until everything is in place."""
+        self._writers = tuple(writers)
+        self._threads: list[_EncodeThread] = []
+        self._like = like
+        self._overwrite = overwrite
+        self._last_pts: int | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an output could not take over from the source as it was, one sentence each."""
+        return tuple(note for writer in self._writers for note in writer.notes)
+
+    def __enter__(self) -> Outputs:
+        try:
+            for writer in self._writers:
+                try:
+                    writer.create()
+                except OSError as error:
+                    raise writer.failure(error) from error
+            for writer in self._writers:
+                self._threads.append(_EncodeThread(writer))
+        except BaseException:
+            self._give_up()
+            raise
+        return self
+
+    def write(self, batch: MatteBatch) -> None:
+        """Take the next mattes, in order of presentation; waits while an encoder is behind.
+
+        Raises WriteError when an output failed, now or with an earlier batch. The batch must not be changed afterwards.
+        """
+        for writer in self._writers:
+            if writer.format.is_movie:
+                self._check_for_movie(batch, writer.target)
+        self._last_pts = batch.source.pts[-1]
+        for thread in self._threads:
+            thread.put(batch)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._give_up()
+            return
+        try:
+            for thread in self._threads:
+                thread.end()
+            moves = [move for thread in self._threads for move in thread.result()]
+            if any(writer.frames == 0 for writer in self._writers):
+                raise WriteError(f"{self._writers[0].target}: there was no frame to write")
+            _put_in_place(moves, overwrite=self._overwrite)
+        except BaseException:
+            self._give_up()
+            raise
+        for writer in self._writers:
+            writer.discard()
+        self.files = tuple(
+            WrittenFile(Path(writer.target.path), writer.kind, writer.format.codec, writer.pixel_format, writer.frames)
+            for writer in self._writers
+        )
+
+    def _check_for_movie(self, batch: MatteBatch, target: Target) -> None:
+        if batch.source.names:
+            raise WriteError(f"{target}: a set of images is not a movie; use {{name}}.png")
+        height, width = batch.alpha.shape[2:]
+        if (width, height) != (self._like.width, self._like.height):
+            raise WriteError(
+                f"{target}: frame {batch.source.frames[0]} is {width}x{height}, but the movie is "
+                f"{self._like.width}x{self._like.height}; all frames of a movie have one size"
+            )
+        times = [*([] if self._last_pts is None else [self._last_pts]), *batch.source.pts]
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise ValueError(f"frames must come in order of presentation, got pts {times}")
+
+    def _give_up(self) -> None:
+        for thread in self._threads:
+            thread.stop()
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(OSError):  # the folder itself is gone; the error under way says more
+                writer.discard()
+
+
+class _EncodeThread:
+    """Runs a writer behind a bounded queue and carries its exception over."""
+
+    def __init__(self, writer: _Writer) -> None:
+        self._writer = writer
+        self._queue: queue.Queue[MatteBatch | None] = queue.Queue(_QUEUED_BATCHES)
+        self._stopped = threading.Event()
+        self._error: BaseException | None = None
+        self._moves: list[tuple[Path, Path]] = []
+        self._thread = threading.Thread(target=self._run, name=f"encode {writer.target}", daemon=True)
+        self._thread.start()
+
+    def put(self, batch: MatteBatch | None) -> None:
+        """Queue a batch; raises what the writer raised."""
+        while True:
+            self._raise_error()
+            with contextlib.suppress(queue.Full):
+                self._queue.put(batch, timeout=_POLL_SECONDS)
+                return
+
+    def end(self) -> None:
+        """No batch follows: the writer completes its output."""
+        self.put(None)
+
+    def result(self) -> list[tuple[Path, Path]]:
+        """Wait for the writer, and return what is to be renamed to what; raises what the writer raised."""
+        self._join()
+        self._raise_error()
+        return self._moves
+
+    def stop(self) -> None:
+        """Drop what is queued, and wait until the writer has let go of its files."""
+        self._stopped.set()
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)  # wakes a thread that waits; a full queue wakes it by itself
+        self._join()
+
+    def _join(self) -> None:
+        while self._thread.is_alive():
+            self._thread.join(_POLL_SECONDS)  # a join without limit could not be interrupted everywhere
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        writer = self._writer
+        try:
+            while (batch := self._queue.get()) is not None:
+                if self._stopped.is_set():
+                    return
+                writer.write(batch)
+            if not self._stopped.is_set() and writer.frames:
+                self._moves = writer.finish()
+        except WriteError as error:
+            self._error = error
+        except (OSError, av.FFmpegError) as error:
+            self._error = writer.failure(error)
+            self._error.__cause__ = error
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._error = error
+        finally:
+            writer.close()
+
+
+def _put_in_place(moves: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
+    """Rename every (partial, final) pair; where one fails or the user interrupts, all is put back."""
+    done: list[tuple[Path, Path, Path]] = []
+    try:
+        for partial, final in moves:
+            if not overwrite and os.path.lexists(final):
+                raise WriteError(f"{final}: was created by someone else meanwhile; choose another name")
+            backup = partial.with_name(f"{partial.name}.replaced.partial")
+            done.append((partial, final, backup))
+            if final.is_file():
+                _give_second_name(final, backup)
+            os.replace(partial, final)
+    except BaseException as error:
+        for move in reversed(done):
+            _put_back(*move)
+        if isinstance(error, OSError) and not isinstance(error, WriteError):
+            raise WriteError(
+                f"{done[-1][1]}: cannot be put in place ({error.strerror}); nothing was changed"
+            ) from error
+        raise
+    for _, _, backup in done:
+        backup.unlink(missing_ok=True)
+
+
+def _give_second_name(final: Path, backup: Path) -> None:
+    try:
+        os.link(final, backup)
+    except OSError:  # a file system without links: renaming keeps the file too, but its name is free for a moment
+        os.replace(final, backup)
+
+
+def _put_back(partial: Path, final: Path, backup: Path) -> None:
+    if not partial.exists():
+        os.replace(final, partial)
+    if backup.exists():
+        os.replace(backup, final)
+        backup.unlink(missing_ok=True)  # renaming one name of a file to its other one leaves both

@@ -1,0 +1,105 @@
+"""Paths that cannot be written, found before any work is done."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence, Set
+from pathlib import Path
+
+import av
+from av.codec.codec import UnknownCodecError
+
+from vidmatte.errors import OptionError, WriteError
+from vidmatte.write_formats import Target
+
+
+def check_targets(targets: Sequence[Target], *, inputs: Sequence[Path | str], overwrite: bool) -> frozenset[Path]:
+    """Check targets against each other, the inputs and the disk; return the resolved files that must not be touched.
+
+    Raises OptionError for two targets with one path or a target that is an input, WriteError for a missing
+    encoder, a folder that is missing or not writable, or an output that exists and may not be replaced.
+    """
+    _refuse_same_paths(targets)
+    used = frozenset(_input_files(inputs))
+    for target in targets:
+        _refuse_inputs(target, used)
+        _check_encoder(target)
+        _check_folder(target)
+        if not overwrite:
+            _refuse_existing(target, used)
+    return used
+
+
+def _refuse_same_paths(targets: Iterable[Target]) -> None:
+    seen: set[tuple[Path, str]] = set()
+    for target in targets:
+        path = Path(target.path)
+        movie = path.resolve()
+        key = (
+            (movie.parent, movie.name) if target.format.is_movie else (path.parent.resolve(), target.file_names.pattern)
+        )
+        if key in seen:
+            raise OptionError(f"{target}: two outputs have this path; give each its own")
+        seen.add(key)
+
+
+def _input_files(inputs: Sequence[Path | str]) -> Iterator[Path]:
+    """The files that are read: each input itself, and the files of a folder or of the folder of a pattern."""
+    for source in map(Path, inputs):
+        if source.is_dir():
+            yield from (path.resolve() for path in source.iterdir() if path.is_file())
+        elif not source.exists() and source.parent.is_dir():
+            frames = re.sub(r"%\d*d|#+", "\0", source.name).split("\0")
+            pattern = re.compile(r"\d+".join(re.escape(part) for part in frames))
+            yield from (path.resolve() for path in source.parent.iterdir() if pattern.fullmatch(path.name))
+        yield source.resolve()
+
+
+def _refuse_inputs(target: Target, used: Set[Path]) -> None:
+    for path in sorted(used):
+        if target.is_named:
+            is_written = (target.folder / target.image_name(number=0, name=path.stem)).resolve() in used
+        elif target.format.is_movie:
+            is_written = Path(target.path).resolve() == path
+        else:
+            is_written = path.parent == target.folder.resolve() and bool(target.file_names.fullmatch(path.name))
+        if is_written:
+            raise OptionError(f"{target}: would be written over an input ({path}); choose another path")
+
+
+def _check_encoder(target: Target) -> None:
+    if not target.format.is_movie:
+        return
+    try:
+        av.Codec(target.format.codec, "w")
+    except UnknownCodecError as error:
+        raise WriteError(
+            f"{target}: the FFmpeg of this PyAV has no encoder {target.format.codec}; install PyAV from PyPI, or "
+            f"choose another format"
+        ) from error
+
+
+def _check_folder(target: Target) -> None:
+    folder = target.folder
+    if folder.exists() and not folder.is_dir():
+        raise WriteError(f"{target}: {folder.absolute()} is not a folder; choose another path")
+    if not folder.exists():
+        raise WriteError(f"{target}: the folder {folder.absolute()} does not exist; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WriteError(f"{target}: the folder {folder.absolute()} is not writable; choose another one")
+    if target.format.is_movie and Path(target.path).is_dir():
+        raise WriteError(f"{target}: is a folder; choose another name")
+
+
+def _refuse_existing(target: Target, used: Set[Path]) -> None:
+    if target.is_named:
+        names = {target.image_name(number=0, name=path.stem) for path in used}
+        existing = sorted(name for name in names if (target.folder / name).exists())
+    else:
+        existing = sorted(name for name in os.listdir(target.folder) if target.file_names.fullmatch(name))
+    if existing:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise WriteError(
+            f"{target.folder / existing[0]}{more} exists already; use --overwrite to replace it, or choose another name"
+        )

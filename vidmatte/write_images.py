@@ -1,0 +1,147 @@
+"""One image per frame: PNG or EXR, written to a hidden folder beside the output until all are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Set
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from vidmatte.errors import WriteError
+from vidmatte.exr import write_exr
+from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.write_formats import Target
+
+_FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+_PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
+
+
+class ImageWriter:
+    """Encodes batches into a folder of images. Used from one thread; `discard` may follow from another one."""
+
+    kind: Literal["colour", "alpha"]
+
+    def __init__(
+        self,
+        target: Target,
+        partial: Path,
+        *,
+        like: VideoInfo,
+        premultiplied: bool,
+        bit_depth: int,
+        overwrite: bool,
+        inputs: Set[Path],
+    ) -> None:
+        self.target = target
+        self.kind = "alpha" if target.alpha_only else "colour"
+        self.format = target.format
+        self._is_png = self.format.codec == "png"
+        self.pixel_format = _PIXEL_FORMATS[target.alpha_only, bit_depth] if self._is_png else self.format.pixel_format
+        self.notes: list[str] = []
+        self._partial = partial
+        self._like = like
+        self._premultiplied = premultiplied
+        self._peak = 2**bit_depth - 1
+        self._overwrite = overwrite
+        self._inputs = inputs
+        self._names: set[str] = set()
+
+    @property
+    def frames(self) -> int:
+        """Images written so far."""
+        return len(self._names)
+
+    def create(self) -> None:
+        """Create the hidden folder; raises OSError where that is not possible."""
+        self._partial.mkdir()
+
+    def write(self, batch: MatteBatch) -> None:
+        """Encode the frames of a batch. Raises WriteError, or OSError of a file."""
+        for index, frame in enumerate(batch.source.frames):
+            name = self._name(frame, batch.source.names[index] if batch.source.names else "")
+            color = None if self.target.alpha_only else batch.color[index]
+            if self._is_png:
+                self._write_png(self._partial / name, color, batch.alpha[index])
+            else:
+                self._write_exr(self._partial / name, color, batch.alpha[index])
+            self._names.add(name)
+
+    def finish(self) -> list[tuple[Path, Path]]:
+        """What to rename to what. Notes images of an earlier run that stay among the new ones."""
+        folder = self.target.folder
+        pattern = self.target.file_names
+        kept = [] if self.target.is_named else [name for name in os.listdir(folder) if pattern.fullmatch(name)]
+        if stale := sorted(set(kept) - self._names):
+            self.notes.append(f"{self.target}: {len(stale)} older images stay there, the first is {stale[0]}")
+        return [(self._partial / name, folder / name) for name in sorted(self._names)]
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def discard(self) -> None:
+        """Remove the hidden folder and what is left in it."""
+        if self._partial.exists():
+            shutil.rmtree(self._partial)
+
+    def failure(self, error: Exception) -> WriteError:
+        """The error to raise for one of a file."""
+        reason = getattr(error, "strerror", None) or str(error)
+        return WriteError(
+            f"{self.target}: writing failed after {self.frames} images ({reason}); nothing was left there; "
+            f"check the free space and the rights of {self.target.folder.absolute()}"
+        )
+
+    def _name(self, frame: int, stem: str) -> str:
+        """File name of an image. Raises WriteError where it cannot be used."""
+        if self.target.is_named and not stem:
+            raise WriteError(f"{self.target}: the frames of a clip have no names; use %06d in place of {{name}}")
+        number = frame + (self._like.first_number or 0)
+        name = self.target.image_name(number=number, name=stem)
+        path = self.target.folder / name
+        if name in self._names:
+            raise WriteError(f"{path}: two images of the set have this name; rename one of them")
+        if path.resolve() in self._inputs:
+            raise WriteError(f"{path}: is also an input, and would be written over; choose another folder or name")
+        if not self._overwrite and path.exists():
+            raise WriteError(f"{path}: exists already; use --overwrite to replace it, or choose another name")
+        return name
+
+    def _write_png(self, path: Path, color: Tensor | None, alpha: Tensor) -> None:
+        # Encoded in memory and written here, as OpenCV's own writing of files does not say what went wrong.
+        done, data = cv2.imencode(".png", self._picture(color, alpha), _FAST)
+        if not done:
+            raise WriteError(f"{self.target}: OpenCV cannot encode a PNG of {alpha.shape[2]}x{alpha.shape[1]} pixels")
+        with open(path, "wb") as file:
+            file.write(data.data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _write_exr(self, path: Path, color: Tensor | None, alpha: Tensor) -> None:
+        try:
+            write_exr(path, color, alpha, self._like)
+        except WriteError as error:
+            raise self.failure(error) from error
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+
+    def _picture(self, color: Tensor | None, alpha: Tensor) -> npt.NDArray[Any]:
+        """(H, W) alpha or (H, W, 4) blue, green, red, alpha in code values; no colour where alpha is nothing."""
+        dtype = np.uint8 if self._peak == 255 else np.uint16
+        codes = (alpha[0] * self._peak).round_().clamp_(0, self._peak).numpy()
+        if color is None:
+            gray: npt.NDArray[Any] = codes.astype(dtype)
+            return gray
+        if self._premultiplied:
+            color = color * alpha
+        picture = np.empty((*codes.shape, 4), dtype)
+        picture[..., 3] = codes
+        visible = codes > 0
+        for channel, plane in enumerate(color.flip(0)):
+            picture[..., channel] = (plane * self._peak).round_().clamp_(0, self._peak).numpy() * visible
+        return picture

@@ -1,0 +1,268 @@
+"""One movie output: frames are encoded with their exact times and muxed beside the sound of the source."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, cast
+
+import av
+import cv2
+import numpy as np
+import torch
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from vidmatte import matroska
+from vidmatte.audio import Soundtrack, Span
+from vidmatte.errors import WriteError
+from vidmatte.frames import ColorTags, MatteBatch, VideoInfo
+from vidmatte.timecode import advance_timecode, nominal_rate
+from vidmatte.write_formats import Format, Target
+from vidmatte.write_planes import output_tags, set_tags, video_frame
+
+_BUFFER = 1 << 20
+_MATROSKA_HEADER = 1 << 16
+_TRANSFER_OF_601_AND_2020 = (6, 14, 15)
+
+
+class MovieWriter:
+    """Encodes batches into a partial file. Used from one thread; `discard` may follow from another one."""
+
+    kind: Literal["colour", "alpha"]
+
+    def __init__(
+        self,
+        target: Target,
+        partial: Path,
+        *,
+        like: VideoInfo,
+        premultiplied: bool,
+        start: Fraction | None,
+        end: Fraction | None,
+        audio: bool,
+    ) -> None:
+        self.target = target
+        self.kind = "alpha" if target.alpha_only else "colour"
+        self.format = target.format
+        self.notes: list[str] = []
+        self.frames = 0
+        self._partial = partial
+        self._like = like
+        self._premultiplied = premultiplied
+        self._start, self._end = start, end
+        self._with_audio = audio and like.audio_streams > 0
+        self._width = like.display_width if self.format.square_pixels else like.width
+        is_odd = self._width % 2 or like.height % 2
+        self.pixel_format = (is_odd and self.format.odd_pixel_format) or self.format.pixel_format
+        self._tags = _writable_tags(like.color, self.format, alpha_only=target.alpha_only)
+        self._patches_aspect = self.format.container == "matroska" and like.sample_aspect_ratio != 1
+        self._container: OutputContainer | None = None
+        self._soundtrack: Soundtrack | None = None
+        self._file: _PartialFile | None = None
+
+    def create(self) -> None:
+        """Create the partial file; raises OSError where that is not possible."""
+        self._file = _PartialFile(self._partial)
+
+    def write(self, batch: MatteBatch) -> None:
+        """Encode the frames of a batch. Raises WriteError, or OSError or FFmpegError of the file."""
+        if self._container is None:
+            self._open(batch)
+        source = batch.source
+        for index in range(len(batch)):
+            color, alpha = self._picture(batch, index)
+            frame = video_frame(color, alpha, pixel_format=self.pixel_format, tags=self._tags)
+            frame.pts = source.pts[index] - self._offset
+            frame.time_base = self._like.time_base
+            frame.duration = source.durations[index] or self._usual_duration
+            self._mux(self._stream.encode(frame))
+            self.frames += 1
+
+    def finish(self) -> list[tuple[Path, Path]]:
+        """Flush the encoder, complete the file and return what to rename to what."""
+        assert self._container is not None
+        assert self._file is not None
+        self._mux(self._stream.encode(None))
+        if self._soundtrack is not None:
+            self._soundtrack.advance(None)
+        self._container.close()
+        if self._patches_aspect:
+            self._patch_aspect(self._file)
+        self._file.complete()
+        return [(self._partial, Path(self.target.path))]
+
+    def close(self) -> None:
+        """Let go of the files, complete or not. Never raises."""
+        if self._soundtrack is not None:
+            self._soundtrack.close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what matters was closed, and its error raised, by `complete`
+                self._file.close()
+        self._container = None
+
+    def discard(self) -> None:
+        """Remove the partial file."""
+        self._partial.unlink(missing_ok=True)
+
+    def failure(self, error: Exception) -> WriteError:
+        """The error to raise for one of the file or of FFmpeg."""
+        cause = self._file.error if self._file is not None and self._file.error is not None else error
+        reason = getattr(cause, "strerror", None) or str(cause)
+        return WriteError(
+            f"{self.target}: writing failed after {self.frames} frames ({reason}); nothing was left there; "
+            f"check the free space and the rights of {self.target.folder.absolute()}"
+        )
+
+    def _open(self, batch: MatteBatch) -> None:
+        assert self._file is not None
+        like = self._like
+        first = batch.source.pts[0]
+        # Times before zero would be cut off by players, or moved by the container.
+        self._offset = first if self._start is not None or first < 0 else 0
+        rate = nominal_rate(like.frame_rate) or like.frame_rate
+        self._usual_duration = max(1, round(1 / (like.frame_rate * like.time_base)))
+        # Without "bitexact" Matroska draws random identifiers, and two runs would differ.
+        options = {"fflags": "+bitexact"}
+        if self.format.container in ("mov", "mp4"):
+            scale = str(like.time_base.denominator)
+            # The edit list, which holds the start time, counts in units of the movie, not of the track.
+            options |= {"video_track_timescale": scale, "movie_timescale": scale}
+        self._container = av.open(self._file, "w", format=self.format.container, options=options, buffer_size=_BUFFER)
+        self._stream = self._add_video(self._container, rate)
+        self._set_timecode(batch.source.frames[0])
+        if self._with_audio:
+            self._soundtrack = Soundtrack(like.source, self._container, form=self.format, span=self._span(first))
+            self.notes += [f"{self.target}: {note}" for note in self._soundtrack.notes]
+
+    def _add_video(self, container: OutputContainer, rate: Fraction) -> VideoStream:
+        stream = cast(VideoStream, container.add_stream(self.format.codec, rate, dict(self.format.options)))
+        context = stream.codec_context
+        context.width, context.height = self._width, self._like.height
+        context.pix_fmt = self.pixel_format
+        context.time_base = stream.time_base = self._like.time_base
+        context.flags |= Flags.frame_duration  # or the last frame gets the usual length
+        if not self.format.square_pixels:
+            context.sample_aspect_ratio = self._like.sample_aspect_ratio
+        if self._patches_aspect:
+            stream.metadata["title"] = matroska.PLACEHOLDER
+        set_tags(context, self._tags)
+        return stream
+
+    def _patch_aspect(self, file: _PartialFile) -> None:
+        like = self._like
+        aspect = Fraction(like.width, like.height) * like.sample_aspect_ratio
+        patched = matroska.with_display_aspect(file.head(_MATROSKA_HEADER), aspect)
+        if patched is None:
+            self.notes.append(
+                f"{self.target}: pixel aspect {like.sample_aspect_ratio} could not be written to this file"
+            )
+        else:
+            file.seek(0)
+            file.write(patched)
+
+    def _set_timecode(self, first_frame: int) -> None:
+        if self._like.timecode is None:
+            return
+        timecode = advance_timecode(self._like.timecode, first_frame, self._like.frame_rate)
+        if timecode is None:
+            self.notes.append(
+                f"{self.target}: start timecode {self._like.timecode} not written: it does not fit "
+                f"{float(self._like.frame_rate):.3f} frames/s"
+            )
+        else:
+            self._stream.metadata["timecode"] = timecode
+
+    def _span(self, first: int) -> Span:
+        """Which sound belongs to the picture; `start` and `end` count from the source's first frame, pts need not."""
+        time = first * self._like.time_base
+        end = None if self._end is None else time + self._end - (self._start or 0)
+        return Span(None if self._start is None else time, end, self._offset * self._like.time_base)
+
+    def _picture(self, batch: MatteBatch, index: int) -> tuple[Tensor | None, Tensor]:
+        alpha = batch.alpha[index]
+        color = None if self.target.alpha_only else batch.color[index]
+        if self._width != self._like.width:
+            alpha = _with_width(alpha, self._width)
+            color = None if color is None else _with_width(color, self._width)
+        if color is not None and self._premultiplied:
+            color = color * alpha
+        return color, alpha[0]
+
+    def _mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
+        assert self._container is not None
+        for packet in packets:
+            if self._soundtrack is not None and packet.dts is not None:
+                self._soundtrack.advance(packet.dts * packet.time_base)
+            self._container.mux(packet)
+
+
+def _writable_tags(color: ColorTags, form: Format, *, alpha_only: bool) -> ColorTags:
+    tags = output_tags(color, alpha_only=alpha_only, full_range=form.full_range)
+    if form.container == "mov" and tags.transfer in _TRANSFER_OF_601_AND_2020:
+        # The same curve as BT.709's under other numbers, which ProRes cannot name and would leave out.
+        tags = replace(tags, transfer=1)
+    return tags
+
+
+def _with_width(planes: Tensor, width: int) -> Tensor:
+    """(C, H, W) planes at another width, without values beyond those that are there."""
+    height, old_width = planes.shape[1:]
+    method = cv2.INTER_AREA if width < old_width else cv2.INTER_LINEAR
+    scaled = [cv2.resize(plane, (width, height), interpolation=method) for plane in planes.numpy()]
+    return torch.from_numpy(np.stack(scaled))
+
+
+class _PartialFile:
+    """A new file that FFmpeg writes through, so that every failed write is seen, the last one included.
+
+    FFmpeg opening the file itself would drop the error of what it flushes when it closes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.error: OSError | None = None
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._file = open(os.open(path, flags, 0o666), "r+b", buffering=0)  # noqa: SIM115 - close() does
+
+    @property
+    def closed(self) -> bool:
+        """Asked by PyAV before it would write the end of an output that was given up."""
+        return self._file.closed
+
+    def write(self, data: bytes) -> int:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def head(self, size: int) -> bytes:
+        """The first bytes of what was written."""
+        self._file.seek(0)
+        return self._file.read(size)
+
+    def complete(self) -> None:
+        """Bring everything to the disk and close; raises the first error of any write."""
+        if self.error is not None:
+            raise self.error
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def close(self) -> None:
+        self._file.close()
