@@ -154,9 +154,9 @@ def test_a_set_of_images_with_one_reference_image(disc, tmp_path):
         picture = cv2.resize(pictures[n], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(tmp_path / "photos" / f"{name}.png"), picture[..., ::-1])
     cv2.imwrite(str(tmp_path / "hero.png"), pictures[0][..., ::-1])
-    command = [str(tmp_path / "photos"), "--images", "--reference", str(tmp_path / "hero.png"), "--mask",
-               str(clip.with_name("mask0.png")), "-o", str(tmp_path / "{name}_cut.png"), "--working-size", "128"]  # fmt: skip
-    result = CliRunner().invoke(cli, command)
+    marks = ["--reference", str(tmp_path / "hero.png"), "--mask", str(clip.with_name("mask0.png"))]
+    target = ["-o", str(tmp_path / "{name}_cut.png"), "--working-size", "128"]
+    result = CliRunner().invoke(cli, [str(tmp_path / "photos"), "--images", *marks, *target])
     assert result.exit_code == 0, result.output
     for name, n, scale in (("one", 3, 1), ("two", 8, 2)):
         cut = cv2.imread(str(tmp_path / f"{name}_cut.png"), cv2.IMREAD_UNCHANGED)

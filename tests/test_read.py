@@ -9,7 +9,7 @@ from clips import numbered_picture, read_number, write_movie
 
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.read import open_video, parse_position
-from vidmatte.sequence import ImageSet
+from vidmatte.read.sequence import ImageSet
 
 FRAMES = 40
 VARIABLE = [7 * i * i + 300 * i for i in range(FRAMES)]

@@ -170,7 +170,7 @@ def test_matrix_of_the_source_is_used(tmp_path, matrix, weights):
 
 
 def test_chroma_of_half_size_is_the_mean_of_its_pixels():
-    from vidmatte.write_planes import video_frame
+    from vidmatte.write.planes import video_frame
 
     color = torch.zeros(3, 3, 3)
     color[0, 0, 0] = 1  # pure red: Cb = -0.2126 / 1.8556, Cr = 0.5

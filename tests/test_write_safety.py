@@ -21,7 +21,7 @@ import torch
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
 from vidmatte.write import FORMATS, Target, create_outputs, parse_target
-from vidmatte.write_movie import MovieWriter
+from vidmatte.write.movie import MovieWriter
 
 WIDTH, HEIGHT = 160, 90
 MOVIES = [key for key, form in FORMATS.items() if form.is_movie]

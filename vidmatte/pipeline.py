@@ -15,11 +15,11 @@ from vidmatte.errors import OptionError, ReadError
 from vidmatte.follow import matte_clip
 from vidmatte.foreground import estimate_foreground
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.images import IMAGE_SUFFIXES, read_image
 from vidmatte.model.build import Precision, load_model
 from vidmatte.prompt import Prompt, Reference
 from vidmatte.read import Reader, Video, open_video, parse_position
-from vidmatte.sequence import ImageSet
+from vidmatte.read.images import IMAGE_SUFFIXES, read_image
+from vidmatte.read.sequence import ImageSet
 from vidmatte.smooth import smooth
 from vidmatte.stream import prefetch
 from vidmatte.write import WrittenFile, create_outputs, parse_target

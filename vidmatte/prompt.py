@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vidmatte.errors import PromptError
-from vidmatte.images import read_pixels
+from vidmatte.read.images import read_pixels
 
 JSON_VERSION = 1
 _OBJECT, _BACKGROUND, _UNKNOWN = 1, 0, -1

@@ -33,8 +33,8 @@ _CLEAR, _SOLID = 1 / 256, 255 / 256
 # (and as a share of the motion), of alpha between the neighbours, and of alpha between them and the frame itself.
 _GRAY_TOLERANCE = 16.0
 _RETURN_TOLERANCE, _RETURN_TOLERANCE_SHARE = 0.7, 0.1
-_NEIGHBOUR_TOLERANCE = 0.45
-_ALPHA_TOLERANCE = 0.8
+_NEIGHBOUR_TOLERANCE = 0.6
+_ALPHA_TOLERANCE = 1.0
 # Mean trust of the whole picture: over 0.4 in fast sports footage, under 0.03 between two different shots.
 _SAME_SHOT = 0.1
 # How far inside the object its motion is free of the background's, and how far that motion reaches, in small pixels.

@@ -124,8 +124,8 @@ def open_video(
     Raises ReadError when nothing can be read there, OptionError for an unknown reader, MissingExtraError for decord.
     """
     # Imported here: the readers need the classes above.
-    from vidmatte.movie import MovieVideo, open_decord
-    from vidmatte.sequence import SequenceVideo, is_pattern
+    from vidmatte.read.movie import MovieVideo, open_decord
+    from vidmatte.read.sequence import SequenceVideo, is_pattern
 
     if reader not in get_args(Reader):
         raise OptionError(f"reader {reader!r} asked for: choose one of {', '.join(get_args(Reader))}")

@@ -19,14 +19,12 @@ from typing import Literal, TypeAlias
 import av
 
 from vidmatte.errors import OptionError, WriteError
-from vidmatte.exr import check_exr
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.write_checks import check_targets
-from vidmatte.write_formats import FORMATS, Format, Target, parse_target
-from vidmatte.write_images import ImageWriter
-from vidmatte.write_movie import MovieWriter
-
-__all__ = ["FORMATS", "Format", "Outputs", "Target", "WrittenFile", "create_outputs", "parse_target"]
+from vidmatte.write.checks import check_targets
+from vidmatte.write.exr import check_exr
+from vidmatte.write.formats import Target, parse_target
+from vidmatte.write.images import ImageWriter
+from vidmatte.write.movie import MovieWriter
 
 _QUEUED_BATCHES = 2
 _POLL_SECONDS = 0.1

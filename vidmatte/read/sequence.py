@@ -9,8 +9,8 @@ from pathlib import Path
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, VideoInfo
-from vidmatte.images import bit_depth_of, list_images, read_image
-from vidmatte.read import Frame, Video
+from vidmatte.read.images import bit_depth_of, list_images, read_image
+from vidmatte.read.source import Frame, Video
 
 _PATTERN = re.compile(r"%0?(\d*)d|(#+)")
 _NUMBER = re.compile(r"(\d+)$")

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vidmatte.errors import WriteError
-from vidmatte.exr import write_exr
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.write_formats import Target
+from vidmatte.write.exr import write_exr
+from vidmatte.write.formats import Target
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}

@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 
 from vidmatte.errors import WriteError
-from vidmatte.write_formats import Format
+from vidmatte.write.formats import Format
 
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _QUICKTIME_LANGUAGES = {

@@ -19,8 +19,8 @@ from av.video.stream import VideoStream
 
 from vidmatte import color
 from vidmatte.errors import MissingExtraError, OptionError, ReadError
-from vidmatte.frames import ColorTags, VideoInfo
-from vidmatte.read import Frame, Video
+from vidmatte.frames import VideoInfo
+from vidmatte.read.source import Frame, Video
 
 _ONLY_FILES = {"protocol_whitelist": "file"}
 """A playlist or a concat script dressed as a movie must not reach the network."""
@@ -294,6 +294,3 @@ def open_decord(source: str | Path, *, allow_truncated: bool) -> Video:
     except ImportError as error:
         raise MissingExtraError("reader 'decord'", "decord") from error
     return DecordVideo(source, allow_truncated=allow_truncated)
-
-
-__all__ = ["ColorTags", "DecordVideo", "MovieVideo", "open_decord"]
