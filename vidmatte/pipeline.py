@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +24,7 @@ from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 from vidmatte.read.sequence import ImageSet
 from vidmatte.smooth import smooth
 from vidmatte.stream import prefetch
-from vidmatte.write import WrittenFile, create_outputs, parse_target
+from vidmatte.write import Target, WrittenFile, create_outputs, parse_target
 
 Foreground = Literal["estimate", "source"]
 ProgressCallback = Callable[[int, "int | None"], None]
@@ -155,10 +157,9 @@ def matte(
     """
     options = options or MatteOptions()
     prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
-    targets = [parse_target(path, alpha_only=False) for path in _as_list(output)]
-    targets += [parse_target(path, alpha_only=True) for path in _as_list(alpha)]
+    targets = _targets(output, alpha, images)
     began = time.monotonic()
-    with _open_source(source, images, options) as video:
+    with _open_source(source, images, options) as video, _a_core_for_the_codecs(options.device):
         start, end = _range(video, options)
         references = mark_references(video, prompts, reference)
         outputs = create_outputs(
@@ -237,6 +238,37 @@ def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
 
 def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _targets(
+    output: str | Path | Sequence[str | Path], alpha: str | Path | Sequence[str | Path], images: bool
+) -> list[Target]:
+    targets = [parse_target(path, alpha_only=False) for path in _as_list(output)]
+    targets += [parse_target(path, alpha_only=True) for path in _as_list(alpha)]
+    for target in targets:
+        if images and not target.is_named:
+            raise OptionError(
+                f"{target}: a set of images needs a file for each; use {{name}}, as in 'out/{{name}}.png'"
+            )
+        if target.is_named and not images:
+            raise OptionError(f"{target}: {{name}} stands for the names of an image set (--images); use a number, %06d")
+    return targets
+
+
+@contextmanager
+def _a_core_for_the_codecs(device: str) -> Iterator[None]:
+    """Leave one core to decoding and encoding while the network runs on the processor.
+
+    The network's threads wait for each other by spinning: when they share their cores with the codecs, a frame takes
+    several times as long as with one thread less.
+    """
+    before = torch.get_num_threads()
+    if device in ("auto", "cpu"):
+        torch.set_num_threads(max(1, min(before, (os.cpu_count() or 2) - 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _open_source(source: str | Path | Sequence[str | Path], images: bool, options: MatteOptions) -> Video:

@@ -34,9 +34,10 @@ _CLEAR, _SOLID = 1 / 256, 255 / 256
 _GRAY_TOLERANCE = 16.0
 _RETURN_TOLERANCE, _RETURN_TOLERANCE_SHARE = 0.7, 0.1
 _NEIGHBOUR_TOLERANCE = 0.6
-_ALPHA_TOLERANCE = 1.0
-# Mean trust of the whole picture: over 0.4 in fast sports footage, under 0.03 between two different shots.
-_SAME_SHOT = 0.1
+_ALPHA_TOLERANCE = 0.8
+# Mean trust of the whole picture: 0.68 and more on synthetic clips of fast motion, under 0.21 for 19 of 20 pairs of
+# photographs with nothing in common. Above it only the trust of each pixel keeps two similar shots apart.
+_SAME_SHOT = 0.3
 # How far inside the object its motion is free of the background's, and how far that motion reaches, in small pixels.
 _CORE_MARGIN = 2
 _REACH = 12.0

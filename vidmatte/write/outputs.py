@@ -45,7 +45,7 @@ class WrittenFile:
 
 
 def create_outputs(
-    targets: Sequence[Target],
+    targets: Sequence[Target | Path | str],
     *,
     like: VideoInfo,
     overwrite: bool = False,
@@ -60,7 +60,7 @@ def create_outputs(
 
     All that can be checked before any work is checked here, and nothing is created yet.
 
-    `like` gives size, time base, colour, pixel aspect, timecode and sound. `premultiplied` multiplies the colour with
+    A target is a path (colour with alpha) or what `parse_target` makes of one. `like` gives size, time base, colour, pixel aspect, timecode and sound. `premultiplied` multiplies the colour with
     alpha, in display space; EXR is premultiplied always, in linear light. `bit_depth` is that of PNG, 8 or 16. `start`
     and `end` are the part of the source that will be written, in seconds after its first frame: the sound is cut
     there, and with a `start` times begin at 0; None is the beginning and the end. No output may be one of `inputs`
@@ -69,17 +69,17 @@ def create_outputs(
     Raises OptionError for targets that do not fit each other or the inputs, WriteError where a target cannot be
     written or exists already.
     """
-    targets = [parse_target(target.path, alpha_only=target.alpha_only) for target in targets]
-    if not targets:
+    checked = [_as_target(target) for target in targets]
+    if not checked:
         raise OptionError("no output was asked for; give at least one path")
     if bit_depth not in (8, 16):
         raise OptionError(f"PNG has 8 or 16 bits, not {bit_depth}")
-    if bit_depth != 16 and all(target.format.codec != "png" for target in targets):
+    if bit_depth != 16 and all(target.format.codec != "png" for target in checked):
         raise OptionError(f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own")
     for target in targets:
         if target.format.codec == "exr":
             check_exr(like.color, alpha_only=target.alpha_only)
-    used = check_targets(targets, inputs=inputs, overwrite=overwrite)
+    used = check_targets(checked, inputs=inputs, overwrite=overwrite)
 
     def writer(target: Target) -> _Writer:
         name = re.sub(r"[^\w.-]", "_", Path(target.path).name)
@@ -98,7 +98,13 @@ def create_outputs(
             inputs=used,
         )
 
-    return Outputs([writer(target) for target in targets], like=like, overwrite=overwrite)
+    return Outputs([writer(target) for target in checked], like=like, overwrite=overwrite)
+
+
+def _as_target(target: Target | Path | str) -> Target:
+    if isinstance(target, Target):
+        return parse_target(target.path, alpha_only=target.alpha_only)
+    return parse_target(target, alpha_only=False)
 
 
 class Outputs:
