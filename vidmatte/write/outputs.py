@@ -60,9 +60,9 @@ def create_outputs(
 
     All that can be checked before any work is checked here, and nothing is created yet.
 
-    A target is a path (colour with alpha) or what `parse_target` makes of one. `like` gives size, time base, colour, pixel aspect, timecode and sound. `premultiplied` multiplies the colour with
-    alpha, in display space; EXR is premultiplied always, in linear light. `bit_depth` is that of PNG, 8 or 16. `start`
-    and `end` are the part of the source that will be written, in seconds after its first frame: the sound is cut
+    A target is a path (colour with alpha) or what `parse_target` makes of one. `like` gives size, time base, colour,
+    pixel aspect, timecode and sound. `premultiplied` multiplies the colour with alpha, in display space; EXR is
+    premultiplied always, in linear light. `bit_depth` is that of PNG, 8 or 16. `start` and `end` are the part of the source that will be written, in seconds after its first frame: the sound is cut
     there, and with a `start` times begin at 0; None is the beginning and the end. No output may be one of `inputs`
     (files, folders or patterns of frames).
 
@@ -76,7 +76,7 @@ def create_outputs(
         raise OptionError(f"PNG has 8 or 16 bits, not {bit_depth}")
     if bit_depth != 16 and all(target.format.codec != "png" for target in checked):
         raise OptionError(f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own")
-    for target in targets:
+    for target in checked:
         if target.format.codec == "exr":
             check_exr(like.color, alpha_only=target.alpha_only)
     used = check_targets(checked, inputs=inputs, overwrite=overwrite)
