@@ -53,7 +53,9 @@ def main() -> None:
     over = cut[..., :3] * alpha + sunset(*alpha.shape[:2]) * (1 - alpha)
     panels = [marked(prompts[0]), np.repeat(alpha, 3, axis=2) * 255, over * 255]
     strip = [cv2.resize(np.asarray(panel, np.float32), PANEL, interpolation=cv2.INTER_AREA) for panel in panels]
-    cv2.imwrite(str(ROOT / "docs" / "strip.jpg"), np.hstack(strip), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    cv2.imwrite(
+        str(ROOT / "docs" / "strip.jpg"), np.hstack(strip).round().astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88]
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -81,19 +81,20 @@ class _Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self._entries: dict[int, tuple[int, int, tuple[int, ...], float]] = {}
+        self._entries: dict[int, tuple[int, int, CoarseMatte]] = {}
 
     def put(self, frame: int, matte: CoarseMatte) -> None:
         codes = (matte.alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
         packed = zlib.compress(codes.tobytes(), 1)
-        self._entries[frame] = (self._file.seek(0, 2), len(packed), codes.shape, matte.confidence)
+        shape_only = replace(matte, alpha=torch.empty(codes.shape, device="meta"))
+        self._entries[frame] = (self._file.seek(0, 2), len(packed), shape_only)
         self._file.write(packed)
 
     def take(self, frame: int) -> CoarseMatte:
-        offset, size, shape, confidence = self._entries.pop(frame)
+        offset, size, matte = self._entries.pop(frame)
         self._file.seek(offset)
-        codes = np.frombuffer(zlib.decompress(self._file.read(size)), np.uint16).reshape(shape)
-        return CoarseMatte(torch.from_numpy(codes.astype(np.float32) / np.float32(65535)), confidence)
+        codes = np.frombuffer(zlib.decompress(self._file.read(size)), np.uint16).reshape(matte.alpha.shape)
+        return replace(matte, alpha=torch.from_numpy(codes.astype(np.float32) / np.float32(65535)))
 
     def __contains__(self, frame: int) -> bool:
         return frame in self._entries
@@ -139,9 +140,17 @@ def _last(batch: FrameBatch, n: int) -> FrameBatch:
     return FrameBatch(batch.rgb[-n:], batch.frames[-n:], batch.pts[-n:], batch.durations[-n:], batch.names[-n:])
 
 
-def _finish(matter: Matter, batch: FrameBatch, coarse: Sequence[CoarseMatte]) -> MatteBatch:
-    alphas = [matter.finish(batch.rgb[i : i + 1], matte) for i, matte in enumerate(coarse)]
-    return MatteBatch(batch, torch.cat(alphas), tuple(matte.confidence for matte in coarse))
+_Weighted = Sequence[tuple[float, CoarseMatte]]
+"""Coarse mattes of one frame with their shares: one, or two where legs overlap."""
+
+
+def _finish(matter: Matter, batch: FrameBatch, coarse: Sequence[_Weighted]) -> MatteBatch:
+    alphas = []
+    for i, weighted in enumerate(coarse):
+        rgb = batch.rgb[i : i + 1]
+        alphas.append(sum((share * matter.finish(rgb, matte) for share, matte in weighted), torch.zeros(())))
+    confidence = tuple(sum(share * matte.confidence for share, matte in weighted) for weighted in coarse)
+    return MatteBatch(batch, torch.cat(alphas), confidence)
 
 
 class _Run:
@@ -167,22 +176,19 @@ class _Run:
         self._follower: Follower | None = None
         self.first_frame = min([start, *self._forward])
 
-    def coarse(self, frame: int, rgb: Tensor) -> CoarseMatte:
+    def coarse(self, frame: int, rgb: Tensor) -> _Weighted:
         if frame in self._backward:
             self._active_backward = self._backward[frame]
             self._follow_backward(self._active_backward)
         ahead = self._step_forward(frame, rgb)
         if frame not in self._spool:
             assert ahead is not None  # the legs cover every frame from the first one on
-            return ahead
+            return [(1.0, ahead)]
         behind = self._spool.take(frame)
         if ahead is None or self._active_forward is None or self._active_backward is None:
-            return behind
+            return [(1.0, behind)]
         share = forward_share(frame, self._active_forward, self._active_backward)
-        return CoarseMatte(
-            share * ahead.alpha + (1 - share) * behind.alpha,
-            share * ahead.confidence + (1 - share) * behind.confidence,
-        )
+        return [(share, ahead), (1 - share, behind)]
 
     def _step_forward(self, frame: int, rgb: Tensor) -> CoarseMatte | None:
         if frame in self._forward:

@@ -178,15 +178,19 @@ def matte(
         with outputs as out:
             matter = model.with_reference(references)
             counter = _Counter(progress, _expected(video, start, end))
-            mattes = matte_clip(
-                matter,
-                video,
-                () if images else references,
-                start=start,
-                end=end,
-                batch_size=_batch_size(options, model.device.type, images),
-                on_backward=counter.more,
-            )
+            mattes: Iterator[MatteBatch]
+            if images:
+                mattes = map(matter, video.batches(1))
+            else:
+                mattes = matte_clip(
+                    matter,
+                    video,
+                    references,
+                    start=start,
+                    end=end,
+                    batch_size=options.batch_size or (4 if model.device.type == "cuda" else 1),
+                    on_backward=counter.more,
+                )
             if options.smooth:
                 mattes = smooth(mattes, options.smooth)
             if options.foreground == "estimate" and any(not target.alpha_only for target in targets):
@@ -306,12 +310,6 @@ def _inputs(
 ) -> list[Path | str]:
     marks = [path for prompt in prompts for path in (prompt.mask, prompt.scribbles) if path is not None]
     return [*_as_list(source), *([] if reference is None else [reference]), *marks]
-
-
-def _batch_size(options: MatteOptions, device: str, images: bool) -> int:
-    if images:
-        return 1  # each has its own size
-    return options.batch_size or (4 if device == "cuda" else 1)
 
 
 def _expected(video: Video, start: int, end: int | None) -> int | None:

@@ -122,15 +122,14 @@ class CompactNet(nn.Module):
             prior_known: (N, 1, h, w) 0 or 1, where the prior says anything; all 0 for none.
         """
         expected = torch.cat([prior * prior_known, prior_known], 1)
-        size = features.eighth.shape[-2:]
+        size = (features.eighth.shape[-2], features.eighth.shape[-1])
         query = features.keys.flatten(2).mT
         votes = self.inter(query, features.eighth, memories)
         small = F.adaptive_avg_pool2d(expected, size).flatten(2).mT
         label = (votes[..., 0:1] + votes[..., 3:4]) / 2
         source = [label, votes[..., 9:10].clamp(-2, 2), votes[..., 7:8], 2 * small[..., :1] - small[..., 1:]]
         spread = self.intra(query, torch.cat(source, -1))
-        # The label read and spread once leads, where the prototype had it: see out/NOTES.md on warm starts.
-        guidance = torch.cat([spread, votes], -1).mT.unflatten(-1, size)
+        guidance = torch.cat([spread, votes], -1).mT.reshape(len(rgb), -1, *size)
         maps = (features.half, features.quarter, features.eighth, features.sixteenth)
         logits, coarse, fused = self.head(rgb, maps, guidance, expected)
         return Prediction(logits, coarse, self.confidence(fused, guidance, logits, expected))

@@ -18,9 +18,11 @@ class CoarseMatte:
     """A matte at the model's working size; small enough to be kept for many frames."""
 
     alpha: Tensor
-    """(1, 1, h, w) float32 in 0..1, over the whole frame."""
+    """(h, w) float32 in 0..1, over the window; 0 outside."""
     confidence: float
     """How sure the model is of it, 0..1."""
+    window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """Left, top, right, bottom of what the model looked at, as shares of the frame's width and height."""
 
 
 class Follower(Protocol):
@@ -47,7 +49,7 @@ class Matter(Protocol):
         ...
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """(1, 3, h, w) of (1, 3, H, W): the frame at the size that a follower works at."""
+        """The frame (1, 3, H, W) as a follower takes it: smaller, in a layout of the model's own."""
         ...
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:

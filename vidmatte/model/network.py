@@ -8,21 +8,40 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vidmatte.flow import optical_flow, to_gray, warp
+from vidmatte.flow import optical_flow, warp
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.model.compact import CompactNet, Features
+from vidmatte.model.compact import CompactNet
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.model.similarity import Memory
 from vidmatte.model.upsample import guided_upsample
+from vidmatte.model.window import Alpha, Box, Rgb, crop_alpha, crop_rgb, keep_near, paste, whole, wider, window_around
 from vidmatte.prompt import Reference
 
 DEFAULT_WORKING_SIZE = 448
+_SMALL_FRAME = 3
+"""Longer side of the frames that windows are cut from, in working sizes: what the smallest window can use."""
 _TRUSTED = 0.5
 """Confidence from which a frame's own matte is remembered for the frames after it."""
+_LOST = 0.1
+"""Confidence under which the object counts as lost: the window opens, and no prior is given until it is found."""
+_RECENT = 2
+"""Number of confident frames that are remembered beside the references."""
+_SPECK = 2e-5
+"""Share of the frame under which a matte is nothing."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the network made of a window of a frame."""
+
+    alpha: Alpha
+    """(h, w) over the window, at the size that the network saw it."""
+    confidence: float
+    memory: Memory
+    """The window with this alpha as a reference."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +53,7 @@ class CompactModel:
     device: torch.device
     precision: torch.dtype
     working_size: int
-    """Longer side, in pixels, of the images that the network sees."""
+    """Longer side, in pixels, of what the network sees of a 16:9 frame; others get as many pixels."""
 
     def with_reference(self, references: Sequence[Reference]) -> CompactMatter:
         """Encode the references; those that are marked in part get their whole alpha from the network first."""
@@ -42,72 +61,103 @@ class CompactModel:
             raise ValueError("at least one reference is needed")
         return CompactMatter(self, tuple(self._encode(reference) for reference in references))
 
-    def _encode(self, reference: Reference) -> _Encoded:
-        rgb = self.shrink(reference.rgb)
-        size = (rgb.shape[-2], rgb.shape[-1])
-        alpha, known = _shrink_labels(reference, size)
-        with self.inference():
-            features = self.net.encode(self._to_device(rgb))
-            alpha, known = alpha.to(self.device), known.to(self.device)
-            marks = self.net.remember(features, alpha, known)
-            prediction = self.net.decode(self._to_device(rgb), features, [marks], alpha, known)
-            predicted = prediction.alpha.float()
-            # A mask is what the artist wants; clicks and strokes bind only where they are.
-            whole = alpha if reference.is_complete else torch.where(known > 0, alpha, predicted)
-            memory = self.net.remember(features, whole, torch.ones_like(known))
-        return _Encoded(reference.frame, whole.cpu(), predicted.cpu(), float(prediction.confidence), memory)
-
     def shrink(self, rgb: Tensor) -> Tensor:
-        """(1, 3, h, w) of (1, 3, H, W): scaled so that the longer side is the working size, sides multiples of 16."""
-        height, width = self.fitted_size(rgb.shape[-2], rgb.shape[-1])
-        planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in rgb[0].numpy()]
-        return torch.from_numpy(np.stack(planes))[None]
+        """(h, w, 3) uint8 of (1, 3, H, W) in 0..1: what windows are cut from, at most three working sizes wide."""
+        height, width = rgb.shape[-2:]
+        scale = min(1.0, _SMALL_FRAME * self.working_size / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in rgb[0].numpy()]
+        return torch.from_numpy((cv2.merge(planes) * np.float32(255) + np.float32(0.5)).astype(np.uint8))
 
-    def fitted_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that a frame is scaled to; the aspect changes by less than half a step of 16 pixels."""
-        scale = self.working_size / max(height, width)
+    def fitted_size(self, window: Box) -> tuple[int, int]:
+        """Height and width at which the network sees a window: multiples of its stride, the aspect nearly kept."""
+        pixels = self.working_size**2 * 9 / 16
+        scale = (pixels / (window[2] * window[3])) ** 0.5
         stride = self.net.stride
-        return (
-            max(2, round(height * scale / stride)) * stride,
-            max(2, round(width * scale / stride)) * stride,
-        )
+        height, width = (max(2, round(side * scale / stride)) * stride for side in (window[3], window[2]))
+        return height, width
+
+    def look(
+        self, frame: Rgb, window: Box, memories: Sequence[Memory], expected: Alpha | None, known: Alpha | None = None
+    ) -> _Look:
+        """Matte of a window of a frame; `expected` is the alpha that is foreseen where `known` is 1 (everywhere)."""
+        size = self.fitted_size(window)
+        image = self._image(crop_rgb(frame, window, size))
+        prior = torch.zeros(1, 1, *size) if expected is None else torch.from_numpy(expected)[None, None]
+        where = torch.full((1, 1, *size), 0.0 if expected is None else 1.0)
+        if known is not None:
+            where = torch.from_numpy(known)[None, None]
+        with self._inference():
+            features = self.net.encode(image)
+            prior, where = prior.to(self.device), where.to(self.device)
+            marks = memories or [self.net.remember(features, prior, where)]
+            prediction = self.net.decode(image, features, marks, prior, where)
+            alpha = prediction.alpha.float()
+            if known is not None:
+                # Marks bind where they are.
+                alpha = torch.where(where > 0, prior, alpha)
+            memory = self.net.remember(features, alpha, torch.ones_like(alpha))
+        return _Look(alpha[0, 0].cpu().numpy(), float(prediction.confidence), memory)
+
+    def remember(self, frame: Rgb, window: Box, alpha: Alpha) -> Memory:
+        """A window of a frame with its alpha as a reference."""
+        with self._inference():
+            features = self.net.encode(self._image(crop_rgb(frame, window, alpha.shape)))
+            given = torch.from_numpy(alpha)[None, None].to(self.device)
+            return self.net.remember(features, given, torch.ones_like(given))
+
+    def _encode(self, reference: Reference) -> _Encoded:
+        frame = self.shrink(reference.rgb).numpy()
+        alpha, known = _shrink_labels(reference, frame.shape[0], frame.shape[1])
+        if reference.is_complete:
+            window = window_around(alpha)
+            given = crop_alpha(alpha, window, self.fitted_size(window))
+            # The mask is what the artist wants; its own frame is matted with it as reference and prior.
+            memory = self.remember(frame, window, given)
+            look = self.look(frame, window, [memory], given)
+            return _Encoded(reference.frame, alpha, memory, window, look.alpha, look.confidence)
+        window, look = self._extend(frame, alpha, known)
+        found = paste(look.alpha, window, *alpha.shape)
+        return _Encoded(reference.frame, found, look.memory, window, look.alpha, look.confidence)
+
+    def _extend(self, frame: Rgb, alpha: Alpha, known: Alpha) -> tuple[Box, _Look]:
+        """From marks to the whole object (section 3.6): the frame is its own reference, first whole, then nearer."""
+        height, width = alpha.shape
+        window = whole(height, width)
+        look = self.look(frame, window, [], *self._marks(window, alpha, known))
+        nearer = window_around(np.maximum(paste(look.alpha, window, height, width), alpha * known))
+        if nearer != window:
+            window, look = nearer, self.look(frame, nearer, [], *self._marks(nearer, alpha, known))
+        return window, look
+
+    def _marks(self, window: Box, alpha: Alpha, known: Alpha) -> tuple[Alpha, Alpha]:
+        """Marks of a window at the size that the network sees it: labels, and where there are any."""
+        size = self.fitted_size(window)
+        weight = crop_alpha(known, window, size)
+        label = crop_alpha(alpha * known, window, size) / np.maximum(weight, 1e-6)
+        return (label > 0.5).astype(np.float32), (weight > 0.3).astype(np.float32)
+
+    def _image(self, pixels: Rgb) -> Tensor:
+        image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
+        return image.contiguous(memory_format=torch.channels_last)
 
     @contextmanager
-    def inference(self) -> Iterator[None]:
-        """No gradients, and the precision of this model."""
+    def _inference(self) -> Iterator[None]:
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with torch.inference_mode(), autocast:
             yield
 
-    def _to_device(self, rgb: Tensor) -> Tensor:
-        return rgb.to(self.device).contiguous(memory_format=torch.channels_last)
-
-    def run(self, rgb: Tensor, memories: Sequence[Memory], prior: Tensor | None) -> tuple[Tensor, float, Features]:
-        """Alpha (1, 1, h, w) on the CPU, confidence and features of a small image; `prior` is the expected alpha."""
-        with self.inference():
-            image = self._to_device(rgb)
-            features = self.net.encode(image)
-            known = torch.full_like(image[:, :1], 0.0 if prior is None else 1.0)
-            expected = torch.zeros_like(known) if prior is None else prior.to(self.device)
-            prediction = self.net.decode(image, features, memories, expected, known)
-            return prediction.alpha.float().cpu(), float(prediction.confidence), features
-
-    def remember(self, features: Features, alpha: Tensor) -> Memory:
-        """A frame with its matte as one more reference."""
-        with self.inference():
-            alpha = alpha.to(self.device)
-            return self.net.remember(features, alpha, torch.ones_like(alpha))
-
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A reference at working size: its frame in the clip, whole alpha, what the network makes of it, its memory."""
+    """A reference: its frame in the clip, whole alpha (h, w), memory, and what the network makes of that frame."""
 
     frame: int | None
-    alpha: Tensor
-    predicted: Tensor
-    confidence: float
+    alpha: Alpha
     memory: Memory
+    window: Box
+    predicted: Alpha
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -118,68 +168,107 @@ class CompactMatter:
     references: tuple[_Encoded, ...]
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """Mattes of independent images."""
-        alphas, confidences = [], []
+        """Mattes of independent images: each is looked at whole, then nearer where the object is small."""
         memories = [reference.memory for reference in self.references]
-        for i in range(len(batch)):
-            rgb = batch.rgb[i : i + 1]
-            alpha, confidence, _ = self.model.run(self.shrink(rgb), memories, None)
-            alphas.append(self.finish(rgb, CoarseMatte(alpha, confidence)))
-            confidences.append(confidence)
-        return MatteBatch(batch, torch.cat(alphas), tuple(confidences))
+        coarse = [self._match(self.shrink(batch.rgb[i : i + 1]).numpy(), memories) for i in range(len(batch))]
+        alphas = [self.finish(batch.rgb[i : i + 1], matte) for i, matte in enumerate(coarse)]
+        return MatteBatch(batch, torch.cat(alphas), tuple(matte.confidence for matte in coarse))
+
+    def _match(self, frame: Rgb, memories: Sequence[Memory]) -> CoarseMatte:
+        height, width = frame.shape[:2]
+        window = whole(height, width)
+        look = self.model.look(frame, window, memories, None)
+        nearer = window_around(paste(look.alpha, window, height, width))
+        if nearer != window:
+            window, look = nearer, self.model.look(frame, nearer, memories, None)
+        return coarse_matte(look.alpha, look.confidence, window, height, width)
 
     def follower(self) -> CompactFollower:
         """A new follower for consecutive frames."""
         return CompactFollower(self)
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """The frame at working size."""
+        """The frame as a follower takes it, (h, w, 3) uint8."""
         return self.model.shrink(rgb)
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """Full-size alpha by a guided filter; see `guided_upsample`."""
-        return torch.from_numpy(guided_upsample(rgb[0].numpy(), coarse.alpha[0, 0].numpy()))[None, None]
+        """Full-size alpha by a guided filter inside the window, 0 outside; see `guided_upsample`."""
+        height, width = rgb.shape[-2:]
+        left, top, right, bottom = coarse.window
+        x, y = round(left * width), round(top * height)
+        inside = (slice(y, max(y + 1, round(bottom * height))), slice(x, max(x + 1, round(right * width))))
+        alpha = np.zeros((height, width), np.float32)
+        alpha[inside] = guided_upsample(rgb[0].numpy()[:, inside[0], inside[1]], coarse.alpha.numpy())
+        return torch.from_numpy(alpha)[None, None]
 
 
 class CompactFollower:
-    """Carries the matte along: the flow-warped last alpha is the prior, the last sure frame one more reference."""
+    """Carries the matte along: the flow-warped last alpha is the prior, the last sure frames are more references."""
 
     def __init__(self, matter: CompactMatter) -> None:
         self._matter = matter
         self._recent: list[Memory] = []
-        self._gray: npt.NDArray[np.uint8] | None = None
-        self._alpha: Tensor | None = None
+        self._before: tuple[Rgb, Alpha] | None = None
+        self._window: Box = (0, 0, 0, 0)
+        self._sure = False
 
     def start(self, reference: Reference) -> CoarseMatte:
         """Begin at a reference frame, with the alpha that was marked there."""
-        small = self._matter.shrink(reference.rgb)
         encoded = next(known for known in self._matter.references if known.frame == reference.frame)
-        self._recent = []
-        self._gray, self._alpha = to_gray(small[0]), encoded.alpha
-        return CoarseMatte(encoded.predicted, encoded.confidence)
+        frame = self._matter.shrink(reference.rgb).numpy()
+        self._before, self._window, self._recent, self._sure = (frame, encoded.alpha), encoded.window, [], True
+        return coarse_matte(encoded.predicted, encoded.confidence, encoded.window, *encoded.alpha.shape)
 
     def step(self, small: Tensor) -> CoarseMatte:
-        """Matte of the next frame at working size."""
-        model = self._matter.model
-        gray = to_gray(small[0])
-        prior = None
-        if self._gray is not None and self._alpha is not None:
-            moved = warp(self._alpha[0, 0].numpy(), optical_flow(gray, self._gray))
-            prior = torch.from_numpy(moved)[None, None]
+        """Matte of the next frame; see `CompactModel.shrink`."""
+        model, frame = self._matter.model, small.numpy()
+        height, width = frame.shape[:2]
+        self._place(height, width)
+        expected = self._expected(frame)
         memories = [reference.memory for reference in self._matter.references] + self._recent
-        alpha, confidence, features = model.run(small, memories, prior)
-        if confidence >= _TRUSTED:
-            self._recent = [model.remember(features, alpha)]
-        self._gray, self._alpha = gray, alpha
-        return CoarseMatte(alpha, confidence)
+        look = model.look(frame, self._window, memories, expected)
+        alpha = look.alpha if expected is None else keep_near(look.alpha, expected)
+        whole_alpha = paste(alpha, self._window, height, width)
+        present = bool((whole_alpha > 0.5).mean() > _SPECK)
+        if present and look.confidence >= _TRUSTED:
+            memory = look.memory if alpha is look.alpha else model.remember(frame, self._window, alpha)
+            self._recent = [*self._recent, memory][-_RECENT:]
+        self._before, self._sure = (frame, whole_alpha), present and look.confidence >= _LOST
+        return coarse_matte(alpha, look.confidence, self._window, height, width)
+
+    def _place(self, height: int, width: int) -> None:
+        if self._before is None:
+            self._window = whole(height, width)
+        elif self._sure:
+            self._window = window_around(self._before[1])
+        else:
+            self._window = wider(self._window, height, width)
+
+    def _expected(self, frame: Rgb) -> Alpha | None:
+        """The last alpha moved along the optical flow, over the window; None where the object is lost."""
+        if self._before is None or not self._sure:
+            return None
+        size = self._matter.model.fitted_size(self._window)
+        now, earlier = (
+            cv2.cvtColor(crop_rgb(picture, self._window, size), cv2.COLOR_RGB2GRAY)
+            for picture in (frame, self._before[0])
+        )
+        carried = crop_alpha(self._before[1], self._window, size)
+        return warp(carried, optical_flow(np.asarray(now, np.uint8), np.asarray(earlier, np.uint8)))
 
 
-def _shrink_labels(reference: Reference, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Alpha and known (1, 1, h, w) at working size: alpha averaged over what is known, never losing a mark."""
-    height, width = size
+def coarse_matte(alpha: Alpha, confidence: float, window: Box, height: int, width: int) -> CoarseMatte:
+    """The matte of a window, given in pixels of a frame of this size."""
+    x, y, wide, tall = window
+    return CoarseMatte(
+        torch.from_numpy(alpha), confidence, (x / width, y / height, (x + wide) / width, (y + tall) / height)
+    )
+
+
+def _shrink_labels(reference: Reference, height: int, width: int) -> tuple[Alpha, Alpha]:
+    """Alpha and known (h, w) of a reference at another size: alpha averaged over what is known."""
     alpha, known = reference.alpha[0, 0].numpy(), reference.known[0, 0].numpy()
     share = cv2.resize(known, (width, height), interpolation=cv2.INTER_AREA)
     marked = cv2.resize(alpha * known, (width, height), interpolation=cv2.INTER_AREA)
     average = np.divide(marked, share, out=np.zeros_like(marked), where=share > 0)
-    touched = (share > 0).astype(np.float32)
-    return torch.from_numpy(average)[None, None], torch.from_numpy(touched)[None, None]
+    return np.asarray(average, np.float32), np.asarray(share, np.float32)

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 _MASKED = -4.0
 """Added to a cosine similarity to take a cell out of a maximum: below any true cosine, and small enough for bf16."""
 
+_UNKNOWN = -100.0
+"""Added to an attention logit to take a cell out of a softmax."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -89,7 +92,7 @@ class InterSimilarity(nn.Module):
 
     def remember(self, keys: Tensor, features: Tensor, alpha: Tensor, known: Tensor) -> Memory:
         """Store a frame: `keys` (N, C, h/8, w/8), `features` (N, F, h/8, w/8), alpha and known (N, 1, h, w)."""
-        size = features.shape[-2:]
+        size = (features.shape[-2], features.shape[-1])
         labels, given = pool_labels(alpha, known, size)
         described = torch.cat([features, _map(labels * given, size), _map(given, size)], 1)
         basis = self.basis(features)
@@ -113,10 +116,13 @@ class InterSimilarity(nn.Module):
         share = [1.0] + [1.0 / max(1, len(memories) - 1)] * (len(memories) - 1)
         basis = self.basis(features)
         with torch.autocast(features.device.type, enabled=False):
-            gram = torch.stack([s * memory.gram for s, memory in zip(share, memories)]).sum(0) / sum(share)
-            moment = torch.stack([s * memory.moment for s, memory in zip(share, memories)]).sum(0) / sum(share)
+            gram = torch.stack([s * memory.gram for s, memory in zip(share, memories, strict=True)]).sum(0) / sum(share)
+            moment = torch.stack([s * memory.moment for s, memory in zip(share, memories, strict=True)]).sum(0) / sum(
+                share
+            )
             damping = self.ridge.float().exp() * torch.eye(gram.shape[-1], device=gram.device)
-            return basis @ torch.linalg.solve(gram + damping, moment)
+            vote: Tensor = basis @ torch.linalg.solve(gram + damping, moment)
+        return vote
 
     def read(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Read one memory for the target's keys `query` (N, n, C).
@@ -125,16 +131,15 @@ class InterSimilarity(nn.Module):
             (N, n, 3 + V): label read by attention, best match to known object, best match to known background,
             learned values; and (N, n, 1) the attention's log-normaliser, by which memories are read together.
         """
-        cosine = query @ memory.keys.mT
-        inside, outside = (memory.labels * memory.known).mT, ((1 - memory.labels) * memory.known).mT
-        # Adding a row of penalties before the maximum keeps this differentiable and free of gathers.
-        best = [(cosine - (_MASKED * (part - 1)).to(cosine.dtype)).amax(-1, keepdim=True) for part in (inside, outside)]
-        logits = (cosine * self.sharpness.exp().to(cosine.dtype)).float() + 1e4 * (memory.known.mT - 1)
-        normaliser = logits.logsumexp(-1, keepdim=True)
-        attention = (logits - normaliser).exp().to(cosine.dtype)
-        read = attention @ torch.cat([memory.labels.to(cosine.dtype), memory.values.to(cosine.dtype)], -1)
-        matches = torch.cat(best, -1).clamp(min=-1.0)
-        return torch.cat([read[..., :1], matches, read[..., 1:]], -1).float(), normaliser
+        inside, outside = memory.labels * memory.known, (1 - memory.labels) * memory.known
+        matches = [_similar(query, memory.keys, _MASKED * (1 - part)).max(-1).values for part in (inside, outside)]
+        logits = _similar(query * self.sharpness.exp(), memory.keys, _UNKNOWN * (1 - memory.known))
+        attention = logits.softmax(-1, dtype=logits.dtype)
+        read = attention @ torch.cat([memory.labels, memory.values], -1).to(attention.dtype)
+        # The log-normaliser from the largest weight, without another pass over all pairs.
+        normaliser = (logits.amax(-1).float() - attention.amax(-1).float().log()).detach()
+        nearest = torch.stack(matches, -1).clamp(min=-1.0).float()
+        return torch.cat([read[..., :1].float(), nearest, read[..., 1:].float()], -1), normaliser[..., None]
 
     def forward(self, query: Tensor, features: Tensor, memories: Sequence[Memory]) -> Tensor:
         """Guidance tokens (N, n, 10 + V) from all memories.
@@ -165,13 +170,22 @@ class IntraSimilarity(nn.Module):
 
     def forward(self, query: Tensor, guidance: Tensor) -> Tensor:
         """Spread `guidance` (N, n, G) along `query` (N, n, C): after one step and after all, (N, n, 2 G)."""
-        cosine = query @ query.mT
-        attention = (cosine * self.sharpness.exp().to(cosine.dtype)).softmax(-1).to(cosine.dtype)
-        spread = attention @ guidance.to(cosine.dtype)
+        logits = (query * self.sharpness.exp()) @ query.mT
+        attention = logits.softmax(-1, dtype=logits.dtype)
+        spread = attention @ guidance.to(attention.dtype)
         far = spread
         for _ in range(self.steps - 1):
             far = attention @ far
         return torch.cat([spread, far], -1).float()
+
+
+def _similar(query: Tensor, keys: Tensor, offset: Tensor) -> Tensor:
+    """query (N, n, C) times keys (N, m, C), plus an offset (N, m, 1) for each key, (N, n, m).
+
+    The offset rides along as one more channel of the product: n x m numbers are written once, not twice.
+    """
+    ones = torch.ones_like(query[..., :1])
+    return torch.cat([query, ones], -1) @ torch.cat([keys, offset.to(keys.dtype)], -1).mT
 
 
 def _tokens(maps: Tensor) -> Tensor:
@@ -181,4 +195,4 @@ def _tokens(maps: Tensor) -> Tensor:
 
 def _map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, h w, C) as (N, C, h, w)."""
-    return tokens.mT.unflatten(-1, size)
+    return tokens.mT.reshape(tokens.shape[0], tokens.shape[2], *size)

@@ -34,7 +34,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="6bb01a4ffbbe4bbf42f53521de1d850cf63690fa534d54bc5b279a40d5fdd951",
+        sha256="b02c0edaa6decbe04671b6c2dfca036928bf47e861fb4b00f4befc597e5020f0",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),
