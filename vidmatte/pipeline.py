@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import cv2
 import torch
 
 from vidmatte.errors import OptionError, ReadError
@@ -263,16 +264,19 @@ def _targets(
 def _a_core_for_the_codecs(device: str) -> Iterator[None]:
     """Leave one core to decoding and encoding while the network runs on the processor.
 
-    The network's threads wait for each other by spinning: when they share their cores with the codecs, a frame takes
-    several times as long as with one thread less.
+    The threads of torch and OpenCV wait for each other by spinning: when they share their cores with the codecs, a
+    frame takes several times as long as with one thread less.
     """
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), cv2.getNumThreads()
     if device in ("auto", "cpu"):
-        torch.set_num_threads(max(1, min(before, (os.cpu_count() or 2) - 1)))
+        spare = max(1, (os.cpu_count() or 2) - 1)
+        torch.set_num_threads(min(before[0], spare))
+        cv2.setNumThreads(min(before[1], spare))
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def _open_source(source: str | Path | Sequence[str | Path], images: bool, options: MatteOptions) -> Video:

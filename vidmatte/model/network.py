@@ -29,6 +29,8 @@ _LOST = 0.1
 """Confidence under which the object counts as lost: the window opens, and no prior is given until it is found."""
 _RECENT = 2
 """Number of confident frames that are remembered beside the references."""
+_REVISIONS = 3
+"""How often the matte of clicks, strokes or a box is revised on its own frame."""
 _SPECK = 2e-5
 """Share of the frame under which a matte is nothing."""
 
@@ -78,24 +80,27 @@ class CompactModel:
         return height, width
 
     def look(
-        self, frame: Rgb, window: Box, memories: Sequence[Memory], expected: Alpha | None, known: Alpha | None = None
+        self,
+        frame: Rgb,
+        window: Box,
+        memories: Sequence[Memory],
+        expected: Alpha | None,
+        marks: tuple[Alpha, Alpha] | None = None,
     ) -> _Look:
-        """Matte of a window of a frame; `expected` is the alpha that is foreseen where `known` is 1 (everywhere)."""
+        """Matte of a window of a frame.
+
+        `expected` (h, w) is the alpha that is foreseen, None for nothing. `marks` are labels and where they were given:
+        they are one more memory, stand in for what is expected where that is None, and bind where they are.
+        """
         size = self.fitted_size(window)
         image = self._image(crop_rgb(frame, window, size))
-        prior = torch.zeros(1, 1, *size) if expected is None else torch.from_numpy(expected)[None, None]
-        where = torch.full((1, 1, *size), 0.0 if expected is None else 1.0)
-        if known is not None:
-            where = torch.from_numpy(known)[None, None]
+        label, where = (self._plane(plane) for plane in marks or (np.zeros(size, np.float32),) * 2)
+        prior, known = (label, where) if expected is None else (self._plane(expected), torch.ones_like(where))
         with self._inference():
             features = self.net.encode(image)
-            prior, where = prior.to(self.device), where.to(self.device)
-            marks = memories or [self.net.remember(features, prior, where)]
-            prediction = self.net.decode(image, features, marks, prior, where)
-            alpha = prediction.alpha.float()
-            if known is not None:
-                # Marks bind where they are.
-                alpha = torch.where(where > 0, prior, alpha)
+            marked = [self.net.remember(features, label, where)] if marks else []
+            prediction = self.net.decode(image, features, [*marked, *memories], prior, known)
+            alpha = torch.where(where > 0, label, prediction.alpha.float())
             memory = self.net.remember(features, alpha, torch.ones_like(alpha))
         return _Look(alpha[0, 0].cpu().numpy(), float(prediction.confidence), memory)
 
@@ -103,7 +108,7 @@ class CompactModel:
         """A window of a frame with its alpha as a reference."""
         with self._inference():
             features = self.net.encode(self._image(crop_rgb(frame, window, alpha.shape)))
-            given = torch.from_numpy(alpha)[None, None].to(self.device)
+            given = self._plane(alpha)
             return self.net.remember(features, given, torch.ones_like(given))
 
     def _encode(self, reference: Reference) -> _Encoded:
@@ -121,13 +126,21 @@ class CompactModel:
         return _Encoded(reference.frame, found, look.memory, window, look.alpha, look.confidence)
 
     def _extend(self, frame: Rgb, alpha: Alpha, known: Alpha) -> tuple[Box, _Look]:
-        """From marks to the whole object (section 3.6): the frame is its own reference, first whole, then nearer."""
+        """From marks to the whole object (section 3.6): the frame is its own reference, first whole, then nearer.
+
+        Then its matte joins the marks as reference and is expected again, which fills holes and drops what does not
+        belong: as in a clip, where the frames after the reference do that.
+        """
         height, width = alpha.shape
         window = whole(height, width)
-        look = self.look(frame, window, [], *self._marks(window, alpha, known))
+        marks = self._marks(window, alpha, known)
+        look = self.look(frame, window, [], None, marks)
         nearer = window_around(np.maximum(paste(look.alpha, window, height, width), alpha * known))
         if nearer != window:
-            window, look = nearer, self.look(frame, nearer, [], *self._marks(nearer, alpha, known))
+            window, marks = nearer, self._marks(nearer, alpha, known)
+            look = self.look(frame, window, [], None, marks)
+        for _ in range(_REVISIONS):
+            look = self.look(frame, window, [look.memory], look.alpha, marks)
         return window, look
 
     def _marks(self, window: Box, alpha: Alpha, known: Alpha) -> tuple[Alpha, Alpha]:
@@ -136,6 +149,9 @@ class CompactModel:
         weight = crop_alpha(known, window, size)
         label = crop_alpha(alpha * known, window, size) / np.maximum(weight, 1e-6)
         return (label > 0.5).astype(np.float32), (weight > 0.3).astype(np.float32)
+
+    def _plane(self, values: Alpha) -> Tensor:
+        return torch.from_numpy(values)[None, None].to(self.device)
 
     def _image(self, pixels: Rgb) -> Tensor:
         image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255

@@ -27,7 +27,7 @@ def guided_upsample(rgb: Array, alpha: Array) -> Array:
     size = (rgb.shape[2], rgb.shape[1])
     enlarged = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR), np.float32)
     window = np.ones((4 * _RADIUS + 1, 4 * _RADIUS + 1), np.uint8)
-    band = cv2.dilate(((alpha > 0) & (alpha < 1)).astype(np.uint8), window)
+    band = ((cv2.dilate(alpha, window) > 0) & (cv2.erode(alpha, window) < 1)).astype(np.uint8)
     x, y, width, height = cv2.boundingRect(band)
     if not width:
         return enlarged
@@ -52,16 +52,30 @@ def _enlarge(plane: Array, size: tuple[int, int], inside: tuple[slice, slice]) -
 def _linear_model(image: Array, alpha: Array) -> Array:
     """(h, w, 4): the three colour weights and the constant of each pixel's window, averaged over windows."""
     mean_image, mean_alpha = _blur(image), _blur(alpha)
-    covariance = np.empty((*alpha.shape, 3, 3), np.float32)
-    for i in range(3):
-        for j in range(i, 3):
-            product = _blur(image[..., i] * image[..., j]) - mean_image[..., i] * mean_image[..., j]
-            covariance[..., i, j] = covariance[..., j, i] = product
-    covariance += _EPSILON * np.eye(3, dtype=np.float32)
     joint = _blur(image * alpha[..., None]) - mean_image * mean_alpha[..., None]
-    weights = np.linalg.solve(covariance, joint[..., None])[..., 0]
+    weights = _solve_symmetric(_covariance(image, mean_image), joint)
     constant = mean_alpha - (weights * mean_image).sum(-1)
     return _blur(np.concatenate([weights, constant[..., None]], axis=-1).astype(np.float32))
+
+
+def _covariance(image: Array, mean: Array) -> Array:
+    """(6, h, w): rr, gg, bb, rg, rb, gb of each window, the variances raised by epsilon."""
+    pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+    products = _blur(np.stack([image[..., i] * image[..., j] for i, j in pairs], axis=-1))
+    for k, (i, j) in enumerate(pairs):
+        products[..., k] += np.float32(_EPSILON * (i == j)) - mean[..., i] * mean[..., j]
+    return products.transpose(2, 0, 1)
+
+
+def _solve_symmetric(matrix: Array, right: Array) -> Array:
+    """Solve a symmetric 3 x 3 system in each pixel by cofactors: several times as fast as a general solver."""
+    rr, gg, bb, rg, rb, gb = matrix
+    c_rr, c_gg, c_bb = gg * bb - gb * gb, rr * bb - rb * rb, rr * gg - rg * rg
+    c_rg, c_rb, c_gb = rb * gb - rg * bb, rg * gb - rb * gg, rb * rg - rr * gb
+    determinant = rr * c_rr + rg * c_rg + rb * c_rb
+    r, g, b = right[..., 0], right[..., 1], right[..., 2]
+    solution = (c_rr * r + c_rg * g + c_rb * b, c_rg * r + c_gg * g + c_gb * b, c_rb * r + c_gb * g + c_bb * b)
+    return np.asarray(np.stack(solution, axis=-1) / determinant[..., None], np.float32)
 
 
 def _blur(image: Array) -> Array:
