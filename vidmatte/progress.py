@@ -31,7 +31,7 @@ class ProgressLine:
         self._task: TaskID | None = None
         if enabled and sys.stderr.isatty():
             self._bar = Progress(
-                TextColumn("{task.completed:.0f} frames"),
+                TextColumn("{task.description}"),
                 BarColumn(),
                 _Rate(),
                 TimeRemainingColumn(),
@@ -42,7 +42,7 @@ class ProgressLine:
     def __enter__(self) -> ProgressLine:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task("", total=None)
+            self._task = self._bar.add_task(self.text, total=None)
         return self
 
     def __exit__(
@@ -56,7 +56,7 @@ class ProgressLine:
         of_total = f" of {total}" if total is not None and total >= done else ""
         self.text = f"{done}{of_total} frames"
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            self._bar.update(self._task, completed=done, total=total, description=self.text)
         elif self._enabled and time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             self._print(done, total)
