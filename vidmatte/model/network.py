@@ -17,10 +17,22 @@ from vidmatte.model.compact import CompactNet
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.model.similarity import Memory
 from vidmatte.model.upsample import guided_upsample
-from vidmatte.model.window import Alpha, Box, Rgb, crop_alpha, crop_rgb, keep_near, paste, whole, wider, window_around
+from vidmatte.model.window import (
+    Alpha,
+    Box,
+    Rgb,
+    crop_alpha,
+    crop_rgb,
+    keep_near,
+    paste,
+    whole,
+    wider,
+    window_around,
+    window_on,
+)
 from vidmatte.prompt import Reference
 
-DEFAULT_WORKING_SIZE = 448
+DEFAULT_WORKING_SIZE = 336
 _SMALL_FRAME = 3
 """Longer side of the frames that windows are cut from, in working sizes: what the smallest window can use."""
 _TRUSTED = 0.5
@@ -31,6 +43,9 @@ _RECENT = 2
 """Number of confident frames that are remembered beside the references."""
 _REVISIONS = 3
 """How often the matte of clicks, strokes or a box is revised on its own frame."""
+_SEARCHED = (0.7, 0.45)
+"""Windows that a marked object is looked for in beside the whole frame, as shares of its side."""
+_MARKS_REACH = 0.1
 _SPECK = 2e-5
 """Share of the frame under which a matte is nothing."""
 
@@ -126,22 +141,30 @@ class CompactModel:
         return _Encoded(reference.frame, found, look.memory, window, look.alpha, look.confidence)
 
     def _extend(self, frame: Rgb, alpha: Alpha, known: Alpha) -> tuple[Box, _Look]:
-        """From marks to the whole object (section 3.6): the frame is its own reference, first whole, then nearer.
+        """From marks to the whole object (section 3.6): the frame is its own reference.
 
-        Then its matte joins the marks as reference and is expected again, which fills holes and drops what does not
-        belong: as in a clip, where the frames after the reference do that.
+        Marks do not say how large the object is, so it is looked for in windows of several sizes, then in the one that
+        fits what was found; the answer that the network is surest of counts. Its matte then joins the marks as
+        reference and is expected again, which fills holes and drops what does not belong, as later frames of a clip do.
         """
         height, width = alpha.shape
-        window = whole(height, width)
+        # A box alone marks no object: it is somewhere inside.
+        inside = alpha * known if (alpha * known).any() else 1 - known
+        windows = {whole(height, width), *(window_on(inside, share) for share in _SEARCHED)}
+        tried = [self._look_for(frame, window, alpha, known) for window in sorted(windows)]
+        window, look = max(tried, key=lambda found: found[1].confidence)
+        found = keep_near(paste(look.alpha, window, height, width), inside, _MARKS_REACH)
+        nearer = window_around(np.maximum(found, inside))
+        if nearer[2] < window[2]:
+            tried.append(self._look_for(frame, nearer, alpha, known))
+            window, look = max(tried, key=lambda found: found[1].confidence)
         marks = self._marks(window, alpha, known)
-        look = self.look(frame, window, [], None, marks)
-        nearer = window_around(np.maximum(paste(look.alpha, window, height, width), alpha * known))
-        if nearer != window:
-            window, marks = nearer, self._marks(nearer, alpha, known)
-            look = self.look(frame, window, [], None, marks)
         for _ in range(_REVISIONS):
             look = self.look(frame, window, [look.memory], look.alpha, marks)
         return window, look
+
+    def _look_for(self, frame: Rgb, window: Box, alpha: Alpha, known: Alpha) -> tuple[Box, _Look]:
+        return window, self.look(frame, window, [], None, self._marks(window, alpha, known))
 
     def _marks(self, window: Box, alpha: Alpha, known: Alpha) -> tuple[Alpha, Alpha]:
         """Marks of a window at the size that the network sees it: labels, and where there are any."""
@@ -256,7 +279,7 @@ class CompactFollower:
         if self._before is None:
             self._window = whole(height, width)
         elif self._sure:
-            self._window = window_around(self._before[1])
+            self._window = window_around(self._before[1], before=self._window)
         else:
             self._window = wider(self._window, height, width)
 

@@ -34,7 +34,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="b02c0edaa6decbe04671b6c2dfca036928bf47e861fb4b00f4befc597e5020f0",
+        sha256="c7a8cb87fd86b9809b3cedd4672e526bc5bd7a4496c965c7cc976d5eff87e4ec",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),

@@ -21,8 +21,10 @@ LEAST = 0.3
 """Smallest window, as a share of the frame's side."""
 REACH = 0.3
 """How far from where it was expected a piece of the object may lie, as a share of the object's size."""
+GROWTH = 1.12
+"""By how much the window may grow or shrink from one frame to the next."""
 _NEARLY_ALL = 0.9
-_GROWTH = 1.5
+_OPENING = 1.5
 
 
 def whole(height: int, width: int) -> Box:
@@ -30,28 +32,41 @@ def whole(height: int, width: int) -> Box:
     return 0, 0, width, height
 
 
-def window_around(alpha: Alpha) -> Box:
-    """The window for an object that was seen at `alpha`, of the frame's aspect; the whole frame if there is none."""
+def window_around(alpha: Alpha, *, before: Box | None = None) -> Box:
+    """The window for an object that was seen at `alpha`, of the frame's aspect; the whole frame if there is none.
+
+    From the window `before` it may not grow or shrink by more than a little: things do not, leaks do.
+    """
     height, width = alpha.shape
-    box = _bounds(alpha)
+    box = bounds(alpha)
     if box is None:
         return whole(height, width)
-    x, y, box_width, box_height = box
-    share = float(np.clip(max(box_width / width, box_height / height) / FILL, LEAST, 1.0))
+    share = max(box[2] / width, box[3] / height) / FILL
+    if before is not None:
+        share = float(np.clip(share, before[2] / width / GROWTH, before[2] / width * GROWTH))
+    share = float(np.clip(share, LEAST, 1.0))
     # A window that would show nearly everything may as well show everything.
-    return _centred(x + box_width / 2, y + box_height / 2, 1.0 if share > _NEARLY_ALL else share, height, width)
+    return _centred(box, 1.0 if share > _NEARLY_ALL else share, height, width)
+
+
+def window_on(marks: Alpha, share: float) -> Box:
+    """The window on what is marked as object, this share of the frame's side unless the marks need more."""
+    height, width = marks.shape
+    box = bounds(marks)
+    if box is None:
+        return whole(height, width)
+    return _centred(box, min(1.0, max(share, 1.3 * box[2] / width, 1.3 * box[3] / height)), height, width)
 
 
 def wider(window: Box, height: int, width: int) -> Box:
     """The window half as wide again: where to look for an object that was lost."""
-    x, y, wide, tall = window
-    return _centred(x + wide / 2, y + tall / 2, min(1.0, _GROWTH * wide / width), height, width)
+    return _centred(window, min(1.0, _OPENING * window[2] / width), height, width)
 
 
-def _centred(x: float, y: float, share: float, height: int, width: int) -> Box:
+def _centred(box: Box, share: float, height: int, width: int) -> Box:
     wide, tall = max(1, round(share * width)), max(1, round(share * height))
-    left = int(np.clip(round(x - wide / 2), 0, width - wide))
-    top = int(np.clip(round(y - tall / 2), 0, height - tall))
+    left = int(np.clip(round(box[0] + box[2] / 2 - wide / 2), 0, width - wide))
+    top = int(np.clip(round(box[1] + box[3] / 2 - tall / 2), 0, height - tall))
     return left, top, wide, tall
 
 
@@ -81,14 +96,14 @@ def paste(alpha: Alpha, window: Box, height: int, width: int) -> Alpha:
     return frame
 
 
-def keep_near(alpha: Alpha, expected: Alpha) -> Alpha:
+def keep_near(alpha: Alpha, expected: Alpha, reach: float = REACH) -> Alpha:
     """Drop pieces of a matte that lie nowhere near where the object was expected; all stay if none is near."""
     pieces = (alpha > 0.3).astype(np.uint8)
     there = (expected > 0.3).astype(np.uint8)
     count, labels = cv2.connectedComponents(pieces)
     if count < 3 or not there.any():
         return alpha
-    radius = 1 + round(REACH * float(np.sqrt(there.sum())))
+    radius = 1 + round(reach * float(np.sqrt(there.sum())))
     distance = cv2.distanceTransform(1 - there, cv2.DIST_L2, 3)
     near = np.unique(labels[(distance <= radius) & (pieces > 0)])
     if not len(near):
@@ -99,14 +114,18 @@ def keep_near(alpha: Alpha, expected: Alpha) -> Alpha:
     return np.where(far & ~is_near, np.float32(0), alpha)
 
 
-def _bounds(alpha: Alpha) -> Box | None:
-    """Box around the object: specks that hold less than a twentieth of its area do not count."""
-    count, _, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.5).astype(np.uint8))
-    if count < 2:
+def bounds(alpha: Alpha) -> Box | None:
+    """Box around the object but for the outermost hundredths of its area: wires and specks do not make it larger."""
+    solid = alpha > 0.5
+    if not solid.any():
         return None
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    kept = stats[1:][areas >= 0.05 * areas.max()]
-    left, top = kept[:, cv2.CC_STAT_LEFT].min(), kept[:, cv2.CC_STAT_TOP].min()
-    right = (kept[:, cv2.CC_STAT_LEFT] + kept[:, cv2.CC_STAT_WIDTH]).max()
-    bottom = (kept[:, cv2.CC_STAT_TOP] + kept[:, cv2.CC_STAT_HEIGHT]).max()
-    return int(left), int(top), int(right - left), int(bottom - top)
+    left, width = _span(solid.sum(axis=0))
+    top, height = _span(solid.sum(axis=1))
+    return left, top, width, height
+
+
+def _span(counts: NDArray[np.int64]) -> tuple[int, int]:
+    """First place and length of what holds all but a hundredth at each end."""
+    share = np.cumsum(counts) / counts.sum()
+    first, last = np.searchsorted(share, [0.01, 0.99])
+    return int(first), int(last - first + 1)

@@ -75,7 +75,7 @@ def _check_encoder(target: Target) -> None:
         av.Codec(target.format.codec, "w")
     except UnknownCodecError as error:
         raise WriteError(
-            f"{target}: the FFmpeg of this PyAV has no encoder {target.format.codec}; install PyAV from PyPI, or "
+            f"{target}: the FFmpeg of this PyAV has no encoder {target.format.codec}; use the wheel of PyAV, or "
             f"choose another format"
         ) from error
 
