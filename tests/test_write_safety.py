@@ -257,7 +257,7 @@ def test_interrupt_while_the_last_frames_are_encoded_leaves_nothing(tmp_path, mo
 
 def test_missing_encoder_is_found_before_work(tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, (".mov", False), replace(FORMATS[".mov", False], codec="prores_of_tomorrow"))
-    refused(WriteError, "has no encoder prores_of_tomorrow; install PyAV", [tmp_path / "out.mov"])
+    refused(WriteError, "has no encoder prores_of_tomorrow; use the wheel of PyAV", [tmp_path / "out.mov"])
 
 
 def test_bug_in_an_encode_thread_is_not_dressed_up(tmp_path, monkeypatch):
