@@ -44,6 +44,8 @@ def write_movie(
     pictures: list[np.ndarray] | None = None,
     aspect: Fraction | None = None,
     matrix: int = 1,
+    durations: list[int] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Encode numbered (or given) pictures; `times` are pts in `time_base` (default: one per frame at `rate`)."""
     base = time_base or 1 / rate
@@ -58,6 +60,7 @@ def write_movie(
             stream.codec_context.sample_aspect_ratio = aspect
         if rotation:
             stream.set_display_rotation(rotation)
+        stream.metadata.update(metadata or {})
         audio = out.add_stream("aac", rate=48000, layout="mono") if sound else None
         for index in range(frames):
             picture = pictures[index] if pictures else numbered_picture(index, *size)
@@ -65,11 +68,21 @@ def write_movie(
             frame = frame.reformat(format=pixel_format, dst_colorspace={6: 5}.get(matrix, matrix))
             frame.colorspace = matrix
             frame.time_base, frame.pts = base, times[index] if times else index
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
+            out.mux(_with_duration(stream.encode(frame), base, times, durations))
+        out.mux(_with_duration(stream.encode(None), base, times, durations))
         if audio:
             _write_tone(out, audio, Fraction(frames) / rate)
     return path
+
+
+def _with_duration(
+    packets: list[av.Packet], base: Fraction, times: list[int] | None, durations: list[int] | None
+) -> list[av.Packet]:
+    for packet in packets if durations and times else []:
+        packet.duration = round(
+            durations[times.index(round(packet.pts * packet.time_base / base))] * base / packet.time_base
+        )
+    return packets
 
 
 def _write_tone(out: av.container.OutputContainer, audio: av.AudioStream, seconds: Fraction) -> None:

@@ -101,6 +101,20 @@ def test_paletted_sources_are_read_through_their_palette(tmp_path):
     assert np.abs(rgb - (np.array([0x33, 0x66, 0xCC]) / 255)[:, None, None]).max() < 1e-6
 
 
+@pytest.mark.parametrize(("name", "dtype"), [("gray", "u1"), ("gray16le", "<u2"), ("gray16be", ">u2")])
+def test_untagged_gray_is_full_range(name, dtype):
+    frame = av.VideoFrame(16, 16, name)
+    peak = 255 if dtype == "u1" else 65535
+    np.frombuffer(frame.planes[0], dtype)[:] = round(0.5 * peak)
+    assert np.allclose(color.to_rgb(frame, color.tags_of(frame)), round(0.5 * peak) / peak, atol=1e-6)
+
+
+def test_gray_with_alpha_is_gray():
+    frame = av.VideoFrame(16, 16, "ya8")
+    np.frombuffer(frame.planes[0], np.uint8)[:] = np.tile([51, 128], 16 * 16)
+    assert np.allclose(color.to_rgb(frame, color.tags_of(frame)), 0.2, atol=1e-6)
+
+
 def test_gray_sources_are_taken_as_luma():
     frame = av.VideoFrame(16, 16, "gray10le")
     frame.color_range = 1

@@ -214,11 +214,11 @@ def test_output_is_the_input(movie, tmp_path):
 
 
 def test_points_without_a_value_say_how_to_give_them(movie, tmp_path):
-    refuse([movie, "-o", tmp_path / "o.mov", "--points"], '--points "640,360', folder=tmp_path)
+    refuse([movie, "-o", tmp_path / "o.mov", "--points"], '--points "640,360', code=2, folder=tmp_path)
 
 
 def test_nothing_marked(movie, tmp_path):
-    refuse([movie, "-o", tmp_path / "o.mov"], "nothing is marked", folder=tmp_path)
+    refuse([movie, "-o", tmp_path / "o.mov"], "nothing is marked", code=2, folder=tmp_path)
 
 
 def test_unknown_model(movie, tmp_path):

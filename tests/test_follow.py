@@ -1,3 +1,4 @@
+import io
 from fractions import Fraction
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 
 from vidmatte import follow
+from vidmatte.errors import ReadError, WriteError
 from vidmatte.follow import Leg, forward_share, matte_clip, plan_legs
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
 from vidmatte.model import CoarseMatte
@@ -133,8 +135,28 @@ def test_two_references_meet_in_a_cross_fade():
     steps, _ = run(50, [0, 40])
     assert [steps[n] for n in (0, 10, 16)] == [0, 10, 16]  # forward from 0
     assert [steps[n] for n in (25, 39, 40, 49)] == [15, 1, 0, 9]  # backward from 40, then forward
-    # In between: share * forward + (1 - share) * backward; at 20: 5/9 * 20 + 4/9 * 20.
-    assert steps[20] == 20
+    # In between: share * forward + (1 - share) * backward, the share falling from 8/9 at 17 to 1/9 at 24.
+    assert [steps[n] for n in (17, 20, 24)] == [round(8 / 9 * 17 + 1 / 9 * 23), 20, round(1 / 9 * 24 + 8 / 9 * 16)]
+
+
+def test_a_frame_missing_on_the_way_back_is_named():
+    video, matter = CountingVideo(20), CountingMatter()
+    marked = [Prompt(frame=15, points=((1, 1, 1),)).reference(video.frame(15).rgb, frame=15)]
+    video.frames = 9  # as of a damaged movie, of which only what comes before the damage is read
+    with pytest.raises(ReadError, match=r"frame 9 cannot be read.*reference at frame 15"):
+        list(matte_clip(matter, video, marked))
+
+
+def test_full_temporary_folder_is_named(monkeypatch):
+    def full(data):
+        raise OSError(28, "No space left on device")
+
+    class FullFile(io.BytesIO):
+        write = staticmethod(full)
+
+    monkeypatch.setattr(follow.tempfile, "TemporaryFile", FullFile)
+    with pytest.raises(WriteError, match=r"No space left on device.*TMPDIR"):
+        run(12, [5])
 
 
 def test_backward_progress_adds_up():

@@ -1,9 +1,11 @@
 """The whole flow on small clips: what comes out has the frames, times, size and sound of what went in."""
 
+import functools
 import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 
@@ -216,7 +218,9 @@ def test_interrupted_run_says_how_far_it_came_and_leaves_nothing(tmp_path, stop)
     (tmp_path / "out").mkdir()
     outputs = ["-o", str(tmp_path / "out" / "o.mov"), "--alpha", str(tmp_path / "out" / "a.%04d.png")]
     command = [sys.executable, "-m", "vidmatte", str(clip), "--points", "80,24", *outputs]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs inherit an ignored SIGINT, and pass it on.
+    unignored = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=unignored)
     while not any((tmp_path / "out").rglob("*.png")):  # frames are being written
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
@@ -228,6 +232,41 @@ def test_interrupted_run_says_how_far_it_came_and_leaves_nothing(tmp_path, stop)
     assert "of 400 frames; no output was written" in last
     assert "Traceback" not in text
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
+def test_interrupted_while_it_follows_backward(tmp_path):
+    pictures = [np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)] * 2000
+    clip = write_movie(tmp_path / "long.mp4", frames=2000, pictures=pictures, options={"preset": "ultrafast"})
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-m", "vidmatte", str(clip), "--ref-frame", "1999", "--points", "80,24"]
+    unignored = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [*command, "-o", str(tmp_path / "out" / "o.mov")], stderr=subprocess.PIPE, text=True, preexec_fn=unignored
+    )
+    while not any((tmp_path / "out").iterdir()):  # outputs are created just before following begins
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=20)
+    assert process.returncode == 130, text
+    assert "Traceback" not in text
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_error_in_the_progress_callback_comes_out_as_it_is(disc, tmp_path):
+    clip, _ = disc
+
+    def fail(done, total):
+        raise LookupError("of the caller")
+
+    prompt = vidmatte.Prompt(mask=clip.with_name("mask0.png"))
+    for _ in range(3):
+        with pytest.raises(LookupError, match="of the caller"):
+            vidmatte.matte(clip, prompt, output=tmp_path / "o.mov", options=SMALL, progress=fail)
+    assert list(tmp_path.iterdir()) == []
+    assert not any(thread.name.startswith("vidmatte") for thread in threading.enumerate())
 
 
 def test_clips_off_a_terminal_get_a_line_every_few_seconds(capsys, monkeypatch):

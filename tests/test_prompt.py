@@ -31,6 +31,18 @@ def test_clicks_in_the_corners_count(corner):
     assert known[corner[1], corner[0]] == 1
 
 
+@pytest.mark.parametrize("point", [(159.7, 50), (80, 89.6), (159.99, 89.99)])
+def test_points_in_the_last_pixel_count(point):
+    _, known = planes(Prompt(points=((*point, 1),)).reference(RGB))
+    assert known[int(point[1]), int(point[0])] == 1
+
+
+def test_thin_strokes_survive_on_anamorphic_frames():
+    stroke = Stroke(((20, 40), (120, 40)), width=1)
+    alpha, _ = planes(Prompt(strokes=(stroke,)).reference(RGB, display_width=320))
+    assert alpha[40, 12:59].all()
+
+
 def test_points_are_x_then_y_and_background_is_known_to_be_none():
     alpha, known = planes(Prompt(points=((120, 20, 1), (30, 70, 0))).reference(RGB))
     assert (alpha[20, 120], known[20, 120]) == (1, 1)
@@ -176,6 +188,10 @@ GOOD = {"version": 1, "objects": [{"name": "a", "prompts": [{"frame": 0, "points
         ({"objects": [{"name": "a", "prompts": [{"points": [["x", 2]]}]}]}, "does not have the layout"),
         ({"objects": [{"name": "a", "prompts": [{"points": [[1, 2, 7]]}]}]}, r"labels \[7\]"),
         ({"objects": 3}, "does not have the layout"),
+        ({"objects": [{"name": "a", "prompts": [{"box": [1, 2]}]}]}, "does not have the layout"),
+        ({"objects": [{"name": "a", "prompts": [{"points": [[1]]}]}]}, "does not have the layout"),
+        ({"objects": [{"name": "a", "prompts": [{"strokes": [{"points": [], "width": 3}]}]}]}, "stroke of 0 points"),
+        ({"objects": [GOOD["objects"][0], GOOD["objects"][0]]}, "two objects have the same name"),
     ],
 )
 def test_prompt_files_of_another_shape(tmp_path, change, message):

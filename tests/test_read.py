@@ -1,7 +1,9 @@
+import threading
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -74,8 +76,6 @@ def test_batches_split_without_loss(numbered):
 
 def test_ten_bit_movies_keep_more_than_eight_bits(tmp_path):
     # A ramp of 10-bit code values, written plane by plane: one code is a quarter of an 8-bit one.
-    import av
-
     codes = np.tile(np.arange(64, 940, 1, dtype=np.uint16)[:640], (64, 1))
     path = tmp_path / "ramp.mkv"
     with av.open(str(path), "w") as out:
@@ -233,9 +233,71 @@ def test_positions(tmp_path, text, frame):
             parse_position("soon", video)
 
 
-def test_leaving_the_block_stops_the_decoder_thread(tmp_path):
-    import threading
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25)])
+def test_timecode_counts_at_the_nominal_rate(tmp_path, rate):
+    movie = write_movie(tmp_path / "clip.mov", frames=80, rate=rate)
+    with open_video(movie) as video:
+        # 2 s and 5 frames of timecode are 2 x 24 (25, 30) + 5 frames, whatever the clock says.
+        assert parse_position("00:00:02:05", video) == 2 * round(rate) + 5
 
+
+def test_timecode_is_that_of_the_clip(tmp_path):
+    movie = write_movie(tmp_path / "clip.mov", frames=FRAMES, metadata={"timecode": "10:00:00:00"})
+    with open_video(movie) as video:
+        assert video.info.timecode == "10:00:00:00"
+        assert parse_position("10:00:01:05", video) == 30
+        with pytest.raises(OptionError, match="timecode begins at 10:00:00:00"):
+            parse_position("00:00:01:05", video)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_matroska_cut_at_an_open_group(tmp_path, codec):
+    # Stream copies begin at a key frame and keep the frames that lead it, which no decoder can show.
+    parameters = {
+        "libx264": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0",
+        "libx265": "open-gop=1:keyint=12",
+    }
+    options = {codec.replace("lib", "") + "-params": parameters[codec] + (":log-level=none" if "265" in codec else "")}
+    whole = write_movie(tmp_path / "whole.mkv", frames=FRAMES, codec=codec, options=options)
+    cut = tmp_path / "cut.mkv"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as out:
+        stream, keys = out.add_stream_from_template(source.streams.video[0]), 0
+        for packet in source.demux(video=0):
+            keys += packet.is_keyframe
+            if keys >= 2 and packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    with open_video(cut) as video:
+        numbers = [read_number(frame.rgb) for frame in video.decode()]
+        assert numbers == list(range(numbers[0], FRAMES))
+        assert video.count_frames() == len(numbers)
+        for index in (len(numbers) - 1, 1, 5, 0):
+            assert read_number(video.frame(index).rgb[0].numpy()) == numbers[index]
+
+
+def test_a_long_last_frame_is_no_damage(tmp_path):
+    movie = write_movie(
+        tmp_path / "slides.mkv", frames=10, times=list(range(0, 1000, 100)), durations=[100] * 9 + [5000],
+        time_base=Fraction(1, 1000),
+    )  # fmt: skip
+    with open_video(movie) as video:
+        assert len(list(video.decode())) == 10
+
+
+@pytest.mark.parametrize("name", ["take#2.mp4", "take:1.mp4", "50%d.mp4", "ünïcode name.mp4"])
+def test_unusual_names(tmp_path, name):
+    with open_video(write_movie(tmp_path / "c.mp4", frames=2).rename(tmp_path / name)) as video:
+        assert video.count_frames() == 2
+
+
+def test_patterns_refuse_two_files_of_one_number(tmp_path):
+    for name in ("a1.png", "a01.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ReadError, match="two files have the same number"):
+        open_video(tmp_path / "a%d.png")
+
+
+def test_leaving_the_block_stops_the_decoder_thread(tmp_path):
     with open_video(write_movie(tmp_path / "clip.mp4", frames=FRAMES)) as video:
         batches = video.batches(1)
         next(batches)

@@ -17,9 +17,9 @@ import torch
 
 from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
+from vidmatte.timecode import advance_timecode
 from vidmatte.write import FORMATS, Target, create_outputs
 from vidmatte.write.matroska import with_display_aspect
-from vidmatte.write.timecode import advance_timecode
 
 WIDTH, HEIGHT = 64, 48
 MOVIES = [key for key, form in FORMATS.items() if form.is_movie]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from vidmatte import __version__
-from vidmatte.errors import OptionError, PromptError, VidmatteError
+from vidmatte.errors import OptionError, VidmatteError
 from vidmatte.model.build import Precision, list_models
 from vidmatte.pipeline import Foreground, MatteOptions, Summary, matte
 from vidmatte.progress import ProgressLine
@@ -85,7 +85,11 @@ def cli() -> None:
               help="Longer side of what the network sees.  [default: the model's own]")  # fmt: skip
 @click.option("--smooth", type=click.FloatRange(0, 1), is_flag=False, flag_value=0.5, default=_DEFAULTS.smooth,
               help="Temporal alpha smoother; without a value 0.5.  [default: off]")  # fmt: skip
-@click.option("--start", metavar="POSITION", help="In point: frame (120), seconds (5s, 5.0) or time (00:00:05:12).")
+@click.option(
+    "--start",
+    metavar="POSITION",
+    help="In point: frame (120), seconds (5s, 5.0), time (00:00:05.5) or timecode (00:00:05:12).",
+)
 @click.option("--end", metavar="POSITION", help="Out point, itself included.")
 @click.option("--fps", metavar="RATE", help="Frame rate of an image sequence: 25, 23.976, 24000/1001.  [default: 24]")
 @click.option("--reader", type=click.Choice(get_args(Reader)), default=_DEFAULTS.reader, show_default=True,
@@ -128,6 +132,11 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
         if debug:
             raise
         _fail(error)
+    except OSError as error:
+        # What the file system refuses at any other place: an unreadable folder, a name that is too long.
+        if debug:
+            raise
+        _fail(VidmatteError(f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions"))
     except KeyboardInterrupt:
         click.echo(f"Interrupted after {line.text}; no output was written.", err=True)
         sys.exit(130)
@@ -144,10 +153,44 @@ def models_command() -> None:
         click.echo(f"{name:12s} {description}")
 
 
+@cli.command("train")
+@click.argument("run", metavar="RUN")
+@click.option("--corpus", required=True, metavar="DIR", help="Photographs: images/*.jpg, and cutouts/ with mattes.")
+@click.option("--start", metavar="FILE", help="Weights to begin a new run with.  [default: random]")
+@click.option("--steps", type=click.IntRange(min=1), default=20000, show_default=True, help="Length of the run.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is random.")
+@click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes making clips.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def train_command(run: str, start: str | None, debug: bool, **given: Any) -> None:
+    """Train the embedded model on procedural clips, or go on with the run in folder RUN.
+
+    RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
+    """
+    from vidmatte.model.compact import CompactNet
+    from vidmatte.model.weights import load_strictly, load_tensors
+    from vidmatte.train import TrainConfig, train
+
+    try:
+        net = CompactNet()
+        if start is not None:
+            load_strictly(net, load_tensors(Path(start)), start)
+        train(TrainConfig(**given), run, start=net, log=lambda line: click.echo(line, err=True))
+    except VidmatteError as error:
+        if debug:
+            raise
+        _fail(error)
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted; the same command goes on from the last checkpoint in {run}.", err=True)
+        sys.exit(130)
+
+
 def main() -> None:
     """Entry point of the `vidmatte` command."""
-    # A farm stops its jobs with SIGTERM: clean up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A farm stops its jobs with SIGTERM, a lost terminal with SIGHUP: clean up as after Ctrl-C.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     cli(prog_name="vidmatte")
 
 
@@ -178,12 +221,12 @@ def _prompts(given: dict[str, Any]) -> tuple[Prompt, ...]:
     if given["object_name"]:
         raise OptionError("--object chooses from a prompt file: give --prompts too")
     if _PICKER in marks["points"]:
-        raise PromptError(
+        raise OptionError(
             "--points without a value opens the picker, which this version does not have: "
             'give pixels of the reference frame, as in --points "640,360 700,410 80,40,0"'
         )
     if not any(marks.values()):
-        raise PromptError('nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts')
+        raise OptionError('nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts')
     frames = given["ref_frames"] or (0,)
     for key, values in marks.items():
         if len(values) not in (0, len(frames)):
@@ -228,7 +271,7 @@ def _options(given: dict[str, Any]) -> MatteOptions:
 
 def _rate(text: str) -> Fraction:
     try:
-        rate = Fraction(text)
+        rate = Fraction(text).limit_denominator(1_000_000)
     except (ValueError, ZeroDivisionError) as error:
         raise OptionError(f"frame rate {text!r} asked for: write 25, 23.976 or 24000/1001") from error
     if not 1 <= rate <= 1000:
@@ -245,7 +288,11 @@ def _default_outputs(inputs: Sequence[str], given: dict[str, Any], kind: str) ->
         return ()
     if given["images"]:
         return (f"{{name}}_{kind}.png",)
-    stem = re.sub(r"[._-]?(%\d*d|#+)", "", Path(inputs[0]).stem) or Path(inputs[0]).resolve().parent.name
+    path = Path(inputs[0])
+    if path.is_dir():
+        stem = path.resolve().name
+    else:
+        stem = re.sub(r"[._-]?(%\d*d|#+)", "", path.stem) or path.resolve().parent.name
     return (f"{stem}_{kind}.mov",)
 
 
@@ -264,4 +311,6 @@ def _print_summary(summary: Summary) -> None:
     )
     frames = summary.suggested_reference_frames
     if frames:
-        click.echo(f"One more reference would help most at frame {', '.join(map(str, frames))}", err=True)
+        click.echo(
+            f"The least sure frames, where a further reference would help: {', '.join(map(str, frames))}", err=True
+        )

@@ -33,7 +33,7 @@ KR_KB = {
 
 _PALETTED = ("pal8", "monow", "monob")
 _UNSPECIFIED = 2
-_FULL_RANGE = 2
+_LIMITED_RANGE, _FULL_RANGE = 1, 2
 _BICUBIC, _ACCURATE, _UNSTABLE = 4, 1 << 18, 1 << 20
 _EXACT_FLAGS = _BICUBIC | _ACCURATE | _UNSTABLE
 _NARROWEST = 64
@@ -50,8 +50,8 @@ def tags_of(frame: av.VideoFrame) -> ColorTags:
     matrix = int(frame.colorspace)
     if frame.format.name in _PALETTED:
         return ColorTags(matrix=0, full_range=True)
-    if frame.format.is_rgb or frame.format.name.startswith("gray"):
-        # RGB has no matrix (0); gray is luma alone, whose range is all that counts.
+    if frame.format.is_rgb or _is_gray(frame):
+        # RGB has no matrix (0); gray is luma alone, whose range is all that counts, and full unless it says otherwise.
         return ColorTags(
             int(frame.color_primaries), int(frame.color_trc), 0 if frame.format.is_rgb else 1, _is_full(frame)
         )
@@ -63,7 +63,13 @@ def tags_of(frame: av.VideoFrame) -> ColorTags:
     return ColorTags(int(frame.color_primaries), int(frame.color_trc), matrix, _is_full(frame), assumed)
 
 
+def _is_gray(frame: av.VideoFrame) -> bool:
+    return frame.format.name.startswith(("gray", "ya8", "ya16"))
+
+
 def _is_full(frame: av.VideoFrame) -> bool:
+    if _is_gray(frame):
+        return int(frame.color_range) != _LIMITED_RANGE
     return int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj") or frame.format.is_rgb
 
 
@@ -77,7 +83,7 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
         rgb = _separate_rgb(frame.reformat(format="rgb24", threads=1))
     elif frame.format.is_rgb:
         rgb = _separate_rgb(frame)
-    elif frame.format.name.startswith("gray"):
+    elif _is_gray(frame):
         rgb = _gray_to_rgb(frame, tags)
     elif tags.full_range or frame.width < _NARROWEST or not exact_conversion_works():
         rgb = _matrix_in_float(frame, tags)
@@ -101,6 +107,8 @@ def _rows(plane: VideoPlane, dtype: type[np.generic]) -> npt.NDArray[np.generic]
 
 def _gray_to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
     bits = frame.format.components[0].bits
+    if frame.format.name.startswith("ya") or frame.format.name.endswith("be"):
+        frame = frame.reformat(format="gray" if bits <= 8 else f"gray{bits}le", threads=1)
     (luma,) = _planes(frame, np.uint8 if bits <= 8 else np.uint16)
     low, span = (0, 2**bits - 1) if tags.full_range else (16 << (bits - 8), 219 << (bits - 8))
     gray = (luma.astype(np.float32) - low) / span

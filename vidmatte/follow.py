@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.interface import CoarseMatte, Follower, Matter
 from vidmatte.prompt import Reference
@@ -87,8 +88,15 @@ class _Spool:
         codes = (matte.alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
         packed = zlib.compress(codes.tobytes(), 1)
         shape_only = replace(matte, alpha=torch.empty(codes.shape, device="meta"))
-        self._entries[frame] = (self._file.seek(0, 2), len(packed), shape_only)
-        self._file.write(packed)
+        try:
+            self._entries[frame] = (self._file.seek(0, 2), len(packed), shape_only)
+            self._file.write(packed)
+            self._file.flush()
+        except OSError as error:
+            raise WriteError(
+                f"{tempfile.gettempdir()}: mattes that wait for their turn cannot be kept there ({error.strerror}); "
+                f"free some space, or name another folder in the variable TMPDIR"
+            ) from error
 
     def take(self, frame: int) -> CoarseMatte:
         offset, size, matte = self._entries.pop(frame)
@@ -209,6 +217,11 @@ class _Run:
         for high in range(leg.last + 1, leg.first, -size):
             low = max(leg.first, high - size)
             chunk = [self._matter.shrink(batch.rgb) for batch in self._video.batches(1, start=low, end=high)]
+            if len(chunk) < high - low:
+                raise ReadError(
+                    f"{self._video.info.source}: frame {low + len(chunk)} cannot be read, so that the reference at "
+                    f"frame {leg.reference} cannot be followed back over it; mark a frame before it"
+                )
             for frame, small in zip(range(high - 1, low - 1, -1), reversed(chunk), strict=True):
                 matte = follower.step(small)
                 if frame < self._end:

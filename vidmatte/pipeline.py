@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +24,7 @@ from vidmatte.read import Reader, Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 from vidmatte.read.sequence import ImageSet
 from vidmatte.smooth import smooth
-from vidmatte.stream import prefetch
+from vidmatte.stream import map_behind
 from vidmatte.write import Target, WrittenFile, create_outputs, parse_target
 
 Foreground = Literal["estimate", "source"]
@@ -89,6 +89,8 @@ class Summary:
     """Of each frame, 0..1."""
     first_frame: int
     """Index in the source of the first frame that was matted."""
+    reference_frames: tuple[int, ...]
+    """Indices in the source of the frames that were marked."""
     notes: tuple[str, ...]
     """What a user should know of how the source was read and the outputs were written."""
 
@@ -99,14 +101,15 @@ class Summary:
 
     @property
     def suggested_reference_frames(self) -> tuple[int, ...]:
-        """Frames where one more reference would help most: the least sure ones, some frames apart."""
+        """Frames where one more reference would help most: the least sure ones, some frames from any other."""
         chosen: list[int] = []
         for index in sorted(range(len(self.confidence)), key=lambda i: self.confidence[i]):
             if self.confidence[index] >= _SUGGESTED_BELOW or len(chosen) == _SUGGESTIONS:
                 break
-            if all(abs(index - other) >= _SUGGESTED_APART for other in chosen):
-                chosen.append(index)
-        return tuple(self.first_frame + index for index in sorted(chosen))
+            frame = self.first_frame + index
+            if all(abs(frame - other) >= _SUGGESTED_APART for other in (*chosen, *self.reference_frames)):
+                chosen.append(frame)
+        return tuple(sorted(chosen))
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -158,7 +161,7 @@ def matte(
     """
     options = options or MatteOptions()
     prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
-    targets = _targets(output, alpha, images)
+    targets = _targets(output, alpha, images, options)
     began = time.monotonic()
     with _open_source(source, images, options) as video, _a_core_for_the_codecs(options.device):
         start, end = _range(video, options)
@@ -179,26 +182,33 @@ def matte(
         with outputs as out:
             matter = model.with_reference(references)
             counter = _Counter(progress, _expected(video, start, end))
-            mattes: Iterator[MatteBatch]
-            if images:
-                mattes = map(matter, video.batches(1))
-            else:
-                mattes = matte_clip(
-                    matter,
-                    video,
-                    references,
-                    start=start,
-                    end=end,
-                    batch_size=options.batch_size or (4 if model.device.type == "cuda" else 1),
-                    on_backward=counter.more,
-                )
-            if options.smooth:
-                mattes = smooth(mattes, options.smooth)
-            if options.foreground == "estimate" and any(not target.alpha_only for target in targets):
-                mattes = map(with_foreground, prefetch(mattes, 1))
-            for batch in mattes:
-                out.write(batch)
-                counter.add(batch)
+            with ExitStack() as stages:
+                # The last stage is closed first, so that none is closed while another still draws from it.
+                def stage(batches: Iterator[MatteBatch]) -> Iterator[MatteBatch]:
+                    return stages.enter_context(closing(batches))  # type: ignore[type-var]
+
+                if images:
+                    mattes = stage(matter(batch) for batch in video.batches(1))
+                else:
+                    batch_size = options.batch_size or (4 if model.device.type == "cuda" else 1)
+                    mattes = stage(
+                        matte_clip(
+                            matter,
+                            video,
+                            references,
+                            start=start,
+                            end=end,
+                            batch_size=batch_size,
+                            on_backward=counter.more,
+                        )
+                    )
+                if options.smooth:
+                    mattes = stage(smooth(mattes, options.smooth))
+                if options.foreground == "estimate" and any(not target.alpha_only for target in targets):
+                    mattes = stage(map_behind(with_foreground, mattes, 1))
+                for batch in mattes:
+                    out.write(batch)
+                    counter.add(batch)
             _refuse_nothing(video, counter, start)
     return Summary(
         input=str(video.info.source),
@@ -210,6 +220,7 @@ def matte(
         outputs=outputs.files,
         confidence=tuple(counter.confidence),
         first_frame=start,
+        reference_frames=tuple(mark.frame for mark in references if mark.frame is not None),
         notes=(*_notes(video.info), *outputs.notes),
     )
 
@@ -226,6 +237,10 @@ def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Pa
     """
     if not prompts:
         raise OptionError("nothing is marked: give at least one prompt")
+    frames = [prompt.frame for prompt in prompts]
+    twice = sorted({frame for frame in frames if frames.count(frame) > 1})
+    if twice:
+        raise OptionError(f"frame {twice[0]} is marked twice: put all marks of a frame into one prompt")
     if reference is None:
         return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
     if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
@@ -246,17 +261,25 @@ def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
 
 
 def _targets(
-    output: str | Path | Sequence[str | Path], alpha: str | Path | Sequence[str | Path], images: bool
+    output: str | Path | Sequence[str | Path],
+    alpha: str | Path | Sequence[str | Path],
+    images: bool,
+    options: MatteOptions,
 ) -> list[Target]:
     targets = [parse_target(path, alpha_only=False) for path in _as_list(output)]
+    if not targets and (options.premultiplied or options.foreground == "source"):
+        raise OptionError("a choice of colour was given, but only alpha is written; add an output with colour (-o)")
     targets += [parse_target(path, alpha_only=True) for path in _as_list(alpha)]
     for target in targets:
-        if images and not target.is_named:
+        if images and (target.format.is_movie or not target.is_named):
             raise OptionError(
                 f"{target}: a set of images needs a file for each; use {{name}}, as in 'out/{{name}}.png'"
             )
         if target.is_named and not images:
-            raise OptionError(f"{target}: {{name}} stands for the names of an image set (--images); use a number, %06d")
+            raise OptionError(
+                f"{target}: {{name}} stands for the names of an image set (--images); for a clip give the name of a "
+                f"movie, or %06d.png"
+            )
     return targets
 
 
@@ -281,7 +304,20 @@ def _a_core_for_the_codecs(device: str) -> Iterator[None]:
 
 def _open_source(source: str | Path | Sequence[str | Path], images: bool, options: MatteOptions) -> Video:
     paths = _as_list(source)
+    if "" in map(str, paths):
+        raise ReadError("an empty path was given; name a movie, a folder or a pattern of frames")
     if images:
+        unused = [
+            name
+            for name, value in (
+                ("frame_rate", options.frame_rate),
+                ("batch_size", options.batch_size),
+                ("allow_truncated", options.allow_truncated),
+            )
+            if value
+        ]
+        if unused:
+            raise OptionError(f"{unused[0]} was given: it has no meaning for images of a set; leave it out")
         if options.smooth or options.start or options.end:
             raise OptionError(
                 "images of a set have no order in time: they cannot be smoothed, or cut with start and end"

@@ -62,6 +62,10 @@ class Stroke:
     label: int = _OBJECT
     """1 object, 0 background."""
 
+    def __post_init__(self) -> None:
+        if not self.points or not 0 < self.width < math.inf:
+            raise PromptError(f"a stroke of {len(self.points)} points and width {self.width} found: it needs both")
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -154,13 +158,14 @@ def _draw_stroke(labels: Labels, stroke: Stroke, display: tuple[int, int], scale
     for x, y in stroke.points:
         _inside(x, y, display)
     line = np.ones(display, np.uint8)
-    corners = np.round(np.array([*stroke.points, stroke.points[-1]])).astype(np.int32)
+    # A point lies in the pixel that holds it: 159.7 is in the last one of 160.
+    corners = np.floor(np.array([*stroke.points, stroke.points[-1]])).astype(np.int32)
     cv2.polylines(line, [corners], False, 0)
     # cv2's own thick lines are up to two pixels too wide.
     distance = cv2.distanceTransform(line, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    painted = (distance <= max(0.5, stroke.width / 2)).astype(np.uint8)
+    painted = (distance <= max(0.5, stroke.width / 2)).astype(np.float32)
     if scale != 1:
-        painted = np.asarray(cv2.resize(painted, labels.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        painted = np.asarray(cv2.resize(painted, labels.shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
     labels[painted > 0] = stroke.label
 
 
@@ -252,12 +257,14 @@ def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
             str(item["name"]): tuple(_prompt_from_json(prompt, path.parent) for prompt in item["prompts"])
             for item in document["objects"]
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, PromptError):
-            raise
+    except PromptError as error:
+        raise PromptError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise PromptError(
             f"{path}: does not have the layout of a prompt file ({type(error).__name__}: {error})"
         ) from error
+    if len(objects) < len(document["objects"]):
+        raise PromptError(f"{path}: two objects have the same name; give each its own")
     if not objects or not all(objects.values()):
         raise PromptError(f"{path}: holds no marks; add an object with at least one prompt")
     return objects

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _POLL_SECONDS = 0.1
 
@@ -41,15 +44,14 @@ class _Producer(Generic[T]):
             return
 
     def _run(self) -> None:
-        # A generator holds open files: it is closed here, on the thread that ran it.
-        iterator = iter(self._items)
-        close = getattr(iterator, "close", lambda: None)
         try:
+            iterator = iter(self._items)
             for item in iterator:
                 self._put(item)
                 if self._stopped.is_set():
                     break
-            close()
+            # A generator holds open files: it is closed here, on the thread that ran it.
+            getattr(iterator, "close", lambda: None)()
         except BaseException as error:  # noqa: BLE001 - carried over to the consumer's thread
             self._put(_Failure(error))
         else:
@@ -76,3 +78,18 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
             yield item
     finally:
         producer.stop()
+
+
+def map_behind(function: Callable[[T], U], items: Iterable[T], depth: int) -> Generator[U]:
+    """Yield `function(item)` in order; a thread applies it while the caller's thread goes on with the next items.
+
+    At most `depth` results wait. `items` are drawn on the caller's thread, so that an interruption stops them at once.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="vidmatte-map") as pool:
+        waiting: deque[Future[U]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -15,7 +15,7 @@ from vidmatte.model.weights import WEIGHTS, load_packaged, load_strictly, load_t
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SMALLEST_WORKING_SIZE, LARGEST_WORKING_SIZE = 128, 2048
+SMALLEST_WORKING_SIZE, LARGEST_WORKING_SIZE = 128, 1024
 
 
 def list_models() -> dict[str, str]:
@@ -61,6 +61,8 @@ def load_model(
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda", "mps"):
+        raise OptionError(f"device {name!r} asked for: choose auto, cpu, cuda, cuda:N or mps")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

@@ -35,7 +35,7 @@ _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
 @contextmanager
 def _opened(source: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
-        container = av.open(source, options=_ONLY_FILES)
+        container = av.open(f"file:{source}", options=_ONLY_FILES)
     except av.FFmpegError as error:
         raise ReadError(f"{source}: cannot be opened as a movie ({_reason(error)}); is it complete?") from error
     with container:
@@ -68,6 +68,7 @@ class MovieVideo(Video):
             if not allow_truncated:
                 self._refuse_truncated(stream)
             first = self._first_frame(container, stream)
+            self._first_pts = first.pts or 0
             self._format_size = (first.width, first.height)
             self._turns = round((first.rotation or 0) / 90) % 4
             self._tags = color.tags_of(first)
@@ -130,7 +131,8 @@ class MovieVideo(Video):
                 return []
         times = sorted(packet.pts for packet in packets if packet.pts is not None)
         is_complete = len(times) == len(packets) and all(a < b for a, b in pairwise(times))
-        return times if is_complete else []
+        # A cut at an open group leaves frames in the file that nothing decodes: they lie before the first that does.
+        return times[bisect.bisect_left(times, self._first_pts) :] if is_complete else []
 
     def count_frames(self) -> int:
         """The number of frames; counts packets, or decodes where packets carry no times."""
@@ -148,19 +150,19 @@ class MovieVideo(Video):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on; seeks to the key frame before it. Raises ReadError at a damaged frame."""
         previous: int | None = None
-        index = start
+        index, duration = start, 0
         for index, raw in self._decode_from(start) if start else self._decode_from_start():
             pts = self._pts(raw, index)
             if previous is not None and pts <= previous:
                 pts = previous + 1  # some writers repeat a time; players and encoders need them to rise
-            previous = pts
-            yield Frame(self._to_rgb(raw, index), index, pts, raw.duration or 0)
+            previous, duration = pts, raw.duration or 0
+            yield Frame(self._to_rgb(raw, index), index, pts, duration)
         if previous is not None and not self._allow_truncated:
-            self._refuse_early_end(index + 1, previous)
+            self._refuse_early_end(index + 1, previous, duration)
 
-    def _refuse_early_end(self, frames: int, last_pts: int) -> None:
+    def _refuse_early_end(self, frames: int, last_pts: int, last_duration: int) -> None:
         """Raise when frames stop long before the time that the header promises: how truncated Matroska files end."""
-        end = (last_pts * self._time_base) + 1 / self.info.frame_rate
+        end = last_pts * self._time_base + max(last_duration * self._time_base, 1 / self.info.frame_rate)
         if self._promised_end is not None and end + _EARLY_SECONDS < self._promised_end:
             raise ReadError(self._truncated(frames, f"{float(self._promised_end - end):.1f} s are missing at its end"))
 

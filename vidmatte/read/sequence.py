@@ -12,13 +12,15 @@ from vidmatte.frames import ColorTags, VideoInfo
 from vidmatte.read.images import bit_depth_of, list_images, read_image
 from vidmatte.read.source import Frame, Video
 
+_SRGB = 13
+"""Transfer characteristics of still images (ITU-T H.273)."""
 _PATTERN = re.compile(r"%0?(\d*)d|(#+)")
 _NUMBER = re.compile(r"(\d+)$")
 
 
 def is_pattern(source: str | Path) -> bool:
-    """Whether a path names a numbered sequence: `%06d`, `%d` or `####` in its file name."""
-    return _PATTERN.search(Path(source).name) is not None
+    """Whether a path names a numbered sequence (`%06d`, `%d` or `####` in its file name) and is not itself a file."""
+    return _PATTERN.search(Path(source).name) is not None and not Path(source).exists()
 
 
 def _number(path: Path) -> int | None:
@@ -48,7 +50,10 @@ def _files_of_pattern(pattern: Path) -> dict[int, Path]:
     before, after = re.escape(pattern.name[: match.start()]), re.escape(pattern.name[match.end() :])
     name = re.compile(f"{before}(\\d{{{width},}}){after}")
     found = ((name.fullmatch(path.name), path) for path in pattern.parent.iterdir())
-    files = {int(match[1]): path for match, path in found if match}
+    matches = sorted((path, int(match[1])) for match, path in found if match)
+    files = {number: path for path, number in matches}
+    if len(files) < len(matches):
+        raise ReadError(f"{pattern}: two files have the same number; give the number of digits, as in %04d")
     if not files:
         raise ReadError(f"{pattern}: no file matches; check the name and the number of digits")
     return files
@@ -82,7 +87,7 @@ class SequenceVideo(Video):
             time_base=1 / frame_rate,
             frames_in_header=len(numbers),
             bit_depth=bit_depth_of(self._files[0]),
-            color=ColorTags(primaries=1, transfer=1, matrix=0, full_range=True),
+            color=ColorTags(primaries=1, transfer=_SRGB, matrix=0, full_range=True),
             first_number=numbers[0],
         )
 
@@ -126,7 +131,7 @@ class ImageSet(Video):
             time_base=Fraction(1),
             frames_in_header=len(self._files),
             bit_depth=bit_depth_of(self._files[0]),
-            color=ColorTags(primaries=1, transfer=1, matrix=0, full_range=True),
+            color=ColorTags(primaries=1, transfer=_SRGB, matrix=0, full_range=True),
         )
 
     def count_frames(self) -> int:

@@ -20,6 +20,7 @@ import torch
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.frames import FrameBatch, VideoInfo
 from vidmatte.stream import prefetch
+from vidmatte.timecode import frames_from_midnight
 
 Reader = Literal["pyav", "decord"]
 DEFAULT_SEQUENCE_RATE = Fraction(24)
@@ -130,6 +131,8 @@ def open_video(
     if reader not in get_args(Reader):
         raise OptionError(f"reader {reader!r} asked for: choose one of {', '.join(get_args(Reader))}")
     if Path(source).is_dir() or is_pattern(source):
+        if reader != "pyav":
+            raise OptionError(f"{source} is a sequence of images: reader {reader} is for movies only")
         return SequenceVideo(source, frame_rate or DEFAULT_SEQUENCE_RATE)
     if not Path(source).exists():
         raise ReadError(f"{source}: no such file or folder; check the path")
@@ -140,30 +143,34 @@ def open_video(
     return MovieVideo(source, allow_truncated=allow_truncated)
 
 
-_TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)(?:[:;](\d+)|\.(\d+))?")
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 def parse_position(text: str, video: Video) -> int:
-    """Frame index of a position: `120` (frame), `5s` or `5.25` (seconds), `00:00:05:12` or `00:00:05.48` (time).
+    """Frame index of a position: `120` (frame), `5s`, `5.25` (seconds), `00:00:05.5` (time), `00:00:05:12` (timecode).
 
-    Times count from the first frame; of frames before a time, the first one that is shown at or after it is taken.
-    Raises OptionError for any other text.
+    Times count from the first frame; of the frames around a time, the first one shown at or after it is taken. Timecode
+    is that of the clip where it has one, else it counts from 00:00:00:00 at the first frame.
+
+    Raises OptionError for any other text, and for timecode that lies before the clip or does not fit its rate.
     """
+    clock = _CLOCK.fullmatch(text)
     if text.isdecimal():
         return int(text)
-    match = _TIMECODE.fullmatch(text)
-    if match:
-        hours, minutes, seconds, frames, fraction = match.groups()
-        time = Fraction(int(hours) * 3600 + int(minutes) * 60 + int(seconds))
-        time += int(frames or 0) / video.info.frame_rate
-        time += Fraction(f"0.{fraction or 0}")
-    elif re.fullmatch(r"\d+(\.\d+)?s?", text):
-        time = Fraction(text.removesuffix("s"))
-    else:
+    if clock:
+        return _first_frame_at(int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3]), video)
+    if re.fullmatch(r"\d+(\.\d+)?s?", text):
+        return _first_frame_at(Fraction(text.removesuffix("s")), video)
+    count = frames_from_midnight(text, video.info.frame_rate)
+    if count is None:
         raise OptionError(
-            f"position {text!r} asked for: give a frame (120), seconds (5.0 or 5s) or a time (00:00:05:12)"
+            f"position {text!r} asked for: give a frame (120), seconds (5.0 or 5s), a time (00:00:05.5) or timecode at "
+            f"the clip's rate (00:00:05:12)"
         )
-    return _first_frame_at(time, video)
+    start = frames_from_midnight(video.info.timecode or "00:00:00:00", video.info.frame_rate) or 0
+    if count < start:
+        raise OptionError(f"position {text} asked for, but the clip's timecode begins at {video.info.timecode}")
+    return count - start
 
 
 def _first_frame_at(time: Fraction, video: Video) -> int:

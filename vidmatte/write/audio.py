@@ -57,7 +57,7 @@ class Soundtrack:
         self._span = span
         self._hides_negative_times = form.container in ("mov", "mp4")
         with self._reading():
-            self._input = av.open(source, options={"protocol_whitelist": "file"})
+            self._input = av.open(f"file:{source}", options={"protocol_whitelist": "file"})
         self._streams = [stream for stream in self._input.streams.audio if _is_known(stream)]
         if lost := len(self._input.streams.audio) - len(self._streams):
             self.notes.append(f"{lost} audio streams of unknown codecs left out")

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, MatteBatch, VideoInfo
+from vidmatte.timecode import advance_timecode, nominal_rate
 from vidmatte.write import matroska
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.formats import Format, Target
 from vidmatte.write.planes import output_tags, set_tags, video_frame
-from vidmatte.write.timecode import advance_timecode, nominal_rate
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16

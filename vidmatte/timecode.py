@@ -16,6 +16,21 @@ def advance_timecode(timecode: str, frames: int, frame_rate: Fraction) -> str | 
     number beyond the rate, a rate that is not near a whole number or 1000/1001 of one, and drop-frame counting at
     any rate but 29.97 and its multiples.
     """
+    counted = _count(timecode, frame_rate)
+    if counted is None:
+        return None
+    count, per_second, dropped = counted
+    return _text(count + frames, per_second, dropped)
+
+
+def frames_from_midnight(timecode: str, frame_rate: Fraction) -> int | None:
+    """The number of frames that a timecode counts from 00:00:00:00; None as for `advance_timecode`."""
+    counted = _count(timecode, frame_rate)
+    return None if counted is None else counted[0]
+
+
+def _count(timecode: str, frame_rate: Fraction) -> tuple[int, int, int] | None:
+    """Frames from midnight, frame numbers in a second, numbers dropped in a minute."""
     found = _TIMECODE.fullmatch(timecode.strip())
     nominal = nominal_rate(frame_rate)
     if found is None or nominal is None:
@@ -28,7 +43,7 @@ def advance_timecode(timecode: str, frames: int, frame_rate: Fraction) -> str | 
     dropped = per_second // 15 if drop else 0
     total_minutes = 60 * hours + minutes
     count = (60 * total_minutes + seconds) * per_second + number - dropped * (total_minutes - total_minutes // 10)
-    return _text(count + frames, per_second, dropped)
+    return count, per_second, dropped
 
 
 def _text(count: int, per_second: int, dropped: int) -> str:

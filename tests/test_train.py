@@ -1,0 +1,127 @@
+"""Training on a corpus made by the test: clips are true and repeatable, resuming is exact."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+pytest.importorskip("skimage")
+pytest.importorskip("pymatting")
+
+from vidmatte.cli import cli
+from vidmatte.errors import ReadError
+from vidmatte.model.compact import CompactNet
+from vidmatte.train import TrainConfig, read_config, train
+from vidmatte.train.corpus import Corpus
+from vidmatte.train.losses import cross_entropy, gradient, jaccard, l1, laplacian, overlap
+from vidmatte.train.synthesize import make_clip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Twenty photographs of coloured noise, and two round cut-outs."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    (folder / "cutouts").mkdir()
+    for n in range(20):
+        noise = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        cv2.imwrite(str(folder / "images" / f"photo{'abcdefghijklmnopqrst'[n]}.jpg"), cv2.resize(noise, (160, 120)))
+    y, x = np.mgrid[:80, :80]
+    for n in range(4):
+        alpha = np.clip((30 - np.hypot(y - 40, x - 40)) / 2 + 0.5, 0, 1) * 255
+        cv2.imwrite(str(folder / "cutouts" / f"disc{n}.jpg"), rng.integers(0, 256, (80, 80, 3), np.uint8))
+        cv2.imwrite(str(folder / "cutouts" / f"disc{n}_alpha.png"), alpha.astype(np.uint8))
+    return folder
+
+
+def tiny(corpus, **changes):
+    small = {"steps": 4, "pixels": 16_000, "sizes": ((64, 64, 1.0),), "frames": (2, 3), "workers": 0, "save_every": 2}
+    return TrainConfig(str(corpus), **(small | changes))
+
+
+@pytest.mark.parametrize("prompt", ["mask", "clicks", "strokes", "box"])
+def test_a_clip_belongs_to_its_seed_and_its_marks_to_its_alpha(corpus, prompt):
+    photographs = Corpus(corpus, "train")
+    for seed in range(4):
+        clip = make_clip(photographs, (64, 96), 3, prompt, seed)
+        again = make_clip(Corpus(corpus, "train"), (64, 96), 3, prompt, seed)
+        for field in dataclasses.fields(clip):
+            assert np.array_equal(getattr(clip, field.name), getattr(again, field.name)), field.name
+        assert clip.rgb.shape == (3, 3, 64, 96)
+        assert clip.alpha.shape == (3, 1, 64, 96)
+        known, alpha = clip.known[0] > 0, clip.alpha[0, 0].astype(float)
+        if prompt == "box":  # drawn around the solid part, not always with a steady hand
+            assert (known & (alpha > 180)).sum() <= 0.05 * (alpha > 180).sum()
+        else:  # what is marked is what is there
+            assert np.abs(clip.marks[0].astype(float) - alpha)[known].max() <= 75
+
+
+def test_train_and_held_out_photographs_do_not_meet(corpus):
+    train_set, held = Corpus(corpus, "train"), Corpus(corpus, "held-out")
+    assert len(train_set.photos) + len(held.photos) == 20
+    assert held.photos
+    assert not any(np.array_equal(a, b) for a in train_set.photos for b in held.photos)
+
+
+def interrupted_after(steps):
+    """The network that a run begins with, raising KeyboardInterrupt in the step after the given number of steps."""
+    torch.manual_seed(0)
+    net = CompactNet()
+    calls = [0]
+
+    def count(module, arguments):
+        calls[0] += 1
+        if calls[0] > steps:
+            raise KeyboardInterrupt
+
+    net.encoder.register_forward_pre_hook(count)
+    return net
+
+
+def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path):
+    def quiet(line):
+        pass
+
+    train(tiny(corpus), tmp_path / "whole", log=quiet)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(corpus), tmp_path / "broken", log=quiet, start=interrupted_after(3))
+    train(tiny(corpus), tmp_path / "broken", log=quiet)  # from the checkpoint after step 2
+    for name in ("weights", "average"):
+        whole = load_file(tmp_path / "whole" / f"{name}.safetensors")
+        broken = load_file(tmp_path / "broken" / f"{name}.safetensors")
+        assert all(torch.equal(whole[key], broken[key]) for key in whole), name
+    assert read_config(tmp_path / "broken") == tiny(corpus)
+
+
+def test_losses_by_hand():
+    a, b = torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16)
+    a[..., :8, :], b[..., 8:, :] = 1, 1
+    assert l1(a, b).item() == 1
+    assert overlap(a, b).item() == 1
+    assert jaccard(a, b).item() == 0
+    assert jaccard(a, a).item() == 1
+    for term in (l1, laplacian, gradient, overlap):
+        assert term(a, a).item() == 0
+    # One step of size 2 between rows 7 and 8, in 15 rows of differences.
+    assert gradient(a, b).item() == pytest.approx(2 / 15)
+    assert cross_entropy(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)).item() == pytest.approx(np.log(2))
+
+
+def test_trained_weights_are_a_model(corpus, tmp_path, movie):
+    train(tiny(corpus, steps=1, save_every=1), tmp_path / "run", log=lambda line: None)
+    command = [str(movie), "--points", "80,24", "--alpha", str(tmp_path / "a.mkv"), "--working-size", "128"]
+    result = CliRunner().invoke(cli, [*command, "--model", str(tmp_path / "run" / "average.safetensors")])
+    assert result.exit_code == 0, result.output
+
+
+def test_empty_corpus_says_what_was_looked_for(tmp_path):
+    with pytest.raises(ReadError, match=r"looked for images/\*.jpg"):
+        Corpus(tmp_path, "train")
+    result = CliRunner().invoke(cli, ["train", str(tmp_path / "run"), "--corpus", str(tmp_path), "--workers", "0"])
+    assert result.exit_code == 1
+    assert "looked for images" in result.stderr
