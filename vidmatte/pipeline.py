@@ -163,7 +163,7 @@ def matte(
     prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
     targets = _targets(output, alpha, images, options)
     began = time.monotonic()
-    with _open_source(source, images, options) as video, _a_core_for_the_codecs(options.device):
+    with _open_source(source, images, options) as video, share_cores(options.device):
         start, end = _range(video, options)
         references = mark_references(video, prompts, reference)
         outputs = create_outputs(
@@ -284,7 +284,7 @@ def _targets(
 
 
 @contextmanager
-def _a_core_for_the_codecs(device: str) -> Iterator[None]:
+def share_cores(device: str) -> Iterator[None]:
     """Leave one core to decoding and encoding while the network runs on the processor.
 
     The threads of torch and OpenCV wait for each other by spinning: when they share their cores with the codecs, a

@@ -39,8 +39,6 @@ _TRUSTED = 0.5
 """Confidence from which a frame's own matte is remembered for the frames after it."""
 _LOST = 0.1
 """Confidence under which the object counts as lost: the window opens, and no prior is given until it is found."""
-_RECENT = 2
-"""Number of confident frames that are remembered beside the references."""
 _REVISIONS = 3
 """How often the matte of clicks, strokes or a box is revised on its own frame."""
 _SEARCHED = (0.7, 0.45)
@@ -242,7 +240,7 @@ class CompactMatter:
 
 
 class CompactFollower:
-    """Carries the matte along: the flow-warped last alpha is the prior, the last sure frames are more references."""
+    """Carries the matte along: the flow-warped last alpha is the prior, the last sure frame is one more reference."""
 
     def __init__(self, matter: CompactMatter) -> None:
         self._matter = matter
@@ -271,7 +269,7 @@ class CompactFollower:
         present = bool((whole_alpha > 0.5).mean() > _SPECK)
         if present and look.confidence >= _TRUSTED:
             memory = look.memory if alpha is look.alpha else model.remember(frame, self._window, alpha)
-            self._recent = [*self._recent, memory][-_RECENT:]
+            self._recent = [memory]
         self._before, self._sure = (frame, whole_alpha), present and look.confidence >= _LOST
         return coarse_matte(alpha, look.confidence, self._window, height, width)
 
