@@ -18,10 +18,11 @@ import click
 from vidmatte import __version__
 from vidmatte.errors import OptionError, VidmatteError
 from vidmatte.model.build import Precision, list_models
-from vidmatte.pipeline import Foreground, MatteOptions, Summary, matte
+from vidmatte.pipeline import Foreground, MatteOptions, matte
 from vidmatte.progress import ProgressLine
 from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
 from vidmatte.read import Reader
+from vidmatte.summary import Summary
 
 _PICKER = "\0picker"
 """Value of `--points` when none is given."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,7 +120,7 @@ def matte_clip(
     end: int | None = None,
     batch_size: int = 1,
     on_backward: Callable[[int], None] | None = None,
-) -> Iterator[MatteBatch]:
+) -> Generator[MatteBatch]:
     """Mattes of frames `start` to `end` (exclusive; None = all) in order.
 
     `references` are those that `matter` was made with; the ones that mark a frame of this clip are where following

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import cv2
 import torch
@@ -25,14 +25,11 @@ from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 from vidmatte.read.sequence import ImageSet
 from vidmatte.smooth import smooth
 from vidmatte.stream import map_behind
-from vidmatte.write import Target, WrittenFile, create_outputs, parse_target
+from vidmatte.summary import Summary
+from vidmatte.write import Target, create_outputs, parse_target
 
 Foreground = Literal["estimate", "source"]
 ProgressCallback = Callable[[int, "int | None"], None]
-_SUGGESTIONS = 3
-_SUGGESTED_BELOW = 0.8
-"""Only frames that the model is less sure of than this are suggested as further references."""
-_SUGGESTED_APART = 10
 
 
 @dataclass(frozen=True)
@@ -72,72 +69,6 @@ class MatteOptions:
             raise OptionError(f"smoothing {self.smooth} asked for: it is a strength from 0 to 1")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch size {self.batch_size} asked for: it must be at least 1")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did."""
-
-    input: str
-    frames: int
-    seconds: float
-    model: str
-    device: str
-    precision: str
-    outputs: tuple[WrittenFile, ...]
-    confidence: tuple[float, ...]
-    """Of each frame, 0..1."""
-    first_frame: int
-    """Index in the source of the first frame that was matted."""
-    reference_frames: tuple[int, ...]
-    """Indices in the source of the frames that were marked."""
-    notes: tuple[str, ...]
-    """What a user should know of how the source was read and the outputs were written."""
-
-    @property
-    def fps(self) -> float:
-        """Frames per second of the whole run, loading of the model included."""
-        return self.frames / self.seconds
-
-    @property
-    def suggested_reference_frames(self) -> tuple[int, ...]:
-        """Frames where one more reference would help most: the least sure ones, some frames from any other."""
-        chosen: list[int] = []
-        for index in sorted(range(len(self.confidence)), key=lambda i: self.confidence[i]):
-            if self.confidence[index] >= _SUGGESTED_BELOW or len(chosen) == _SUGGESTIONS:
-                break
-            frame = self.first_frame + index
-            if all(abs(frame - other) >= _SUGGESTED_APART for other in (*chosen, *self.reference_frames)):
-                chosen.append(frame)
-        return tuple(sorted(chosen))
-
-    def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
-        return {
-            "input": self.input,
-            "frames": self.frames,
-            "seconds": round(self.seconds, 3),
-            "fps": round(self.fps, 3),
-            "model": self.model,
-            "device": self.device,
-            "precision": self.precision,
-            "outputs": [
-                {
-                    "path": str(output.path),
-                    "kind": output.kind,
-                    "codec": output.codec,
-                    "pixel_format": output.pixel_format,
-                    "frames": output.frames,
-                }
-                for output in self.outputs
-            ],
-            "confidence": {
-                "mean": round(sum(self.confidence) / len(self.confidence), 4),
-                "min": round(min(self.confidence), 4),
-                "suggested_reference_frames": list(self.suggested_reference_frames),
-            },
-            "notes": list(self.notes),
-        }
 
 
 def matte(
@@ -182,31 +113,21 @@ def matte(
         with outputs as out:
             matter = model.with_reference(references)
             counter = _Counter(progress, _expected(video, start, end))
-            with ExitStack() as stages:
-                # The last stage is closed first, so that none is closed while another still draws from it.
-                def stage(batches: Iterator[MatteBatch]) -> Iterator[MatteBatch]:
-                    return stages.enter_context(closing(batches))  # type: ignore[type-var]
-
-                if images:
-                    mattes = stage(matter(batch) for batch in video.batches(1))
-                else:
-                    batch_size = options.batch_size or (4 if model.device.type == "cuda" else 1)
-                    mattes = stage(
-                        matte_clip(
-                            matter,
-                            video,
-                            references,
-                            start=start,
-                            end=end,
-                            batch_size=batch_size,
-                            on_backward=counter.more,
-                        )
-                    )
-                if options.smooth:
-                    mattes = stage(smooth(mattes, options.smooth))
-                if options.foreground == "estimate" and any(not target.alpha_only for target in targets):
-                    mattes = stage(map_behind(with_foreground, mattes, 1))
-                for batch in mattes:
+            mattes: Generator[MatteBatch]
+            if images:
+                mattes = (matter(batch) for batch in video.batches(1))
+            else:
+                mattes = matte_clip(
+                    matter,
+                    video,
+                    references,
+                    start=start,
+                    end=end,
+                    batch_size=options.batch_size or (4 if model.device.type == "cuda" else 1),
+                    on_backward=counter.more,
+                )
+            with closing(_finish(mattes, options, targets)) as finished:
+                for batch in finished:
                     out.write(batch)
                     counter.add(batch)
             _refuse_nothing(video, counter, start)
@@ -223,6 +144,18 @@ def matte(
         reference_frames=tuple(mark.frame for mark in references if mark.frame is not None),
         notes=(*_notes(video.info), *outputs.notes),
     )
+
+
+def _finish(mattes: Generator[MatteBatch], options: MatteOptions, targets: Sequence[Target]) -> Generator[MatteBatch]:
+    """Smooth, and estimate colour where an output wants it."""
+    with ExitStack() as stages:
+        # The last stage is closed first, so that none is closed while another still draws from it.
+        stages.enter_context(closing(mattes))
+        if options.smooth:
+            mattes = stages.enter_context(closing(smooth(mattes, options.smooth)))
+        if options.foreground == "estimate" and any(not target.alpha_only for target in targets):
+            mattes = stages.enter_context(closing(map_behind(with_foreground, mattes, 1)))
+        yield from mattes
 
 
 def with_foreground(batch: MatteBatch) -> MatteBatch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -50,7 +50,7 @@ _MEETING_SIGMA, _MEETING_FLOOR, _MEETING_LIMIT = 4.0, 1e-4, 2.0
 _ROW = 4096
 
 
-def smooth(batches: Iterable[MatteBatch], strength: float) -> Iterator[MatteBatch]:
+def smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBatch]:
     """Reduce the flicker of consecutive mattes.
 
     Looks one frame ahead and back, so it holds one batch until the next arrives, and gives the last one out when
@@ -65,10 +65,13 @@ def smooth(batches: Iterable[MatteBatch], strength: float) -> Iterator[MatteBatc
     """
     if not 0 <= strength <= 1:
         raise OptionError(f"smoothing strength {strength} was asked for: give a number from 0 (off) to 1 (strongest)")
-    return _smooth(batches, strength) if strength else iter(batches)
+    return _smooth(batches, strength)
 
 
-def _smooth(batches: Iterable[MatteBatch], strength: float) -> Iterator[MatteBatch]:
+def _smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBatch]:
+    if not strength:
+        yield from batches
+        return
     waiting: deque[MatteBatch] = deque()
 
     def frames() -> Iterator[_Frame]:
