@@ -1,14 +1,13 @@
 # make demo   install, matte the sample clip, compare with its known alpha
 # make test   install what the tests need and run them
 # make check  lint and types
-# make slow   the tests that take minutes
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Quiet, and never asking: all targets run without a terminal.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test check slow clean
+.PHONY: demo test check clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -29,9 +28,6 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
-
-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
