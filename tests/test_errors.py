@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from clips import write_movie
+from users import as_ordinary_user
 
 from vidmatte.cli import cli
 
@@ -186,19 +186,6 @@ def test_output_folder_not_writable(movie):
         locked.mkdir(mode=0o555)
         with as_ordinary_user():
             refuse([clip, *POINT, "-o", locked / "o.mov"], "is not writable; choose another", folder=Path(public))
-
-
-@contextmanager
-def as_ordinary_user():
-    """Root may write everywhere; so stop being root for a moment."""
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.setresuid(65534, 65534, 0)
-    try:
-        yield
-    finally:
-        if is_root:
-            os.setresuid(0, 0, 0)
 
 
 def test_output_exists(movie, tmp_path):

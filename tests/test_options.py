@@ -177,20 +177,10 @@ def test_suggested_frames_are_the_least_sure_ones_away_from_the_references():
         (("--working-size", "4", "-o", "o.mov"), "it must be 128 to"),
     ],
 )
-def test_what_does_not_fit_is_refused(movie_path, tmp_path, monkeypatch, arguments, message):
+def test_what_does_not_fit_is_refused(movie, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    command = [str(movie_path), "--working-size", "128", "--points", "80,24", *arguments]
+    command = [str(movie), "--working-size", "128", "--points", "80,24", *arguments]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def movie_path(movie_clip):
-    return movie_clip
-
-
-@pytest.fixture(scope="module")
-def movie_clip(tmp_path_factory):
-    return write_movie(tmp_path_factory.mktemp("m") / "clip.mp4", frames=3)

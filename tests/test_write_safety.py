@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from users import as_ordinary_user
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
@@ -95,19 +95,6 @@ def test_folder_without_write_permission():
             refused(WriteError, f"{folder} is not writable", [folder / "out.mov"])
     finally:
         folder.rmdir()
-
-
-@contextmanager
-def as_ordinary_user():
-    """Root may write everywhere; so stop being root for a moment."""
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.setresuid(65534, 65534, 0)
-    try:
-        yield
-    finally:
-        if is_root:
-            os.setresuid(0, 0, 0)
 
 
 def test_folder_that_becomes_unusable_before_the_first_frame(tmp_path):
