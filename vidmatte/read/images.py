@@ -47,9 +47,10 @@ def read_image(path: Path) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1).astype(np.float32) / peak)
 
 
-def bit_depth_of(path: Path) -> int:
-    """8 or 16. Raises ReadError when the image cannot be decoded."""
-    return 8 if _decode(path, _COLOR).dtype == np.uint8 else 16
+def size_and_depth(path: Path) -> tuple[int, int, int]:
+    """Height, width, and 8 or 16 bits. Raises ReadError when the image cannot be decoded."""
+    image = _decode(path, _COLOR)
+    return image.shape[0], image.shape[1], 8 if image.dtype == np.uint8 else 16
 
 
 def list_images(folder: Path) -> list[Path]:

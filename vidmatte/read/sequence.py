@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, VideoInfo
-from vidmatte.read.images import bit_depth_of, list_images, read_image
+from vidmatte.read.images import list_images, read_image, size_and_depth
 from vidmatte.read.source import Frame, Video
 
 _SRGB = 13
@@ -69,6 +69,23 @@ def _refuse_gaps(source: Path, numbers: Sequence[int]) -> None:
         )
 
 
+def _describe(
+    source: str, files: Sequence[Path], frame_rate: Fraction, *, first_number: int | None = None
+) -> VideoInfo:
+    height, width, bit_depth = size_and_depth(files[0])
+    return VideoInfo(
+        source=source,
+        width=width,
+        height=height,
+        frame_rate=frame_rate,
+        time_base=1 / frame_rate,
+        frames_in_header=len(files),
+        bit_depth=bit_depth,
+        color=ColorTags(primaries=1, transfer=_SRGB, matrix=0, full_range=True),
+        first_number=first_number,
+    )
+
+
 class SequenceVideo(Video):
     """Numbered images of one clip, any first number; all of one size."""
 
@@ -78,18 +95,7 @@ class SequenceVideo(Video):
         numbers = sorted(numbered)
         _refuse_gaps(Path(source), numbers)
         self._files = [numbered[number] for number in numbers]
-        first = read_image(self._files[0])
-        self.info = VideoInfo(
-            source=str(source),
-            width=first.shape[2],
-            height=first.shape[1],
-            frame_rate=frame_rate,
-            time_base=1 / frame_rate,
-            frames_in_header=len(numbers),
-            bit_depth=bit_depth_of(self._files[0]),
-            color=ColorTags(primaries=1, transfer=_SRGB, matrix=0, full_range=True),
-            first_number=numbers[0],
-        )
+        self.info = _describe(str(source), self._files, frame_rate, first_number=numbers[0])
 
     def count_frames(self) -> int:
         """The number of files."""
@@ -122,17 +128,7 @@ class ImageSet(Video):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ReadError(f"several images have the same name {', '.join(twice)}: their mattes would collide")
-        first = read_image(self._files[0])
-        self.info = VideoInfo(
-            source=str(images[0]),
-            width=first.shape[2],
-            height=first.shape[1],
-            frame_rate=Fraction(1),
-            time_base=Fraction(1),
-            frames_in_header=len(self._files),
-            bit_depth=bit_depth_of(self._files[0]),
-            color=ColorTags(primaries=1, transfer=_SRGB, matrix=0, full_range=True),
-        )
+        self.info = _describe(str(images[0]), self._files, Fraction(1))
 
     def count_frames(self) -> int:
         """The number of images."""
