@@ -14,7 +14,7 @@ pytest.importorskip("pymatting")
 
 from vidmatte.cli import cli
 from vidmatte.errors import ReadError
-from vidmatte.model.compact import CompactNet
+from vidmatte.model.compact.net import CompactNet
 from vidmatte.train import TrainConfig, read_config, train
 from vidmatte.train.corpus import Corpus
 from vidmatte.train.losses import cross_entropy, gradient, jaccard, l1, laplacian, overlap

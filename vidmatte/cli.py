@@ -168,7 +168,7 @@ def train_command(run: str, start: str | None, debug: bool, **given: Any) -> Non
 
     RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
-    from vidmatte.model.compact import CompactNet
+    from vidmatte.model.compact.net import CompactNet
     from vidmatte.model.weights import load_strictly, load_tensors
     from vidmatte.train import TrainConfig, train
 

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import torch
 
 from vidmatte.errors import ModelError, OptionError
-from vidmatte.model.compact import CompactNet
+from vidmatte.model.compact.matter import DEFAULT_WORKING_SIZE, CompactModel
+from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.interface import Model
-from vidmatte.model.network import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.weights import WEIGHTS, load_packaged, load_strictly, load_tensors
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]

@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vidmatte.model.compact import CompactNet, Prediction
-from vidmatte.model.similarity import Memory
+from vidmatte.model.compact.net import CompactNet, Prediction
+from vidmatte.model.compact.similarity import Memory
 from vidmatte.train.corpus import Corpus
 from vidmatte.train.losses import jaccard, matting_losses, weighted_sum
 from vidmatte.train.synthesize import Clip, Prompt, make_clip

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidmatte.model.compact import Prediction
+from vidmatte.model.compact.net import Prediction
 
 WEIGHTS: Mapping[str, float] = {
     "l1": 1.0,

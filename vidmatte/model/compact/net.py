@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidmatte.model.head import ConfidenceHead, MattingHead, Residual, resize
-from vidmatte.model.similarity import InterSimilarity, IntraSimilarity, Memory
+from vidmatte.model.compact.head import ConfidenceHead, MattingHead, Residual, resize
+from vidmatte.model.compact.similarity import InterSimilarity, IntraSimilarity, Memory
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,9 @@ from torch import Tensor
 
 from vidmatte.flow import optical_flow, warp
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.model.compact import CompactNet
-from vidmatte.model.interface import CoarseMatte
-from vidmatte.model.similarity import Memory
-from vidmatte.model.upsample import guided_upsample
-from vidmatte.model.window import (
+from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.compact.similarity import Memory
+from vidmatte.model.compact.window import (
     Alpha,
     Box,
     Rgb,
@@ -30,6 +28,8 @@ from vidmatte.model.window import (
     window_around,
     window_on,
 )
+from vidmatte.model.interface import CoarseMatte
+from vidmatte.model.upsample import guided_upsample
 from vidmatte.prompt import Reference
 
 DEFAULT_WORKING_SIZE = 336
@@ -61,7 +61,7 @@ class _Look:
 
 @dataclass(frozen=True)
 class CompactModel:
-    """`compact`: a small in-context matting network; see `vidmatte/model/compact.py` for its blocks."""
+    """`compact`: a small in-context matting network; see `net.py` for its blocks."""
 
     net: CompactNet
     name: str
