@@ -23,6 +23,7 @@ from vidmatte.progress import ProgressLine
 from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
 from vidmatte.read import Reader
 from vidmatte.summary import Summary
+from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL
 
 _PICKER = "\0picker"
 """Value of `--points` when none is given."""
@@ -84,6 +85,10 @@ def cli() -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), help="Frames passed on together.  [default: by the device]")
 @click.option("--working-size", type=int, metavar="PIXELS",
               help="Longer side of what the network sees.  [default: the model's own]")  # fmt: skip
+@click.option(
+    "--rehearsal", type=click.IntRange(0, LONGEST_REHEARSAL), metavar="STEPS",
+    help=f"Practice on the marked frames before the clip is followed; 0 for none.  [default: {DEFAULT_STEPS}]",
+)  # fmt: skip
 @click.option("--smooth", type=click.FloatRange(0, 1), is_flag=False, flag_value=0.5, default=_DEFAULTS.smooth,
               help="Temporal alpha smoother; without a value 0.5.  [default: off]")  # fmt: skip
 @click.option(
@@ -128,6 +133,7 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
                 images=given["images"],
                 options=_options(given),
                 progress=line.update,
+                on_rehearsal=line.rehearse,
             )
     except VidmatteError as error:
         if debug:
@@ -264,7 +270,7 @@ def _prompts_of_object(objects: dict[str, tuple[Prompt, ...]], name: str | None)
 
 
 def _options(given: dict[str, Any]) -> MatteOptions:
-    names = ("model", "device", "precision", "batch_size", "working_size", "smooth", "foreground", "premultiplied",
+    names = ("model", "device", "precision", "batch_size", "working_size", "rehearsal", "smooth", "foreground", "premultiplied",
              "start", "end", "reader", "allow_truncated", "overwrite")  # fmt: skip
     options = MatteOptions(**{name: given[name] for name in names})
     return replace(options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], _rate))

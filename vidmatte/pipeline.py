@@ -19,6 +19,8 @@ from vidmatte.follow import matte_clip
 from vidmatte.foreground import estimate_foreground
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.model.build import Precision, load_model
+from vidmatte.model.compact.matter import CompactMatter
+from vidmatte.model.interface import Matter
 from vidmatte.prompt import Prompt, Reference
 from vidmatte.read import Reader, Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
@@ -26,6 +28,7 @@ from vidmatte.read.sequence import ImageSet
 from vidmatte.smooth import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
+from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL, rehearse
 from vidmatte.write import Target, create_outputs, parse_target
 
 Foreground = Literal["estimate", "source"]
@@ -43,6 +46,9 @@ class MatteOptions:
     """Frames that are decoded and passed on together; None chooses by the device."""
     working_size: int | None = None
     """Longer side of what the network sees, in pixels; None is the model's own."""
+    rehearsal: int | None = None
+    """Steps of practice on the marked frames before a clip is followed, see `train.rehearse`; 0 for none. None is the
+    default number where it can be done: clips, followed by the embedded model."""
     smooth: float = 0.0
     """Strength of the temporal alpha smoother, 0 (off) to 1."""
     foreground: Foreground = "estimate"
@@ -67,6 +73,10 @@ class MatteOptions:
             )
         if not 0 <= self.smooth <= 1:
             raise OptionError(f"smoothing {self.smooth} asked for: it is a strength from 0 to 1")
+        if self.rehearsal is not None and not 0 <= self.rehearsal <= LONGEST_REHEARSAL:
+            raise OptionError(
+                f"a rehearsal of {self.rehearsal} steps asked for: it has 0 (none) to {LONGEST_REHEARSAL}"
+            )
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch size {self.batch_size} asked for: it must be at least 1")
 
@@ -81,12 +91,14 @@ def matte(
     images: bool = False,
     options: MatteOptions | None = None,
     progress: ProgressCallback | None = None,
+    on_rehearsal: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Matte a clip, an image sequence or (with `images`) a set of independent images.
 
     `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given. `output` are files of
     colour with alpha, `alpha` files of alpha alone; the extension chooses the format (see `write.FORMATS`).
-    `progress` is called with the number of frames done and, where known, of all frames.
+    `progress` is called with the number of frames done and, where known, of all frames; `on_rehearsal` with the steps
+    of practice done and of all steps.
 
     Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind.
     """
@@ -111,7 +123,7 @@ def matte(
             options.model, device=options.device, precision=options.precision, working_size=options.working_size
         )
         with outputs as out:
-            matter = model.with_reference(references)
+            matter = _rehearse(model.with_reference(references), options.rehearsal, images, on_rehearsal)
             counter = _Counter(progress, _expected(video, start, end))
             mattes: Generator[MatteBatch]
             if images:
@@ -144,6 +156,19 @@ def matte(
         reference_frames=tuple(mark.frame for mark in references if mark.frame is not None),
         notes=(*_notes(video.info), *outputs.notes),
     )
+
+
+def _rehearse(matter: Matter, steps: int | None, images: bool, on_step: Callable[[int, int], None] | None) -> Matter:
+    """The matter after its practice, where it is one that can."""
+    if images or not isinstance(matter, CompactMatter):
+        if steps:
+            what = "a set of images" if images else "this model"
+            raise OptionError(f"a rehearsal was asked for, but {what} has none; leave it out")
+        return matter
+    wanted = DEFAULT_STEPS if steps is None else steps
+    if not wanted:
+        return matter
+    return rehearse(matter, steps=wanted, on_step=lambda done: on_step(done, wanted) if on_step else None)
 
 
 def _finish(mattes: Generator[MatteBatch], options: MatteOptions, targets: Sequence[Target]) -> Generator[MatteBatch]:
@@ -186,7 +211,9 @@ def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Pa
 def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
     rgb = video.frame(prompt.frame).rgb
     display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
-    return prompt.reference(rgb, display_width=display_width, frame=frame)
+    beside = video.neighbour(prompt.frame)
+    reference = prompt.reference(rgb, display_width=display_width, frame=frame)
+    return reference if beside is None else replace(reference, neighbour=beside.rgb)
 
 
 def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:

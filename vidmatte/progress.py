@@ -51,6 +51,18 @@ class ProgressLine:
         if self._bar is not None:
             self._bar.stop()
 
+    def rehearse(self, done: int, total: int) -> None:
+        """Report `done` of `total` steps of practice, before any frame is done."""
+        self.text = f"0 frames, step {done} of {total} of the rehearsal"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, description=f"rehearsal {done} of {total}")
+        elif self._enabled and time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            sys.stderr.write(f"rehearsal: {done} of {total} steps\n")
+            sys.stderr.flush()
+        # What was practised is no frame: their rate counts from here.
+        self._began = time.monotonic()
+
     def update(self, done: int, total: int | None) -> None:
         """Report `done` of `total` frames; None where the total is not known."""
         of_total = f" of {total}" if total is not None and total >= done else ""

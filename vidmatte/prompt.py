@@ -39,6 +39,8 @@ class Reference:
     """(1, 1, H, W) float32, 1 where `alpha` was given, 0 where the model has to find out. All ones for a mask."""
     frame: int | None = None
     """0-based index in the clip that is matted; None when the reference is another image."""
+    neighbour: Tensor | None = None
+    """(1, 3, H, W) the frame beside it in its clip: what moves helps to tell the object. None for a still."""
 
     @property
     def roi(self) -> Tensor:

@@ -34,7 +34,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="c7a8cb87fd86b9809b3cedd4672e526bc5bd7a4496c965c7cc976d5eff87e4ec",
+        sha256="9a4db00c42316ccf2008b8a6f0f05208e01aea8d49728e53e61be982919fbf73",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidmatte.errors import ReadError
-from vidmatte.frames import ColorTags, VideoInfo
+from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
 from vidmatte.read.images import list_images, read_image, size_and_depth
 from vidmatte.read.source import Frame, Video
 
@@ -133,6 +133,10 @@ class ImageSet(Video):
     def count_frames(self) -> int:
         """The number of images."""
         return len(self._files)
+
+    def neighbour(self, index: int) -> FrameBatch | None:
+        """None: images of a set have no time."""
+        return None
 
     def seconds_of(self, index: int) -> Fraction:
         """The index: images of a set have no time."""

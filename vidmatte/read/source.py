@@ -80,6 +80,13 @@ class Video(ABC):
             return batch
         raise ReadError(f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} (0-based)")
 
+    def neighbour(self, index: int) -> FrameBatch | None:
+        """The frame after this one, or before it at the end of the clip; None where there is no other in time."""
+        for low in (index + 1, index - 1):
+            for batch in self.batches(1, start=low, end=low + 1, prefetched=1) if low >= 0 else ():
+                return batch
+        return None
+
     @abstractmethod
     def count_frames(self) -> int:
         """The number of frames, counted without decoding; headers are not trusted."""

@@ -25,11 +25,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vidmatte.model.compact.motion import motion_cue
 from vidmatte.model.compact.net import CompactNet, Prediction
 from vidmatte.model.compact.similarity import Memory
 from vidmatte.train.corpus import Corpus
 from vidmatte.train.losses import jaccard, matting_losses, weighted_sum
-from vidmatte.train.synthesize import Clip, Prompt, make_clip
+from vidmatte.train.marks import Prompt
+from vidmatte.train.shoot import Clip
+from vidmatte.train.synthesize import make_clip
 
 Batch = dict[str, Tensor]
 
@@ -97,7 +100,7 @@ class Batches(Dataset[Batch]):
 
 def collate(clips: list[Clip]) -> Batch:
     """Clips of one size as a batch: each field (B, T, ...) or (B, ...) in its own dtype."""
-    names = ("rgb", "alpha", "backward", "marks", "known")
+    names = ("rgb", "alpha", "flow", "between", "marks", "known")
     return {name: torch.from_numpy(np.stack([getattr(clip, name) for clip in clips])) for name in names}
 
 
@@ -138,11 +141,16 @@ def train(
 
 
 def learn(
-    net: CompactNet, optimiser: torch.optim.Optimizer, batch: Batch, generator: torch.Generator
+    net: CompactNet,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    generator: torch.Generator,
+    *,
+    precision: torch.dtype = torch.bfloat16,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """One step: follow each clip frame by frame, sum the losses, update. Returns mean terms and mean J by role."""
     optimiser.zero_grad(set_to_none=True)
-    with torch.autocast(batch["rgb"].device.type, torch.bfloat16):
+    with torch.autocast(batch["rgb"].device.type, precision, enabled=precision != torch.float32):
         predictions = list(follow(net, batch, generator))
     truth = batch["alpha"].float() / 255
     losses = [matting_losses(prediction, truth[:, t]) for t, prediction in predictions]
@@ -170,27 +178,38 @@ def follow(
     each = [features[_every(t, frames, clips)] for t in range(frames)]
     none = torch.zeros_like(truth[:, 0])
     matte = truth[:, 0]
+
+    def cue(flow: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+        """Images of a set have no motion, so the network is to do without it now and then."""
+        return motion_cue(flow, inside, outside) * _coin(none, 0.85 if own < 1 else 1.0, generator)
+
     if not bool(known.all()):
         marks = batch["marks"].float() / 255
-        prediction = net.decode(rgb[:, 0], each[0], [net.remember(each[0], marks, known)], marks, known)
+        motion = cue(batch["flow"][:, 0], marks * known, 1 - marks * known)
+        prediction = net.decode(rgb[:, 0], each[0], [net.remember(each[0], marks, known)], marks, known, motion)
         yield 0, prediction
         matte = _either(prediction.alpha.detach(), truth[:, 0], 0.5 if own < 1 else 1.0, generator)
     memories: list[Memory] = [net.remember(each[0], matte, torch.ones_like(none))]
     for t in range(1, frames):
-        prior = warp(matte, batch["backward"][:, t])
+        prior = warp(matte, batch["flow"][:, t], batch["between"][:, t])
         prior = spoil(prior, generator) if own < 1 else prior
         present = _coin(prior, (0.7 if t == 1 else 0.9) if own < 1 else 1.0, generator).expand_as(prior)
-        prediction = net.decode(rgb[:, t], each[t], memories, prior, present)
+        motion = cue(batch["flow"][:, t], prior * present, 1 - prior * present)
+        prediction = net.decode(rgb[:, t], each[t], memories, prior, present, motion)
         yield t, prediction
         matte = _either(prediction.alpha.detach(), truth[:, t], own, generator)
         recent = net.remember(each[t], matte, torch.ones_like(none))
         memories = [memories[0], *memories[1:][-1:], recent] if _flip(0.5, generator) else [memories[0], recent]
 
 
-def warp(alpha: Tensor, backward: Tensor) -> Tensor:
-    """Alpha (N, 1, h, w) of the frame before, seen from this one along `backward` (N, h, w, 2) pixel places."""
-    size = torch.tensor([alpha.shape[-1], alpha.shape[-2]], device=alpha.device)
-    return F.grid_sample(alpha, (backward + 0.5) / size * 2 - 1, align_corners=False)
+def warp(alpha: Tensor, flow: Tensor, between: Tensor) -> Tensor:
+    """Alpha (N, 1, h, w) of the frame before, seen from this one along `flow` (N, h, w, 2) and `between` (N, 2, 3)."""
+    height, width = alpha.shape[-2:]
+    y, x = torch.meshgrid(*(torch.arange(side, device=alpha.device) for side in (height, width)), indexing="ij")
+    places = torch.stack([x, y], -1) + flow
+    places = torch.einsum("nhwi,nji->nhwj", places, between[..., :2]) + between[:, None, None, :, 2]
+    size = torch.tensor([width, height], device=alpha.device)
+    return F.grid_sample(alpha, (places + 0.5) / size * 2 - 1, align_corners=False)
 
 
 def spoil(prior: Tensor, generator: torch.Generator) -> Tensor:

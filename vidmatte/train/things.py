@@ -28,6 +28,8 @@ class Part:
         hang: (x, y) from the joint to the picture's centre, in units of the thing.
         parent: index of the part that carries it, or -1.
         swing: amplitude, cycles per frame and phase of its turning, radians; rest: its angle at rest.
+        reel: (S, W, 3) straight colour of a surface that comes into view as the part turns away, or None.
+        roll: pixels of the reel by which the surface moves from frame to frame.
     """
 
     picture: Image
@@ -37,6 +39,17 @@ class Part:
     parent: int = -1
     swing: tuple[float, float, float] = (0.0, 0.0, 0.0)
     rest: float = 0.0
+    reel: Image | None = None
+    roll: float = 0.0
+
+    def seen(self, turns: float) -> Image:
+        """The picture (S, S, 4) after its surface has moved `turns` times."""
+        if self.reel is None:
+            return self.picture
+        side, width = self.reel.shape[:2]
+        start = int(abs(self.roll) * turns) % max(1, width - side)
+        surface = self.reel[:, start : start + side]
+        return premultiply(surface if self.roll > 0 else surface[:, ::-1], self.picture[..., 3])
 
 
 Thing = list[Part]
@@ -53,6 +66,10 @@ def make_thing(corpus: Corpus, side: int, rng: Rng) -> Thing:
     if kind < 0.62:
         return make_figure(corpus, side, rng)
     alpha = _decorate(draw_shape(side, rng), rng)
+    if rng.random() < 0.4:
+        reel = np.hstack([_fill(corpus, side, rng) for _ in range(3)])
+        roll = float(rng.choice([-1, 1]) * rng.uniform(0.02, 0.25) * side)
+        return [Part(premultiply(reel[:, :side], alpha), reel=reel, roll=roll)]
     return [Part(premultiply(_fill(corpus, side, rng), alpha))]
 
 

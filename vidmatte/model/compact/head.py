@@ -86,23 +86,24 @@ class MattingHead(nn.Module):
     Args:
         channels: of the encoder's maps at 1/2, 1/4, 1/8, 1/16.
         guidance_channels: of the similarity guidance; two more of the prior are added at every size.
+        motion_channels: of the motion cue, seen at 1/8 and 1/4: optical flow is no finer.
     """
 
-    def __init__(self, channels: Sequence[int], *, guidance_channels: int) -> None:
+    def __init__(self, channels: Sequence[int], *, guidance_channels: int, motion_channels: int) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth = channels
-        self.fuse1 = Residual(eighth + 2 + guidance_channels, eighth)
+        self.fuse1 = Residual(eighth + 2 + guidance_channels + motion_channels, eighth)
         self.fuse2 = Residual(eighth, eighth)
         self.context = Context(eighth, sixteenth)
         self.coarse = nn.Conv2d(eighth, 1, 1)
-        self.to_quarter = Residual(eighth + quarter + 2, 48)
+        self.to_quarter = Residual(eighth + quarter + 2 + motion_channels, 48)
         self.to_half = Residual(48 + half, 24)
         self.to_full = nn.Sequential(
             nn.Conv2d(24 + 3 + 2, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 1, 1)
         )
 
     def forward(
-        self, rgb: Tensor, maps: Sequence[Tensor], guidance: Tensor, prior: Tensor
+        self, rgb: Tensor, maps: Sequence[Tensor], guidance: Tensor, prior: Tensor, motion: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Decode one frame.
 
@@ -111,15 +112,18 @@ class MattingHead(nn.Module):
             maps: the encoder's features at 1/2, 1/4, 1/8, 1/16.
             guidance: (N, G, h/8, w/8).
             prior: (N, 2, h, w) expected alpha where known, and where it is.
+            motion: (N, M, h, w).
 
         Returns:
             alpha logits (N, 1, h, w), coarse logits (N, 1, h/8, w/8), fused map (N, C, h/8, w/8).
         """
         half, quarter, eighth, sixteenth = maps
         rgb, prior = (x.contiguous(memory_format=torch.channels_last) for x in (rgb, prior))
-        z = self.fuse1(torch.cat([eighth, shrink(prior, eighth), guidance.to(eighth.dtype)], 1))
+        z = self.fuse1(torch.cat([eighth, shrink(prior, eighth), guidance.to(eighth.dtype), shrink(motion, eighth)], 1))
         z = self.context(self.fuse2(z), sixteenth)
-        y = self.to_quarter(torch.cat([resize(z, quarter), quarter, shrink(prior, quarter)], 1))
+        y = self.to_quarter(
+            torch.cat([resize(z, quarter), quarter, shrink(prior, quarter), shrink(motion, quarter)], 1)
+        )
         y = self.to_half(torch.cat([resize(y, half), half], 1))
         y = self.to_full(torch.cat([resize(y, rgb), rgb.to(y.dtype), prior.to(y.dtype)], 1))
         return y.float(), self.coarse(z).float(), z

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from vidmatte.flow import optical_flow, warp
+from vidmatte.flow import Flow, optical_flow, warp
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.model.compact.motion import motion_cue, no_motion
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.compact.window import (
@@ -74,7 +75,7 @@ class CompactModel:
         """Encode the references; those that are marked in part get their whole alpha from the network first."""
         if not references:
             raise ValueError("at least one reference is needed")
-        return CompactMatter(self, tuple(self._encode(reference) for reference in references))
+        return CompactMatter(self, tuple(self.encode(reference) for reference in references))
 
     def shrink(self, rgb: Tensor) -> Tensor:
         """(h, w, 3) uint8 of (1, 3, H, W) in 0..1: what windows are cut from, at most three working sizes wide."""
@@ -99,11 +100,13 @@ class CompactModel:
         memories: Sequence[Memory],
         expected: Alpha | None,
         marks: tuple[Alpha, Alpha] | None = None,
+        flow: Flow | None = None,
     ) -> _Look:
         """Matte of a window of a frame.
 
-        `expected` (h, w) is the alpha that is foreseen, None for nothing. `marks` are labels and where they were given:
-        they are one more memory, stand in for what is expected where that is None, and bind where they are.
+        `expected` (h, w) is the alpha that is foreseen, None for nothing. `flow` (h, w, 2) leads to a frame of the clip
+        close by, None where there is none. `marks` are labels and where they were given: they are one more memory,
+        stand in for what is expected where that is None, and bind where they are.
         """
         size = self.fitted_size(window)
         image = self._image(crop_rgb(frame, window, size))
@@ -112,10 +115,17 @@ class CompactModel:
         with self._inference():
             features = self.net.encode(image)
             marked = [self.net.remember(features, label, where)] if marks else []
-            prediction = self.net.decode(image, features, [*marked, *memories], prior, known)
+            motion = no_motion(image) if flow is None else self._motion(flow, prior * known)
+            prediction = self.net.decode(image, features, [*marked, *memories], prior, known, motion)
             alpha = torch.where(where > 0, label, prediction.alpha.float())
             memory = self.net.remember(features, alpha, torch.ones_like(alpha))
         return _Look(alpha[0, 0].cpu().numpy(), float(prediction.confidence), memory)
+
+    def flow(self, frame: Rgb, other: Rgb, window: Box) -> Flow:
+        """Optical flow from a frame to another one, over a window, at the size that the network sees it."""
+        size = self.fitted_size(window)
+        here, there = (cv2.cvtColor(crop_rgb(each, window, size), cv2.COLOR_RGB2GRAY) for each in (frame, other))
+        return optical_flow(np.asarray(here, np.uint8), np.asarray(there, np.uint8))
 
     def remember(self, frame: Rgb, window: Box, alpha: Alpha) -> Memory:
         """A window of a frame with its alpha as a reference."""
@@ -124,52 +134,65 @@ class CompactModel:
             given = self._plane(alpha)
             return self.net.remember(features, given, torch.ones_like(given))
 
-    def _encode(self, reference: Reference) -> _Encoded:
+    def encode(self, reference: Reference) -> EncodedReference:
+        """A reference as it is matched; one that is marked in part gets its whole alpha from the network first."""
         frame = self.shrink(reference.rgb).numpy()
-        alpha, known = _shrink_labels(reference, frame.shape[0], frame.shape[1])
+        neighbour = None if reference.neighbour is None else self.shrink(reference.neighbour).numpy()
+        marked = MarkedFrame(frame, neighbour, *_shrink_labels(reference, frame.shape[0], frame.shape[1]))
         if reference.is_complete:
-            window = window_around(alpha)
-            given = crop_alpha(alpha, window, self.fitted_size(window))
-            # The mask is what the artist wants; its own frame is matted with it as reference and prior.
-            memory = self.remember(frame, window, given)
-            look = self.look(frame, window, [memory], given)
-            return _Encoded(reference.frame, alpha, memory, window, look.alpha, look.confidence)
-        window, look = self._extend(frame, alpha, known)
-        found = paste(look.alpha, window, *alpha.shape)
-        return _Encoded(reference.frame, found, look.memory, window, look.alpha, look.confidence)
+            return self.encode_whole(reference.frame, marked)
+        window, look = self._extend(marked)
+        whole_alpha = replace(marked, alpha=paste(look.alpha, window, *marked.alpha.shape))
+        return EncodedReference(reference.frame, whole_alpha, look.memory, window, look.alpha, look.confidence)
 
-    def _extend(self, frame: Rgb, alpha: Alpha, known: Alpha) -> tuple[Box, _Look]:
+    def encode_whole(self, index: int | None, marked: MarkedFrame) -> EncodedReference:
+        """A frame of the clip whose alpha is known everywhere as a reference."""
+        window = window_around(marked.alpha)
+        given = crop_alpha(marked.alpha, window, self.fitted_size(window))
+        # The mask is what the artist wants; its own frame is matted with it as reference and prior.
+        memory = self.remember(marked.rgb, window, given)
+        look = self.look(marked.rgb, window, [memory], given, flow=self._flow(marked, window))
+        return EncodedReference(index, marked, memory, window, look.alpha, look.confidence)
+
+    def _extend(self, marked: MarkedFrame) -> tuple[Box, _Look]:
         """From marks to the whole object (section 3.6): the frame is its own reference.
 
         Marks do not say how large the object is, so it is looked for in windows of several sizes, then in the one that
         fits what was found; the answer that the network is surest of counts. Its matte then joins the marks as
         reference and is expected again, which fills holes and drops what does not belong, as later frames of a clip do.
         """
-        height, width = alpha.shape
+        height, width = marked.alpha.shape
         # A box alone marks no object: it is somewhere inside.
-        inside = alpha * known if (alpha * known).any() else 1 - known
+        inside = marked.alpha * marked.known if (marked.alpha * marked.known).any() else 1 - marked.known
         windows = {whole(height, width), *(window_on(inside, share) for share in _SEARCHED)}
-        tried = [self._look_for(frame, window, alpha, known) for window in sorted(windows)]
+        tried = [self._look_for(marked, window) for window in sorted(windows)]
         window, look = max(tried, key=lambda found: found[1].confidence)
         found = keep_near(paste(look.alpha, window, height, width), inside, _MARKS_REACH)
         nearer = window_around(np.maximum(found, inside))
         if nearer[2] < window[2]:
-            tried.append(self._look_for(frame, nearer, alpha, known))
+            tried.append(self._look_for(marked, nearer))
             window, look = max(tried, key=lambda found: found[1].confidence)
-        marks = self._marks(window, alpha, known)
+        marks, flow = self._marks(window, marked), self._flow(marked, window)
         for _ in range(_REVISIONS):
-            look = self.look(frame, window, [look.memory], look.alpha, marks)
+            look = self.look(marked.rgb, window, [look.memory], look.alpha, marks, flow)
         return window, look
 
-    def _look_for(self, frame: Rgb, window: Box, alpha: Alpha, known: Alpha) -> tuple[Box, _Look]:
-        return window, self.look(frame, window, [], None, self._marks(window, alpha, known))
+    def _look_for(self, marked: MarkedFrame, window: Box) -> tuple[Box, _Look]:
+        marks, flow = self._marks(window, marked), self._flow(marked, window)
+        return window, self.look(marked.rgb, window, [], None, marks, flow)
 
-    def _marks(self, window: Box, alpha: Alpha, known: Alpha) -> tuple[Alpha, Alpha]:
+    def _flow(self, marked: MarkedFrame, window: Box) -> Flow | None:
+        return None if marked.neighbour is None else self.flow(marked.rgb, marked.neighbour, window)
+
+    def _marks(self, window: Box, marked: MarkedFrame) -> tuple[Alpha, Alpha]:
         """Marks of a window at the size that the network sees it: labels, and where there are any."""
         size = self.fitted_size(window)
-        weight = crop_alpha(known, window, size)
-        label = crop_alpha(alpha * known, window, size) / np.maximum(weight, 1e-6)
+        weight = crop_alpha(marked.known, window, size)
+        label = crop_alpha(marked.alpha * marked.known, window, size) / np.maximum(weight, 1e-6)
         return (label > 0.5).astype(np.float32), (weight > 0.3).astype(np.float32)
+
+    def _motion(self, flow: Flow, inside: Tensor) -> Tensor:
+        return motion_cue(torch.from_numpy(flow)[None].to(self.device), inside, 1 - inside)
 
     def _plane(self, values: Alpha) -> Tensor:
         return torch.from_numpy(values)[None, None].to(self.device)
@@ -186,14 +209,41 @@ class CompactModel:
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """A reference: its frame in the clip, whole alpha (h, w), memory, and what the network makes of that frame."""
+class _Marked:
+    """A reference frame (h, w, 3), the one beside it in its clip, and its alpha where it is known, both (h, w)."""
+
+    frame: Rgb
+    neighbour: Rgb | None
+    alpha: Alpha
+    known: Alpha
+
+
+@dataclass(frozen=True)
+class MarkedFrame:
+    """A frame with its object marked, small enough to be kept."""
+
+    rgb: Rgb
+    """(h, w, 3)"""
+    neighbour: Rgb | None
+    """The frame beside it in its clip; None for a still."""
+    alpha: Alpha
+    """(h, w), read where it is known."""
+    known: Alpha
+    """(h, w) 0-1."""
+
+
+@dataclass(frozen=True)
+class EncodedReference:
+    """A reference as it is matched."""
 
     frame: int | None
-    alpha: Alpha
+    """Its index in the clip; None for another image."""
+    marked: MarkedFrame
+    """With its whole alpha, given or found."""
     memory: Memory
     window: Box
     predicted: Alpha
+    """(h, w) over the window: what the network makes of the frame itself."""
     confidence: float
 
 
@@ -202,7 +252,7 @@ class CompactMatter:
     """`compact` with its references encoded."""
 
     model: CompactModel
-    references: tuple[_Encoded, ...]
+    references: tuple[EncodedReference, ...]
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
         """Mattes of independent images: each is looked at whole, then nearer where the object is small."""
@@ -219,6 +269,12 @@ class CompactMatter:
         if nearer != window:
             window, look = nearer, self.model.look(frame, nearer, memories, None)
         return coarse_matte(look.alpha, look.confidence, window, height, width)
+
+    def with_network(self, net: CompactNet) -> CompactMatter:
+        """The same references, encoded by another network."""
+        model = replace(self.model, net=net)
+        again = tuple(model.encode_whole(reference.frame, reference.marked) for reference in self.references)
+        return CompactMatter(model, again)
 
     def follower(self) -> CompactFollower:
         """A new follower for consecutive frames."""
@@ -253,17 +309,17 @@ class CompactFollower:
         """Begin at a reference frame, with the alpha that was marked there."""
         encoded = next(known for known in self._matter.references if known.frame == reference.frame)
         frame = self._matter.shrink(reference.rgb).numpy()
-        self._before, self._window, self._recent, self._sure = (frame, encoded.alpha), encoded.window, [], True
-        return coarse_matte(encoded.predicted, encoded.confidence, encoded.window, *encoded.alpha.shape)
+        self._before, self._window, self._recent, self._sure = (frame, encoded.marked.alpha), encoded.window, [], True
+        return coarse_matte(encoded.predicted, encoded.confidence, encoded.window, *frame.shape[:2])
 
     def step(self, small: Tensor) -> CoarseMatte:
         """Matte of the next frame; see `CompactModel.shrink`."""
         model, frame = self._matter.model, small.numpy()
         height, width = frame.shape[:2]
         self._place(height, width)
-        expected = self._expected(frame)
+        flow, expected = self._expect(frame)
         memories = [reference.memory for reference in self._matter.references] + self._recent
-        look = model.look(frame, self._window, memories, expected)
+        look = model.look(frame, self._window, memories, expected, flow=flow)
         alpha = look.alpha if expected is None else keep_near(look.alpha, expected)
         whole_alpha = paste(alpha, self._window, height, width)
         present = bool((whole_alpha > 0.5).mean() > _SPECK)
@@ -281,17 +337,14 @@ class CompactFollower:
         else:
             self._window = wider(self._window, height, width)
 
-    def _expected(self, frame: Rgb) -> Alpha | None:
-        """The last alpha moved along the optical flow, over the window; None where the object is lost."""
-        if self._before is None or not self._sure:
-            return None
-        size = self._matter.model.fitted_size(self._window)
-        now, earlier = (
-            cv2.cvtColor(crop_rgb(picture, self._window, size), cv2.COLOR_RGB2GRAY)
-            for picture in (frame, self._before[0])
-        )
-        carried = crop_alpha(self._before[1], self._window, size)
-        return warp(carried, optical_flow(np.asarray(now, np.uint8), np.asarray(earlier, np.uint8)))
+    def _expect(self, frame: Rgb) -> tuple[Flow | None, Alpha | None]:
+        """The optical flow to the last frame and the last alpha moved along it; no alpha where the object is lost."""
+        if self._before is None:
+            return None, None
+        flow = self._matter.model.flow(frame, self._before[0], self._window)
+        if not self._sure:
+            return flow, None
+        return flow, warp(crop_alpha(self._before[1], self._window, flow.shape[:2]), flow)
 
 
 def coarse_matte(alpha: Alpha, confidence: float, window: Box, height: int, width: int) -> CoarseMatte:

@@ -1,9 +1,9 @@
 """`compact`, the embedded model: in-context matting by a small convolutional network, trained from scratch.
 
 The anatomy is IconMatting's (Guo et al., CVPR 2024): shared features, inter-similarity to the marked references,
-intra-similarity within the target, a matting head. For clips a prior is added: the flow-warped previous alpha, which
-the network may overrule. The same `decode` turns clicks into the reference's alpha: the reference is its own memory,
-known only where it was marked.
+intra-similarity within the target, a matting head. For clips two hints are added: the flow-warped previous alpha as
+a prior, which the network may overrule, and what moves with the object and what with the background. The same
+`decode` turns clicks into the reference's alpha: the reference is its own memory, known only where it was marked.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidmatte.model.compact.head import ConfidenceHead, MattingHead, Residual, resize
+from vidmatte.model.compact.motion import CHANNELS
 from vidmatte.model.compact.similarity import InterSimilarity, IntraSimilarity, Memory
 
 
@@ -96,7 +97,7 @@ class CompactNet(nn.Module):
         self.inter = InterSimilarity(channels[2])
         self.intra = IntraSimilarity()
         guidance = self.inter.out_channels + 2 * 4
-        self.head = MattingHead(channels, guidance_channels=guidance)
+        self.head = MattingHead(channels, guidance_channels=guidance, motion_channels=CHANNELS - 1)
         self.confidence = ConfidenceHead(channels[2], votes=guidance)
 
     def encode(self, rgb: Tensor) -> Features:
@@ -111,15 +112,22 @@ class CompactNet(nn.Module):
         return self.inter.remember(features.keys, features.eighth, alpha, known)
 
     def decode(
-        self, rgb: Tensor, features: Features, memories: Sequence[Memory], prior: Tensor, prior_known: Tensor
+        self,
+        rgb: Tensor,
+        features: Features,
+        memories: Sequence[Memory],
+        prior: Tensor,
+        prior_known: Tensor,
+        motion: Tensor,
     ) -> Prediction:
-        """Alpha of frames from references and a prior.
+        """Alpha of frames from references, a prior and motion.
 
         Args:
             rgb: (N, 3, h, w) 0-1, and `features`, its encoding.
             memories: one or more, each of batch N or 1; the one that a person marked first, the most recent last.
             prior: (N, 1, h, w) 0-1, expected alpha: the flow-warped previous one, or the marks on a reference frame.
             prior_known: (N, 1, h, w) 0 or 1, where the prior says anything; all 0 for none.
+            motion: (N, 4, h, w) of `motion_cue`, or of `no_motion`.
         """
         expected = torch.cat([prior * prior_known, prior_known], 1)
         size = (features.eighth.shape[-2], features.eighth.shape[-1])
@@ -128,8 +136,14 @@ class CompactNet(nn.Module):
         small = F.adaptive_avg_pool2d(expected, size).flatten(2).mT
         label = (votes[..., 0:1] + votes[..., 3:4]) / 2
         source = [label, votes[..., 9:10].clamp(-2, 2), votes[..., 7:8], 2 * small[..., :1] - small[..., 1:]]
-        spread = self.intra(query, torch.cat(source, -1))
+        against = F.adaptive_avg_pool2d(motion[:, :2], size).flatten(2).mT
+        spread = self.intra(query, torch.cat(source, -1), against)
         guidance = torch.cat([spread, votes], -1).mT.reshape(len(rgb), -1, *size)
         maps = (features.half, features.quarter, features.eighth, features.sixteenth)
-        logits, coarse, fused = self.head(rgb, maps, guidance, expected)
+        logits, coarse, fused = self.head(rgb, maps, guidance, expected, _plain(motion))
         return Prediction(logits, coarse, self.confidence(fused, guidance, logits, expected))
+
+
+def _plain(motion: Tensor) -> Tensor:
+    """What the head sees of the motion cue, (N, 3, h, w): no directions, so that none can be learnt by heart."""
+    return torch.cat([torch.linalg.vector_norm(motion[:, :2], dim=1, keepdim=True), motion[:, 2:]], 1)

@@ -159,6 +159,8 @@ class InterSimilarity(nn.Module):
 class IntraSimilarity(nn.Module):
     """Spreads guidance over the target with its own self-similarity (IconMatting, equation 4).
 
+    Cells that move together attend to each other more: unlike motion lowers their similarity, at a learned rate.
+
     Args:
         steps: how often the guidance is passed on; one step is the paper's.
     """
@@ -167,10 +169,18 @@ class IntraSimilarity(nn.Module):
         super().__init__()
         self.steps = steps
         self.sharpness = nn.Parameter(torch.tensor(2.6))
+        self.fate = nn.Parameter(torch.tensor(-4.0))
 
-    def forward(self, query: Tensor, guidance: Tensor) -> Tensor:
-        """Spread `guidance` (N, n, G) along `query` (N, n, C): after one step and after all, (N, n, 2 G)."""
-        logits = (query * self.sharpness.exp()) @ query.mT
+    def forward(self, query: Tensor, guidance: Tensor, motion: Tensor) -> Tensor:
+        """Spread `guidance` (N, n, G) along `query` (N, n, C) and `motion` (N, n, 2) of up to unit length.
+
+        Returns it after one step and after all, (N, n, 2 G).
+        """
+        # -rate |p - q|^2 as a product: its part of the row's own cell drops out of the softmax.
+        rate = self.fate.exp()
+        aside = torch.cat([motion, -0.5 * motion.square().sum(-1, keepdim=True)], -1) * (2 * rate)
+        here = torch.cat([motion, torch.ones_like(motion[..., :1])], -1)
+        logits = torch.cat([query * self.sharpness.exp(), here], -1) @ torch.cat([query, aside], -1).mT
         attention = logits.softmax(-1, dtype=logits.dtype)
         spread = attention @ guidance.to(attention.dtype)
         far = spread
