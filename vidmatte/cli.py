@@ -270,8 +270,8 @@ def _prompts_of_object(objects: dict[str, tuple[Prompt, ...]], name: str | None)
 
 
 def _options(given: dict[str, Any]) -> MatteOptions:
-    names = ("model", "device", "precision", "batch_size", "working_size", "rehearsal", "smooth", "foreground", "premultiplied",
-             "start", "end", "reader", "allow_truncated", "overwrite")  # fmt: skip
+    names = ("model", "device", "precision", "batch_size", "working_size", "rehearsal", "smooth", "foreground",
+             "premultiplied", "start", "end", "reader", "allow_truncated", "overwrite")  # fmt: skip
     options = MatteOptions(**{name: given[name] for name in names})
     return replace(options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], _rate))
 
