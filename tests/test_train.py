@@ -1,6 +1,7 @@
 """Training on a corpus made by the test: clips are true and repeatable, resuming is exact."""
 
 import dataclasses
+import json
 
 import cv2
 import numpy as np
@@ -15,10 +16,12 @@ pytest.importorskip("pymatting")
 from vidmatte.cli import cli
 from vidmatte.errors import ReadError
 from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.weights import load_packaged
 from vidmatte.train import TrainConfig, read_config, train
 from vidmatte.train.corpus import Corpus
 from vidmatte.train.losses import cross_entropy, gradient, jaccard, l1, laplacian, overlap
 from vidmatte.train.synthesize import make_clip
+from vidmatte.train.validate import held_out, on_clips
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +128,37 @@ def test_empty_corpus_says_what_was_looked_for(tmp_path):
     result = CliRunner().invoke(cli, ["train", str(tmp_path / "run"), "--corpus", str(tmp_path), "--workers", "0"])
     assert result.exit_code == 1
     assert "looked for images" in result.stderr
+
+
+def test_validation_scores_the_average_on_clips_that_were_never_trained_on(corpus, tmp_path):
+    true = cv2.imread(str(next((corpus / "cutouts").glob("*_alpha.png"))), cv2.IMREAD_GRAYSCALE)
+    for name in ("frames", "masks"):
+        (tmp_path / "clips" / "still" / name).mkdir(parents=True)
+    rng = np.random.default_rng(3)
+    picture = np.where(true[..., None] > 127, 230, rng.integers(0, 60, (80, 80, 3))).astype(np.uint8)
+    for n in range(3):
+        cv2.imwrite(str(tmp_path / "clips" / "still" / "frames" / f"{n:05d}.png"), picture)
+        cv2.imwrite(str(tmp_path / "clips" / "still" / "masks" / f"{n:05d}.png"), (true > 127).astype(np.uint8) * 255)
+    run = tmp_path / "run"
+    lines = []
+
+    def validate(net):
+        return {**held_out(net, str(corpus), clips=1), **on_clips(net, tmp_path / "clips")}
+
+    start = CompactNet()
+    start.load_state_dict(load_packaged("compact"))
+    config = tiny(corpus, steps=2, validate_every=2, rate=1e-6)
+    train(config, run, start=start, validate=validate, log=lines.append)
+    (figures,) = json.loads((run / "run.json").read_text())["validation"]
+    assert figures["step"] == 2
+    assert figures["still"] > 0.9  # a bright disc on dark noise that does not move
+    assert set(figures) == {
+        "step", "l1", "J mask", "J clicks", "J clicks on the marked frame", "J strokes",
+        "J strokes on the marked frame", "J box", "J box on the marked frame", "still",
+    }  # fmt: skip
+    assert any(line.startswith("validation") for line in lines)
+
+
+def test_clips_to_validate_on_have_to_be_there(tmp_path):
+    with pytest.raises(ReadError, match="found none"):
+        on_clips(CompactNet(), tmp_path)

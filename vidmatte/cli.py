@@ -168,21 +168,31 @@ def models_command() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is random.")
 @click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes making clips.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@click.option("--clips", metavar="DIR", help="Real clips (*/frames, */masks) to validate on too; never trained on.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def train_command(run: str, start: str | None, debug: bool, **given: Any) -> None:
+def train_command(run: str, start: str | None, clips: str | None, debug: bool, **given: Any) -> None:
     """Train the embedded model on procedural clips, or go on with the run in folder RUN.
+
+    Every 500 steps the average of the weights is validated on clips made of photographs that are not trained on.
 
     RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
     from vidmatte.model.compact.net import CompactNet
     from vidmatte.model.weights import load_strictly, load_tensors
     from vidmatte.train import TrainConfig, train
+    from vidmatte.train.validate import held_out, on_clips
+
+    config = TrainConfig(**given)
+
+    def validate(averaged: CompactNet) -> dict[str, float]:
+        figures = held_out(averaged, config.corpus, device=config.device)
+        return figures if clips is None else {**figures, **on_clips(averaged, clips, device=config.device)}
 
     try:
         net = CompactNet()
         if start is not None:
             load_strictly(net, load_tensors(Path(start)), start)
-        train(TrainConfig(**given), run, start=net, log=lambda line: click.echo(line, err=True))
+        train(config, run, start=net, validate=validate, log=lambda line: click.echo(line, err=True))
     except VidmatteError as error:
         if debug:
             raise

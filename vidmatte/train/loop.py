@@ -1,17 +1,19 @@
 """Training of `compact` on procedural clips: one loop, in order, on the CPU or a CUDA device.
 
 A run is a folder: `weights`, `average` (the exponential moving average, which is what ships) and the optimiser's
-state, each a safetensors file under 16 MB, and `run.json` with the configuration and the step reached. Everything
-random is a function of the step, so a run that was stopped and resumed ends with the weights of an unbroken one.
+state, each a safetensors file under 16 MB, and `run.json` with the configuration, the step reached and the figures of
+every validation. Everything random is a function of the step, so a run that was stopped and resumed ends with the
+weights of an unbroken one.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -50,6 +52,7 @@ class TrainConfig:
         rate: of the learning, at its peak; `warm_up` steps to reach it, then a cosine down to a fiftieth.
         average: weight that the moving average keeps per step.
         seed: of everything; workers: processes that make clips; device: "cpu" or "cuda".
+        save_every, validate_every: steps between checkpoints, and between validations of the average; 0 for none.
     """
 
     corpus: str
@@ -64,6 +67,7 @@ class TrainConfig:
     workers: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
     save_every: int = 100
+    validate_every: int = 500
 
 
 class Batches(Dataset[Batch]):
@@ -105,13 +109,19 @@ def collate(clips: list[Clip]) -> Batch:
 
 
 def train(
-    config: TrainConfig, run: str | Path, *, start: CompactNet | None = None, log: Callable[[str], None] = print
+    config: TrainConfig,
+    run: str | Path,
+    *,
+    start: CompactNet | None = None,
+    validate: Callable[[CompactNet], Mapping[str, float]] | None = None,
+    log: Callable[[str], None] = print,
 ) -> CompactNet:
     """Train, or go on from where the run in folder `run` stopped; returns the averaged network.
 
     Args:
         start: weights to begin a new run with; ignored when the run has a checkpoint.
-        log: receives one line every 20 steps.
+        validate: gives the figures of an averaged network, which is not kept; see `validate.py`.
+        log: receives one line every 20 steps and one for each validation.
     """
     torch.manual_seed(config.seed)
     device = torch.device(config.device)
@@ -119,7 +129,7 @@ def train(
     net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=1e-3)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    first = load_run(Path(run), net, optimiser, average)
+    first, history = load_run(Path(run), net, optimiser, average)
     began, running = time.monotonic(), dict[str, float]()
     for step, batch in zip(range(first, config.steps), _stream(config, first), strict=True):
         for group in optimiser.param_groups:
@@ -134,10 +144,21 @@ def train(
         if (step + 1) % 20 == 0:
             figures = "  ".join(f"{name} {value:.4f}" for name, value in running.items())
             log(f"{step + 1}  {(step + 1 - first) / (time.monotonic() - began):.2f}/s  {figures}")
+        if validate is not None and config.validate_every and (step + 1) % config.validate_every == 0:
+            history.append({"step": step + 1, **_validated(net, average, validate)})
+            log("validation  " + "  ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_run(Path(run), config, step + 1, net, optimiser, average)
+            save_run(Path(run), config, step + 1, net, optimiser, average, history)
     net.load_state_dict(average)
     return net
+
+
+def _validated(
+    net: CompactNet, average: Mapping[str, Tensor], validate: Callable[[CompactNet], Mapping[str, float]]
+) -> Mapping[str, float]:
+    averaged = copy.deepcopy(net)
+    averaged.load_state_dict(average)
+    return validate(averaged.eval())
 
 
 def learn(
@@ -247,6 +268,7 @@ def save_run(
     net: CompactNet,
     optimiser: torch.optim.Optimizer,
     average: dict[str, Tensor],
+    history: Sequence[Mapping[str, float]] = (),
 ) -> None:
     """Write a checkpoint; the files are replaced together, so that a kill leaves the one before."""
     parts: dict[str, dict[str, Tensor]] = {"weights": dict(net.state_dict()), "average": average}
@@ -260,7 +282,9 @@ def save_run(
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, fresh / f"{name}.safetensors"
         )
-    (fresh / "run.json").write_text(json.dumps({"step": step, "config": asdict(config)}, indent=1))
+    (fresh / "run.json").write_text(
+        json.dumps({"step": step, "config": asdict(config), "validation": list(history)}, indent=1)
+    )
     old = run.with_name(run.name + ".old")
     _remove(old)
     with suppress(FileNotFoundError):
@@ -269,13 +293,16 @@ def save_run(
     _remove(old)
 
 
-def load_run(run: Path, net: CompactNet, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
-    """Restore a checkpoint in place; returns its step, or 0 if there is none."""
+def load_run(
+    run: Path, net: CompactNet, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]
+) -> tuple[int, list[Mapping[str, float]]]:
+    """Restore a checkpoint in place; returns its step, 0 if there is none, and the validations so far."""
     if not (run / "run.json").exists() and run.with_name(run.name + ".old").exists():
         run.with_name(run.name + ".old").rename(run)
     if not (run / "run.json").exists():
-        return 0
-    step = int(json.loads((run / "run.json").read_text())["step"])
+        return 0, []
+    saved = json.loads((run / "run.json").read_text())
+    step = int(saved["step"])
     net.load_state_dict(load_file(run / "weights.safetensors"))
     for name, value in load_file(run / "average.safetensors").items():
         average[name].copy_(value)
@@ -284,7 +311,7 @@ def load_run(run: Path, net: CompactNet, optimiser: torch.optim.Optimizer, avera
         if name in moments["exp_avg"]:
             state = {m: torch.empty_like(value).copy_(moments[m][name]) for m in moments}
             optimiser.state[value] = {"step": torch.tensor(float(step)), **state}
-    return step
+    return step, saved.get("validation", [])
 
 
 def read_config(run: str | Path) -> TrainConfig:

@@ -1,0 +1,83 @@
+"""Validation: how good a network is on clips of photographs that it has not seen, and on real clips with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+
+from vidmatte.errors import ReadError
+from vidmatte.metrics import region_overlap
+from vidmatte.model.compact.matter import DEFAULT_WORKING_SIZE, CompactModel
+from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.compact.window import Alpha
+from vidmatte.prompt import Prompt, Reference
+from vidmatte.read import open_video
+from vidmatte.read.images import list_images
+from vidmatte.train.corpus import Corpus
+from vidmatte.train.loop import collate, follow
+from vidmatte.train.losses import jaccard, l1
+from vidmatte.train.marks import Prompt as Kind
+from vidmatte.train.synthesize import make_clip
+
+_SIZE, _FRAMES, _BATCH = (144, 208), 6, 4
+_FIRST_SEED = 1 << 40
+"""Of the held-out clips; their photographs differ from those of training, too."""
+
+
+@torch.no_grad()
+def held_out(net: CompactNet, corpus: str, *, clips: int = 12, device: str = "cpu") -> dict[str, float]:
+    """Means over held-out procedural clips: `l1`, and J of the later frames (and of the marked one) by kind of prompt.
+
+    Mattes are fed back as in use. `clips` is the number of clips of each kind. The same clips come each time.
+    """
+    photographs, figures, errors = Corpus(corpus, "held-out"), dict[str, float](), list[float]()
+    for kind in get_args(Kind):
+        first, later = list[float](), list[float]()
+        for start in range(0, clips, _BATCH):
+            seeds = range(_FIRST_SEED + start, _FIRST_SEED + min(start + _BATCH, clips))
+            batch = collate([make_clip(photographs, _SIZE, _FRAMES, kind, seed) for seed in seeds])
+            placed = {name: tensor.to(device) for name, tensor in batch.items()}
+            truth = placed["alpha"].float() / 255
+            for t, prediction in follow(net, placed, torch.Generator().manual_seed(0), own=1.0):
+                errors.extend(l1(prediction.alpha, truth[:, t]).tolist())
+                (later if t else first).extend(jaccard(prediction.alpha, truth[:, t]).tolist())
+        figures[f"J {kind}"] = float(np.mean(later))
+        if first:
+            figures[f"J {kind} on the marked frame"] = float(np.mean(first))
+    return {"l1": float(np.mean(errors)), **figures}
+
+
+def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[str, float]:
+    """Mean J by clip of a folder of clips, each with `frames/` and binary `masks/`; the first mask is the prompt.
+
+    Followed as in use, but without rehearsal, so that it measures the network alone. Raises ReadError for a folder
+    without such clips.
+    """
+    folders = sorted(path.parent for path in Path(root).glob("*/masks"))
+    if not folders:
+        raise ReadError(f"{root}: real clips to validate on asked for, found none; looked for */frames and */masks")
+    model = CompactModel(net, "in training", torch.device(device), torch.float32, DEFAULT_WORKING_SIZE)
+    return {folder.name: float(np.mean(list(_overlaps(model, folder)))) for folder in folders}
+
+
+def _overlaps(model: CompactModel, folder: Path) -> Iterator[float]:
+    masks = list_images(folder / "masks")
+    with open_video(folder / "frames") as video:
+        first = video.frame(0).rgb
+        reference = Prompt(mask=masks[0]).reference(first, frame=0)
+        matter = model.with_reference([reference])
+        follower = matter.follower()
+        follower.start(reference)
+        for batch, mask in zip(video.batches(1, start=1), masks[1:], strict=True):
+            coarse = follower.step(matter.shrink(batch.rgb))
+            found = matter.finish(batch.rgb, coarse)[0, 0].numpy()
+            yield region_overlap(found, _true(mask, batch.rgb))
+
+
+def _true(mask: Path, rgb: torch.Tensor) -> Alpha:
+    reference: Reference = Prompt(mask=mask).reference(rgb)
+    return np.asarray(reference.alpha[0, 0].numpy(), np.float32)
