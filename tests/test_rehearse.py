@@ -88,3 +88,18 @@ def test_a_set_of_images_has_no_rehearsal(tmp_path):
 def test_a_length_that_makes_no_sense_is_refused(steps):
     with pytest.raises(VidmatteError, match="rehearsal"):
         MatteOptions(rehearsal=steps)
+
+
+def test_a_clip_is_practised_for_no_longer_than_it_has_frames(movie, tmp_path, monkeypatch):
+    monkeypatch.setattr("vidmatte.pipeline.DEFAULT_STEPS", 5)
+    calls = []
+    for end, expected in (("2", 3), (None, 5)):
+        matte(
+            movie,
+            Prompt(box=(20, 20, 90, 70)),
+            alpha=tmp_path / f"to_{end}.mkv",
+            options=MatteOptions(end=end, working_size=128),
+            on_rehearsal=lambda done, steps: calls.append((done, steps)),
+        )
+        assert calls == [(step + 1, expected) for step in range(expected)]
+        calls.clear()

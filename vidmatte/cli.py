@@ -87,7 +87,8 @@ def cli() -> None:
               help="Longer side of what the network sees.  [default: the model's own]")  # fmt: skip
 @click.option(
     "--rehearsal", type=click.IntRange(0, LONGEST_REHEARSAL), metavar="STEPS",
-    help=f"Practice on the marked frames before the clip is followed; 0 for none.  [default: {DEFAULT_STEPS}]",
+    help="Practice on the marked frames before the clip is followed; 0 for none.  "
+    f"[default: as many as frames, up to {DEFAULT_STEPS}]",
 )  # fmt: skip
 @click.option("--smooth", type=click.FloatRange(0, 1), is_flag=False, flag_value=0.5, default=_DEFAULTS.smooth,
               help="Temporal alpha smoother; without a value 0.5.  [default: off]")  # fmt: skip

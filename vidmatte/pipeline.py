@@ -47,8 +47,8 @@ class MatteOptions:
     working_size: int | None = None
     """Longer side of what the network sees, in pixels; None is the model's own."""
     rehearsal: int | None = None
-    """Steps of practice on the marked frames before a clip is followed, see `train.rehearse`; 0 for none. None is the
-    default number where it can be done: clips, followed by the embedded model."""
+    """Steps of practice on the marked frames before a clip is followed, see `train.rehearse`; 0 for none. None is as
+    many as the clip has frames, up to a default, where it can be done: clips, followed by the embedded model."""
     smooth: float = 0.0
     """Strength of the temporal alpha smoother, 0 (off) to 1."""
     foreground: Foreground = "estimate"
@@ -123,8 +123,9 @@ def matte(
             options.model, device=options.device, precision=options.precision, working_size=options.working_size
         )
         with outputs as out:
-            matter = _rehearse(model.with_reference(references), options.rehearsal, images, on_rehearsal)
-            counter = _Counter(progress, _expected(video, start, end))
+            expected = _expected(video, start, end)
+            matter = _rehearse(model.with_reference(references), options.rehearsal, expected, images, on_rehearsal)
+            counter = _Counter(progress, expected)
             mattes: Generator[MatteBatch]
             if images:
                 mattes = (matter(batch) for batch in video.batches(1))
@@ -158,17 +159,20 @@ def matte(
     )
 
 
-def _rehearse(matter: Matter, steps: int | None, images: bool, on_step: Callable[[int, int], None] | None) -> Matter:
+def _rehearse(
+    matter: Matter, asked: int | None, frames: int | None, images: bool, on_step: Callable[[int, int], None] | None
+) -> Matter:
     """The matter after its practice, where it is one that can."""
     if images or not isinstance(matter, CompactMatter):
-        if steps:
+        if asked:
             what = "a set of images" if images else "this model"
-            raise OptionError(f"a rehearsal was asked for, but {what} has none; leave it out")
+            raise OptionError(f"a rehearsal of {asked} steps was asked for, but {what} has none; leave it out")
         return matter
-    wanted = DEFAULT_STEPS if steps is None else steps
-    if not wanted:
+    # No more steps than frames: a short clip is not to wait for longer than it takes.
+    steps = asked if asked is not None else DEFAULT_STEPS if frames is None else min(DEFAULT_STEPS, frames)
+    if not steps:
         return matter
-    return rehearse(matter, steps=wanted, on_step=lambda done: on_step(done, wanted) if on_step else None)
+    return rehearse(matter, steps=steps, on_step=lambda done: on_step(done, steps) if on_step else None)
 
 
 def _finish(mattes: Generator[MatteBatch], options: MatteOptions, targets: Sequence[Target]) -> Generator[MatteBatch]:
