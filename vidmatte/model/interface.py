@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -54,6 +54,15 @@ class Matter(Protocol):
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
         """(1, 1, H, W) alpha at full size, its edges those of the image (1, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A matter that can show what its head was guided by."""
+
+    def guidance(self, batch: FrameBatch) -> Mapping[str, Tensor]:
+        """Maps (N, 1, h, w) in 0..1 over whole images, by name: `inter_similarity`, `intra_similarity`."""
         ...
 
 

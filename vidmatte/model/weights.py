@@ -1,19 +1,36 @@
-"""Named weights: where they are, what they must hash to, under which licence; loaded safely and strictly."""
+"""Weight files: those of the package with their checksums, and any other file; loaded safely and strictly."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from vidmatte.errors import ModelError
 
 _FOLDER = Path(__file__).parent / "weights"
+_TRAINING_EXTRAS = (
+    "argparse",
+    "collections",
+    "lightning",
+    "numpy",
+    "omegaconf",
+    "pathlib",
+    "pytorch_lightning",
+    "typing",
+)
+"""Modules whose objects trainers keep beside the weights; they are not needed, and read as objects that do nothing."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -66,17 +83,144 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: is not a safetensors file that can be read ({error})") from error
 
 
+def load_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint: safetensors, or what `torch.save` wrote (.ckpt, .pth), told apart by their content.
+
+    A `state_dict` inside, as Lightning writes it, is taken and what lies beside it ignored. Nothing that a file
+    holds is ever run: pickles are read with torch's `weights_only`, and one that names other code is refused.
+
+    Raises ModelError for a file that is damaged, unsafe or holds no tensors.
+    """
+    if is_safetensors(path):
+        return load_tensors(path)
+    content = _unpickle(path)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise ModelError(f"{path}: holds {type(content).__name__} instead of named tensors; give a file of weights")
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ModelError(f"{path}: {_listed(others)} in it is no tensor; give a file of weights alone")
+    return {str(key): value for key, value in content.items()}
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as one of safetensors does. Raises ModelError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+
+
+class _Inert:
+    """Stands in for an object of a training run that was kept beside the weights."""
+
+    def __new__(cls, *given: Any, **named: Any) -> _Inert:
+        return object.__new__(cls)
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _unpickle(path: Path) -> Any:
+    """What a file of `torch.save` holds, read without running anything of it."""
+    try:
+        named = get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, ValueError, RuntimeError, LookupError):
+        # An old-style or damaged file: it is not looked through, so that nothing beside tensors is let in.
+        named = []
+    unsafe = [name for name in named if name.split(".")[0] not in _TRAINING_EXTRAS]
+    if unsafe:
+        raise ModelError(
+            f"{path}: loading it would run code of its own ({_listed(unsafe)}), which is not done; "
+            f"ask for the weights as safetensors"
+        )
+    try:
+        with warnings.catch_warnings(), safe_globals([(_Inert, name) for name in named]):
+            # About pickles of an unusual kind; whether it can be read shows at once.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: is no file of weights that can be loaded without running code of its own; give safetensors, "
+            f"or a checkpoint of tensors"
+        ) from error
+    # What the reader of a damaged pickle or archive raises.
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ModelError(f"{path}: is damaged ({first_line(error)}); get it again") from error
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Where the tensors of a file and those of a network differ."""
+
+    missing: tuple[str, ...] = ()
+    surplus: tuple[str, ...] = ()
+    reshaped: tuple[str, ...] = ()
+    """Each with the shape found and the one wanted."""
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.surplus or self.reshaped)
+
+    def __str__(self) -> str:
+        wrong = [f"{key} is missing" for key in self.missing] + [f"{key} is surplus" for key in self.surplus]
+        return _listed([*wrong, *self.reshaped], "; ")
+
+
+def compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> Mismatch:
+    """Differences between the shapes of a file's tensors and those that a network has."""
+    return Mismatch(
+        missing=tuple(key for key in wanted if key not in found),
+        surplus=tuple(key for key in found if key not in wanted),
+        reshaped=tuple(
+            f"{key} is {found[key]} instead of {wanted[key]}"
+            for key in wanted
+            if key in found and found[key] != wanted[key]
+        ),
+    )
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor."""
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
 def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Put tensors into a network. Raises ModelError naming what is missing, surplus or of another shape."""
-    wanted = net.state_dict()
-    wrong = [f"{key} is missing" for key in wanted if key not in tensors]
-    wrong += [f"{key} is surplus" for key in tensors if key not in wanted]
-    wrong += [
-        f"{key} is {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in tensors and tensors[key].shape != wanted[key].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ModelError(f"{source}: does not fit this network: {'; '.join(wrong[:3])}{more}")
+    """Put tensors into a network. Raises ModelError naming what is missing, surplus, of another shape or no number."""
+    mismatch = compare(shapes(tensors), shapes(net.state_dict()))
+    if mismatch:
+        raise ModelError(f"{source}: does not fit this network: {mismatch}")
+    check_finite(tensors, source)
     net.load_state_dict(dict(tensors))
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Names of the tensors that hold NaN or infinity."""
+    return tuple(key for key, tensor in tensors.items() if tensor.is_floating_point() and not _sum(tensor).isfinite())
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    """Not finite when one of the terms is not; unlike a test of each value it needs no memory."""
+    return tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raises ModelError naming tensors that hold NaN or infinity."""
+    broken = not_finite(tensors)
+    if broken:
+        raise ModelError(f"{source}: {_listed(broken)} holds NaN or infinity: the file is damaged; get it again")
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _listed(names: Sequence[str], separator: str = ", ") -> str:
+    """The first few, and how many more."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return separator.join(names[:_SHOWN]) + more

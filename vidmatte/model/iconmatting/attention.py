@@ -1,0 +1,110 @@
+"""Self-attention maps of a diffusion U-Net, read while it runs and averaged at once.
+
+A map of one head at 48 x 48 cells is 2304 x 2304 numbers; a noise ensemble of four with ten heads and five layers would
+be 200 of them. They are summed as they come, a few heads at a time, so that one map per frame and size is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
+"""Memory for the maps of single heads, by device: a processor wants them in its cache, a GPU wants few large steps."""
+_BYTES_ELSEWHERE = 256 << 20
+
+
+class AttentionTape:
+    """Sums the self-attention maps of one run of the U-Net, by number of cells.
+
+    Args:
+        frames: N; the batch of the U-Net is N times as many noisy latents, those of a frame next to each other.
+        cells: numbers of cells whose maps are wanted, such as 576 and 2304.
+    """
+
+    def __init__(self, frames: int, cells: Iterable[int]) -> None:
+        self.frames = frames
+        self.sums: dict[int, Tensor | None] = dict.fromkeys(cells)
+        self.layers: dict[int, int] = dict.fromkeys(self.sums, 0)
+
+    def record(self, query: Tensor, key: Tensor) -> None:
+        """Add a layer's map, averaged over heads and noises. `query` and `key` are (B, heads, n, d)."""
+        n = query.shape[2]
+        if n not in self.sums:
+            return
+        found = mean_attention(query, key, self.frames)
+        before = self.sums[n]
+        self.sums[n] = found if before is None else before.add_(found)
+        self.layers[n] += 1
+
+    def map(self, cells: int) -> Tensor:
+        """(N, cells, cells) float32: how much each cell (second axis) attends to each (third), rows of sum 1."""
+        total = self.sums[cells]
+        if total is None:
+            raise ValueError(f"no layer attends over {cells} cells")
+        return total / self.layers[cells]
+
+
+def mean_attention(query: Tensor, key: Tensor, frames: int) -> Tensor:
+    """softmax(Q K^T / sqrt(d)), averaged over heads and over the noises of each frame.
+
+    Args:
+        query, key: (N m, heads, n, d); the m noises of a frame are next to each other.
+        frames: N.
+
+    Returns:
+        (N, n, n) float32, rows of sum 1.
+    """
+    # float16 ends at 65504, which logits of this U-Net may pass; its configuration asks to leave half precision here.
+    if query.dtype == torch.float16:
+        query, key = query.float(), key.float()
+    n, size = query.shape[2], query.shape[3]
+    query = (query * size**-0.5).reshape(frames, -1, n, size)
+    key = key.reshape(frames, -1, n, size)
+    heads = query.shape[1]
+    budget = _BYTES.get(query.device.type, _BYTES_ELSEWHERE)
+    at_once = max(1, budget // (n * n * query.element_size()))
+    total = torch.zeros(frames, n, n, device=query.device)
+    for frame in range(frames):
+        for head in range(0, heads, at_once):
+            part = slice(head, head + at_once)
+            logits = query[frame, part] @ key[frame, part].mT
+            total[frame] += logits.softmax(-1).sum(0, dtype=torch.float32)
+    return total.div_(heads)
+
+
+class TapedAttention:
+    """Attention processor for diffusers' `Attention`: fused attention, and its map on a tape where one is given.
+
+    The tape comes with each call (diffusers hands `cross_attention_kwargs` through), so that nothing is kept between
+    calls. Covers the attention of Stable Diffusion's U-Net: no mask, no normalisation of queries, no inner residual.
+    """
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        tape: AttentionTape | None = None,
+    ) -> Tensor:
+        """(B, n, C) to the same; `encoder_hidden_states` is None for self-attention."""
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = split_heads(attn.to_q(hidden_states), attn.heads)
+        key = split_heads(attn.to_k(source), attn.heads)
+        value = split_heads(attn.to_v(source), attn.heads)
+        if tape is not None and encoder_hidden_states is None:
+            tape.record(query, key)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        projected: Tensor = attn.to_out[0](mixed.transpose(1, 2).flatten(2))
+        return projected
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """(B, n, C) as (B, heads, n, C / heads)."""
+    return torch.unflatten(tokens, -1, (heads, -1)).transpose(1, 2)

@@ -1,0 +1,147 @@
+"""How frames of any shape lie in the squares that Stable Diffusion takes: nothing is cropped, nothing stretched.
+
+A frame becomes one square with bars (a letterbox). A very wide or tall one becomes two squares that overlap, each
+letterboxed, so that the object is not made as small; their alphas are blended across the overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_WIDEST = 2.0
+"""Aspect from which a frame gets two squares: 16:9 gets one, cinema's 2.39:1 two."""
+_SHARE = 0.6
+"""Share of the longer side that each of two squares shows; a fifth of it is shown by both."""
+_BAR = 0.5
+"""Gray of the bars, the middle of the range: zero for the autoencoder."""
+_CELL = 16
+"""Pixels of a fine cell. The picture begins at a multiple of it, so that few cells show bar and picture at once."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Frames of one size in squares.
+
+    Everything is laid out along the longer side of the frame and turned where that is its height.
+    """
+
+    height: int
+    width: int
+    """Of the frames."""
+    side: int
+    """Of the squares."""
+
+    @property
+    def _is_tall(self) -> bool:
+        return self.height > self.width
+
+    @property
+    def _long_short(self) -> tuple[int, int]:
+        return max(self.height, self.width), min(self.height, self.width)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where along the longer side each square's picture begins, in pixels of the frame."""
+        long, short = self._long_short
+        return (0,) if long <= _WIDEST * short else (0, long - self.shown)
+
+    @property
+    def shown(self) -> int:
+        """How much of the longer side each square shows, in pixels of the frame."""
+        long, short = self._long_short
+        return long if long <= _WIDEST * short else max(1, round(_SHARE * long))
+
+    @property
+    def squares(self) -> int:
+        """Number of squares of a frame: 1 or 2."""
+        return len(self.starts)
+
+    @property
+    def _picture(self) -> tuple[int, int]:
+        """Long and short side of the picture in a square."""
+        long, short = self.shown, self._long_short[1]
+        if long >= short:
+            return self.side, max(1, round(short * self.side / long))
+        return max(1, round(long * self.side / short)), self.side
+
+    @property
+    def _corner(self) -> tuple[int, int]:
+        """Where the picture begins in a square along the frame's longer and shorter side: in the middle, nearly."""
+        long, short = ((self.side - length) // 2 // _CELL * _CELL for length in self._picture)
+        return long, short
+
+    @property
+    def coarse_size(self) -> tuple[int, int]:
+        """Height and width of whole frames at the scale of the squares."""
+        long, short = self._coarse_starts[-1] + self._picture[0], self._picture[1]
+        return (long, short) if self._is_tall else (short, long)
+
+    @property
+    def _coarse_starts(self) -> tuple[int, ...]:
+        return tuple(round(start * self._picture[0] / self.shown) for start in self.starts)
+
+    def to_squares(self, rgb: Tensor) -> Tensor:
+        """Frames (N, 3, height, width) 0-1 as (N k, 3, side, side) 0-1, the k squares of a frame next to each other."""
+        return self._place(rgb, _BAR, own=False)
+
+    def marks_to_squares(self, plane: Tensor) -> Tensor:
+        """A plane (N, 1, height, width) of marks as (N k, 1, side, side), bars 0, averaged over the pixels.
+
+        What two squares show is given to the one whose middle is nearer, so that no mark counts twice.
+        """
+        return self._place(plane, 0.0, own=True)
+
+    def _place(self, frames: Tensor, bar: float, *, own: bool) -> Tensor:
+        frames = frames.mT if self._is_tall else frames
+        size = (self._picture[1], self._picture[0])
+        squares = frames.new_full((len(frames), self.squares, frames.shape[1], self.side, self.side), bar)
+        left, top = self._corner
+        for i, start in enumerate(self.starts):
+            part = frames[..., start : start + self.shown]
+            if own and self.squares == 2:
+                part = part.clone()
+                middle = frames.shape[-1] // 2 - start
+                part[..., (slice(middle, None) if i == 0 else slice(middle))] = 0
+            squares[:, i, :, top : top + size[0], left : left + size[1]] = _resize(part, size)
+        return (squares.mT if self._is_tall else squares).flatten(0, 1)
+
+    def valid_cells(self, cells: int, device: torch.device | str = "cpu") -> Tensor | None:
+        """(k cells^2,) bool: the cells of a frame's squares that show at least half of picture; None if all do."""
+        long, short = self._picture
+        if (long, short) == (self.side, self.side):
+            return None
+        left, top = self._corner
+        square = torch.zeros(self.side, self.side, device=device)
+        square[top : top + short, left : left + long] = 1
+        square = square.mT if self._is_tall else square
+        share = F.avg_pool2d(square[None], self.side // cells).flatten()
+        return (share >= 0.5).repeat(self.squares)
+
+    def assemble(self, squares: Tensor) -> Tensor:
+        """Planes (N k, 1, side, side) of squares as planes (N, 1, *coarse_size) of whole frames."""
+        squares = torch.unflatten(squares, 0, (-1, self.squares))
+        squares = squares.mT if self._is_tall else squares
+        left, top = self._corner
+        long, short = self._picture
+        pictures = squares[..., top : top + short, left : left + long].unbind(1)
+        frames = pictures[0] if self.squares == 1 else self._blend(*pictures)
+        return frames.mT if self._is_tall else frames
+
+    def _blend(self, first: Tensor, second: Tensor) -> Tensor:
+        """The second picture fades in across the overlap."""
+        begin = self._coarse_starts[1]
+        overlap = first.shape[-1] - begin
+        share = (torch.arange(overlap, device=first.device) + 0.5) / overlap
+        both = first[..., begin:] + share * (second[..., :overlap] - first[..., begin:])
+        return torch.cat([first[..., :begin], both, second[..., overlap:]], -1)
+
+
+def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average over pixels where the frame becomes smaller, bilinear where it becomes larger."""
+    if tuple(frames.shape[-2:]) == size:
+        return frames
+    return F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,166 @@
+"""The trained part of IconMatting: 89 tensors under the names of the released checkpoint.
+
+The released configuration (Guo et al., CVPR 2024) beside Stable Diffusion, which is not in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidmatte.errors import ModelError
+from vidmatte.model.iconmatting.head import ConvNormRelu, DetailDecoder, Fusion
+from vidmatte.model.iconmatting.similarity import IntraSimilarity
+from vidmatte.model.iconmatting.stable_diffusion import InContextFeatures
+from vidmatte.model.weights import load_strictly
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is made of N images."""
+
+    alpha: Tensor
+    """(N, 1, S, S) float32 0-1; of the training-free variant its guidance instead."""
+    intra_similarity: Tensor
+    """(N, c, c) float32, of any scale: to look at."""
+
+
+class _Fusions(nn.Module):
+    """From the coarse scale to the fine one."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.module_list = nn.ModuleList([Fusion(2 * channels, channels)])
+
+
+class _QueryNorm(nn.Module):
+    """Normalises features of references and targets before they are matched."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+
+class InContextFusion(nn.Module):
+    """Similarity and features at both scales to one map of guidance."""
+
+    def __init__(self, feature_channels: int, cells: tuple[int, int], guidance_channels: int, channels: int) -> None:
+        super().__init__()
+        self.attn_module = _QueryNorm(feature_channels)
+        self.attn_module_list = nn.ModuleList([IntraSimilarity(side, guidance_channels) for side in cells])
+        self.ft_module_list = nn.ModuleList([ConvNormRelu(feature_channels, channels) for _ in cells])
+        self.ft_attn_module_list = nn.ModuleList([ConvNormRelu(channels + guidance_channels, channels) for _ in cells])
+        self.fusion = _Fusions(channels)
+
+    def forward(
+        self, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
+    ) -> tuple[Tensor, Tensor]:
+        """similarity (N, n) to guidance (N, channels, c, c), and intra-similarity (N, c, c) averaged over channels."""
+        scales = ((features.coarse, features.coarse_attention), (features.fine, features.fine_attention))
+        fused, seen = [], []
+        for i, (feature, attention) in enumerate(scales):
+            guidance = self.attn_module_list[i](similarity, attention if intra else None)
+            converted = self.ft_module_list[i](feature)
+            fused.append(self.ft_attn_module_list[i](torch.cat([converted, guidance.to(converted.dtype)], 1)))
+            seen.append(guidance.float().mean(1, keepdim=True))
+        coarse, fine = fused
+        if not multi_scale:
+            coarse, seen[0] = torch.zeros_like(coarse), seen[1]
+        size = (fine.shape[-2], fine.shape[-1])
+        maps = [F.interpolate(x, size=size, mode="bilinear", align_corners=False)[:, 0] for x in seen]
+        return self.fusion.module_list[0](coarse, fine), torch.stack(maps).mean(0)
+
+
+class InContextDecoder(nn.Module):
+    """Guidance and alpha."""
+
+    def __init__(self, feature_channels: int, cells: tuple[int, int]) -> None:
+        super().__init__()
+        self.in_context_fusion = InContextFusion(feature_channels, cells, guidance_channels=256, channels=320)
+        self.detail_decoder = DetailDecoder()
+
+
+class IconMattingNet(nn.Module):
+    """Similarity module and matting head.
+
+    Args:
+        feature_channels: of Stable Diffusion's features.
+        cells: along the side, coarse and fine.
+    """
+
+    def __init__(self, feature_channels: int = 1280, cells: tuple[int, int] = (24, 48)) -> None:
+        super().__init__()
+        self.feature_channels, self.cells = feature_channels, cells
+        self.in_context_decoder = InContextDecoder(feature_channels, cells)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Mapping[str, object],
+        source: str,
+        *,
+        feature_channels: int = 1280,
+        cells: tuple[int, int] = (24, 48),
+    ) -> IconMattingNet:
+        """The network with the tensors of a checkpoint, as `decoder_tensors` takes it.
+
+        Raises ModelError for what is missing, surplus, of another shape, or not a number.
+        """
+        tensors = decoder_tensors(checkpoint, source)
+        net = cls(feature_channels, cells)
+        load_strictly(net, tensors, source)
+        return net.eval().requires_grad_(False)
+
+    def tokens(self, features: InContextFeatures) -> Tensor:
+        """What is matched: fine features as (N, n, C) float32, normalised."""
+        normalised: Tensor = self.in_context_decoder.in_context_fusion.attn_module.norm(features.fine.flatten(2).mT)
+        return normalised
+
+    def forward(
+        self,
+        rgb: Tensor,
+        features: InContextFeatures,
+        similarity: Tensor,
+        *,
+        intra: bool = True,
+        multi_scale: bool = True,
+    ) -> Decoded:
+        """Decode images.
+
+        Args:
+            rgb: (N, 3, S, S) 0-1.
+            features: theirs, with attention maps unless `intra` is off.
+            similarity: (N, n) to the references; see `similarity.match`.
+            intra: whether attention maps take part (an ablation; table 5).
+            multi_scale: whether the coarse scale takes part (likewise).
+        """
+        decoder = self.in_context_decoder
+        guidance, seen = decoder.in_context_fusion(features, similarity, intra=intra, multi_scale=multi_scale)
+        image = (rgb * 2 - 1).contiguous(memory_format=torch.channels_last)
+        return Decoded(decoder.detail_decoder(guidance, image), seen)
+
+
+def decoder_tensors(checkpoint: Mapping[str, object], source: str) -> dict[str, Tensor]:
+    """The decoder's tensors in a checkpoint: with or without Lightning's `state_dict` around them.
+
+    Everything else that Lightning keeps beside them is ignored, and so are the tensors of the frozen feature extractor
+    within. Raises ModelError when there are no tensors at all.
+    """
+    inner = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(inner, Mapping):
+        raise ModelError(
+            f"{source}: its state_dict is {type(inner).__name__}; a checkpoint of IconMatting holds tensors"
+        )
+    is_wrapped = inner is not checkpoint
+    found = {
+        str(key): value
+        for key, value in inner.items()
+        if isinstance(value, Tensor) and not (is_wrapped and str(key).startswith("feature_extractor."))
+    }
+    if not found:
+        raise ModelError(f"{source}: holds no tensors; give the checkpoint of IconMatting's authors")
+    return found

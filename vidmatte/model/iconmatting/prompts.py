@@ -1,0 +1,94 @@
+"""From marks on a reference image to the cells whose features are the in-context query.
+
+IconMatting (Guo et al., CVPR 2024), section 3.4 for masks and 3.6 for points and strokes. A cell is 16 x 16 of the
+768 x 768 pixels of a square; a reference that lies in k squares has k n of them.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidmatte.model.iconmatting.fit import Fit
+from vidmatte.prompt import Reference
+
+
+def query_cells(
+    reference: Reference, fit: Fit, cells: int, attention: Tensor | None, positions: int
+) -> tuple[Tensor, Tensor]:
+    """Cells of the object and of the background, (k n,) bool each, disjoint.
+
+    A mask gives the cells of the object and nothing else. Marks give those that they lie on, extended by the image's
+    own attention (see `extend`). Where only background is marked, as by a box, all else is the object but for what the
+    background attends to most.
+
+    Args:
+        cells: along the side of a square.
+        attention: (k, n, n) self-attention of the reference's squares; None for a mask, which needs none.
+        positions: how many of the strongest positions of a marked cell join it.
+    """
+    marked = fit.marks_to_squares(reference.alpha * reference.known)[:, 0]
+    if attention is None:
+        return whole_cells(marked, cells), torch.zeros(fit.squares * cells**2, dtype=torch.bool)
+    objects = cells_of_marks(marked, cells)
+    background = cells_of_marks(fit.marks_to_squares((1 - reference.alpha) * reference.known)[:, 0], cells) & ~objects
+    shown = fit.valid_cells(cells)
+    free = ~objects & ~background if shown is None else ~objects & ~background & shown
+    wanted, claimed = (
+        torch.cat(
+            [claim(marks, maps, positions) for marks, maps in zip(part.chunk(fit.squares), attention, strict=True)]
+        )
+        for part in (objects, background)
+    )
+    if not bool(objects.any()):
+        left = free & (claimed == 0)
+        return (left if bool(left.any()) else free), background
+    return objects | (free & (wanted > claimed)), background | (free & (claimed > 0) & (claimed >= wanted))
+
+
+def whole_cells(marked: Tensor, cells: int) -> Tensor:
+    """Cells wholly inside a region, or else those it covers best, (k n,) bool.
+
+    The minimum over each cell decides, as in the released model. Where that leaves no cell, as for a click or a wire,
+    the cells take part that the region covers at least half as much as the one it covers most.
+
+    Args:
+        marked: (k, S, S) share of each pixel inside the region, 0-1.
+    """
+    size = marked.shape[-1] // cells
+    inside = -F.max_pool2d(-(marked > 0.5).float(), size).flatten() > 0
+    if bool(inside.any()):
+        return inside
+    coverage = F.avg_pool2d(marked.float(), size).flatten()
+    return (coverage > 0) & (coverage >= coverage.max() / 2)
+
+
+def cells_of_marks(marked: Tensor, cells: int) -> Tensor:
+    """The cells of each separate mark by `whole_cells`, (k n,) bool: no click is lost beside a broad stroke."""
+    found = []
+    for square in marked:
+        count, labels = cv2.connectedComponents((square > 0).numpy().astype(np.uint8))
+        pieces = torch.from_numpy(labels)
+        parts = [whole_cells((square * (pieces == piece))[None], cells) for piece in range(1, count)]
+        found.append(torch.stack(parts).any(0) if parts else torch.zeros(cells**2, dtype=torch.bool))
+    return torch.cat(found)
+
+
+def claim(marked: Tensor, attention: Tensor, positions: int) -> Tensor:
+    """The reference-prompt extension: how much marked cells attend to their strongest positions, 0 elsewhere, (n,).
+
+    A cell that marks of both kinds claim goes to the kind that attends to it more.
+
+    Args:
+        marked: (n,) bool.
+        attention: (n, n) self-attention map.
+        positions: m, the number of strongest positions of each marked cell.
+    """
+    rows = attention.cpu()[marked]
+    if not len(rows) or not positions:
+        return torch.zeros(attention.shape[-1])
+    strongest = rows.topk(min(positions, rows.shape[-1]), dim=-1)
+    return torch.zeros_like(rows).scatter_(-1, strongest.indices, strongest.values).amax(0)

@@ -1,0 +1,319 @@
+"""In-context features: what one look of Stable Diffusion 2.1 at a noisy image says about each place of it.
+
+IconMatting (Guo et al., CVPR 2024) section 3.3 with its released configuration: the image becomes a latent, noise of
+one time step is added, and the U-Net runs once with the embedding of the empty prompt. Kept are the outputs of its
+first two up-blocks and the self-attention maps of all layers at those two sizes, averaged over an ensemble of noises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from vidmatte.errors import OptionError
+from vidmatte.model.iconmatting.attention import AttentionTape, TapedAttention, split_heads
+from vidmatte.model.iconmatting.sd_layout import latent_scale, read_folder, read_single_file, refuse_other_layouts
+
+Role = Literal["target", "reference"]
+TIME_STEPS = 1000
+_LARGEST_ENSEMBLE = 64
+_LARGEST_SEED = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """How images are looked at."""
+
+    time_step: int = 200
+    """0 (no noise) to 999. The paper finds 200 best (table 8), and the released configuration has it."""
+    ensemble: int = 4
+    """Number of noises whose features are averaged."""
+    seed: int = 0
+    """Of the noises: the same ones for every frame of every clip."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.time_step < TIME_STEPS:
+            raise OptionError(f"time step {self.time_step} asked for: it must be 0 to {TIME_STEPS - 1}")
+        if not 1 <= self.ensemble <= _LARGEST_ENSEMBLE:
+            raise OptionError(f"ensemble of {self.ensemble} asked for: it must be 1 to {_LARGEST_ENSEMBLE}")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise OptionError(f"seed {self.seed} asked for: it must be 0 to {_LARGEST_SEED}")
+
+    def noise(self, role: Role, shape: tuple[int, int, int]) -> Tensor:
+        """(ensemble, *shape) standard normal float32: the same bits each time, a smaller ensemble being the start.
+
+        References have another noise than targets, as in training: with the same one equal places would match for it.
+        """
+        # The generator looks at 32 bits of the seed, so that two streams for each fit in.
+        stream = torch.Generator().manual_seed(2 * self.seed + (role == "reference"))
+        return torch.stack([torch.randn(shape, generator=stream) for _ in range(self.ensemble)])
+
+
+@dataclass(frozen=True)
+class InContextFeatures:
+    """What was seen of N images. A cell is 1/24 (coarse) or 1/48 (fine) of the side of a 768 x 768 image."""
+
+    coarse: Tensor
+    """(N, 1280, 24, 24) float32, output of up-block 0."""
+    fine: Tensor
+    """(N, 1280, 48, 48) float32, output of up-block 1; images are matched by it."""
+    coarse_attention: Tensor | None = None
+    """(N, 576, 576) float32: how much each cell (second axis) attends to each (third); None where not asked for."""
+    fine_attention: Tensor | None = None
+    """(N, 2304, 2304) float32, likewise."""
+
+    @property
+    def cells(self) -> int:
+        """Fine cells along the side of the image."""
+        return self.fine.shape[-1]
+
+    @classmethod
+    def cat(cls, parts: Sequence[InContextFeatures]) -> InContextFeatures:
+        """The features of all images of several batches."""
+        maps = [(p.coarse_attention, p.fine_attention) for p in parts]
+        coarse, fine = torch.cat([p.coarse for p in parts]), torch.cat([p.fine for p in parts])
+        coarse_attention, fine_attention = ([x for x in column if x is not None] for column in zip(*maps, strict=True))
+        if not coarse_attention:
+            return cls(coarse, fine)
+        return cls(coarse, fine, torch.cat(coarse_attention), torch.cat(fine_attention))
+
+
+class LatentEncoder(nn.Module):
+    """The encoder half of the autoencoder, down to the mode of the latent's distribution: nothing is drawn."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+        self.scale = latent_scale(vae.config)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (N, 3, S, S) in -1..1 to latent (N, 4, S/8, S/8) of about unit variance."""
+        mean, _ = self.quant_conv(self.encoder(image)).chunk(2, 1)
+        latent: Tensor = mean * self.scale
+        return latent
+
+
+class TruncatedUnet(nn.Module):
+    """The U-Net up to the last block that anything needs; what comes after is not kept.
+
+    Features need up-blocks 0 and 1. Maps also need the attention of up-block 2, the only one after them whose cells
+    are as many as wanted, up to the queries and keys of its last layer. Up-block 3, at four times as many cells, is
+    29 % of a full run's arithmetic.
+    """
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        unet.set_attn_processor(TapedAttention())
+        self.time_proj, self.time_embedding, self.conv_in = unet.time_proj, unet.time_embedding, unet.conv_in
+        self.down_blocks, self.mid_block = unet.down_blocks, unet.mid_block
+        self.up_blocks = unet.up_blocks[:2]
+        self.last_resnets, self.last_attentions = unet.up_blocks[2].resnets, unet.up_blocks[2].attentions
+
+    def forward(
+        self, latent: Tensor, time_step: Tensor, prompt: Tensor, tape: AttentionTape | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run once.
+
+        Args:
+            latent: (B, 4, h, w), noisy.
+            time_step: () integer.
+            prompt: (1, L, D) embedding of the prompt.
+            tape: takes the self-attention maps; None leaves the U-Net after up-block 1.
+
+        Returns:
+            outputs of up-blocks 0 and 1, (B, C, h/4, w/4) and (B, C, h/2, w/2).
+        """
+        time = self.time_embedding(self.time_proj(time_step[None]).to(latent.dtype)).expand(len(latent), -1)
+        context = {
+            "encoder_hidden_states": prompt.expand(len(latent), -1, -1),
+            "cross_attention_kwargs": {"tape": tape},
+        }
+        x = self.conv_in(latent)
+        skips = [x]
+        for block in self.down_blocks:
+            x, outputs = block(x, time, **_if_it_attends(block, context))
+            skips.extend(outputs)
+        x = self.mid_block(x, time, **context)
+        outputs = []
+        for block in self.up_blocks:
+            taken = len(block.resnets)
+            skips, skipped = skips[:-taken], tuple(skips[-taken:])
+            x = block(x, skipped, time, **_if_it_attends(block, context))
+            outputs.append(x)
+        if tape is not None:
+            self._record_last(x, skips, time, context, tape)
+        return outputs[0], outputs[1]
+
+    def _record_last(
+        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Mapping[str, Any], tape: AttentionTape
+    ) -> None:
+        """Up-block 2, left at the queries and keys of its last self-attention."""
+        last = len(self.last_resnets) - 1
+        for i, (resnet, transformer) in enumerate(zip(self.last_resnets, self.last_attentions, strict=True)):
+            x = resnet(torch.cat([x, skips[-1 - i]], 1), time)
+            if i < last:
+                x = transformer(x, **context, return_dict=False)[0]
+        tokens = transformer.proj_in(transformer.norm(x).flatten(2).mT)
+        block = transformer.transformer_blocks[0]
+        tokens = block.norm1(tokens)
+        tape.record(
+            *(split_heads(project(tokens), block.attn1.heads) for project in (block.attn1.to_q, block.attn1.to_k))
+        )
+
+
+class StableDiffusion:
+    """The frozen part of IconMatting: images in, in-context features out. Nothing changes after construction."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        unet: nn.Module,
+        signal: Tensor,
+        prompt: Tensor,
+        latent_shape: tuple[int, int, int],
+        channels: int,
+    ) -> None:
+        self._encoder, self._unet, self._signal, self._prompt = encoder, unet, signal, prompt
+        self._latent_shape = latent_shape
+        self.device, self.dtype = prompt.device, prompt.dtype
+        self.side = 8 * latent_shape[-1]
+        """Side in pixels of the square images that it takes: 768."""
+        self.coarse_cells, self.fine_cells = latent_shape[-1] // 4, latent_shape[-1] // 2
+        self.channels = channels
+        """Of the features."""
+
+    @classmethod
+    def from_parts(
+        cls,
+        unet: Any,
+        vae: Any,
+        scheduler_config: Mapping[str, Any],
+        empty_prompt: Tensor,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> StableDiffusion:
+        """From diffusers' UNet2DConditionModel and AutoencoderKL, which are taken over and must not be used again.
+
+        `scheduler_config` is that of any of diffusers' schedulers, `empty_prompt` (1, L, D) the text encoder's output
+        for "". Raises ModelError for another model than a v-predicting Stable Diffusion 2, and for weights with NaN.
+        """
+        signal = refuse_other_layouts(unet, vae, scheduler_config, empty_prompt)
+        encoder, truncated = LatentEncoder(vae), TruncatedUnet(unet)
+        for part in (encoder, truncated):
+            part.requires_grad_(False).eval().to(device, dtype)
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's annotations
+        shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+        channels = unet.config.block_out_channels[-2]
+        return cls(encoder, truncated, signal, empty_prompt.to(device, dtype), shape, channels)
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: Path,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        empty_prompt: Tensor | None = None,
+    ) -> StableDiffusion:
+        """From a folder of diffusers' layout with `unet`, `vae` and `scheduler`, weights as safetensors.
+
+        `empty_prompt` (1, 77, 1024) is the embedding of the empty prompt where it is known, as `embed_empty_prompt`
+        gives it; None computes it from the folder's `text_encoder`. Raises ModelError for what is missing or does not
+        fit.
+        """
+        parts = read_folder(Path(path), dtype, empty_prompt)
+        return cls.from_parts(*parts, device=device, dtype=dtype)
+
+    @classmethod
+    def from_single_file(
+        cls,
+        path: Path,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        empty_prompt: Tensor | None = None,
+    ) -> StableDiffusion:
+        """From one safetensors file of the original layout, such as v2-1_768-ema-pruned.safetensors.
+
+        Such a file has no configuration: that it predicts v, and not noise as the 512 base model, is found out by
+        trying. `empty_prompt` as in `from_folder`; None computes it from the text encoder in the file.
+        """
+        parts = read_single_file(Path(path), dtype, empty_prompt)
+        return cls.from_parts(*parts, device=device, dtype=dtype)
+
+    def compiled(self) -> StableDiffusion:
+        """The same through `torch.compile`: slow at first, for each new batch size too, then faster."""
+        encoder, unet = (cast(nn.Module, torch.compile(part)) for part in (self._encoder, self._unet))
+        return StableDiffusion(encoder, unet, self._signal, self._prompt, self._latent_shape, self.channels)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        rgb: Tensor,
+        settings: FeatureSettings | None = None,
+        *,
+        role: Role = "target",
+        maps: bool = True,
+        at_once: int | None = None,
+    ) -> InContextFeatures:
+        """Look at images.
+
+        Args:
+            rgb: (N, 3, side, side) 0-1, on any device.
+            settings: default: the released configuration's.
+            role: which of the two noises is added.
+            maps: whether self-attention maps are wanted; without them the U-Net is left earlier.
+            at_once: how many noisy latents may go through the U-Net together; None for all. Fewer need less memory.
+        """
+        settings = settings or FeatureSettings()
+        frames, ensemble = len(rgb), settings.ensemble
+        if at_once is not None and frames > at_once:
+            parts = [rgb[first : first + at_once] for first in range(0, frames, at_once)]
+            seen = [self(part, settings, role=role, maps=maps, at_once=at_once) for part in parts]
+            return InContextFeatures.cat(seen)
+        noisy = self._add_noise(self.encode(rgb), settings, role)
+        tape = AttentionTape(frames, (self.coarse_cells**2, self.fine_cells**2)) if maps else None
+        time_step = torch.tensor(settings.time_step, device=self.device)
+        members = ensemble if at_once is None else _largest_divisor(ensemble, max(1, at_once // frames))
+        sums: list[Tensor] = []
+        for first in range(0, ensemble, members):
+            part = noisy[:, first : first + members].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            outputs = self._unet(part, time_step, self._prompt, tape)
+            found = [output.unflatten(0, (frames, members)).sum(1, dtype=torch.float32) for output in outputs]
+            sums = [a.add_(b) for a, b in zip(sums, found, strict=True)] if sums else found
+        coarse, fine = (total.div_(ensemble) for total in sums)
+        if tape is None:
+            return InContextFeatures(coarse, fine)
+        return InContextFeatures(coarse, fine, tape.map(self.coarse_cells**2), tape.map(self.fine_cells**2))
+
+    @torch.inference_mode()
+    def encode(self, rgb: Tensor) -> Tensor:
+        """Latents (N, 4, side / 8, side / 8) of images (N, 3, side, side) 0-1."""
+        if rgb.ndim != 4 or tuple(rgb.shape[1:]) != (3, self.side, self.side):
+            raise ValueError(f"images must be (N, 3, {self.side}, {self.side}), got {tuple(rgb.shape)}")
+        image = (rgb.to(self.device) * 2 - 1).to(self.dtype)
+        latent: Tensor = self._encoder(image.contiguous(memory_format=torch.channels_last))
+        return latent
+
+    def _add_noise(self, latent: Tensor, settings: FeatureSettings, role: Role) -> Tensor:
+        """(N, ensemble, 4, h, w): sqrt(a) x + sqrt(1 - a) noise, with a the share of signal at the time step."""
+        share = float(self._signal[settings.time_step])
+        noise = settings.noise(role, self._latent_shape).to(latent.device, latent.dtype)
+        noisy: Tensor = share**0.5 * latent[:, None] + (1 - share) ** 0.5 * noise[None]
+        return noisy
+
+
+def _if_it_attends(block: Any, context: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a block takes beside its input: those without attention take no prompt."""
+    return context if getattr(block, "has_cross_attention", False) else {}
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """Passes of equal size, so that each counts the same."""
+    return max(d for d in range(1, number + 1) if number % d == 0 and d <= limit)

@@ -1,0 +1,70 @@
+"""TRIMAP: from a rough matte to what is known of it: 1 object, 0 background, 0.5 for a matting network to find out."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidmatte.errors import OptionError
+
+_LEAST_CORE = 0.5
+"""Share of its own half-width by which a piece is eroded at most: wires and small things keep a known core."""
+
+
+def make_trimap(
+    alpha: Tensor, *, low: float = 0.1, high: float = 0.9, inside: float = 0.01, outside: float = 0.01
+) -> Tensor:
+    """Trimap of a rough matte or of similarity guidance.
+
+    A pixel is known object where `alpha` is at least `high` everywhere within `inside`, and known background where it
+    is at most `low` everywhere within `outside`. Both distances are Euclidean and given as shares of the longer side
+    of the image, so that a guidance map and a frame get the same band; 0 leaves the thresholds alone. What lies beyond
+    the edge of the image does not count: an object cut by the frame is known up to there. Pieces that such an erosion
+    would remove are eroded by half of their own half-width instead. Everything else, NaN included, is unknown.
+
+    Args:
+        alpha: (N, 1, H, W) 0..1.
+
+    Returns:
+        (N, 1, H, W) float32 of 0, 0.5 and 1, on the device of `alpha`.
+
+    Raises:
+        OptionError: thresholds out of order or outside 0..1, or a distance that is negative or above half of the image.
+    """
+    if not 0 <= low < high <= 1:
+        raise OptionError(f"trimap thresholds {low} and {high} asked for: they must rise within 0 to 1")
+    if not (0 <= inside <= 0.5 and 0 <= outside <= 0.5):
+        raise OptionError(f"trimap bands of {inside} and {outside} asked for: they are shares of the image, 0 to 0.5")
+    if alpha.ndim != 4 or alpha.shape[1] != 1:
+        raise ValueError(f"alpha must be (N, 1, H, W), got {tuple(alpha.shape)}")
+    side = max(alpha.shape[-2:])
+    planes = [
+        _trimap(plane[0], low, high, inside * side, outside * side) for plane in alpha.detach().float().cpu().numpy()
+    ]
+    return torch.from_numpy(np.stack(planes))[:, None].to(alpha.device)
+
+
+def _trimap(alpha: NDArray[np.float32], low: float, high: float, inside: float, outside: float) -> NDArray[np.float32]:
+    """One plane; the distances in pixels."""
+    trimap = np.full(alpha.shape, 0.5, np.float32)
+    trimap[_core(alpha <= np.float32(low), outside, keep_pieces=False)] = 0
+    trimap[_core(alpha >= np.float32(high), inside, keep_pieces=True)] = 1
+    return trimap
+
+
+def _core(region: NDArray[np.bool_], radius: float, *, keep_pieces: bool) -> NDArray[np.bool_]:
+    """Pixels of a region that lie farther than `radius` from every pixel outside it."""
+    if radius == 0 or not region.any():
+        return region
+    pixels = region.astype(np.uint8)
+    distance = cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    if not keep_pieces:
+        return np.asarray(distance > radius)
+    count, labels = cv2.connectedComponents(pixels)
+    depth = np.zeros(count, np.float32)
+    np.maximum.at(depth, np.asarray(labels, np.int64).ravel(), np.asarray(distance, np.float32).ravel())
+    reach = np.minimum(np.float32(radius), depth * np.float32(_LEAST_CORE))
+    return np.asarray(region & (distance > reach[labels]))
