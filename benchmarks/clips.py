@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
@@ -19,25 +20,20 @@ import numpy as np
 from vidmatte.metrics import region_overlap
 
 
-def overlaps(clip: Path, arguments: tuple[str, ...]) -> tuple[list[float], list[float], float]:
-    """J and confidence of each frame but the first, and frames per second."""
-    masks = sorted((clip / "masks").glob("*.png"))
+def run_vidmatte(source: Path, *arguments: str) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """Alpha (H, W) of each frame in 0..1, and the summary, of the command with these arguments."""
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "%05d.png"
-        command = [sys.executable, "-m", "vidmatte", str(clip / "frames"), "--mask", str(masks[0]), "--json", "--quiet"]
-        done = subprocess.run(
-            [*command, "--alpha", str(target), *arguments], capture_output=True, text=True, check=False
-        )
+        name = "{name}.png" if "--images" in arguments else "%05d.png"
+        command = [sys.executable, "-m", "vidmatte", str(source), *arguments, "--json", "--quiet"]
+        target = ["--alpha", str(Path(folder) / name)]
+        done = subprocess.run([*command, *target], capture_output=True, text=True, check=False)
         if done.returncode:
             raise click.ClickException(done.stderr.strip())
-        alphas = sorted(Path(folder).glob("*.png"))
-        pairs = zip(alphas[1:], masks[1:], strict=True)
-        found = [region_overlap(_gray(alpha), _gray(mask)) for alpha, mask in pairs]
-    summary = json.loads(done.stdout)
-    return found, summary["confidence"], summary["fps"]
+        return [read_gray(path) for path in sorted(Path(folder).glob("*.png"))], json.loads(done.stdout)
 
 
-def _gray(path: Path) -> np.ndarray:
+def read_gray(path: Path) -> np.ndarray:
+    """(H, W) float32 in 0..1 of an image file."""
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     return image / np.float32(np.iinfo(image.dtype).max)
 
@@ -49,9 +45,13 @@ def main(root: Path, arguments: tuple[str, ...]) -> None:
     """Print J per clip, its mean and worst; ARGUMENTS go to vidmatte."""
     table = {}
     for clip in sorted(path.parent for path in root.glob("*/masks")):
-        found, confidence, fps = overlaps(clip, arguments)
+        masks = sorted((clip / "masks").glob("*.png"))
+        alphas, summary = run_vidmatte(clip / "frames", "--mask", str(masks[0]), *arguments)
+        found = [region_overlap(a, read_gray(m)) for a, m in zip(alphas[1:], masks[1:], strict=True)]
         table[clip.name] = float(np.mean(found))
-        last = f"last frame {found[-1]:.3f}  confidence {confidence['mean']:.2f}  {fps:.2f} frames/s"
+        last = (
+            f"last frame {found[-1]:.3f}  confidence {summary['confidence']['mean']:.2f}  {summary['fps']:.2f} frames/s"
+        )
         click.echo(f"{clip.name:20s} J {table[clip.name]:.3f}  {last}")
     click.echo(f"{'mean':20s} J {np.mean(list(table.values())):.3f}  worst {min(table.values()):.3f}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import sys
@@ -17,7 +18,10 @@ import click
 
 from vidmatte import __version__
 from vidmatte.errors import OptionError, VidmatteError
-from vidmatte.model.build import Precision, list_models
+from vidmatte.model.build import Precision
+from vidmatte.model.catalogue import all_models
+from vidmatte.model.checkpoint import Findings, examine
+from vidmatte.model.memory import gigabytes
 from vidmatte.pipeline import Foreground, MatteOptions, matte
 from vidmatte.progress import ProgressLine
 from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
@@ -78,7 +82,14 @@ def cli() -> None:
 @click.option("--prompts", "prompt_file", metavar="FILE.json", help="All marks of any number of frames, from a file.")
 @click.option("--object", "object_name", metavar="NAME", help="Which object of the prompt file, if it has several.")
 @click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
-              help="See 'vidmatte models'.")  # fmt: skip
+              help="See 'vidmatte models'; what a named model needs is downloaded once.")  # fmt: skip
+@click.option("--sd", metavar="PATH",
+              help="Stable Diffusion 2.1 for iconmatting: folder or .safetensors.  [default: downloaded]")  # fmt: skip
+@click.option("--weights", metavar="PATH",
+              help="The authors' checkpoint for iconmatting, a folder of ViTMatte for iconmatting-free.")  # fmt: skip
+@click.option("--settings", default=_DEFAULTS.settings, metavar="NAME=VALUE,...",
+              help="Of iconmatting: time_step, ensemble, seed, inter, intra, multi_scale, references, positions, "
+              "at_once, compile.")  # fmt: skip
 @click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, show_default=True,
               help="Number format that the network computes in.")  # fmt: skip
@@ -111,6 +122,8 @@ def cli() -> None:
 @click.option("--premultiplied", is_flag=True, help="Write colour multiplied with alpha instead of straight.")
 @click.option("--bit-depth", type=click.Choice(["8", "16"]), default=str(_DEFAULTS.bit_depth), show_default=True,
               help="Of PNG outputs.")  # fmt: skip
+@click.option("--report", metavar="DIR",
+              help="Folder for a page with contact sheet, confidence curve and frames worth marking too.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done.")
@@ -122,6 +135,8 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
     independent images, or several of them. Without -o and --alpha, INPUT_matte.mov and INPUT_alpha.mov are written in
     the working directory.
     """
+    # What the library logs goes to standard error: downloads, and what could not be kept.
+    logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
     line = ProgressLine(enabled=not quiet)
     try:
         with line:
@@ -132,6 +147,7 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
                 alpha=given["alphas"] or _default_outputs(inputs, given, "alpha"),
                 reference=given["reference"],
                 images=given["images"],
+                report=given["report"],
                 options=_options(given),
                 progress=line.update,
                 on_rehearsal=line.rehearse,
@@ -154,11 +170,45 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
         click.echo(json.dumps(summary.as_json()))
 
 
-@cli.command("models")
-def models_command() -> None:
-    """List the models that can be used here."""
-    for name, description in list_models().items():
-        click.echo(f"{name:12s} {description}")
+@cli.group("models", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list on standard output.")
+@click.pass_context
+def models_command(ctx: click.Context, as_json: bool) -> None:
+    """List the models: what each is made of, what is on this machine, its licence, and how to get it."""
+    if ctx.invoked_subcommand is not None:
+        return
+    models = all_models()
+    if as_json:
+        click.echo(json.dumps([model.as_json() for model in models]))
+        return
+    for model in models:
+        click.echo(f"{model.name} ({'installed' if model.installed else 'not installed'}): {model.description}")
+        for part in model.parts:
+            state = "here" if part.path is not None else "not here" if part.needed else "not here, optional"
+            click.echo(f"    {part.name}: {state}, {gigabytes(part.size)}, licence {part.licence}")
+            click.echo(f"        from {part.source}: {part.get if part.path is None else part.path}")
+
+
+@models_command.command("check")
+@click.argument("path", metavar="FILE")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def check_command(path: str, as_json: bool, debug: bool) -> None:
+    """Say what a file of weights is, whether it loads strictly, and what is missing, surplus or no number.
+
+    FILE may be a folder: Stable Diffusion in diffusers' layout, or a ViTMatte. Exit code 0 where it can be used.
+    """
+    try:
+        findings = examine(path)
+    except VidmatteError as error:
+        if debug:
+            raise
+        _fail(error)
+    if as_json:
+        click.echo(json.dumps(findings.as_json()))
+    else:
+        _print_findings(findings)
+    sys.exit(0 if findings.usable else 1)
 
 
 @cli.command("train")
@@ -281,8 +331,9 @@ def _prompts_of_object(objects: dict[str, tuple[Prompt, ...]], name: str | None)
 
 
 def _options(given: dict[str, Any]) -> MatteOptions:
-    names = ("model", "device", "precision", "batch_size", "working_size", "rehearsal", "smooth", "foreground",
-             "premultiplied", "start", "end", "reader", "allow_truncated", "overwrite")  # fmt: skip
+    names = ("model", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size", "rehearsal",
+             "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated",
+             "overwrite")  # fmt: skip
     options = MatteOptions(**{name: given[name] for name in names})
     return replace(options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], _rate))
 
@@ -314,11 +365,30 @@ def _default_outputs(inputs: Sequence[str], given: dict[str, Any], kind: str) ->
     return (f"{stem}_{kind}.mov",)
 
 
+def _print_findings(findings: Findings) -> None:
+    dtypes = ", ".join(f"{count} in {name}" for name, count in findings.dtypes.items())
+    content = f"{findings.tensors} tensors ({dtypes}), {findings.numbers:,} numbers, {gigabytes(findings.size)}"
+    click.echo(f"{findings.path}: {findings.kind}; {content}")
+    wrong = {
+        "missing": findings.mismatch.missing,
+        "surplus": findings.mismatch.surplus,
+        "of another shape": findings.mismatch.reshaped,
+        "NaN or infinite": findings.not_finite,
+        "problem": findings.problems,
+    }
+    for what, names in wrong.items():
+        for name in names:
+            click.echo(f"    {what}: {name}")
+    click.echo(f"    loads; use it with {findings.use}" if findings.usable else "    cannot be used")
+
+
 def _print_summary(summary: Summary) -> None:
     for output in summary.outputs:
         click.echo(
             f"{output.path}: {output.kind}, {output.codec} {output.pixel_format}, {output.frames} frames", err=True
         )
+    if summary.report is not None:
+        click.echo(f"{summary.report}: report", err=True)
     for note in summary.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(

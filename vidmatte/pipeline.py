@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,13 +18,14 @@ from vidmatte.errors import OptionError, ReadError
 from vidmatte.follow import matte_clip
 from vidmatte.foreground import estimate_foreground
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.model.build import Precision, load_model
+from vidmatte.model.build import Precision, load_model, notes_of, parse_settings
 from vidmatte.model.compact.matter import CompactMatter
 from vidmatte.model.interface import Matter
 from vidmatte.prompt import Prompt, Reference
 from vidmatte.read import Reader, Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 from vidmatte.read.sequence import ImageSet
+from vidmatte.report import PAGE, Invocation, create_report
 from vidmatte.smooth import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
@@ -40,6 +41,12 @@ class MatteOptions:
     """All choices of a run that are not its input, prompts and outputs."""
 
     model: str | Path = "compact"
+    sd: str | Path | None = None
+    """Stable Diffusion 2.1 for the models that stand on it, see `load_model`; None downloads it."""
+    weights: str | Path | None = None
+    """Trained weights of the model, see `load_model`; None for its own."""
+    settings: str = ""
+    """Of the model, as in "ensemble=1,inter=off"; see `model.build.parse_settings`."""
     device: str = "auto"
     precision: Precision = "auto"
     batch_size: int | None = None
@@ -89,6 +96,7 @@ def matte(
     alpha: str | Path | Sequence[str | Path] = (),
     reference: str | Path | None = None,
     images: bool = False,
+    report: str | Path | None = None,
     options: MatteOptions | None = None,
     progress: ProgressCallback | None = None,
     on_rehearsal: Callable[[int, int], None] | None = None,
@@ -97,6 +105,7 @@ def matte(
 
     `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given. `output` are files of
     colour with alpha, `alpha` files of alpha alone; the extension chooses the format (see `write.FORMATS`).
+    `report` is a folder for a page with the confidence of each frame, small pictures and frames worth marking too.
     `progress` is called with the number of frames done and, where known, of all frames; `on_rehearsal` with the steps
     of practice done and of all steps.
 
@@ -105,24 +114,43 @@ def matte(
     options = options or MatteOptions()
     prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
     targets = _targets(output, alpha, images, options)
+    inputs = _inputs(source, reference, prompts)
     began = time.monotonic()
     with _open_source(source, images, options) as video, share_cores(options.device):
         start, end = _range(video, options)
+        start_seconds = None if options.start is None else video.seconds_of(start)
         references = mark_references(video, prompts, reference)
+        marked = tuple(mark.frame for mark in references if mark.frame is not None)
         outputs = create_outputs(
             targets,
             like=video.info,
             overwrite=options.overwrite,
             premultiplied=options.premultiplied,
             bit_depth=options.bit_depth,
-            start=None if options.start is None else video.seconds_of(start),
+            start=start_seconds,
             end=None if end is None else video.seconds_of(end),
-            inputs=_inputs(source, reference, prompts),
+            inputs=inputs,
         )
+        reporting = None
+        if report is not None:
+            reporting = create_report(
+                Invocation(_as_list(source), images, reference, prompts, targets, Path(report), _chosen(options)),
+                like=video.info,
+                references=marked,
+                inputs=inputs,
+                start=start_seconds or Fraction(0),
+                overwrite=options.overwrite,
+            )
         model = load_model(
-            options.model, device=options.device, precision=options.precision, working_size=options.working_size
+            options.model,
+            device=options.device,
+            precision=options.precision,
+            working_size=options.working_size,
+            sd=options.sd,
+            weights=options.weights,
+            settings=parse_settings(options.settings),
         )
-        with outputs as out:
+        with reporting or nullcontext(), outputs as out:
             expected = _expected(video, start, end)
             matter = _rehearse(model.with_reference(references), options.rehearsal, expected, images, on_rehearsal)
             counter = _Counter(progress, expected)
@@ -143,19 +171,29 @@ def matte(
                 for batch in finished:
                     out.write(batch)
                     counter.add(batch)
+                    if reporting is not None:
+                        reporting.add(batch)
             _refuse_nothing(video, counter, start)
-    return Summary(
-        input=str(video.info.source),
-        frames=len(counter.confidence),
-        seconds=time.monotonic() - began,
-        model=model.name,
-        device=str(model.device),
-        precision=str(model.precision).removeprefix("torch."),
-        outputs=outputs.files,
-        confidence=tuple(counter.confidence),
-        first_frame=start,
-        reference_frames=tuple(mark.frame for mark in references if mark.frame is not None),
-        notes=(*_notes(video.info), *outputs.notes),
+            summary = Summary(
+                input=str(video.info.source),
+                frames=len(counter.confidence),
+                seconds=time.monotonic() - began,
+                model=model.name,
+                device=str(model.device),
+                precision=str(model.precision).removeprefix("torch."),
+                outputs=(),
+                confidence=tuple(counter.confidence),
+                first_frame=start,
+                reference_frames=marked,
+                notes=(*_notes(video.info), *notes_of(model)),
+                is_set=images,
+                report=None if report is None else Path(report) / PAGE,
+            )
+            if reporting is not None:
+                out.put_beside(reporting.write(summary, matter=matter, video=video))
+    # The outputs, and what there is to say of them, are known when they are in place.
+    return replace(
+        summary, seconds=time.monotonic() - began, outputs=outputs.files, notes=(*summary.notes, *outputs.notes)
     )
 
 
@@ -307,6 +345,12 @@ def _range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
             f"{video.info.source}: in point {options.start} asked for, but there are {video.count_frames()} frames"
         )
     return start, end
+
+
+def _chosen(options: MatteOptions) -> dict[str, object]:
+    """The choices that are not the default, but for the one to replace outputs."""
+    values = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "overwrite"}
+    return {name: value for name, value in values.items() if value != getattr(MatteOptions, name)}
 
 
 def _inputs(

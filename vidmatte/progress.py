@@ -40,9 +40,6 @@ class ProgressLine:
             )
 
     def __enter__(self) -> ProgressLine:
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task(self.text, total=None)
         return self
 
     def __exit__(
@@ -51,8 +48,15 @@ class ProgressLine:
         if self._bar is not None:
             self._bar.stop()
 
+    def _start(self) -> None:
+        """Show the bar, with the first report: before it a download may show its own."""
+        if self._bar is not None and self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task(self.text, total=None)
+
     def rehearse(self, done: int, total: int) -> None:
         """Report `done` of `total` steps of practice, before any frame is done."""
+        self._start()
         self.text = f"0 frames, step {done} of {total} of the rehearsal"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, description=f"rehearsal {done} of {total}")
@@ -67,6 +71,7 @@ class ProgressLine:
         """Report `done` of `total` frames; None where the total is not known."""
         of_total = f" of {total}" if total is not None and total >= done else ""
         self.text = f"{done}{of_total} frames"
+        self._start()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, description=self.text)
         elif self._enabled and time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:

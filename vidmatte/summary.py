@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vidmatte.write import WrittenFile
 
-_SUGGESTIONS = 3
-_SUGGESTED_BELOW = 0.8
+SUGGESTIONS = 3
+"""How many further references are suggested at most."""
+SUGGESTED_BELOW = 0.8
 """Only frames that the model is less sure of than this are suggested as further references."""
-_SUGGESTED_APART = 10
+_FRAMES_APART = 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Summary:
     """Indices in the source of the frames that were marked."""
     notes: tuple[str, ...]
     """What a user should know of how the source was read and the outputs were written."""
+    is_set: bool = False
+    """Whether the input is a set of independent images instead of a clip."""
+    report: Path | None = None
+    """The page of the report, where one was asked for."""
 
     @property
     def fps(self) -> float:
@@ -41,14 +48,9 @@ class Summary:
     @property
     def suggested_reference_frames(self) -> tuple[int, ...]:
         """Frames where one more reference would help most: the least sure ones, some frames from any other."""
-        chosen: list[int] = []
-        for index in sorted(range(len(self.confidence)), key=lambda i: self.confidence[i]):
-            if self.confidence[index] >= _SUGGESTED_BELOW or len(chosen) == _SUGGESTIONS:
-                break
-            frame = self.first_frame + index
-            if all(abs(frame - other) >= _SUGGESTED_APART for other in (*chosen, *self.reference_frames)):
-                chosen.append(frame)
-        return tuple(sorted(chosen))
+        confidence = dict(enumerate(self.confidence, self.first_frame))
+        apart = suggested_apart(is_set=self.is_set)
+        return tuple(sorted(least_sure(confidence, self.reference_frames, count=SUGGESTIONS, apart=apart)))
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -75,5 +77,25 @@ class Summary:
                 "min": round(min(self.confidence), 4),
                 "suggested_reference_frames": list(self.suggested_reference_frames),
             },
+            "report": None if self.report is None else str(self.report),
             "notes": list(self.notes),
         }
+
+
+def suggested_apart(*, is_set: bool) -> int:
+    """How many frames at least lie between references that are worth having: neighbours in a clip look alike."""
+    return 1 if is_set else _FRAMES_APART
+
+
+def least_sure(confidence: Mapping[int, float], references: Sequence[int], *, count: int, apart: int) -> list[int]:
+    """At most `count` frames with a low confidence, the lowest first; earlier ones first where it is the same.
+
+    They lie at least `apart` from each other and from the `references`.
+    """
+    chosen: list[int] = []
+    for frame in sorted(confidence, key=lambda frame: (confidence[frame], frame)):
+        if confidence[frame] >= SUGGESTED_BELOW or len(chosen) == count:
+            break
+        if all(abs(frame - other) >= apart for other in (*chosen, *references)):
+            chosen.append(frame)
+    return chosen

@@ -1,26 +1,55 @@
-"""The one place that knows names, sizes and files of models."""
+"""The one place that builds models by name, with their sizes and files."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from vidmatte.errors import ModelError, OptionError
+from vidmatte.model.catalogue import CHECKPOINT_SIZE, CHECKPOINT_SOURCE, DESCRIPTIONS, find_checkpoint
 from vidmatte.model.compact.matter import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.net import CompactNet
-from vidmatte.model.interface import Model
-from vidmatte.model.weights import WEIGHTS, load_packaged, load_strictly, load_tensors
+from vidmatte.model.diffusion import load_stable_diffusion
+from vidmatte.model.hub import VITMATTE, fetch, own_folder
+from vidmatte.model.iconmatting.free import FinishAlpha
+from vidmatte.model.iconmatting.matter import build_iconmatting, build_iconmatting_free
+from vidmatte.model.iconmatting.net import IconMattingNet, decoder_tensors
+from vidmatte.model.iconmatting.options import IconMattingOptions
+from vidmatte.model.interface import Matter, Model
+from vidmatte.model.memory import gigabytes, memory_errors
+from vidmatte.model.vitmatte import VitMatte, finish_with_compact
+from vidmatte.model.weights import WEIGHTS, compare, load_checkpoint, load_packaged, load_strictly, shapes
+from vidmatte.prompt import Reference
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Settings: TypeAlias = Mapping[str, "str | int | float | bool | None"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_WORKING_SIZE, LARGEST_WORKING_SIZE = 128, 1024
+_SWITCH = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """A model that has something to say of how it was put together or how it ran."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line each."""
+        ...
 
 
 def list_models() -> dict[str, str]:
-    """Names of the models that can be loaded here, each with a description."""
-    return {name: weights.description for name, weights in WEIGHTS.items()}
+    """Names of the models, each with a description; `catalogue.all_models` says which are on this machine."""
+    return dict(DESCRIPTIONS)
 
 
 def load_model(
@@ -29,33 +58,208 @@ def load_model(
     device: str = "auto",
     precision: Precision = "auto",
     working_size: int | None = None,
+    sd: str | Path | None = None,
+    weights: str | Path | None = None,
+    settings: Settings | None = None,
 ) -> Model:
-    """A model by name (see `list_models`) or from a safetensors file of `compact`'s layout.
+    """A model by name (see `list_models`) or from a file of weights.
 
-    `device` is "auto" (an accelerator if there is one), "cpu", "cuda", "cuda:1", "mps". `precision` "auto" is bfloat16
-    where the device computes in it, float32 elsewhere. `working_size` is the longer side, in pixels, of what the
-    network sees; None for the model's own.
+    Weights that a named model needs and that are not on this machine are downloaded where that can be done; see
+    `hub.fetch`.
 
-    Raises ModelError for unknown names and unusable weights, OptionError for the other choices.
+    Args:
+        name: or a file of weights of `compact`'s layout, or the checkpoint of IconMatting's authors.
+        device: "auto" (an accelerator if there is one), "cpu", "cuda", "cuda:1", "mps".
+        precision: "auto" is bfloat16 where the device computes in it, float32 elsewhere.
+        working_size: longer side, in pixels, of what `compact` sees; None for its own.
+        sd: Stable Diffusion 2.1 for the models that stand on it: a folder of diffusers' layout or a single safetensors
+            file; None downloads it.
+        weights: the authors' checkpoint for "iconmatting", a folder of a ViTMatte for "iconmatting-free".
+        settings: of "iconmatting" and "iconmatting-free" by the names of `IconMattingOptions`.
+
+    Raises:
+        ModelError: an unknown name, weights that are missing or cannot be used, too little memory.
+        OptionError: any other choice that is not offered, or has no meaning for this model.
     """
-    net = CompactNet()
-    if str(name) in WEIGHTS:
-        load_strictly(net, load_packaged(str(name)), f"model {name!r}")
-    elif Path(name).is_file():
-        load_strictly(net, load_tensors(Path(name)), str(name))
-    else:
-        known = ", ".join(WEIGHTS)
-        raise ModelError(f"model {str(name)!r} asked for: it is neither a known name ({known}) nor a file")
     place = _device(device)
+    dtype = _dtype(precision, place)
+    given = {"sd": sd, "weights": weights, "settings": settings or None}
+    if str(name) == "iconmatting":
+        _refuse(name, working_size=working_size)
+        return _iconmatting(str(name), _path(weights), _path(sd), _parse(settings), place, dtype)
+    if str(name) == "iconmatting-free":
+        _refuse(name, working_size=working_size)
+        return _iconmatting_free(str(name), _path(weights), _path(sd), _parse(settings), place, dtype)
+    if str(name) in WEIGHTS:
+        _refuse(name, **given)
+        return _compact(str(name), load_packaged(str(name)), f"model {str(name)!r}", place, dtype, working_size)
+    if not Path(name).is_file():
+        known = ", ".join(DESCRIPTIONS)
+        raise ModelError(f"model {str(name)!r} asked for: it is neither a known name ({known}) nor a file")
+    with memory_errors(f"loading {name}"):
+        tensors = load_checkpoint(Path(name))
+    if any(key.startswith("in_context_decoder.") for key in tensors):
+        _refuse(name, weights=weights, working_size=working_size)
+        return _iconmatting(str(name), Path(name), _path(sd), _parse(settings), place, dtype)
+    _refuse(name, **given)
+    return _compact(str(name), tensors, str(name), place, dtype, working_size)
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """Settings of a model from text such as "ensemble=1,inter=off". Raises OptionError for anything else."""
+    found = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, sign, value = part.partition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise OptionError(f"setting {part!r} asked for: write NAME=VALUE,NAME=VALUE, as in ensemble=1,inter=off")
+        found[name.strip().replace("-", "_")] = value.strip()
+    return found
+
+
+def notes_of(model: Model) -> tuple[str, ...]:
+    """What a user should know of how a model was put together and how it ran so far."""
+    return model.notes if isinstance(model, HasNotes) else ()
+
+
+@dataclass(frozen=True)
+class NotedModel:
+    """A model with something to say beside it."""
+
+    model: Model
+    remark: str
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+        return self.model.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What it computes in."""
+        return self.model.precision
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The remark, and what the model itself says."""
+        return (self.remark, *notes_of(self.model))
+
+    def with_reference(self, references: Sequence[Reference]) -> Matter:
+        """See `Model.with_reference`."""
+        return self.model.with_reference(references)
+
+
+def _compact(
+    name: str, tensors: Mapping[str, Tensor], source: str, place: torch.device, dtype: torch.dtype, size: int | None
+) -> CompactModel:
+    net = CompactNet()
+    load_strictly(net, tensors, source)
     net.eval().to(place)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
-    return CompactModel(
-        net,
-        name=str(name),
-        device=place,
-        precision=_dtype(precision, place),
-        working_size=_working_size(working_size),
-    )
+    return CompactModel(net, name=name, device=place, precision=dtype, working_size=_working_size(size))
+
+
+def _iconmatting(
+    name: str,
+    weights: Path | None,
+    sd: Path | None,
+    options: IconMattingOptions,
+    place: torch.device,
+    dtype: torch.dtype,
+) -> Model:
+    found = weights or find_checkpoint()
+    if found is None:
+        raise ModelError(
+            f"model {name!r} needs the checkpoint of its authors ({gigabytes(CHECKPOINT_SIZE)}), which can only be got "
+            f"by hand, from {CHECKPOINT_SOURCE}: give it with --weights FILE, or put it at "
+            f"{own_folder() / 'iconmatting.ckpt'}; 'iconmatting-free' and 'compact' run without it"
+        )
+    with memory_errors(f"loading {found}"):
+        tensors = decoder_tensors({"state_dict": load_checkpoint(found)}, str(found))
+    if sd is None:
+        # Before anything is downloaded; other sizes of Stable Diffusion than the real one's are only ever given.
+        with torch.device("meta"):
+            mismatch = compare(shapes(tensors), shapes(IconMattingNet().state_dict()))
+        if mismatch:
+            raise ModelError(f"{found}: is not the checkpoint of IconMatting's authors: {mismatch}")
+    diffusion = load_stable_diffusion(sd, device=place, dtype=dtype, purpose=f"model {name!r}")
+    with memory_errors(f"model {name!r}"):
+        return build_iconmatting(diffusion, tensors, name=name, device=place, precision=dtype, options=options)
+
+
+def _iconmatting_free(
+    name: str,
+    weights: Path | None,
+    sd: Path | None,
+    options: IconMattingOptions,
+    place: torch.device,
+    dtype: torch.dtype,
+) -> Model:
+    given = None if weights is None else VitMatte.from_folder(weights, device=place, precision=dtype)
+    diffusion = load_stable_diffusion(sd, device=place, dtype=dtype, purpose=f"model {name!r}")
+    finish, remark = (given, None) if given is not None else _finisher(name, place, dtype)
+    with memory_errors(f"model {name!r}"):
+        model = build_iconmatting_free(diffusion, finish, name=name, device=place, precision=dtype, options=options)
+    return model if remark is None else NotedModel(model, remark)
+
+
+def _finisher(name: str, place: torch.device, dtype: torch.dtype) -> tuple[FinishAlpha, str | None]:
+    """What makes alpha of a trimap: ViTMatte where it can be had, otherwise the embedded network, and then why."""
+    if find_spec("transformers") is None:
+        reason = "transformers is not installed (pip install 'vidmatte[vitmatte]')"
+    else:
+        try:
+            folder = fetch(VITMATTE, purpose=f"model {name!r}")
+        except ModelError as error:
+            reason = str(error)
+        else:
+            return VitMatte.from_folder(folder, device=place, precision=dtype), None
+    compact = _compact("compact", load_packaged("compact"), "model 'compact'", place, dtype, None)
+    remark = f"alpha was finished by 'compact' instead of ViTMatte, hair is softer so: {reason}"
+    return partial(finish_with_compact, compact), remark
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given).expanduser()
+
+
+def _refuse(name: str | Path, **given: object) -> None:
+    """Refuse choices that have no meaning for a model."""
+    unused = [choice for choice, value in given.items() if value is not None]
+    if unused:
+        raise OptionError(
+            f"{unused[0].replace('_', ' ')} was given: it has no meaning for model {str(name)!r}; leave it out"
+        )
+
+
+def _parse(settings: Settings | None) -> IconMattingOptions:
+    """Options of IconMatting from settings, whose values may be text."""
+    known = {field.name: field.default for field in fields(IconMattingOptions)}
+    values = {}
+    for name, value in (settings or {}).items():
+        if name not in known:
+            offered = ", ".join(f"{name} ({_as_text(default)})" for name, default in known.items())
+            raise OptionError(f"setting {name!r} asked for: there are {offered}")
+        values[name] = (
+            _parse_one(name, value, is_switch=isinstance(known[name], bool)) if isinstance(value, str) else value
+        )
+    return IconMattingOptions(**values)  # type: ignore[arg-type] # checked by itself
+
+
+def _parse_one(name: str, text: str, *, is_switch: bool) -> int | bool:
+    try:
+        return _SWITCH[text.lower()] if is_switch else int(text)
+    except (KeyError, ValueError) as error:
+        wanted = "on or off" if is_switch else "a whole number"
+        raise OptionError(f"setting {name}={text} asked for: its value is {wanted}") from error
+
+
+def _as_text(value: object) -> str:
+    return {True: "on", False: "off", None: "all"}[value] if isinstance(value, bool | None) else str(value)
 
 
 def _device(name: str) -> torch.device:

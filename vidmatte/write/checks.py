@@ -81,15 +81,19 @@ def _check_encoder(target: Target) -> None:
 
 
 def _check_folder(target: Target) -> None:
-    folder = target.folder
-    if folder.exists() and not folder.is_dir():
-        raise WriteError(f"{target}: {folder.absolute()} is not a folder; choose another path")
-    if not folder.exists():
-        raise WriteError(f"{target}: the folder {folder.absolute()} does not exist; create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise WriteError(f"{target}: the folder {folder.absolute()} is not writable; choose another one")
+    check_folder(target.folder, asked=target)
     if target.format.is_movie and Path(target.path).is_dir():
         raise WriteError(f"{target}: is a folder; choose another name")
+
+
+def check_folder(folder: Path, *, asked: object) -> None:
+    """Raises WriteError where a folder cannot take what was asked for."""
+    if folder.exists() and not folder.is_dir():
+        raise WriteError(f"{asked}: {folder.absolute()} is not a folder; choose another path")
+    if not folder.exists():
+        raise WriteError(f"{asked}: the folder {folder.absolute()} does not exist; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WriteError(f"{asked}: the folder {folder.absolute()} is not writable; choose another one")
 
 
 def _refuse_existing(target: Target, used: Set[Path]) -> None:

@@ -82,8 +82,7 @@ def create_outputs(
     used = check_targets(checked, inputs=inputs, overwrite=overwrite)
 
     def writer(target: Target) -> _Writer:
-        name = re.sub(r"[^\w.-]", "_", Path(target.path).name)
-        partial = target.folder / f".{name}.{secrets.token_hex(4)}.partial"
+        partial = partial_path(Path(target.path))
         if target.format.is_movie:
             return MovieWriter(
                 target, partial, like=like, premultiplied=premultiplied, start=start, end=end, audio=audio
@@ -99,6 +98,12 @@ def create_outputs(
         )
 
     return Outputs([writer(target) for target in checked], like=like, overwrite=overwrite)
+
+
+def partial_path(final: Path) -> Path:
+    """A hidden name beside an output, for what is not complete yet."""
+    name = re.sub(r"[^\w.-]", "_", final.name)
+    return final.parent / f".{name}.{secrets.token_hex(4)}.partial"
 
 
 def _as_target(target: Target | Path | str) -> Target:
@@ -121,6 +126,7 @@ class Outputs:
         self._like = like
         self._overwrite = overwrite
         self._last_pts: int | None = None
+        self._beside: list[tuple[Path, Path]] = []
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -153,6 +159,10 @@ class Outputs:
         for thread in self._threads:
             thread.put(batch)
 
+    def put_beside(self, moves: Sequence[tuple[Path, Path]]) -> None:
+        """Rename these files too, from what to what, when the outputs are put in place: all of them or none."""
+        self._beside.extend(moves)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -165,7 +175,7 @@ class Outputs:
             moves = [move for thread in self._threads for move in thread.result()]
             if any(writer.frames == 0 for writer in self._writers):
                 raise WriteError(f"{self._writers[0].target}: there was no frame to write")
-            _put_in_place(moves, overwrite=self._overwrite)
+            _put_in_place([*moves, *self._beside], overwrite=self._overwrite)
         except BaseException:
             self._give_up()
             raise

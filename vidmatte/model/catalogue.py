@@ -1,0 +1,127 @@
+"""The models that there are: what each is made of, under which licence, and how what is not here yet can be got."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from vidmatte.model.diffusion import place_of_prompt
+from vidmatte.model.hub import STABLE_DIFFUSION, TEXT_ENCODER, VITMATTE, HubFiles, cached, own_folder
+from vidmatte.model.weights import WEIGHTS
+
+CHECKPOINT_SIZE = 84_400_000
+"""Bytes of the authors' decoder without the state of its training."""
+CHECKPOINT_SOURCE = "https://github.com/tiny-smart/in-context-matting"
+_CHECKPOINT_NAMES = ("iconmatting.safetensors", "iconmatting.ckpt", "iconmatting.pth")
+
+DESCRIPTIONS = {
+    **{name: weights.description for name, weights in WEIGHTS.items()},
+    "iconmatting": "IconMatting (CVPR 2024) on Stable Diffusion 2.1, with its authors' weights",
+    "iconmatting-free": "IconMatting's similarities from Stable Diffusion 2.1 alone, finished by ViTMatte; no training",
+}
+"""Every model, in words."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Weights that a model is made of."""
+
+    name: str
+    path: Path | None
+    """Where they are; None where they are not on this machine."""
+    size: int
+    """Bytes."""
+    licence: str
+    source: str
+    """Where they are published."""
+    get: str
+    """How they come to this machine."""
+    needed: bool = True
+    """Whether the model does not run without them."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model and what it is made of."""
+
+    name: str
+    description: str
+    parts: tuple[Part, ...]
+
+    @property
+    def installed(self) -> bool:
+        """Whether all that it needs is on this machine."""
+        return all(part.path is not None for part in self.parts if part.needed)
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `vidmatte models --json` prints."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "installed": self.installed,
+            "parts": [
+                {
+                    "name": part.name,
+                    "installed": part.path is not None,
+                    "needed": part.needed,
+                    "path": None if part.path is None else str(part.path),
+                    "bytes": part.size,
+                    "licence": part.licence,
+                    "source": part.source,
+                    "get": part.get,
+                }
+                for part in self.parts
+            ],
+        }
+
+
+def all_models() -> tuple[ModelFacts, ...]:
+    """Every model, with what is on this machine now. Asks no network."""
+    diffusion = _stable_diffusion()
+    return (
+        *(ModelFacts(name, DESCRIPTIONS[name], (_packaged(name),)) for name in WEIGHTS),
+        ModelFacts("iconmatting", DESCRIPTIONS["iconmatting"], (*diffusion, _checkpoint())),
+        ModelFacts("iconmatting-free", DESCRIPTIONS["iconmatting-free"], (*diffusion, _vitmatte())),
+    )
+
+
+def find_checkpoint() -> Path | None:
+    """The authors' checkpoint where it was put into `hub.own_folder`; None where it was not."""
+    places = [own_folder() / name for name in _CHECKPOINT_NAMES]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _packaged(name: str) -> Part:
+    path = WEIGHTS[name].path
+    found = path if path.is_file() else None
+    size = path.stat().st_size if found else 0
+    return Part("weights", found, size, WEIGHTS[name].licence, "the package", "comes with vidmatte")
+
+
+def _stable_diffusion() -> tuple[Part, Part]:
+    folder = cached(STABLE_DIFFUSION)
+    prompt = None if folder is None else place_of_prompt(folder)
+    if prompt is None or not prompt.is_file():
+        prompt = cached(TEXT_ENCODER)
+    once = "downloaded on first use, for the embedding of the empty prompt, which is kept"
+    return _from_hub(STABLE_DIFFUSION, folder), _from_hub(TEXT_ENCODER, prompt, once)
+
+
+def _checkpoint() -> Part:
+    get = f"by hand from its authors: --weights FILE, or put it at {own_folder() / _CHECKPOINT_NAMES[1]}"
+    licence = "MIT by its README, which asks to be contacted for commercial use"
+    return Part("decoder of IconMatting", find_checkpoint(), CHECKPOINT_SIZE, licence, CHECKPOINT_SOURCE, get)
+
+
+def _vitmatte() -> Part:
+    get = f"downloaded on first use, or {VITMATTE.option}; without it 'compact' finishes the alpha"
+    if find_spec("transformers") is None:
+        get = "pip install 'vidmatte[vitmatte]', then " + get
+    return _from_hub(VITMATTE, cached(VITMATTE), get, needed=False)
+
+
+def _from_hub(files: HubFiles, path: Path | None, get: str | None = None, *, needed: bool = True) -> Part:
+    get = get or f"downloaded on first use, or {files.option}"
+    return Part(files.name, path, files.size, files.licence, files.source, get, needed)

@@ -1,0 +1,261 @@
+"""What a weight file is: whose layout it has, whether it loads strictly, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vidmatte.errors import ModelError
+from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.diffusion import weights_in
+from vidmatte.model.iconmatting.net import IconMattingNet
+from vidmatte.model.iconmatting.sd_layout import (
+    SD_2_1_UNET,
+    SD_2_1_VAE,
+    _rename_attention,
+    refuse_configs,
+)
+from vidmatte.model.vitmatte import VitMatte
+from vidmatte.model.weights import Mismatch, compare, is_safetensors, load_checkpoint, not_finite, shapes
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+_ALIKE = 0.5
+"""Share of a network's tensor names that a file has at least where it is meant to be that network's."""
+_NO_DIFFERENCE = Mismatch()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What there is to say of a weight file or a folder of them."""
+
+    path: Path
+    kind: str
+    """In words: "compact", "decoder of IconMatting" and so on, or "unknown"."""
+    use: str | None
+    """Options of the command line that take it; None where nothing does."""
+    size: int
+    """Bytes of the files."""
+    tensors: int
+    numbers: int
+    dtypes: Mapping[str, int]
+    """How many tensors have which number format."""
+    mismatch: Mismatch
+    not_finite: tuple[str, ...]
+    """Names of tensors with NaN or infinity."""
+    problems: tuple[str, ...]
+    """Everything else that makes it unusable."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it loads strictly and holds numbers only."""
+        return self.use is not None and not (self.mismatch or self.not_finite or self.problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `vidmatte models check --json` prints."""
+        return {
+            "path": str(self.path),
+            "kind": self.kind,
+            "usable": self.usable,
+            "use": self.use,
+            "bytes": self.size,
+            "tensors": self.tensors,
+            "numbers": self.numbers,
+            "dtypes": dict(self.dtypes),
+            "missing": list(self.mismatch.missing),
+            "surplus": list(self.mismatch.surplus),
+            "reshaped": list(self.mismatch.reshaped),
+            "not_finite": list(self.not_finite),
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True)
+class _File:
+    """What is kept of a file that was read through."""
+
+    path: Path
+    shapes: Shapes
+    dtypes: tuple[str, ...]
+    not_finite: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """Whose layout files have, and how far."""
+
+    kind: str
+    use: str | None
+    mismatch: Mismatch = _NO_DIFFERENCE
+    problems: tuple[str, ...] = ()
+
+
+def examine(path: str | Path) -> Findings:
+    """Find out what a file of weights, or a folder of them, is.
+
+    Tensors of safetensors are read one at a time. Raises ModelError where there is nothing that can be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        files = [_read(path)]
+        return _findings(path, files, _identify(files[0]))
+    if (path / "unet").is_dir():
+        parts = {part: file for part in ("unet", "vae") if (file := weights_in(path / part)) is not None}
+        read = {part: _read(file) for part, file in parts.items()}
+        return _findings(path, list(read.values()), _diffusers(path, read))
+    if (path / "config.json").is_file() and (file := weights_in(path)) is not None:
+        read = {"": _read(file)}
+        return _findings(path, list(read.values()), _identify(read[""]))
+    raise ModelError(
+        f"{path}: holds no weights that are known here; name a file, a folder of Stable Diffusion in diffusers' layout "
+        f"(unet, vae, scheduler) or that of a ViTMatte"
+    )
+
+
+def _findings(path: Path, files: Sequence[_File], verdict: _Verdict) -> Findings:
+    return Findings(
+        path,
+        verdict.kind,
+        verdict.use,
+        size=sum(file.path.stat().st_size for file in files),
+        tensors=sum(len(file.shapes) for file in files),
+        numbers=sum(torch.Size(shape).numel() for file in files for shape in file.shapes.values()),
+        dtypes=Counter(name for file in files for name in file.dtypes),
+        mismatch=verdict.mismatch,
+        not_finite=tuple(key for file in files for key in file.not_finite),
+        problems=verdict.problems,
+    )
+
+
+def _read(path: Path) -> _File:
+    found: dict[str, tuple[int, ...]] = {}
+    dtypes: list[str] = []
+    broken: list[str] = []
+    for key, tensor in _tensors(path):
+        found[key] = tuple(tensor.shape)
+        dtypes.append(str(tensor.dtype).removeprefix("torch."))
+        broken.extend(not_finite({key: tensor}))
+    return _File(path, found, tuple(dtypes), tuple(broken))
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    if not is_safetensors(path):
+        yield from load_checkpoint(path).items()
+        return
+    try:
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118 - no mapping
+                yield key, file.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: is damaged ({error}); get it again") from error
+
+
+def _identify(file: _File) -> _Verdict:
+    """Tell a single file by the names of its tensors."""
+    path, found = file.path, file.shapes
+    with torch.device("meta"):
+        compact = shapes(CompactNet().state_dict())
+    if len(compact.keys() & found.keys()) >= _ALIKE * len(compact):
+        return _Verdict("compact", f"--model {_quoted(path)}", compare(found, compact))
+    if any(key.startswith("in_context_decoder.") for key in found):
+        with torch.device("meta"):
+            wanted = shapes(IconMattingNet().state_dict())
+        own = {key: shape for key, shape in found.items() if not key.startswith("feature_extractor.")}
+        return _Verdict(
+            "decoder of IconMatting", f"--model iconmatting --weights {_quoted(path)}", compare(own, wanted)
+        )
+    if any(key.startswith("model.diffusion_model.") for key in found):
+        return _single_file(path, found)
+    if "decoder.matting_head.matting_convs.0.weight" in found:
+        return _vitmatte(path.parent)
+    if "down_blocks.0.resnets.0.conv1.weight" in found:
+        return _Verdict("U-Net of Stable Diffusion", None, problems=(_part_alone(path),))
+    if "encoder.conv_in.weight" in found and "quant_conv.weight" in found:
+        return _Verdict("autoencoder of Stable Diffusion", None, problems=(_part_alone(path),))
+    return _Verdict("unknown", None, problems=("it has no layout that is known here",))
+
+
+def _part_alone(path: Path) -> str:
+    return f"it is a part: check the folder with unet, vae and scheduler that it belongs to ({path.parent.parent}?)"
+
+
+def _vitmatte(folder: Path) -> _Verdict:
+    use = f"--model iconmatting-free --weights {_quoted(folder)}"
+    try:
+        VitMatte.from_folder(folder, device=torch.device("cpu"))
+    except ModelError as error:
+        return _Verdict("ViTMatte", use, problems=(str(error),))
+    return _Verdict("ViTMatte", use)
+
+
+def _diffusers(path: Path, files: Mapping[str, _File]) -> _Verdict:
+    use = f"--model iconmatting --sd {_quoted(path)}"
+    absent = [part for part in ("unet", "vae") if part not in files]
+    if absent:
+        return _Verdict("Stable Diffusion", use, problems=(f"{absent[0]} holds no weights as safetensors",))
+    try:
+        unet, vae = (_json(path / part / "config.json") for part in ("unet", "vae"))
+        refuse_configs(unet, vae, _json(path / "scheduler" / "scheduler_config.json"))
+    except ModelError as error:
+        return _Verdict("Stable Diffusion", use, problems=(str(error),))
+    wanted = _stable_diffusion_shapes(unet, vae)
+    found = _prefixed("unet.", files["unet"].shapes) | _prefixed("vae.", _as_today(files["vae"].shapes))
+    return _Verdict("Stable Diffusion 2.1", use, compare(found, wanted))
+
+
+def _single_file(path: Path, found: Shapes) -> _Verdict:
+    """The original layout, brought to diffusers' by its own conversion, which needs no values."""
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+
+    kind, use = "Stable Diffusion in a single file", f"--model iconmatting --sd {_quoted(path)}"
+    tensors = {key: torch.empty(shape, device="meta") for key, shape in found.items()}
+    try:
+        unet = shapes(convert_ldm_unet_checkpoint(dict(tensors), dict(SD_2_1_UNET)))
+        vae = shapes(convert_ldm_vae_checkpoint(dict(tensors), dict(SD_2_1_VAE)))
+    except (KeyError, IndexError, ValueError) as error:
+        return _Verdict(kind, use, problems=(f"its tensors are not those of Stable Diffusion 2.1 ({error})",))
+    wanted = _stable_diffusion_shapes(SD_2_1_UNET, SD_2_1_VAE)
+    mismatch = compare(_prefixed("unet.", unet) | _prefixed("vae.", vae), wanted)
+    if mismatch:
+        return _Verdict(kind, use, mismatch)
+    # Version 2.1 for 512 pixels has the same tensors.
+    return _Verdict("Stable Diffusion 2.1 in a single file (that it is the one for 768 pixels shows on loading)", use)
+
+
+def _stable_diffusion_shapes(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    with torch.device("meta"):
+        networks = UNet2DConditionModel.from_config(dict(unet)), AutoencoderKL.from_config(dict(vae))
+    first, second = (shapes(network.state_dict()) for network in networks)
+    return _prefixed("unet.", first) | _prefixed("vae.", second)
+
+
+def _as_today(found: Shapes) -> dict[str, tuple[int, ...]]:
+    return shapes(_rename_attention({key: torch.empty(shape, device="meta") for key, shape in found.items()}))
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _prefixed(prefix: str, found: Shapes) -> dict[str, tuple[int, ...]]:
+    return {prefix + key: shape for key, shape in found.items()}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); get it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: is not a configuration; get it again")
+    return content

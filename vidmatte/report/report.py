@@ -1,0 +1,170 @@
+"""The report of a run: collected while the mattes stream by, complete or not there at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+from torch import Tensor
+
+from vidmatte.errors import OptionError, WriteError
+from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.model.interface import Explains, Matter
+from vidmatte.read import Video
+from vidmatte.report.invocation import Invocation
+from vidmatte.report.page import page
+from vidmatte.report.sheets import contact_sheet, guidance_sheet, strip, to_jpeg
+from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly
+from vidmatte.summary import Summary, suggested_apart
+from vidmatte.write import check_folder, partial_path
+
+PAGE, SHEET, TABLE, GUIDANCE = "report.html", "contact_sheet.jpg", "confidence.csv", "guidance.jpg"
+_EXPLAINED = 6
+"""How many frames the sheet of guidance maps shows: each costs one more pass of the network."""
+
+
+def create_report(
+    invocation: Invocation,
+    *,
+    like: VideoInfo,
+    references: Sequence[int],
+    inputs: Sequence[Path | str],
+    start: Fraction = Fraction(0),
+    overwrite: bool = False,
+) -> Report:
+    """The report that goes into `invocation.report`; to be entered with `with`. Nothing is created yet.
+
+    `references` are the frames of the source that are marked. `start` is the time of the first frame that is matted,
+    in seconds after the first one of the source.
+
+    Raises OptionError where the folder is also an input or an output, WriteError where it cannot be written or holds a
+    report that may not be replaced.
+    """
+    folder = invocation.report
+    if folder.is_dir():
+        check_folder(folder, asked=folder)
+    else:
+        check_folder(folder.parent, asked=folder)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise WriteError(f"{folder}: is not a folder, but a report is one; choose another name")
+    used = [Path(path) for path in inputs] + [Path(target.path) for target in invocation.targets]
+    if folder.resolve() in (path.resolve() for path in used):
+        raise OptionError(f"{folder}: is also an input or an output; choose another folder for the report")
+    existing = [name for name in (PAGE, SHEET, TABLE, GUIDANCE) if os.path.lexists(folder / name)]
+    if existing and not overwrite:
+        raise WriteError(
+            f"{folder / existing[0]} exists already; use --overwrite to replace the report, or choose another folder"
+        )
+    return Report(invocation, like=like, references=references, start=start)
+
+
+class Report:
+    """Takes the mattes of a run in order, and writes what there is to say at its end.
+
+    The files are written to a hidden folder; whoever puts the outputs in place puts them in place too. Leaving the
+    `with` block removes what was not.
+    """
+
+    def __init__(self, invocation: Invocation, *, like: VideoInfo, references: Sequence[int], start: Fraction) -> None:
+        self.folder = invocation.report
+        self._invocation = invocation
+        self._time_base, self._start = like.time_base, start
+        apart = suggested_apart(is_set=invocation.images)
+        self._thumbnails = Thumbnails(pixel_aspect=like.sample_aspect_ratio, references=references, apart=apart)
+        self._pts: list[int] = []
+        self._names: list[str] = []
+        self._is_new = not self.folder.exists()
+        self._partial = partial_path(self.folder if self._is_new else self.folder / PAGE)
+        self._replaced: list[Path] = []
+
+    def __enter__(self) -> Report:
+        try:
+            self._partial.mkdir()
+        except OSError as error:
+            raise self._failure(error) from error
+        return self
+
+    def add(self, batch: MatteBatch) -> None:
+        """Take the next mattes, in the order of the source."""
+        self._pts.extend(batch.source.pts)
+        self._names.extend(batch.source.names)
+        self._thumbnails.add(batch)
+
+    def write(self, summary: Summary, *, matter: Matter, video: Video) -> list[tuple[Path, Path]]:
+        """Write all files, and return what is to be renamed to what.
+
+        A matter that `Explains` is asked for the guidance of a few frames of `video`. Raises WriteError.
+        """
+        suggested = summary.suggested_reference_frames
+        thumbnails = self._thumbnails.sheet(suggested)
+        sheet = to_jpeg(contact_sheet(thumbnails, references=summary.reference_frames, suggested=suggested))
+        explained = _explained(matter, video, thumbnails) if isinstance(matter, Explains) else None
+        guidance = None if explained is None else to_jpeg(guidance_sheet(explained))
+        strips = {shown.frame: to_jpeg(strip(shown)) for shown in thumbnails if shown.frame in suggested}
+        text = page(summary, self._invocation, strips=strips, sheet=sheet, guidance=guidance)
+        files = {
+            SHEET: sheet,
+            TABLE: self._table(summary).encode(errors="replace"),
+            PAGE: text.encode(errors="replace"),
+        }
+        if guidance is None:
+            self._replaced = [self.folder / GUIDANCE]
+        else:
+            files[GUIDANCE] = guidance
+        try:
+            for name, data in files.items():
+                _write(self._partial / name, data)
+        except OSError as error:
+            raise self._failure(error) from error
+        if self._is_new:
+            return [(self._partial, self.folder)]
+        return [(self._partial / name, self.folder / name) for name in files]
+
+    def _table(self, summary: Summary) -> str:
+        """CSV: frame, seconds after the source's first frame (empty for images of a set), confidence, marks."""
+        file = io.StringIO()
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["frame", "seconds", "confidence", "is_reference", "is_suggested", *(["name"] * summary.is_set)])
+        for index, confidence in enumerate(summary.confidence):
+            frame = summary.first_frame + index
+            seconds = self._start + (self._pts[index] - self._pts[0]) * self._time_base
+            marks = [int(frame in frames) for frames in (summary.reference_frames, summary.suggested_reference_frames)]
+            when = "" if summary.is_set else f"{float(seconds):.6f}"
+            rows.writerow([frame, when, f"{confidence:.4f}", *marks, *self._names[index : index + 1]])
+        return file.getvalue()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._partial.is_dir():
+            shutil.rmtree(self._partial, ignore_errors=kind is not None)
+        if kind is None:
+            for path in self._replaced:
+                path.unlink(missing_ok=True)
+
+    def _failure(self, error: OSError) -> WriteError:
+        return WriteError(
+            f"{self.folder}: the report cannot be written ({error.strerror}); check the free space and the rights of "
+            f"{self._partial.parent.absolute()}"
+        )
+
+
+def _explained(
+    matter: Explains, video: Video, thumbnails: Sequence[Thumbnail]
+) -> list[tuple[Thumbnail, Mapping[str, Tensor]]]:
+    """Some of the frames, with what guided the model there; they are read again."""
+    shown = evenly(thumbnails, _EXPLAINED)
+    return [(thumbnail, matter.guidance(video.frame(thumbnail.frame))) for thumbnail in shown]
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

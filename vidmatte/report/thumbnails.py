@@ -1,0 +1,132 @@
+"""Small pictures of a run of unknown length, kept in flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidmatte.frames import MatteBatch
+from vidmatte.summary import SUGGESTIONS, least_sure
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""(h, w, 3) blue, green, red, as OpenCV writes them."""
+
+SPREAD = 24
+"""How many pictures are evenly spread over the run."""
+_BOX = (240, 180)
+"""Width and height that a picture is shrunk to fit into."""
+_CHECKS = ((0.30, 0.46, 0.36), (0.42, 0.60, 0.48))
+"""Blue, green, red of what the object is put over: of middle brightness, so that dark and bright fringes both show."""
+_CHECK_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """What became of one frame, as large as a sheet shows it."""
+
+    frame: int
+    name: str
+    """Of an image of a set; empty for a frame of a clip."""
+    confidence: float
+    source: Picture
+    alpha: Picture
+    composite: Picture
+    """The object over a checkerboard, with the colour that is written."""
+
+    @property
+    def pictures(self) -> tuple[Picture, Picture, Picture]:
+        """In the order in which they are shown."""
+        return self.source, self.alpha, self.composite
+
+
+class Thumbnails:
+    """Keeps about two sheets of evenly spread frames, and the few that may yet be suggested as references."""
+
+    def __init__(self, *, pixel_aspect: Fraction, references: Sequence[int], apart: int) -> None:
+        self._pixel_aspect, self._references, self._apart = float(pixel_aspect), references, apart
+        self._seen, self._stride = 0, 1
+        self._spread: list[Thumbnail] = []
+        self._unsure: dict[int, Thumbnail] = {}
+
+    def add(self, batch: MatteBatch) -> None:
+        """Take the next mattes of the run."""
+        for index, (frame, confidence) in enumerate(zip(batch.source.frames, batch.confidence, strict=True)):
+            is_spread, is_unsure = self._seen % self._stride == 0, self._may_be_suggested(frame, confidence)
+            self._seen += 1
+            if not (is_spread or is_unsure):
+                continue
+            thumbnail = _shrink(batch, index, self._pixel_aspect)
+            if is_spread:
+                self._spread.append(thumbnail)
+            if is_unsure:
+                self._unsure[frame] = thumbnail
+            if len(self._spread) == 2 * SPREAD:
+                self._spread, self._stride = self._spread[::2], 2 * self._stride
+
+    def sheet(self, suggested: Collection[int]) -> list[Thumbnail]:
+        """Evenly spread frames and the suggested ones, in order."""
+        chosen = {thumbnail.frame: thumbnail for thumbnail in evenly(self._spread, SPREAD)}
+        chosen |= {frame: self._unsure[frame] for frame in suggested}
+        return [chosen[frame] for frame in sorted(chosen)]
+
+    def _may_be_suggested(self, frame: int, confidence: float) -> bool:
+        """Whether a frame may be among the suggested ones at the end; drops those that no longer can.
+
+        Frames come in order, so that a new one stands in the way of the last suggestion at most, and then takes its
+        place. So a frame that is surer than as many suggestions as are made stays behind them, whatever follows.
+        """
+        if not least_sure({frame: confidence}, self._references, count=1, apart=self._apart):
+            return False
+        known = {kept: thumbnail.confidence for kept, thumbnail in self._unsure.items()} | {frame: confidence}
+        ahead = least_sure(known, self._references, count=SUGGESTIONS, apart=self._apart)
+        if len(ahead) < SUGGESTIONS:
+            return True
+        last = (known[ahead[-1]], ahead[-1])
+        self._unsure = {kept: picture for kept, picture in self._unsure.items() if (known[kept], kept) <= last}
+        return (confidence, frame) <= last
+
+
+def evenly(thumbnails: Sequence[Thumbnail], count: int) -> list[Thumbnail]:
+    """At most `count` of them, the first and the last among these."""
+    places = np.linspace(0, len(thumbnails) - 1, min(count, len(thumbnails)))
+    return [thumbnails[place] for place in places.round().astype(int)]
+
+
+def _shrink(batch: MatteBatch, index: int, pixel_aspect: float) -> Thumbnail:
+    rgb, alpha = batch.source.rgb[index], batch.alpha[index]
+    height, width = rgb.shape[-2:]
+    scale = min(1.0, _BOX[0] / (width * pixel_aspect), _BOX[1] / height)
+    size = (max(1, round(width * pixel_aspect * scale)), max(1, round(height * scale)))
+    small = _planes(alpha, size)
+    # Multiplied before it is shrunk, as the edges of a full-size composite are.
+    composite = _planes(batch.color[index] * alpha, size) + (1 - small) * _checkerboard(size)
+    return Thumbnail(
+        frame=batch.source.frames[index],
+        name=batch.source.names[index] if batch.source.names else "",
+        confidence=batch.confidence[index],
+        source=_to_codes(_planes(rgb, size)),
+        alpha=_to_codes(np.repeat(small, 3, axis=2)),
+        composite=_to_codes(composite),
+    )
+
+
+def _planes(planes: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w, C) of (C, H, W), the channels in reverse: RGB to what OpenCV writes."""
+    small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes.flip(0).numpy()]
+    return np.stack(small, axis=2).astype(np.float32, copy=False)
+
+
+def _checkerboard(size: tuple[int, int]) -> NDArray[np.float32]:
+    y, x = np.mgrid[: size[1], : size[0]] // _CHECK_SIZE
+    return np.asarray(np.array(_CHECKS, np.float32)[(x + y) % 2])
+
+
+def _to_codes(picture: NDArray[np.float32]) -> Picture:
+    return (picture * 255 + np.float32(0.5)).clip(0, 255).astype(np.uint8)
