@@ -32,6 +32,8 @@ class Summary:
     """Indices in the source of the frames that were marked."""
     notes: tuple[str, ...]
     """What a user should know of how the source was read and the outputs were written."""
+    objects: tuple[str, ...] = ()
+    """Names of the objects of a prompt file; empty for marks without a name."""
 
     @property
     def fps(self) -> float:
@@ -67,6 +69,7 @@ class Summary:
                     "codec": output.codec,
                     "pixel_format": output.pixel_format,
                     "frames": output.frames,
+                    **({"object": output.object_name} if output.object_name else {}),
                 }
                 for output in self.outputs
             ],
@@ -75,5 +78,6 @@ class Summary:
                 "min": round(min(self.confidence), 4),
                 "suggested_reference_frames": list(self.suggested_reference_frames),
             },
+            "objects": list(self.objects),
             "notes": list(self.notes),
         }

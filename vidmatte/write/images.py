@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,15 +61,21 @@ class ImageWriter:
         """Create the hidden folder; raises OSError where that is not possible."""
         self._partial.mkdir()
 
-    def write(self, batch: MatteBatch) -> None:
-        """Encode the frames of a batch. Raises WriteError, or OSError of a file."""
-        for index, frame in enumerate(batch.source.frames):
-            name = self._name(frame, batch.source.names[index] if batch.source.names else "")
-            color = None if self.target.alpha_only else batch.color[index]
+    def write(self, mattes: Mapping[str, MatteBatch]) -> None:
+        """Encode the frames of the target's object, or of all its layers. Raises WriteError, or OSError of a file."""
+        source = next(iter(mattes.values())).source
+        for index, frame in enumerate(source.frames):
+            name = self._name(frame, source.names[index] if source.names else "")
+            layers = {
+                layer: (None if self.target.alpha_only else batch.color[index], batch.alpha[index])
+                for layer, batch in mattes.items()
+            }
             if self._is_png:
-                self._write_png(self._partial / name, color, batch.alpha[index])
+                self._write_png(self._partial / name, *layers[self.target.object_name])
+            elif self.target.layers:
+                self._write_exr(self._partial / name, layers)
             else:
-                self._write_exr(self._partial / name, color, batch.alpha[index])
+                self._write_exr(self._partial / name, {"": layers[self.target.object_name]})
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
@@ -122,9 +128,9 @@ class ImageWriter:
             file.flush()
             os.fsync(file.fileno())
 
-    def _write_exr(self, path: Path, color: Tensor | None, alpha: Tensor) -> None:
+    def _write_exr(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]]) -> None:
         try:
-            write_exr(path, color, alpha, self._like)
+            write_exr(path, layers, self._like)
         except WriteError as error:
             raise self.failure(error) from error
         with open(path, "rb+") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -72,8 +72,9 @@ class MovieWriter:
         """Create the partial file; raises OSError where that is not possible."""
         self._file = _PartialFile(self._partial)
 
-    def write(self, batch: MatteBatch) -> None:
-        """Encode the frames of a batch. Raises WriteError, or OSError or FFmpegError of the file."""
+    def write(self, mattes: Mapping[str, MatteBatch]) -> None:
+        """Encode the frames of the target's object. Raises WriteError, or OSError or FFmpegError of the file."""
+        batch = mattes[self.target.object_name]
         if self._container is None:
             self._open(batch)
         source = batch.source
