@@ -76,7 +76,8 @@ def write_exr(path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], li
         primaries = 1 if like.color.primaries == _UNSPECIFIED else like.color.primaries
         if primaries in _CHROMATICITIES:
             header["chromaticities"] = _CHROMATICITIES[primaries]
-        pixels = torch.cat([to_linear(color, like.color) * alpha, alpha]).numpy().astype(np.float16)
+        stored = alpha.half().float()  # where this is 1, colour stays as it is
+        pixels = torch.cat([to_linear(color, like.color) * stored, stored]).numpy().astype(np.float16)
         for channel, plane in zip("RGBA", pixels, strict=True):
             channels[f"{layer}.{channel}" if layer else channel] = plane
     try:

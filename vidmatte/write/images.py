@@ -11,6 +11,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from vidmatte.errors import WriteError
@@ -144,7 +145,7 @@ class ImageWriter:
             gray: npt.NDArray[Any] = codes.astype(dtype)
             return gray
         if self._premultiplied:
-            color = color * alpha
+            color = color * (torch.from_numpy(codes) / self._peak)  # where stored alpha is 1, colour stays as it is
         picture = np.empty((*codes.shape, 4), dtype)
         picture[..., 3] = codes
         visible = codes > 0

@@ -194,7 +194,9 @@ class MovieWriter:
             alpha = _with_width(alpha, self._width)
             color = None if color is None else _with_width(color, self._width)
         if color is not None and self._premultiplied:
-            color = color * alpha
+            # With the alpha that is stored: where that is 1, colour stays as it is.
+            peak = 2**self.format.bit_depth - 1
+            color = color * ((alpha * peak).round_() / peak)
         return color, alpha[0]
 
     def _mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
