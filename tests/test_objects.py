@@ -178,6 +178,9 @@ def test_default_names_hold_the_objects(two, tmp_path, monkeypatch):
     [
         (("-o", "o.mov"), "2 objects are marked (red, green); write {object}"),
         (("-o", "{object}.mov", "--object", "blue"), "'blue' asked for"),
+        (("-o", "{object}.mov", "--outside-mask", "TWO"), "has 2 frames, and frame 3"),
+        (("-o", "{object}.mov", "--outside-mask", "TWO", "--start", "1", "--end", "2"), "has 2 frames, and frame 2"),
+        (("-o", "{object}.mov", "--region", "0,0,161,9"), "does not fit the frame of 160x96"),
         (("-o", "{object}.mov", "--invert"), "choose one of them"),
         (("-o", "{object}.mov", "--inside-mask", "m.png"), "choose one of them"),
     ],
@@ -185,6 +188,8 @@ def test_default_names_hold_the_objects(two, tmp_path, monkeypatch):
 def test_what_does_not_fit_several_objects(two, tmp_path, monkeypatch, arguments, message):
     clip, prompts, _ = two
     monkeypatch.chdir(tmp_path)
+    short = write_movie(clip.with_name("short.mp4"), frames=2)
+    arguments = [short if argument == "TWO" else argument for argument in arguments]
     assert message in run(clip, "--prompts", prompts, *arguments, code=2).stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -208,6 +213,21 @@ def test_finishing_controls_of_the_command_line(two, tmp_path):
     assert big[rows].sum(2).mean() - plain[rows].sum(2).mean() == pytest.approx(3, abs=0.35)  # on one side of the disc
     assert np.abs(gray(tmp_path / "surroundings.mkv") + gray(tmp_path / "object.mkv") - 1).max() < 2 / 65535
     assert mask.any()
+
+
+def test_feather_draws_no_background_into_the_colour(two, tmp_path):
+    clip, prompts, _ = two
+    one = ["--prompts", prompts, "--object", "red", "--end", "0"]
+    run(clip, *one, "-o", tmp_path / "soft.%d.png", "--feather", "4")
+    run(clip, *one, "-o", tmp_path / "plain.%d.png")
+    soft, plain = (cv2.imread(str(tmp_path / f"{name}.0.png"), cv2.IMREAD_UNCHANGED) for name in ("soft", "plain"))
+    # Where the feather reaches beyond the object, colour is still that of the object: red, not blue.
+    beyond = (soft[..., 3] > 3000) & (plain[..., 3] < 300)
+    assert beyond.sum() > 200
+    blue, _, red, _ = soft[beyond].astype(float).T
+    assert (red > 2 * blue).mean() > 0.95
+    both = (soft[..., 3] > 0) & (plain[..., 3] > 0)
+    assert np.array_equal(soft[both][:, :3], plain[both][:, :3])
 
 
 def test_despill_changes_the_colour_only(two, tmp_path):

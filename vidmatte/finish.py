@@ -9,8 +9,11 @@
     7. region                   alpha is 0 outside of the rectangle
 
 So an edge is cleaned before it is moved, and moved before it is softened; what was painted by hand is neither moved nor
-softened; where both masks are white, the outside mask wins. Foreground colour is estimated afterwards, for the matte
-that is delivered: of an inverted one it is the colour of the surroundings.
+softened; where both masks are white, the outside mask wins.
+
+Foreground colour is that of the delivered matte, of an inverted one the colour of the surroundings. It is estimated
+from all of this but the feather, which says how an edge is to look and not where the object ends: with it, colour of
+the old background would count as the object's.
 """
 
 from __future__ import annotations
@@ -121,8 +124,8 @@ class Finisher:
         if self._options.region is not None:
             _coverage(self._options.region, size, like.display_width)
 
-    def __call__(self, batch: MatteBatch) -> MatteBatch:
-        """The batch with its alpha finished; frames must come in order."""
+    def __call__(self, batch: MatteBatch, *, feathered: bool = True) -> MatteBatch:
+        """The batch with its alpha finished, on request without the feather; frames must come in order."""
         if not self._options:
             return batch
         n, _, *size = batch.alpha.shape
@@ -133,18 +136,20 @@ class Finisher:
         )
         planes = batch.alpha[:, 0].detach().cpu().numpy()
         done = [
-            self._finish(plane, core, garbage, display_width)
+            self._finish(plane, core, garbage, display_width, feathered)
             for plane, core, garbage in zip(planes, inside, outside, strict=True)
         ]
         return replace(batch, alpha=torch.from_numpy(np.stack(done)[:, None]).to(batch.alpha.device))
 
-    def _finish(self, alpha: Plane, inside: Plane | None, outside: Plane | None, display_width: int) -> Plane:
+    def _finish(
+        self, alpha: Plane, inside: Plane | None, outside: Plane | None, display_width: int, feathered: bool
+    ) -> Plane:
         options = self._options
         if (options.clip_black, options.clip_white) != (0, 1):
             alpha = np.clip((alpha - options.clip_black) / (options.clip_white - options.clip_black), 0, 1)
         if options.grow:
             alpha = grow(alpha, options.grow)
-        if options.feather:
+        if options.feather and feathered:
             alpha = feather(alpha, options.feather)
         if options.invert:
             alpha = 1 - alpha
@@ -155,6 +160,12 @@ class Finisher:
         if options.region is not None:
             alpha = alpha * _coverage(options.region, alpha.shape, display_width)
         return np.asarray(alpha, np.float32)
+
+    def check_length(self, frames: int) -> None:
+        """Raise OptionError for a movie or sequence among the masks that has fewer frames than that."""
+        for mask in (self._inside, self._outside):
+            if isinstance(mask, _Movie):
+                mask.check_length(frames)
 
     def close(self) -> None:
         """Let go of the masks."""
@@ -276,12 +287,20 @@ class _Movie(_Mask):
                 self._frames = self._stack.enter_context(closing(self._video.batches(1, start=frame)))
             found = next(self._frames, None)
             if found is None:
-                raise OptionError(
-                    f"{self.path}: has {self._video.count_frames()} frames, and frame {frame} (0-based) of the clip "
-                    f"needs one too; give a mask as long as the clip, or one image for all of it"
-                )
+                raise self._too_short(frame)
             self._next = frame + 1
             yield found.rgb[0].amax(0).numpy()
+
+    def check_length(self, frames: int) -> None:
+        """Raise OptionError where there are fewer frames than that."""
+        if self._video.count_frames() < frames:
+            raise self._too_short(frames - 1)
+
+    def _too_short(self, frame: int) -> OptionError:
+        return OptionError(
+            f"{self.path}: has {self._video.count_frames()} frames, and frame {frame} (0-based) of the clip needs one "
+            f"too; give a mask as long as the clip, or one image for all of it"
+        )
 
 
 def _open_mask(path: Path, stack: ExitStack) -> _Mask:

@@ -118,8 +118,14 @@ def matte(
     objects = prompts_of_objects(prompts)
     targets = _targets(output, alpha, images, options, list(objects))
     began = time.monotonic()
-    with _open_source(source, images, options) as video, share_cores(options.device):
+    with (
+        _open_source(source, images, options) as video,
+        Finisher(options.finish, like=video.info) as finisher,
+        share_cores(options.device),
+    ):
         start, end = _range(video, options)
+        if options.finish.inside_mask or options.finish.outside_mask:
+            finisher.check_length(min(video.count_frames(), end or video.count_frames()))
         references = {name: mark_references(video, marks, reference) for name, marks in objects.items()}
         outputs = create_outputs(
             targets,
@@ -134,7 +140,7 @@ def matte(
         model = load_model(
             options.model, device=options.device, precision=options.precision, working_size=options.working_size
         )
-        with Finisher(options.finish, like=video.info) as finisher, outputs as out:
+        with outputs as out:
             matters = [
                 _rehearse(model.with_reference(marks), options.rehearsal, images, on_rehearsal)
                 for marks in references.values()
@@ -199,8 +205,13 @@ def _stages(
     """Smooth, finish, share what overlaps, and estimate colour where an output wants it."""
 
     def complete(batches: Mattes) -> Mattes:
-        batches = share_overlaps(tuple(map(finisher, batches)))
-        return tuple(_with_color(batch, options, device) for batch in batches) if with_color else batches
+        done = share_overlaps(tuple(map(finisher, batches)))
+        if not with_color:
+            return done
+        edges = done
+        if options.finish.feather and options.foreground == "estimate":
+            edges = share_overlaps(tuple(finisher(batch, feathered=False) for batch in batches))
+        return tuple(_with_color(batch, edge, options, device) for batch, edge in zip(done, edges, strict=True))
 
     with ExitStack() as stages:
         # The last stage is closed first, so that none is closed while another still draws from it.
@@ -213,9 +224,10 @@ def _stages(
         yield from mattes
 
 
-def _with_color(batch: MatteBatch, options: MatteOptions, device: torch.device) -> MatteBatch:
+def _with_color(batch: MatteBatch, edge: MatteBatch, options: MatteOptions, device: torch.device) -> MatteBatch:
+    """The batch with its colour; `edge` is the matte that says how much of a pixel's colour is the object's."""
     if options.foreground == "estimate":
-        batch = with_foreground(batch, device)
+        batch = replace(batch, foreground=with_foreground(edge, device).foreground)
     return batch if options.despill is None else replace(batch, foreground=despill(batch.color, options.despill))
 
 
