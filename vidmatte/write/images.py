@@ -11,13 +11,13 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.write.exr import write_exr
 from vidmatte.write.formats import Target
+from vidmatte.write.planes import premultiply
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
@@ -145,7 +145,7 @@ class ImageWriter:
             gray: npt.NDArray[Any] = codes.astype(dtype)
             return gray
         if self._premultiplied:
-            color = color * (torch.from_numpy(codes) / self._peak)  # where stored alpha is 1, colour stays as it is
+            color = premultiply(color, alpha, peak=self._peak)
         picture = np.empty((*codes.shape, 4), dtype)
         picture[..., 3] = codes
         visible = codes > 0

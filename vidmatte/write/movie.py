@@ -26,7 +26,7 @@ from vidmatte.timecode import advance_timecode, nominal_rate
 from vidmatte.write import matroska
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.formats import Format, Target
-from vidmatte.write.planes import output_tags, set_tags, video_frame
+from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16
@@ -194,9 +194,7 @@ class MovieWriter:
             alpha = _with_width(alpha, self._width)
             color = None if color is None else _with_width(color, self._width)
         if color is not None and self._premultiplied:
-            # With the alpha that is stored: where that is 1, colour stays as it is.
-            peak = 2**self.format.bit_depth - 1
-            color = color * ((alpha * peak).round_() / peak)
+            color = premultiply(color, alpha, peak=2**self.format.bit_depth - 1)
         return color, alpha[0]
 
     def _mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
