@@ -184,6 +184,29 @@ def test_any_size_and_any_constant_alpha_work(height: int, width: int, level: fl
     assert torch.allclose(estimated, rgb, atol=1e-6)
 
 
+def scene_tensors() -> tuple[torch.Tensor, torch.Tensor]:
+    foreground, background = SCENES["textured over photo"]
+    alpha = hairy_alpha()
+    image = composite(foreground, background, alpha)
+    rgb = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    return rgb, torch.from_numpy(alpha)[None, None]
+
+
+def test_what_other_devices_compute_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb, alpha = scene_tensors()
+    on_processor = estimate_foreground(rgb, alpha)
+    monkeypatch.setattr("vidmatte.foreground._on_processor", lambda tensor: False)
+    assert (estimate_foreground(rgb, alpha) - on_processor).abs().max() < 1e-4
+
+
+@pytest.mark.gpu
+def test_the_accelerator_computes_the_same() -> None:
+    rgb, alpha = scene_tensors()
+    found = estimate_foreground(rgb.cuda(), alpha.cuda())
+    assert found.device.type == "cuda"
+    assert (found.cpu() - estimate_foreground(rgb, alpha)).abs().max() < 1e-3
+
+
 def test_inputs_that_do_not_fit_are_refused() -> None:
     rgb = torch.zeros(1, 3, 4, 5)
     with pytest.raises(OptionError, match=r"\(1, 1, 4, 4\)"):

@@ -99,7 +99,7 @@ def test_scribbles_and_objects_of_a_file(soft, tmp_path):
     assert movie(tmp_path / "a.mkv")[0, 48, 60] > 60000
     assert movie(tmp_path / "b.mkv")[0, 48, 150] > 60000
     result = run(clip, "--prompts", tmp_path / "p.json", "--alpha", tmp_path / "c.mkv", code=2)
-    assert "marks a, b; one has to be chosen" in result.stderr
+    assert "2 objects are marked (a, b); write {object} into the name" in result.stderr
 
 
 def test_range_cuts_the_sound(soft, tmp_path):

@@ -103,7 +103,7 @@ def invocation(**given):
         "sources": ["a.mp4"],
         "images": False,
         "reference": None,
-        "prompts": [vidmatte.Prompt(points=((9, 9, 1),))],
+        "objects": {"": [vidmatte.Prompt(points=((9, 9, 1),))]},
         "targets": [parse_target("o.mov", alpha_only=False)],
         "report": Path("rep"),
         "options": {},
@@ -194,7 +194,7 @@ def test_commands_for_every_kind_of_mark():
     tail = "-o o.mov --report rep --overwrite"
 
     def command(prompts, **given):
-        return invocation(prompts=prompts, **given).with_reference(20)
+        return invocation(objects={"": prompts}, **given).with_reference(20)
 
     assert command([box]) == (f"vidmatte a.mp4 --ref-frame 3 --box 1,2,30.5,40 --ref-frame 20 --box X0,Y0,X1,Y1 {tail}")
     assert command(masks) == (
@@ -203,8 +203,9 @@ def test_commands_for_every_kind_of_mark():
     )
     for prompts in (mixed, [stroke]):
         assert command(prompts) == f"vidmatte a.mp4 --prompts FILE.json {tail}"
-        assert invocation(prompts=prompts).in_prompt_file(20) == '{"frame": 20, "points": [[X, Y, 1]]}'
-    assert invocation(prompts=[box]).in_prompt_file(20) is None
+        assert invocation(objects={"": prompts}).in_prompt_file(20) == '{"frame": 20, "points": [[X, Y, 1]]}'
+    assert invocation(objects={"dog": [box]}).in_prompt_file(20) is not None  # an object has its name from a file
+    assert invocation(objects={"": [box]}).in_prompt_file(20) is None
     elsewhere = command([vidmatte.Prompt(points=((9, 9, 1),))], reference="hero.jpg", images=True, sources=["p/"])
     assert elsewhere == f"vidmatte p/ --images --ref-frame 20 --points 'X,Y X,Y,0' {tail}"
     options = {"smooth": 0.5, "frame_rate": Fraction(24000, 1001), "allow_truncated": True, "bit_depth": 8}

@@ -17,7 +17,9 @@ from typing import Any, TypeVar, get_args
 import click
 
 from vidmatte import __version__
+from vidmatte.despill import parse_despill
 from vidmatte.errors import OptionError, VidmatteError
+from vidmatte.finish import FinishOptions, parse_region
 from vidmatte.model.build import Precision
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.checkpoint import Findings, examine
@@ -32,6 +34,8 @@ from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL
 _PICKER = "\0picker"
 """Value of `--points` when none is given."""
 _DEFAULTS = MatteOptions()
+_FINISH = _DEFAULTS.finish
+_PATH = click.Path(path_type=Path)
 T = TypeVar("T")
 
 
@@ -80,7 +84,8 @@ def cli() -> None:
 @click.option("--mask", "masks", multiple=True, metavar="PNG", help="Image of the frame's size: white is the object.")
 @click.option("--box", "boxes", multiple=True, metavar="X0,Y0,X1,Y1", help="All of the object lies inside.")
 @click.option("--prompts", "prompt_file", metavar="FILE.json", help="All marks of any number of frames, from a file.")
-@click.option("--object", "object_name", metavar="NAME", help="Which object of the prompt file, if it has several.")
+@click.option("--object", "objects", multiple=True, metavar="NAME",
+              help="Which objects of the prompt file; repeatable.  [default: all]")  # fmt: skip
 @click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
               help="See 'vidmatte models'; what a named model needs is downloaded once.")  # fmt: skip
 @click.option("--sd", metavar="PATH",
@@ -103,6 +108,20 @@ def cli() -> None:
 )  # fmt: skip
 @click.option("--smooth", type=click.FloatRange(0, 1), is_flag=False, flag_value=0.5, default=_DEFAULTS.smooth,
               help="Temporal alpha smoother; without a value 0.5.  [default: off]")  # fmt: skip
+@click.option("--clip-black", type=float, default=_FINISH.clip_black, show_default=True, metavar="0..1",
+              help="Alpha that becomes 0. This and what follows is applied in this order.")  # fmt: skip
+@click.option("--clip-white", type=float, default=_FINISH.clip_white, show_default=True, metavar="0..1",
+              help="Alpha that becomes 1.")  # fmt: skip
+@click.option("--grow", type=float, default=_FINISH.grow, show_default=True, metavar="PIXELS",
+              help="Move the outline out, in where negative; fractions count.")  # fmt: skip
+@click.option("--feather", type=float, default=_FINISH.feather, show_default=True, metavar="PIXELS",
+              help="Soften the outline with a Gaussian of this sigma.")  # fmt: skip
+@click.option("--invert", is_flag=True, help="Matte the surroundings instead of the object.")
+@click.option("--inside-mask", metavar="PATH", type=_PATH,
+              help="Image, movie or %04d.png: white is forced into the matte.")  # fmt: skip
+@click.option("--outside-mask", metavar="PATH", type=_PATH,
+              help="Garbage matte: white is forced out of the matte, also of the inside mask.")  # fmt: skip
+@click.option("--region", metavar="X0,Y0,X1,Y1", help="Alpha is 0 outside of it.")
 @click.option(
     "--start",
     metavar="POSITION",
@@ -119,6 +138,8 @@ def cli() -> None:
               help="Alpha alone: .mkv (FFV1, lossless), .mov, .webm, .mp4, %06d.png; repeatable.")  # fmt: skip
 @click.option("--foreground", type=click.Choice(get_args(Foreground)), default=_DEFAULTS.foreground, show_default=True,
               help="Colour of soft pixels.")  # fmt: skip
+@click.option("--despill", metavar="SCREEN[,STRENGTH]",
+              help="Take the light of a green or blue screen out of the colour; strength 0 to 1.")  # fmt: skip
 @click.option("--premultiplied", is_flag=True, help="Write colour multiplied with alpha instead of straight.")
 @click.option("--bit-depth", type=click.Choice(["8", "16"]), default=str(_DEFAULTS.bit_depth), show_default=True,
               help="Of PNG outputs.")  # fmt: skip
@@ -140,11 +161,12 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
     line = ProgressLine(enabled=not quiet)
     try:
         with line:
+            objects = _objects(given)
             summary = matte(
                 inputs if given["images"] else _single(inputs),
-                _prompts(given),
-                output=given["outputs"] or _default_outputs(inputs, given, "matte"),
-                alpha=given["alphas"] or _default_outputs(inputs, given, "alpha"),
+                objects,
+                output=given["outputs"] or _default_outputs(inputs, given, len(objects), "matte"),
+                alpha=given["alphas"] or _default_outputs(inputs, given, len(objects), "alpha"),
                 reference=given["reference"],
                 images=given["images"],
                 report=given["report"],
@@ -277,16 +299,16 @@ def _single(inputs: Sequence[str]) -> str:
     return inputs[0]
 
 
-def _prompts(given: dict[str, Any]) -> tuple[Prompt, ...]:
-    """Prompts of the options: the n-th value of each kind belongs to the n-th reference frame."""
+def _objects(given: dict[str, Any]) -> dict[str, tuple[Prompt, ...]] | tuple[Prompt, ...]:
+    """Prompts of the options: the n-th value of each kind belongs to the n-th reference frame; or of a file."""
     marks = {key: given[key] for key in ("points", "scribbles", "masks", "boxes")}
     if given["prompt_file"]:
         if any(marks.values()) or given["ref_frames"]:
             raise OptionError(
                 "--prompts holds all marks: leave out --ref-frame, --points, --scribbles, --mask and --box"
             )
-        return _prompts_of_object(load_prompts(given["prompt_file"]), given["object_name"])
-    if given["object_name"]:
+        return _chosen_objects(load_prompts(given["prompt_file"]), given["objects"])
+    if given["objects"]:
         raise OptionError("--object chooses from a prompt file: give --prompts too")
     if _PICKER in marks["points"]:
         raise OptionError(
@@ -321,20 +343,25 @@ def _if_given(text: str | None, parse: Callable[[str], T]) -> T | None:
     return None if text is None else parse(text)
 
 
-def _prompts_of_object(objects: dict[str, tuple[Prompt, ...]], name: str | None) -> tuple[Prompt, ...]:
-    if name is None and len(objects) == 1:
-        return next(iter(objects.values()))
-    if name not in objects:
-        asked = "one has to be chosen" if name is None else f"{name!r} asked for"
-        raise OptionError(f"the prompt file marks {', '.join(objects)}; {asked}: use --object NAME")
-    return objects[name]
+def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:
+    unknown = [name for name in names if name not in objects]
+    if unknown:
+        raise OptionError(f"the prompt file marks {', '.join(objects)}; {unknown[0]!r} asked for: use --object NAME")
+    return {name: objects[name] for name in names or objects}
 
 
 def _options(given: dict[str, Any]) -> MatteOptions:
     names = ("model", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size", "rehearsal",
              "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated",
              "overwrite")  # fmt: skip
-    options = MatteOptions(**{name: given[name] for name in names})
+    controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
+    options = MatteOptions(
+        **{name: given[name] for name in names},
+        finish=FinishOptions(
+            **{name: given[name] for name in controls}, region=_if_given(given["region"], parse_region)
+        ),
+        despill=_if_given(given["despill"], parse_despill),
+    )
     return replace(options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], _rate))
 
 
@@ -352,9 +379,11 @@ def _rate(text: str) -> Fraction:
     return ntsc if abs(rate - ntsc) < Fraction(1, 1000) else rate
 
 
-def _default_outputs(inputs: Sequence[str], given: dict[str, Any], kind: str) -> tuple[str, ...]:
+def _default_outputs(inputs: Sequence[str], given: dict[str, Any], objects: int, kind: str) -> tuple[str, ...]:
     if given["outputs"] or given["alphas"]:
         return ()
+    if given["prompt_file"] and objects > 1:
+        kind = f"{{object}}_{kind}"
     if given["images"]:
         return (f"{{name}}_{kind}.png",)
     path = Path(inputs[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -126,20 +127,47 @@ def matte_clip(
     `references` are those that `matter` was made with; the ones that mark a frame of this clip are where following
     starts. `on_backward` is told the number of frames of each chunk that was followed backward, for progress.
     """
-    follower = matter.follower()
-    if follower is None:
-        yield from (matter(batch) for batch in video.batches(batch_size, start=start, end=end))
+    mattes = matte_objects(
+        [matter], video, [references], start=start, end=end, batch_size=batch_size, on_backward=on_backward
+    )
+    with closing(mattes):
+        for (batch,) in mattes:
+            yield batch
+
+
+def matte_objects(
+    matters: Sequence[Matter],
+    video: Video,
+    references: Sequence[Sequence[Reference]],
+    *,
+    start: int = 0,
+    end: int | None = None,
+    batch_size: int = 1,
+    on_backward: Callable[[int], None] | None = None,
+) -> Generator[tuple[MatteBatch, ...]]:
+    """Mattes of several objects, as `matte_clip` makes those of one: for each batch, one of each matter.
+
+    The frames are decoded once for all objects, but for those before an object's references, which are followed back.
+    """
+    if matters[0].follower() is None:
+        for batch in video.batches(batch_size, start=start, end=end):
+            yield tuple(matter(batch) for matter in matters)
         return
-    marked = {reference.frame: reference for reference in references if reference.frame is not None}
-    run = _Run(matter, video, marked, start, _ENDLESS if end is None else end, on_backward or (lambda frames: None))
-    try:
-        for batch in video.batches(batch_size, start=run.first_frame, end=end):
-            coarse = [run.coarse(index, batch.rgb[i : i + 1]) for i, index in enumerate(batch.frames)]
-            wanted = [i for i, index in enumerate(batch.frames) if index >= start]
+    with ExitStack() as stack:
+        runs = []
+        for matter, marks in zip(matters, references, strict=True):
+            marked = {reference.frame: reference for reference in marks if reference.frame is not None}
+            run = _Run(
+                matter, video, marked, start, _ENDLESS if end is None else end, on_backward or (lambda frames: None)
+            )
+            runs.append(run)
+            stack.callback(run.close)
+        for batch in video.batches(batch_size, start=min(run.first_frame for run in runs), end=end):
+            wanted = sum(index >= start for index in batch.frames)
+            coarse = [run.coarse_of(batch) for run in runs]
             if wanted:
-                yield _finish(matter, _last(batch, len(wanted)), [coarse[i] for i in wanted])
-    finally:
-        run.close()
+                last = _last(batch, wanted)
+                yield tuple(_finish(matter, last, of[-wanted:]) for matter, of in zip(matters, coarse, strict=True))
 
 
 def _last(batch: FrameBatch, n: int) -> FrameBatch:
@@ -184,7 +212,14 @@ class _Run:
         self._follower: Follower | None = None
         self.first_frame = min([start, *self._forward])
 
-    def coarse(self, frame: int, rgb: Tensor) -> _Weighted:
+    def coarse_of(self, batch: FrameBatch) -> list[_Weighted]:
+        """Of each frame of a batch; nothing for those before the first frame that this run needs."""
+        return [
+            self._coarse(index, batch.rgb[i : i + 1]) if index >= self.first_frame else ()
+            for i, index in enumerate(batch.frames)
+        ]
+
+    def _coarse(self, frame: int, rgb: Tensor) -> _Weighted:
         if frame in self._backward:
             self._active_backward = self._backward[frame]
             self._follow_backward(self._active_backward)

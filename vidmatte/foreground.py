@@ -19,18 +19,14 @@ smooth and therefore cheap for a codec.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from torch import Tensor
 
 from vidmatte.errors import OptionError
-
-Plane: TypeAlias = NDArray[np.float32]
-Indices: TypeAlias = NDArray[np.intp]
 
 _EPSILON = 1e-5
 # A tenth of the paper's weight: two sweeps then meet the compositing equation better, at half the error of colour.
@@ -58,115 +54,201 @@ def estimate_foreground(rgb: Tensor, alpha: Tensor) -> Tensor:
         alpha: (N, 1, H, W) float32 in 0..1.
 
     Returns:
-        (N, 3, H, W) float32 in 0..1 on the device of `rgb`.
+        (N, 3, H, W) float32 in 0..1 on the device of `rgb` and `alpha`, which is where it is computed; devices agree
+        to rounding errors.
 
     Raises:
-        OptionError: the shapes or dtypes do not fit each other.
+        OptionError: the shapes, dtypes or devices do not fit each other.
     """
-    n, _, height, width = shape = tuple(rgb.shape) if rgb.ndim == 4 else (0, 0, 0, 0)
-    if shape[1] != 3 or tuple(alpha.shape) != (n, 1, height, width):
+    n, channels, height, width = rgb.shape if rgb.ndim == 4 else (0, 0, 0, 0)
+    if channels != 3 or tuple(alpha.shape) != (n, 1, height, width):
         raise OptionError(
             f"cannot estimate the foreground of rgb {tuple(rgb.shape)} with alpha {tuple(alpha.shape)}: "
             "give (N, 3, H, W) and (N, 1, H, W) of the same frames"
         )
     if rgb.dtype != torch.float32 or alpha.dtype != torch.float32:
         raise OptionError(f"rgb is {rgb.dtype} and alpha is {alpha.dtype}: give both as float32 in 0..1")
-    foreground = np.empty(shape, np.float32)
-    for target, image, matte in zip(foreground, rgb.detach().cpu().numpy(), alpha.detach().cpu().numpy(), strict=True):
-        _estimate_frame(np.ascontiguousarray(image), np.ascontiguousarray(matte[0]), target)
-    return torch.from_numpy(foreground).to(rgb.device)
+    if rgb.device != alpha.device:
+        raise OptionError(f"rgb is on {rgb.device} and alpha on {alpha.device}: give both on one device")
+    with torch.no_grad():
+        frames = [_estimate_frame(image, matte[0]) for image, matte in zip(rgb, alpha, strict=True)]
+    return torch.stack(frames) if len(frames) > 1 else frames[0][None]
 
 
-def _estimate_frame(image: Plane, alpha: Plane, target: Plane) -> None:
-    """Solve level by level; write the (3, H, W) result into `target`."""
-    levels = [(image, alpha)]
+def _estimate_frame(image: Tensor, alpha: Tensor) -> Tensor:
+    """Solve level by level: (3, H, W) image and (H, W) alpha to (3, H, W) colour."""
+    levels = [(image.contiguous(), alpha.contiguous())]
     while max(levels[-1][1].shape) > 1:
         # Picking pixels keeps some of them solid where averaging would make all of fine hair soft.
-        levels.append((levels[-1][0][:, ::2, ::2].copy(), levels[-1][1][::2, ::2].copy()))
+        levels.append((levels[-1][0][:, ::2, ::2].contiguous(), levels[-1][1][::2, ::2].contiguous()))
     foreground = background = levels[-1][0]
-    for level_image, level_alpha in reversed(levels[1:]):
-        foreground = _enlarge(foreground, np.empty_like(level_image))
-        background = _enlarge(background, np.empty_like(level_image))
-        if max(level_alpha.shape) > _WHOLE_SIDE:
-            _solve_soft(level_image, level_alpha, foreground, background)
+    for level_image, level_alpha in reversed(levels[1:-1]):
+        size = level_alpha.shape[0], level_alpha.shape[1]
+        if max(size) > _WHOLE_SIDE:
+            foreground = _enlarge(foreground, size)
+            soft = _solve_soft(level_image, level_alpha, foreground, background)
+            background = _enlarge(background, size)
+            background.view(3, -1)[:, soft.near] = soft.background.t()
         else:
-            foreground, background = _solve_whole(level_image, level_alpha, foreground, background)
-    _enlarge(foreground, target)
-    _solve_soft(image, alpha, target, _enlarge(background, np.empty_like(image)))
-    np.copyto(target, image, where=alpha >= _SOLID)
+            colors = torch.cat([_enlarge(foreground, size), _enlarge(background, size)])
+            colors = _solve_whole(level_image, level_alpha, colors)
+            foreground, background = colors[:3], colors[3:]
+    # Fresh memory is what costs most at this size: the background is never made whole.
+    foreground = _enlarge(foreground, (alpha.shape[0], alpha.shape[1]))
+    _solve_soft(*levels[0], foreground, background)
+    return _put(levels[0][0], alpha >= _SOLID, foreground)
 
 
-def _enlarge(planes: Plane, target: Plane) -> Plane:
-    for plane, larger in zip(planes, target, strict=True):
-        cv2.resize(plane, larger.shape[::-1], dst=larger, interpolation=cv2.INTER_LINEAR)
+def _on_processor(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
+def _enlarge(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    if not _on_processor(planes):
+        return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+    # On the processor OpenCV and NumPy do in a tenth of the time, here and below, what torch does.
+    larger = torch.empty((len(planes), *size))
+    for plane, target in zip(planes.numpy(), larger.numpy(), strict=True):
+        cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    return larger
+
+
+def _put(image: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+    """Copy the image into the target where the mask is set."""
+    if not _on_processor(target):
+        return torch.where(mask, image, target, out=target)
+    for source, plane in zip(image.numpy(), target.numpy(), strict=True):
+        cv2.copyTo(source, mask.view(torch.uint8).numpy(), plane)
     return target
 
 
-def _solve_whole(image: Plane, alpha: Plane, foreground: Plane, background: Plane) -> tuple[Plane, Plane]:
-    """Sweep over all pixels at once (Jacobi); planes are (3, H, W)."""
-    height, width = alpha.shape
-    windows = [(..., slice(y, y + height), slice(x, x + width)) for y, x in ((0, 1), (2, 1), (1, 0), (1, 2))]
-    framed = np.pad(alpha, 1, mode="edge")
-    weights = [_EPSILON + _OMEGA * np.abs(alpha - framed[window]) for window in windows]
+def _indices(mask: Tensor) -> Tensor:
+    """Of the pixels that are set, counted through the rows."""
+    if not _on_processor(mask):
+        return mask.view(-1).nonzero()[:, 0]
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))
+
+
+def _solve_whole(image: Tensor, alpha: Tensor, colors: Tensor) -> Tensor:
+    """Sweep over all pixels at once (Jacobi)."""
+    weights = _EPSILON + _OMEGA * (alpha - _around(alpha[None])[:, 0]).abs_()
     correction = _Correction.prepare(image, alpha, weights)
     for _ in range(_SWEEPS_SMALL if max(alpha.shape) <= _SMALL_SIDE else _SWEEPS_WHOLE):
-        means = []
-        for planes in (foreground, background):
-            padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)), mode="edge")
-            mean = weights[0] * padded[windows[0]]
-            for weight, window in zip(weights[1:], windows[1:], strict=True):
-                mean += weight * padded[window]
-            means.append(mean)
-        foreground, background = correction.apply(*means)
-    return foreground, background
+        colors = correction.apply((weights[:, None] * _around(colors)).sum(0))
+    return colors
 
 
-def _solve_soft(image: Plane, alpha: Plane, foreground: Plane, background: Plane) -> None:
-    """Sweep over the soft pixels in red-black order (Gauss-Seidel), in place; planes are (3, H, W)."""
+def _around(planes: Tensor) -> Tensor:
+    """(4, C, H, W): the neighbours of each pixel; at the frame's edge it neighbours itself."""
+    height, width = planes.shape[1:]
+    framed = F.pad(planes[None], (1, 1, 1, 1), mode="replicate")[0]
+    return torch.stack([framed[:, y : y + height, x : x + width] for y, x in ((0, 1), (2, 1), (1, 0), (1, 2))])
+
+
+def _solve_soft(image: Tensor, alpha: Tensor, foreground: Tensor, coarse: Tensor) -> _Soft:
+    """Sweep over the soft pixels in red-black order (Gauss-Seidel); `foreground` is changed in place.
+
+    `coarse` is the background of the level below, (3, h, w); it is looked up where it is needed.
+    """
+    height, width = alpha.shape
     soft = (alpha > _CLEAR) & (alpha < _SOLID)
-    rows, columns = np.divmod(np.flatnonzero(soft), alpha.shape[1])
-    if not len(rows):
-        return
-    # Work on the soft pixels and their neighbours only, side by side in memory: `place` says where each one went.
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    near = np.flatnonzero(cv2.dilate(soft.view(np.uint8), cross).view(np.bool_))
-    place = np.empty(soft.size, np.intp)
-    place[near] = np.arange(len(near))
-    near_alpha = alpha.reshape(-1)[near]
-    near_image = image.reshape(3, -1)[:, near]
-    state = np.concatenate([foreground.reshape(3, -1)[:, near], background.reshape(3, -1)[:, near]])
-    np.copyto(state[:3], near_image, where=near_alpha >= _SOLID)
-    np.copyto(state[3:], near_image, where=near_alpha <= _CLEAR)
-    red = (rows + columns) % 2 == 0
-    colors = [
-        _Pixels.gather(rows[half], columns[half], place.reshape(alpha.shape), near_image, near_alpha)
-        for half in (red, ~red)
+    where = _indices(soft)
+    is_red = (where // width + where % width) % 2 == 0
+    # Work on the soft pixels and their neighbours only, side by side in memory: red ones, black ones, the rim.
+    red, black = where[is_red], where[~is_red]
+    where = torch.cat([red, black])
+    near = torch.cat([where, _indices(_rim(soft))])
+    place = torch.empty(alpha.numel(), dtype=torch.int32, device=alpha.device)
+    place[near] = torch.arange(len(near), dtype=torch.int32, device=alpha.device)
+    around = place[_neighbours(where, height, width)]
+    pixels, opacity = image.view(3, -1).index_select(1, near), alpha.view(-1)[near]
+    state = torch.empty(len(near), 6, device=alpha.device)
+    state[:, :3] = torch.where(opacity >= _SOLID, pixels, foreground.view(3, -1).index_select(1, near)).t()
+    state[:, 3:] = torch.where(opacity <= _CLEAR, pixels, _look_up(coarse, near, (height, width))).t()
+    halves = [
+        _Half.prepare(first, around[first : first + count], pixels, opacity)
+        for first, count in ((0, len(red)), (len(red), len(black)))
+        if count
     ]
     for _ in range(_SWEEPS_SOFT):
-        for pixels in colors:
-            pixels.update(state)
-    foreground.reshape(3, -1)[:, near] = state[:3]
-    background.reshape(3, -1)[:, near] = state[3:]
+        for half in halves:
+            half.update(state)
+    foreground.view(3, -1).index_copy_(1, near, state[:, :3].t())
+    return _Soft(near, state[:, 3:])
+
+
+@dataclass(frozen=True)
+class _Soft:
+    """The background of the soft pixels and those beside them."""
+
+    near: Tensor
+    """(P,) indices into the frame."""
+    background: Tensor
+    """(P, 3)."""
+
+
+def _look_up(planes: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, P) of what `_enlarge` to a size would give at indices into the enlarged frame."""
+    height, width = planes.shape[1:]
+    (top, bottom, low), (left, right, near) = (
+        _between(where // size[1], size[0], height),
+        _between(where % size[1], size[1], width),
+    )
+    corners = torch.stack([top * width + left, top * width + right, bottom * width + left, bottom * width + right], 1)
+    weights = torch.stack([(1 - low) * (1 - near), (1 - low) * near, low * (1 - near), low * near], 1)
+    rows = planes.reshape(3, -1).t().contiguous()
+    return F.embedding_bag(corners, rows, mode="sum", per_sample_weights=weights).t()
+
+
+def _between(position: Tensor, length: int, coarse_length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The coarse pixels before and after each pixel of a row, and the share of the latter."""
+    at = ((position + 0.5) * (coarse_length / length) - 0.5).clamp_(0, coarse_length - 1)
+    before = at.long()
+    return before, (before + 1).clamp_(max=coarse_length - 1), at - before
+
+
+def _rim(soft: Tensor) -> Tensor:
+    """The pixels beside soft ones that are not soft themselves."""
+    near = soft.clone()
+    near[1:] |= soft[:-1]
+    near[:-1] |= soft[1:]
+    near[:, 1:] |= soft[:, :-1]
+    near[:, :-1] |= soft[:, 1:]
+    return near & ~soft
+
+
+def _neighbours(where: Tensor, height: int, width: int) -> Tensor:
+    """(P, 4) indices into the frame; at its edge a pixel neighbours itself."""
+    columns = where % width
+    return torch.stack(
+        [
+            torch.where(where >= width, where - width, where),
+            torch.where(where < (height - 1) * width, where + width, where),
+            torch.where(columns > 0, where - 1, where),
+            torch.where(columns < width - 1, where + 1, where),
+        ],
+        dim=1,
+    )
 
 
 @dataclass(frozen=True)
 class _Correction:
     """The step from the neighbours' means to the optimum of each pixel."""
 
-    image: Plane
-    alpha: Plane
-    gain: Plane
+    image: Tensor
+    alpha: Tensor
+    gain: Tensor
 
     @classmethod
-    def prepare(cls, image: Plane, alpha: Plane, weights: list[Plane]) -> _Correction:
-        """Normalise `weights` in place, so that they form means, and keep what every sweep needs."""
-        total = weights[0] + weights[1] + weights[2] + weights[3]
-        for weight in weights:
-            weight /= total
-        return cls(image, alpha, np.reciprocal(total + np.square(alpha) + np.square(1 - alpha)))
+    def prepare(cls, image: Tensor, alpha: Tensor, weights: Tensor) -> _Correction:
+        """Normalise `weights` (4, ...) in place, so that they form means, and keep what every sweep needs."""
+        total = weights.sum(0)
+        weights /= total
+        return cls(image, alpha, (total + alpha.square() + (1 - alpha).square()).reciprocal_())
 
-    def apply(self, foreground: Plane, background: Plane) -> tuple[Plane, Plane]:
-        """Turn means into optima, in place."""
+    def apply(self, means: Tensor) -> Tensor:
+        """Turn means (6, ...) of foreground and background into optima, in place."""
+        foreground, background = means[:3], means[3:]
         residual = self.image - background
         residual -= self.alpha * (foreground - background)
         residual *= self.gain
@@ -174,37 +256,29 @@ class _Correction:
         residual *= self.alpha
         foreground += residual
         background -= residual
-        return np.clip(foreground, 0, 1, out=foreground), np.clip(background, 0, 1, out=background)
+        return means.clamp_(0, 1)
 
 
 @dataclass(frozen=True)
-class _Pixels:
+class _Half:
     """Soft pixels of one colour of the checkerboard: all their neighbours have the other colour."""
 
-    here: Indices
-    neighbours: list[Indices]
-    weights: list[Plane]
+    here: slice
+    around: Tensor
+    """(P, 4) places of the neighbours."""
+    weights: Tensor
+    """(P, 4) of the means."""
     correction: _Correction
 
     @classmethod
-    def gather(cls, rows: Indices, columns: Indices, place: Indices, image: Plane, alpha: Plane) -> _Pixels:
-        """Look up where each pixel and its neighbours lie; at the frame's edge a pixel neighbours itself."""
-        height, width = place.shape
-        here = place[rows, columns]
-        neighbours = [
-            place[np.maximum(rows - 1, 0), columns],
-            place[np.minimum(rows + 1, height - 1), columns],
-            place[rows, np.maximum(columns - 1, 0)],
-            place[rows, np.minimum(columns + 1, width - 1)],
-        ]
-        own = alpha[here]
-        weights = [_EPSILON + _OMEGA * np.abs(own - alpha[index]) for index in neighbours]
-        return cls(here, neighbours, weights, _Correction.prepare(image[:, here], own, weights))
+    def prepare(cls, first: int, around: Tensor, image: Tensor, alpha: Tensor) -> _Half:
+        """For pixels at places `first` and on; `image` (3, P) and `alpha` (P) are those of all places."""
+        here = slice(first, first + len(around))
+        weights = _EPSILON + _OMEGA * (alpha[here] - alpha[around.t()]).abs_()
+        correction = _Correction.prepare(image[:, here], alpha[here], weights)
+        return cls(here, around, weights.t().contiguous(), correction)
 
-    def update(self, state: Plane) -> None:
-        """Replace the pixels' columns of the (6, P) foreground and background colours."""
-        mean = self.weights[0] * state[:, self.neighbours[0]]
-        for weight, index in zip(self.weights[1:], self.neighbours[1:], strict=True):
-            mean += weight * state[:, index]
-        self.correction.apply(mean[:3], mean[3:])
-        state[:, self.here] = mean
+    def update(self, state: Tensor) -> None:
+        """Replace the pixels' rows of the (P, 6) foreground and background colours."""
+        means = F.embedding_bag(self.around, state, mode="sum", per_sample_weights=self.weights)
+        state[self.here] = self.correction.apply(means.t().contiguous()).t()

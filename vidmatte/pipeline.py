@@ -1,12 +1,12 @@
-"""The whole flow: open, mark, match, smooth, colour, write."""
+"""The whole flow: open, mark, match, smooth, finish, colour, write."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,13 +14,23 @@ from typing import Literal, get_args
 import cv2
 import torch
 
+from vidmatte.despill import Despill, despill
 from vidmatte.errors import OptionError, ReadError
-from vidmatte.follow import matte_clip
+from vidmatte.finish import Finisher, FinishOptions
+from vidmatte.follow import matte_objects
 from vidmatte.foreground import estimate_foreground
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.model.build import Precision, load_model, notes_of, parse_settings
 from vidmatte.model.compact.matter import CompactMatter
 from vidmatte.model.interface import Matter
+from vidmatte.objects import (
+    Mattes,
+    for_each_object,
+    prompts_of_objects,
+    share_overlaps,
+    targets_of_objects,
+    together,
+)
 from vidmatte.prompt import Prompt, Reference
 from vidmatte.read import Reader, Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
@@ -30,7 +40,7 @@ from vidmatte.smooth import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
 from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL, rehearse
-from vidmatte.write import Target, create_outputs, parse_target
+from vidmatte.write import Target, create_outputs
 
 Foreground = Literal["estimate", "source"]
 ProgressCallback = Callable[[int, "int | None"], None]
@@ -58,8 +68,12 @@ class MatteOptions:
     many as the clip has frames, up to a default, where it can be done: clips, followed by the embedded model."""
     smooth: float = 0.0
     """Strength of the temporal alpha smoother, 0 (off) to 1."""
+    finish: FinishOptions = field(default_factory=FinishOptions)
+    """Clip, grow, feather, invert, masks and region, see `finish`."""
     foreground: Foreground = "estimate"
     """Colour of soft pixels: estimated, or the source's with the old background in it."""
+    despill: Despill | None = None
+    """Takes the light of a green or blue screen out of the foreground's colour, see `despill`."""
     premultiplied: bool = False
     bit_depth: int = 16
     """Of PNG outputs: 8 or 16."""
@@ -90,7 +104,7 @@ class MatteOptions:
 
 def matte(
     source: str | Path | Sequence[str | Path],
-    prompts: Prompt | Sequence[Prompt],
+    prompts: Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]],
     *,
     output: str | Path | Sequence[str | Path] = (),
     alpha: str | Path | Sequence[str | Path] = (),
@@ -106,21 +120,32 @@ def matte(
     `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given. `output` are files of
     colour with alpha, `alpha` files of alpha alone; the extension chooses the format (see `write.FORMATS`).
     `report` is a folder for a page with the confidence of each frame, small pictures and frames worth marking too.
+
+    Several objects are marked by a mapping from names to prompts, as `load_prompts` returns it. A path with `{object}`
+    gives each a file, an EXR without it each a layer; where their mattes overlap, alpha sums to 1 at most (see
+    `objects.share_overlaps`). The confidence of a frame is that of its least sure object.
+
     `progress` is called with the number of frames done and, where known, of all frames; `on_rehearsal` with the steps
     of practice done and of all steps.
 
     Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind.
     """
     options = options or MatteOptions()
-    prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
-    targets = _targets(output, alpha, images, options)
-    inputs = _inputs(source, reference, prompts)
+    objects = prompts_of_objects(prompts)
+    targets = _targets(output, alpha, images, options, list(objects))
+    inputs = _inputs(source, reference, objects, options.finish)
     began = time.monotonic()
-    with _open_source(source, images, options) as video, share_cores(options.device):
+    with (
+        _open_source(source, images, options) as video,
+        Finisher(options.finish, like=video.info) as finisher,
+        share_cores(options.device),
+    ):
         start, end = _range(video, options)
         start_seconds = None if options.start is None else video.seconds_of(start)
-        references = mark_references(video, prompts, reference)
-        marked = tuple(mark.frame for mark in references if mark.frame is not None)
+        if options.finish.inside_mask or options.finish.outside_mask:
+            finisher.check_length(min(video.count_frames(), end or video.count_frames()))
+        references = {name: mark_references(video, marks, reference) for name, marks in objects.items()}
+        marked = tuple(mark.frame for marks in references.values() for mark in marks if mark.frame is not None)
         outputs = create_outputs(
             targets,
             like=video.info,
@@ -134,7 +159,7 @@ def matte(
         reporting = None
         if report is not None:
             reporting = create_report(
-                Invocation(_as_list(source), images, reference, prompts, targets, Path(report), _chosen(options)),
+                Invocation(_as_list(source), images, reference, objects, targets, Path(report), _chosen(options)),
                 like=video.info,
                 references=marked,
                 inputs=inputs,
@@ -152,27 +177,31 @@ def matte(
         )
         with reporting or nullcontext(), outputs as out:
             expected = _expected(video, start, end)
-            matter = _rehearse(model.with_reference(references), options.rehearsal, expected, images, on_rehearsal)
+            matters = [
+                _rehearse(model.with_reference(marks), options.rehearsal, expected, images, on_rehearsal)
+                for marks in references.values()
+            ]
             counter = _Counter(progress, expected)
-            mattes: Generator[MatteBatch]
+            mattes: Generator[Mattes]
             if images:
-                mattes = (matter(batch) for batch in video.batches(1))
+                mattes = (tuple(matter(batch) for matter in matters) for batch in video.batches(1))
             else:
-                mattes = matte_clip(
-                    matter,
+                mattes = matte_objects(
+                    matters,
                     video,
-                    references,
+                    list(references.values()),
                     start=start,
                     end=end,
                     batch_size=options.batch_size or (4 if model.device.type == "cuda" else 1),
                     on_backward=counter.more,
                 )
-            with closing(_finish(mattes, options, targets)) as finished:
-                for batch in finished:
-                    out.write(batch)
-                    counter.add(batch)
+            with_color = any(not target.alpha_only for target in targets)
+            with closing(_stages(mattes, options, finisher, len(matters), with_color, model.device)) as finished:
+                for batches in finished:
+                    out.write(dict(zip(objects, batches, strict=True)))
+                    counter.add(batches)
                     if reporting is not None:
-                        reporting.add(batch)
+                        reporting.add(together(batches))
             _refuse_nothing(video, counter, start)
             summary = Summary(
                 input=str(video.info.source),
@@ -188,9 +217,10 @@ def matte(
                 notes=(*_notes(video.info), *notes_of(model)),
                 is_set=images,
                 report=None if report is None else Path(report) / PAGE,
+                objects=tuple(filter(None, objects)),
             )
             if reporting is not None:
-                out.put_beside(reporting.write(summary, matter=matter, video=video))
+                out.put_beside(reporting.write(summary, matter=matters[0], video=video))
     # The outputs, and what there is to say of them, are known when they are in place.
     return replace(
         summary, seconds=time.monotonic() - began, outputs=outputs.files, notes=(*summary.notes, *outputs.notes)
@@ -213,21 +243,47 @@ def _rehearse(
     return rehearse(matter, steps=steps, on_step=lambda done: on_step(done, steps) if on_step else None)
 
 
-def _finish(mattes: Generator[MatteBatch], options: MatteOptions, targets: Sequence[Target]) -> Generator[MatteBatch]:
-    """Smooth, and estimate colour where an output wants it."""
+def _stages(
+    mattes: Generator[Mattes],
+    options: MatteOptions,
+    finisher: Finisher,
+    objects: int,
+    with_color: bool,
+    device: torch.device,
+) -> Generator[Mattes]:
+    """Smooth, finish, share what overlaps, and estimate colour where an output wants it."""
+
+    def complete(batches: Mattes) -> Mattes:
+        done = share_overlaps(tuple(map(finisher, batches)))
+        if not with_color:
+            return done
+        edges = done
+        if options.finish.feather and options.foreground == "estimate":
+            edges = share_overlaps(tuple(finisher(batch, feathered=False) for batch in batches))
+        return tuple(_with_color(batch, edge, options, device) for batch, edge in zip(done, edges, strict=True))
+
     with ExitStack() as stages:
         # The last stage is closed first, so that none is closed while another still draws from it.
         stages.enter_context(closing(mattes))
         if options.smooth:
-            mattes = stages.enter_context(closing(smooth(mattes, options.smooth)))
-        if options.foreground == "estimate" and any(not target.alpha_only for target in targets):
-            mattes = stages.enter_context(closing(map_behind(with_foreground, mattes, 1)))
+            smoothed = for_each_object(lambda batches: smooth(batches, options.smooth), mattes, objects)
+            mattes = stages.enter_context(closing(smoothed))
+        if with_color or options.finish or objects > 1:
+            mattes = stages.enter_context(closing(map_behind(complete, mattes, 1)))
         yield from mattes
 
 
-def with_foreground(batch: MatteBatch) -> MatteBatch:
-    """The batch with the straight foreground colour of its soft pixels estimated."""
-    return replace(batch, foreground=estimate_foreground(batch.source.rgb, batch.alpha))
+def _with_color(batch: MatteBatch, edge: MatteBatch, options: MatteOptions, device: torch.device) -> MatteBatch:
+    """The batch with its colour; `edge` is the matte that says how much of a pixel's colour is the object's."""
+    if options.foreground == "estimate":
+        batch = replace(batch, foreground=with_foreground(edge, device).foreground)
+    return batch if options.despill is None else replace(batch, foreground=despill(batch.color, options.despill))
+
+
+def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> MatteBatch:
+    """The batch with the straight foreground colour of its soft pixels estimated, computed on `device`."""
+    rgb, alpha = batch.source.rgb, batch.alpha
+    return replace(batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device))
 
 
 def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
@@ -267,11 +323,17 @@ def _targets(
     alpha: str | Path | Sequence[str | Path],
     images: bool,
     options: MatteOptions,
+    objects: Sequence[str],
 ) -> list[Target]:
-    targets = [parse_target(path, alpha_only=False) for path in _as_list(output)]
-    if not targets and (options.premultiplied or options.foreground == "source"):
+    if len(objects) > 1 and (options.finish.invert or options.finish.inside_mask):
+        raise OptionError(
+            f"{len(objects)} objects are marked, and an inverted matte or an inside mask would be that of each; "
+            f"choose one of them (--object)"
+        )
+    targets = [target for path in _as_list(output) for target in targets_of_objects(path, objects, alpha_only=False)]
+    if not targets and (options.premultiplied or options.foreground == "source" or options.despill):
         raise OptionError("a choice of colour was given, but only alpha is written; add an output with colour (-o)")
-    targets += [parse_target(path, alpha_only=True) for path in _as_list(alpha)]
+    targets += [target for path in _as_list(alpha) for target in targets_of_objects(path, objects, alpha_only=True)]
     for target in targets:
         if images and (target.format.is_movie or not target.is_named):
             raise OptionError(
@@ -348,16 +410,29 @@ def _range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
 
 
 def _chosen(options: MatteOptions) -> dict[str, object]:
-    """The choices that are not the default, but for the one to replace outputs."""
-    values = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "overwrite"}
-    return {name: value for name, value in values.items() if value != getattr(MatteOptions, name)}
+    """The choices that are not the default, by the names of their options; but for the one to replace outputs."""
+    chosen = _changed(options, MatteOptions()) | _changed(options.finish, FinishOptions())
+    if options.finish.region is not None:
+        chosen["region"] = ",".join(map(str, options.finish.region))
+    if options.despill is not None:
+        chosen["despill"] = f"{options.despill.screen},{options.despill.strength:g}"
+    return {name: value for name, value in chosen.items() if name not in ("overwrite", "finish")}
+
+
+def _changed(options: MatteOptions | FinishOptions, default: MatteOptions | FinishOptions) -> dict[str, object]:
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 def _inputs(
-    source: str | Path | Sequence[str | Path], reference: str | Path | None, prompts: Iterable[Prompt]
+    source: str | Path | Sequence[str | Path],
+    reference: str | Path | None,
+    objects: Mapping[str, Iterable[Prompt]],
+    finish: FinishOptions,
 ) -> list[Path | str]:
-    marks = [path for prompt in prompts for path in (prompt.mask, prompt.scribbles) if path is not None]
-    return [*_as_list(source), *([] if reference is None else [reference]), *marks]
+    marks = [path for prompts in objects.values() for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
+    other = [reference, *marks, finish.inside_mask, finish.outside_mask]
+    return [*_as_list(source), *(path for path in other if path is not None)]
 
 
 def _expected(video: Video, start: int, end: int | None) -> int | None:
@@ -375,8 +450,8 @@ class _Counter:
         self.confidence: list[float] = []
         self._progress, self._expected, self._backward = progress, expected, 0
 
-    def add(self, batch: MatteBatch) -> None:
-        self.confidence.extend(batch.confidence)
+    def add(self, mattes: Mattes) -> None:
+        self.confidence.extend(map(min, *(batch.confidence for batch in mattes), mattes[0].confidence))
         self._report()
 
     def more(self, frames: int) -> None:

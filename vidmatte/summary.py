@@ -39,6 +39,8 @@ class Summary:
     """Whether the input is a set of independent images instead of a clip."""
     report: Path | None = None
     """The page of the report, where one was asked for."""
+    objects: tuple[str, ...] = ()
+    """Names of the objects of a prompt file; empty for marks without a name."""
 
     @property
     def fps(self) -> float:
@@ -69,6 +71,7 @@ class Summary:
                     "codec": output.codec,
                     "pixel_format": output.pixel_format,
                     "frames": output.frames,
+                    **({"object": output.object_name} if output.object_name else {}),
                 }
                 for output in self.outputs
             ],
@@ -78,6 +81,7 @@ class Summary:
                 "suggested_reference_frames": list(self.suggested_reference_frames),
             },
             "report": None if self.report is None else str(self.report),
+            "objects": list(self.objects),
             "notes": list(self.notes),
         }
 

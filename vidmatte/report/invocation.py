@@ -21,7 +21,8 @@ class Invocation:
     sources: Sequence[str | Path]
     images: bool
     reference: str | Path | None
-    prompts: Sequence[Prompt]
+    objects: Mapping[str, Sequence[Prompt]]
+    """The marks of each object; of one without a name where they do not come from a prompt file."""
     targets: Sequence[Target]
     report: Path
     options: Mapping[str, object]
@@ -45,11 +46,13 @@ class Invocation:
     @property
     def _given(self) -> Sequence[Prompt]:
         """The prompts that stay: marks on another image cannot stand beside marks on the source."""
-        return self.prompts if self.reference is None else ()
+        return self.objects.get("", ()) if self.reference is None else ()
 
     @property
     def _kinds(self) -> tuple[str, ...]:
-        """The kinds of marks, where options can give them: all frames have the same ones."""
+        """The kinds of marks, where options can give them: one object, and all frames have the same ones."""
+        if "" not in self.objects:
+            return ()
         kinds = {tuple(_as_options(prompt)) for prompt in self._given} or {("--points",)}
         has_strokes = any(prompt.strokes for prompt in self._given)
         return () if has_strokes or len(kinds) > 1 else kinds.pop()

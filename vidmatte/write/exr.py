@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vidmatte.errors import MissingExtraError, OptionError, WriteError
@@ -51,8 +53,10 @@ def to_linear(color: Tensor, tags: ColorTags) -> Tensor:
     return torch.where(color < 0.081, color / 4.5, ((color + 0.099) / 1.099) ** (1 / 0.45))
 
 
-def write_exr(path: Path, color: Tensor | None, alpha: Tensor, like: VideoInfo) -> None:
+def write_exr(path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], like: VideoInfo) -> None:
     """Write (3, H, W) straight display-referred colour with (1, H, W) alpha as R, G, B, A, or alpha alone as Y.
+
+    A layer with a name has it before its channels, as in person.R; its alpha alone is person.A.
 
     Raises WriteError when the library cannot write the file.
     """
@@ -64,14 +68,18 @@ def write_exr(path: Path, color: Tensor | None, alpha: Tensor, like: VideoInfo) 
         "pixelAspectRatio": float(like.sample_aspect_ratio),
         "framesPerSecond": like.frame_rate,
     }
-    if color is None:
-        channels = {"Y": alpha[0].numpy().astype(np.float16)}
-    else:
+    channels: dict[str, NDArray[np.float16]] = {}
+    for layer, (color, alpha) in layers.items():
+        if color is None:
+            channels[f"{layer}.A" if layer else "Y"] = alpha[0].numpy().astype(np.float16)
+            continue
         primaries = 1 if like.color.primaries == _UNSPECIFIED else like.color.primaries
         if primaries in _CHROMATICITIES:
             header["chromaticities"] = _CHROMATICITIES[primaries]
-        pixels = torch.cat([to_linear(color, like.color) * alpha, alpha]).permute(1, 2, 0)
-        channels = {"RGBA": np.ascontiguousarray(pixels.numpy().astype(np.float16))}
+        stored = alpha.half().float()  # where this is 1, colour stays as it is
+        pixels = torch.cat([to_linear(color, like.color) * stored, stored]).numpy().astype(np.float16)
+        for channel, plane in zip("RGBA", pixels, strict=True):
+            channels[f"{layer}.{channel}" if layer else channel] = plane
     try:
         OpenEXR.File(header, channels).write(str(path))
     except RuntimeError as error:

@@ -136,6 +136,10 @@ class Target:
 
     path: Path | str
     alpha_only: bool = False
+    object_name: str = ""
+    """Which of several objects it shows; empty where there is one without a name."""
+    layers: tuple[str, ...] = ()
+    """Objects that share one EXR as layers, as in person.R; empty for all other targets."""
 
     @property
     def format(self) -> Format:
@@ -172,13 +176,13 @@ class Target:
         return str(self.path)
 
 
-def parse_target(path: Path | str, *, alpha_only: bool) -> Target:
-    """The target of an output path.
+def parse_target(path: Path | str, *, alpha_only: bool, object_name: str = "", layers: tuple[str, ...] = ()) -> Target:
+    """The target of an output path, for one object or several as layers.
 
     Raises OptionError for an extension that is not in FORMATS, or an image path that does not say how to name
     the images.
     """
-    target = Target(path, alpha_only)
+    target = Target(path, alpha_only, object_name, layers)
     name = Path(path).name
     places = len(_NUMBER.findall(name)) + name.count(_NAME)
     if not target.format.is_movie and places != 1:
@@ -188,6 +192,8 @@ def parse_target(path: Path | str, *, alpha_only: bool) -> Target:
             f"{path}: images are written one per frame, and the file name has {found}; use "
             f"{stem if places == 0 else 'frame'}_%06d{extension}, or {{name}}{extension} for a set of images"
         )
+    if layers and target.format.codec != "exr":
+        raise OptionError(f"{path}: only EXR has layers; write each object to a file of its own")
     return target
 
 

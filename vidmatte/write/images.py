@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.write.exr import write_exr
 from vidmatte.write.formats import Target
+from vidmatte.write.planes import premultiply
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
@@ -61,15 +62,21 @@ class ImageWriter:
         """Create the hidden folder; raises OSError where that is not possible."""
         self._partial.mkdir()
 
-    def write(self, batch: MatteBatch) -> None:
-        """Encode the frames of a batch. Raises WriteError, or OSError of a file."""
-        for index, frame in enumerate(batch.source.frames):
-            name = self._name(frame, batch.source.names[index] if batch.source.names else "")
-            color = None if self.target.alpha_only else batch.color[index]
+    def write(self, mattes: Mapping[str, MatteBatch]) -> None:
+        """Encode the frames of the target's object, or of all its layers. Raises WriteError, or OSError of a file."""
+        source = next(iter(mattes.values())).source
+        for index, frame in enumerate(source.frames):
+            name = self._name(frame, source.names[index] if source.names else "")
+            layers = {
+                layer: (None if self.target.alpha_only else batch.color[index], batch.alpha[index])
+                for layer, batch in mattes.items()
+            }
             if self._is_png:
-                self._write_png(self._partial / name, color, batch.alpha[index])
+                self._write_png(self._partial / name, *layers[self.target.object_name])
+            elif self.target.layers:
+                self._write_exr(self._partial / name, layers)
             else:
-                self._write_exr(self._partial / name, color, batch.alpha[index])
+                self._write_exr(self._partial / name, {"": layers[self.target.object_name]})
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
@@ -122,9 +129,9 @@ class ImageWriter:
             file.flush()
             os.fsync(file.fileno())
 
-    def _write_exr(self, path: Path, color: Tensor | None, alpha: Tensor) -> None:
+    def _write_exr(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]]) -> None:
         try:
-            write_exr(path, color, alpha, self._like)
+            write_exr(path, layers, self._like)
         except WriteError as error:
             raise self.failure(error) from error
         with open(path, "rb+") as file:
@@ -138,7 +145,7 @@ class ImageWriter:
             gray: npt.NDArray[Any] = codes.astype(dtype)
             return gray
         if self._premultiplied:
-            color = color * alpha
+            color = premultiply(color, alpha, peak=self._peak)
         picture = np.empty((*codes.shape, 4), dtype)
         picture[..., 3] = codes
         visible = codes > 0

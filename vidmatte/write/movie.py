@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +26,7 @@ from vidmatte.timecode import advance_timecode, nominal_rate
 from vidmatte.write import matroska
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.formats import Format, Target
-from vidmatte.write.planes import output_tags, set_tags, video_frame
+from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16
@@ -72,8 +72,9 @@ class MovieWriter:
         """Create the partial file; raises OSError where that is not possible."""
         self._file = _PartialFile(self._partial)
 
-    def write(self, batch: MatteBatch) -> None:
-        """Encode the frames of a batch. Raises WriteError, or OSError or FFmpegError of the file."""
+    def write(self, mattes: Mapping[str, MatteBatch]) -> None:
+        """Encode the frames of the target's object. Raises WriteError, or OSError or FFmpegError of the file."""
+        batch = mattes[self.target.object_name]
         if self._container is None:
             self._open(batch)
         source = batch.source
@@ -193,7 +194,7 @@ class MovieWriter:
             alpha = _with_width(alpha, self._width)
             color = None if color is None else _with_width(color, self._width)
         if color is not None and self._premultiplied:
-            color = color * alpha
+            color = premultiply(color, alpha, peak=2**self.format.bit_depth - 1)
         return color, alpha[0]
 
     def _mux(self, packets: Iterable[Packet[VideoStream]]) -> None:

@@ -8,7 +8,7 @@ import queue
 import re
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -42,6 +42,8 @@ class WrittenFile:
     codec: str
     pixel_format: str
     frames: int
+    object_name: str = ""
+    """Which of several objects it shows."""
 
 
 def create_outputs(
@@ -108,7 +110,9 @@ def partial_path(final: Path) -> Path:
 
 def _as_target(target: Target | Path | str) -> Target:
     if isinstance(target, Target):
-        return parse_target(target.path, alpha_only=target.alpha_only)
+        return parse_target(
+            target.path, alpha_only=target.alpha_only, object_name=target.object_name, layers=target.layers
+        )
     return parse_target(target, alpha_only=False)
 
 
@@ -147,17 +151,23 @@ class Outputs:
             raise
         return self
 
-    def write(self, batch: MatteBatch) -> None:
+    def write(self, mattes: MatteBatch | Mapping[str, MatteBatch]) -> None:
         """Take the next mattes, in order of presentation; waits while an encoder is behind.
+
+        Mattes of several objects come by the names that the targets have, and are of the same frames.
 
         Raises WriteError when an output failed, now or with an earlier batch. The batch must not be changed afterwards.
         """
+        if isinstance(mattes, MatteBatch):
+            mattes = {writer.target.object_name: mattes for writer in self._writers}
+        batch = next(iter(mattes.values()))
         for writer in self._writers:
             if writer.format.is_movie:
                 self._check_for_movie(batch, writer.target)
         self._last_pts = batch.source.pts[-1]
-        for thread in self._threads:
-            thread.put(batch)
+        for thread, writer in zip(self._threads, self._writers, strict=True):
+            layers = writer.target.layers
+            thread.put({name: mattes[name] for name in layers or (writer.target.object_name,)})
 
     def put_beside(self, moves: Sequence[tuple[Path, Path]]) -> None:
         """Rename these files too, from what to what, when the outputs are put in place: all of them or none."""
@@ -182,7 +192,14 @@ class Outputs:
         for writer in self._writers:
             writer.discard()
         self.files = tuple(
-            WrittenFile(Path(writer.target.path), writer.kind, writer.format.codec, writer.pixel_format, writer.frames)
+            WrittenFile(
+                Path(writer.target.path),
+                writer.kind,
+                writer.format.codec,
+                writer.pixel_format,
+                writer.frames,
+                writer.target.object_name,
+            )
             for writer in self._writers
         )
 
@@ -213,19 +230,19 @@ class _EncodeThread:
 
     def __init__(self, writer: _Writer) -> None:
         self._writer = writer
-        self._queue: queue.Queue[MatteBatch | None] = queue.Queue(_QUEUED_BATCHES)
+        self._queue: queue.Queue[Mapping[str, MatteBatch] | None] = queue.Queue(_QUEUED_BATCHES)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._moves: list[tuple[Path, Path]] = []
         self._thread = threading.Thread(target=self._run, name=f"encode {writer.target}", daemon=True)
         self._thread.start()
 
-    def put(self, batch: MatteBatch | None) -> None:
-        """Queue a batch; raises what the writer raised."""
+    def put(self, mattes: Mapping[str, MatteBatch] | None) -> None:
+        """Queue the next mattes by object; raises what the writer raised."""
         while True:
             self._raise_error()
             with contextlib.suppress(queue.Full):
-                self._queue.put(batch, timeout=_POLL_SECONDS)
+                self._queue.put(mattes, timeout=_POLL_SECONDS)
                 return
 
     def end(self) -> None:
@@ -256,10 +273,10 @@ class _EncodeThread:
     def _run(self) -> None:
         writer = self._writer
         try:
-            while (batch := self._queue.get()) is not None:
+            while (mattes := self._queue.get()) is not None:
                 if self._stopped.is_set():
                     return
-                writer.write(batch)
+                writer.write(mattes)
             if not self._stopped.is_set() and writer.frames:
                 self._moves = writer.finish()
         except WriteError as error:

@@ -40,6 +40,11 @@ def set_tags(owner: av.VideoFrame | av.VideoCodecContext, tags: ColorTags) -> No
     owner.color_range = _FULL_RANGE if tags.full_range else _LIMITED_RANGE
 
 
+def premultiply(color: Tensor, alpha: Tensor, *, peak: int) -> Tensor:
+    """Colour times alpha; where the code of alpha will be `peak`, colour stays as it is."""
+    return color * torch.where(alpha * peak >= peak - 0.5, 1.0, alpha)
+
+
 def video_frame(color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags: ColorTags) -> av.VideoFrame:
     """A tagged frame of (3, H, W) display-referred colour and (H, W) alpha, or of alpha as luma without colour."""
     height, width = alpha.shape

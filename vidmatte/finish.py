@@ -1,0 +1,320 @@
+"""FINISH: the controls that every keyer has, applied to each matte in one order.
+
+    1. clip_black, clip_white   alpha up to black becomes 0, from white on 1, between them it is stretched
+    2. grow                     the outline moves out by so many pixels, in where negative
+    3. feather                  the outline is softened
+    4. invert                   the matte is that of the surroundings from here on
+    5. inside_mask              alpha is at least what the mask shows
+    6. outside_mask             alpha is at most what the mask leaves
+    7. region                   alpha is 0 outside of the rectangle
+
+So an edge is cleaned before it is moved, and moved before it is softened; what was painted by hand is neither moved nor
+softened; where both masks are white, the outside mask wins.
+
+Foreground colour is that of the delivered matte, of an inverted one the colour of the surroundings. It is estimated
+from all of this but the feather, which says how an edge is to look and not where the object ends: with it, colour of
+the old background would count as the object's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidmatte.errors import OptionError
+from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
+from vidmatte.outline import WIDEST, Plane, feather, grow
+from vidmatte.read import open_video
+from vidmatte.read.images import IMAGE_SUFFIXES, read_pixels
+
+_NAME = "{name}"
+
+
+@dataclass(frozen=True)
+class FinishOptions:
+    """What is done to each matte before its colour is estimated; nothing by default. The order is that of the module.
+
+    Masks are images, movies or numbered sequences of the frames' size, white where they act, gray for partly. An image
+    acts on all frames; the n-th frame of a movie or sequence on the n-th of the clip. For a set of images a path with
+    `{name}` gives each its own.
+    """
+
+    clip_black: float = 0.0
+    """Alpha that becomes 0, 0..1."""
+    clip_white: float = 1.0
+    """Alpha that becomes 1, 0..1, above `clip_black`."""
+    grow: float = 0.0
+    """Pixels by which the outline moves out (in where negative), -100..100, see `outline.grow`."""
+    feather: float = 0.0
+    """Standard deviation in pixels of the Gaussian that softens the outline, 0..100."""
+    invert: bool = False
+    inside_mask: Path | None = None
+    """White is forced into the matte: a core, or holdout, matte."""
+    outside_mask: Path | None = None
+    """White is forced out of the matte: a garbage matte."""
+    region: tuple[float, float, float, float] | None = None
+    """(x0, y0, x1, y1) in pixels of the displayed frame; pixels that it cuts keep the share of alpha inside."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clip_black < self.clip_white <= 1:
+            raise OptionError(
+                f"clipping at black {self.clip_black:g} and white {self.clip_white:g} asked for: "
+                f"it has to be 0 <= black < white <= 1"
+            )
+        if not -WIDEST <= self.grow <= WIDEST:
+            raise OptionError(f"growth by {self.grow:g} pixels asked for: it is {-WIDEST:g} (shrink) to {WIDEST:g}")
+        if not 0 <= self.feather <= WIDEST:
+            raise OptionError(f"feather of {self.feather:g} pixels asked for: it is 0 to {WIDEST:g}")
+
+    def __bool__(self) -> bool:
+        """Whether anything is done at all."""
+        return self != _NOTHING
+
+
+_NOTHING = FinishOptions()
+
+
+def finish(
+    mattes: Iterable[MatteBatch], options: FinishOptions, *, like: VideoInfo | None = None
+) -> Generator[MatteBatch]:
+    """Yield the mattes with all controls of `options` applied, in order; one for one, their pictures unchanged.
+
+    `like` says how the clip is displayed, for the region and for masks; without it, pixels are square.
+
+    Raises OptionError for a mask of another size or length than the clip and a region that does not fit the frame,
+    ReadError for a mask that cannot be read.
+    """
+    with Finisher(options, like=like) as finisher:
+        for batch in mattes:
+            yield finisher(batch)
+
+
+class Finisher:
+    """The controls, their masks opened and checked against the frames' size; to be entered with `with`."""
+
+    def __init__(self, options: FinishOptions, *, like: VideoInfo | None = None) -> None:
+        self._options = options
+        self._aspect = 1 if like is None else like.sample_aspect_ratio
+        self._stack = ExitStack()
+        try:
+            self._inside, self._outside = (
+                None if path is None else _open_mask(path, self._stack)
+                for path in (options.inside_mask, options.outside_mask)
+            )
+            if like is not None:
+                self._check(like)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, like: VideoInfo) -> None:
+        size, display = (like.height, like.width), (like.height, like.display_width)
+        for mask in (self._inside, self._outside):
+            if mask is not None and mask.size is not None and mask.size not in (size, display):
+                raise _wrong_size(mask.path, mask.size, size)
+        if self._options.region is not None:
+            _coverage(self._options.region, size, like.display_width)
+
+    def __call__(self, batch: MatteBatch, *, feathered: bool = True) -> MatteBatch:
+        """The batch with its alpha finished, on request without the feather; frames must come in order."""
+        if not self._options:
+            return batch
+        n, _, *size = batch.alpha.shape
+        display_width = max(1, round(size[1] * self._aspect))
+        inside, outside = (
+            [None] * n if mask is None else mask.take(batch.source, (size[0], size[1]), display_width)
+            for mask in (self._inside, self._outside)
+        )
+        planes = batch.alpha[:, 0].detach().cpu().numpy()
+        done = [
+            self._finish(plane, core, garbage, display_width, feathered)
+            for plane, core, garbage in zip(planes, inside, outside, strict=True)
+        ]
+        return replace(batch, alpha=torch.from_numpy(np.stack(done)[:, None]).to(batch.alpha.device))
+
+    def _finish(
+        self, alpha: Plane, inside: Plane | None, outside: Plane | None, display_width: int, feathered: bool
+    ) -> Plane:
+        options = self._options
+        if (options.clip_black, options.clip_white) != (0, 1):
+            alpha = np.clip((alpha - options.clip_black) / (options.clip_white - options.clip_black), 0, 1)
+        if options.grow:
+            alpha = grow(alpha, options.grow)
+        if options.feather and feathered:
+            alpha = feather(alpha, options.feather)
+        if options.invert:
+            alpha = 1 - alpha
+        if inside is not None:
+            alpha = np.maximum(alpha, inside)
+        if outside is not None:
+            alpha = np.minimum(alpha, 1 - outside)
+        if options.region is not None:
+            alpha = alpha * _coverage(options.region, alpha.shape, display_width)
+        return np.asarray(alpha, np.float32)
+
+    def check_length(self, frames: int) -> None:
+        """Raise OptionError for a movie or sequence among the masks that has fewer frames than that."""
+        for mask in (self._inside, self._outside):
+            if isinstance(mask, _Movie):
+                mask.check_length(frames)
+
+    def close(self) -> None:
+        """Let go of the masks."""
+        self._stack.close()
+
+    def __enter__(self) -> Finisher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def parse_region(text: str) -> tuple[float, float, float, float]:
+    """A region of the form `x0,y0,x1,y1`. Raises OptionError."""
+    try:
+        x0, y0, x1, y1 = map(float, text.split(","))
+    except ValueError as error:
+        raise OptionError(f"region {text!r} asked for: write x0,y0,x1,y1") from error
+    return x0, y0, x1, y1
+
+
+def _coverage(region: tuple[float, float, float, float], size: Sequence[int], display_width: int) -> Plane:
+    """(H, W) share of each pixel that lies inside the region."""
+    x0, y0, x1, y1 = region
+    height, width = size
+    if not (0 <= x0 < x1 <= display_width and 0 <= y0 < y1 <= height):
+        raise OptionError(
+            f"region {x0:g},{y0:g},{x1:g},{y1:g} does not fit the frame of {display_width}x{height}: "
+            f"give x0,y0,x1,y1 with x0 < x1 and y0 < y1 inside it"
+        )
+    scale = width / display_width
+    rows, columns = _covered(y0, y1, height), _covered(x0 * scale, x1 * scale, width)
+    return np.asarray(rows[:, None] * columns, np.float32)
+
+
+def _covered(low: float, high: float, length: int) -> NDArray[np.float64]:
+    """Share of each of `length` pixels in a row that lies from `low` to `high`."""
+    edges = np.clip(np.arange(length + 1), low, high)
+    return np.diff(edges)
+
+
+def _wrong_size(path: Path, found: tuple[int, int], wanted: tuple[int, int]) -> OptionError:
+    return OptionError(
+        f"{path}: is {found[1]}x{found[0]}, but the frame is {wanted[1]}x{wanted[0]}; make the mask from a frame of "
+        f"the clip, without scaling or cropping"
+    )
+
+
+class _Mask(ABC):
+    """What a mask shows of each frame."""
+
+    size: tuple[int, int] | None = None
+    """Height and width where they are the same for all frames and known beforehand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._held: tuple[object, list[Plane]] = None, []
+
+    def take(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Plane]:
+        """A plane for each frame of a batch; several objects ask for the same frames one after the other."""
+        asked = batch.frames, batch.names
+        if self._held[0] != asked:
+            self._held = asked, [self._fit(plane, size, display_width) for plane in self._planes(batch)]
+        return self._held[1]
+
+    @abstractmethod
+    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
+        """The planes as they are in the file."""
+
+    def _fit(self, plane: Plane, size: tuple[int, int], display_width: int) -> Plane:
+        height, width = plane.shape
+        if (height, width) == size:
+            return plane
+        if (height, width) != (size[0], display_width):
+            raise _wrong_size(self.path, (height, width), size)
+        return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
+class _Image(_Mask):
+    """One image for all frames."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._plane = _read_plane(path)
+        self.size = (self._plane.shape[0], self._plane.shape[1])
+
+    def _planes(self, batch: FrameBatch) -> list[Plane]:
+        return [self._plane] * len(batch)
+
+
+class _NamedImages(_Mask):
+    """An image for each image of a set."""
+
+    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
+        for name in batch.names or [""]:
+            if not name:
+                raise OptionError(f"{self.path}: the frames of a clip have no names; give a movie, or mask.%06d.png")
+            yield _read_plane(self.path.with_name(self.path.name.replace(_NAME, name)))
+
+
+class _Movie(_Mask):
+    """A movie or sequence whose frames lie beside those of the clip."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        super().__init__(path)
+        self._video = stack.enter_context(open_video(path))
+        self._stack = stack
+        self._frames: Generator[FrameBatch] | None = None
+        self._next = 0
+        self.size = (self._video.info.height, self._video.info.width)
+
+    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
+        if batch.names:
+            raise OptionError(f"{self.path}: images of a set have no order; give one image, or {{name}}.png")
+        for frame in batch.frames:
+            if self._frames is None or frame != self._next:
+                self._frames = self._stack.enter_context(closing(self._video.batches(1, start=frame)))
+            found = next(self._frames, None)
+            if found is None:
+                raise self._too_short(frame)
+            self._next = frame + 1
+            yield found.rgb[0].amax(0).numpy()
+
+    def check_length(self, frames: int) -> None:
+        """Raise OptionError where there are fewer frames than that."""
+        if self._video.count_frames() < frames:
+            raise self._too_short(frames - 1)
+
+    def _too_short(self, frame: int) -> OptionError:
+        return OptionError(
+            f"{self.path}: has {self._video.count_frames()} frames, and frame {frame} (0-based) of the clip needs one "
+            f"too; give a mask as long as the clip, or one image for all of it"
+        )
+
+
+def _open_mask(path: Path, stack: ExitStack) -> _Mask:
+    if _NAME in path.name:
+        return _NamedImages(path)
+    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        return _Image(path)
+    return _Movie(path, stack)
+
+
+def _read_plane(path: Path) -> Plane:
+    """(H, W) in 0..1: opacity where the image is transparent somewhere, else its brightest channel."""
+    image = read_pixels(path)
+    has_alpha = image.shape[2] in (2, 4)
+    if has_alpha and image[..., -1].min() < 1:
+        return np.ascontiguousarray(image[..., -1])
+    return np.ascontiguousarray(image[..., : image.shape[2] - has_alpha].max(axis=2))
