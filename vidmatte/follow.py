@@ -18,6 +18,7 @@ from torch import Tensor
 from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.interface import CoarseMatte, Follower, Matter
+from vidmatte.model.viewer import show_to
 from vidmatte.prompt import Reference
 from vidmatte.read import Video
 
@@ -124,8 +125,10 @@ def matte_clip(
     """Mattes of frames `start` to `end` (exclusive; None = all) in order.
 
     `references` are those that `matter` was made with; the ones that mark a frame of this clip are where following
-    starts. `on_backward` is told the number of frames of each chunk that was followed backward, for progress.
+    starts. The model sees the frames as `view.for_model` shows them. `on_backward` is told the number of frames of each
+    chunk that was followed backward, for progress.
     """
+    matter = show_to(matter, video.info.color)
     follower = matter.follower()
     if follower is None:
         yield from (matter(batch) for batch in video.batches(batch_size, start=start, end=end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.model.build import Precision, load_model
 from vidmatte.model.compact.matter import CompactMatter
 from vidmatte.model.interface import Matter
+from vidmatte.model.viewer import show_to
 from vidmatte.prompt import Prompt, Reference
 from vidmatte.read import Reader, Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
@@ -29,9 +31,12 @@ from vidmatte.smooth import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
 from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL, rehearse
+from vidmatte.view import describe_view, for_model
 from vidmatte.write import Target, create_outputs, parse_target
 
 Foreground = Literal["estimate", "source"]
+_VIDEO_PEAK = 1.25
+"""No code value of video stands for more; light of scene-linear sources goes far beyond."""
 ProgressCallback = Callable[[int, "int | None"], None]
 
 
@@ -127,7 +132,7 @@ def matte(
             counter = _Counter(progress, _expected(video, start, end))
             mattes: Generator[MatteBatch]
             if images:
-                mattes = (matter(batch) for batch in video.batches(1))
+                mattes = (show_to(matter, video.info.color)(batch) for batch in video.batches(1))
             else:
                 mattes = matte_clip(
                     matter,
@@ -185,7 +190,10 @@ def _finish(mattes: Generator[MatteBatch], options: MatteOptions, targets: Seque
 
 def with_foreground(batch: MatteBatch) -> MatteBatch:
     """The batch with the straight foreground colour of its soft pixels estimated."""
-    return replace(batch, foreground=estimate_foreground(batch.source.rgb, batch.alpha))
+    # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
+    peak = float(batch.source.rgb.max())
+    peak = 2.0 ** math.ceil(math.log2(peak)) if peak > _VIDEO_PEAK else 1.0
+    return replace(batch, foreground=estimate_foreground(batch.source.rgb / peak, batch.alpha) * peak)
 
 
 def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
@@ -202,8 +210,9 @@ def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Pa
     if reference is None:
         return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
     if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
-        rgb = torch.from_numpy(read_image(Path(reference)))[None]
-        return tuple(prompt.reference(rgb) for prompt in prompts)
+        image = read_image(Path(reference))
+        rgb = torch.from_numpy(image.rgb)[None]
+        return tuple(prompt.reference(rgb, color=image.color) for prompt in prompts)
     with open_video(reference) as clip:
         return tuple(_mark(clip, prompt, None) for prompt in prompts)
 
@@ -212,8 +221,9 @@ def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
     rgb = video.frame(prompt.frame).rgb
     display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
     beside = video.neighbour(prompt.frame)
-    reference = prompt.reference(rgb, display_width=display_width, frame=frame)
-    return reference if beside is None else replace(reference, neighbour=beside.rgb)
+    color = video.info.color
+    reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)
+    return reference if beside is None else replace(reference, neighbour=for_model(beside.rgb, color))
 
 
 def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -348,6 +358,9 @@ def _refuse_nothing(video: Video, counter: _Counter, start: int) -> None:
 
 
 def _notes(info: VideoInfo) -> Iterator[str]:
+    yield from info.notes
+    if view := describe_view(info.color):
+        yield view
     if info.color.assumed:
         name = "BT.709" if info.color.matrix == 1 else "BT.601"
         yield f"the source does not say its colour matrix; {name} was assumed from its size"

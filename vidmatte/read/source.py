@@ -32,7 +32,7 @@ class Frame:
     """One decoded frame; what the readers yield."""
 
     rgb: npt.NDArray[np.float32]
-    """(3, H, W) in 0..1, display-referred."""
+    """(3, H, W), code values as 0..1, or scene-linear; see `FrameBatch.rgb`."""
     index: int
     pts: int
     duration: int
@@ -126,7 +126,7 @@ def open_video(
 ) -> Video:
     """Open a movie file, a folder of numbered frames, or a pattern such as `shot.%04d.png` or `shot.####.png`.
 
-    `frame_rate` is for image sequences, which carry none (default 24); giving it for a movie is an error.
+    `frame_rate` is for image sequences (default: what their header says, or 24); giving it for a movie is an error.
     `allow_truncated` reads what there is of a movie that ends early, instead of refusing it.
 
     Raises ReadError when nothing can be read there, OptionError for an unknown reader, MissingExtraError for decord.
@@ -140,9 +140,11 @@ def open_video(
     if Path(source).is_dir() or is_pattern(source):
         if reader != "pyav":
             raise OptionError(f"{source} is a sequence of images: reader {reader} is for movies only")
-        return SequenceVideo(source, frame_rate or DEFAULT_SEQUENCE_RATE)
+        return SequenceVideo(source, frame_rate)
     if not Path(source).exists():
         raise ReadError(f"{source}: no such file or folder; check the path")
+    if not Path(source).is_file():
+        raise ReadError(f"{source}: is neither a file nor a folder (a pipe or a device?); copy it to a file first")
     if frame_rate is not None:
         raise OptionError(f"{source} is a movie and has its own frame rate: a frame rate is for image sequences only")
     if reader == "decord":
