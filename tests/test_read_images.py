@@ -12,9 +12,9 @@ import pytest
 
 import vidmatte
 from vidmatte.errors import ReadError
+from vidmatte.limits import declared_size
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
-from vidmatte.read.limits import declared_size
 
 
 @pytest.fixture

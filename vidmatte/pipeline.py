@@ -24,7 +24,7 @@ from vidmatte.model.compact.matter import CompactMatter
 from vidmatte.model.interface import Matter
 from vidmatte.model.viewer import show_to
 from vidmatte.prompt import Prompt, Reference
-from vidmatte.read import Reader, Video, open_video, parse_position
+from vidmatte.read import Deinterlace, Reader, Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 from vidmatte.read.sequence import ImageSet
 from vidmatte.smooth import smooth
@@ -69,6 +69,8 @@ class MatteOptions:
     frame_rate: Fraction | None = None
     """Of an image sequence; None is 24."""
     allow_truncated: bool = False
+    deinterlace: Deinterlace = "refuse"
+    """What to do with interlaced movies; see `read.open_video`."""
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -283,6 +285,7 @@ def _open_source(source: str | Path | Sequence[str | Path], images: bool, option
                 ("frame_rate", options.frame_rate),
                 ("batch_size", options.batch_size),
                 ("allow_truncated", options.allow_truncated),
+                ("deinterlace", options.deinterlace != "refuse"),
             )
             if value
         ]
@@ -298,7 +301,11 @@ def _open_source(source: str | Path | Sequence[str | Path], images: bool, option
             f"{len(paths)} inputs given: several files are an image set, which has to be asked for (--images)"
         )
     return open_video(
-        paths[0], reader=options.reader, frame_rate=options.frame_rate, allow_truncated=options.allow_truncated
+        paths[0],
+        reader=options.reader,
+        frame_rate=options.frame_rate,
+        allow_truncated=options.allow_truncated,
+        deinterlace=options.deinterlace,
     )
 
 

@@ -11,8 +11,8 @@ import av
 
 from vidmatte import color
 from vidmatte.errors import ReadError
+from vidmatte.limits import MAX_PIXELS, check_size
 from vidmatte.read.images import STILL, Image
-from vidmatte.read.limits import MAX_PIXELS, check_size
 
 _HEADER = 2048
 _GENERIC_HEADER = 1664

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import MissingExtraError, ReadError
+from vidmatte.limits import check_size
 from vidmatte.read.images import LINEAR_STILL, Image, finite
-from vidmatte.read.limits import check_size
 
 OTHER_PRIMARIES = 3
 """A number that H.273 reserves: primaries that the header tells, but that have no number there (ACES, for one)."""

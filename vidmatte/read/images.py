@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags
-from vidmatte.read.limits import check_size, declared_size
+from vidmatte.limits import check_size, declared_size
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx", ".exr")
 STILL = ColorTags(primaries=1, transfer=13, matrix=0, full_range=True)
