@@ -95,6 +95,11 @@ def _planes(bgr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
 
 
+def is_image(path: str | Path) -> bool:
+    """Whether a path names a file that is read as an image."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file()
+
+
 def list_images(folder: Path) -> list[Path]:
     """The images of a folder by name. Raises ReadError when there are none."""
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())

@@ -30,7 +30,6 @@ _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
 """Containers with an index and a time on every packet, that FFmpeg's own seeking is right for."""
 _RATES = (Fraction(1, 1000), Fraction(1000))
 _ASPECTS = (Fraction(1, 10), Fraction(10))
-_FIELD_ORDERS = {2: "top field first", 3: "bottom field first", 4: "top field first", 5: "bottom field first"}
 
 
 @contextmanager
@@ -109,7 +108,7 @@ class MovieVideo(Video):
             color=self._tags,
             timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
             audio_streams=len(container.streams.audio),
-            notes=(*describe_left_out(container, stream), *self._interlace_notes(stream)),
+            notes=(*describe_left_out(container, stream), *self._interlace_notes()),
         )
 
     def _refuse_interlaced(self, frame: av.VideoFrame, index: int) -> None:
@@ -119,13 +118,12 @@ class MovieVideo(Video):
                 f"to make whole ones, or --deinterlace keep where the pictures are whole in spite of the flag"
             )
 
-    def _interlace_notes(self, stream: VideoStream) -> Iterator[str]:
-        order = _FIELD_ORDERS.get(stream.codec_context.field_order, "field order unknown")
+    def _interlace_notes(self) -> Iterator[str]:
         if self._deinterlace in ("bwdif", "yadif"):
-            flagged = f"interlaced ({order})" if self._is_interlaced else "not flagged as interlaced"
+            flagged = "interlaced" if self._is_interlaced else "not flagged as interlaced"
             yield f"the source is {flagged}; its frames were deinterlaced with {self._deinterlace}, one for one"
         elif self._is_interlaced:
-            yield f"the source is interlaced ({order}) and was read as it is; outputs are flagged progressive"
+            yield "the source is interlaced and was read as it is; outputs are flagged progressive"
 
     @functools.cached_property
     def _index(self) -> PacketIndex | None:

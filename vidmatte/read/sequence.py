@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
-from vidmatte.read.images import Image, list_images, read_image
+from vidmatte.read.images import Image, is_image, list_images, read_image
 from vidmatte.read.source import DEFAULT_SEQUENCE_RATE, Frame, Video
 from vidmatte.view import LINEAR
 
@@ -31,6 +31,8 @@ def _number(path: Path) -> int | None:
 def _numbered_files(source: Path) -> dict[int, Path]:
     if is_pattern(source):
         return _files_of_pattern(source)
+    if is_image(source):
+        return {_number(source) or 0: source}
     images = list_images(source)
     files = {number: path for path in images if (number := _number(path)) is not None}
     if len(files) != len(images):

@@ -130,7 +130,7 @@ def open_video(
     allow_truncated: bool = False,
     deinterlace: Deinterlace = "refuse",
 ) -> Video:
-    """Open a movie file, a folder of numbered frames, or a pattern such as `shot.%04d.png` or `shot.####.png`.
+    """Open a movie, a folder of numbered frames, a pattern such as `shot.%04d.png` or `shot.####.png`, or an image.
 
     `frame_rate` is for image sequences (default: what their header says, or 24); giving it for a movie is an error.
     `allow_truncated` reads what there is of a movie that ends early, instead of refusing it. `deinterlace` says what to
@@ -140,13 +140,14 @@ def open_video(
     """
     # Imported here: the readers need the classes above.
     from vidmatte.read.decord import open_decord
+    from vidmatte.read.images import is_image
     from vidmatte.read.movie import MovieVideo
     from vidmatte.read.sequence import SequenceVideo, is_pattern
 
     for name, value, choices in (("reader", reader, Reader), ("deinterlace", deinterlace, Deinterlace)):
         if value not in get_args(choices):
             raise OptionError(f"{name} {value!r} asked for: choose one of {', '.join(get_args(choices))}")
-    if Path(source).is_dir() or is_pattern(source):
+    if Path(source).is_dir() or is_pattern(source) or is_image(source):
         if (reader, deinterlace) != ("pyav", "refuse"):
             raise OptionError(
                 f"{source} is a sequence of images: reader {reader} and deinterlace {deinterlace} are for movies only"
