@@ -161,6 +161,8 @@ class MovieVideo(Video):
         previous: int | None = None
         index, duration = start, 0
         for index, raw in self._whole_frames(start):
+            if raw.is_corrupt and not self._allow_truncated:
+                raise ReadError(self._truncated(index, "its picture cannot be decoded whole"))
             pts = self._pts(raw, index)
             if previous is not None and pts <= previous:
                 pts = previous + 1  # some writers repeat a time; players and encoders need them to rise
