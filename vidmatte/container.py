@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
@@ -58,6 +60,20 @@ def video_stream(source: str | Path, container: InputContainer) -> VideoStream:
         raise ReadError(f"{source}: says that it has {stream.frames:,} frames in {size:,} bytes; it is damaged")
     stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_PIXELS)}
     return stream
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The packets of a stream to the end of the file, and an empty one behind them.
+
+    In containers without a header, streams may begin anywhere; PyAV fails at the packets of those that were not there
+    when the file was opened; asked again, it goes on behind them.
+    """
+    while True:
+        try:
+            yield from container.demux(stream)
+        except IndexError:
+            continue
+        return
 
 
 def describe_left_out(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from vidmatte.container import packets_of
+
 _BY_BYTE = ("mpegts", "mpeg")
 """Containers without an index: they are entered at any byte."""
 _COMPARED = 8
@@ -39,7 +41,7 @@ class PacketIndex:
         """The index of all packets that will be shown; None where one of them carries no time."""
         rows: list[tuple[int, int, int, bool]] = []
         has_discarded = is_complete = False
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if not packet.size or packet.is_discard:
                 has_discarded |= packet.is_discard
                 continue
@@ -79,7 +81,7 @@ class PacketIndex:
         key = int(keys[-1])
         if not self._seek(container, stream, key):
             return None
-        found = self._recognise(packet for packet in container.demux(stream) if packet.size)
+        found = self._recognise(packet for packet in packets_of(container, stream) if packet.size)
         if found is None or found[0] > key:
             return None
         frames = _shown(self._with_times(*found, key), pts)

@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from vidmatte import color
-from vidmatte.container import describe_left_out, open_container, reason, video_stream
+from vidmatte.container import describe_left_out, open_container, packets_of, reason, video_stream
 from vidmatte.errors import ReadError
 from vidmatte.frames import VideoInfo
 from vidmatte.read.deinterlace import Deinterlace, deinterlace
@@ -83,7 +83,7 @@ class MovieVideo(Video):
 
     def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
         try:
-            for frame in container.decode(stream):
+            for frame in _decoded(container, stream):
                 return frame
         except av.FFmpegError as error:
             raise ReadError(f"{self._source}: its first frame cannot be decoded ({reason(error)})") from error
@@ -194,7 +194,7 @@ class MovieVideo(Video):
         index = 0
         with _opened(self._source) as (container, stream):
             try:
-                for packet in container.demux(stream):
+                for packet in packets_of(container, stream):
                     if packet.is_corrupt and not self._allow_truncated:
                         raise ReadError(self._truncated(index, "a packet is damaged"))
                     for frame in packet.decode():
@@ -246,6 +246,11 @@ class MovieVideo(Video):
         return np.ascontiguousarray(np.rot90(rgb, self._turns, axes=(1, 2))) if self._turns else rgb
 
 
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    for packet in packets_of(container, stream):
+        yield from packet.decode()
+
+
 def _promised_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """Time in seconds at which the picture ends by the header; None where the header only speaks of the whole file."""
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
@@ -271,7 +276,7 @@ def _seek(container: InputContainer, stream: VideoStream, pts: int, time_base: F
     while True:
         target = pts - int(back / time_base)
         container.seek(target, stream=stream, backward=True)
-        frames = container.decode(stream)
+        frames = _decoded(container, stream)
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts <= pts:
             break
