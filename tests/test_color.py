@@ -21,7 +21,7 @@ def analytic_rgb(codes, *, bits, matrix, full):
         y, pb, pr = (codes[0] - 16 * unit) / (219 * unit), *((c - 128 * unit) / (224 * unit) for c in codes[1:])
     red, blue = y + 2 * (1 - kr) * pr, y + 2 * (1 - kb) * pb
     green = (y - kr * red - kb * blue) / (1 - kr - kb)
-    return np.clip([red, green, blue], 0, 1)
+    return np.array([red, green, blue])
 
 
 def flat_frame(codes, pixel_format, *, matrix, full, size=(38, 22)):
@@ -33,24 +33,68 @@ def flat_frame(codes, pixel_format, *, matrix, full, size=(38, 22)):
     return frame
 
 
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("matrix", [1, 6, 9])
-@pytest.mark.parametrize("size", [(98, 22), (97, 21), (5, 3)])
-@pytest.mark.parametrize(
-    ("pixel_format", "bits"),
-    [("yuv420p", 8), ("yuv422p", 8), ("yuv444p", 8), ("yuv420p10le", 10), ("yuv422p10le", 10), ("yuv444p12le", 12)],
-)
-def test_conversion_is_exact_to_a_hundredth_of_a_code(pixel_format, bits, size, matrix, full):
-    unit = 2 ** (bits - 8)
-    for codes in ((16, 128, 128), (235, 128, 128), (81, 90, 200), (145, 54, 34), (41, 200, 110), (180, 120, 140)):
-        codes = tuple(code * unit + unit // 2 for code in codes)
-        frame = flat_frame(codes, pixel_format, matrix=matrix, full=full, size=size)
-        tags = color.tags_of(frame)
-        assert (tags.matrix, tags.full_range, tags.assumed) == (matrix, full, False)
-        wanted = analytic_rgb(codes, bits=bits, matrix=matrix, full=full)
-        rgb = color.to_rgb(frame, tags)
-        assert rgb.shape == (3, size[1], size[0])
-        assert np.abs(rgb - wanted[:, None, None]).max() < 0.01 / 255
+def at_full_size(chroma, height, width, *, centered=False):
+    """Chroma at every pixel of luma, in float64, one pixel at a time along each axis: linear between the samples."""
+    for axis, size in ((0, height), (1, width)):
+        samples = chroma.shape[axis]
+        if samples == size:
+            continue
+        between_samples = axis == 0 or centered
+        place = np.arange(size) / 2 - (0.25 if between_samples else 0)
+        low = np.floor(place).astype(int)
+        share = (place - low).reshape((-1, 1) if axis == 0 else (1, -1))
+        before, after = (np.take(chroma, np.clip(low + n, 0, samples - 1), axis) for n in (0, 1))
+        chroma = (1 - share) * before + share * after
+    return chroma
+
+
+def random_frame(pixel_format, *, bits, matrix, full, size):
+    """A frame of random code values over the whole scale, and its planes in float64."""
+    rng = np.random.default_rng(bits + matrix + size[0])
+    frame = av.VideoFrame(*size, pixel_format)
+    frame.colorspace, frame.color_range = matrix, 2 if full else 1
+    dtype, planes = np.uint16 if bits > 8 else np.uint8, []
+    for plane in frame.planes:
+        rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
+        rows[:] = rng.integers(0, 2**bits, rows.shape)
+        planes.append(rows.astype(np.float64))
+    return frame, planes
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("matrix", [1, 6, 9], ids=["709", "601", "2020"])
+@pytest.mark.parametrize("size", [(98, 22), (97, 21), (5, 3), (1, 1)], ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("sampling", ["420", "422", "444"])
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_conversion_is_exact_to_a_hundredth_of_a_code(bits, sampling, size, matrix, full):
+    pixel_format = f"yuv{sampling}p" + ("" if bits == 8 else f"{bits}le")
+    frame, planes = random_frame(pixel_format, bits=bits, matrix=matrix, full=full, size=size)
+    tags = color.tags_of(frame)
+    assert (tags.matrix, tags.full_range, tags.assumed) == (matrix, full, False)
+    codes = [at_full_size(plane, size[1], size[0]) for plane in planes]
+    wanted = analytic_rgb(codes, bits=bits, matrix=matrix, full=full)
+    rgb = color.to_rgb(frame, tags)
+    assert rgb.shape == (3, size[1], size[0])
+    assert np.abs(rgb - wanted).max() < 0.01 / 255
+
+
+@pytest.mark.parametrize("name", ["nv12", "p010le", "yuyv422", "uyvy422", "yuva444p10le", "yuv422p10be"])
+def test_other_layouts_of_samples_hold_the_same_colour(name):
+    bits = av.VideoFormat(name, 2, 2).components[0].bits
+    sampling = {"nv12": "420", "p010le": "420", "yuva444p10le": "444"}.get(name, "422")
+    suffix = "" if bits == 8 else f"{bits}le"
+    frame, planes = random_frame(f"yuv{sampling}p{suffix}", bits=bits, matrix=1, full=False, size=(98, 22))
+    other = frame.reformat(format=name)
+    codes = [at_full_size(plane, 22, 98) for plane in planes]
+    wanted = analytic_rgb(codes, bits=bits, matrix=1, full=False)
+    assert np.abs(color.to_rgb(other, color.tags_of(other)) - wanted).max() < 0.01 / 255
+
+
+def test_chroma_of_jpeg_lies_between_the_samples_of_luma():
+    frame, planes = random_frame("yuvj420p", bits=8, matrix=6, full=True, size=(97, 21))
+    codes = [at_full_size(plane, 21, 97, centered=True) for plane in planes]
+    wanted = analytic_rgb(codes, bits=8, matrix=6, full=True)
+    assert np.abs(color.to_rgb(frame, color.tags_of(frame)) - wanted).max() < 0.01 / 255
 
 
 def test_full_range_jpeg_formats_are_exact():

@@ -25,6 +25,7 @@ from users import as_ordinary_user
 import vidmatte
 from vidmatte.cli import cli
 from vidmatte.errors import OptionError, WriteError
+from vidmatte.finish import FinishOptions
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import Invocation, create_report
@@ -214,7 +215,8 @@ def test_commands_for_every_kind_of_mark():
 
 
 def test_every_choice_has_an_option_of_the_command_line():
-    names = [field.name for field in dataclasses.fields(vidmatte.MatteOptions) if field.name != "overwrite"]
+    both = (*dataclasses.fields(vidmatte.MatteOptions), *dataclasses.fields(FinishOptions))
+    names = [field.name for field in both if field.name not in ("overwrite", "finish")]
     words = shlex.split(invocation(options=dict.fromkeys(names, "x")).with_reference(20))
     known = {name for parameter in cli.commands["matte"].params for name in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= known

@@ -27,7 +27,7 @@ from vidmatte.model.memory import gigabytes
 from vidmatte.pipeline import Foreground, MatteOptions, matte
 from vidmatte.progress import ProgressLine
 from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
-from vidmatte.read import Reader
+from vidmatte.read import Deinterlace, Reader
 from vidmatte.summary import Summary
 from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL
 
@@ -131,6 +131,11 @@ def cli() -> None:
 @click.option("--fps", metavar="RATE", help="Frame rate of an image sequence: 25, 23.976, 24000/1001.  [default: 24]")
 @click.option("--reader", type=click.Choice(get_args(Reader)), default=_DEFAULTS.reader, show_default=True,
               help="What decodes movies.")  # fmt: skip
+@click.option(
+    "--deinterlace", type=click.Choice(get_args(Deinterlace)), is_flag=False, flag_value="bwdif",
+    default=_DEFAULTS.deinterlace, show_default=True,
+    help="Interlaced movies: make whole frames (without a value: bwdif), keep them as they are, or refuse them.",
+)  # fmt: skip
 @click.option("--allow-truncated", is_flag=True, help="Matte what can be read of a damaged movie.")
 @click.option("-o", "--output", "outputs", multiple=True, metavar="PATH",
               help="Colour with alpha: .mov (ProRes 4444), .webm (VP9), %06d.png; repeatable.")  # fmt: skip
@@ -352,7 +357,7 @@ def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]
 
 def _options(given: dict[str, Any]) -> MatteOptions:
     names = ("model", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size", "rehearsal",
-             "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated",
+             "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated", "deinterlace",
              "overwrite")  # fmt: skip
     controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
     options = MatteOptions(

@@ -8,6 +8,7 @@ patches once per process, and the same arithmetic in float32 stands in wherever 
 from __future__ import annotations
 
 import functools
+import math
 from typing import cast
 
 import av
@@ -36,6 +37,15 @@ _UNSPECIFIED = 2
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 _BICUBIC, _ACCURATE, _UNSTABLE = 4, 1 << 18, 1 << 20
 _EXACT_FLAGS = _BICUBIC | _ACCURATE | _UNSTABLE
+_PLANAR = {
+    (0, 0): "yuv444p",
+    (1, 0): "yuv422p",
+    (1, 1): "yuv420p",
+    (2, 0): "yuv411p",
+    (2, 2): "yuv410p",
+    (0, 1): "yuv440p",
+}
+"""Formats of three planes by the binary logarithm of chroma subsampling, across and down."""
 _NARROWEST = 64
 """Width from which swscale's exact conversion is used: it crashes on frames of 16 pixels and less."""
 _TOLERANCE = 0.01 / 255
@@ -74,9 +84,10 @@ def _is_full(frame: av.VideoFrame) -> bool:
 
 
 def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
-    """(3, H, W) float32 display-referred RGB in 0..1 of a decoded frame, values beyond clipped.
+    """(3, H, W) float32 display-referred RGB of a decoded frame: 0..1, with super-whites and their kind beyond.
 
-    Chroma is brought to full size in 16 bits by swscale (bicubic); the matrix is exact to 0.01 of an 8-bit code value.
+    Chroma is brought to full size in 16 bits by linear interpolation, see `_enlarge`; the matrix is exact to 0.01 of an
+    8-bit code value.
     """
     rgb: Array
     if frame.format.name in _PALETTED:
@@ -89,15 +100,15 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
         rgb = _matrix_in_float(frame, tags)
     else:
         rgb = _matrix_in_swscale(frame, tags)
-    return np.clip(rgb, 0, 1, out=rgb)
+    return rgb
 
 
 def _planes(frame: av.VideoFrame, dtype: type[np.generic]) -> list[npt.NDArray[np.generic]]:
     """Views of the planes without the padding at the ends of their rows."""
-    planes = []
-    for plane, component in zip(frame.planes, frame.format.components, strict=True):
-        planes.append(_rows(plane, dtype)[: component.height, : component.width])
-    return planes
+    return [
+        _rows(plane, dtype)[: component.height, : component.width]
+        for plane, component in zip(frame.planes, frame.format.components, strict=True)
+    ]
 
 
 def _rows(plane: VideoPlane, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
@@ -116,10 +127,41 @@ def _gray_to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
 
 
 def _without_subsampling(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame as yuv444p16le; code values are shifted up, not stretched, for both ranges (pinned by a test)."""
+    """The frame as yuv444p16le: code values shifted up, not stretched, for both ranges; chroma at the size of luma."""
+    planes = _planes(_planar(frame), np.uint8 if frame.format.components[0].bits <= 8 else np.uint16)[:3]
+    full = av.VideoFrame(frame.width, frame.height, "yuv444p16le")
+    shift = 16 - frame.format.components[0].bits
+    is_jpeg = frame.format.name.startswith("yuvj")
+    for plane, target in zip(planes, _planes(full, np.uint16), strict=True):
+        deep = np.left_shift(plane, shift, dtype=np.uint16)
+        target[:] = deep if deep.shape == target.shape else _enlarge(deep, target.shape, centered=is_jpeg)
+    return full
+
+
+def _planar(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame in three planes of little-endian samples; only what is stored otherwise is copied."""
+    luma, chroma = frame.format.components[:2]
+    sampling = (round(math.log2(luma.width / chroma.width)), round(math.log2(luma.height / chroma.height)))
+    name = _PLANAR[sampling] + ("" if luma.bits <= 8 else f"{luma.bits}le")
+    if frame.format.name.replace("yuva", "yuv").replace("yuvj", "yuv") == name:
+        return frame
     if int(frame.color_range) == _FULL_RANGE:
-        frame.color_range = 1  # the range is ours to apply: a full-range tag makes swscale stretch luma but not chroma
-    return frame.reformat(format="yuv444p16le", threads=1)
+        frame.color_range = _LIMITED_RANGE  # the range is ours to apply: swscale would stretch luma, but not chroma
+    return frame.reformat(format=name, threads=1)
+
+
+def _enlarge(chroma: npt.NDArray[np.uint16], shape: tuple[int, ...], *, centered: bool) -> npt.NDArray[np.generic]:
+    """Chroma at the size of luma, linearly interpolated where its samples lie.
+
+    Across, they lie on every second (fourth) sample of luma, as in MPEG-2, H.264 and later; in JPEG (`centered`)
+    between two. Down, between two rows. PyAV does not tell the location that a few sources declare.
+    """
+    height, width = shape
+    step_x, step_y = (2 ** round(math.log2(a / b)) for a, b in zip((width, height), chroma.shape[::-1], strict=True))
+    left = (1 - step_x) / (2 * step_x) if centered else 0.0
+    place = np.array([[1 / step_x, 0, left], [0, 1 / step_y, (1 - step_y) / (2 * step_y)]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(chroma, place, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Array:
@@ -156,21 +198,11 @@ def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:
 
 
 def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Array:
-    affine = yuv_to_rgb_affine(tags, frame.format.components[0].bits)
-    if frame.format.name.startswith("yuvj"):
-        planes = _enlarged_planes(frame)
-    else:
-        planes = np.stack(_planes(_without_subsampling(frame), np.uint16)[:3], axis=-1).astype(np.float32)
-        affine[:, :3] /= 2.0 ** (16 - frame.format.components[0].bits)
+    bits = frame.format.components[0].bits
+    affine = yuv_to_rgb_affine(tags, bits)
+    affine[:, :3] /= 2.0 ** (16 - bits)
+    planes = np.stack(_planes(_without_subsampling(frame), np.uint16), axis=-1).astype(np.float32)
     return np.ascontiguousarray(cv2.transform(planes, affine).transpose(2, 0, 1))
-
-
-def _enlarged_planes(frame: av.VideoFrame) -> Array:
-    """(H, W, 3) code values of an 8-bit "yuvj" frame; swscale would squeeze these formats into limited range."""
-    luma, *chroma = _planes(frame, np.uint8)
-    size = (luma.shape[1], luma.shape[0])
-    enlarged = [cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_CUBIC) for plane in chroma]
-    return np.stack([luma.astype(np.float32), *enlarged], axis=-1)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from torch import Tensor
 from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.interface import CoarseMatte, Follower, Matter
+from vidmatte.model.viewer import show_to
 from vidmatte.prompt import Reference
 from vidmatte.read import Video
 
@@ -125,7 +126,8 @@ def matte_clip(
     """Mattes of frames `start` to `end` (exclusive; None = all) in order.
 
     `references` are those that `matter` was made with; the ones that mark a frame of this clip are where following
-    starts. `on_backward` is told the number of frames of each chunk that was followed backward, for progress.
+    starts. The model sees the frames as `view.for_model` shows them. `on_backward` is told the number of frames of each
+    chunk that was followed backward, for progress.
     """
     mattes = matte_objects(
         [matter], video, [references], start=start, end=end, batch_size=batch_size, on_backward=on_backward
@@ -149,6 +151,7 @@ def matte_objects(
 
     The frames are decoded once for all objects, but for those before an object's references, which are followed back.
     """
+    matters = [show_to(matter, video.info.color) for matter in matters]
     if matters[0].follower() is None:
         for batch in video.batches(batch_size, start=start, end=end):
             yield tuple(matter(batch) for matter in matters)

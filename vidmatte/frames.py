@@ -48,6 +48,8 @@ class VideoInfo:
     first_number: int | None = None
     """Number of the first file of an image sequence; None for movies and image sets."""
     audio_streams: int = 0
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the source is read."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
@@ -70,7 +72,10 @@ class FrameBatch:
     """Consecutive frames of a clip, or one image of a set."""
 
     rgb: Tensor
-    """(N, 3, H, W) float32 in 0..1, display-referred."""
+    """(N, 3, H, W) float32, code values as 0..1, display-referred; scene-linear where the clip's transfer is 8.
+
+    Super-whites of video and light above diffuse white lie beyond 1; models are shown `view.for_model` of it.
+    """
     frames: tuple[int, ...]
     """0-based index of each frame in its source."""
     pts: tuple[int, ...]

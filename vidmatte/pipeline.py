@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.model.build import Precision, load_model, notes_of, parse_settings
 from vidmatte.model.compact.matter import CompactMatter
 from vidmatte.model.interface import Matter
+from vidmatte.model.viewer import show_to
 from vidmatte.objects import (
     Mattes,
     for_each_object,
@@ -32,7 +34,7 @@ from vidmatte.objects import (
     together,
 )
 from vidmatte.prompt import Prompt, Reference
-from vidmatte.read import Reader, Video, open_video, parse_position
+from vidmatte.read import Deinterlace, Reader, Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import PAGE, Invocation, create_report
@@ -40,9 +42,12 @@ from vidmatte.smooth import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
 from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL, rehearse
+from vidmatte.view import describe_view, for_model
 from vidmatte.write import Target, create_outputs
 
 Foreground = Literal["estimate", "source"]
+_VIDEO_PEAK = 1.25
+"""No code value of video stands for more; light of scene-linear sources goes far beyond."""
 ProgressCallback = Callable[[int, "int | None"], None]
 
 
@@ -85,6 +90,8 @@ class MatteOptions:
     frame_rate: Fraction | None = None
     """Of an image sequence; None is 24."""
     allow_truncated: bool = False
+    deinterlace: Deinterlace = "refuse"
+    """What to do with interlaced movies; see `read.open_video`."""
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -184,7 +191,8 @@ def matte(
             counter = _Counter(progress, expected)
             mattes: Generator[Mattes]
             if images:
-                mattes = (tuple(matter(batch) for matter in matters) for batch in video.batches(1))
+                shown = [show_to(matter, video.info.color) for matter in matters]
+                mattes = (tuple(matter(batch) for matter in shown) for batch in video.batches(1))
             else:
                 mattes = matte_objects(
                     matters,
@@ -283,7 +291,11 @@ def _with_color(batch: MatteBatch, edge: MatteBatch, options: MatteOptions, devi
 def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> MatteBatch:
     """The batch with the straight foreground colour of its soft pixels estimated, computed on `device`."""
     rgb, alpha = batch.source.rgb, batch.alpha
-    return replace(batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device))
+    # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
+    peak = float(rgb.max())
+    peak = 2.0 ** math.ceil(math.log2(peak)) if peak > _VIDEO_PEAK else 1.0
+    color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
+    return replace(batch, foreground=color * peak)
 
 
 def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
@@ -300,8 +312,9 @@ def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Pa
     if reference is None:
         return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
     if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
-        rgb = torch.from_numpy(read_image(Path(reference)))[None]
-        return tuple(prompt.reference(rgb) for prompt in prompts)
+        image = read_image(Path(reference))
+        rgb = torch.from_numpy(image.rgb)[None]
+        return tuple(prompt.reference(rgb, color=image.color) for prompt in prompts)
     with open_video(reference) as clip:
         return tuple(_mark(clip, prompt, None) for prompt in prompts)
 
@@ -310,8 +323,9 @@ def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
     rgb = video.frame(prompt.frame).rgb
     display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
     beside = video.neighbour(prompt.frame)
-    reference = prompt.reference(rgb, display_width=display_width, frame=frame)
-    return reference if beside is None else replace(reference, neighbour=beside.rgb)
+    color = video.info.color
+    reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)
+    return reference if beside is None else replace(reference, neighbour=for_model(beside.rgb, color))
 
 
 def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -377,6 +391,7 @@ def _open_source(source: str | Path | Sequence[str | Path], images: bool, option
                 ("frame_rate", options.frame_rate),
                 ("batch_size", options.batch_size),
                 ("allow_truncated", options.allow_truncated),
+                ("deinterlace", options.deinterlace != "refuse"),
             )
             if value
         ]
@@ -392,7 +407,11 @@ def _open_source(source: str | Path | Sequence[str | Path], images: bool, option
             f"{len(paths)} inputs given: several files are an image set, which has to be asked for (--images)"
         )
     return open_video(
-        paths[0], reader=options.reader, frame_rate=options.frame_rate, allow_truncated=options.allow_truncated
+        paths[0],
+        reader=options.reader,
+        frame_rate=options.frame_rate,
+        allow_truncated=options.allow_truncated,
+        deinterlace=options.deinterlace,
     )
 
 
@@ -471,6 +490,9 @@ def _refuse_nothing(video: Video, counter: _Counter, start: int) -> None:
 
 
 def _notes(info: VideoInfo) -> Iterator[str]:
+    yield from info.notes
+    if view := describe_view(info.color):
+        yield view
     if info.color.assumed:
         name = "BT.709" if info.color.matrix == 1 else "BT.601"
         yield f"the source does not say its colour matrix; {name} was assumed from its size"

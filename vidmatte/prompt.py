@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from vidmatte.errors import PromptError
+from vidmatte.frames import ColorTags
 from vidmatte.read.images import read_pixels
+from vidmatte.view import for_model
 
 JSON_VERSION = 1
 _OBJECT, _BACKGROUND, _UNKNOWN = 1, 0, -1
@@ -94,11 +96,19 @@ class Prompt:
         if not labels <= {_OBJECT, _BACKGROUND}:
             raise PromptError(f"labels {sorted(labels)} found: a label is 1 (object) or 0 (background)")
 
-    def reference(self, rgb: Tensor, *, display_width: int | None = None, frame: int | None = None) -> Reference:
+    def reference(
+        self,
+        rgb: Tensor,
+        *,
+        display_width: int | None = None,
+        frame: int | None = None,
+        color: ColorTags | None = None,
+    ) -> Reference:
         """The reference that these marks make of the image (1, 3, H, W) they belong to.
 
         `display_width` is the width of the displayed frame where pixels are not square. `frame` is the index of the
-        image in the clip that is matted, None when it is another image.
+        image in the clip that is matted, None when it is another image. `color` are the tags of the clip: HDR and
+        scene-linear images are shown to the model through `view.for_model`. Values beyond 0..1 are clipped.
 
         Raises PromptError for marks outside the frame, images of another size, and prompts without any object.
         """
@@ -113,6 +123,7 @@ class Prompt:
         known[labels != _UNKNOWN] = 1
         if self.box is None and not (alpha > 0.5).any():
             raise PromptError(f"frame {self.frame}: only background is marked; mark the object with at least one point")
+        rgb = for_model(rgb, color or ColorTags())
         return Reference(rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None], frame)
 
     def _labels(self, size: tuple[int, ...], display: tuple[int, int]) -> Labels:

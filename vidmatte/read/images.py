@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -9,9 +11,30 @@ import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import ReadError
+from vidmatte.frames import ColorTags
+from vidmatte.limits import check_size, declared_size
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx", ".exr")
+STILL = ColorTags(primaries=1, transfer=13, matrix=0, full_range=True)
+"""Display-referred RGB of still images: sRGB."""
+LINEAR_STILL = ColorTags(primaries=1, transfer=8, matrix=0, full_range=True)
+"""Scene-linear RGB: images of floats."""
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+_FLOATS = (np.float32, np.float64)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image with what its file says about it."""
+
+    rgb: npt.NDArray[np.float32]
+    """(3, H, W) in 0..1, display-referred; scene-linear and unbounded where the transfer of `color` is 8."""
+    color: ColorTags
+    bit_depth: int
+    frame_rate: Fraction | None = None
+    timecode: str | None = None
+    sample_aspect_ratio: Fraction = Fraction(1)
+    notes: tuple[str, ...] = ()
 
 
 def _decode(path: Path, flags: int) -> npt.NDArray[np.generic]:
@@ -19,38 +42,62 @@ def _decode(path: Path, flags: int) -> npt.NDArray[np.generic]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ReadError(f"{path}: cannot be read ({error.strerror})") from error
+    size = declared_size(data.tobytes())
+    if size is not None:
+        check_size(path, *size)
     try:
         image: npt.NDArray[np.generic] | None = cv2.imdecode(data, flags) if data.size else None
     except cv2.error:  # a declared size beyond OpenCV's limits
         image = None
     if image is None:
         raise ReadError(f"{path}: is not an image that can be read, or is damaged; save it again, as PNG for instance")
+    return image
+
+
+def _in_unit(path: Path, image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     if image.dtype not in (np.uint8, np.uint16):
         raise ReadError(f"{path}: has {image.dtype} samples, but 8- and 16-bit integer images can be read; convert it")
-    return image
+    return image.astype(np.float32) / np.float32(255 if image.dtype == np.uint8 else 65535)
 
 
 def read_pixels(path: Path) -> npt.NDArray[np.float32]:
     """(H, W, C) in 0..1, channels as in the file: gray, BGR or BGRA. Raises ReadError when it cannot be decoded."""
     image = _decode(path, cv2.IMREAD_UNCHANGED)
-    peak = np.float32(255 if image.dtype == np.uint8 else 65535)
-    return (image.astype(np.float32) / peak).reshape(*image.shape[:2], -1)
+    return _in_unit(path, image).reshape(*image.shape[:2], -1)
 
 
-def read_image(path: Path) -> npt.NDArray[np.float32]:
-    """(3, H, W) RGB in 0..1 of an 8- or 16-bit image; its EXIF orientation is applied, its alpha ignored.
+def read_image(path: Path) -> Image:
+    """An 8- or 16-bit integer or a float image; its EXIF orientation is applied, its alpha ignored.
 
-    Raises ReadError when it cannot be decoded.
+    Integers are display-referred; floats (EXR, TIFF) scene-linear, not-a-number in them 0 and infinity 65504.
+    Raises ReadError when it cannot be decoded, MissingExtraError for EXR without the library.
     """
+    # Imported here: both need the classes above.
+    from vidmatte.read.dpx import read_dpx
+    from vidmatte.read.exr import read_exr
+
+    if path.suffix.lower() == ".exr":
+        return read_exr(path)
+    if path.suffix.lower() == ".dpx":
+        return read_dpx(path)
     image = _decode(path, _COLOR)
-    peak = np.float32(255 if image.dtype == np.uint8 else 65535)
-    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1).astype(np.float32) / peak)
+    if image.dtype in _FLOATS:
+        return Image(finite(_planes(image.astype(np.float32))), LINEAR_STILL, 8 * image.dtype.itemsize)
+    return Image(_planes(_in_unit(path, image)), STILL, 8 * image.dtype.itemsize)
 
 
-def size_and_depth(path: Path) -> tuple[int, int, int]:
-    """Height, width, and 8 or 16 bits. Raises ReadError when the image cannot be decoded."""
-    image = _decode(path, _COLOR)
-    return image.shape[0], image.shape[1], 8 if image.dtype == np.uint8 else 16
+def finite(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The image without values that are no number, in place."""
+    return np.nan_to_num(rgb, copy=False, nan=0.0, posinf=65504.0, neginf=-65504.0)
+
+
+def _planes(bgr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether a path names a file that is read as an image."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file()
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Movies: PyAV decodes; decord can, where it is right."""
+"""Movies, decoded by FFmpeg through PyAV."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +17,53 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from vidmatte import color
-from vidmatte.errors import MissingExtraError, OptionError, ReadError
+from vidmatte.container import describe_left_out, open_container, packets_of, reason, video_stream
+from vidmatte.errors import ReadError
 from vidmatte.frames import VideoInfo
+from vidmatte.read.deinterlace import Deinterlace, deinterlace
+from vidmatte.read.index import PacketIndex
 from vidmatte.read.source import Frame, Video
-
-_ONLY_FILES = {"protocol_whitelist": "file"}
-"""A playlist or a concat script dressed as a movie must not reach the network."""
-
 
 _MATROSKA = "matroska,webm"
 _EARLY_SECONDS = Fraction(1, 2)
-_SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
-"""Containers with a time on every packet. In others, such as program streams, times after a seek are guesses."""
+_TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
+"""Containers with an index and a time on every packet, that FFmpeg's own seeking is right for."""
+_RATES = (Fraction(1, 1000), Fraction(1000))
+_ASPECTS = (Fraction(1, 10), Fraction(10))
 
 
 @contextmanager
 def _opened(source: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    try:
-        container = av.open(f"file:{source}", options=_ONLY_FILES)
-    except av.FFmpegError as error:
-        raise ReadError(f"{source}: cannot be opened as a movie ({_reason(error)}); is it complete?") from error
-    with container:
-        streams = [stream for stream in container.streams.video if not _is_cover(stream)]
-        if not streams:
-            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no streams"
-            raise ReadError(f"{source}: has no picture, only {kinds}; give a file with a video stream")
-        streams[0].thread_type = "AUTO"
-        yield container, streams[0]
-
-
-def _is_cover(stream: VideoStream) -> bool:
-    return bool(stream.disposition & stream.disposition.attached_pic)
-
-
-def _reason(error: av.FFmpegError) -> str:
-    return str(error.strerror or error)
+    with open_container(source) as container:
+        stream = video_stream(source, container)
+        stream.thread_type = "AUTO"
+        yield container, stream
 
 
 class MovieVideo(Video):
     """A movie read through PyAV. Frames are turned as their display rotation says; the pixel aspect is only noted."""
 
-    def __init__(self, source: str | Path, *, allow_truncated: bool = False) -> None:
+    def __init__(
+        self, source: str | Path, *, allow_truncated: bool = False, deinterlace: Deinterlace = "refuse"
+    ) -> None:
         super().__init__()
         self._source = str(source)
         self._allow_truncated = allow_truncated
+        self._deinterlace = deinterlace
         if Path(source).stat().st_size == 0:
             raise ReadError(f"{source}: is empty (0 bytes); copy or render it again")
         with _opened(self._source) as (container, stream):
             if not allow_truncated:
                 self._refuse_truncated(stream)
             first = self._first_frame(container, stream)
+            self._is_interlaced = first.interlaced_frame
+            self._refuse_interlaced(first, 0)
             self._first_pts = first.pts or 0
             self._format_size = (first.width, first.height)
             self._turns = round((first.rotation or 0) / 90) % 4
             self._tags = color.tags_of(first)
             self._promised_end = _promised_end(container, stream)
-            self._can_seek = container.format.name in _SEEKABLE
+            self._is_timed = container.format.name in _TIMED
             self._time_base = Fraction(stream.time_base or 0) or Fraction(1, 1000)
             self.info = self._describe(container, stream, first)
 
@@ -93,23 +83,24 @@ class MovieVideo(Video):
 
     def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
         try:
-            for frame in container.decode(stream):
+            for frame in _decoded(container, stream):
                 return frame
         except av.FFmpegError as error:
-            raise ReadError(f"{self._source}: its first frame cannot be decoded ({_reason(error)})") from error
+            raise ReadError(f"{self._source}: its first frame cannot be decoded ({reason(error)})") from error
         raise ReadError(f"{self._source}: holds a video stream but not a single frame")
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> VideoInfo:
         width, height = self._format_size
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        aspect = _within(_ASPECTS, stream.sample_aspect_ratio, Fraction(1))
         if self._turns % 2:
             width, height, aspect = height, width, 1 / aspect
-        rate = stream.average_rate or stream.guessed_rate or stream.base_rate or 25
+        rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+        rate = next((Fraction(rate) for rate in rates if rate and _RATES[0] <= rate <= _RATES[1]), Fraction(25))
         return VideoInfo(
             source=self._source,
             width=width,
             height=height,
-            frame_rate=Fraction(rate),
+            frame_rate=rate,
             time_base=self._time_base,
             frames_in_header=_frames_in_header(container, stream),
             sample_aspect_ratio=aspect,
@@ -117,22 +108,40 @@ class MovieVideo(Video):
             color=self._tags,
             timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
             audio_streams=len(container.streams.audio),
+            notes=(*describe_left_out(container, stream), *self._interlace_notes()),
         )
+
+    def _refuse_interlaced(self, frame: av.VideoFrame, index: int) -> None:
+        if frame.interlaced_frame and self._deinterlace == "refuse":
+            raise ReadError(
+                f"{self._source}: is interlaced (frame {index}): its frames hold two moments each; use --deinterlace "
+                f"to make whole ones, or --deinterlace keep where the pictures are whole in spite of the flag"
+            )
+
+    def _interlace_notes(self) -> Iterator[str]:
+        if self._deinterlace in ("bwdif", "yadif"):
+            flagged = "interlaced" if self._is_interlaced else "not flagged as interlaced"
+            yield f"the source is {flagged}; its frames were deinterlaced with {self._deinterlace}, one for one"
+        elif self._is_interlaced:
+            yield "the source is interlaced and was read as it is; outputs are flagged progressive"
+
+    @functools.cached_property
+    def _index(self) -> PacketIndex | None:
+        """Where the frames lie; None where packets carry no times."""
+        with _opened(self._source) as (container, stream):
+            try:
+                return PacketIndex.read(container, stream)
+            except av.FFmpegError as error:
+                if not self._allow_truncated:
+                    raise ReadError(f"{self._source}: cannot be read to its end ({reason(error)})") from error
+                return None
 
     @functools.cached_property
     def _times(self) -> list[int]:
         """Sorted pts of all frames, read from the packets without decoding; empty where packets carry none."""
-        with _opened(self._source) as (container, stream):
-            try:
-                packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-            except av.FFmpegError as error:
-                if not self._allow_truncated:
-                    raise ReadError(f"{self._source}: cannot be read to its end ({_reason(error)})") from error
-                return []
-        times = sorted(packet.pts for packet in packets if packet.pts is not None)
-        is_complete = len(times) == len(packets) and all(a < b for a, b in pairwise(times))
+        times = [] if self._index is None else self._index.times
         # A cut at an open group leaves frames in the file that nothing decodes: they lie before the first that does.
-        return times[bisect.bisect_left(times, self._first_pts) :] if is_complete else []
+        return times[bisect.bisect_left(times, self._first_pts) :]
 
     def count_frames(self) -> int:
         """The number of frames; counts packets, or decodes where packets carry no times."""
@@ -151,7 +160,9 @@ class MovieVideo(Video):
         """Frames from `start` on; seeks to the key frame before it. Raises ReadError at a damaged frame."""
         previous: int | None = None
         index, duration = start, 0
-        for index, raw in self._decode_from(start) if start else self._decode_from_start():
+        for index, raw in self._whole_frames(start):
+            if raw.is_corrupt and not self._allow_truncated:
+                raise ReadError(self._truncated(index, "its picture cannot be decoded whole"))
             pts = self._pts(raw, index)
             if previous is not None and pts <= previous:
                 pts = previous + 1  # some writers repeat a time; players and encoders need them to rise
@@ -159,6 +170,19 @@ class MovieVideo(Video):
             yield Frame(self._to_rgb(raw, index), index, pts, duration)
         if previous is not None and not self._allow_truncated:
             self._refuse_early_end(index + 1, previous, duration)
+
+    def _whole_frames(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames from `start` on, deinterlaced where that was asked for."""
+        if self._deinterlace in ("refuse", "keep"):
+            for index, frame in self._decode_from(start) if start else self._decode_from_start():
+                self._refuse_interlaced(frame, index)
+                yield index, frame
+            return
+        # The fields before a frame take part in it.
+        before = max(0, start - 1)
+        frames = self._decode_from(before) if before else self._decode_from_start()
+        whole = deinterlace(frames, self._deinterlace, source=self._source, only_flagged=self._is_interlaced)
+        yield from ((index, frame) for index, frame in whole if index >= start)
 
     def _refuse_early_end(self, frames: int, last_pts: int, last_duration: int) -> None:
         """Raise when frames stop long before the time that the header promises: how truncated Matroska files end."""
@@ -170,7 +194,7 @@ class MovieVideo(Video):
         index = 0
         with _opened(self._source) as (container, stream):
             try:
-                for packet in container.demux(stream):
+                for packet in packets_of(container, stream):
                     if packet.is_corrupt and not self._allow_truncated:
                         raise ReadError(self._truncated(index, "a packet is damaged"))
                     for frame in packet.decode():
@@ -178,23 +202,33 @@ class MovieVideo(Video):
                         index += 1
             except av.FFmpegError as error:
                 if not self._allow_truncated:
-                    raise ReadError(self._truncated(index, _reason(error))) from error
+                    raise ReadError(self._truncated(index, reason(error))) from error
 
     def _decode_from(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        if not self._can_seek or not self._times:
-            yield from ((index, frame) for index, frame in self._decode_from_start() if index >= start)
-            return
         times = self._times
-        if start >= len(times):
+        if times and start >= len(times):
             return
         with _opened(self._source) as (container, stream):
+            found = self._found(container, stream, times[start]) if times else None
             try:
-                for frame in _seek(container, stream, times[start], self._time_base):
+                for frame in found or ():
                     # Leading frames of an open group that cannot be decoded are dropped by the decoder.
                     yield bisect.bisect_left(times, frame.pts or 0), frame
             except av.FFmpegError as error:
                 if not self._allow_truncated:
-                    raise ReadError(self._truncated(start, _reason(error))) from error
+                    raise ReadError(self._truncated(start, reason(error))) from error
+        if found is None:
+            yield from ((index, frame) for index, frame in self._decode_from_start() if index >= start)
+
+    def _found(self, container: InputContainer, stream: VideoStream, pts: int) -> Iterator[av.VideoFrame] | None:
+        """Frames from the one at `pts` on; None where only decoding from the start finds it for sure."""
+        if self._is_timed:
+            return _seek(container, stream, pts, self._time_base)
+        assert self._index is not None  # there are times
+        try:
+            return self._index.decode_from(container, stream, pts)
+        except av.FFmpegError:
+            return None
 
     def _pts(self, frame: av.VideoFrame, index: int) -> int:
         if frame.pts is not None:
@@ -210,6 +244,11 @@ class MovieVideo(Video):
             )
         rgb = color.to_rgb(frame, self._tags)
         return np.ascontiguousarray(np.rot90(rgb, self._turns, axes=(1, 2))) if self._turns else rgb
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    for packet in packets_of(container, stream):
+        yield from packet.decode()
 
 
 def _promised_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
@@ -237,7 +276,7 @@ def _seek(container: InputContainer, stream: VideoStream, pts: int, time_base: F
     while True:
         target = pts - int(back / time_base)
         container.seek(target, stream=stream, backward=True)
-        frames = container.decode(stream)
+        frames = _decoded(container, stream)
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts <= pts:
             break
@@ -251,48 +290,6 @@ def _seek(container: InputContainer, stream: VideoStream, pts: int, time_base: F
             yield frame
 
 
-class DecordVideo(MovieVideo):
-    """A movie whose pictures come from decord: 8 bits, and as dark as swscale's default conversion makes them.
-
-    Times, facts and the index are PyAV's, and every clip whose frames decord counts differently is refused.
-    """
-
-    def __init__(self, source: str | Path, *, allow_truncated: bool = False) -> None:
-        super().__init__(source, allow_truncated=allow_truncated)
-        import decord
-
-        self._decord = decord
-        if self.info.bit_depth > 8:
-            raise OptionError(
-                f"{source}: has {self.info.bit_depth}-bit colour, of which decord keeps 8 bits; use --reader pyav"
-            )
-        found, wanted = len(self._open()), self.count_frames()
-        if found != wanted:
-            raise ReadError(f"{source}: decord finds {found} frames where there are {wanted}; use --reader pyav")
-
-    def _open(self) -> Any:
-        try:
-            return self._decord.VideoReader(self._source, num_threads=1)
-        except (RuntimeError, self._decord.DECORDError) as error:
-            raise ReadError(f"{self._source}: decord cannot open it; use --reader pyav") from error
-
-    def decode(self, start: int = 0) -> Iterator[Frame]:
-        """Frames from `start` on, through decord."""
-        reader, times = self._open(), self._times
-        count = len(reader)
-        if start < count:
-            reader.seek_accurate(start)
-        for index in range(start, count):
-            rgb = reader.next().asnumpy().transpose(2, 0, 1).astype(np.float32) / np.float32(255)
-            following = times[index + 1] if index + 1 < count else None
-            duration = following - times[index] if following is not None else 0
-            yield Frame(np.ascontiguousarray(rgb), index, times[index], duration)
-
-
-def open_decord(source: str | Path, *, allow_truncated: bool) -> Video:
-    """A DecordVideo, or MissingExtraError where decord is not installed."""
-    try:
-        import decord  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("reader 'decord'", "decord") from error
-    return DecordVideo(source, allow_truncated=allow_truncated)
+def _within(bounds: tuple[Fraction, Fraction], value: Fraction | None, otherwise: Fraction) -> Fraction:
+    """A number of a header where it can be meant, else what is usual."""
+    return Fraction(value) if value and bounds[0] <= value <= bounds[1] else otherwise

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
-from vidmatte.read.images import list_images, read_image, size_and_depth
-from vidmatte.read.source import Frame, Video
+from vidmatte.read.images import Image, is_image, list_images, read_image
+from vidmatte.read.source import DEFAULT_SEQUENCE_RATE, Frame, Video
+from vidmatte.view import LINEAR
 
-_SRGB = 13
-"""Transfer characteristics of still images (ITU-T H.273)."""
 _PATTERN = re.compile(r"%0?(\d*)d|(#+)")
 _NUMBER = re.compile(r"(\d+)$")
 
@@ -31,6 +31,8 @@ def _number(path: Path) -> int | None:
 def _numbered_files(source: Path) -> dict[int, Path]:
     if is_pattern(source):
         return _files_of_pattern(source)
+    if is_image(source):
+        return {_number(source) or 0: source}
     images = list_images(source)
     files = {number: path for path in images if (number := _number(path)) is not None}
     if len(files) != len(images):
@@ -60,36 +62,55 @@ def _files_of_pattern(pattern: Path) -> dict[int, Path]:
 
 
 def _refuse_gaps(source: Path, numbers: Sequence[int]) -> None:
-    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
-    if missing:
-        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+    count = numbers[-1] - numbers[0] + 1 - len(numbers)
+    if count:
+        # Drawn one by one: a stray number may lie billions away.
+        gaps = chain.from_iterable(range(a + 1, b) for a, b in pairwise(numbers))
+        shown = ", ".join(map(str, islice(gaps, 10))) + (", ..." if count > 10 else "")
         raise ReadError(
-            f"{source}: frames {numbers[0]} to {numbers[-1]} asked for, but {len(missing)} are missing: {shown}; "
+            f"{source}: frames {numbers[0]} to {numbers[-1]} asked for, but {count} are missing: {shown}; "
             f"render them, or give --images to matte the files as independent images"
         )
 
 
 def _describe(
-    source: str, files: Sequence[Path], frame_rate: Fraction, *, first_number: int | None = None
+    source: str, files: Sequence[Path], frame_rate: Fraction | None, *, first_number: int | None = None
 ) -> VideoInfo:
-    height, width, bit_depth = size_and_depth(files[0])
+    first = read_image(files[0])
+    height, width = first.rgb.shape[1:]
+    rate = frame_rate or first.frame_rate or DEFAULT_SEQUENCE_RATE
     return VideoInfo(
         source=source,
         width=width,
         height=height,
-        frame_rate=frame_rate,
-        time_base=1 / frame_rate,
+        frame_rate=rate,
+        time_base=1 / rate,
         frames_in_header=len(files),
-        bit_depth=bit_depth,
-        color=ColorTags(primaries=1, transfer=_SRGB, matrix=0, full_range=True),
+        bit_depth=first.bit_depth,
+        color=first.color,
+        sample_aspect_ratio=first.sample_aspect_ratio,
+        timecode=first.timecode,
         first_number=first_number,
+        notes=first.notes,
     )
 
 
-class SequenceVideo(Video):
-    """Numbered images of one clip, any first number; all of one size."""
+def _read_like(path: Path, info: VideoInfo) -> Image:
+    """The image. Raises ReadError where its colour is of another kind than that of the first one."""
+    image = read_image(path)
+    if (image.color.transfer == LINEAR) != (info.color.transfer == LINEAR):
+        raise ReadError(f"{path}: holds {_kind(image.color)} colour, the first image {_kind(info.color)}; convert one")
+    return image
 
-    def __init__(self, source: str | Path, frame_rate: Fraction) -> None:
+
+def _kind(color: ColorTags) -> str:
+    return "scene-linear" if color.transfer == LINEAR else "display-referred"
+
+
+class SequenceVideo(Video):
+    """Numbered images of one clip, any first number; all of one size. Without a rate their header's, or 24."""
+
+    def __init__(self, source: str | Path, frame_rate: Fraction | None = None) -> None:
         super().__init__()
         numbered = _numbered_files(Path(source))
         numbers = sorted(numbered)
@@ -108,7 +129,7 @@ class SequenceVideo(Video):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on. Raises ReadError at a file of another size or one that cannot be read."""
         for index in range(start, len(self._files)):
-            rgb = read_image(self._files[index])
+            rgb = _read_like(self._files[index], self.info).rgb
             if rgb.shape[1:] != (self.info.height, self.info.width):
                 raise ReadError(
                     f"{self._files[index]}: is {rgb.shape[2]}x{rgb.shape[1]}, but the sequence began with "
@@ -146,4 +167,4 @@ class ImageSet(Video):
         """Images from `start` on, by name."""
         for index in range(start, len(self._files)):
             path = self._files[index]
-            yield Frame(read_image(path), index, index, 1, name=path.stem)
+            yield Frame(_read_like(path, self.info).rgb, index, index, 1, name=path.stem)

@@ -19,6 +19,7 @@ import torch
 
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.frames import FrameBatch, VideoInfo
+from vidmatte.read.deinterlace import Deinterlace
 from vidmatte.stream import prefetch
 from vidmatte.timecode import frames_from_midnight
 
@@ -32,7 +33,7 @@ class Frame:
     """One decoded frame; what the readers yield."""
 
     rgb: npt.NDArray[np.float32]
-    """(3, H, W) in 0..1, display-referred."""
+    """(3, H, W), code values as 0..1, or scene-linear; see `FrameBatch.rgb`."""
     index: int
     pts: int
     duration: int
@@ -122,32 +123,44 @@ def _stack(frames: list[Frame]) -> FrameBatch:
 
 
 def open_video(
-    source: str | Path, *, reader: Reader = "pyav", frame_rate: Fraction | None = None, allow_truncated: bool = False
+    source: str | Path,
+    *,
+    reader: Reader = "pyav",
+    frame_rate: Fraction | None = None,
+    allow_truncated: bool = False,
+    deinterlace: Deinterlace = "refuse",
 ) -> Video:
-    """Open a movie file, a folder of numbered frames, or a pattern such as `shot.%04d.png` or `shot.####.png`.
+    """Open a movie, a folder of numbered frames, a pattern such as `shot.%04d.png` or `shot.####.png`, or an image.
 
-    `frame_rate` is for image sequences, which carry none (default 24); giving it for a movie is an error.
-    `allow_truncated` reads what there is of a movie that ends early, instead of refusing it.
+    `frame_rate` is for image sequences (default: what their header says, or 24); giving it for a movie is an error.
+    `allow_truncated` reads what there is of a movie that ends early, instead of refusing it. `deinterlace` says what to
+    do with interlaced movies: refuse them, make whole frames of them (bwdif, yadif), or read them as they are (keep).
 
     Raises ReadError when nothing can be read there, OptionError for an unknown reader, MissingExtraError for decord.
     """
     # Imported here: the readers need the classes above.
-    from vidmatte.read.movie import MovieVideo, open_decord
+    from vidmatte.read.decord import open_decord
+    from vidmatte.read.images import is_image
+    from vidmatte.read.movie import MovieVideo
     from vidmatte.read.sequence import SequenceVideo, is_pattern
 
-    if reader not in get_args(Reader):
-        raise OptionError(f"reader {reader!r} asked for: choose one of {', '.join(get_args(Reader))}")
-    if Path(source).is_dir() or is_pattern(source):
-        if reader != "pyav":
-            raise OptionError(f"{source} is a sequence of images: reader {reader} is for movies only")
-        return SequenceVideo(source, frame_rate or DEFAULT_SEQUENCE_RATE)
-    if not Path(source).exists():
-        raise ReadError(f"{source}: no such file or folder; check the path")
+    for name, value, choices in (("reader", reader, Reader), ("deinterlace", deinterlace, Deinterlace)):
+        if value not in get_args(choices):
+            raise OptionError(f"{name} {value!r} asked for: choose one of {', '.join(get_args(choices))}")
+    if Path(source).is_dir() or is_pattern(source) or is_image(source):
+        if (reader, deinterlace) != ("pyav", "refuse"):
+            raise OptionError(
+                f"{source} is a sequence of images: reader {reader} and deinterlace {deinterlace} are for movies only"
+            )
+        return SequenceVideo(source, frame_rate)
+    if not Path(source).is_file():
+        found = "no such file or folder" if not Path(source).exists() else "neither a file nor a folder (a pipe?)"
+        raise ReadError(f"{source}: {found}; check the path")
     if frame_rate is not None:
         raise OptionError(f"{source} is a movie and has its own frame rate: a frame rate is for image sequences only")
     if reader == "decord":
-        return open_decord(source, allow_truncated=allow_truncated)
-    return MovieVideo(source, allow_truncated=allow_truncated)
+        return open_decord(source, allow_truncated=allow_truncated, deinterlace=deinterlace)
+    return MovieVideo(source, allow_truncated=allow_truncated, deinterlace=deinterlace)
 
 
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")

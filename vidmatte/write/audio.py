@@ -13,7 +13,8 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
-from vidmatte.errors import WriteError
+from vidmatte.container import open_container
+from vidmatte.errors import ReadError, WriteError
 from vidmatte.write.formats import Format
 
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
@@ -57,7 +58,7 @@ class Soundtrack:
         self._span = span
         self._hides_negative_times = form.container in ("mov", "mp4")
         with self._reading():
-            self._input = av.open(f"file:{source}", options={"protocol_whitelist": "file"})
+            self._input = open_container(source)
         self._streams = [stream for stream in self._input.streams.audio if _is_known(stream)]
         if lost := len(self._input.streams.audio) - len(self._streams):
             self.notes.append(f"{lost} audio streams of unknown codecs left out")
@@ -138,9 +139,10 @@ class Soundtrack:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except av.FFmpegError as error:
+        except (av.FFmpegError, ReadError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
             raise WriteError(
-                f"{self._source}: its sound cannot be read ({error.strerror}); repair the file, or remove its sound"
+                f"{self._source}: its sound cannot be read ({reason}); repair the file, or remove its sound"
             ) from error
 
 

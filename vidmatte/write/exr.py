@@ -47,7 +47,7 @@ def to_linear(color: Tensor, tags: ColorTags) -> Tensor:
     if tags.transfer == _LINEAR:
         return color
     if tags.transfer in _POWERS:
-        return color ** _POWERS[tags.transfer]
+        return color.clamp(min=0) ** _POWERS[tags.transfer]
     if tags.transfer == _SRGB or is_image:
         return torch.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
     return torch.where(color < 0.081, color / 4.5, ((color + 0.099) / 1.099) ** (1 / 0.45))

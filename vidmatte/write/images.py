@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.view import for_output, linear_to_srgb
 from vidmatte.write.exr import write_exr
 from vidmatte.write.formats import Target
 from vidmatte.write.planes import premultiply
@@ -144,6 +145,7 @@ class ImageWriter:
         if color is None:
             gray: npt.NDArray[Any] = codes.astype(dtype)
             return gray
+        color = for_output(color, self._like.color, linear_to_srgb)
         if self._premultiplied:
             color = premultiply(color, alpha, peak=self._peak)
         picture = np.empty((*codes.shape, 4), dtype)

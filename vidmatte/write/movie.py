@@ -23,6 +23,7 @@ from torch import Tensor
 from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, MatteBatch, VideoInfo
 from vidmatte.timecode import advance_timecode, nominal_rate
+from vidmatte.view import for_output, linear_to_video
 from vidmatte.write import matroska
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.formats import Format, Target
@@ -189,7 +190,7 @@ class MovieWriter:
 
     def _picture(self, batch: MatteBatch, index: int) -> tuple[Tensor | None, Tensor]:
         alpha = batch.alpha[index]
-        color = None if self.target.alpha_only else batch.color[index]
+        color = None if self.target.alpha_only else for_output(batch.color[index], self._like.color, linear_to_video)
         if self._width != self._like.width:
             alpha = _with_width(alpha, self._width)
             color = None if color is None else _with_width(color, self._width)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vidmatte.color import yuv_to_rgb_affine
 from vidmatte.frames import ColorTags
+from vidmatte.view import LINEAR
 
-_UNSPECIFIED, _RGB, _BT709, _SRGB = 2, 0, 1, 13
+_UNSPECIFIED, _RESERVED, _RGB, _BT709, _SRGB = 2, 3, 0, 1, 13
 _MATRICES = {1: 1, 5: 6, 6: 6, 9: 9}
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 
@@ -26,9 +27,10 @@ def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool) -> Colo
     """
     if alpha_only:
         return ColorTags(_BT709, _BT709, _BT709, full_range)
-    primaries = _BT709 if color.primaries == _UNSPECIFIED else color.primaries
+    primaries = _BT709 if color.primaries in (_UNSPECIFIED, _RESERVED) else color.primaries
     is_srgb_image = color.matrix == _RGB and color.transfer == _SRGB
-    transfer = _BT709 if color.transfer == _UNSPECIFIED or is_srgb_image else color.transfer
+    # Scene-linear light goes through BT.709's curve, see `view.for_output`.
+    transfer = _BT709 if color.transfer in (_UNSPECIFIED, LINEAR) or is_srgb_image else color.transfer
     return ColorTags(primaries, transfer, _MATRICES.get(color.matrix, _BT709), full_range)
 
 

@@ -1,0 +1,286 @@
+"""Files that are not what they say, interlaced ones, and times and places of frames in many containers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+from clips import numbered_picture, read_number, write_movie
+
+from vidmatte.errors import OptionError, ReadError
+from vidmatte.read import open_video
+from vidmatte.read.movie import MovieVideo
+
+FRAMES = 40
+
+PLAYLIST = """#EXTM3U
+#EXT-X-VERSION:3
+#EXT-X-TARGETDURATION:10
+#EXTINF:10,
+{target}
+#EXT-X-ENDLIST
+"""
+CONCAT = "ffconcat version 1.0\nfile {name}\n"
+SESSION = """v=0
+o=- 0 0 IN IP4 127.0.0.1
+s=x
+c=IN IP4 127.0.0.1
+t=0 0
+m=video {port} RTP/AVP 96
+a=rtpmap:96 H264/90000
+"""
+MANIFEST = """<?xml version="1.0"?>
+<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT10S"
+profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4">
+<Representation id="1" bandwidth="1"><BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>
+"""
+
+
+@pytest.fixture
+def listener():
+    """A server that nobody may call."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        yield server
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+@pytest.mark.parametrize("extension", [".mp4", ".mov", ".mkv", ".ts", ".m3u8", ".ffconcat"])
+@pytest.mark.parametrize("text", [PLAYLIST, CONCAT, SESSION, MANIFEST], ids=["m3u8", "ffconcat", "sdp", "dash"])
+def test_files_that_name_others_open_none(tmp_path, listener, text, extension):
+    secret = write_movie(tmp_path / "secret.ts", frames=4)
+    port = listener.getsockname()[1]
+    for target in (secret.name, str(secret), f"file:{secret}", f"http://127.0.0.1:{port}/a.ts"):
+        dressed = tmp_path / f"clip{extension}"
+        dressed.write_text(text.format(target=target, name=secret.name, port=port))
+        read_before = secret.stat().st_atime_ns
+        os.utime(secret, ns=(1, 1))
+        with pytest.raises(ReadError, match=r"clip\..*(not a movie that is read|cannot be opened)"):
+            open_video(dressed)
+        assert secret.stat().st_atime_ns == 1, f"read before: {read_before}"
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "clip.mp4")
+    for path in (tmp_path / "clip.mp4", "/dev/zero"):
+        with pytest.raises(ReadError, match="neither a file nor a folder"):
+            open_video(path)
+
+
+def test_more_frames_than_bytes_are_refused(tmp_path):
+    movie = write_movie(tmp_path / "clip.mp4", frames=4)
+    data = bytearray(movie.read_bytes())
+    place = data.rindex(b"stsz") + 8
+    struct.pack_into(">II", data, place, 1, 50_000_000)  # every sample has one byte, and there are many
+    movie.write_bytes(data)
+    with pytest.raises(ReadError, match=r"50,000,000 frames in|cannot be (opened|decoded)|truncated or damaged"):
+        open_video(movie)
+
+
+def test_huge_frames_are_refused_before_memory_is_taken(tmp_path):
+    movie = write_movie(tmp_path / "clip.mkv", frames=2, codec="ffv1", options={"level": "1"})
+    data = movie.read_bytes()
+    # PixelWidth 160 and PixelHeight 96: elements B0 and BA of one byte each.
+    wide = data.replace(b"\xb0\x81\xa0", b"\xb0\x82\x75\x30", 1).replace(b"\xba\x81\x60", b"\xba\x82\x75\x30", 1)
+    if wide == data:
+        pytest.fail("the sizes were not found in the header")
+    (tmp_path / "wide.mkv").write_bytes(wide)
+    with pytest.raises(ReadError, match=r"30000x30000 pixels|cannot be (opened|decoded)"):
+        open_video(tmp_path / "wide.mkv")
+
+
+def write_interlaced(path, *, codec="libx264", frames=12, **changes):
+    """Fields of two moments: even lines show a bar at 8 n, odd lines the same bar 4 pixels further right."""
+    pictures = []
+    for n in range(frames):
+        picture = np.full((96, 160, 3), 40, np.uint8)
+        picture[0::2, 8 * n : 8 * n + 20] = 220
+        picture[1::2, 8 * n + 4 : 8 * n + 24] = 220
+        pictures.append(picture)
+    options = {
+        "libx264": {"x264-params": "interlaced=1:tff=1", "crf": "4"},
+        "mpeg2video": {"flags": "+ildct+ilme", "q": "2"},
+    }
+    return write_movie(path, frames=frames, codec=codec, options=options[codec], pictures=pictures, **changes)
+
+
+def combing(rgb):
+    """How much lines differ from the mean of the lines above and below."""
+    luma = rgb.mean(0)
+    return np.abs(luma[1:-1] - (luma[:-2] + luma[2:]) / 2).mean()
+
+
+def test_interlaced_movies_are_refused_with_the_remedy(tmp_path):
+    with pytest.raises(ReadError, match=r"is interlaced \(frame 0\).*use --deinterlace"):
+        open_video(write_interlaced(tmp_path / "clip.mp4"))
+
+
+@pytest.mark.parametrize("method", ["bwdif", "yadif"])
+def test_deinterlaced_frames_keep_count_times_and_the_first_field(tmp_path, method):
+    times = [7 * i * i + 300 * i for i in range(12)]
+    movie = write_interlaced(
+        tmp_path / "clip.mkv", times=[t // 90 for t in times], time_base=Fraction(1, 1000)
+    )  # fmt: skip
+    with open_video(movie, deinterlace="keep") as kept, open_video(movie, deinterlace=method) as whole:
+        raw, made = list(kept.decode()), list(whole.decode())
+        assert [frame.pts for frame in made] == [frame.pts for frame in raw]
+        assert [frame.index for frame in made] == list(range(12))
+        for index in (11, 0, 5):
+            assert np.array_equal(whole.frame(index).rgb[0].numpy(), made[index].rgb)
+        assert f"deinterlaced with {method}" in " ".join(whole.info.notes)
+        assert "is interlaced" in " ".join(kept.info.notes)
+    for n, frame in enumerate(made[2:-2], 2):
+        assert combing(frame.rgb) < 0.25 * combing(raw[n].rgb)
+        bar = np.flatnonzero(frame.rgb[:, 40:56].mean((0, 1)) > 0.5)
+        assert abs(bar.mean() - (8 * n + 13.5)) < 1  # the odd lines, which x264 flags as shown first here
+
+
+def test_deinterlacing_what_is_not_flagged_is_done_and_said(tmp_path):
+    movie = write_movie(tmp_path / "clip.mp4", frames=5)
+    with open_video(movie, deinterlace="bwdif") as video:
+        assert [read_number(frame.rgb) for frame in video.decode()] == list(range(5))
+        assert "not flagged as interlaced" in " ".join(video.info.notes)
+
+
+def test_sequences_have_no_fields(tmp_path):
+    with pytest.raises(OptionError, match="for movies only"):
+        open_video(tmp_path, deinterlace="bwdif")
+
+
+CONTAINERS = {
+    "b.ts": dict(options={"g": "12", "bf": "2"}),
+    "b.m2ts": dict(options={"g": "12", "bf": "2"}),
+    "open.ts": dict(options={"x264-params": "open-gop=1:keyint=12:bframes=3"}),
+    "hevc.ts": dict(codec="libx265", options={"x265-params": "log-level=none:keyint=12:open-gop=1"}),
+    "mpeg2.ts": dict(codec="mpeg2video", options={"g": "12", "bf": "2"}),
+    "mpeg2.mpg": dict(codec="mpeg2video", options={"g": "12", "bf": "2"}),
+    "mpeg2.vob": dict(codec="mpeg2video", options={"g": "12"}),
+    "mpeg4.avi": dict(codec="mpeg4", options={"g": "12"}),
+    "mpeg2.mxf": dict(codec="mpeg2video", options={"g": "12", "bf": "2"}),
+    "dnxhr.mxf": dict(codec="dnxhd", pixel_format="yuv422p", options={"profile": "dnxhr_sq"}, size=(256, 128)),
+    "flv1.flv": dict(codec="flv1", options={"g": "12"}),
+    "mpeg4.asf": dict(codec="mpeg4", options={"g": "12"}),
+    "h264.nut": dict(options={"g": "12", "bf": "2"}),
+    "vp9.ivf": dict(codec="libvpx-vp9", options={"g": "12"}),
+    "raw.264": dict(options={"g": "12", "bf": "2"}),
+}
+
+
+@pytest.fixture(scope="module", params=CONTAINERS)
+def container(request, tmp_path_factory):
+    return write_movie(
+        tmp_path_factory.mktemp("containers") / request.param, frames=FRAMES, **CONTAINERS[request.param]
+    )
+
+
+def test_any_frame_is_found_in_any_container(container):
+    with open_video(container) as video:
+        frames = list(video.decode())
+        assert [read_number(frame.rgb) for frame in frames] == list(range(FRAMES))
+        assert all(a.pts < b.pts for a, b in pairwise(frames))
+        for index in (FRAMES - 1, 0, 13, 12, 11, 25, 24, 1):
+            found = video.frame(index)
+            assert (read_number(found.rgb[0].numpy()), found.pts[0]) == (index, frames[index].pts)
+
+
+@pytest.mark.parametrize("name", ["b.ts", "open.ts", "mpeg2.ts", "mpeg2.mpg", "mpeg2.mxf", "flv1.flv"])
+def test_late_frames_are_found_without_decoding_the_start(tmp_path, monkeypatch, name):
+    movie = write_movie(tmp_path / name, frames=FRAMES, size=(320, 192), **CONTAINERS[name])
+
+    def from_start(video):
+        pytest.fail("decoded from the start")
+
+    with open_video(movie) as video:
+        video.count_frames()
+        monkeypatch.setattr(MovieVideo, "_decode_from_start", from_start)
+        assert read_number(video.frame(38).rgb[0].numpy()) == 38
+
+
+def test_the_first_time_need_not_be_zero(tmp_path):
+    times = [40 * n for n in range(1000, 1010)]
+    movie = write_movie(tmp_path / "clip.mkv", frames=10, times=times, time_base=Fraction(1, 1000))
+    with open_video(movie) as video:
+        frames = list(video.decode())
+        assert [read_number(frame.rgb) for frame in frames] == list(range(10))
+        assert [frame.pts * video.info.time_base for frame in frames] == [Fraction(time, 1000) for time in times]
+        assert video.seconds_of(5) == Fraction(5, 25)
+        assert read_number(video.frame(7).rgb[0].numpy()) == 7
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """A copy cut between key frames: the file holds frames that its edit list leaves out."""
+    whole = write_movie(tmp_path / "whole.mp4", frames=FRAMES, options={"g": "12", "bf": "2"})
+    cut = tmp_path / "cut.mp4"
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-ss", "0.68", "-i", str(whole), "-c", "copy", str(cut)], check=True
+    )  # fmt: skip
+    return cut
+
+
+def needs_ffmpeg():
+    try:
+        return subprocess.run(["ffmpeg", "-version"], capture_output=True).returncode != 0
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(needs_ffmpeg(), reason="needs the ffmpeg program, as an independent writer of edit lists")
+def test_edit_lists_are_obeyed(edited):
+    with open_video(edited) as video:
+        numbers = [read_number(frame.rgb) for frame in video.decode()]
+        assert numbers == list(range(17, FRAMES))
+        assert video.count_frames() == len(numbers)
+        for index in (len(numbers) - 1, 0, 6, 7, 8):
+            assert read_number(video.frame(index).rgb[0].numpy()) == numbers[index]
+
+
+@pytest.mark.skipif(needs_ffmpeg(), reason="needs the ffmpeg program, as an independent writer of edit lists")
+def test_decord_is_refused_for_edit_lists(edited):
+    pytest.importorskip("decord")
+    with pytest.raises(OptionError, match=r"edit list.*use --reader pyav"):
+        open_video(edited, reader="decord")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("b.ts", "no MP4, MOV or Matroska"), ("mpeg4.avi", "no MP4, MOV or Matroska"), ("open.mkv", "open groups")],
+)
+def test_decord_is_refused_where_it_is_wrong(tmp_path, name, why):
+    pytest.importorskip("decord")
+    movie = write_movie(tmp_path / name, frames=FRAMES, **CONTAINERS.get(name, CONTAINERS["open.ts"]))
+    with pytest.raises(OptionError, match=rf"{why}.*use --reader pyav"):
+        open_video(movie, reader="decord")
+
+
+def test_decord_is_refused_where_it_would_take_too_much_memory(tmp_path, monkeypatch):
+    pytest.importorskip("decord")
+    movie = write_movie(tmp_path / "clip.mp4", frames=FRAMES)
+    monkeypatch.setattr("vidmatte.read.decord._AHEAD_BYTES", 1_000_000)  # 40 frames of 160 x 96 are 1.8 MB
+    with pytest.raises(OptionError, match=r"decodes the whole clip ahead.*use --reader pyav"):
+        open_video(movie, reader="decord")
+
+
+def test_streams_that_are_left_out_are_noted(tmp_path):
+    movie = tmp_path / "clip.mkv"
+    with av.open(str(movie), "w") as out:
+        streams = [out.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for n in range(3):
+            for stream in streams:
+                out.mux(
+                    stream.encode(av.VideoFrame.from_ndarray(numbered_picture(n, 64, 64)).reformat(format="yuv420p"))
+                )
+        for stream in streams:
+            out.mux(stream.encode(None))
+    with open_video(movie) as video:
+        assert "1 video stream of the source is not carried over" in video.info.notes

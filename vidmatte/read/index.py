@@ -1,0 +1,145 @@
+"""Where each frame of a movie lies: one pass over its packets, without decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
+from typing import cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from vidmatte.container import packets_of
+
+_BY_BYTE = ("mpegts", "mpeg")
+"""Containers without an index: they are entered at any byte."""
+_COMPARED = 8
+"""Packets that have to agree with the index for the place after a seek to be believed."""
+_UNSURE = 6
+"""Packets after a seek that may be pieces of earlier ones."""
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class PacketIndex:
+    """What the packets of a stream say, in the order of decoding; unknown positions are -1."""
+
+    pts: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.bool_]
+    has_discarded: bool
+    """Whether an edit list leaves packets out."""
+
+    @classmethod
+    def read(cls, container: InputContainer, stream: VideoStream) -> PacketIndex | None:
+        """The index of all packets that will be shown; None where one of them carries no time."""
+        rows: list[tuple[int, int, int, bool]] = []
+        has_discarded = is_complete = False
+        for packet in packets_of(container, stream):
+            if not packet.size or packet.is_discard:
+                has_discarded |= packet.is_discard
+                continue
+            if packet.pts is None:
+                return None
+            position = _UNKNOWN if packet.pos is None else packet.pos
+            rows.append((packet.pts, position, packet.size, packet.is_keyframe))
+            is_complete = True
+        if not is_complete:
+            return None
+        pts, positions, sizes, keys = (np.array(column) for column in zip(*rows, strict=True))
+        return cls(pts, positions, sizes, keys, has_discarded)
+
+    @property
+    def times(self) -> list[int]:
+        """Sorted presentation times of the frames; empty where two are the same."""
+        times = cast("list[int]", np.sort(self.pts).tolist())
+        return times if all(a < b for a, b in pairwise(times)) else []
+
+    @property
+    def has_open_groups(self) -> bool:
+        """Whether frames are shown before the key frame that they follow in the file."""
+        groups = np.cumsum(self.keys)
+        first = self.pts[self.keys]
+        shown_after = first[np.clip(groups - 1, 0, None)] if len(first) else self.pts
+        return bool((self.pts < shown_after).any())
+
+    def decode_from(self, container: InputContainer, stream: VideoStream, pts: int) -> Iterator[av.VideoFrame] | None:
+        """Frames from the one at `pts` on, from the last key frame before it; None where that cannot be found.
+
+        Times after a seek are guesses in some containers, so packets are recognised by their sizes and places, and get
+        the times that they had in the pass over the whole file.
+        """
+        keys = np.flatnonzero(self.keys & (self.pts <= pts))
+        if not len(keys):
+            return None
+        key = int(keys[-1])
+        if not self._seek(container, stream, key):
+            return None
+        found = self._recognise(packet for packet in packets_of(container, stream) if packet.size)
+        if found is None or found[0] > key:
+            return None
+        frames = _shown(self._with_times(*found, key), pts)
+        first = next(frames, None)
+        return chain([first], frames) if first is not None and first.pts == pts else None
+
+    def _seek(self, container: InputContainer, stream: VideoStream, key: int) -> bool:
+        try:
+            if container.format.name not in _BY_BYTE:
+                container.seek(int(self.pts[key]), stream=stream)
+                return True
+            placed = np.flatnonzero(self.positions[: key + 1] != _UNKNOWN)
+            if not len(placed):
+                return False
+            container.seek(int(self.positions[placed[-1]]), unsupported_byte_offset=True)
+        except (av.FFmpegError, OverflowError):
+            return False
+        return True
+
+    def _recognise(self, packets: Iterator[Packet[VideoStream]]) -> tuple[int, Iterator[Packet[VideoStream]]] | None:
+        """The index of the first packet whose place is sure, and the packets from it on."""
+        ahead = list(islice(packets, _COMPARED + _UNSURE))
+        for skipped in range(min(_UNSURE, len(ahead))):
+            places = self._places_of(ahead[skipped : skipped + _COMPARED])
+            if len(places) == 1:
+                return int(places[0]), chain(ahead[skipped:], packets)
+        return None
+
+    def _places_of(self, packets: list[Packet[VideoStream]]) -> npt.NDArray[np.intp]:
+        """Where in the index packets of these sizes and positions follow each other."""
+        places = np.arange(len(self.sizes) - len(packets) + 1)
+        for n, packet in enumerate(packets):
+            places = places[self.sizes[places + n] == packet.size]
+            if packet.pos is not None:
+                known = self.positions[places + n]
+                places = places[(known == packet.pos) | (known == _UNKNOWN)]
+        return places
+
+    def _with_times(
+        self, index: int, packets: Iterator[Packet[VideoStream]], key: int
+    ) -> Iterator[Packet[VideoStream]]:
+        for place, packet in enumerate(packets, index):
+            if place >= len(self.pts):
+                return
+            packet.pts = int(self.pts[place])
+            if place >= key:
+                yield packet
+
+
+def _shown(packets: Iterator[Packet[VideoStream]], pts: int) -> Iterator[av.VideoFrame]:
+    """Decoded frames from `pts` on."""
+    stream = None
+    for packet in packets:
+        stream = packet.stream
+        for frame in packet.decode():
+            if frame.pts is not None and frame.pts >= pts:
+                yield frame
+    if stream is not None:
+        for frame in stream.codec_context.decode(None):
+            if frame.pts is not None and frame.pts >= pts:
+                yield frame
