@@ -73,10 +73,11 @@ def test_bit_depth_of_png(soft, tmp_path):
 
 def test_reader(soft, tmp_path, monkeypatch):
     pytest.importorskip("decord")
-    from vidmatte.read import movie as reading
+    from vidmatte.read import decord as reading
+    from vidmatte.read.movie import MovieVideo
 
     opened = []
-    monkeypatch.setattr(reading, "DecordVideo", lambda *a, **k: opened.append(a) or reading.MovieVideo(*a, **k))
+    monkeypatch.setattr(reading, "DecordVideo", lambda *a, **k: opened.append(a) or MovieVideo(*a, **k))
     clip, mask = soft
     run(clip, "--mask", mask, "--alpha", tmp_path / "a.mkv", "--reader", "decord")
     assert len(opened) == 1
