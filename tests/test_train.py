@@ -17,8 +17,9 @@ from vidmatte.cli import cli
 from vidmatte.errors import ReadError
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.weights import load_packaged
-from vidmatte.train import TrainConfig, read_config, train
+from vidmatte.train import NETWORK, REFINER, TrainConfig, read_config, train
 from vidmatte.train.corpus import Corpus
+from vidmatte.train.fine import Drawing, draw_fur, draw_hair, draw_leaves, draw_mesh
 from vidmatte.train.losses import cross_entropy, gradient, jaccard, l1, laplacian, overlap
 from vidmatte.train.synthesize import make_clip
 from vidmatte.train.validate import held_out, on_clips
@@ -71,10 +72,10 @@ def test_train_and_held_out_photographs_do_not_meet(corpus):
     assert not any(np.array_equal(a, b) for a in train_set.photos for b in held.photos)
 
 
-def interrupted_after(steps):
+def interrupted_after(steps, part):
     """The network that a run begins with, raising KeyboardInterrupt in the step after the given number of steps."""
     torch.manual_seed(0)
-    net = CompactNet()
+    net = part.make()
     calls = [0]
 
     def count(module, arguments):
@@ -82,23 +83,59 @@ def interrupted_after(steps):
         if calls[0] > steps:
             raise KeyboardInterrupt
 
-    net.encoder.register_forward_pre_hook(count)
+    first = net.encoder if part is NETWORK else net.enter
+    first.register_forward_pre_hook(count)
     return net
 
 
-def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path):
+@pytest.mark.parametrize(("part", "steps"), [(NETWORK, 4), (REFINER, 3)])
+def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path, part, steps):
     def quiet(line):
         pass
 
-    train(tiny(corpus), tmp_path / "whole", log=quiet)
+    config = tiny(corpus, steps=steps)
+    train(config, tmp_path / "whole", part, log=quiet)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(corpus), tmp_path / "broken", log=quiet, start=interrupted_after(3))
-    train(tiny(corpus), tmp_path / "broken", log=quiet)  # from the checkpoint after step 2
+        train(config, tmp_path / "broken", part, log=quiet, start=interrupted_after(steps - 1, part))
+    train(config, tmp_path / "broken", part, log=quiet)  # from the checkpoint after step 2
     for name in ("weights", "average"):
         whole = load_file(tmp_path / "whole" / f"{name}.safetensors")
         broken = load_file(tmp_path / "broken" / f"{name}.safetensors")
         assert all(torch.equal(whole[key], broken[key]) for key in whole), name
-    assert read_config(tmp_path / "broken") == tiny(corpus)
+    assert read_config(tmp_path / "broken") == config
+
+
+def test_a_drawing_covers_what_its_lines_cover():
+    # Four lines across, 2 pixels wide, in a picture 60 pixels wide: 8 of 60 rows, wherever they fall between pixels.
+    y = np.array([10.0, 20.4, 30.7, 45.2])
+    strands = np.stack([np.stack([[-5, 65], [row, row]], axis=-1) for row in y]).astype(np.float32)
+    drawing = Drawing(60)
+    drawing.lines(strands, np.full(4, 2, np.float32), np.full((4, 3), 0.5, np.float32))
+    picture = drawing.picture()
+    assert picture[..., 3].mean() == pytest.approx(8 / 60, rel=0.2)
+    # Premultiplied with one colour, to the rounding of 8 bits.
+    assert np.abs(picture[..., :3] - picture[..., 3:] * 128 / 255).max() <= 1 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("draw", [draw_hair, draw_fur, draw_leaves, draw_mesh])
+def test_fine_structure_is_soft_only_where_it_is_thin(corpus, draw):
+    picture = drawn(corpus, draw)
+    assert np.array_equal(picture, drawn(corpus, draw))
+    alpha = picture[..., 3]
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+    assert (picture[..., :3] <= alpha[..., None] + 1e-6).all()
+    assert 0.001 < ((alpha > 0.02) & (alpha < 0.98)).mean() < 0.5
+    assert (alpha == 0).mean() > 0.1
+
+
+def drawn(corpus, draw):
+    rng = np.random.default_rng(3)
+    body = np.zeros((160, 160), np.float32)
+    cv2.circle(body, (80, 80), 40, 1.0, -1)
+    drawing = Drawing(160)
+    draw(drawing, body, Corpus(corpus, "train").texture(160, rng), rng)
+    return drawing.picture()
 
 
 def test_losses_by_hand():
@@ -116,7 +153,7 @@ def test_losses_by_hand():
 
 
 def test_trained_weights_are_a_model(corpus, tmp_path, movie):
-    train(tiny(corpus, steps=1, save_every=1), tmp_path / "run", log=lambda line: None)
+    train(tiny(corpus, steps=1, save_every=1), tmp_path / "run", NETWORK, log=lambda line: None)
     command = [str(movie), "--points", "80,24", "--alpha", str(tmp_path / "a.mkv"), "--working-size", "128"]
     result = CliRunner().invoke(cli, [*command, "--model", str(tmp_path / "run" / "average.safetensors")])
     assert result.exit_code == 0, result.output
@@ -148,7 +185,7 @@ def test_validation_scores_the_average_on_clips_that_were_never_trained_on(corpu
     start = CompactNet()
     start.load_state_dict(load_packaged("compact"))
     config = tiny(corpus, steps=2, validate_every=2, rate=1e-6)
-    train(config, run, start=start, validate=validate, log=lines.append)
+    train(config, run, NETWORK, start=start, validate=validate, log=lines.append)
     (figures,) = json.loads((run / "run.json").read_text())["validation"]
     assert figures["step"] == 2
     assert figures["still"] > 0.9  # a bright disc on dark noise that does not move

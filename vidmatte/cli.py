@@ -241,6 +241,13 @@ def check_command(path: str, as_json: bool, debug: bool) -> None:
 @cli.command("train")
 @click.argument("run", metavar="RUN")
 @click.option("--corpus", required=True, metavar="DIR", help="Photographs: images/*.jpg, and cutouts/ with mattes.")
+@click.option(
+    "--part",
+    type=click.Choice(["network", "refiner"]),
+    default="network",
+    show_default=True,
+    help="What is trained: the matting network, or what brings its mattes to full size.",
+)
 @click.option("--start", metavar="FILE", help="Weights to begin a new run with.  [default: random]")
 @click.option("--steps", type=click.IntRange(min=1), default=20000, show_default=True, help="Length of the run.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is random.")
@@ -248,29 +255,37 @@ def check_command(path: str, as_json: bool, debug: bool) -> None:
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @click.option("--clips", metavar="DIR", help="Real clips (*/frames, */masks) to validate on too; never trained on.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def train_command(run: str, start: str | None, clips: str | None, debug: bool, **given: Any) -> None:
+def train_command(run: str, part: str, start: str | None, clips: str | None, debug: bool, **given: Any) -> None:
     """Train the embedded model on procedural clips, or go on with the run in folder RUN.
 
-    Every 500 steps the average of the weights is validated on clips made of photographs that are not trained on.
+    Every 500 steps the network is validated on clips made of photographs that are not trained on.
 
     RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
-    from vidmatte.model.compact.net import CompactNet
     from vidmatte.model.weights import load_strictly, load_tensors
-    from vidmatte.train import TrainConfig, train
+    from vidmatte.train import PARTS, TrainConfig, train
     from vidmatte.train.validate import held_out, on_clips
 
     config = TrainConfig(**given)
+    if clips is not None and part != "network":
+        _fail(OptionError("clips to validate on were given, but only the network is validated; leave them out"))
 
-    def validate(averaged: CompactNet) -> dict[str, float]:
+    def validate(averaged: Any) -> dict[str, float]:
         figures = held_out(averaged, config.corpus, device=config.device)
         return figures if clips is None else {**figures, **on_clips(averaged, clips, device=config.device)}
 
     try:
-        net = CompactNet()
+        net = PARTS[part].make()
         if start is not None:
             load_strictly(net, load_tensors(Path(start)), start)
-        train(config, run, start=net, validate=validate, log=lambda line: click.echo(line, err=True))
+        train(
+            config,
+            run,
+            PARTS[part],
+            start=net,
+            validate=validate if part == "network" else None,
+            log=lambda line: click.echo(line, err=True),
+        )
     except VidmatteError as error:
         if debug:
             raise

@@ -17,6 +17,7 @@ from vidmatte.errors import ModelError, OptionError
 from vidmatte.model.catalogue import CHECKPOINT_SIZE, CHECKPOINT_SOURCE, DESCRIPTIONS, find_checkpoint
 from vidmatte.model.compact.matter import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.compact.refine import Refiner
 from vidmatte.model.diffusion import load_stable_diffusion
 from vidmatte.model.hub import VITMATTE, fetch, own_folder
 from vidmatte.model.iconmatting.free import FinishAlpha
@@ -160,7 +161,17 @@ def _compact(
     load_strictly(net, tensors, source)
     net.eval().to(place)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
-    return CompactModel(net, name=name, device=place, precision=dtype, working_size=_working_size(size))
+    size = _working_size(size)
+    return CompactModel(net, load_refiner(place), name=name, device=place, precision=dtype, working_size=size)
+
+
+def load_refiner(place: torch.device) -> Refiner:
+    """The packaged refiner, which brings mattes of `compact` to full size."""
+    refiner = Refiner()
+    load_strictly(refiner, load_packaged("refiner"), "the refiner of 'compact'")
+    refiner.eval().to(place)
+    refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
+    return refiner
 
 
 def _iconmatting(

@@ -12,7 +12,7 @@ _RADIUS = 2
 """Of the filter's window, in pixels of the coarse matte."""
 _EPSILON = 2e-4
 """Colour variance, of rgb in 0..1, below which a window counts as flat and its matte is left smooth."""
-_CERTAIN = 0.02
+CERTAIN = 0.02
 """Alpha this close to 0 or 1 is taken as 0 or 1: a network never says either outright, and haze shows on a key."""
 
 
@@ -23,11 +23,10 @@ def guided_upsample(rgb: Array, alpha: Array) -> Array:
     the full-size image (He and Sun, Fast Guided Filter, arXiv 1505.00996, with the colour model of He et al., Guided
     Image Filtering, PAMI 2013, eq. 19-21). Only the surroundings of the soft band are computed at full size.
     """
-    alpha = np.clip((alpha - _CERTAIN) / (1 - 2 * _CERTAIN), 0, 1).astype(np.float32)
+    alpha = certain(alpha)
     size = (rgb.shape[2], rgb.shape[1])
     enlarged = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR), np.float32)
-    window = np.ones((4 * _RADIUS + 1, 4 * _RADIUS + 1), np.uint8)
-    band = ((cv2.dilate(alpha, window) > 0) & (cv2.erode(alpha, window) < 1)).astype(np.uint8)
+    band = soft_band(alpha)
     x, y, width, height = cv2.boundingRect(band)
     if not width:
         return enlarged
@@ -39,9 +38,25 @@ def guided_upsample(rgb: Array, alpha: Array) -> Array:
     fitted = _enlarge(coefficients[..., 3], size, inside)
     for channel in range(3):
         fitted += _enlarge(coefficients[..., channel], size, inside) * rgb[channel][inside]
-    share = _enlarge(np.asarray(cv2.blur(band.astype(np.float32), (3, 3)), np.float32), size, inside)
+    share = _enlarge(band_share(alpha), size, inside)
     enlarged[inside] += share * (np.clip(fitted, 0, 1) - enlarged[inside])
     return enlarged
+
+
+def certain(alpha: Array) -> Array:
+    """A coarse matte (h, w) with what is all but sure made sure."""
+    return np.asarray(np.clip((alpha - CERTAIN) / (1 - 2 * CERTAIN), 0, 1), np.float32)
+
+
+def soft_band(alpha: Array) -> npt.NDArray[np.uint8]:
+    """(h, w) 0/1: where a matte is not sure, and its surroundings."""
+    window = np.ones((4 * _RADIUS + 1, 4 * _RADIUS + 1), np.uint8)
+    return np.asarray((cv2.dilate(alpha, window) > 0) & (cv2.erode(alpha, window) < 1), np.uint8)
+
+
+def band_share(alpha: Array) -> Array:
+    """(h, w) 0-1: how much of what is found in the soft band counts; falls to 0 around it so that it has no edge."""
+    return np.asarray(cv2.blur(soft_band(alpha).astype(np.float32), (3, 3)), np.float32)
 
 
 def _enlarge(plane: Array, size: tuple[int, int], inside: tuple[slice, slice]) -> Array:

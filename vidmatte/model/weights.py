@@ -56,11 +56,23 @@ WEIGHTS: Mapping[str, Weights] = {
         description="small in-context matting network; comes with the package, works offline",
     ),
 }
+PARTS: Mapping[str, Weights] = {
+    "refiner": Weights(
+        file="refiner.safetensors",
+        sha256="1f6490139efc6cac1bccc89cf1bfdb046ebbf823c85c70dd815e4b5c7d18c30f",
+        licence="Apache-2.0",
+        description="brings the mattes of compact to full size; comes with the package",
+    ),
+}
+"""Networks that models are put together with, and that are no models themselves."""
 
 
 def load_packaged(name: str) -> dict[str, Tensor]:
-    """Tensors of packaged weights. Raises ModelError when the file is missing or its checksum is another."""
-    weights = WEIGHTS[name]
+    """Tensors of packaged weights, of a model or of a part of models.
+
+    Raises ModelError when the file is missing or its checksum is another.
+    """
+    weights = {**WEIGHTS, **PARTS}[name]
     try:
         found = hashlib.sha256(weights.path.read_bytes()).hexdigest()
     except OSError as error:

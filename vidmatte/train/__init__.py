@@ -1,5 +1,12 @@
-"""Training of the embedded model on procedural clips."""
+"""Training of the embedded model and of its refiner on procedural clips and scenes."""
 
-from vidmatte.train.loop import TrainConfig, read_config, train
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["TrainConfig", "read_config", "train"]
+from vidmatte.train.loop import NETWORK, Part, TrainConfig, read_config, train
+from vidmatte.train.refine import REFINER
+
+PARTS: Mapping[str, Part[Any]] = {"network": NETWORK, "refiner": REFINER}
+"""What can be trained, by name."""
+
+__all__ = ["NETWORK", "PARTS", "REFINER", "Part", "TrainConfig", "read_config", "train"]

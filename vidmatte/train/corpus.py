@@ -32,18 +32,23 @@ class Corpus:
     Args:
         folder: holds `images/*.jpg` and `cutouts/<name>.jpg` with `cutouts/<name>_alpha.png`.
         split: "held-out" is about one photograph in eight and never meets "train".
+        photo_side, cut_side: longer side, in pixels, that photographs and cut-outs are shrunk to.
     """
 
-    def __init__(self, folder: str | Path, split: Split) -> None:
+    def __init__(
+        self, folder: str | Path, split: Split, *, photo_side: int = _PHOTO_SIDE, cut_side: int = _CUT_SIDE
+    ) -> None:
         paths = [path for path in sorted(Path(folder).glob("images/*.jpg")) if _split(path) == split]
         if not paths:
             raise ReadError(
                 f"{folder}: a corpus with {split} photographs asked for, found none; looked for images/*.jpg"
             )
-        self.photos = [_read(path, _PHOTO_SIDE) for path in paths]
+        self.photos = [_read(path, photo_side) for path in paths]
         self.subjects = [i for i, path in enumerate(paths) if path.name.startswith(_SUBJECT_PREFIX)]
         mattes = sorted(Path(folder).glob("cutouts/*_alpha.png"))
-        self.cutouts = [_read_cutout(path) for i, path in enumerate(mattes) if (i % 7 == 3) == (split == "held-out")]
+        self.cutouts = [
+            _read_cutout(path, cut_side) for i, path in enumerate(mattes) if (i % 7 == 3) == (split == "held-out")
+        ]
         self._segments: dict[int, NDArray[np.int32]] = {}
         self._cuts: dict[int, Image | None] = {}
         self._masks: dict[int, NDArray[np.bool_] | None] = {}
@@ -137,7 +142,7 @@ def _shrink(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _read_cutout(path: Path) -> Image:
+def _read_cutout(path: Path, side: int) -> Image:
     """Colour and matte, trimmed to the object; colour made straight by multi-level estimation (Germer et al., 2020)."""
     try:
         from pymatting import estimate_foreground_ml
@@ -151,7 +156,7 @@ def _read_cutout(path: Path) -> Image:
     rows, columns = np.nonzero(np.asarray(alpha) > 20)
     part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     rgba = np.dstack([image[part].astype(np.float32), alpha[part].astype(np.float32)]) / 255
-    scale = _CUT_SIDE / max(rgba.shape[:2])
+    scale = min(1.0, side / max(rgba.shape[:2]))
     rgba = np.asarray(cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
     straight = estimate_foreground_ml(rgba[..., :3].astype(np.float64), rgba[..., 3].astype(np.float64))
     cut: Image = np.dstack([np.clip(straight, 0, 1), rgba[..., 3]]).astype(np.float32)

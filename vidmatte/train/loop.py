@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from vidmatte.model.compact.motion import motion_cue
@@ -37,6 +37,7 @@ from vidmatte.train.shoot import Clip
 from vidmatte.train.synthesize import make_clip
 
 Batch = dict[str, Tensor]
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,30 @@ def collate(clips: list[Clip]) -> Batch:
     return {name: torch.from_numpy(np.stack([getattr(clip, name) for clip in clips])) for name in names}
 
 
+@dataclass(frozen=True)
+class Part(Generic[Net]):
+    """What is trained: how the network is made, what it learns from, and how it takes a step.
+
+    Attributes:
+        batches: the data of a configuration; item k is the batch of step k.
+        learn: one step of (network, optimiser, batch, generator); returns mean loss terms, and scores by name.
+    """
+
+    make: Callable[[], Net]
+    batches: Callable[[TrainConfig], Dataset[Batch]]
+    learn: Callable[[Net, torch.optim.Optimizer, Batch, torch.Generator], tuple[dict[str, float], dict[str, float]]]
+
+
 def train(
     config: TrainConfig,
     run: str | Path,
+    part: Part[Net],
     *,
-    start: CompactNet | None = None,
-    validate: Callable[[CompactNet], Mapping[str, float]] | None = None,
+    start: Net | None = None,
+    validate: Callable[[Net], Mapping[str, float]] | None = None,
     log: Callable[[str], None] = print,
-) -> CompactNet:
-    """Train, or go on from where the run in folder `run` stopped; returns the averaged network.
+) -> Net:
+    """Train a part, or go on from where the run in folder `run` stopped; returns the averaged network.
 
     Args:
         start: weights to begin a new run with; ignored when the run has a checkpoint.
@@ -125,17 +141,18 @@ def train(
     """
     torch.manual_seed(config.seed)
     device = torch.device(config.device)
-    net = start or CompactNet()
+    net = start or part.make()
     net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=1e-3)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
     first, history = load_run(Path(run), net, optimiser, average)
     began, running = time.monotonic(), dict[str, float]()
-    for step, batch in zip(range(first, config.steps), _stream(config, first), strict=True):
+    for step, batch in zip(range(first, config.steps), _stream(part.batches(config), config, first), strict=True):
         for group in optimiser.param_groups:
             group["lr"] = config.rate * schedule(step, config)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        terms, scores = learn(net, optimiser, {k: v.to(device, non_blocking=True) for k, v in batch.items()}, generator)
+        placed = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        terms, scores = part.learn(net, optimiser, placed, generator)
         keep = min(config.average, (step + 1) / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.values()), [v.detach() for v in net.state_dict().values()], 1 - keep)
@@ -154,7 +171,7 @@ def train(
 
 
 def _validated(
-    net: CompactNet, average: Mapping[str, Tensor], validate: Callable[[CompactNet], Mapping[str, float]]
+    net: Net, average: Mapping[str, Tensor], validate: Callable[[Net], Mapping[str, float]]
 ) -> Mapping[str, float]:
     averaged = copy.deepcopy(net)
     averaged.load_state_dict(average)
@@ -176,12 +193,20 @@ def learn(
     truth = batch["alpha"].float() / 255
     losses = [matting_losses(prediction, truth[:, t]) for t, prediction in predictions]
     terms = {name: torch.stack([loss[name] for loss in losses]).mean() for name in losses[0]}
-    torch.autograd.backward(weighted_sum(terms))
-    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-    optimiser.step()
+    descend(net, optimiser, weighted_sum(terms))
     reached = {t: jaccard(prediction.alpha.detach(), truth[:, t]).mean().item() for t, prediction in predictions}
     scores = {f"J{t}": reached[t] for t in reached if t < 3}
     return {name: term.item() for name, term in terms.items()}, scores
+
+
+def descend(net: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One update along the gradient of a loss."""
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimiser.step()
+
+
+NETWORK = Part(CompactNet, Batches, learn)
 
 
 def follow(
@@ -265,7 +290,7 @@ def save_run(
     run: Path,
     config: TrainConfig,
     step: int,
-    net: CompactNet,
+    net: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: dict[str, Tensor],
     history: Sequence[Mapping[str, float]] = (),
@@ -294,7 +319,7 @@ def save_run(
 
 
 def load_run(
-    run: Path, net: CompactNet, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]
+    run: Path, net: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]
 ) -> tuple[int, list[Mapping[str, float]]]:
     """Restore a checkpoint in place; returns its step, 0 if there is none, and the validations so far."""
     if not (run / "run.json").exists() and run.with_name(run.name + ".old").exists():
@@ -321,11 +346,11 @@ def read_config(run: str | Path) -> TrainConfig:
     return replace(TrainConfig(corpus=raw["corpus"]), **{**raw, "sizes": sizes, "frames": tuple(raw["frames"])})
 
 
-def _stream(config: TrainConfig, first: int) -> Iterator[Batch]:
+def _stream(batches: Dataset[Batch], config: TrainConfig, first: int) -> Iterator[Batch]:
     """Batches from `first` on, made ahead by worker processes in order."""
     return iter(
         DataLoader(
-            Batches(config),
+            batches,
             batch_size=None,
             sampler=range(first, config.steps),
             num_workers=config.workers,

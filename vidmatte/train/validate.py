@@ -11,6 +11,7 @@ import torch
 
 from vidmatte.errors import ReadError
 from vidmatte.metrics import region_overlap
+from vidmatte.model.build import load_refiner
 from vidmatte.model.compact.matter import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.window import Alpha
@@ -60,7 +61,8 @@ def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[
     folders = sorted(path.parent for path in Path(root).glob("*/masks"))
     if not folders:
         raise ReadError(f"{root}: real clips to validate on asked for, found none; looked for */frames and */masks")
-    model = CompactModel(net, "in training", torch.device(device), torch.float32, DEFAULT_WORKING_SIZE)
+    place = torch.device(device)
+    model = CompactModel(net, load_refiner(place), "in training", place, torch.float32, DEFAULT_WORKING_SIZE)
     return {folder.name: float(np.mean(list(_overlaps(model, folder)))) for folder in folders}
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vidmatte.flow import Flow, optical_flow, warp
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.compact.motion import motion_cue, no_motion
 from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.compact.refine import Refiner, refine
 from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.compact.window import (
     Alpha,
@@ -30,7 +32,6 @@ from vidmatte.model.compact.window import (
     window_on,
 )
 from vidmatte.model.interface import CoarseMatte
-from vidmatte.model.upsample import guided_upsample
 from vidmatte.prompt import Reference
 
 DEFAULT_WORKING_SIZE = 336
@@ -65,6 +66,7 @@ class CompactModel:
     """`compact`: a small in-context matting network; see `net.py` for its blocks."""
 
     net: CompactNet
+    refiner: Refiner
     name: str
     device: torch.device
     precision: torch.dtype
@@ -149,10 +151,10 @@ class CompactModel:
         """A frame of the clip whose alpha is known everywhere as a reference."""
         window = window_around(marked.alpha)
         given = crop_alpha(marked.alpha, window, self.fitted_size(window))
-        # The mask is what the artist wants; its own frame is matted with it as reference and prior.
         memory = self.remember(marked.rgb, window, given)
         look = self.look(marked.rgb, window, [memory], given, flow=self._flow(marked, window))
-        return EncodedReference(index, marked, memory, window, look.alpha, look.confidence)
+        # The mask is what the artist wants: on its own frame it holds, and only its edge is refined.
+        return EncodedReference(index, marked, memory, window, given, look.confidence)
 
     def _extend(self, marked: MarkedFrame) -> tuple[Box, _Look]:
         """From marks to the whole object (section 3.6): the frame is its own reference.
@@ -190,6 +192,11 @@ class CompactModel:
         weight = crop_alpha(marked.known, window, size)
         label = crop_alpha(marked.alpha * marked.known, window, size) / np.maximum(weight, 1e-6)
         return (label > 0.5).astype(np.float32), (weight > 0.3).astype(np.float32)
+
+    def refine(self, rgb: NDArray[np.float32], alpha: Alpha) -> Alpha:
+        """(H, W) alpha of an image (3, H, W) in 0..1 from its coarse matte (h, w)."""
+        with self._inference():
+            return refine(self.refiner, rgb, alpha, self.device)
 
     def _motion(self, flow: Flow, inside: Tensor) -> Tensor:
         return motion_cue(torch.from_numpy(flow)[None].to(self.device), inside, 1 - inside)
@@ -243,8 +250,13 @@ class EncodedReference:
     memory: Memory
     window: Box
     predicted: Alpha
-    """(h, w) over the window: what the network makes of the frame itself."""
+    """(h, w) over the window: the mask itself, or what the network made of marks."""
     confidence: float
+    """Of the network in its own matte of the frame."""
+
+    def coarse(self) -> CoarseMatte:
+        """The matte of the frame itself."""
+        return coarse_matte(self.predicted, self.confidence, self.window, *self.marked.alpha.shape)
 
 
 @dataclass(frozen=True)
@@ -255,9 +267,16 @@ class CompactMatter:
     references: tuple[EncodedReference, ...]
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """Mattes of independent images: each is looked at whole, then nearer where the object is small."""
+        """Mattes of independent images: each is looked at whole, then nearer where the object is small.
+
+        A marked image has its matte from its marks.
+        """
         memories = [reference.memory for reference in self.references]
-        coarse = [self._match(self.shrink(batch.rgb[i : i + 1]).numpy(), memories) for i in range(len(batch))]
+        marked = {reference.frame: reference.coarse() for reference in self.references}
+        coarse = [
+            marked[index] if index in marked else self._match(self.shrink(batch.rgb[i : i + 1]).numpy(), memories)
+            for i, index in enumerate(batch.frames)
+        ]
         alphas = [self.finish(batch.rgb[i : i + 1], matte) for i, matte in enumerate(coarse)]
         return MatteBatch(batch, torch.cat(alphas), tuple(matte.confidence for matte in coarse))
 
@@ -285,13 +304,13 @@ class CompactMatter:
         return self.model.shrink(rgb)
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """Full-size alpha by a guided filter inside the window, 0 outside; see `guided_upsample`."""
+        """Full-size alpha by the refiner inside the window, 0 outside; see `refine`."""
         height, width = rgb.shape[-2:]
         left, top, right, bottom = coarse.window
         x, y = round(left * width), round(top * height)
         inside = (slice(y, max(y + 1, round(bottom * height))), slice(x, max(x + 1, round(right * width))))
         alpha = np.zeros((height, width), np.float32)
-        alpha[inside] = guided_upsample(rgb[0].numpy()[:, inside[0], inside[1]], coarse.alpha.numpy())
+        alpha[inside] = self.model.refine(rgb[0].numpy()[:, inside[0], inside[1]], coarse.alpha.numpy())
         return torch.from_numpy(alpha)[None, None]
 
 
@@ -310,7 +329,7 @@ class CompactFollower:
         encoded = next(known for known in self._matter.references if known.frame == reference.frame)
         frame = self._matter.shrink(reference.rgb).numpy()
         self._before, self._window, self._recent, self._sure = (frame, encoded.marked.alpha), encoded.window, [], True
-        return coarse_matte(encoded.predicted, encoded.confidence, encoded.window, *frame.shape[:2])
+        return encoded.coarse()
 
     def step(self, small: Tensor) -> CoarseMatte:
         """Matte of the next frame; see `CompactModel.shrink`."""
