@@ -183,7 +183,7 @@ def arithmetic(ensemble: int) -> tuple[float, float]:
         with FlopCounterMode(display=False) as encoding:
             encoder(torch.empty(1, 3, SIDE, SIDE))
         with FlopCounterMode(display=False) as looking:
-            truncated(latent, torch.tensor(200), prompt, AttentionTape(1, (COARSE**2, FINE**2)))
+            truncated(latent, torch.tensor([200]), prompt, AttentionTape(1, (COARSE**2, FINE**2)))
         net = IconMattingNet()
         features = InContextFeatures(
             *(torch.empty(1, 1280, cells, cells) for cells in (COARSE, FINE)),

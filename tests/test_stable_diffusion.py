@@ -208,7 +208,7 @@ def test_full_size_shapes():
         latent = encoder(torch.empty(1, 3, 768, 768))
         assert latent.shape == (1, 4, 96, 96)
         tape = AttentionTape(1, (576, 2304))
-        coarse, fine = truncated(latent.expand(2, -1, -1, -1), torch.tensor(200), torch.empty(1, 77, 1024), tape)
+        coarse, fine = truncated(latent.expand(2, -1, -1, -1), torch.tensor([200]), torch.empty(1, 77, 1024), tape)
         assert coarse.shape == (2, 1280, 24, 24)
         assert fine.shape == (2, 1280, 48, 48)
         assert tape.layers == {576: 5, 2304: 5}

@@ -174,9 +174,11 @@ class IconMattingMatter:
         more than the matte's share of the frame, or where there is no matte, 1 where all of it is inside. It says
         whether the matte covers what the references ask for; it is not a calibrated probability.
         """
-        mattes = list(self._coarse(batch.rgb))
-        alphas = [self.finish(batch.rgb[i : i + 1], matte) for i, matte in enumerate(mattes)]
-        return MatteBatch(batch, torch.cat(alphas), tuple(matte.confidence for matte in mattes))
+        alphas, confidence = [], []
+        for i, coarse in enumerate(self._coarse(batch.rgb)):
+            alphas.append(self.finish(batch.rgb[i : i + 1], coarse))
+            confidence.append(coarse.confidence)
+        return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
 
     def follower(self) -> None:
         """None: each frame is looked at alone."""

@@ -121,14 +121,14 @@ class TruncatedUnet(nn.Module):
 
         Args:
             latent: (B, 4, h, w), noisy.
-            time_step: () integer.
+            time_step: (1,) integer.
             prompt: (1, L, D) embedding of the prompt.
             tape: takes the self-attention maps; None leaves the U-Net after up-block 1.
 
         Returns:
             outputs of up-blocks 0 and 1, (B, C, h/4, w/4) and (B, C, h/2, w/2).
         """
-        time = self.time_embedding(self.time_proj(time_step[None]).to(latent.dtype)).expand(len(latent), -1)
+        time = self.time_embedding(self.time_proj(time_step).to(latent.dtype)).expand(len(latent), -1)
         context = {
             "encoder_hidden_states": prompt.expand(len(latent), -1, -1),
             "cross_attention_kwargs": {"tape": tape},
@@ -167,7 +167,7 @@ class TruncatedUnet(nn.Module):
 
 
 class StableDiffusion:
-    """The frozen part of IconMatting: images in, in-context features out. Nothing changes after construction."""
+    """The frozen part of IconMatting: images in, in-context features out. What it computes never changes."""
 
     def __init__(
         self,
@@ -180,6 +180,7 @@ class StableDiffusion:
     ) -> None:
         self._encoder, self._unet, self._signal, self._prompt = encoder, unet, signal, prompt
         self._latent_shape = latent_shape
+        self._noises: dict[tuple[FeatureSettings, Role], Tensor] = {}
         self.device, self.dtype = prompt.device, prompt.dtype
         self.side = 8 * latent_shape[-1]
         """Side in pixels of the square images that it takes: 768."""
@@ -279,7 +280,7 @@ class StableDiffusion:
             return InContextFeatures.cat(seen)
         noisy = self._add_noise(self.encode(rgb), settings, role)
         tape = AttentionTape(frames, (self.coarse_cells**2, self.fine_cells**2)) if maps else None
-        time_step = torch.tensor(settings.time_step, device=self.device)
+        time_step = torch.full((1,), settings.time_step, device=self.device)
         members = ensemble if at_once is None else _largest_divisor(ensemble, max(1, at_once // frames))
         sums: list[Tensor] = []
         for first in range(0, ensemble, members):
@@ -304,7 +305,10 @@ class StableDiffusion:
     def _add_noise(self, latent: Tensor, settings: FeatureSettings, role: Role) -> Tensor:
         """(N, ensemble, 4, h, w): sqrt(a) x + sqrt(1 - a) noise, with a the share of signal at the time step."""
         share = float(self._signal[settings.time_step])
-        noise = settings.noise(role, self._latent_shape).to(latent.device, latent.dtype)
+        noise = self._noises.get((settings, role))
+        if noise is None:
+            noise = settings.noise(role, self._latent_shape).to(latent.device, latent.dtype)
+            self._noises[settings, role] = noise
         noisy: Tensor = share**0.5 * latent[:, None] + (1 - share) ** 0.5 * noise[None]
         return noisy
 
