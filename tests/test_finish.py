@@ -1,5 +1,7 @@
 """Finishing controls: outlines of analytic discs, hand-computed planes, one order."""
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
@@ -220,8 +222,8 @@ def test_what_does_not_fit_the_frames_is_refused(tmp_path):
 
 
 def test_region_and_masks_of_an_anamorphic_clip_are_in_displayed_pixels(tmp_path):
-    like = vidmatte.VideoInfo("c", 4, 2, vidmatte.pipeline.Fraction(25), vidmatte.pipeline.Fraction(1, 25),
-                              sample_aspect_ratio=vidmatte.pipeline.Fraction(2))  # fmt: skip
+    like = vidmatte.VideoInfo("c", 4, 2, Fraction(25), Fraction(1, 25),
+                              sample_aspect_ratio=Fraction(2))  # fmt: skip
     mask = save(tmp_path / "wide.png", np.repeat([[0, 0, 0, 0, 1, 1, 0, 0]], 2, 0))
     (result,) = finish([batch(np.ones((1, 2, 4)))], FinishOptions(region=(2, 0, 8, 2), outside_mask=mask), like=like)
     assert result.alpha[0, 0].tolist() == [[0, 1, 0, 1], [0, 1, 0, 1]]

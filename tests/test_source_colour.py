@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from fractions import Fraction
 
 import av
 import cv2
@@ -70,7 +71,7 @@ def test_codes_survive_the_half_floats_of_exr(tmp_path, bits, tags):
 
     codes = torch.arange(2**bits)
     rgb = (codes / (2**bits - 1)).float().reshape(1, 1, 1, -1).expand(1, 3, 1, -1).contiguous()
-    info = vidmatte.VideoInfo("c", 2**bits, 1, vidmatte.pipeline.Fraction(25), vidmatte.pipeline.Fraction(1, 25),
+    info = vidmatte.VideoInfo("c", 2**bits, 1, Fraction(25), Fraction(1, 25),
                               color=tags)  # fmt: skip
     batch = MatteBatch(vidmatte.FrameBatch(rgb, (0,), (0,), (1,)), torch.full((1, 1, 1, 2**bits), NEARLY), (1.0,))
     with create_outputs([tmp_path / "o.%d.exr"], like=info) as out:

@@ -11,7 +11,8 @@ from vidmatte.errors import VidmatteError
 from vidmatte.follow import matte_clip
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
 from vidmatte.model import list_models, load_model
-from vidmatte.pipeline import MatteOptions, matte
+from vidmatte.options import MatteOptions
+from vidmatte.pipeline import matte
 from vidmatte.prompt import Prompt, Reference, Stroke
 from vidmatte.read import open_video
 from vidmatte.smooth import smooth

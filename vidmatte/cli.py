@@ -24,7 +24,8 @@ from vidmatte.model.build import Precision
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.checkpoint import Findings, examine
 from vidmatte.model.memory import gigabytes
-from vidmatte.pipeline import Foreground, MatteOptions, matte
+from vidmatte.options import Foreground, MatteOptions
+from vidmatte.pipeline import matte
 from vidmatte.progress import ProgressLine
 from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
 from vidmatte.read import Deinterlace, Reader

@@ -7,23 +7,23 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
 
 import cv2
 import torch
 
-from vidmatte.despill import Despill, despill
+from vidmatte.despill import despill
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.finish import Finisher, FinishOptions
 from vidmatte.follow import matte_objects
 from vidmatte.foreground import estimate_foreground
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.model.build import Precision, load_model, notes_of, parse_settings
+from vidmatte.mark import mark_references
+from vidmatte.model.build import load_model, notes_of, parse_settings
 from vidmatte.model.compact.matter import CompactMatter
-from vidmatte.model.interface import Matter
+from vidmatte.model.interface import Matter, Model
 from vidmatte.model.viewer import show_to
 from vidmatte.objects import (
     Mattes,
@@ -33,80 +33,21 @@ from vidmatte.objects import (
     targets_of_objects,
     together,
 )
-from vidmatte.prompt import Prompt, Reference
-from vidmatte.read import Deinterlace, Reader, Video, open_video, parse_position
-from vidmatte.read.images import IMAGE_SUFFIXES, read_image
+from vidmatte.options import MatteOptions, chosen_options
+from vidmatte.prompt import Prompt
+from vidmatte.read import Video, open_video, parse_position
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import PAGE, Invocation, create_report
 from vidmatte.smooth import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
-from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL, rehearse
-from vidmatte.view import describe_view, for_model
+from vidmatte.train.rehearse import DEFAULT_STEPS, rehearse
+from vidmatte.view import describe_view
 from vidmatte.write import Target, create_outputs
 
-Foreground = Literal["estimate", "source"]
 _VIDEO_PEAK = 1.25
 """No code value of video stands for more; light of scene-linear sources goes far beyond."""
 ProgressCallback = Callable[[int, "int | None"], None]
-
-
-@dataclass(frozen=True)
-class MatteOptions:
-    """All choices of a run that are not its input, prompts and outputs."""
-
-    model: str | Path = "compact"
-    sd: str | Path | None = None
-    """Stable Diffusion 2.1 for the models that stand on it, see `load_model`; None downloads it."""
-    weights: str | Path | None = None
-    """Trained weights of the model, see `load_model`; None for its own."""
-    settings: str = ""
-    """Of the model, as in "ensemble=1,inter=off"; see `model.build.parse_settings`."""
-    device: str = "auto"
-    precision: Precision = "auto"
-    batch_size: int | None = None
-    """Frames that are decoded and passed on together; None chooses by the device."""
-    working_size: int | None = None
-    """Longer side of what the network sees, in pixels; None is the model's own."""
-    rehearsal: int | None = None
-    """Steps of practice on the marked frames before a clip is followed, see `train.rehearse`; 0 for none. None is as
-    many as the clip has frames, up to a default, where it can be done: clips, followed by the embedded model."""
-    smooth: float = 0.0
-    """Strength of the temporal alpha smoother, 0 (off) to 1."""
-    finish: FinishOptions = field(default_factory=FinishOptions)
-    """Clip, grow, feather, invert, masks and region, see `finish`."""
-    foreground: Foreground = "estimate"
-    """Colour of soft pixels: estimated, or the source's with the old background in it."""
-    despill: Despill | None = None
-    """Takes the light of a green or blue screen out of the foreground's colour, see `despill`."""
-    premultiplied: bool = False
-    bit_depth: int = 16
-    """Of PNG outputs: 8 or 16."""
-    start: str | None = None
-    """In point: frame, seconds or time; see `read.parse_position`."""
-    end: str | None = None
-    """Out point, itself included."""
-    reader: Reader = "pyav"
-    frame_rate: Fraction | None = None
-    """Of an image sequence; None is 24."""
-    allow_truncated: bool = False
-    deinterlace: Deinterlace = "refuse"
-    """What to do with interlaced movies; see `read.open_video`."""
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.foreground not in get_args(Foreground):
-            raise OptionError(
-                f"foreground {self.foreground!r} asked for: choose one of {', '.join(get_args(Foreground))}"
-            )
-        if not 0 <= self.smooth <= 1:
-            raise OptionError(f"smoothing {self.smooth} asked for: it is a strength from 0 to 1")
-        if self.rehearsal is not None and not 0 <= self.rehearsal <= LONGEST_REHEARSAL:
-            raise OptionError(
-                f"a rehearsal of {self.rehearsal} steps asked for: it has 0 (none) to {LONGEST_REHEARSAL}"
-            )
-        if self.batch_size is not None and self.batch_size < 1:
-            raise OptionError(f"batch size {self.batch_size} asked for: it must be at least 1")
 
 
 def matte(
@@ -165,44 +106,33 @@ def matte(
         )
         reporting = None
         if report is not None:
+            asked = Invocation(
+                _as_list(source), images, reference, objects, targets, Path(report), chosen_options(options)
+            )
             reporting = create_report(
-                Invocation(_as_list(source), images, reference, objects, targets, Path(report), _chosen(options)),
+                asked,
                 like=video.info,
                 references=marked,
                 inputs=inputs,
                 start=start_seconds or Fraction(0),
                 overwrite=options.overwrite,
             )
-        model = load_model(
-            options.model,
-            device=options.device,
-            precision=options.precision,
-            working_size=options.working_size,
-            sd=options.sd,
-            weights=options.weights,
-            settings=parse_settings(options.settings),
-        )
+        model = _load(options)
         with reporting or nullcontext(), outputs as out:
-            expected = _expected(video, start, end)
+            counter = _Counter(progress, _expected(video, start, end))
             matters = [
-                _rehearse(model.with_reference(marks), options.rehearsal, expected, images, on_rehearsal)
+                _rehearse(model.with_reference(marks), options.rehearsal, counter.expected, images, on_rehearsal)
                 for marks in references.values()
             ]
-            counter = _Counter(progress, expected)
-            mattes: Generator[Mattes]
-            if images:
-                shown = [show_to(matter, video.info.color) for matter in matters]
-                mattes = (tuple(matter(batch) for matter in shown) for batch in video.batches(1))
-            else:
-                mattes = matte_objects(
-                    matters,
-                    video,
-                    list(references.values()),
-                    start=start,
-                    end=end,
-                    batch_size=options.batch_size or (4 if model.device.type == "cuda" else 1),
-                    on_backward=counter.more,
+            batch_size = options.batch_size or (4 if model.device.type == "cuda" else 1)
+            marks = list(references.values())
+            mattes = (
+                _matte_set(matters, video)
+                if images
+                else matte_objects(
+                    matters, video, marks, start=start, end=end, batch_size=batch_size, on_backward=counter.more
                 )
+            )
             with_color = any(not target.alpha_only for target in targets)
             with closing(_stages(mattes, options, finisher, len(matters), with_color, model.device)) as finished:
                 for batches in finished:
@@ -233,6 +163,24 @@ def matte(
     return replace(
         summary, seconds=time.monotonic() - began, outputs=outputs.files, notes=(*summary.notes, *outputs.notes)
     )
+
+
+def _load(options: MatteOptions) -> Model:
+    return load_model(
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        working_size=options.working_size,
+        sd=options.sd,
+        weights=options.weights,
+        settings=parse_settings(options.settings),
+    )
+
+
+def _matte_set(matters: Sequence[Matter], video: Video) -> Generator[Mattes]:
+    """Mattes of independent images, one of each matter for each."""
+    shown = [show_to(matter, video.info.color) for matter in matters]
+    return (tuple(matter(batch) for matter in shown) for batch in video.batches(1))
 
 
 def _rehearse(
@@ -296,36 +244,6 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
     peak = 2.0 ** math.ceil(math.log2(peak)) if peak > _VIDEO_PEAK else 1.0
     color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
     return replace(batch, foreground=color * peak)
-
-
-def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
-    """The references that prompts make: of frames of `video`, or of another image or clip where `reference` is given.
-
-    Raises PromptError for marks that do not fit their frame, ReadError for a frame that does not exist.
-    """
-    if not prompts:
-        raise OptionError("nothing is marked: give at least one prompt")
-    frames = [prompt.frame for prompt in prompts]
-    twice = sorted({frame for frame in frames if frames.count(frame) > 1})
-    if twice:
-        raise OptionError(f"frame {twice[0]} is marked twice: put all marks of a frame into one prompt")
-    if reference is None:
-        return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
-    if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
-        image = read_image(Path(reference))
-        rgb = torch.from_numpy(image.rgb)[None]
-        return tuple(prompt.reference(rgb, color=image.color) for prompt in prompts)
-    with open_video(reference) as clip:
-        return tuple(_mark(clip, prompt, None) for prompt in prompts)
-
-
-def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
-    rgb = video.frame(prompt.frame).rgb
-    display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
-    beside = video.neighbour(prompt.frame)
-    color = video.info.color
-    reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)
-    return reference if beside is None else replace(reference, neighbour=for_model(beside.rgb, color))
 
 
 def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -428,21 +346,6 @@ def _range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
     return start, end
 
 
-def _chosen(options: MatteOptions) -> dict[str, object]:
-    """The choices that are not the default, by the names of their options; but for the one to replace outputs."""
-    chosen = _changed(options, MatteOptions()) | _changed(options.finish, FinishOptions())
-    if options.finish.region is not None:
-        chosen["region"] = ",".join(map(str, options.finish.region))
-    if options.despill is not None:
-        chosen["despill"] = f"{options.despill.screen},{options.despill.strength:g}"
-    return {name: value for name, value in chosen.items() if name not in ("overwrite", "finish")}
-
-
-def _changed(options: MatteOptions | FinishOptions, default: MatteOptions | FinishOptions) -> dict[str, object]:
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {name: value for name, value in values.items() if value != getattr(default, name)}
-
-
 def _inputs(
     source: str | Path | Sequence[str | Path],
     reference: str | Path | None,
@@ -467,7 +370,8 @@ class _Counter:
 
     def __init__(self, progress: ProgressCallback | None, expected: int | None) -> None:
         self.confidence: list[float] = []
-        self._progress, self._expected, self._backward = progress, expected, 0
+        self.expected = expected
+        self._progress, self._backward = progress, 0
 
     def add(self, mattes: Mattes) -> None:
         self.confidence.extend(map(min, *(batch.confidence for batch in mattes), mattes[0].confidence))
@@ -480,7 +384,7 @@ class _Counter:
 
     def _report(self) -> None:
         if self._progress is not None:
-            expected = None if self._expected is None else self._expected + self._backward
+            expected = None if self.expected is None else self.expected + self._backward
             self._progress(len(self.confidence) + self._backward, expected)
 
 
