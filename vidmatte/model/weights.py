@@ -51,7 +51,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="9a4db00c42316ccf2008b8a6f0f05208e01aea8d49728e53e61be982919fbf73",
+        sha256="46227eac938a22e344677c1e6ae7012cef8236a8aa57c149591856c29f40736e",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),
