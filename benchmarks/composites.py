@@ -38,7 +38,7 @@ TURN, GROWTH, PAN = math.radians(12), 0.15, 0.08
 def read_cutout(photograph: Path) -> np.ndarray:
     """(h, w, 4) premultiplied RGB and alpha, as large as it is in the frame."""
     alpha = read_gray(photograph / "alpha.png")
-    rgb = read_image(photograph / "image.png").transpose(1, 2, 0)
+    rgb = read_image(photograph / "image.png").rgb.transpose(1, 2, 0)
     foreground = estimate_foreground_ml(rgb.astype(np.float64), alpha.astype(np.float64))
     cutout = np.dstack([foreground * alpha[..., None], alpha]).astype(np.float32)
     scale = CUTOUT_SHARE * min(WIDTH / alpha.shape[1], HEIGHT / alpha.shape[0])
@@ -47,7 +47,7 @@ def read_cutout(photograph: Path) -> np.ndarray:
 
 def read_background(path: Path) -> np.ndarray:
     """(h, w, 3) that covers the frame and the pan."""
-    rgb = read_image(path).transpose(1, 2, 0)
+    rgb = read_image(path).rgb.transpose(1, 2, 0)
     scale = (1 + PAN) * max(WIDTH / rgb.shape[1], HEIGHT / rgb.shape[0])
     return cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 

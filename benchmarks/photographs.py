@@ -29,7 +29,7 @@ def errors(photograph: Path, arguments: tuple[str, ...]) -> tuple[float, float, 
         path = Path(folder) / "mask.png"
         cv2.imwrite(str(path), (255 * mask).astype(np.uint8))
         (found,), _ = run_vidmatte(photograph / "image.png", "--mask", str(path), "--images", *arguments)
-    rgb = read_image(photograph / "image.png").transpose(1, 2, 0)
+    rgb = read_image(photograph / "image.png").rgb.transpose(1, 2, 0)
     closed_form = estimate_alpha_cf(rgb.astype(np.float64), np.where(unknown, 0.5, trimap > 0.5))
     found_sad, closed_sad, mask_sad = (sad(alpha, truth, region=unknown) for alpha in (found, closed_form, mask))
     return found_sad, closed_sad, mask_sad
