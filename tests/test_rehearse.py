@@ -90,10 +90,10 @@ def test_a_length_that_makes_no_sense_is_refused(steps):
         MatteOptions(rehearsal=steps)
 
 
-def test_a_clip_is_practised_for_no_longer_than_it_has_frames(movie, tmp_path, monkeypatch):
+def test_a_clip_is_practised_for_two_steps_a_frame_at_most(movie, tmp_path, monkeypatch):
     monkeypatch.setattr("vidmatte.pipeline.DEFAULT_STEPS", 5)
     calls = []
-    for end, expected in (("2", 3), (None, 5)):
+    for end, expected in (("1", 4), (None, 5)):
         matte(
             movie,
             Prompt(box=(20, 20, 90, 70)),

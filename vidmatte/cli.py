@@ -105,7 +105,7 @@ def cli() -> None:
 @click.option(
     "--rehearsal", type=click.IntRange(0, LONGEST_REHEARSAL), metavar="STEPS",
     help="Practice on the marked frames before the clip is followed; 0 for none.  "
-    f"[default: as many as frames, up to {DEFAULT_STEPS}]",
+    f"[default: twice the frames, up to {DEFAULT_STEPS}]",
 )  # fmt: skip
 @click.option("--smooth", type=click.FloatRange(0, 1), is_flag=False, flag_value=0.5, default=_DEFAULTS.smooth,
               help="Temporal alpha smoother; without a value 0.5.  [default: off]")  # fmt: skip

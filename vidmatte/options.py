@@ -35,8 +35,8 @@ class MatteOptions:
     working_size: int | None = None
     """Longer side of what the network sees, in pixels; None is the model's own."""
     rehearsal: int | None = None
-    """Steps of practice on the marked frames before a clip is followed, see `train.rehearse`; 0 for none. None is as
-    many as the clip has frames, up to a default, where it can be done: clips, followed by the embedded model."""
+    """Steps of practice on the marked frames before a clip is followed, see `train.rehearse`; 0 for none. None is
+    twice the clip's frames, up to a default, where it can be done: clips, followed by the embedded model."""
     smooth: float = 0.0
     """Strength of the temporal alpha smoother, 0 (off) to 1."""
     finish: FinishOptions = field(default_factory=FinishOptions)

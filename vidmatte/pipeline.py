@@ -41,7 +41,7 @@ from vidmatte.report import PAGE, Invocation, create_report
 from vidmatte.smooth import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
-from vidmatte.train.rehearse import DEFAULT_STEPS, rehearse
+from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse
 from vidmatte.view import describe_view
 from vidmatte.write import Target, create_outputs
 
@@ -192,8 +192,8 @@ def _rehearse(
             what = "a set of images" if images else "this model"
             raise OptionError(f"a rehearsal of {asked} steps was asked for, but {what} has none; leave it out")
         return matter
-    # No more steps than frames: a short clip is not to wait for longer than it takes.
-    steps = asked if asked is not None else DEFAULT_STEPS if frames is None else min(DEFAULT_STEPS, frames)
+    steps = DEFAULT_STEPS if frames is None else min(DEFAULT_STEPS, STEPS_A_FRAME * frames)
+    steps = steps if asked is None else asked
     if not steps:
         return matter
     return rehearse(matter, steps=steps, on_step=lambda done: on_step(done, steps) if on_step else None)

@@ -27,7 +27,9 @@ from vidmatte.train.shoot import Clip, Stage, shoot
 from vidmatte.train.synthesize import FAINT, bend, make_path, make_windows, without
 from vidmatte.train.things import Part, premultiply
 
-DEFAULT_STEPS = 40
+DEFAULT_STEPS = 80
+"""Of clips; a short one gets `STEPS_A_FRAME` at most, so as not to wait for much longer than it takes."""
+STEPS_A_FRAME = 2
 LONGEST_REHEARSAL = 10_000
 _RATE = 3e-4
 _WARM_UP = 5
