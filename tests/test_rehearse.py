@@ -12,6 +12,15 @@ from vidmatte.train.rehearse import rehearse
 HEIGHT, WIDTH = 108, 192
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Threads that wait for each other by spinning make small steps slow where other work runs beside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def frame(x):
     """A disc, half red and half green, at x on noise: rgb (1, 3, H, W) and alpha (1, 1, H, W)."""
     rng = np.random.default_rng(0)
