@@ -1,29 +1,24 @@
-"""The command line: options into one call of the library, results and errors into text."""
+"""`vidmatte matte`, the default command."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar, get_args
 
 import click
 
-from vidmatte import __version__
+from vidmatte.cli.console import fail
 from vidmatte.despill import parse_despill
 from vidmatte.errors import OptionError, VidmatteError
 from vidmatte.finish import FinishOptions, parse_region
 from vidmatte.model.build import Precision
-from vidmatte.model.catalogue import all_models
-from vidmatte.model.checkpoint import Findings, examine
-from vidmatte.model.memory import gigabytes
 from vidmatte.options import Foreground, MatteOptions
 from vidmatte.pipeline import matte
 from vidmatte.progress import ProgressLine
@@ -40,33 +35,7 @@ _PATH = click.Path(path_type=Path)
 T = TypeVar("T")
 
 
-class _DefaultCommand(click.Group):
-    """A group whose first word need not be a command: `vidmatte clip.mp4` is `vidmatte matte clip.mp4`."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        return super().resolve_command(ctx, args if args[0] in self.commands else ["matte", *args])
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # Options before the input belong to the default command, but for those of the group itself.
-        if args and args[0].startswith("-") and args[0] not in ("--help", "-h", "--version"):
-            args = ["matte", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_DefaultCommand, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="vidmatte")
-def cli() -> None:
-    """Mark an object once, get production mattes of every frame.
-
-    \b
-    vidmatte clip.mp4 --ref-frame 0 --points "640,360 700,410 80,40,0" -o shot.mov
-    vidmatte matte --help    all options of this, the default command
-    """
-
-
-@cli.command("matte")
+@click.command("matte")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--images", is_flag=True, help="INPUT is a folder of, or several, independent images, not a clip.")
 @click.option("--reference", metavar="PATH", help="Image or clip that the prompts mark.  [default: INPUT]")
@@ -183,12 +152,12 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
     except VidmatteError as error:
         if debug:
             raise
-        _fail(error)
+        fail(error)
     except OSError as error:
         # What the file system refuses at any other place: an unreadable folder, a name that is too long.
         if debug:
             raise
-        _fail(VidmatteError(f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions"))
+        fail(VidmatteError(f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions"))
     except KeyboardInterrupt:
         click.echo(f"Interrupted after {line.text}; no output was written.", err=True)
         sys.exit(130)
@@ -196,122 +165,6 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
         _print_summary(summary)
     if as_json:
         click.echo(json.dumps(summary.as_json()))
-
-
-@cli.group("models", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list on standard output.")
-@click.pass_context
-def models_command(ctx: click.Context, as_json: bool) -> None:
-    """List the models: what each is made of, what is on this machine, its licence, and how to get it."""
-    if ctx.invoked_subcommand is not None:
-        return
-    models = all_models()
-    if as_json:
-        click.echo(json.dumps([model.as_json() for model in models]))
-        return
-    for model in models:
-        click.echo(f"{model.name} ({'installed' if model.installed else 'not installed'}): {model.description}")
-        for part in model.parts:
-            state = "here" if part.path is not None else "not here" if part.needed else "not here, optional"
-            click.echo(f"    {part.name}: {state}, {gigabytes(part.size)}, licence {part.licence}")
-            click.echo(f"        from {part.source}: {part.get if part.path is None else part.path}")
-
-
-@models_command.command("check")
-@click.argument("path", metavar="FILE")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def check_command(path: str, as_json: bool, debug: bool) -> None:
-    """Say what a file of weights is, whether it loads strictly, and what is missing, surplus or no number.
-
-    FILE may be a folder: Stable Diffusion in diffusers' layout, or a ViTMatte. Exit code 0 where it can be used.
-    """
-    try:
-        findings = examine(path)
-    except VidmatteError as error:
-        if debug:
-            raise
-        _fail(error)
-    if as_json:
-        click.echo(json.dumps(findings.as_json()))
-    else:
-        _print_findings(findings)
-    sys.exit(0 if findings.usable else 1)
-
-
-@cli.command("train")
-@click.argument("run", metavar="RUN")
-@click.option("--corpus", required=True, metavar="DIR", help="Photographs: images/*.jpg, and cutouts/ with mattes.")
-@click.option(
-    "--part",
-    type=click.Choice(["network", "refiner"]),
-    default="network",
-    show_default=True,
-    help="What is trained: the matting network, or what brings its mattes to full size.",
-)
-@click.option("--start", metavar="FILE", help="Weights to begin a new run with.  [default: random]")
-@click.option("--steps", type=click.IntRange(min=1), default=20000, show_default=True, help="Length of the run.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is random.")
-@click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes making clips.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
-@click.option("--clips", metavar="DIR", help="Real clips (*/frames, */masks) to validate on too; never trained on.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def train_command(run: str, part: str, start: str | None, clips: str | None, debug: bool, **given: Any) -> None:
-    """Train the embedded model on procedural clips, or go on with the run in folder RUN.
-
-    Every 500 steps the network is validated on clips made of photographs that are not trained on.
-
-    RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
-    """
-    from vidmatte.model.weights import load_strictly, load_tensors
-    from vidmatte.train import PARTS, TrainConfig, train
-    from vidmatte.train.validate import held_out, on_clips
-
-    config = TrainConfig(**given)
-    if clips is not None and part != "network":
-        _fail(OptionError("clips to validate on were given, but only the network is validated; leave them out"))
-
-    def validate(averaged: Any) -> dict[str, float]:
-        figures = held_out(averaged, config.corpus, device=config.device)
-        return figures if clips is None else {**figures, **on_clips(averaged, clips, device=config.device)}
-
-    try:
-        net = PARTS[part].make()
-        if start is not None:
-            load_strictly(net, load_tensors(Path(start)), start)
-        train(
-            config,
-            run,
-            PARTS[part],
-            start=net,
-            validate=validate if part == "network" else None,
-            log=lambda line: click.echo(line, err=True),
-        )
-    except VidmatteError as error:
-        if debug:
-            raise
-        _fail(error)
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted; the same command goes on from the last checkpoint in {run}.", err=True)
-        sys.exit(130)
-
-
-def main() -> None:
-    """Entry point of the `vidmatte` command."""
-    # A farm stops its jobs with SIGTERM, a lost terminal with SIGHUP: clean up as after Ctrl-C.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
-    cli(prog_name="vidmatte")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _fail(error: VidmatteError) -> None:
-    click.echo(f"Error: {error}", err=True)
-    sys.exit(2 if isinstance(error, OptionError) else 1)
 
 
 def _single(inputs: Sequence[str]) -> str:
@@ -413,23 +266,6 @@ def _default_outputs(inputs: Sequence[str], given: dict[str, Any], objects: int,
     else:
         stem = re.sub(r"[._-]?(%\d*d|#+)", "", path.stem) or path.resolve().parent.name
     return (f"{stem}_{kind}.mov",)
-
-
-def _print_findings(findings: Findings) -> None:
-    dtypes = ", ".join(f"{count} in {name}" for name, count in findings.dtypes.items())
-    content = f"{findings.tensors} tensors ({dtypes}), {findings.numbers:,} numbers, {gigabytes(findings.size)}"
-    click.echo(f"{findings.path}: {findings.kind}; {content}")
-    wrong = {
-        "missing": findings.mismatch.missing,
-        "surplus": findings.mismatch.surplus,
-        "of another shape": findings.mismatch.reshaped,
-        "NaN or infinite": findings.not_finite,
-        "problem": findings.problems,
-    }
-    for what, names in wrong.items():
-        for name in names:
-            click.echo(f"    {what}: {name}")
-    click.echo(f"    loads; use it with {findings.use}" if findings.usable else "    cannot be used")
 
 
 def _print_summary(summary: Summary) -> None:
