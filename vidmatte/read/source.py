@@ -55,6 +55,14 @@ class Video(ABC):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from index `start` to the end, one at a time. Raises ReadError where the source is damaged."""
 
+    def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
+        """Of each frame from `start` on, (H, W) in 0..1: its alpha where it has one, else the brightest channel.
+
+        Raises ReadError where the source is damaged.
+        """
+        for frame in self.decode(start):
+            yield frame.rgb.max(axis=0).clip(0, 1)
+
     def batches(
         self, batch_size: int = 1, *, start: int = 0, end: int | None = None, prefetched: int = _PREFETCHED_BATCHES
     ) -> Generator[FrameBatch]:
