@@ -11,7 +11,7 @@ import av
 from av.codec.codec import UnknownCodecError
 
 from vidmatte.errors import OptionError, WriteError
-from vidmatte.write.formats import Target
+from vidmatte.write.targets import Target
 
 
 def check_targets(targets: Sequence[Target], *, inputs: Sequence[Path | str], overwrite: bool) -> frozenset[Path]:

@@ -17,7 +17,7 @@ from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.view import for_output, linear_to_srgb
 from vidmatte.write.exr import write_exr
-from vidmatte.write.formats import Target
+from vidmatte.write.targets import Target
 from vidmatte.write.planes import premultiply
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]

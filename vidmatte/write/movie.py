@@ -26,8 +26,9 @@ from vidmatte.timecode import advance_timecode, nominal_rate
 from vidmatte.view import for_output, linear_to_video
 from vidmatte.write import matroska
 from vidmatte.write.audio import Soundtrack, Span
-from vidmatte.write.formats import Format, Target
+from vidmatte.write.formats import Format
 from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame
+from vidmatte.write.targets import Target
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16

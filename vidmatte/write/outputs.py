@@ -22,7 +22,7 @@ from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.write.checks import check_targets
 from vidmatte.write.exr import check_exr
-from vidmatte.write.formats import Target, parse_target
+from vidmatte.write.targets import Target, check_target, parse_target
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
 
