@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
@@ -19,8 +19,6 @@ from vidmatte.view import LINEAR
 _UNSPECIFIED, _RESERVED, _RGB, _BT709, _SRGB = 2, 3, 0, 1, 13
 _MATRICES = {1: 1, 5: 6, 6: 6, 9: 9}
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
-_PLANAR_RGB = "gbra"
-"""Order of the planes of gbrap and its like."""
 
 
 def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb: bool = False) -> ColorTags:
@@ -52,10 +50,12 @@ def premultiply(color: Tensor, alpha: Tensor, *, peak: int) -> Tensor:
     return color * torch.where(alpha * peak >= peak - 0.5, 1.0, alpha)
 
 
-def video_frame(color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags: ColorTags) -> av.VideoFrame:
+def video_frame(
+    color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags: ColorTags, drops_hidden: bool = False
+) -> av.VideoFrame:
     """A tagged frame of (3, H, W) display-referred colour and (H, W) alpha, or of alpha as luma without colour.
 
-    Formats without a place for alpha get the colour alone.
+    Formats without a place for alpha get the colour alone. `drops_hidden` is that of `packed_codes`.
     """
     height, width = alpha.shape
     frame = av.VideoFrame(width, height, pixel_format)
@@ -63,7 +63,7 @@ def video_frame(color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags:
     bits = frame.format.components[0].bits
     peak = 2**bits - 1
     if color is not None and frame.format.is_rgb:
-        _fill_rgb(frame, [*color * peak, alpha * peak])
+        _fill_rgb(frame, color, alpha, drops_hidden=drops_hidden)
         return frame
     if color is None:
         unit = 2.0 ** (bits - 8)
@@ -88,16 +88,41 @@ def _yuv(color: Tensor, bits: int, tags: ColorTags) -> list[Tensor]:
     return list(codes.view_as(color))
 
 
-def _fill_rgb(frame: av.VideoFrame, codes: list[Tensor]) -> None:
+def packed_codes(
+    color: Tensor, alpha: Tensor, *, order: str, dtype: npt.DTypeLike, drops_hidden: bool = False
+) -> npt.NDArray[Any]:
+    """(H, W, 4) code values of (3, H, W) colour and (H, W) alpha, side by side in an order such as "bgra".
+
+    With `drops_hidden` no colour is kept where the code of alpha is 0.
+    """
+    peak = np.iinfo(dtype).max
+    codes = [_rounded(plane * peak, peak).astype(dtype) for plane in (*color, alpha)]
+    if drops_hidden:
+        visible = codes[3] > 0
+        codes[:3] = [plane * visible for plane in codes[:3]]
+    packed: npt.NDArray[Any] = cv2.merge([codes["rgba".index(channel)] for channel in order])
+    return packed
+
+
+def with_width(planes: Tensor, width: int) -> Tensor:
+    """(C, H, W) planes at another width, without values beyond those that are there."""
+    height, old_width = planes.shape[1:]
+    if width == old_width:
+        return planes
+    method = cv2.INTER_AREA if width < old_width else cv2.INTER_LINEAR
+    scaled = [cv2.resize(plane, (width, height), interpolation=method) for plane in planes.numpy()]
+    return torch.from_numpy(np.stack(scaled))
+
+
+def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, drops_hidden: bool) -> None:
     """Round red, green, blue and alpha into planes of their own, or into one that holds them side by side."""
-    if len(frame.planes) > 1:
-        for plane, channel in zip(frame.planes, _PLANAR_RGB, strict=True):
-            _fill(plane, codes["rgba".index(channel)], frame.format)
-        return
     samples, peak = _samples(frame.planes[0], frame.format)
-    order = frame.format.name[:4]
-    rounded = [_rounded(codes["rgba".index(channel)], peak) for channel in order]
-    packed = cv2.merge([plane.astype(samples.dtype.newbyteorder("=")) for plane in rounded])
+    if len(frame.planes) > 1:
+        for plane, values in zip(frame.planes, (color[1], color[2], color[0], alpha), strict=True):
+            _fill(plane, values * peak, frame.format)
+        return
+    dtype = samples.dtype.newbyteorder("=")
+    packed = packed_codes(color, alpha, order=frame.format.name[:4], dtype=dtype, drops_hidden=drops_hidden)
     samples[:, : 4 * frame.width] = packed.reshape(frame.height, -1)
 
 
