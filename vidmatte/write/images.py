@@ -17,11 +17,12 @@ from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.view import for_output, linear_to_srgb
 from vidmatte.write.exr import write_exr
-from vidmatte.write.formats import Target
-from vidmatte.write.planes import premultiply
+from vidmatte.write.planes import packed_codes, premultiply
+from vidmatte.write.targets import Target
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
+_EXR_SUFFIX = {"half": "f16", "float": "f32"}
 
 
 class ImageWriter:
@@ -44,7 +45,10 @@ class ImageWriter:
         self.kind = "alpha" if target.alpha_only else "colour"
         self.format = target.format
         self._is_png = self.format.codec == "png"
-        self.pixel_format = _PIXEL_FORMATS[target.alpha_only, bit_depth] if self._is_png else self.format.pixel_format
+        if self._is_png:
+            self.pixel_format = _PIXEL_FORMATS[target.alpha_only, bit_depth]
+        else:
+            self.pixel_format = self.format.pixel_format.replace("f16", _EXR_SUFFIX[self.format.options["pixels"]])
         self.notes: list[str] = []
         self._partial = partial
         self._like = like
@@ -75,9 +79,9 @@ class ImageWriter:
             if self._is_png:
                 self._write_png(self._partial / name, *layers[self.target.object_name])
             elif self.target.layers:
-                self._write_exr(self._partial / name, layers)
+                self._write_exr(self._partial / name, layers, frame)
             else:
-                self._write_exr(self._partial / name, {"": layers[self.target.object_name]})
+                self._write_exr(self._partial / name, {"": layers[self.target.object_name]}, frame)
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
@@ -130,9 +134,9 @@ class ImageWriter:
             file.flush()
             os.fsync(file.fileno())
 
-    def _write_exr(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]]) -> None:
+    def _write_exr(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int) -> None:
         try:
-            write_exr(path, layers, self._like)
+            write_exr(path, layers, self._like, frame=frame, options=self.format.options)
         except WriteError as error:
             raise self.failure(error) from error
         with open(path, "rb+") as file:
@@ -141,16 +145,10 @@ class ImageWriter:
     def _picture(self, color: Tensor | None, alpha: Tensor) -> npt.NDArray[Any]:
         """(H, W) alpha or (H, W, 4) blue, green, red, alpha in code values; no colour where alpha is nothing."""
         dtype = np.uint8 if self._peak == 255 else np.uint16
-        codes = (alpha[0] * self._peak).round_().clamp_(0, self._peak).numpy()
         if color is None:
-            gray: npt.NDArray[Any] = codes.astype(dtype)
+            gray: npt.NDArray[Any] = (alpha[0] * self._peak).round_().clamp_(0, self._peak).numpy().astype(dtype)
             return gray
         color = for_output(color, self._like.color, linear_to_srgb)
         if self._premultiplied:
             color = premultiply(color, alpha, peak=self._peak)
-        picture = np.empty((*codes.shape, 4), dtype)
-        picture[..., 3] = codes
-        visible = codes > 0
-        for channel, plane in enumerate(color.flip(0)):
-            picture[..., channel] = (plane * self._peak).round_().clamp_(0, self._peak).numpy() * visible
-        return picture
+        return packed_codes(color, alpha[0], order="bgra", dtype=dtype, drops_hidden=self.format.drops_hidden)

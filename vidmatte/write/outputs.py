@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import re
@@ -20,16 +21,17 @@ import av
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.write.avif import AvifWriter, check_avif
 from vidmatte.write.checks import check_targets
 from vidmatte.write.exr import check_exr
-from vidmatte.write.formats import Target, parse_target
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
+from vidmatte.write.targets import Target, check_target, parse_target
 
 _QUEUED_BATCHES = 2
 _POLL_SECONDS = 0.1
 
-_Writer: TypeAlias = MovieWriter | ImageWriter
+_Writer: TypeAlias = MovieWriter | ImageWriter | AvifWriter
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,13 @@ def create_outputs(
     if bit_depth != 16 and all(target.format.codec != "png" for target in checked):
         raise OptionError(f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own")
     for target in checked:
-        if target.format.codec == "exr":
-            check_exr(like.color, alpha_only=target.alpha_only)
-    used = check_targets(checked, inputs=inputs, overwrite=overwrite)
+        _check_library(target, like, _frames_in_header(like, start, end))
+    used = check_targets(checked, like=like, inputs=inputs, overwrite=overwrite)
 
     def writer(target: Target) -> _Writer:
         partial = partial_path(Path(target.path))
+        if target.format.codec == "avif":
+            return AvifWriter(target, partial, like=like, premultiplied=premultiplied, audio=audio)
         if target.format.is_movie:
             return MovieWriter(
                 target, partial, like=like, premultiplied=premultiplied, start=start, end=end, audio=audio
@@ -102,6 +105,21 @@ def create_outputs(
     return Outputs([writer(target) for target in checked], like=like, overwrite=overwrite)
 
 
+def _check_library(target: Target, like: VideoInfo, frames: int | None) -> None:
+    if target.format.codec == "exr":
+        check_exr(like.color, alpha_only=target.alpha_only)
+    elif target.format.codec == "avif":
+        check_avif(target, like, frames)
+
+
+def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | None) -> int | None:
+    """How many frames the headers promise between two times."""
+    if like.frames_in_header is None:
+        return None
+    last = like.frames_in_header if end is None else min(like.frames_in_header, math.ceil(end * like.frame_rate))
+    return last - math.floor((start or 0) * like.frame_rate)
+
+
 def partial_path(final: Path) -> Path:
     """A hidden name beside an output, for what is not complete yet."""
     name = re.sub(r"[^\w.-]", "_", final.name)
@@ -109,11 +127,10 @@ def partial_path(final: Path) -> Path:
 
 
 def _as_target(target: Target | Path | str) -> Target:
-    if isinstance(target, Target):
-        return parse_target(
-            target.path, alpha_only=target.alpha_only, object_name=target.object_name, layers=target.layers
-        )
-    return parse_target(target, alpha_only=False)
+    if not isinstance(target, Target):
+        return parse_target(target, alpha_only=False)
+    check_target(target)
+    return target
 
 
 class Outputs:
