@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from vidmatte import doctor
 from vidmatte.cli import cli
 from vidmatte.errors import ModelError
-from vidmatte.write import FORMATS
+from vidmatte.write import FORMATS, formats
 
 
 def examined(*arguments):
@@ -33,8 +33,8 @@ def test_all_there_is_was_tried(tmp_path, monkeypatch):
     code, found = examined()
     assert code == 0
     assert list(tmp_path.iterdir()) == []
-    for (extension, alpha_only), form in FORMATS.items():
-        name = f"{'--alpha' if alpha_only else '-o'} {extension}"
+    for form in FORMATS:
+        name = f"{'--alpha' if form.alpha_only else '-o'} {form.extension}:{form.name}"
         assert found[name]["good"]
         assert form.codec in found[name]["found"]
     assert found["PyAV"]["found"].startswith(av.__version__)
@@ -43,16 +43,28 @@ def test_all_there_is_was_tried(tmp_path, monkeypatch):
     assert str(tmp_path) in found["working directory"]["found"]
 
 
+def with_codec(monkeypatch, name, alpha_only, codec):
+    """The table of formats with another encoder for one of them."""
+    table = tuple(
+        replace(form, codec=codec) if (form.name, form.alpha_only) == (name, alpha_only) else form
+        for form in formats.FORMATS
+    )
+    for module in (doctor, formats):
+        monkeypatch.setattr(module, "FORMATS", table)
+
+
 def test_a_missing_encoder_counts_where_it_is_the_default(monkeypatch):
-    monkeypatch.setitem(FORMATS, (".webm", False), replace(FORMATS[".webm", False], codec="vp9_of_tomorrow"))
+    with_codec(monkeypatch, "vp9", False, "vp9_of_tomorrow")
     code, found = examined()
     assert code == 0
-    assert not found["-o .webm"]["good"]
-    assert "no encoder vp9_of_tomorrow" in found["-o .webm"]["found"]
-    monkeypatch.setitem(FORMATS, (".mov", True), replace(FORMATS[".mov", True], codec="prores_of_tomorrow"))
+    assert not found["-o .webm:vp9"]["good"]
+    assert "no encoder vp9_of_tomorrow" in found["-o .webm:vp9"]["found"]
+    with_codec(monkeypatch, "prores-422-hq", True, "prores_of_tomorrow")
     result = CliRunner().invoke(cli, ["doctor"])
     assert result.exit_code == 1
-    assert "FAILED --alpha .mov: the FFmpeg of this PyAV has no encoder prores_of_tomorrow" in result.output
+    assert (
+        "FAILED --alpha .mov:prores-422-hq: the FFmpeg of this PyAV has no encoder prores_of_tomorrow" in result.output
+    )
     assert "vidmatte cannot run here" in result.output
 
 

@@ -33,12 +33,12 @@ from vidmatte.model.build import choose_device, choose_precision
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.memory import free_memory, gigabytes
 from vidmatte.prompt import Prompt
-from vidmatte.write import FORMATS, Target, create_outputs
+from vidmatte.write import FORMATS, Format, Target, create_outputs
 
 Topic = Literal["versions", "run", "read", "write", "models", "extras", "disk", "network"]
 
-_DEFAULT_OUTPUTS = ((".mov", False), (".mov", True))
-"""What is written when nothing is asked for; entries of FORMATS."""
+_DEFAULT_OUTPUTS = ("prores-4444", "prores-422-hq")
+"""What is written when nothing is asked for; names in FORMATS."""
 _CAMERA_CODECS = ("h264", "hevc", "av1", "mpeg2video", "mjpeg", "dnxhd", "cfhd", "aac", "pcm_s24le")
 """Decoders that most sources need, beside those of what vidmatte writes."""
 _LITTLE_MEMORY = 2 << 30
@@ -141,7 +141,7 @@ def _colour() -> Finding:
 
 
 def _decoders() -> Iterator[Finding]:
-    written = {_canonical(form.codec) for form in FORMATS.values() if form.is_movie}
+    written = {_canonical(form.codec) for form in FORMATS if form.is_movie}
     missing = [name for name in sorted({*written, *_CAMERA_CODECS} - {""}) if not _has_codec(name, "r")]
     found = f"{len(av.codecs_available)} codecs" + (f", but not {', '.join(missing)}" if missing else "")
     yield Finding("read", "decoders", found, good=not missing, remedy=_WHEEL)
@@ -167,38 +167,38 @@ def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 
 def _encoders() -> Iterator[Finding]:
     """A frame written in every format, as a run would do it."""
-    for (extension, alpha_only), form in FORMATS.items():
-        name = f"{'--alpha' if alpha_only else '-o'} {extension}"
-        problem = _problem_of_writing(extension, alpha_only)
+    for form in FORMATS:
+        problem = _problem_of_writing(form)
         yield Finding(
-            "write", name, problem or f"{form.description} ({form.codec})",
-            good=not problem, needed=(extension, alpha_only) in _DEFAULT_OUTPUTS, remedy="choose another format, or "
+            "write", f"{'--alpha' if form.alpha_only else '-o'} {form.extension}:{form.name}",
+            problem or f"{form.description} ({form.codec})",
+            good=not problem, needed=form.name in _DEFAULT_OUTPUTS, remedy="choose another format, or "
             + (_WHEEL if form.is_movie else "see the extras below"),
         )  # fmt: skip
-    for codec in sorted({form.audio_codec for form in FORMATS.values()} - {""}):
+    for codec in sorted({form.audio_codec for form in FORMATS} - {""}):
         good = _has_codec(codec, "w")
         yield Finding("write", f"sound as {codec}", "an encoder" if good else "no encoder", good=good, remedy=_WHEEL)
 
 
-def _problem_of_writing(extension: str, alpha_only: bool) -> str:
-    form = FORMATS[extension, alpha_only]
-    info = VideoInfo("doctor", _SIDE, _SIDE, Fraction(25), Fraction(1, 25))
-    path = Path(f"frame{extension}" if form.is_movie else f"%d{extension}")
+def _problem_of_writing(form: Format) -> str:
+    width, height = (max(_SIDE, least) for least in form.smallest)
+    info = VideoInfo("doctor", width, height, Fraction(25), Fraction(1, 25))
+    path = Path(f"frame{form.extension}" if form.is_movie else f"%d{form.extension}")
     try:
         with tempfile.TemporaryDirectory(prefix="vidmatte-doctor-") as name:
-            path = name / path
-            with create_outputs([Target(path, alpha_only)], like=info, audio=False) as out:
-                out.write(MatteBatch(_picture(), torch.full((1, 1, _SIDE, _SIDE), 0.5), (1.0,)))
+            target = Target(name / path, form.alpha_only, choices=(form.name,))
+            with create_outputs([target], like=info, audio=False) as out:
+                out.write(MatteBatch(_picture(width, height), torch.full((1, 1, height, width), 0.5), (1.0,)))
     except VidmatteError as error:
-        return str(error).replace(f"{path}: ", "")
+        return str(error).split(f"{path}: ")[-1]
     except OSError as error:
         return f"there is no temporary folder to try it in ({error.strerror})"
     return ""
 
 
-def _picture() -> FrameBatch:
+def _picture(width: int = _SIDE, height: int = _SIDE) -> FrameBatch:
     """A light square on a dark ground."""
-    rgb = torch.full((1, 3, _SIDE, _SIDE), 0.2)
+    rgb = torch.full((1, 3, height, width), 0.2)
     rgb[..., _SIDE // 4 : 3 * _SIDE // 4, _SIDE // 4 : 3 * _SIDE // 4] = 0.9
     return FrameBatch(rgb, (0,), (0,), (1,))
 
