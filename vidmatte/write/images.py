@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import deque
 from collections.abc import Mapping, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,8 @@ from vidmatte.write.targets import Target
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
+_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Images that are encoded side by side: no codec shares one among threads."""
 _EXR_SUFFIX = {"half": "f16", "float": "f32"}
 
 
@@ -57,6 +61,8 @@ class ImageWriter:
         self._overwrite = overwrite
         self._inputs = inputs
         self._names: set[str] = set()
+        self._encoders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"images {target}")
+        self._waiting: deque[Future[None]] = deque()
 
     @property
     def frames(self) -> int:
@@ -76,16 +82,13 @@ class ImageWriter:
                 layer: (None if self.target.alpha_only else batch.color[index], batch.alpha[index])
                 for layer, batch in mattes.items()
             }
-            if self._is_png:
-                self._write_png(self._partial / name, *layers[self.target.object_name])
-            elif self.target.layers:
-                self._write_exr(self._partial / name, layers, frame)
-            else:
-                self._write_exr(self._partial / name, {"": layers[self.target.object_name]}, frame)
+            self._wait(most=_AT_ONCE - 1)
+            self._waiting.append(self._encoders.submit(self._write_image, self._partial / name, layers, frame))
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
-        """What to rename to what. Notes images of an earlier run that stay among the new ones."""
+        """What to rename to what, when all is written. Notes images of an earlier run that stay among the new ones."""
+        self._wait(most=0)
         folder = self.target.folder
         pattern = self.target.file_names
         kept = [] if self.target.is_named else [name for name in os.listdir(folder) if pattern.fullmatch(name)]
@@ -94,7 +97,8 @@ class ImageWriter:
         return [(self._partial / name, folder / name) for name in sorted(self._names)]
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Wait for the images under way."""
+        self._encoders.shutdown(cancel_futures=True)
 
     def discard(self) -> None:
         """Remove the hidden folder and what is left in it."""
@@ -108,6 +112,19 @@ class ImageWriter:
             f"{self.target}: writing failed after {self.frames} images ({reason}); nothing was left there; "
             f"check the free space and the rights of {self.target.folder.absolute()}"
         )
+
+    def _wait(self, *, most: int) -> None:
+        """Until at most that many images are under way; raises what one of them raised."""
+        while len(self._waiting) > most:
+            self._waiting.popleft().result()
+
+    def _write_image(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int) -> None:
+        if self._is_png:
+            self._write_png(path, *layers[self.target.object_name])
+        elif self.target.layers:
+            self._write_exr(path, layers, frame)
+        else:
+            self._write_exr(path, {"": layers[self.target.object_name]}, frame)
 
     def _name(self, frame: int, stem: str) -> str:
         """File name of an image. Raises WriteError where it cannot be used."""

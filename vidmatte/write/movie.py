@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -70,6 +71,8 @@ class MovieWriter:
         self._soundtrack: Soundtrack | None = None
         self._file: _PartialFile | None = None
         self._fields: FieldMarker | None = None
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"codec {target}")
+        self._encoding: Future[None] | None = None
         self.notes += _losses(target, like, audio=audio)
 
     def create(self) -> None:
@@ -87,13 +90,14 @@ class MovieWriter:
             hidden = self.format.drops_hidden
             frame = video_frame(color, alpha, pixel_format=self.pixel_format, tags=self._tags, drops_hidden=hidden)
             self._set_time(frame, source.pts[index], source.durations[index])
-            self._mux(self._stream.encode(self._with_fields(frame)))
+            self._encode(self._with_fields(frame))
             self.frames += 1
 
     def finish(self) -> list[tuple[Path, Path]]:
         """Flush the encoder, complete the file and return what to rename to what."""
         assert self._container is not None
         assert self._file is not None
+        self._wait()
         self._mux(self._stream.encode(None))
         if self._soundtrack is not None:
             self._soundtrack.advance(None)
@@ -105,6 +109,7 @@ class MovieWriter:
 
     def close(self) -> None:
         """Let go of the files, complete or not. Never raises."""
+        self._encoder.shutdown()
         if self._soundtrack is not None:
             self._soundtrack.close()
         if self._file is not None:
@@ -157,6 +162,8 @@ class MovieWriter:
         context.width, context.height = self._width, self._like.height
         context.pix_fmt = self.pixel_format
         context.time_base = stream.time_base = self._time_base
+        if self.format.codec == "png":
+            context.thread_type = "AUTO"  # frames side by side, as the codec cannot share one among threads
         context.flags |= Flags.frame_duration  # or the last frame gets the usual length
         if not self.format.square_pixels:
             context.sample_aspect_ratio = self._like.sample_aspect_ratio
@@ -237,6 +244,16 @@ class MovieWriter:
         if self._premultiplied or self.format.on_black:
             color = premultiply(color, alpha, peak=2 ** (self.format.bit_depth or 16) - 1)
         return color, alpha[0]
+
+    def _encode(self, frame: av.VideoFrame) -> None:
+        """Encode a frame while the caller prepares the next one; raises what the frame before it raised."""
+        self._wait()
+        self._encoding = self._encoder.submit(lambda: self._mux(self._stream.encode(frame)))
+
+    def _wait(self) -> None:
+        if self._encoding is not None:
+            self._encoding.result()
+            self._encoding = None
 
     def _mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
         assert self._container is not None
