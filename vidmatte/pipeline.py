@@ -267,7 +267,9 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
     rgb, alpha = batch.source.rgb, batch.alpha
     # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
     peak = float(rgb.max())
-    peak = 2.0 ** math.ceil(math.log2(peak)) if peak > _VIDEO_PEAK else 1.0
+    if peak <= _VIDEO_PEAK:
+        return replace(batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device))
+    peak = 2.0 ** math.ceil(math.log2(peak))
     color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
     return replace(batch, foreground=color * peak)
 

@@ -28,7 +28,8 @@ from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
 from vidmatte.write.targets import Target, check_target, parse_target
 
-_QUEUED_BATCHES = 2
+_QUEUED_BATCHES, _LARGE_FRAME = 2, 1 << 22
+"""How many batches wait for an encoder at most; one where a frame has more pixels than that."""
 _POLL_SECONDS = 0.1
 
 _Writer: TypeAlias = MovieWriter | ImageWriter | AvifWriter
@@ -162,7 +163,7 @@ class Outputs:
                 except OSError as error:
                     raise writer.failure(error) from error
             for writer in self._writers:
-                self._threads.append(_EncodeThread(writer))
+                self._threads.append(_EncodeThread(writer, self._like))
         except BaseException:
             self._give_up()
             raise
@@ -245,9 +246,10 @@ class Outputs:
 class _EncodeThread:
     """Runs a writer behind a bounded queue and carries its exception over."""
 
-    def __init__(self, writer: _Writer) -> None:
+    def __init__(self, writer: _Writer, like: VideoInfo) -> None:
         self._writer = writer
-        self._queue: queue.Queue[Mapping[str, MatteBatch] | None] = queue.Queue(_QUEUED_BATCHES)
+        waiting = _QUEUED_BATCHES if like.width * like.height <= _LARGE_FRAME else 1
+        self._queue: queue.Queue[Mapping[str, MatteBatch] | None] = queue.Queue(waiting)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._moves: list[tuple[Path, Path]] = []
