@@ -40,7 +40,7 @@ from vidmatte.read import Video, open_video, parse_position
 from vidmatte.read.mask import Mask, open_mask
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import PAGE, Invocation, create_report
-from vidmatte.smooth import smooth
+from vidmatte.smoothing import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
 from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ class MovieVideo(Video):
         self._source = str(source)
         self._allow_truncated = allow_truncated
         self._deinterlace = deinterlace
-        if Path(source).stat().st_size == 0:
+        self._size = Path(source).stat().st_size
+        if self._size == 0:
             raise ReadError(f"{source}: is empty (0 bytes); copy or render it again")
         with _opened(self._source) as (container, stream):
             if not allow_truncated:
@@ -212,7 +214,12 @@ class MovieVideo(Video):
         yield from ((index, frame) for index, frame in whole if index >= start)
 
     def _refuse_early_end(self, frames: int, last_pts: int, last_duration: int) -> None:
-        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end."""
+        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end.
+
+        And when the file has become shorter than it was, whatever its header says.
+        """
+        if os.path.exists(self._source) and os.path.getsize(self._source) < self._size:
+            raise ReadError(self._truncated(frames, "the file was cut off while it was read"))
         end = last_pts * self._time_base + max(last_duration * self._time_base, 1 / self.info.frame_rate)
         if self._promised_end is not None and end + _EARLY_SECONDS < self._promised_end:
             raise ReadError(self._truncated(frames, f"{float(self._promised_end - end):.1f} s are missing at its end"))
