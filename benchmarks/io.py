@@ -103,7 +103,7 @@ def write(target: str, form: Format, pictures: Sequence[Tensor], alpha: Tensor, 
 
 def ffmpeg_command(form: Format, raw: Path, target: Path, frames: int) -> list[str] | None:
     """The same encode by ffmpeg, from frames of 16 bits (32 for EXR); None where it has no such encoder."""
-    if form.codec == "avif" or (form.codec == "exr" and form.alpha_only):
+    if form.codec == "avif" or (form.codec == "exr" and (form.alpha_only or form.options["compression"] != "zip")):
         return None
     given = raw_format(form)
     size = f"{SIZE[0]}x{SIZE[1]}"
@@ -111,7 +111,7 @@ def ffmpeg_command(form: Format, raw: Path, target: Path, frames: int) -> list[s
     options = dict(form.options)
     pixel_format = form.pixel_format
     if form.codec == "exr":
-        options, pixel_format = {"format": "half", "compression": "zip16"}, "gbrapf32le"
+        options, pixel_format = {"format": form.options["pixels"], "compression": "zip16"}, "gbrapf32le"
     elif form.container == "images":
         options = {"compression_level": "1"}
     words = [word for name, value in options.items() for word in (f"-{name}:v", value)]

@@ -279,6 +279,9 @@ def _writable_tags(color: ColorTags, form: Format, *, pixel_format: str) -> Colo
     if form.container == "mov" and tags.transfer in _TRANSFER_OF_601_AND_2020:
         # The same curve as BT.709's under other numbers, which ProRes cannot name and would leave out.
         tags = replace(tags, transfer=1)
+    if form.container == "mov" and is_rgb and (tags.primaries, tags.transfer) != (1, 1):
+        # Without a matrix the container would leave out all three, and HDR would be lost.
+        tags = replace(tags, matrix=0)
     return tags
 
 

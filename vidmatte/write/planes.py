@@ -25,7 +25,7 @@ def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb:
     """Tags of an output: those of the source, and BT.709 where it has none, is RGB, or is a matte.
 
     The two BT.601 matrices are one; matrices that production codecs cannot name become BT.709 (the RGB stays the same).
-    Outputs in RGB have no matrix, and are told so: readers would apply one.
+    Outputs in RGB say nothing of a matrix: some readers would apply one, even that of the number for RGB.
     """
     if alpha_only:
         return ColorTags(_BT709, _BT709, _BT709, full_range)
@@ -33,7 +33,7 @@ def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb:
     is_srgb_image = color.matrix == _RGB and color.transfer == _SRGB
     # Scene-linear light goes through BT.709's curve, see `view.for_output`.
     transfer = _BT709 if color.transfer in (_UNSPECIFIED, LINEAR) or is_srgb_image else color.transfer
-    matrix = _RGB if is_rgb else _MATRICES.get(color.matrix, _BT709)
+    matrix = _UNSPECIFIED if is_rgb else _MATRICES.get(color.matrix, _BT709)
     return ColorTags(primaries, transfer, matrix, full_range)
 
 
