@@ -17,7 +17,7 @@ def page_of(evaluation: Evaluation, table: Table, *, plot: str | None) -> str:
     """The HTML; `plot` is the name of its file, pictures lie in the folder of the run."""
     parts = [f"<h1>{escape(table.title)}</h1>", as_html(table), *_plot(plot)]
     parts.append(f"<h2>From the worst to the best by {escape(evaluation.rank.header)}</h2>")
-    parts.append(f"<p>{', '.join(COLUMNS)}; error from dark blue (none) to yellow (1)</p>")
+    parts.append(f"<p>{', '.join(COLUMNS)}; error from dark blue (none) to yellow (1); first round</p>")
     for place, result in enumerate(evaluation.worst_first(), 1):
         values = "; ".join(f"{m.header} {m.text(result.values[m.name])}" for m in evaluation.measures)
         sure = "" if result.confidence is None else f"; confidence {result.confidence:.2f}"

@@ -14,7 +14,7 @@ from vidmatte.report.thumbnails import Picture, shrink, shrunk_size, to_codes
 COLUMNS = ("input", "prompt", "alpha", "truth", "error")
 _OBJECT, _BACKGROUND = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2)
 """Red, green, blue that marks are shown in."""
-_TINT, _DIMMED = 0.6, 0.3
+_DIMMED, _TRACE = 0.3, 0.05
 
 
 def strip(found: Found) -> bytes:
@@ -41,11 +41,11 @@ def _prompt(reference: Reference | None, size: tuple[int, int]) -> Picture:
     if reference is None:
         return np.zeros((size[1], size[0], 3), np.uint8)
     rgb, alpha, known = reference.rgb[0], reference.alpha[0], reference.known[0]
+    own = shrunk_size(rgb.shape[-2], rgb.shape[-1])
     if reference.is_complete:
-        shown = rgb * (_DIMMED + (1 - _DIMMED) * alpha)
-    else:
-        colors = torch.where(
-            alpha > 0.5, torch.tensor(_OBJECT)[:, None, None], torch.tensor(_BACKGROUND)[:, None, None]
-        )
-        shown = rgb + _TINT * known * (colors - rgb)
-    return to_codes(shrink(shown, shrunk_size(rgb.shape[-2], rgb.shape[-1])))
+        return to_codes(shrink(rgb * (_DIMMED + (1 - _DIMMED) * alpha), own))
+    picture = shrink(rgb, own)
+    for color, marks in ((_BACKGROUND, known * (alpha <= 0.5)), (_OBJECT, known * (alpha > 0.5))):
+        # Whatever is left of a mark is painted whole, or a click could not be seen.
+        picture[shrink(marks, own)[..., 0] > _TRACE] = color[::-1]
+    return to_codes(picture)

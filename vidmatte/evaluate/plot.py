@@ -33,18 +33,18 @@ def plot_of(evaluation: Evaluation) -> bytes:
     """Of clips the ranking measure over frames, of images their values in order. Raises MissingExtraError."""
     figure, axes = _figure()
     rank = evaluation.rank
-    if evaluation.plan.dataset.clips:
-        shown = [result for result in evaluation.results if result.round == 0]
-        for result in shown:
-            marker = "o" if len(result.frames) == 1 else ""
-            axes.plot(list(result.frames), list(result.by_frame), label=result.name, linewidth=1, marker=marker)
+    clips = [result for result in evaluation.results if len(result.frames) > 1 and result.round == 0]
+    for result in clips:
+        axes.plot(list(result.frames), list(result.by_frame), label=result.name, linewidth=1)
+    if clips:
         axes.set_xlabel("frame")
-        if len(shown) <= _LEGEND:
+        if len(clips) <= _LEGEND:
             axes.legend(fontsize="small")
     else:
         values = [result.values[rank.name] for result in evaluation.worst_first()]
-        axes.bar(range(len(values)), [0 if math.isnan(value) else value for value in values])
-        axes.set_xlabel("images, from the worst to the best")
+        axes.bar(range(1, 1 + len(values)), [0 if math.isnan(value) else value for value in values])
+        axes.set_xlabel("from the worst to the best, first round")
+        axes.locator_params(axis="x", integer=True)
     axes.set_ylabel(rank.header)
     return _as_svg(figure)
 

@@ -168,7 +168,7 @@ def _plan_of_clips(dataset: Dataset, protocol: Protocol, rounds: int) -> Plan:
 
 def _notes_of_clips(dataset: Dataset, protocol: Protocol) -> Iterator[str]:
     if protocol.frames is not None:
-        yield f"the first {protocol.frames} frames of each clip"
+        yield f"the first {'frame' if protocol.frames == 1 else f'{protocol.frames} frames'} of each clip"
     if protocol.prompt == "trimap":
         yield "every frame has a trimap made of its truth"
     elif protocol.frames == 1:
