@@ -16,6 +16,7 @@ from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError, ReadError, VidmatteError, WriteError
 from vidmatte.evaluate import Protocol, Subject, as_text, run, write_evaluation
 from vidmatte.evaluate.journal import LINES
+from vidmatte.evaluate.plot import can_plot
 from vidmatte.evaluate.workers import share
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
 from vidmatte.write import Target, create_outputs
@@ -303,3 +304,12 @@ def test_rows_of_the_paper_stand_beside_ours_marked_as_quoted(tmp_path):
     assert line.split()[-5:] == ["0.0081", "19.12", "18.65", "11.21", "-"]
     assert "quoted from Guo et al., CVPR 2024" in text
     assert {row["table"] for row in json.loads((tmp_path / "out/summary.json").read_text())["quoted"]} == {2, 3, 4}
+
+
+@pytest.mark.skipif(not can_plot(), reason="matplotlib is not installed")
+def test_the_same_values_give_the_same_plot(groups, tmp_path):
+    for name in ("one", "two"):
+        write_evaluation(run(groups, RED, Protocol(), tmp_path / name))
+    plot = (tmp_path / "one/plot.svg").read_bytes()
+    assert plot.startswith(b"<?xml")
+    assert plot == (tmp_path / "two/plot.svg").read_bytes()

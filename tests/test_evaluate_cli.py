@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
 
 import pytest
@@ -100,23 +99,12 @@ def test_a_data_set_of_another_shape_is_exit_code_1(tmp_path):
     assert "looked for image.* and alpha.*" in done.stderr
 
 
-@pytest.mark.skipif(not can_plot(), reason="matplotlib is not installed")
-def test_the_same_values_give_the_same_plot(data, tmp_path):
-    for name in ("one", "two"):
-        assert invoke("groups", "--root", data, "-o", tmp_path / name, "--name", "x").exit_code == 0
-    assert (tmp_path / "one/plot.svg").read_bytes() == (tmp_path / "two/plot.svg").read_bytes()
-
-
 def test_without_matplotlib_the_table_says_that_no_plot_was_drawn(data, tmp_path, monkeypatch):
     monkeypatch.setattr("vidmatte.evaluate.write.can_plot", lambda: False)
     done = invoke("groups", "--root", data, "-o", tmp_path / "out")
     assert done.exit_code == 0
     assert "Note: no plot was drawn: it needs matplotlib" in done.stdout
     assert not (tmp_path / "out/plot.svg").exists()
-
-
-def test_matplotlib_is_not_loaded_before_it_is_needed():
-    assert "matplotlib.pyplot" not in sys.modules
 
 
 class Guided(TrainingFreeDecoder):
