@@ -14,7 +14,7 @@ from vidmatte.report.thumbnails import Picture, shrink, shrunk_size, to_codes
 COLUMNS = ("input", "prompt", "alpha", "truth", "error")
 _OBJECT, _BACKGROUND = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2)
 """Red, green, blue that marks are shown in."""
-_DIMMED, _TRACE = 0.3, 0.05
+_DIMMED, _TRACE, _MOSTLY = 0.3, 0.05, 0.3
 
 
 def strip(found: Found) -> bytes:
@@ -37,13 +37,18 @@ def _gray(plane: Tensor, size: tuple[int, int]) -> Picture:
 
 
 def _prompt(reference: Reference | None, size: tuple[int, int]) -> Picture:
-    """The reference with its marks: a mask dims what is not meant, other marks are painted green and red."""
+    """The reference with its marks: a mask dims what is not meant, points and strokes are painted green and red.
+
+    Where most of the image is known, as by a trimap, that is shown: background black, unknown gray.
+    """
     if reference is None:
         return np.zeros((size[1], size[0], 3), np.uint8)
     rgb, alpha, known = reference.rgb[0], reference.alpha[0], reference.known[0]
     own = shrunk_size(rgb.shape[-2], rgb.shape[-1])
     if reference.is_complete:
         return to_codes(shrink(rgb * (_DIMMED + (1 - _DIMMED) * alpha), own))
+    if float(known.mean()) > _MOSTLY:
+        return _gray(torch.where(known > 0, alpha, torch.full((), 0.5))[0], own)
     picture = shrink(rgb, own)
     for color, marks in ((_BACKGROUND, known * (alpha <= 0.5)), (_OBJECT, known * (alpha > 0.5))):
         # Whatever is left of a mark is painted whole, or a click could not be seen.

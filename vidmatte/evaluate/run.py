@@ -114,6 +114,7 @@ def run(
     report = on_done or (lambda done, total: None)
     report(done, plan.samples)
     work = _Work(plan, measures, folder, keep_mattes, prepared if workers == 1 else subject.load, subject)
+    del prepared  # it holds the model, which other processes load again
     with closing(share(work, left, workers)) as finished:
         for key, results in finished:
             journal.add(key, results)
