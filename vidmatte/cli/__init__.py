@@ -8,6 +8,7 @@ import click
 
 from vidmatte import __version__
 from vidmatte.cli.doctor import doctor_command
+from vidmatte.cli.evaluate import evaluate_command
 from vidmatte.cli.matte import matte_command
 from vidmatte.cli.models import models_command
 from vidmatte.cli.train import train_command
@@ -49,5 +50,6 @@ def cli() -> None:
 
 cli.add_command(doctor_command)
 cli.add_command(matte_command)
+cli.add_command(evaluate_command)
 cli.add_command(models_command)
 cli.add_command(train_command)
