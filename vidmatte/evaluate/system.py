@@ -27,7 +27,7 @@ from vidmatte.model.interface import Matter, Model
 from vidmatte.options import MatteOptions
 from vidmatte.prompt import Reference
 from vidmatte.read import Video, open_video
-from vidmatte.smooth import smooth
+from vidmatte.smoothing import smooth
 from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse
 from vidmatte.view import for_model
 
