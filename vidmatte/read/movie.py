@@ -9,7 +9,7 @@ import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import cast
 
@@ -243,8 +243,8 @@ class MovieVideo(Video):
         if times and start >= len(times):
             return
         with _opened(self._source) as (container, stream):
-            found = self._found(container, stream, times[start]) if times else None
             try:
+                found = self._found(container, stream, times[start]) if times else None
                 for frame in found or ():
                     # Leading frames of an open group that cannot be decoded are dropped by the decoder.
                     yield bisect.bisect_left(times, frame.pts or 0), frame
@@ -319,12 +319,20 @@ def _frames_in_header(container: InputContainer, stream: VideoStream) -> int | N
     return None
 
 
-def _seek(container: InputContainer, stream: VideoStream, pts: int, time_base: Fraction) -> Iterator[av.VideoFrame]:
-    """Frames from the one at `pts` on. Seeks further back while the first frame decoded lies behind it (open GOPs)."""
+def _seek(
+    container: InputContainer, stream: VideoStream, pts: int, time_base: Fraction
+) -> Iterator[av.VideoFrame] | None:
+    """Frames from the one at `pts` on. Seeks further back while the first frame decoded lies behind it (open GOPs).
+
+    None where the container cannot seek there, as to times around zero in Matroska.
+    """
     back = Fraction(0)
     while True:
         target = pts - int(back / time_base)
-        container.seek(target, stream=stream, backward=True)
+        try:
+            container.seek(target, stream=stream, backward=True)
+        except av.FFmpegError:
+            return None
         frames = _decoded(container, stream)
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts <= pts:
@@ -332,11 +340,7 @@ def _seek(container: InputContainer, stream: VideoStream, pts: int, time_base: F
         if target < pts - int(3600 / time_base):
             raise ReadError(f"{container.name}: cannot seek to the frame at {float(pts * time_base):.3f} s")
         back = back * 2 or Fraction(1)
-    if first.pts == pts:
-        yield first
-    for frame in frames:
-        if frame.pts is not None and frame.pts >= pts:
-            yield frame
+    return (frame for frame in chain([first], frames) if frame.pts is not None and frame.pts >= pts)
 
 
 def _within(bounds: tuple[Fraction, Fraction], value: Fraction | None, otherwise: Fraction) -> Fraction:
