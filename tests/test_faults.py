@@ -197,3 +197,15 @@ def test_overwriting_a_link_writes_what_it_leads_to(tmp_path):
         assert (tmp_path / "disk" / name).stat().st_size > 1000
     assert frames_in(tmp_path / "disk" / "out.mov") == 1
     assert sorted(os.listdir(tmp_path / "desk")) == sorted(os.listdir(tmp_path / "disk")) == ["0000.png", "out.mov"]
+
+
+@NOT_ON_WINDOWS
+@pytest.mark.slow
+def test_the_command_under_faults():
+    """Random points, the whole command each time; see the benchmark for what is right."""
+    root = Path(__file__).parent.parent
+    command = [sys.executable, root / "benchmarks" / "faults.py", "--points", "12", "--others", "3"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

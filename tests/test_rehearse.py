@@ -112,3 +112,15 @@ def test_a_clip_is_practised_for_two_steps_a_frame_at_most(movie, tmp_path, monk
         )
         assert calls == [(step + 1, expected) for step in range(expected)]
         calls.clear()
+
+
+def test_rehearsals_of_several_objects_are_counted_as_one(movie, tmp_path):
+    calls = []
+    matte(
+        movie,
+        {"left": Prompt(box=(10, 10, 60, 70)), "right": Prompt(box=(90, 20, 150, 70))},
+        alpha=tmp_path / "{object}.mkv",
+        options=MatteOptions(end="0", working_size=128, rehearsal=2),
+        on_rehearsal=lambda done, steps: calls.append((done, steps)),
+    )
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -490,6 +490,34 @@ def test_a_model_that_explains_itself_has_its_guidance_shown(tmp_path):
     assert np.nonzero(high.any(axis=0))[0].min() < np.nonzero((sheet > 240).all(axis=2).any(axis=0))[0].max()
 
 
+def test_guidance_is_asked_for_what_the_model_saw(tmp_path):
+    """Of scene-linear light beyond 1, that is light brought into what a screen shows."""
+    pytest.importorskip("OpenEXR")
+    seen = []
+
+    class Watching(ExplainingModel):
+        def guidance(self, batch):
+            seen.append(float(batch.rgb.max()))
+            return super().guidance(batch)
+
+    import OpenEXR
+
+    for n in range(2):
+        OpenEXR.File({}, {"RGB": np.full((100, 100, 3), 8.0, np.float32)}).write(str(tmp_path / f"{n}.exr"))
+    with (
+        ImageSet([tmp_path / "0.exr", tmp_path / "1.exr"]) as video,
+        create_report(
+            invocation(report=tmp_path / "rep", images=True), like=video.info, references=(), inputs=()
+        ) as report,
+    ):
+        model = Watching()
+        for batch in video.batches():
+            report.add(model(batch))
+        report.write(summary([0.9, 0.9], is_set=True), matter=model, video=video)
+    assert len(seen) == 2
+    assert all(0.9 < value <= 1 for value in seen)
+
+
 def test_any_other_model_has_no_guidance(tmp_path):
     folder = explained(HalfModel(), tmp_path)
     assert {path.name for path in folder.iterdir()} == FILES

@@ -70,6 +70,18 @@ def test_targets_that_cannot_be(name, alpha_only, message):
         parse_target(name, alpha_only=alpha_only)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("shot.####.png", "shot.0007.png"), ("#.png", "7.png"), ("s%d.png", "s7.png"), ("s%03d.png", "s007.png")],
+)
+def test_places_for_frame_numbers(tmp_path, pattern, name):
+    save(tmp_path / pattern, [mattes(first=7)], alpha_only=True)
+    assert os.listdir(tmp_path) == [name]
+    refused(WriteError, f"{name} exists already", [Target(tmp_path / pattern, alpha_only=True)])
+    with pytest.raises(OptionError, match="more than one place"):
+        parse_target("%02d_##.png", alpha_only=True)
+
+
 def refused(error, message, paths, **options):
     targets = [path if isinstance(path, Target) else Target(path) for path in paths]
     with pytest.raises(error, match=message):

@@ -125,8 +125,14 @@ def matte(
         with reporting or nullcontext(), outputs as out:
             counter = _Counter(progress, _expected(video, start, end))
             matters = [
-                _rehearse(model.with_reference(marks), options.rehearsal, counter.expected, images, on_rehearsal)
-                for marks in references.values()
+                _rehearse(
+                    model.with_reference(marks),
+                    options.rehearsal,
+                    counter.expected,
+                    images,
+                    _part_of(on_rehearsal, number, len(references)),
+                )
+                for number, marks in enumerate(references.values())
             ]
             batch_size = options.batch_size or (4 if model.device.type == "cuda" else 1)
             marks = list(references.values())
@@ -207,6 +213,15 @@ def _matte_set(matters: Sequence[Matter], video: Video) -> Generator[Mattes]:
     """Mattes of independent images, one of each matter for each."""
     shown = [show_to(matter, video.info.color) for matter in matters]
     return (tuple(matter(batch) for matter in shown) for batch in video.batches(1))
+
+
+def _part_of(
+    on_step: Callable[[int, int], None] | None, number: int, rehearsals: int
+) -> Callable[[int, int], None] | None:
+    """What reports the steps of one of several rehearsals, as part of all of them."""
+    if on_step is None:
+        return None
+    return lambda done, steps: on_step(number * steps + done, rehearsals * steps)
 
 
 def _rehearse(
