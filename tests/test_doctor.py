@@ -44,10 +44,11 @@ def test_all_there_is_was_tried(tmp_path, monkeypatch):
 
 
 def with_codec(monkeypatch, name, alpha_only, codec):
-    """The table of formats with another encoder for one of them."""
+    """A short table of formats, with another encoder for one of them."""
     table = tuple(
         replace(form, codec=codec) if (form.name, form.alpha_only) == (name, alpha_only) else form
         for form in formats.FORMATS
+        if form.name in (*doctor._DEFAULT_OUTPUTS, name)
     )
     for module in (doctor, formats):
         monkeypatch.setattr(module, "FORMATS", table)
@@ -68,6 +69,13 @@ def test_a_missing_encoder_counts_where_it_is_the_default(monkeypatch):
     assert "vidmatte cannot run here" in result.output
 
 
+@pytest.fixture
+def _no_formats(monkeypatch):
+    """Trying all of them takes time, and other tests do it."""
+    monkeypatch.setattr(doctor, "FORMATS", ())
+
+
+@pytest.mark.usefixtures("_no_formats")
 def test_a_model_that_does_not_load_is_a_failure(monkeypatch):
     def damaged():
         raise ModelError("compact.safetensors is damaged")
@@ -78,6 +86,7 @@ def test_a_model_that_does_not_load_is_a_failure(monkeypatch):
     assert found["compact runs"]["found"] == "compact.safetensors is damaged"
 
 
+@pytest.mark.usefixtures("_no_formats")
 def test_what_is_only_slower_or_optional_is_no_failure(monkeypatch):
     monkeypatch.setattr(doctor, "exact_conversion_works", lambda: False)
     monkeypatch.setattr(doctor, "free_memory", lambda device: 1 << 30)
@@ -92,6 +101,7 @@ def test_what_is_only_slower_or_optional_is_no_failure(monkeypatch):
     assert "forbidden by HF_HUB_OFFLINE" in found["downloads"]["found"]
 
 
+@pytest.mark.usefixtures("_no_formats")
 def test_a_folder_that_cannot_be_written(tmp_path):
     code, found = examined("--folder", tmp_path / "gone")
     assert code == 1

@@ -7,6 +7,7 @@ import click
 import pytest
 
 import vidmatte
+from vidmatte import smoothing
 from vidmatte.cli import cli
 
 PACKAGE = Path(vidmatte.__file__).parent
@@ -38,9 +39,23 @@ def test_import_does_not_load_what_only_some_need():
         "pymatting",
         "matplotlib",
     )
-    code = f"import sys, vidmatte; print([name for name in {heavy} if name in sys.modules])"
+    code = f"""
+import sys, vidmatte
+print([name for name in sys.modules if name.startswith(("torch", "numpy", "vidmatte."))])
+for name in vidmatte.__all__:
+    getattr(vidmatte, name)
+print([name for name in {heavy} if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == ["[]", "[]"]
+
+
+def test_names_are_those_of_their_modules():
+    assert set(vidmatte._MODULES) == set(vidmatte.__all__) - {"__version__"}
+    assert set(vidmatte.__all__) <= set(dir(vidmatte))
+    assert vidmatte.smooth is smoothing.smooth
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        vidmatte.nothing  # noqa: B018
 
 
 def imported(path):
