@@ -10,6 +10,7 @@ from typing import TypeAlias, cast
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
@@ -267,7 +268,7 @@ def _from_zero(frame: av.AudioFrame, shift: int) -> av.AudioFrame | None:
         return None
     if start < 0:
         channels = 1 if frame.format.is_planar else frame.layout.nb_channels
-        kept = np.ascontiguousarray(frame.to_ndarray()[:, -start * channels :])
+        kept = cast("npt.NDArray[np.float32]", np.ascontiguousarray(frame.to_ndarray()[:, -start * channels :]))
         rate = frame.sample_rate
         frame = av.AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)
         frame.sample_rate, start = rate, 0
