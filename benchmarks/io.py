@@ -253,7 +253,7 @@ def main(only: str, frames: int) -> None:
     """Measure the formats."""
     pictures, alpha = make_pictures()
     extra = {"libvpx-vp9": ["vp9,fast", "vp9,lossless", "vp9,crf=30"], "libwebp_anim": ["webp,lossless"],
-             "exr": ["exr,dwaa", "exr,float"], "avif": ["avif,fast"]}  # fmt: skip
+             "exr": ["exr,dwaa", "exr,float"]}  # fmt: skip
     click.echo("| format | bits | alpha error | colour error | MB/min | frames/s | ratio |")
     click.echo("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:

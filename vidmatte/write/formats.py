@@ -199,7 +199,6 @@ FORMATS: tuple[Format, ...] = (
         pixel_format="rgba",
         bit_depth=8,
         options={"quality": "90", "speed": "6"},
-        words={"fast": {"speed": "8"}},
         numbers={"quality": range(101)},
         full_range=True,
         square_pixels=True,
