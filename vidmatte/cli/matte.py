@@ -19,6 +19,7 @@ from vidmatte.despill import parse_despill
 from vidmatte.errors import OptionError, VidmatteError
 from vidmatte.finish import FinishOptions, parse_region
 from vidmatte.model.build import Precision
+from vidmatte.model.given import NO_MODEL
 from vidmatte.options import Foreground, MatteOptions
 from vidmatte.pipeline import matte
 from vidmatte.progress import ProgressLine
@@ -57,7 +58,10 @@ T = TypeVar("T")
 @click.option("--object", "objects", multiple=True, metavar="NAME",
               help="Which objects of the prompt file; repeatable.  [default: all]")  # fmt: skip
 @click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
-              help="See 'vidmatte models'; what a named model needs is downloaded once.")  # fmt: skip
+              help="See 'vidmatte models'; what a named model needs is downloaded once; none: --matte.")  # fmt: skip
+@click.option("--matte", metavar="PATH",
+              help="With --model none: take these mattes, nothing is marked. A movie (its alpha, or gray), %04d.png "
+              "or an image.")  # fmt: skip
 @click.option("--sd", metavar="PATH",
               help="Stable Diffusion 2.1 for iconmatting: folder or .safetensors.  [default: downloaded]")  # fmt: skip
 @click.option("--weights", metavar="PATH",
@@ -193,8 +197,13 @@ def _objects(given: dict[str, Any]) -> dict[str, tuple[Prompt, ...]] | tuple[Pro
             'give pixels of the reference frame, as in --points "640,360 700,410 80,40,0"'
         )
     if not any(marks.values()):
+        if given["matte"] is not None or given["model"] == NO_MODEL:
+            return ()
         raise OptionError('nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts')
-    frames = given["ref_frames"] or (0,)
+    return _marked(given["ref_frames"] or (0,), marks)
+
+
+def _marked(frames: Sequence[int], marks: dict[str, Sequence[str]]) -> tuple[Prompt, ...]:
     for key, values in marks.items():
         if len(values) not in (0, len(frames)):
             raise OptionError(
@@ -228,9 +237,9 @@ def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]
 
 
 def _options(given: dict[str, Any]) -> MatteOptions:
-    names = ("model", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size", "rehearsal",
-             "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated", "deinterlace",
-             "overwrite")  # fmt: skip
+    names = ("model", "matte", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size",
+             "rehearsal", "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated",
+             "deinterlace", "overwrite")  # fmt: skip
     controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
     options = MatteOptions(
         **{name: given[name] for name in names},

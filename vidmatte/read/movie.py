@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import bisect
 import functools
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vidmatte import color
@@ -28,6 +32,7 @@ _MATROSKA = "matroska,webm"
 _EARLY_SECONDS = Fraction(1, 2)
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
 """Containers with an index and a time on every packet, that FFmpeg's own seeking is right for."""
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _RATES = (Fraction(1, 1000), Fraction(1000))
 _BOTTOM_FIRST = (3, 4)
 """FFmpeg's AV_FIELD_BB and AV_FIELD_TB: what is coded last or first, the bottom field is shown first."""
@@ -52,7 +57,8 @@ class MovieVideo(Video):
         self._source = str(source)
         self._allow_truncated = allow_truncated
         self._deinterlace = deinterlace
-        if Path(source).stat().st_size == 0:
+        self._size = Path(source).stat().st_size
+        if self._size == 0:
             raise ReadError(f"{source}: is empty (0 bytes); copy or render it again")
         with _opened(self._source) as (container, stream):
             if not allow_truncated:
@@ -65,6 +71,8 @@ class MovieVideo(Video):
             self._turns = round((first.rotation or 0) / 90) % 4
             self._tags = color.tags_of(first)
             self._promised_end = _promised_end(container, stream)
+            has_alpha = stream.metadata.get("alpha_mode") == "1"
+            self._alpha_decoder = _ALPHA_DECODERS.get(stream.codec_context.name) if has_alpha else None
             self._is_timed = container.format.name in _TIMED
             self._time_base = Fraction(stream.time_base or 0) or Fraction(1, 1000)
             self.info = self._describe(container, stream, first)
@@ -167,6 +175,17 @@ class MovieVideo(Video):
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on; seeks to the key frame before it. Raises ReadError at a damaged frame."""
+        for raw, index, pts, duration in self._timed_frames(start):
+            yield Frame(self._upright(color.to_rgb(raw, self._tags)), index, pts, duration)
+
+    def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
+        """See `Video.opacity`."""
+        frames = (frame for frame, *_ in self._timed_frames(start))
+        for frame in islice(self._decode_with_alpha(), start, None) if self._alpha_decoder else frames:
+            yield self._upright(color.opacity(frame, self._tags))
+
+    def _timed_frames(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int, int]]:
+        """Frames from `start` on with their index, pts and duration."""
         previous: int | None = None
         index, duration = start, 0
         for index, raw in self._whole_frames(start):
@@ -176,7 +195,8 @@ class MovieVideo(Video):
             if previous is not None and pts <= previous:
                 pts = previous + 1  # some writers repeat a time; players and encoders need them to rise
             previous, duration = pts, raw.duration or 0
-            yield Frame(self._to_rgb(raw, index), index, pts, duration)
+            self._refuse_other_size(raw, index)
+            yield raw, index, pts, duration
         if previous is not None and not self._allow_truncated:
             self._refuse_early_end(index + 1, previous, duration)
 
@@ -194,7 +214,12 @@ class MovieVideo(Video):
         yield from ((index, frame) for index, frame in whole if index >= start)
 
     def _refuse_early_end(self, frames: int, last_pts: int, last_duration: int) -> None:
-        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end."""
+        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end.
+
+        And when the file has become shorter than it was, whatever its header says.
+        """
+        if os.path.exists(self._source) and os.path.getsize(self._source) < self._size:
+            raise ReadError(self._truncated(frames, "the file was cut off while it was read"))
         end = last_pts * self._time_base + max(last_duration * self._time_base, 1 / self.info.frame_rate)
         if self._promised_end is not None and end + _EARLY_SECONDS < self._promised_end:
             raise ReadError(self._truncated(frames, f"{float(self._promised_end - end):.1f} s are missing at its end"))
@@ -244,15 +269,30 @@ class MovieVideo(Video):
             return int(frame.pts)
         return round(index / (self.info.frame_rate * self._time_base))
 
-    def _to_rgb(self, frame: av.VideoFrame, index: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _refuse_other_size(self, frame: av.VideoFrame, index: int) -> None:
         if (frame.width, frame.height) != self._format_size:
             first = "x".join(map(str, self._format_size))
             raise ReadError(
                 f"{self._source}: changes from {first} to {frame.width}x{frame.height} at frame {index}; "
                 f"split it there, or scale it to one size"
             )
-        rgb = color.to_rgb(frame, self._tags)
-        return np.ascontiguousarray(np.rot90(rgb, self._turns, axes=(1, 2))) if self._turns else rgb
+
+    def _upright(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """A picture (..., H, W), turned as the source says."""
+        return np.ascontiguousarray(np.rot90(picture, self._turns, axes=(-2, -1))) if self._turns else picture
+
+    def _decode_with_alpha(self) -> Iterator[av.VideoFrame]:
+        """All frames, through the decoder that knows their alpha: FFmpeg's own decoders of VP8 and VP9 leave it out."""
+        assert self._alpha_decoder is not None
+        with _opened(self._source) as (container, stream):
+            decoder = cast("VideoCodecContext", av.CodecContext.create(self._alpha_decoder, "r"))
+            try:
+                for index, packet in enumerate(packets_of(container, stream)):
+                    for frame in decoder.decode(packet):
+                        self._refuse_other_size(frame, index)
+                        yield frame
+            except av.FFmpegError as error:
+                raise ReadError(self._truncated(index, reason(error))) from error
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:

@@ -2,7 +2,7 @@
 
 from vidmatte.write.checks import check_folder
 from vidmatte.write.formats import FORMATS, Format, formats_of
-from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs, partial_path
+from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs
 from vidmatte.write.targets import Target, parse_target, split_choices
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "create_outputs",
     "formats_of",
     "parse_target",
-    "partial_path",
     "split_choices",
 ]

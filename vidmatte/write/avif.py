@@ -116,7 +116,7 @@ class AvifWriter:
         """The error to raise for one of the file or of Pillow."""
         reason = getattr(error, "strerror", None) or str(error)
         return WriteError(
-            f"{self.target}: writing failed after {self.frames} frames ({reason}); nothing was left there; "
+            f"{self.target}: writing failed after {self.frames} frames ({reason}); no output was written; "
             f"check the free space and the rights of {self.target.folder.absolute()}"
         )
 

@@ -109,7 +109,7 @@ class ImageWriter:
         """The error to raise for one of a file."""
         reason = getattr(error, "strerror", None) or str(error)
         return WriteError(
-            f"{self.target}: writing failed after {self.frames} images ({reason}); nothing was left there; "
+            f"{self.target}: writing failed after {self.frames} images ({reason}); no output was written; "
             f"check the free space and the rights of {self.target.folder.absolute()}"
         )
 

@@ -126,7 +126,7 @@ class MovieWriter:
         cause = self._file.error if self._file is not None and self._file.error is not None else error
         reason = getattr(cause, "strerror", None) or str(cause)
         return WriteError(
-            f"{self.target}: writing failed after {self.frames} frames ({reason}); nothing was left there; "
+            f"{self.target}: writing failed after {self.frames} frames ({reason}); no output was written; "
             f"check the free space and the rights of {self.target.folder.absolute()}"
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from vidmatte.errors import OptionError
 from vidmatte.write.formats import FORMATS, Format, formats_of
 
-_NUMBER = re.compile(r"%(?:0(\d+))?d")
+_NUMBER = re.compile(r"%(?:0(\d+))?d|(#+)")
 _NAME = "{name}"
 
 
@@ -18,7 +18,7 @@ _NAME = "{name}"
 class Target:
     """One output: a movie, or a pattern for one image per frame.
 
-    A pattern has `%06d` (any width) for the frame number or `{name}` for the name of the image it belongs to.
+    A pattern has `%06d` or `######` (any width) for the frame number, or `{name}` for the name of the image it is of.
     """
 
     path: Path | str
@@ -53,7 +53,7 @@ class Target:
         pattern = Path(self.path).name
         if _NAME in pattern:
             return pattern.replace(_NAME, name)
-        return _NUMBER.sub(lambda found: f"{number:0{int(found[1] or 1)}d}", pattern)
+        return _NUMBER.sub(lambda found: f"{number:0{len(found[2] or '') or int(found[1] or 1)}d}", pattern)
 
     @property
     def is_named(self) -> bool:
