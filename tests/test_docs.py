@@ -9,7 +9,7 @@ import pytest
 from clips import write_movie
 
 from vidmatte.cli import cli
-from vidmatte.write import FORMATS
+from vidmatte.write import FORMATS, formats_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,9 +48,16 @@ def test_the_table_of_formats_is_complete():
         for alpha_only in (False, True)
         if cells[alpha_only].strip()
     }
-    assert written == set(FORMATS)
-    for (suffix, alpha_only), form in FORMATS.items():
-        assert form.description.split(",")[0].split(" ")[0] in table[suffix][alpha_only]
+    assert written == {(form.extension, form.alpha_only) for form in FORMATS}
+    for form in FORMATS:
+        usual = form == formats_of(form.extension, alpha_only=form.alpha_only)[0]
+        cell = table[form.extension][form.alpha_only]
+        if usual and not form.on_black:
+            assert form.description.split(",")[0].split(" ")[0] in cell
+        else:
+            assert f"`{form.name}`" in cell or f"`{form.name}`" in README
+        for word in (*form.words, *(f"{name}=" for name in form.numbers)):
+            assert re.search(rf"`{word}(\d+)?`", README)
 
 
 @pytest.mark.parametrize("document", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("*.md")))

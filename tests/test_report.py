@@ -214,6 +214,15 @@ def test_commands_for_every_kind_of_mark():
     assert chosen in invocation(options=options).with_reference(20)
 
 
+def test_choices_of_an_output_are_repeated():
+    targets = [
+        parse_target("o.mov:prores-4444-xq", alpha_only=False),
+        parse_target("%d.exr:float,dwaa", alpha_only=True),
+    ]
+    command = invocation(targets=targets).with_reference(20)
+    assert "-o o.mov:prores-4444-xq --alpha %d.exr:float,dwaa" in command
+
+
 def test_every_choice_has_an_option_of_the_command_line():
     both = (*dataclasses.fields(vidmatte.MatteOptions), *dataclasses.fields(FinishOptions))
     names = [field.name for field in both if field.name not in ("overwrite", "finish")]

@@ -80,8 +80,8 @@ def test_words_and_numbers_become_options_of_the_encoder():
         ("a.mov:qtrle,png", "asks for png and qtrle; choose one"),
         ("a.mov:qtrle,fast", "'fast' was asked for"),
         ("a.mov:", "'' was asked for"),
-        ("a.webm:fast,slow", "fast and slow exclude each other"),
-        ("a.webm:crf=64", "'crf=64' was asked for, which .webm does not offer; choose from fast, slow, lossless, crf=0 "
+        ("a.webm:crf=3,crf=4", "crf=3 and crf=4 exclude each other"),
+        ("a.webm:crf=64", "'crf=64' was asked for, which .webm does not offer; choose from fast, lossless, crf=0 "
          "to crf=63"),
         ("a.webm:crf=18,lossless", "crf=18 and lossless exclude each other"),
         ("a.webm:crf=-1", "'crf=-1' was asked for"),

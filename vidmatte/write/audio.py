@@ -9,12 +9,15 @@ from fractions import Fraction
 from typing import TypeAlias, cast
 
 import av
+import numpy as np
+import numpy.typing as npt
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
 from vidmatte.container import open_container
 from vidmatte.errors import ReadError, WriteError
+from vidmatte.write import matroska
 from vidmatte.write.formats import Format
 
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
@@ -47,8 +50,9 @@ class Span:
 class Soundtrack:
     """All audio streams of a source, muxed into a container piece by piece as the picture advances.
 
-    Copied streams are cut between packets. Where the container can hide the start of a packet (mov, mp4), the packet
-    that covers the first frame is kept; elsewhere (mkv, webm) it is left out, or it would push the picture back.
+    Copied streams are cut between packets. Where the container can hide the start of a packet (mov, mp4, and AAC in
+    Matroska), the packet that covers the first frame is kept; elsewhere it is left out, or it would push the picture
+    back. Streams that are encoded anew are cut between samples.
     """
 
     def __init__(self, source: str, container: OutputContainer, *, form: Format, span: Span) -> None:
@@ -56,7 +60,6 @@ class Soundtrack:
         self._source = source
         self._container = container
         self._span = span
-        self._hides_negative_times = form.container in ("mov", "mp4")
         with self._reading():
             self._input = open_container(source)
         self._streams = [stream for stream in self._input.streams.audio if _is_known(stream)]
@@ -66,6 +69,7 @@ class Soundtrack:
         for stream in self._input.streams:
             if stream.index not in self._tracks:
                 stream.discard = av.stream.Discard.all
+        self._delayed = [track for track in self._tracks.values() if isinstance(track, _Copied) and track.is_delayed]
         self._packets = self._demux()
         self._next = next(self._packets, None)
 
@@ -83,6 +87,12 @@ class Soundtrack:
                     self._container.mux(piece)
             self._tracks = {}
 
+    def complete_header(self, header: bytes) -> bytes:
+        """The first bytes of a Matroska file, with what only its sound could tell when it was written."""
+        for track in self._delayed:
+            header = track.complete_header(header)
+        return header
+
     def close(self) -> None:
         """Close the source."""
         self._input.close()
@@ -92,12 +102,11 @@ class Soundtrack:
         track: _Track | None = None
         if _is_copied(codec, form):
             with contextlib.suppress(ValueError):  # PyAV's word for a codec that the container does not know
-                track = _Copied(stream, self._container, self._span.shift)
+                track = _Copied(stream, self._container, self._span.shift, form)
         if track is None:
             track = _Encoded(stream, self._container, self._span.shift, form.audio_codec)
             self.notes.append(f"sound converted from {codec} to {form.audio_codec}, which {form.container} can hold")
-        if "title" in stream.metadata:
-            track.output.metadata["title"] = stream.metadata["title"]
+        track.set_title(stream.metadata.get("title", ""))
         if "language" in stream.metadata:
             language = stream.metadata["language"]
             names = _QUICKTIME_LANGUAGES if form.container == "mov" else {}
@@ -126,10 +135,11 @@ class Soundtrack:
     def _is_wanted(self, packet: Packet[AudioStream]) -> bool:
         assert packet.pts is not None
         start = packet.pts * packet.time_base
-        if not self._hides_negative_times and start < self._span.shift:
+        track = self._tracks[packet.stream.index]
+        if not track.hides_start and start < self._span.shift:
             return False
         end = start + (packet.duration or 0) * packet.time_base
-        return self._span.start is None or end > self._span.start
+        return self._span.start is None or end > self._span.start - track.preroll
 
     def _time_of(self, packet: Packet[AudioStream]) -> Fraction:
         assert packet.dts is not None
@@ -157,17 +167,47 @@ def _is_copied(codec: str, form: Format) -> bool:
 
 
 class _Copied:
-    """An audio stream whose packets go over as they are."""
+    """An audio stream whose packets go over as they are.
 
-    def __init__(self, stream: AudioStream, container: OutputContainer, shift: Fraction) -> None:
+    In Matroska no time is negative: sound that begins before the picture is moved to 0, and the track says by how much.
+    """
+
+    preroll = Fraction(0)
+
+    def __init__(self, stream: AudioStream, container: OutputContainer, shift: Fraction, form: Format) -> None:
         self.output = container.add_stream_from_template(stream)
+        codec = stream.codec_context
+        has_delay = form.container == "matroska" and codec.codec.canonical_name == "aac"
+        self.is_delayed = has_delay and not codec.delay  # one that the source declares, FFmpeg writes itself
+        self.hides_start = has_delay or form.container in ("mov", "mp4")
         self._shift = shift
+        self._delay: Fraction | None = None
+        self._title = self._placeholder = ""
         self._last: int | None = None
+
+    def set_title(self, title: str) -> None:
+        """Name the output; called before anything is written."""
+        self._title = title
+        if self.is_delayed:
+            placeholder = matroska.delay_placeholder(self.output.index, title)
+            self.is_delayed = self.hides_start = placeholder is not None
+            title = self._placeholder = placeholder or title
+        if title:
+            self.output.metadata["title"] = title
+
+    def complete_header(self, header: bytes) -> bytes:
+        """With the delay and the title in place of the placeholder."""
+        completed = matroska.with_codec_delay(header, self._placeholder, self._title, self._delay or Fraction(0))
+        assert completed is not None, "FFmpeg laid the tracks out in another way"
+        return completed
 
     def feed(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
         assert packet.pts is not None
         assert packet.dts is not None
-        units = round(self._shift / packet.time_base)
+        if self._delay is None:
+            before = self._shift - packet.pts * packet.time_base
+            self._delay = max(Fraction(0), before) if self.is_delayed else Fraction(0)
+        units = round((self._shift - self._delay) / packet.time_base)
         time = packet.pts - units
         if self._last is not None and time <= self._last:
             time = self._last + 1  # recordings with repeated times; containers refuse them
@@ -180,7 +220,11 @@ class _Copied:
 
 
 class _Encoded:
-    """An audio stream that is encoded anew."""
+    """An audio stream that is encoded anew, from the sample at time 0 on."""
+
+    hides_start = True
+    preroll = Fraction(1, 5)
+    """Seconds to decode before the cut: a codec such as AAC needs the packet before to decode one whole."""
 
     def __init__(self, stream: AudioStream, container: OutputContainer, shift: Fraction, codec: str) -> None:
         source = stream.codec_context
@@ -202,10 +246,34 @@ class _Encoded:
     def flush(self) -> list[Packet[AudioStream]]:
         return [*self._encode(None), *self.output.encode(None)]
 
+    def set_title(self, title: str) -> None:
+        """Name the output; called before anything is written."""
+        if title:
+            self.output.metadata["title"] = title
+
     def _encode(self, frame: av.AudioFrame | None) -> list[Packet[AudioStream]]:
         if frame is not None and frame.pts is not None and frame.time_base:
-            frame.pts -= round(self._shift / frame.time_base)
+            frame = _from_zero(frame, round(self._shift * frame.sample_rate))
+            if frame is None:
+                return []
         return [piece for resampled in self._resampler.resample(frame) for piece in self.output.encode(resampled)]
+
+
+def _from_zero(frame: av.AudioFrame, shift: int) -> av.AudioFrame | None:
+    """The samples of a frame that lie at 0 or later when it is moved back by `shift` samples; or None."""
+    assert frame.pts is not None
+    assert frame.time_base is not None
+    start = round(frame.pts * frame.time_base * frame.sample_rate) - shift
+    if start + frame.samples <= 0:
+        return None
+    if start < 0:
+        channels = 1 if frame.format.is_planar else frame.layout.nb_channels
+        kept = cast("npt.NDArray[np.float32]", np.ascontiguousarray(frame.to_ndarray()[:, -start * channels :]))
+        rate = frame.sample_rate
+        frame = av.AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)
+        frame.sample_rate, start = rate, 0
+    frame.pts, frame.time_base = start, Fraction(1, frame.sample_rate)
+    return frame
 
 
 _Track: TypeAlias = _Copied | _Encoded

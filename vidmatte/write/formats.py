@@ -65,7 +65,7 @@ _PNG = {"compression_level": "1", **_BITEXACT}
 # The number of slices is fixed, or it would follow the number of cores, and the bytes with it.
 _FFV1 = {"level": "3", "g": "1", "slices": "4", "slicecrc": "1", **_BITEXACT}
 _VP9 = {"deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0", **_BITEXACT}
-_VP9_SPEEDS = {"fast": {"deadline": "realtime", "cpu-used": "6"}, "slow": {"deadline": "good", "cpu-used": "1"}}
+_VP9_WORDS = {"fast": {"deadline": "realtime", "cpu-used": "6"}}
 _EXR = {"pixels": "half", "compression": "zip"}
 _EXR_COMPRESSIONS = ("none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab")
 _EXR_WORDS = {
@@ -110,7 +110,7 @@ _WEBM = Format(
     "vp9",
     codec="libvpx-vp9",
     bit_depth=8,
-    words=_VP9_SPEEDS,
+    words=_VP9_WORDS,
     square_pixels=True,
     copied_audio=("opus", "vorbis"),
     audio_codec="libopus",
@@ -173,7 +173,7 @@ FORMATS: tuple[Format, ...] = (
         description="VP9 with alpha, for browsers",
         pixel_format="yuva420p",
         options={**_VP9, "crf": "12"},
-        words={**_VP9_SPEEDS, "lossless": {"lossless": "1", "crf": "0"}},
+        words={**_VP9_WORDS, "lossless": {"lossless": "1", "crf": "0"}},
         numbers={"crf": range(64)},
     ),
     Format(
@@ -199,7 +199,6 @@ FORMATS: tuple[Format, ...] = (
         pixel_format="rgba",
         bit_depth=8,
         options={"quality": "90", "speed": "6"},
-        words={"fast": {"speed": "8"}, "slow": {"speed": "4"}},
         numbers={"quality": range(101)},
         full_range=True,
         square_pixels=True,

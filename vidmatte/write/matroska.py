@@ -1,7 +1,7 @@
-"""The pixel aspect of a Matroska file, which PyAV has no way to give to FFmpeg's writer.
+"""What PyAV has no way to give to FFmpeg's writer of Matroska: the pixel aspect, and the delay of a sound's codec.
 
 The writer is told a track name of the right length instead. When the file is complete, the bytes of the name are given
-up for the elements of the aspect, so that nothing behind them moves. (Element numbers: RFC 9559, section 5.1.4.)
+up for the elements that it stood for, so that nothing behind them moves. (Element numbers: RFC 9559, section 5.1.4.)
 """
 
 from __future__ import annotations
@@ -17,6 +17,38 @@ _SEGMENT, _TRACKS, _TRACK, _VIDEO, _CHECKSUM = b"\x18\x53\x80\x67", b"\x16\x54\x
 _DISPLAY_UNIT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT = b"\x54\xb2", b"\x54\xb0", b"\x54\xba"
 _NAME = b"\x53\x6e" + bytes([0x80 | len(PLACEHOLDER)]) + PLACEHOLDER.encode()
 _AS_RATIO = b"\x81\x03"
+_CODEC_DELAY = b"\x56\xaa"
+_LONGEST_TITLE = 100
+"""Bytes of a title that leave its length in one byte with a mark before it."""
+
+
+def delay_placeholder(track: int, title: str) -> str | None:
+    """Name to give to a track of sound whose codec delay will be known when it is written.
+
+    None for a title that leaves no room for it.
+    """
+    if len(title.encode()) > _LONGEST_TITLE:
+        return None
+    return f"delay{track % 100:02}{title}" if title else f"d{track % 1000:03}"
+
+
+def with_codec_delay(header: bytes, placeholder: str, title: str, seconds: Fraction) -> bytes | None:
+    """The first bytes of a file, with a codec delay and the title in place of the placeholder.
+
+    The result has the same length. None where the tracks are not laid out as expected.
+    """
+    name = _named(placeholder)
+    delay = _CODEC_DELAY + b"\x84" + round(seconds * 1_000_000_000).to_bytes(4, "big")
+    for tracks, end in _find(header, (_SEGMENT, _TRACKS)):
+        if header.count(name) != 1 or not tracks <= header.index(name) < end:
+            return None
+        return _with_checksum(header.replace(name, delay + (_named(title) if title else b"")), tracks, end)
+    return None
+
+
+def _named(title: str) -> bytes:
+    data = title.encode()
+    return b"\x53\x6e" + bytes([0x80 | len(data)]) + data
 
 
 def with_display_aspect(header: bytes, aspect: Fraction) -> bytes | None:

@@ -102,8 +102,8 @@ class MovieWriter:
         if self._soundtrack is not None:
             self._soundtrack.advance(None)
         self._container.close()
-        if self._patches_aspect:
-            self._patch_aspect(self._file)
+        if self.format.container == "matroska":
+            self._complete_header(self._file)
         self._file.complete()
         return [(self._partial, Path(self.target.path))]
 
@@ -204,17 +204,22 @@ class MovieWriter:
                 f"the times of all frames"
             )
 
-    def _patch_aspect(self, file: _PartialFile) -> None:
+    def _complete_header(self, file: _PartialFile) -> None:
+        """Put what the writer of Matroska could not be told into its header."""
         like = self._like
-        aspect = Fraction(like.width, like.height) * like.sample_aspect_ratio
-        patched = matroska.with_display_aspect(file.head(_MATROSKA_HEADER), aspect)
-        if patched is None:
-            self.notes.append(
-                f"{self.target}: pixel aspect {like.sample_aspect_ratio} could not be written to this file"
-            )
-        else:
-            file.seek(0)
-            file.write(patched)
+        header = file.head(_MATROSKA_HEADER)
+        if self._patches_aspect:
+            aspect = Fraction(like.width, like.height) * like.sample_aspect_ratio
+            patched = matroska.with_display_aspect(header, aspect)
+            if patched is None:
+                self.notes.append(
+                    f"{self.target}: pixel aspect {like.sample_aspect_ratio} could not be written to this file"
+                )
+            header = patched or header
+        if self._soundtrack is not None:
+            header = self._soundtrack.complete_header(header)
+        file.seek(0)
+        file.write(header)
 
     def _set_timecode(self, first_frame: int) -> None:
         if self._like.timecode is None:
