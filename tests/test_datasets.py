@@ -1,6 +1,8 @@
 """Every layout, from folders made here, and what is said of folders that are laid out otherwise."""
 
 import json
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -129,13 +131,28 @@ def test_videomatte_and_youtubematte(tmp_path):
     assert open_dataset("youtubematte", root).clips[0].first_mask == mask
 
 
+def write_palette_png(path, indices, colors):
+    """An 8-bit PNG with a palette, as the annotations of DAVIS are; by hand, as OpenCV writes none."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = indices.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in indices.astype(np.uint8))
+    chunks = [(b"IHDR", header), (b"PLTE", bytes(sum(colors, ()))), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks))
+
+
 @pytest.mark.parametrize("line", ["bear", "/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png"])
 def test_davis_takes_the_listed_clips_and_all_their_objects(tmp_path, line):
-    colored = np.zeros((6, 8, 3), np.uint8)
-    colored[0, 0], colored[1, 1] = (0, 0, 128), (0, 64, 0)  # two objects of the palette
+    indices = np.zeros((6, 8), np.uint8)
+    indices[0, 0], indices[1, 1] = 1, 2
     for clip in ("bear", "dog"):
         put(tmp_path / "JPEGImages/480p" / clip / "00000.jpg")
-        put(tmp_path / "Annotations/480p" / clip / "00000.png", colored)
+        annotation = tmp_path / "Annotations/480p" / clip / "00000.png"
+        write_palette_png(annotation, indices, [(0, 0, 0), (128, 0, 0), (0, 64, 0)])
     assert [clip.name for clip in open_dataset("davis", tmp_path).clips] == ["bear", "dog"]
     (tmp_path / "ImageSets/2016").mkdir(parents=True)
     (tmp_path / "ImageSets/2016/val.txt").write_text(f"{line}\n")

@@ -13,7 +13,8 @@ from vidmatte.write import FORMATS, formats_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.strip() for line in README.splitlines() if line.startswith("    vidmatte ")]
+LONGER = (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8")
+COMMANDS = [line.strip() for line in (README + LONGER).splitlines() if line.startswith("    vidmatte ")]
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -23,7 +24,7 @@ def test_there_is_something_to_check():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme_parse(command):
+def test_commands_of_the_documents_parse(command):
     arguments = shlex.split(command)[1:]
     context = click.Context(cli)
     _, found, rest = cli.resolve_command(context, arguments)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from clips import write_movie
-from evaluation import HEIGHT, WIDTH, RedModel, disk, load_red, write_clip, write_group
+from evaluation import HEIGHT, WIDTH, RedModel, TrimapModel, codes, disk, load_red, write_clip, write_group
 
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError, ReadError, VidmatteError, WriteError
@@ -313,3 +313,28 @@ def test_the_same_values_give_the_same_plot(groups, tmp_path):
     plot = (tmp_path / "one/plot.svg").read_bytes()
     assert plot.startswith(b"<?xml")
     assert plot == (tmp_path / "two/plot.svg").read_bytes()
+
+
+def test_a_model_that_takes_trimaps_gets_that_of_each_image(tmp_path):
+    write_group(tmp_path / "data", "a", [0, 0], trimap=True)
+    dataset = open_dataset("groups", tmp_path / "data")
+    subject = Subject("trimaps", load=lambda switches: TrimapModel())
+    found = run(dataset, subject, Protocol(prompt="trimap", region="whole"), tmp_path / "out")
+    # Unknown is the first row, half wrong all along; the rest is the truth.
+    assert list(values(found, "SAD").values()) == pytest.approx([0.5 * WIDTH / 1000] * 2)
+    with pytest.raises(OptionError, match="use prompt 'trimap'"):
+        run(dataset, subject, Protocol(guidance="each"), tmp_path / "other")
+
+
+def test_a_model_that_takes_trimaps_gets_that_of_each_frame(tmp_path):
+    write_clip(tmp_path / "data", "c", [0, 0, 0])
+    soft = codes(disk(center=(24, 25)))
+    soft[0] = 200  # neither object nor background: unknown in the trimap, and so 0.5 in the matte
+    cv2.imwrite(str(tmp_path / "data/c/alpha/0001.png"), soft)
+    dataset = open_dataset("clips", tmp_path / "data")
+    subject = Subject("trimaps", load=lambda switches: TrimapModel())
+    found = run(dataset, subject, Protocol(prompt="trimap"), tmp_path / "out")
+    assert found.results[0].frames == (0, 1, 2)  # no frame is a reference
+    assert found.results[0].values["MAD"] == pytest.approx(1000 * WIDTH * (200 / 255 - 0.5) / PIXELS / 3)
+    with pytest.raises(OptionError, match="model 'red' takes none of each frame"):
+        run(dataset, RED, Protocol(prompt="trimap"), tmp_path / "red")

@@ -49,7 +49,7 @@ def test_each_round_may_have_references_of_its_own(groups):
 def test_more_references_leave_out_small_groups_and_say_so(groups):
     plan = make_plan(groups, Protocol(references=2), rounds=1)
     assert [len(part.targets) for part in plan.parts] == [4, 1]
-    assert plan.notes == ("1 groups of at most 2 images are left out",)
+    assert plan.notes == ("groups of at most 2 images are left out: 1",)
     with pytest.raises(OptionError, match="no group of groups has more than 6 images"):
         make_plan(groups, Protocol(references=6), rounds=1)
 

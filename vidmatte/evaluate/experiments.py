@@ -126,7 +126,8 @@ def _write(kind: Experiment, done: Sequence[tuple[Variant, Evaluation]], folder:
         notes += ("table 8 of the paper's supplement could not be read: nothing is quoted from it",)
     drawn = can_plot()
     notes += () if drawn else (NO_PLOT,)
-    title = f"{kind} of {title_of(replace(first, subject=subject))}"
+    most = done[-1][0].references
+    title = f"{kind} of {title_of(replace(first, subject=subject), most_references=most)}"
     table = Table(title, first.measures, rows, (), quoted, notes)
     document = {
         "experiment": kind,

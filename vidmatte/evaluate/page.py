@@ -43,7 +43,7 @@ def as_html(table: Table) -> str:
     for row in table.quoted:
         label, guidance = label_of(row)
         values = [row.values.get(measure.name, float("nan")) for measure in table.measures]
-        rows.append(_cells([f"{label}; {guidance}", ""], values, table.measures))
+        rows.append(_cells([f"{label}; {guidance}", ""], values, table.measures, kind="quoted"))
     notes = [f"<p>Note: {escape(note)}</p>" for note in table.notes]
     notes += [
         f"<p>Table {row.table}, {escape(row.variant)}: {escape(row.remark)}</p>" for row in table.quoted if row.remark
@@ -55,9 +55,9 @@ def _row(row: Row, measures: Sequence[Measure]) -> str:
     return _cells([row.label, str(row.samples)], row.values, measures)
 
 
-def _cells(texts: Sequence[str], values: Sequence[float], measures: Sequence[Measure]) -> str:
+def _cells(texts: Sequence[str], values: Sequence[float], measures: Sequence[Measure], kind: str = "own") -> str:
     shown = [*texts, *(measure.text(value) for measure, value in zip(measures, values, strict=True))]
-    return "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in shown) + "</tr>"
+    return f'<tr class="{kind}">' + "".join(f"<td>{escape(text)}</td>" for text in shown) + "</tr>"
 
 
 def _plot(name: str | None) -> list[str]:

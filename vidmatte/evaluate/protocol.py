@@ -136,7 +136,7 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
         )
     parts = [_part(i, k, dataset.groups[i], protocol, kept_out) for k in range(rounds) for i in large]
     left = len(dataset.groups) - len(large)
-    notes = [f"{left} groups of at most {kept_out} images are left out"] if left else []
+    notes = [f"groups of at most {kept_out} images are left out: {left}"] if left else []
     return Plan(dataset, protocol, guidance, region, tuple(parts), tuple(notes))
 
 

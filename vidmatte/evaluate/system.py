@@ -161,7 +161,7 @@ class ModelSystem:
             else:
                 references = [_mark_frame(plan, part, clip, video, frame) for frame in part.references]
                 matter = self._rehearsed(model.with_reference(references), end)
-            mattes = matte_clip(matter, video, references, end=end)
+            mattes = matte_clip(matter, video, references, end=end, batch_size=4 if model.device.type == "cuda" else 1)
             with closing(smooth(mattes, self.smooth) if self.smooth else mattes) as batches:
                 for batch in batches:
                     yield from _of_frames(batch, part, clip, video.info.color, references[0] if references else None)

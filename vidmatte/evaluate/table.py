@@ -59,15 +59,15 @@ def row_of(label: str, results: Sequence[Result], measures: Sequence[Measure]) -
     return Row(label, samples, tuple(mean(results, measure) for measure in measures))
 
 
-def title_of(evaluation: Evaluation) -> str:
-    """The choices that the figures depend on, in one line."""
+def title_of(evaluation: Evaluation, *, most_references: int | None = None) -> str:
+    """The choices that the figures depend on, in one line; `most_references` where their number is compared."""
     plan = evaluation.plan
     protocol, rounds = plan.protocol, 1 + max(part.round for part in plan.parts)
-    marked = {
-        "each": "of every image" if not plan.dataset.clips else "of every frame",
-        "group": f"on {protocol.references} {'frame' if plan.dataset.clips else 'image'}"
-        f"{'s' * (protocol.references > 1)} of each {'clip' if plan.dataset.clips else 'group'}",
-    }[plan.guidance]
+    one, many = ("frame", "clip") if plan.dataset.clips else ("image", "group")
+    count = str(protocol.references) if most_references is None else f"1 to {most_references}"
+    marked = {"each": f"of every {one}", "group": f"on {count} {one}{'s' * (count != '1')} of each {many}"}[
+        plan.guidance
+    ]
     seeds = f"seed {protocol.seed}" + (f" to {protocol.seed + rounds - 1}" if rounds > 1 else "")
     marks = "given mattes" if evaluation.subject.predictions is not None else f"{protocol.prompt} {marked}"
     where = "the unknown area of trimaps" if plan.region == "unknown" else "the whole image"

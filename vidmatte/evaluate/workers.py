@@ -114,7 +114,20 @@ def _serve(prepare: Callable[[], Work[Any, Any]], todo: Any, done: Any) -> None:
     with one_thread():
         try:
             work = prepare()
-            while (task := todo.get()) is not None:
+            for task in _taken(todo):
                 done.put(work(task))
         except VidmatteError as error:
             done.put(_Failure(type(error).__name__, str(error)))
+
+
+def _taken(todo: Any) -> Iterator[Any]:
+    """Tasks until there are no more, or nobody waits for their results: a killed process cannot end the others."""
+    parent = multiprocessing.parent_process()
+    while parent is None or parent.is_alive():
+        try:
+            task = todo.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if task is None:
+            return
+        yield task

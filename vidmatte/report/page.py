@@ -22,7 +22,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto
 h1 { font-size: 1.4em; overflow-wrap: anywhere; } h2 { font-size: 1.1em; margin-top: 2em; }
 img, svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; } td, th { padding: 0 1.2em 0 0; text-align: left; vertical-align: top; }
-th { font-weight: normal; color: #999; }
+th { font-weight: normal; color: #999; } a { color: #7ab8ff; } .quoted { color: #999; font-style: italic; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #2a2a2a; padding: .6em .8em; user-select: all; }
 svg { background: #242424; font: 12px system-ui, sans-serif; } svg text { fill: #aaa; }
 .grid { stroke: #3a3a3a; } .limit { stroke: #888; stroke-dasharray: 4 4; }
