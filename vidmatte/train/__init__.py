@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vidmatte.train.iconmatting import IconMattingConfig
 from vidmatte.train.loop import LoopConfig, Part, train
 from vidmatte.train.network import NETWORK, TrainConfig, read_config
 from vidmatte.train.refine import REFINER
@@ -10,4 +11,14 @@ from vidmatte.train.refine import REFINER
 PARTS: Mapping[str, Part[Any]] = {"network": NETWORK, "refiner": REFINER}
 """What can be trained of the embedded model, by name."""
 
-__all__ = ["NETWORK", "PARTS", "REFINER", "LoopConfig", "Part", "TrainConfig", "read_config", "train"]
+__all__ = [
+    "NETWORK",
+    "PARTS",
+    "REFINER",
+    "IconMattingConfig",
+    "LoopConfig",
+    "Part",
+    "TrainConfig",
+    "read_config",
+    "train",
+]

@@ -13,12 +13,13 @@ class Events:
     """Writes figures by kind, name and step; to be used in a `with` statement."""
 
     def __init__(self, folder: Path) -> None:
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call] # of torch
+        self._writer = SummaryWriter(str(folder))
 
     def __call__(self, kind: str, figures: Mapping[str, float], step: int) -> None:
+        """Write the figures of a kind ("train", "validation") at a step."""
         for name, value in figures.items():
             if name != "step":
-                self._writer.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
 
     def __enter__(self) -> Events:
         return self
@@ -26,4 +27,4 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

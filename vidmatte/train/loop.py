@@ -144,7 +144,7 @@ def train(
         return net
 
 
-def _step(part: Part[Net], state: State, step: int, stream: Iterator[Batch], processes: Processes) -> dict[str, float]:
+def _step(part: Part[Any], state: State, step: int, stream: Iterator[Batch], processes: Processes) -> dict[str, float]:
     """One step of all processes: gradients of all their batches, averaged. Returns the mean figures of this one."""
     config, net, optimiser = state.config, state.net, state.optimiser
     for group in optimiser.param_groups:

@@ -42,23 +42,34 @@ def count_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def own_device(device: str) -> torch.device:
+    """The device of this process: of several CUDA devices that of its number on this machine.
+
+    Raises OptionError where there is none.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device != "cuda":
+        return torch.device("cpu")
+    if torch.cuda.device_count() <= local:
+        raise OptionError(
+            f"a CUDA device for each process asked for, found {torch.cuda.device_count()}; choose --device cpu"
+        )
+    return torch.device("cuda", local)
+
+
 @contextmanager
 def together(device: str, processes: int) -> Iterator[Processes]:
     """Join the other processes, if there are any; leave them at the end.
 
     Raises OptionError where a device is asked for that is not there, or torchrun started another number of processes.
     """
-    count, rank, local = count_processes(), int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    count, rank = count_processes(), int(os.environ.get("RANK", "0"))
     if count != processes:
         raise OptionError(
             f"a run of {processes} processes asked for, and there are {count}: start it with "
             f"torchrun --nproc-per-node {processes} -m vidmatte train ..."
         )
-    if device == "cuda" and torch.cuda.device_count() <= local:
-        raise OptionError(
-            f"a CUDA device for each process asked for, found {torch.cuda.device_count()}; choose --device cpu"
-        )
-    place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+    place = own_device(device)
     if count == 1:
         yield Processes(0, 1, place)
         return
@@ -84,5 +95,7 @@ def sum_gradients(net: nn.Module, processes: Processes) -> None:
     )
     distributed.all_reduce(flat)
     flat /= processes.count
-    for parameter, part in zip(parameters, flat.split([parameter.numel() for parameter in parameters]), strict=True):
+    for parameter, part in zip(
+        parameters, torch.split(flat, [parameter.numel() for parameter in parameters]), strict=True
+    ):
         parameter.grad = part.view_as(parameter).clone(memory_format=torch.preserve_format)
