@@ -208,15 +208,15 @@ def test_features_are_kept_and_the_same_from_the_disk(tmp_path, caplog):
 
 
 def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one_with_a_cache_or_without(groups, tmp_path):
-    whole = make_trainer(config(crops=2), tiny_sd(), groups).part
-    train(config(crops=2), tmp_path / "whole", whole, log=quiet)
-    cached = config(crops=2, cache=str(tmp_path / "cache"))
+    whole = make_trainer(config(crops=1, steps=3), tiny_sd(), groups).part
+    train(config(crops=1, steps=3), tmp_path / "whole", whole, log=quiet)
+    cached = config(crops=1, steps=3, cache=str(tmp_path / "cache"))
     part = make_trainer(cached, tiny_sd(), groups).part
     calls = [0]
 
     def broken(*given):
         calls[0] += 1
-        if calls[0] == 4:
+        if calls[0] == 3:
             raise KeyboardInterrupt
         return part.loss(*given)
 
@@ -228,6 +228,7 @@ def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one_with_a_cache_or_wit
         assert all(torch.equal(found[key], expected[key]) for key in expected), name
 
 
+@pytest.mark.slow
 def test_loss_falls_and_held_out_error_too(groups, matting, tmp_path):
     settings = config(steps=40, batch=4, crops=1, cache=str(tmp_path / "cache"), validate_every=40, save_every=40,
                       rate=2e-3, warm_up=5, average=0.9)  # fmt: skip
@@ -237,7 +238,7 @@ def test_loss_falls_and_held_out_error_too(groups, matting, tmp_path):
     lines = []
     net = train(settings, tmp_path / "run", trainer.part, validate=trainer.validate, log=lines.append)
     losses = [float(line.split("loss ")[1].split()[0]) for line in lines if "loss" in line]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     (after,) = json.loads((tmp_path / "run" / "run.json").read_text())["validation"]
     assert after["SAD"] < before["SAD"]
     assert after["MSE"] < before["MSE"]
@@ -330,8 +331,9 @@ def test_the_command_trains_goes_on_and_its_weights_are_a_model(matting, movie, 
     assert set(saved["validation"][0]) == {"step", "SAD", "MSE"}
     again = run(*command, "--batch", 4, code=1)
     assert "was begun with batch 2, and 4 was asked for" in again.stderr
-    matte = [str(movie), "--box", "40,20,110,80", "--model", str(tmp_path / "run" / "average.safetensors"), "--sd", str(sd),
-             "--settings", "ensemble=1", "--alpha", str(tmp_path / "a.mkv"), "--end", "1"]  # fmt: skip
+    trained = str(tmp_path / "run" / "average.safetensors")
+    matte = [str(movie), "--box", "40,20,110,80", "--model", trained, "--sd", str(sd), "--end", "1"]
+    matte += ["--settings", "ensemble=1", "--alpha", str(tmp_path / "a.mkv")]
     done = CliRunner().invoke(cli, matte)
     assert done.exit_code == 0, done.output
 
@@ -363,6 +365,6 @@ def test_weights_of_another_network_to_start_with_are_refused(matting, tmp_path,
     sd = save_sd(tmp_path / "sd")
     recipe = tmp_path / "small.toml"
     recipe.write_text(f"part = 'iconmatting'\ncrop = {SIDE}\n")
-    result = run(tmp_path / "run", "--recipe", recipe, "--sd", sd, "--data", f"groups={matting}", "--precision", "float32",
-                 "--start", WEIGHTS["compact"].path, code=1)  # fmt: skip
+    result = run(tmp_path / "run", "--recipe", recipe, "--sd", sd, "--data", f"groups={matting}",
+                 "--precision", "float32", "--start", WEIGHTS["compact"].path, code=1)  # fmt: skip
     assert "does not fit this network" in result.stderr
