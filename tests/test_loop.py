@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,7 +139,8 @@ def test_two_processes_are_one_with_both_their_batches(tmp_path, accumulate):
     folder = tmp_path / "divided"
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), accumulate=accumulate, folder=str(folder)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=here)
     assert done.returncode == 0, done.stderr
     for name in ("weights", "average", "exp_avg"):
         whole = weights(tmp_path / "whole", name)
