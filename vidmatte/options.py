@@ -30,6 +30,9 @@ class MatteOptions:
     """Stable Diffusion 2.1 for the models that stand on it, see `load_model`; None downloads it."""
     weights: str | Path | None = None
     """Trained weights of the model, see `load_model`; None for its own."""
+    trimaps: str | Path | None = None
+    """Trimaps of all frames, for models that take them instead of marks: a movie, a sequence, or for a set of images a
+    path with `{name}`; see `read.beside`."""
     settings: str = ""
     """Of the model, as in "ensemble=1,inter=off"; see `model.build.parse_settings`."""
     device: str = "auto"

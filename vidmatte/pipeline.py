@@ -21,10 +21,11 @@ from vidmatte.follow import matte_objects
 from vidmatte.foreground import estimate_foreground
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.mark import mark_references
-from vidmatte.model.build import choose_device, load_model, notes_of, parse_settings
+from vidmatte.model.build import choose_device, load_model, notes_of
 from vidmatte.model.compact.matter import CompactMatter
-from vidmatte.model.given import given_mattes
-from vidmatte.model.interface import Matter, Model
+from vidmatte.model.given import fit_to_clip, given_mattes, take
+from vidmatte.model.interface import Matter, Model, TakesTrimaps
+from vidmatte.model.settings import parse_settings
 from vidmatte.model.viewer import show_to
 from vidmatte.objects import (
     Mattes,
@@ -91,12 +92,15 @@ def matte(
         Finisher(options.finish, like=video.info) as finisher,
         nullcontext() if options.matte is None else open_mask(options.matte) as given,
         share_cores(options.device),
+        nullcontext() if options.trimaps is None else open_mask(options.trimaps) as trimaps,
     ):
         start, end = _range(video, options)
         start_seconds = None if options.start is None else video.seconds_of(start)
         if options.finish.inside_mask or options.finish.outside_mask:
             finisher.check_length(min(video.count_frames(), end or video.count_frames()))
         references = _references(video, objects, reference, options)
+        if trimaps is not None:
+            fit_to_clip(trimaps, video, start=start, end=end)
         marked = tuple(mark.frame for marks in references.values() for mark in marks if mark.frame is not None)
         outputs = create_outputs(
             targets,
@@ -124,15 +128,12 @@ def matte(
         model = _load(options) if given is None else _given(given, video, start, end, options)
         with reporting or nullcontext(), outputs as out:
             counter = _Counter(progress, _expected(video, start, end))
+            marked_matters = (_matter(model, marks, trimaps, video) for marks in references.values())
             matters = [
                 _rehearse(
-                    model.with_reference(marks),
-                    options.rehearsal,
-                    counter.expected,
-                    images,
-                    _part_of(on_rehearsal, number, len(references)),
+                    matter, options.rehearsal, counter.expected, images, _part_of(on_rehearsal, number, len(references))
                 )
-                for number, marks in enumerate(references.values())
+                for number, matter in enumerate(marked_matters)
             ]
             batch_size = options.batch_size or (4 if model.device.type == "cuda" else 1)
             marks = list(references.values())
@@ -201,12 +202,22 @@ def _given(mattes: Mask, video: Video, start: int, end: int | None, options: Mat
 def _references(
     video: Video, objects: Mapping[str, Sequence[Prompt]], reference: str | Path | None, options: MatteOptions
 ) -> dict[str, tuple[Reference, ...]]:
-    """Of each object, what its marks make; nothing where mattes are given."""
-    if options.matte is None:
+    """Of each object, what its marks make; nothing where mattes or trimaps are given."""
+    if options.matte is None and options.trimaps is None:
         return {name: mark_references(video, marks, reference) for name, marks in objects.items()}
     if any(objects.values()) or reference is not None:
-        raise OptionError(f"marks were given, and mattes too ({options.matte}): give one of them")
+        given = f"mattes too ({options.matte})" if options.trimaps is None else f"trimaps too ({options.trimaps})"
+        raise OptionError(f"marks were given, and {given}: give one of them")
     return dict.fromkeys(objects, ())
+
+
+def _matter(model: Model, references: Sequence[Reference], trimaps: Mask | None, video: Video) -> Matter:
+    """The model with what says where the object is: references, or trimaps of all frames."""
+    if trimaps is None:
+        return model.with_reference(references)
+    if not isinstance(model, TakesTrimaps):
+        raise OptionError(f"trimaps were given: model {model.name!r} goes by marks; leave the trimaps out")
+    return model.with_trimaps(lambda batch: take(trimaps, batch, video.info))
 
 
 def _matte_set(matters: Sequence[Matter], video: Video) -> Generator[Mattes]:
@@ -396,7 +407,8 @@ def _inputs(
     options: MatteOptions,
 ) -> list[Path | str]:
     marks = [path for prompts in objects.values() for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
-    other = [reference, *marks, options.matte, options.finish.inside_mask, options.finish.outside_mask]
+    given = [options.matte, options.trimaps, options.finish.inside_mask, options.finish.outside_mask]
+    other = [reference, *marks, *given]
     return [*_as_list(source), *(path for path in other if path is not None)]
 
 

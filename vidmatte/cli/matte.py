@@ -62,13 +62,16 @@ T = TypeVar("T")
 @click.option("--matte", metavar="PATH",
               help="With --model none: take these mattes, nothing is marked. A movie (its alpha, or gray), %04d.png "
               "or an image.")  # fmt: skip
+@click.option("--trimaps", metavar="PATH",
+              help="A trimap of every frame instead of marks, for vitmatte and closed-form: movie, "
+              "%04d.png, {name}.png.")  # fmt: skip
 @click.option("--sd", metavar="PATH",
               help="Stable Diffusion 2.1 for iconmatting: folder or .safetensors.  [default: downloaded]")  # fmt: skip
 @click.option("--weights", metavar="PATH",
-              help="The authors' checkpoint for iconmatting, a folder of ViTMatte for iconmatting-free.")  # fmt: skip
+              help="The authors' checkpoint for iconmatting, a folder of networks for the others.")  # fmt: skip
 @click.option("--settings", default=_DEFAULTS.settings, metavar="NAME=VALUE,...",
               help="Of iconmatting: time_step, ensemble, seed, inter, intra, multi_scale, references, positions, "
-              "at_once, compile.")  # fmt: skip
+              "at_once, compile; icmp: points, side, band; sam2: points, band; seggpt: matte, band.")  # fmt: skip
 @click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, show_default=True,
               help="Number format that the network computes in.")  # fmt: skip
@@ -197,7 +200,7 @@ def _objects(given: dict[str, Any]) -> dict[str, tuple[Prompt, ...]] | tuple[Pro
             'give pixels of the reference frame, as in --points "640,360 700,410 80,40,0"'
         )
     if not any(marks.values()):
-        if given["matte"] is not None or given["model"] == NO_MODEL:
+        if given["matte"] is not None or given["model"] == NO_MODEL or given["trimaps"] is not None:
             return ()
         raise OptionError('nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts')
     return _marked(given["ref_frames"] or (0,), marks)
@@ -237,9 +240,9 @@ def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]
 
 
 def _options(given: dict[str, Any]) -> MatteOptions:
-    names = ("model", "matte", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size",
-             "rehearsal", "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated",
-             "deinterlace", "overwrite")  # fmt: skip
+    names = ("model", "matte", "trimaps", "sd", "weights", "settings", "device", "precision", "batch_size",
+             "working_size", "rehearsal", "smooth", "foreground", "premultiplied", "start", "end", "reader",
+             "allow_truncated", "deinterlace", "overwrite")  # fmt: skip
     controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
     options = MatteOptions(
         **{name: given[name] for name in names},

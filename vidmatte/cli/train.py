@@ -1,65 +1,64 @@
-"""`vidmatte train`: the embedded model's parts."""
+"""`vidmatte train`: the embedded model's parts, and IconMatting's head."""
 
 from __future__ import annotations
 
+import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vidmatte.cli.console import fail
 from vidmatte.errors import OptionError, VidmatteError
 
+if TYPE_CHECKING:
+    from vidmatte.train import LoopConfig
+
+_PARTS = ("network", "refiner", "iconmatting")
+
 
 @click.command("train")
 @click.argument("run", metavar="RUN")
-@click.option("--corpus", required=True, metavar="DIR", help="Photographs: images/*.jpg, and cutouts/ with mattes.")
+@click.option("--recipe", metavar="NAME|FILE.toml", help="What the run is; 'iconmatting' is the paper's and ships.")
 @click.option(
     "--part",
-    type=click.Choice(["network", "refiner"]),
-    default="network",
-    show_default=True,
-    help="What is trained: the matting network, or what brings its mattes to full size.",
+    type=click.Choice(_PARTS),
+    help="What is trained: compact's matting network, what brings its mattes to full size, or IconMatting's head.  "
+    "[default: the recipe's, or network]",
 )
+@click.option("--corpus", metavar="DIR", help="Of network and refiner: photographs, images/*.jpg, and cutouts/.")
+@click.option("--data", multiple=True, metavar="LAYOUT=DIR",
+              help="Of iconmatting: a data set with alpha or masks, such as rm1k=DIR; repeatable.")  # fmt: skip
+@click.option("--held-out", multiple=True, metavar="LAYOUT=DIR",
+              help="Of iconmatting: a data set to validate on; repeatable.")  # fmt: skip
+@click.option("--sd", metavar="PATH", help="Of iconmatting: Stable Diffusion 2.1, folder or file.")
+@click.option("--cache", metavar="DIR", help="Of iconmatting: keep features of crops there; needs --crops.")
+@click.option("--crops", type=click.IntRange(min=0), help="Of iconmatting: different crops of each image; 0 endless.")
 @click.option("--start", metavar="FILE", help="Weights to begin a new run with.  [default: random]")
-@click.option("--steps", type=click.IntRange(min=1), default=20000, show_default=True, help="Length of the run.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is random.")
-@click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes making clips.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
-@click.option("--clips", metavar="DIR", help="Real clips (*/frames, */masks) to validate on too; never trained on.")
+@click.option("--steps", type=click.IntRange(min=1), help="Length of the run.  [default: 20000]")
+@click.option("--batch", type=click.IntRange(min=1), help="Of iconmatting: pairs in a step.  [default: 8]")
+@click.option("--accumulate", type=click.IntRange(min=1), help="Batches whose gradients make a step.  [default: 1]")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]),
+              help="Of mixed precision.  [default: bfloat16]")  # fmt: skip
+@click.option("--seed", type=int, help="Of everything that is random.  [default: 0]")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes making batches.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to train.  [default: cpu]")
+@click.option("--clips", metavar="DIR", help="Of network: real clips (*/frames, */masks) to validate on too.")
+@click.option("--tensorboard", is_flag=True, help="Write the figures for TensorBoard to RUN.tensorboard too.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def train_command(run: str, part: str, start: str | None, clips: str | None, debug: bool, **given: Any) -> None:
-    """Train the embedded model on procedural clips, or go on with the run in folder RUN.
+def train_command(run: str, debug: bool, **given: Any) -> None:
+    """Train a part of the embedded model or IconMatting's head, or go on with the run in folder RUN.
 
-    Every 500 steps the network is validated on clips made of photographs that are not trained on.
+    compact learns from procedural clips, IconMatting's head from groups of images. The average of the weights is
+    validated on what is not trained on. On several GPUs: torchrun --nproc-per-node N -m vidmatte train ...
 
     RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
-    from vidmatte.model.weights import load_strictly, load_tensors
-    from vidmatte.train import PARTS, TrainConfig, train
-    from vidmatte.train.validate import held_out, on_clips
-
-    config = TrainConfig(**given)
-    if clips is not None and part != "network":
-        fail(OptionError("clips to validate on were given, but only the network is validated; leave them out"))
-
-    def validate(averaged: Any) -> dict[str, float]:
-        figures = held_out(averaged, config.corpus, device=config.device)
-        return figures if clips is None else {**figures, **on_clips(averaged, clips, device=config.device)}
-
+    logging.getLogger("vidmatte").setLevel(logging.WARNING)
     try:
-        net = PARTS[part].make()
-        if start is not None:
-            load_strictly(net, load_tensors(Path(start)), start)
-        train(
-            config,
-            run,
-            PARTS[part],
-            start=net,
-            validate=validate if part == "network" else None,
-            log=lambda line: click.echo(line, err=True),
-        )
+        _train(run, given)
     except VidmatteError as error:
         if debug:
             raise
@@ -67,3 +66,63 @@ def train_command(run: str, part: str, start: str | None, clips: str | None, deb
     except KeyboardInterrupt:
         click.echo(f"Interrupted; the same command goes on from the last checkpoint in {run}.", err=True)
         sys.exit(130)
+
+
+def _train(run: str, given: dict[str, Any]) -> None:
+    from vidmatte.model.weights import load_strictly, load_tensors
+    from vidmatte.train import train
+    from vidmatte.train.processes import count_processes
+    from vidmatte.train.recipe import load_recipe, make_config
+
+    part, settings = load_recipe(given["recipe"]) if given["recipe"] else (given["part"] or "network", {})
+    if given["part"] not in (None, part):
+        raise OptionError(f"part {given['part']!r} asked for: the recipe is of {part!r}; leave --part out")
+    names = ("corpus", "sd", "cache", "crops", "steps", "batch", "accumulate", "precision", "seed", "workers", "device")
+    settings |= {name: given[name] for name in names if given[name] is not None}
+    settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
+    config = replace(make_config(part, settings), processes=count_processes())
+    if given["clips"] is not None and part != "network":
+        raise OptionError("clips to validate on were given, but only the network is validated on clips; leave them out")
+    trained, validate = _part(part, config, given["clips"])
+    start = None
+    if given["start"] is not None:
+        start = trained.make()
+        load_strictly(start, load_tensors(Path(given["start"])), given["start"])
+    train(
+        config,
+        run,
+        trained,
+        start=start,
+        validate=validate,
+        log=lambda line: click.echo(line, err=True),
+        tensorboard=given["tensorboard"],
+    )
+
+
+def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
+    """The part and what validates it, None where nothing does."""
+    from vidmatte.train import PARTS, IconMattingConfig, TrainConfig
+    from vidmatte.train.iconmatting import prepare
+    from vidmatte.train.processes import own_device
+    from vidmatte.train.validate import held_out, on_clips
+
+    if isinstance(config, IconMattingConfig):
+        trainer = prepare(config, own_device(config.device))
+        return trainer.part, trainer.validate
+    assert isinstance(config, TrainConfig)  # of the other parts
+
+    def validate(averaged: Any) -> dict[str, float]:
+        figures = held_out(averaged, config.corpus, device=config.device)
+        return figures if clips is None else {**figures, **on_clips(averaged, clips, device=config.device)}
+
+    return PARTS[part], validate if part == "network" else None
+
+
+def _places(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    places = []
+    for text in texts:
+        layout, sign, root = text.partition("=")
+        if not sign or not layout or not root:
+            raise OptionError(f"data set {text!r} asked for: write LAYOUT=FOLDER, as in rm1k=data/RM-1K")
+        places.append((layout, root))
+    return tuple(places)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from vidmatte.errors import ModelError, OptionError
+from vidmatte.model.baselines.build import BASELINES, load_baseline
 from vidmatte.model.catalogue import CHECKPOINT_SIZE, CHECKPOINT_SOURCE, DESCRIPTIONS, find_checkpoint
 from vidmatte.model.compact.matter import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.net import CompactNet
@@ -26,15 +27,15 @@ from vidmatte.model.iconmatting.net import IconMattingNet, decoder_tensors
 from vidmatte.model.iconmatting.options import IconMattingOptions
 from vidmatte.model.interface import Matter, Model
 from vidmatte.model.memory import gigabytes, memory_errors
+from vidmatte.model.settings import Settings, as_options
+from vidmatte.model.settings import parse_settings as parse_settings
 from vidmatte.model.vitmatte import VitMatte, finish_with_compact
 from vidmatte.model.weights import WEIGHTS, compare, load_checkpoint, load_packaged, load_strictly, shapes
 from vidmatte.prompt import Reference
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Settings: TypeAlias = Mapping[str, "str | int | float | bool | None"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_WORKING_SIZE, LARGEST_WORKING_SIZE = 128, 1024
-_SWITCH = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 _log = logging.getLogger(__name__)
 
 
@@ -75,8 +76,9 @@ def load_model(
         working_size: longer side, in pixels, of what `compact` sees; None for its own.
         sd: Stable Diffusion 2.1 for the models that stand on it: a folder of diffusers' layout or a single safetensors
             file; None downloads it.
-        weights: the authors' checkpoint for "iconmatting", a folder of a ViTMatte for "iconmatting-free".
-        settings: of "iconmatting" and "iconmatting-free" by the names of `IconMattingOptions`.
+        weights: the authors' checkpoint for "iconmatting", a folder of a ViTMatte for "iconmatting-free", a folder of
+            their networks for the models of `baselines`, see `load_baseline`.
+        settings: of a model that has any, by the names of its options: `IconMattingOptions` and those of `baselines`.
 
     Raises:
         ModelError: an unknown name, weights that are missing or cannot be used, too little memory.
@@ -87,10 +89,25 @@ def load_model(
     given = {"sd": sd, "weights": weights, "settings": settings or None}
     if str(name) == "iconmatting":
         _refuse(name, working_size=working_size)
-        return _iconmatting(str(name), _path(weights), _path(sd), _parse(settings), place, dtype)
+        return _iconmatting(
+            str(name), _path(weights), _path(sd), as_options(IconMattingOptions, settings), place, dtype
+        )
     if str(name) == "iconmatting-free":
         _refuse(name, working_size=working_size)
-        return _iconmatting_free(str(name), _path(weights), _path(sd), _parse(settings), place, dtype)
+        return _iconmatting_free(
+            str(name), _path(weights), _path(sd), as_options(IconMattingOptions, settings), place, dtype
+        )
+    if str(name) in BASELINES:
+        _refuse(name, working_size=working_size, sd=sd)
+        model, remark = load_baseline(
+            str(name),
+            _path(weights),
+            settings,
+            device=place,
+            precision=dtype,
+            finisher=partial(_finisher, str(name), place, dtype),
+        )
+        return model if remark is None else NotedModel(model, remark)
     if str(name) in WEIGHTS:
         _refuse(name, **given)
         return _compact(str(name), load_packaged(str(name)), f"model {str(name)!r}", place, dtype, working_size)
@@ -101,20 +118,9 @@ def load_model(
         tensors = load_checkpoint(Path(name))
     if any(key.startswith("in_context_decoder.") for key in tensors):
         _refuse(name, weights=weights, working_size=working_size)
-        return _iconmatting(str(name), Path(name), _path(sd), _parse(settings), place, dtype)
+        return _iconmatting(str(name), Path(name), _path(sd), as_options(IconMattingOptions, settings), place, dtype)
     _refuse(name, **given)
     return _compact(str(name), tensors, str(name), place, dtype, working_size)
-
-
-def parse_settings(text: str) -> dict[str, str]:
-    """Settings of a model from text such as "ensemble=1,inter=off". Raises OptionError for anything else."""
-    found = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, sign, value = part.partition("=")
-        if not sign or not name.strip() or not value.strip():
-            raise OptionError(f"setting {part!r} asked for: write NAME=VALUE,NAME=VALUE, as in ensemble=1,inter=off")
-        found[name.strip().replace("-", "_")] = value.strip()
-    return found
 
 
 def notes_of(model: Model) -> tuple[str, ...]:
@@ -245,32 +251,6 @@ def _refuse(name: str | Path, **given: object) -> None:
         raise OptionError(
             f"{unused[0].replace('_', ' ')} was given: it has no meaning for model {str(name)!r}; leave it out"
         )
-
-
-def _parse(settings: Settings | None) -> IconMattingOptions:
-    """Options of IconMatting from settings, whose values may be text."""
-    known = {field.name: field.default for field in fields(IconMattingOptions)}
-    values = {}
-    for name, value in (settings or {}).items():
-        if name not in known:
-            offered = ", ".join(f"{name} ({_as_text(default)})" for name, default in known.items())
-            raise OptionError(f"setting {name!r} asked for: there are {offered}")
-        values[name] = (
-            _parse_one(name, value, is_switch=isinstance(known[name], bool)) if isinstance(value, str) else value
-        )
-    return IconMattingOptions(**values)  # type: ignore[arg-type] # checked by itself
-
-
-def _parse_one(name: str, text: str, *, is_switch: bool) -> int | bool:
-    try:
-        return _SWITCH[text.lower()] if is_switch else int(text)
-    except (KeyError, ValueError) as error:
-        wanted = "on or off" if is_switch else "a whole number"
-        raise OptionError(f"setting {name}={text} asked for: its value is {wanted}") from error
-
-
-def _as_text(value: object) -> str:
-    return {True: "on", False: "off", None: "all"}[value] if isinstance(value, bool | None) else str(value)
 
 
 def choose_device(name: str) -> torch.device:

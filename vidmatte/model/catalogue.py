@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.model.diffusion import place_of_prompt
-from vidmatte.model.hub import STABLE_DIFFUSION, TEXT_ENCODER, VITMATTE, HubFiles, cached, own_folder
+from vidmatte.model.hub import (
+    DINOV2,
+    SAM,
+    SAM2,
+    SEGGPT,
+    STABLE_DIFFUSION,
+    TEXT_ENCODER,
+    VITMATTE,
+    HubFiles,
+    cached,
+    own_folder,
+)
 from vidmatte.model.weights import WEIGHTS
 
 CHECKPOINT_SIZE = 84_400_000
@@ -20,6 +31,11 @@ DESCRIPTIONS = {
     **{name: weights.description for name, weights in WEIGHTS.items()},
     "iconmatting": "IconMatting (CVPR 2024) on Stable Diffusion 2.1, with its authors' weights",
     "iconmatting-free": "IconMatting's similarities from Stable Diffusion 2.1 alone, finished by ViTMatte; no training",
+    "icmp": "in-context pipeline: DINOv2 carries the marks over, SAM makes a mask, ViTMatte alpha of its edge",
+    "sam2": "SAM 2.1 follows the object through a clip, ViTMatte mattes its edge",
+    "seggpt": "SegGPT, in-context segmentation: its mask is the alpha",
+    "vitmatte": "ViTMatte with a trimap of every frame (--trimaps)",
+    "closed-form": "closed-form matting by PyMatting with a trimap of every frame (--trimaps); no weights",
 }
 """Every model, in words."""
 
@@ -84,6 +100,11 @@ def all_models() -> tuple[ModelFacts, ...]:
         *(ModelFacts(name, DESCRIPTIONS[name], (_packaged(name),)) for name in WEIGHTS),
         ModelFacts("iconmatting", DESCRIPTIONS["iconmatting"], (*diffusion, _checkpoint())),
         ModelFacts("iconmatting-free", DESCRIPTIONS["iconmatting-free"], (*diffusion, _vitmatte())),
+        _baseline("icmp", DINOV2, SAM, finished=True),
+        _baseline("sam2", SAM2, finished=True),
+        _baseline("seggpt", SEGGPT),
+        _baseline("vitmatte", VITMATTE),
+        ModelFacts("closed-form", DESCRIPTIONS["closed-form"], (_pymatting(),)),
     )
 
 
@@ -120,6 +141,22 @@ def _vitmatte() -> Part:
     if find_spec("transformers") is None:
         get = "pip install 'vidmatte[vitmatte]', then " + get
     return _from_hub(VITMATTE, cached(VITMATTE), get, needed=False)
+
+
+def _baseline(name: str, *networks: HubFiles, finished: bool = False) -> ModelFacts:
+    """A model of networks of transformers; `finished` where ViTMatte makes alpha of what they find."""
+    first = "" if find_spec("transformers") is not None else "pip install 'vidmatte[baselines]', then "
+    parts = [
+        _from_hub(files, cached(files), f"{first}downloaded on first use, or {files.option}") for files in networks
+    ]
+    return ModelFacts(name, DESCRIPTIONS[name], (*parts, _vitmatte()) if finished else tuple(parts))
+
+
+def _pymatting() -> Part:
+    spec = find_spec("pymatting")
+    path = None if spec is None or spec.origin is None else Path(spec.origin).parent
+    source = "https://github.com/pymatting/pymatting"
+    return Part("PyMatting, a package", path, 54_000, "MIT", source, "pip install 'vidmatte[baselines]'")
 
 
 def _from_hub(files: HubFiles, path: Path | None, get: str | None = None, *, needed: bool = True) -> Part:

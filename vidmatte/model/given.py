@@ -39,10 +39,7 @@ class GivenMattes:
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
         """The mattes of a batch. Raises OptionError for a file of another size or length."""
-        height, width = batch.rgb.shape[2:]
-        display_width = max(1, round(width * self.like.sample_aspect_ratio))
-        planes = self.mask.take(batch, (height, width), display_width)
-        return MatteBatch(batch, torch.from_numpy(np.stack(planes)[:, None]), (1.0,) * len(batch))
+        return MatteBatch(batch, take(self.mask, batch, self.like), (1.0,) * len(batch))
 
     def follower(self) -> None:
         """None: no frame needs another."""
@@ -57,10 +54,29 @@ class GivenMattes:
         return F.interpolate(coarse.alpha[None, None], size=rgb.shape[2:], mode="bilinear")
 
 
+def take(mask: Mask, batch: FrameBatch, like: VideoInfo) -> Tensor:
+    """(N, 1, H, W) in 0..1 of what lies beside the frames of a batch of the clip `like`.
+
+    Raises OptionError for a file of another size or length.
+    """
+    height, width = batch.rgb.shape[2:]
+    display_width = max(1, round(width * like.sample_aspect_ratio))
+    return torch.from_numpy(np.stack(mask.take(batch, (height, width), display_width))[:, None])
+
+
 def given_mattes(mask: Mask, video: Video, *, start: int, end: int | None, device: torch.device) -> GivenMattes:
     """The mattes of a clip, or of the part `start` to `end` (`end` exclusive) where they are only as long as that.
 
     Raises OptionError for mattes of another size or length than the clip.
+    """
+    fit_to_clip(mask, video, start=start, end=end)
+    return GivenMattes(mask, video.info, device)
+
+
+def fit_to_clip(mask: Mask, video: Video, *, start: int, end: int | None) -> None:
+    """Lay mattes or trimaps beside a clip, or beside the part of it (`end` exclusive) where they are as long as that.
+
+    Raises OptionError where they have another size or length than the clip.
     """
     mask.check_size(video.info)
     clip = video.count_frames()
@@ -68,8 +84,7 @@ def given_mattes(mask: Mask, video: Video, *, start: int, end: int | None, devic
     if mask.frames not in (None, clip, part):
         asked = "" if part == clip else f", and the part of it that was asked for {part}"
         raise OptionError(
-            f"{mask.path}: has {mask.frames} frames, but the clip has {clip}{asked}; give mattes of the same frames"
+            f"{mask.path}: has {mask.frames} frames, but the clip has {clip}{asked}; give it the same frames"
         )
     if mask.frames == part:
         mask.first = start
-    return GivenMattes(mask, video.info, device)

@@ -23,7 +23,7 @@ _ELSE = "'compact' needs no download; 'vidmatte models' lists all"
 
 @dataclass(frozen=True)
 class HubFiles:
-    """Files of one repository of the hub at a revision that never changes."""
+    """Files of one repository of the hub at a revision, which never changes where it is a commit."""
 
     name: str
     """What they are, for people."""
@@ -77,6 +77,45 @@ VITMATTE = HubFiles(
     revision="6a58ad7646403c1df626fbd746900aec7361ea1d",
     files=("config.json", "preprocessor_config.json", "model.safetensors"),
     size=103_300_000,
+    licence="Apache-2.0",
+    option="--weights FOLDER",
+)
+
+DINOV2 = HubFiles(
+    name="DINOv2 (large)",
+    repository="facebook/dinov2-large",
+    revision="47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
+    files=("config.json", "model.safetensors"),
+    size=1_217_500_000,
+    licence="Apache-2.0",
+    option="--weights FOLDER",
+)
+SAM = HubFiles(
+    name="SAM (ViT-H)",
+    repository="facebook/sam-vit-huge",
+    revision="87aecf0df4ce6b30cd7de76e87673c49644bdf67",
+    files=("config.json", "model.safetensors"),
+    # 641,090,864 parameters of 4 bytes.
+    size=2_564_400_000,
+    licence="Apache-2.0",
+    option="--weights FOLDER",
+)
+SAM2 = HubFiles(
+    name="SAM 2.1 (Hiera-L)",
+    repository="facebook/sam2.1-hiera-large",
+    revision="665f8e2ad61cf5f53d65644ff27c8ee525124610",
+    files=("config.json", "model.safetensors"),
+    size=898_000_000,
+    licence="Apache-2.0",
+    option="--weights FOLDER",
+)
+SEGGPT = HubFiles(
+    name="SegGPT (ViT-L)",
+    repository="BAAI/seggpt-vit-large",
+    # The only one whose revision is not held: none was known when this was written.
+    revision="main",
+    files=("config.json", "model.safetensors"),
+    size=1_480_000_000,
     licence="Apache-2.0",
     option="--weights FOLDER",
 )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.prompt import Reference
+
+ReadTrimaps: TypeAlias = Callable[[FrameBatch], Tensor]
+"""From frames to their trimaps, (N, 1, H, W) 1 object, 0 background, anything between unknown."""
 
 
 @dataclass(frozen=True)
@@ -86,4 +89,13 @@ class Model(Protocol):
 
     def with_reference(self, references: Sequence[Reference]) -> Matter:
         """Encode references (at least one); the features inside their regions of interest become the query."""
+        ...
+
+
+@runtime_checkable
+class TakesTrimaps(Protocol):
+    """A model that is told a trimap of each image instead of a reference; `with_reference` raises OptionError then."""
+
+    def with_trimaps(self, trimaps: ReadTrimaps) -> Matter:
+        """The matter that takes the trimap of each image from a function."""
         ...

@@ -6,24 +6,22 @@ here knows where a trimap comes from.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vidmatte.errors import MissingExtraError, ModelError
+from vidmatte.errors import ModelError
 from vidmatte.model.compact.matter import CompactMatter, CompactModel, coarse_matte
 from vidmatte.model.compact.window import Alpha, crop_alpha, window_around
 from vidmatte.model.memory import memory_errors
-from vidmatte.model.weights import Mismatch, check_finite, first_line
+from vidmatte.model.pretrained import Pretrained, load_pretrained, read_json
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 """What a folder of a ViTMatte holds."""
@@ -35,6 +33,7 @@ _OVERLAP = 192
 _CONTEXT = 64
 """Known pixels around the unknown ones that the network sees as well."""
 _REVISIONS = 2
+_VITMATTE = Pretrained("ViTMatte", "VitMatteConfig", "VitMatteForImageMatting", "vitmatte", "vitmatte")
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Top, bottom, left, right."""
@@ -67,8 +66,8 @@ class VitMatte:
         for name in FILES:
             if not (folder / name).is_file():
                 raise ModelError(f"{folder}: has no {name}; a ViTMatte is a folder with {', '.join(FILES)}")
-        colours = _read_json(folder / "preprocessor_config.json")
-        net = _load_net(folder).eval().to(device)
+        colours = read_json(folder / "preprocessor_config.json")
+        net = _load_net(folder).to(device)
         return cls(
             net,
             mean=_three(colours, "image_mean", folder),
@@ -249,47 +248,12 @@ def _twice(region: Box, frame: Sequence[int]) -> Box:
 
 
 def _load_net(folder: Path) -> nn.Module:
-    try:
-        from transformers import VitMatteConfig, VitMatteForImageMatting
-        from transformers.utils import logging
-    except ImportError as error:
-        raise MissingExtraError("ViTMatte", "vitmatte") from error
-    if _read_json(folder / "config.json").get("model_type") != "vitmatte":
-        raise ModelError(f"{folder}: config.json does not describe a ViTMatte; name the folder of one")
-    net: nn.Module
-    shows_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        config = VitMatteConfig.from_pretrained(folder)
+    def adapt(config: Any) -> None:
         # Files of 2023 leave out what was the default then; the defaults of today are tuples, which do not fit.
         for sizes in ("convstream_hidden_sizes", "fusion_hidden_sizes"):
             setattr(config, sizes, list(getattr(config, sizes)))
-        with memory_errors(f"loading {folder}"):
-            net, info = VitMatteForImageMatting.from_pretrained(
-                folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-    except ModelError:
-        raise
-    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
-        raise ModelError(f"{folder}: ViTMatte cannot be loaded ({first_line(error)}); get its files again") from error
-    finally:
-        if shows_bars:
-            logging.enable_progress_bar()
-    mismatch = Mismatch(tuple(sorted(info["missing_keys"])), tuple(sorted(info["unexpected_keys"])))
-    if mismatch:
-        raise ModelError(f"{folder}: does not fit ViTMatte: {mismatch}")
-    check_finite(net.state_dict(), str(folder))
-    return net
 
-
-def _read_json(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); get it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds no settings; get it again")
-    return content
+    return load_pretrained(folder, _VITMATTE, adapt=adapt)
 
 
 def _three(settings: dict[str, object], key: str, folder: Path) -> tuple[float, float, float]:

@@ -1,12 +1,24 @@
-"""Training of the embedded model and of its refiner on procedural clips and scenes."""
+"""Training: one loop, and what it trains: the embedded model, its refiner, IconMatting's head."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from vidmatte.train.loop import NETWORK, Part, TrainConfig, read_config, train
+from vidmatte.train.iconmatting import IconMattingConfig
+from vidmatte.train.loop import LoopConfig, Part, train
+from vidmatte.train.network import NETWORK, TrainConfig, read_config
 from vidmatte.train.refine import REFINER
 
 PARTS: Mapping[str, Part[Any]] = {"network": NETWORK, "refiner": REFINER}
-"""What can be trained, by name."""
+"""What can be trained of the embedded model, by name."""
 
-__all__ = ["NETWORK", "PARTS", "REFINER", "Part", "TrainConfig", "read_config", "train"]
+__all__ = [
+    "NETWORK",
+    "PARTS",
+    "REFINER",
+    "IconMattingConfig",
+    "LoopConfig",
+    "Part",
+    "TrainConfig",
+    "read_config",
+    "train",
+]

@@ -31,6 +31,11 @@ def l1(alpha: Tensor, truth: Tensor) -> Tensor:
     return (alpha - truth).abs().mean((1, 2, 3))
 
 
+def l1_within(alpha: Tensor, truth: Tensor, region: Tensor) -> Tensor:
+    """Mean absolute difference over the pixels of a region (N, 1, h, w) of 0 and 1; 0 where it is empty."""
+    return ((alpha - truth).abs() * region).sum((1, 2, 3)) / region.sum((1, 2, 3)).clamp(min=1)
+
+
 def laplacian(alpha: Tensor, truth: Tensor, *, levels: int = 4) -> Tensor:
     """Absolute difference of the bands of a Laplacian pyramid (Hou and Liu, ICCV 2019), box-filtered."""
     total = torch.zeros(alpha.shape[0], device=alpha.device)

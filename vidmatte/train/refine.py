@@ -17,8 +17,9 @@ from vidmatte.model.upsample import CERTAIN, band_share, certain, guided_upsampl
 from vidmatte.model.weights import load_packaged, load_strictly
 from vidmatte.train.corpus import Corpus, Image, Rng, recolour
 from vidmatte.train.fine import draw_fine
-from vidmatte.train.loop import Batch, Part, TrainConfig, descend
+from vidmatte.train.loop import Batch, Part
 from vidmatte.train.losses import gradient, l1, laplacian, weighted_sum
+from vidmatte.train.network import TrainConfig
 from vidmatte.train.shoot import Layer, draw_parts, film, shift, turn
 from vidmatte.train.things import make_thing, noise, premultiply
 
@@ -42,16 +43,16 @@ class TileBatches(Dataset[Batch]):
         self._net: CompactNet | None = None
 
     def __len__(self) -> int:
-        return self.config.steps
+        return self.config.batches
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch:
         if self._corpus is None:
             cv2.setNumThreads(1)
             self._corpus = Corpus(self.config.corpus, "train", photo_side=640, cut_side=640)
             self._net = CompactNet().eval()
             load_strictly(self._net, load_packaged("compact"), "model 'compact'")
         assert self._net is not None  # made with the corpus
-        rng = np.random.default_rng((self.config.seed, step))
+        rng = np.random.default_rng((self.config.seed, index))
         side = 16 * round(float(np.exp(rng.uniform(np.log(_COARSEST), np.log(_FINEST)))) / 16)
         scenes = max(1, round(self.config.pixels / (_TILES_PER_SCENE * TILE**2)))
         samples = [make_sample(self._corpus, self._net, side, rng) for _ in range(scenes)]
@@ -90,22 +91,19 @@ def _some(tiles: Tiles, rng: Rng) -> Tiles:
     return Tiles(moved.clamp(0, tiles.height - CORE), tiles.height, tiles.width)
 
 
-def learn(
-    net: Refiner, optimiser: torch.optim.Optimizer, batch: Batch, generator: torch.Generator
-) -> tuple[dict[str, float], dict[str, float]]:
-    """One step on the tiles of a batch; l1 is also told of the guided filter that the refiner begins with."""
-    optimiser.zero_grad(set_to_none=True)
-    with torch.autocast(batch["fine"].device.type, torch.bfloat16):
+def loss(
+    net: Refiner, batch: Batch, generator: torch.Generator, precision: torch.dtype
+) -> tuple[Tensor, dict[str, float]]:
+    """Of the tiles of a batch; figures are also told of the guided filter that the refiner begins with."""
+    with torch.autocast(batch["fine"].device.type, precision, enabled=precision != torch.float32):
         alpha = predict(net, batch)
     truth, share = batch["truth"].flatten(0, 1), batch["share"].flatten(0, 1)
     alpha = truth + share * (alpha - truth)
     terms = {"l1": l1(alpha, truth), "laplacian": laplacian(alpha, truth), "gradient": gradient(alpha, truth)}
     means = {name: term.mean() for name, term in terms.items()}
-    descend(net, optimiser, weighted_sum(means))
     guided = batch["fine"].flatten(0, 1)[:, 3:4, HALO:-HALO, HALO:-HALO]
-    return {name: term.item() for name, term in means.items()}, {
-        "guided": (share * (guided - truth)).abs().mean().item()
-    }
+    told = {"guided": (share * (guided - truth)).abs().mean().item()}
+    return weighted_sum(means), {**{name: term.item() for name, term in means.items()}, **told}
 
 
 def predict(net: Refiner, batch: Batch) -> Tensor:
@@ -205,4 +203,4 @@ def as_found(net: CompactNet, rgb: Image, expected: Image) -> NDArray[np.float32
     return np.asarray(prediction.alpha[0, 0].float().numpy(), np.float32)
 
 
-REFINER = Part(Refiner, TileBatches, learn)
+REFINER = Part("refiner", Refiner, TileBatches, loss)

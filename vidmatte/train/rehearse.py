@@ -22,7 +22,8 @@ from vidmatte.model.compact.matter import CompactMatter, CompactModel, EncodedRe
 from vidmatte.model.compact.window import Alpha, Rgb, crop_alpha, crop_rgb, window_around
 from vidmatte.stream import prefetch
 from vidmatte.train.corpus import Image, Rng
-from vidmatte.train.loop import Batch, collate, learn
+from vidmatte.train.loop import Batch
+from vidmatte.train.network import collate, learn
 from vidmatte.train.shoot import Clip, Stage, shoot
 from vidmatte.train.synthesize import FAINT, bend, make_path, make_windows, without
 from vidmatte.train.things import Part, premultiply

@@ -19,9 +19,9 @@ from vidmatte.prompt import Prompt, Reference
 from vidmatte.read import open_video
 from vidmatte.read.images import list_images
 from vidmatte.train.corpus import Corpus
-from vidmatte.train.loop import collate, follow
 from vidmatte.train.losses import jaccard, l1
 from vidmatte.train.marks import Prompt as Kind
+from vidmatte.train.network import collate, follow
 from vidmatte.train.synthesize import make_clip
 
 _SIZE, _FRAMES, _BATCH = (144, 208), 6, 4

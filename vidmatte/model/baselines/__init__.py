@@ -1,0 +1,1 @@
+"""What IconMatting is compared with, behind the one interface; their weights are those of the networks' authors."""

@@ -1,0 +1,102 @@
+"""`icmp`: the in-context pipeline that IconMatting is compared with (Guo et al., CVPR 2024, supplement 10).
+
+The marked points are found again in each image (`correspondence.py`), SAM makes a mask of them, erosion and dilation a
+pseudo-trimap of the mask, ViTMatte alpha of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidmatte.errors import OptionError
+from vidmatte.model.baselines.correspondence import Features, carry
+from vidmatte.model.baselines.marks import Marks, marks_of, spread_points
+from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskMatter, check_band, mean_of
+from vidmatte.model.baselines.sam import Sam
+from vidmatte.model.interface import CoarseMatte
+from vidmatte.prompt import Reference
+
+_MOST_POINTS = 64
+
+
+@dataclass(frozen=True)
+class IcmpOptions:
+    """Settings of `icmp`."""
+
+    points: int = 8
+    """Most points of the object, and of the background, that are taken of a reference."""
+    side: int = 770
+    """Longer side, in pixels, of what DINOv2 sees; its cells are 14 pixels wide."""
+    band: float = BAND
+    """Half-width of the unknown band around a mask, as a share of the image's longer side."""
+
+    def __post_init__(self) -> None:
+        check_band(self.band)
+        if not 1 <= self.points <= _MOST_POINTS:
+            raise OptionError(f"points {self.points} asked for: there are 1 to {_MOST_POINTS}")
+        if not 56 <= self.side <= 2800:
+            raise OptionError(f"side {self.side} asked for: it must be 56 to 2800 pixels")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A reference as it is matched."""
+
+    features: Tensor
+    """(C, h, w)"""
+    marks: Marks
+    frame: int | None
+    mask: Tensor | None
+    """(1, 1, H, W) of a reference that is known everywhere: on its own frame it holds."""
+
+
+@dataclass(frozen=True)
+class IcmpModel:
+    """The pipeline, put together of its networks; `features` may be any function, `sam` and `finish_alpha` likewise."""
+
+    features: Features
+    sam: Sam
+    finish_alpha: FinishAlpha
+    options: IcmpOptions
+    name: str
+    device: torch.device
+    precision: torch.dtype
+
+    def with_reference(self, references: Sequence[Reference]) -> MaskMatter:
+        """Points of all references are looked for in each image, and make one mask together."""
+        if not references:
+            raise ValueError("at least one reference is needed")
+        encoded = [self._encode(reference) for reference in references]
+        return MaskMatter(lambda rgb, index: self._find(encoded, rgb, index), self.finish_alpha, self.options.band)
+
+    def _encode(self, reference: Reference) -> Encoded:
+        marks = marks_of(reference, most=self.options.points)
+        if not (marks.labels == 1).any():
+            # A box alone marks no point of the object: its mask does.
+            found, _ = self.sam(reference.rgb, marks)
+            points = (spread_points(found.numpy() > 0.5, self.options.points) + 0.5) / (found.shape[1], found.shape[0])
+            if not len(points) and marks.box is not None:
+                points = np.array([[(marks.box[0] + marks.box[2]) / 2, (marks.box[1] + marks.box[3]) / 2]])
+            shares = np.concatenate([points, marks.points]).astype(np.float32)
+            marks = Marks(shares, np.concatenate([np.ones(len(points), np.int64), marks.labels]))
+        mask = reference.roi if reference.is_complete else None
+        return Encoded(self.features(reference.rgb), Marks(marks.points, marks.labels), reference.frame, mask)
+
+    def _find(self, encoded: Sequence[Encoded], rgb: Tensor, index: int | None) -> CoarseMatte:
+        for reference in encoded:
+            if reference.mask is not None and reference.frame == index and reference.mask.shape[-2:] == rgb.shape[-2:]:
+                return CoarseMatte(reference.mask[0, 0], 1.0)
+        target = self.features(rgb)
+        carried = [carry(reference.marks.points, reference.features, target) for reference in encoded]
+        labels = np.concatenate([each.marks.labels[found.kept] for each, found in zip(encoded, carried, strict=True)])
+        points = np.concatenate([found.points for found in carried])
+        likeness = np.concatenate([found.similarity for found in carried])[labels == 1]
+        if not len(likeness):
+            return CoarseMatte(torch.zeros(1, 1), 0.0)
+        mask, expected = self.sam(rgb, Marks(points, labels))
+        return CoarseMatte(mask, expected * max(0.0, mean_of(likeness.tolist())))

@@ -1,0 +1,53 @@
+"""SAM (Kirillov et al., ICCV 2023): a mask from points or a box, by `SamModel` of transformers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidmatte.model.baselines.marks import Marks
+from vidmatte.model.baselines.pictures import inference, normalised, resized
+
+
+@dataclass(frozen=True)
+class Sam:
+    """A loaded SAM: call it with an image and marks."""
+
+    net: nn.Module
+    device: torch.device
+    precision: torch.dtype
+
+    def __call__(self, rgb: Tensor, marks: Marks) -> tuple[Tensor, float]:
+        """The mask that the network thinks best of the three it makes.
+
+        Args:
+            rgb: (1, 3, H, W) 0-1.
+
+        Returns:
+            probability of the object (h, w) float32 over the whole image, smaller than it, and the overlap with the
+            true mask that the network expects, 0..1.
+        """
+        side: int = self.net.config.vision_config.image_size  # type: ignore[union-attr,assignment]
+        scale = side / max(rgb.shape[-2:])
+        height, width = (max(1, int(length * scale + 0.5)) for length in rgb.shape[-2:])
+        size = torch.tensor([width, height], dtype=torch.float32)
+        points = torch.from_numpy(marks.points) * size
+        given: dict[str, Tensor] = {}
+        if len(points):
+            given["input_points"] = points[None, None].to(self.device)
+            given["input_labels"] = torch.from_numpy(marks.labels)[None, None].to(self.device)
+        if marks.box is not None:
+            corners = torch.tensor(marks.box) * size.repeat(2)
+            given["input_boxes"] = corners[None, None].to(self.device)
+        with inference(self.device, self.precision, f"SAM on {width}x{height} pixels"):
+            image = normalised(resized(rgb.to(self.device), (height, width)))
+            seen = self.net(pixel_values=F.pad(image, (0, side - width, 0, side - height)), **given)
+            scores, logits = seen.iou_scores[0, 0].float(), seen.pred_masks[0, 0].float()
+            best = int(scores.argmax())
+            # The padding was on the right and below.
+            cells = logits.shape[-1]
+            shown = logits[best, : -(-height * cells // side), : -(-width * cells // side)]
+        return shown.sigmoid().cpu().clone(), float(scores[best].clamp(0, 1))

@@ -1,0 +1,88 @@
+"""`seggpt`: in-context segmentation by SegGPT (Wang et al., ICCV 2023), `SegGptForImageSegmentation` of transformers.
+
+The reference above the image, and its mask above a blank, are two tall pictures; the network paints the blank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vidmatte.errors import OptionError
+from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskMatter, check_band
+from vidmatte.model.baselines.pictures import inference, normalised, resized
+from vidmatte.model.interface import CoarseMatte
+from vidmatte.prompt import Reference
+
+
+@dataclass(frozen=True)
+class SegGptOptions:
+    """Settings of `seggpt`."""
+
+    matte: bool = False
+    """Whether the edge of its mask is matted by ViTMatte; without it, the mask is the alpha, as the paper compares."""
+    band: float = BAND
+    """Half-width of the unknown band around a mask then, as a share of the image's longer side."""
+
+    def __post_init__(self) -> None:
+        check_band(self.band)
+
+
+@dataclass(frozen=True)
+class SegGptModel:
+    """A loaded SegGPT."""
+
+    net: nn.Module
+    finish_alpha: FinishAlpha | None
+    options: SegGptOptions
+    name: str
+    device: torch.device
+    precision: torch.dtype
+
+    def with_reference(self, references: Sequence[Reference]) -> MaskMatter:
+        """References are averaged inside the network. Each needs a mask: raises OptionError for other marks."""
+        if not references:
+            raise ValueError("at least one reference is needed")
+        if not all(reference.is_complete for reference in references):
+            raise OptionError(f"model {self.name!r} learns from whole masks: mark the object with --mask")
+        size = self._size
+        pictures = torch.cat([self._picture(reference.rgb) for reference in references])
+        masks = torch.cat([resized(reference.roi, size) for reference in references])
+        painted = normalised((masks > 0.5).float().expand(-1, 3, -1, -1).to(self.device))
+        return MaskMatter(
+            lambda rgb, index: self._find(pictures, painted, rgb),
+            self.finish_alpha if self.options.matte else None,
+            self.options.band,
+        )
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        height, width = self.net.config.image_size  # type: ignore[union-attr,misc] # of transformers' own classes
+        return int(height) // 2, int(width)
+
+    def _picture(self, rgb: Tensor) -> Tensor:
+        return normalised(resized(rgb.to(self.device), self._size))
+
+    def _find(self, pictures: Tensor, painted: Tensor, rgb: Tensor) -> CoarseMatte:
+        count = len(pictures)
+        height, width = self._size
+        with inference(self.device, self.precision, f"SegGPT on {width}x{2 * height} pixels"):
+            seen = self.net(
+                pixel_values=self._picture(rgb).expand(count, -1, -1, -1),
+                prompt_pixel_values=pictures,
+                prompt_masks=painted,
+                feature_ensemble=count > 1,
+                embedding_type="instance",
+            )
+            # The lower half belongs to the image; colours as they were before they were normalised, white is object.
+            found = _unnormalised(seen.pred_masks.float()[:, :, height:]).mean((0, 1)).clamp(0, 1)
+        mask = found.cpu().clone()
+        return CoarseMatte(mask, float((2 * mask - 1).abs().mean()))
+
+
+def _unnormalised(picture: Tensor) -> Tensor:
+    zero, one = (normalised(torch.full((1, 3, 1, 1), value, device=picture.device)) for value in (0.0, 1.0))
+    return (picture - zero) / (one - zero)

@@ -1,0 +1,98 @@
+"""Models that are told a trimap of every image: the paper's upper bound, and matting without any weights."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidmatte.errors import MissingExtraError, OptionError
+from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.model.baselines.mask import FinishAlpha
+from vidmatte.model.interface import CoarseMatte, Matter, ReadTrimaps
+from vidmatte.prompt import Reference
+
+_log = logging.getLogger(__name__)
+_NEAR = 0.05
+"""How far from 0 and 1 a trimap's known pixels may lie: codecs do not keep them exactly."""
+
+
+@dataclass(frozen=True)
+class TrimapModel:
+    """Mattes images with a trimap each."""
+
+    finish_alpha: FinishAlpha
+    name: str
+    device: torch.device
+    precision: torch.dtype
+
+    def with_reference(self, references: Sequence[Reference]) -> Matter:
+        """Raises OptionError: a reference says nothing about the other images to such a model."""
+        raise OptionError(f"model {self.name!r} mattes with a trimap of every frame: give --trimaps PATH, and no marks")
+
+    def with_trimaps(self, trimaps: ReadTrimaps) -> TrimapMatter:
+        """The matter that takes the trimap of each image from `trimaps`."""
+        return TrimapMatter(self.finish_alpha, trimaps)
+
+
+@dataclass(frozen=True)
+class TrimapMatter:
+    """Mattes images with the trimaps that a function gives for them."""
+
+    finish_alpha: FinishAlpha
+    trimaps: ReadTrimaps
+
+    def __call__(self, batch: FrameBatch) -> MatteBatch:
+        """Alpha of images. Confidence is the share of pixels that the trimap knows."""
+        trimaps = quantise(self.trimaps(batch))
+        if trimaps.shape != (len(batch), 1, *batch.rgb.shape[-2:]):
+            raise ValueError(f"trimaps of {tuple(batch.rgb.shape)} must not be {tuple(trimaps.shape)}")
+        alphas = [self.finish_alpha(batch.rgb[i : i + 1], trimaps[i : i + 1]) for i in range(len(batch))]
+        known = 1 - (trimaps == 0.5).float().mean((1, 2, 3))
+        return MatteBatch(batch, torch.cat(alphas), tuple(known.tolist()))
+
+    def follower(self) -> None:
+        """None: each frame is looked at alone."""
+        return None
+
+    def shrink(self, rgb: Tensor) -> Tensor:
+        """The frame as it is."""
+        return rgb
+
+    def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
+        """The alpha itself, which is at full size."""
+        return coarse.alpha[None, None]
+
+
+def quantise(trimap: Tensor) -> Tensor:
+    """0, 0.5 and 1 of gray values 0..1: what is neither all but black nor all but white is unknown."""
+    return torch.where(trimap <= _NEAR, 0.0, torch.where(trimap >= 1 - _NEAR, 1.0, 0.5))
+
+
+def closed_form(rgb: Tensor, trimap: Tensor) -> Tensor:
+    """Closed-form matting (Levin et al., TPAMI 2008) by PyMatting: `FinishAlpha`'s arguments.
+
+    An image without known object, or without known background, is all background, or all object, where it is unknown.
+    Raises MissingExtraError without PyMatting.
+    """
+    try:
+        from pymatting import estimate_alpha_cf
+    except ImportError as error:
+        raise MissingExtraError("closed-form matting", "baselines") from error
+    unknown, inside = trimap == 0.5, trimap == 1
+    if not unknown.any():
+        return trimap.float()
+    if not inside.any() or not (trimap == 0).any():
+        return torch.where(unknown, inside.any().float(), trimap.float())
+    image = rgb[0].permute(1, 2, 0).clamp(0, 1).double().numpy()
+    # It prints hints about its own speed to standard output, where `--json` has its place.
+    with redirect_stdout(io.StringIO()) as printed:
+        alpha = np.asarray(estimate_alpha_cf(image, trimap[0, 0].double().numpy()), np.float32)
+    _log.debug(printed.getvalue().strip())
+    return torch.from_numpy(alpha).clamp(0, 1)[None, None]

@@ -1,0 +1,154 @@
+"""What a run keeps, as a folder: `weights`, `average` (the exponential moving average, which is what ships) and the
+optimiser's moments, each a safetensors file, and `run.json` with the configuration, the step reached and the figures of
+every validation.
+
+The files are written beside the folder, brought to disk and put in its place together: whatever happens, a whole
+checkpoint is there. The weights carry the configuration, and are what `--model` and `--weights` take.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vidmatte.errors import ModelError, WriteError
+from vidmatte.model.weights import load_strictly, load_tensors
+from vidmatte.train.processes import Processes
+
+if TYPE_CHECKING:
+    from vidmatte.train.loop import LoopConfig
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_FREE = ("steps", "workers", "device", "save_every", "validate_every", "corpus", "data", "held_out", "sd", "cache",
+         "cache_gigabytes")  # fmt: skip
+"""What a run may go on with another value of: lengths, places, and where things lie."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a step changes, and what it is of."""
+
+    part: str
+    config: LoopConfig
+    net: nn.Module
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: dict[str, Tensor]
+
+
+def save_run(run: Path, state: State, step: int, history: Sequence[Mapping[str, float]] = ()) -> None:
+    """Write a checkpoint in the place of the one before.
+
+    Raises WriteError when it cannot be written, as on a full disk; the one before is still there then.
+    """
+    parts: dict[str, dict[str, Tensor]] = {"weights": dict(state.net.state_dict()), "average": state.average}
+    for moment in _MOMENTS:
+        parts[moment] = {
+            name: state.optimiser.state[value][moment]
+            for name, value in state.net.named_parameters()
+            if value in state.optimiser.state
+        }
+    facts = {"step": step, "part": state.part, "config": asdict(state.config)}
+    kept = {**facts, "scaler": state.scaler.state_dict(), "validation": list(history)}
+    fresh, old = run.with_name(run.name + ".part"), run.with_name(run.name + ".old")
+    try:
+        _remove(fresh)
+        fresh.mkdir(parents=True)
+        for name, tensors in parts.items():
+            whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            save_file(whole, fresh / f"{name}.safetensors", metadata={"vidmatte": json.dumps(facts)})
+        (fresh / "run.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        for path in (*fresh.iterdir(), fresh):
+            _to_disk(path)
+        _remove(old)
+        with suppress(FileNotFoundError):
+            run.rename(old)
+        fresh.rename(run)
+        _remove(old)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            _remove(fresh)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WriteError(
+            f"{run}: the checkpoint of step {step} cannot be written ({reason}); the last one before it is kept: free "
+            f"some space, and the same command goes on from it"
+        ) from error
+
+
+def load_run(run: Path, state: State, processes: Processes) -> tuple[int, list[Mapping[str, float]]]:
+    """Restore a checkpoint in place; returns its step, 0 if there is none, and the validations so far.
+
+    Raises ModelError for one that is damaged, or of another part or configuration.
+    """
+    old = run.with_name(run.name + ".old")
+    if processes.is_first and not (run / "run.json").exists() and (old / "run.json").exists():
+        old.rename(run)
+    processes.wait()
+    if not (run / "run.json").exists():
+        return 0, []
+    saved = _read(run)
+    _refuse_another(run, saved, state)
+    step = int(saved["step"])
+    load_strictly(state.net, load_tensors(run / "weights.safetensors"), str(run / "weights.safetensors"))
+    for name, value in load_tensors(run / "average.safetensors").items():
+        state.average[name].copy_(value)
+    moments = {moment: load_tensors(run / f"{moment}.safetensors") for moment in _MOMENTS}
+    for name, parameter in state.net.named_parameters():
+        if name in moments["exp_avg"]:
+            found = {moment: torch.empty_like(parameter).copy_(moments[moment][name]) for moment in _MOMENTS}
+            state.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **found}
+    if saved.get("scaler"):
+        state.scaler.load_state_dict(saved["scaler"])
+    return step, list(saved.get("validation", []))
+
+
+def read_facts(run: str | Path) -> dict[str, Any]:
+    """Step, part and configuration of the run in a folder. Raises ModelError where there is none."""
+    return _read(Path(run))
+
+
+def _read(run: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        return {**saved, "step": int(saved["step"]), "config": dict(saved["config"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{run}: its run.json is no checkpoint's ({error}); begin again in another folder") from error
+
+
+def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
+    part = saved.get("part", state.part)
+    if part != state.part:
+        raise ModelError(f"{run}: is a run of part {part!r}, and {state.part!r} was asked for; name another folder")
+    asked = json.loads(json.dumps(asdict(state.config)))
+    for name, value in saved["config"].items():
+        if name not in _FREE and asked.get(name, value) != value:
+            raise ModelError(
+                f"{run}: was begun with {name} {value}, and {asked[name]} was asked for; give the same again, or begin "
+                f"in another folder (--start takes weights along)"
+            )
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files, has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()

@@ -1,0 +1,95 @@
+"""Features of the frozen Stable Diffusion for training: looked up once for each crop, kept on disk while they fit."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vidmatte.model.iconmatting import FeatureSettings, InContextFeatures, StableDiffusion
+from vidmatte.model.iconmatting.stable_diffusion import Role
+
+_log = logging.getLogger(__name__)
+_NAMES = ("coarse", "fine", "coarse_attention", "fine_attention")
+
+
+class Looks:
+    """What Stable Diffusion sees of crops. Whether they come from the disk makes no difference: all are float16 first.
+
+    Args:
+        identity: of the weights, for the name of the folder; other weights have other features.
+        cache: folder to keep them in; None keeps none.
+        gigabytes: of it at most.
+    """
+
+    def __init__(
+        self,
+        sd: StableDiffusion,
+        settings: FeatureSettings,
+        *,
+        identity: str = "",
+        cache: Path | None = None,
+        gigabytes: float = 100.0,
+    ) -> None:
+        self._sd, self._settings, self._left = sd, settings, gigabytes * 1e9
+        self._folder: Path | None = None
+        if cache is not None:
+            name = f"{identity[:16]}-t{settings.time_step}-e{settings.ensemble}-s{settings.seed}"
+            self._folder = cache / name
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._left -= sum(path.stat().st_size for path in cache.glob("*/*.safetensors"))
+        self.kept = 0
+        """How many were written so far."""
+
+    def __call__(self, rgb: Tensor, role: Role, keys: Tensor) -> InContextFeatures:
+        """Features of crops (N, 3, S, S) 0-1 with keys (N,), as `groups.Crop` has them; targets have attention maps."""
+        found = [self._see(rgb[i : i + 1], role, int(key)) for i, key in enumerate(keys)]
+        whole = {name: torch.stack([each[name].to(self._sd.device) for each in found]) for name in found[0]}
+        return InContextFeatures(**{name: part.float() for name, part in whole.items()})
+
+    def _see(self, rgb: Tensor, role: Role, key: int) -> dict[str, Tensor]:
+        """Of one crop: alone, since what it is seen with would change its last bits."""
+        known = self._recall(role, key)
+        if known is not None:
+            return known
+        seen = self._sd(rgb, self._settings, role=role, maps=role == "target")
+        parts = {name: getattr(seen, name) for name in _NAMES}
+        # Out of inference mode, where nothing that is learnt from may come from.
+        own = {name: part[0].half().clone() for name, part in parts.items() if part is not None}
+        self._keep(role, key, own)
+        return own
+
+    def _path(self, role: Role, key: int) -> Path | None:
+        return None if self._folder is None or key < 0 else self._folder / f"{key:014x}-{role}.safetensors"
+
+    def _recall(self, role: Role, key: int) -> dict[str, Tensor] | None:
+        path = self._path(role, key)
+        if path is None or not path.is_file():
+            return None
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError):
+            # Another run was killed while writing it.
+            path.unlink(missing_ok=True)
+            return None
+
+    def _keep(self, role: Role, key: int, tensors: dict[str, Tensor]) -> None:
+        path = self._path(role, key)
+        if path is None:
+            return
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        if self._left < size or shutil.disk_usage(path.parent).free < 4 * size:
+            if self._left > 0:
+                _log.warning("%s: features no longer fit; those of further crops are computed each time", path.parent)
+            self._left = 0
+            return
+        part = path.with_suffix(".part")
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part)
+        part.replace(path)
+        self._left -= size
+        self.kept += 1

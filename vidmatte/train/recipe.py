@@ -1,0 +1,100 @@
+"""Recipes: files of TOML that say what a run is, and the configuration they make."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from vidmatte.errors import MissingExtraError, OptionError, ReadError
+from vidmatte.train.iconmatting import IconMattingConfig
+from vidmatte.train.loop import LoopConfig
+from vidmatte.train.network import TrainConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+_CONFIGS: Mapping[str, type[LoopConfig]] = {
+    "network": TrainConfig,
+    "refiner": TrainConfig,
+    "iconmatting": IconMattingConfig,
+}
+"""By part."""
+
+
+def load_recipe(recipe: str | Path) -> tuple[str, dict[str, Any]]:
+    """Part and settings of a recipe: a file, or the name of one that ships ("iconmatting").
+
+    Raises ReadError for a file that cannot be read, OptionError for anything in it that there is not.
+    """
+    path = _find(recipe)
+    try:
+        with path.open("rb") as file:
+            settings = _toml(file.read().decode("utf-8"))
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ReadError(f"{path}: is not TOML ({error})") from error
+    part = settings.pop("part", None)
+    if part not in _CONFIGS:
+        raise OptionError(f"{path}: part {part!r} asked for: there are {', '.join(_CONFIGS)}")
+    return part, {name: _checked(path, part, name, value) for name, value in settings.items()}
+
+
+def make_config(part: str, settings: Mapping[str, Any]) -> LoopConfig:
+    """The configuration of a part with settings by the names of its fields.
+
+    Raises OptionError for settings that it does not have or take.
+    """
+    known = {field.name for field in fields(_CONFIGS[part])}
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise OptionError(f"{unknown[0].replace('_', ' ')} was given: part {part!r} has none; leave it out")
+    if issubclass(_CONFIGS[part], TrainConfig):
+        if not settings.get("corpus"):
+            raise OptionError(f"part {part!r} learns from photographs: give --corpus FOLDER")
+        return replace(TrainConfig(settings["corpus"]), **settings)
+    return _CONFIGS[part](**settings)
+
+
+def _find(recipe: str | Path) -> Path:
+    shipped = RECIPES / f"{recipe}.toml"
+    if shipped.is_file() and not Path(recipe).exists():
+        return shipped
+    if not Path(recipe).is_file():
+        names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
+        raise ReadError(f"{recipe}: recipe asked for: it is no file, and no name of a recipe that ships ({names})")
+    return Path(recipe)
+
+
+def _toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        try:
+            import tomli as tomllib
+        except ImportError as error:
+            raise MissingExtraError("reading recipes", "train") from error
+    return dict(tomllib.loads(text))
+
+
+def _checked(path: Path, part: str, name: str, value: Any) -> Any:
+    """A value of a recipe as its field takes it: lists as tuples, tables of data sets as pairs."""
+    defaults = {field.name: field.default for field in fields(_CONFIGS[part])}
+    if name not in defaults:
+        raise OptionError(f"{path}: {name} was given: part {part!r} has {', '.join(defaults)}")
+    if name in ("data", "held_out"):
+        try:
+            return tuple((str(table["layout"]), str(table["root"])) for table in value)
+        except (TypeError, KeyError) as error:
+            raise OptionError(f"{path}: [[{name}]] needs layout and root") from error
+    return _like(path, name, value, defaults[name])
+
+
+def _like(path: Path, name: str, value: Any, default: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    wanted = {int: (int,), float: (int, float), str: (str,), type(None): (str,)}.get(type(default))
+    if wanted is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
+        raise OptionError(f"{path}: {name} = {value!r} was given: its value is like {default!r}")
+    return float(value) if isinstance(default, float) else value
