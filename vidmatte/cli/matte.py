@@ -125,6 +125,9 @@ T = TypeVar("T")
 @click.option("--report", metavar="DIR",
               help="Folder for a page with contact sheet, confidence curve and frames worth marking too.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--resume", is_flag=True, help="Go on with the finished segments of a run that was stopped.")
+@click.option("--segment-frames", type=int, default=_DEFAULTS.segment_frames, show_default=True, metavar="FRAMES",
+              help="Longer clips are rendered in segments of this length, which --resume does not repeat.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -236,7 +239,7 @@ def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]
 def _options(given: dict[str, Any]) -> MatteOptions:
     names = ("model", "matte", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size",
              "rehearsal", "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated",
-             "deinterlace", "overwrite")  # fmt: skip
+             "deinterlace", "overwrite", "resume", "segment_frames")  # fmt: skip
     controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
     options = MatteOptions(
         **{name: given[name] for name in names},

@@ -18,6 +18,7 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.view import for_output, linear_to_srgb
 from vidmatte.write.exr import write_exr
 from vidmatte.write.formats import Target
+from vidmatte.write.part import Part
 from vidmatte.write.planes import premultiply
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -78,6 +79,13 @@ class ImageWriter:
                 self._write_exr(self._partial / name, layers)
             else:
                 self._write_exr(self._partial / name, {"": layers[self.target.object_name]})
+            self._names.add(name)
+
+    def append(self, part: Part) -> None:
+        """Take the images of a part, made with the same choices, as they are. Raises as `write` does."""
+        for index in range(len(part.pts)):
+            name = self._name(part.first_frame + index, part.names[index] if part.names else "")
+            _give_second_name(part.path / name, self._partial / name)
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
@@ -154,3 +162,15 @@ class ImageWriter:
         for channel, plane in enumerate(color.flip(0)):
             picture[..., channel] = (plane * self._peak).round_().clamp_(0, self._peak).numpy() * visible
         return picture
+
+
+def _give_second_name(path: Path, name: Path) -> None:
+    """A link to an image, or a copy where the file system has none: the part stays whole until all is in place."""
+    try:
+        os.link(path, name)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, name)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())

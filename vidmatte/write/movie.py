@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +14,9 @@ import av
 import cv2
 import numpy as np
 import torch
+from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -27,6 +28,7 @@ from vidmatte.view import for_output, linear_to_video
 from vidmatte.write import matroska
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.formats import Format, Target
+from vidmatte.write.part import Part
 from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame
 
 _BUFFER = 1 << 20
@@ -65,6 +67,8 @@ class MovieWriter:
         self.pixel_format = (is_odd and self.format.odd_pixel_format) or self.format.pixel_format
         self._tags = _writable_tags(like.color, self.format, alpha_only=target.alpha_only)
         self._patches_aspect = self.format.container == "matroska" and like.sample_aspect_ratio != 1
+        self._is_joined = False
+        self._last_time: int | None = None
         self._container: OutputContainer | None = None
         self._soundtrack: Soundtrack | None = None
         self._file: _PartialFile | None = None
@@ -76,9 +80,9 @@ class MovieWriter:
     def write(self, mattes: Mapping[str, MatteBatch]) -> None:
         """Encode the frames of the target's object. Raises WriteError, or OSError or FFmpegError of the file."""
         batch = mattes[self.target.object_name]
-        if self._container is None:
-            self._open(batch)
         source = batch.source
+        if self._container is None:
+            self._open(source.pts[0], source.frames[0])
         for index in range(len(batch)):
             color, alpha = self._picture(batch, index)
             frame = video_frame(color, alpha, pixel_format=self.pixel_format, tags=self._tags)
@@ -88,11 +92,32 @@ class MovieWriter:
             self._mux(self._stream.encode(frame))
             self.frames += 1
 
+    def append(self, part: Part) -> None:
+        """Copy the pictures of a part, made with the same choices, as they are. Raises as `write` does."""
+        if self._container is None:
+            self._open(part.pts[0], part.first_frame)
+        self._is_joined = True
+        before = self.frames
+        with av.open(str(part.path)) as container:
+            packets = _as_encoded(container)
+            for packet, pts, duration in zip(packets, part.pts, part.durations, strict=False):
+                packet.stream, packet.time_base = self._stream, self._like.time_base
+                time = pts - self._offset
+                if self._last_time is not None and time <= self._last_time:
+                    time = self._last_time + 1  # repeated times at a seam, as `MovieVideo.decode` treats them elsewhere
+                packet.pts = packet.dts = self._last_time = time
+                packet.duration = duration or self._usual_duration
+                self._mux([packet])
+                self.frames += 1
+            if self.frames - before != len(part.pts) or next(packets, None) is not None:
+                raise WriteError(f"{part.path}: does not hold the {len(part.pts)} frames that were written; begin anew")
+
     def finish(self) -> list[tuple[Path, Path]]:
         """Flush the encoder, complete the file and return what to rename to what."""
         assert self._container is not None
         assert self._file is not None
-        self._mux(self._stream.encode(None))
+        if not self._is_joined:
+            self._mux(self._stream.encode(None))
         if self._soundtrack is not None:
             self._soundtrack.advance(None)
         self._container.close()
@@ -123,10 +148,10 @@ class MovieWriter:
             f"check the free space and the rights of {self.target.folder.absolute()}"
         )
 
-    def _open(self, batch: MatteBatch) -> None:
+    def _open(self, first: int, first_frame: int) -> None:
+        """`first` is the time of the first picture, `first_frame` its index in the source."""
         assert self._file is not None
         like = self._like
-        first = batch.source.pts[0]
         # Times before zero would be cut off by players, or moved by the container.
         self._offset = first if self._start is not None or first < 0 else 0
         rate = nominal_rate(like.frame_rate) or like.frame_rate
@@ -139,7 +164,7 @@ class MovieWriter:
             options |= {"video_track_timescale": scale, "movie_timescale": scale}
         self._container = av.open(self._file, "w", format=self.format.container, options=options, buffer_size=_BUFFER)
         self._stream = self._add_video(self._container, rate)
-        self._set_timecode(batch.source.frames[0])
+        self._set_timecode(first_frame)
         if self._with_audio:
             self._soundtrack = Soundtrack(like.source, self._container, form=self.format, span=self._span(first))
             self.notes += [f"{self.target}: {note}" for note in self._soundtrack.notes]
@@ -220,6 +245,25 @@ def _with_width(planes: Tensor, width: int) -> Tensor:
     method = cv2.INTER_AREA if width < old_width else cv2.INTER_LINEAR
     scaled = [cv2.resize(plane, (width, height), interpolation=method) for plane in planes.numpy()]
     return torch.from_numpy(np.stack(scaled))
+
+
+_AS_ENCODED = {
+    "h264": "h264_mp4toannexb,filter_units=remove_types=7-8",
+    "hevc": "hevc_mp4toannexb,filter_units=remove_types=32-34",
+}
+"""What makes of the packets of an MP4 or MOV those that the encoder gave to it."""
+
+
+def _as_encoded(container: InputContainer) -> Iterator[Packet[VideoStream]]:
+    stream = container.streams.video[0]
+    chain = _AS_ENCODED.get(stream.codec_context.name)
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    if chain is None:
+        yield from packets
+        return
+    changed = BitStreamFilterContext(chain, stream)
+    for packet in packets:
+        yield from cast("list[Packet[VideoStream]]", changed.filter(packet))
 
 
 class _PartialFile:

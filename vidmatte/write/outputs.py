@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import secrets
+import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from vidmatte.write.exr import check_exr
 from vidmatte.write.formats import Target, parse_target
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
+from vidmatte.write.part import Part
 
 _QUEUED_BATCHES = 2
 _POLL_SECONDS = 0.1
@@ -104,8 +106,20 @@ def create_outputs(
 
 def partial_path(final: Path) -> Path:
     """A hidden name beside an output, for what is not complete yet."""
-    name = re.sub(r"[^\w.-]", "_", final.name)
-    return final.parent / f".{name}.{secrets.token_hex(4)}.partial"
+    return final.parent / f".{visible_part(final)}.{secrets.token_hex(4)}.partial"
+
+
+def visible_part(final: Path) -> str:
+    """The name of an output as it stands in hidden names beside it."""
+    return re.sub(r"[^\w.-]", "_", final.name)
+
+
+def remove_stale(final: Path) -> None:
+    """Remove what a killed run left beside an output: nobody else may be writing it."""
+    name = re.compile(re.escape(f".{visible_part(final)}.") + r"[0-9a-f]{8}(\.partial(\.replaced)?)+")
+    for path in list(final.parent.iterdir()) if final.parent.is_dir() else []:
+        if name.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _as_target(target: Target | Path | str) -> Target:
@@ -169,6 +183,11 @@ class Outputs:
             layers = writer.target.layers
             thread.put({name: mattes[name] for name in layers or (writer.target.object_name,)})
 
+    def append(self, parts: Sequence[Part]) -> None:
+        """Take the next part of each output, in the order of the targets; in place of `write`. Raises WriteError."""
+        for thread, part in zip(self._threads, parts, strict=True):
+            thread.put(part)
+
     def put_beside(self, moves: Sequence[tuple[Path, Path]]) -> None:
         """Rename these files too, from what to what, when the outputs are put in place: all of them or none."""
         self._beside.extend(moves)
@@ -230,15 +249,15 @@ class _EncodeThread:
 
     def __init__(self, writer: _Writer) -> None:
         self._writer = writer
-        self._queue: queue.Queue[Mapping[str, MatteBatch] | None] = queue.Queue(_QUEUED_BATCHES)
+        self._queue: queue.Queue[Mapping[str, MatteBatch] | Part | None] = queue.Queue(_QUEUED_BATCHES)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._moves: list[tuple[Path, Path]] = []
         self._thread = threading.Thread(target=self._run, name=f"encode {writer.target}", daemon=True)
         self._thread.start()
 
-    def put(self, mattes: Mapping[str, MatteBatch] | None) -> None:
-        """Queue the next mattes by object; raises what the writer raised."""
+    def put(self, mattes: Mapping[str, MatteBatch] | Part | None) -> None:
+        """Queue the next mattes by object, or the next part; raises what the writer raised."""
         while True:
             self._raise_error()
             with contextlib.suppress(queue.Full):
@@ -276,7 +295,7 @@ class _EncodeThread:
             while (mattes := self._queue.get()) is not None:
                 if self._stopped.is_set():
                     return
-                writer.write(mattes)
+                writer.append(mattes) if isinstance(mattes, Part) else writer.write(mattes)
             if not self._stopped.is_set() and writer.frames:
                 self._moves = writer.finish()
         except WriteError as error:
