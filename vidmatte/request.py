@@ -159,8 +159,15 @@ def open_shot(request: Request) -> Iterator[Shot]:
         start, end = _range(video, options)
         if options.finish.inside_mask or options.finish.outside_mask:
             finisher.check_length(min(video.count_frames(), end or video.count_frames()))
-        references = {name: mark_references(video, marks, request.reference) for name, marks in request.objects.items()}
-        yield Shot(request, targets, video, finisher, start, end, references)
+        yield Shot(request, targets, video, finisher, start, end, _references(video, request), given)
+
+
+def _references(video: Video, request: Request) -> dict[str, tuple[Reference, ...]]:
+    if request.options.matte is None:
+        return {name: mark_references(video, marks, request.reference) for name, marks in request.objects.items()}
+    if any(request.objects.values()) or request.reference is not None:
+        raise OptionError(f"marks were given, and mattes too ({request.options.matte}): give one of them")
+    return dict.fromkeys(request.objects, ())
 
 
 def as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
