@@ -201,17 +201,17 @@ def bring_to_full_size(matter: Matter, batch: FrameBatch, coarse: Sequence[Weigh
 
 def _from_the_back(matter: Matter, video: Video, leg: Leg, first: int, end: int) -> Iterator[list[tuple[int, Tensor]]]:
     """Frames of a leg, as a follower takes them, from `end` (exclusive) down to `first`, a part of them at a time."""
-    size = 1
-    while end > first:
-        low = max(first, end - size)
-        part = [matter.shrink(batch.rgb) for batch in video.batches(1, start=low, end=end)]
-        if len(part) < end - low:
+    blank = torch.zeros((1, 3, video.info.height, video.info.width))
+    size = max(1, _CHUNK_BYTES // matter.shrink(blank).nbytes)
+    for high in range(end, first, -size):
+        low = max(first, high - size)
+        part = [matter.shrink(batch.rgb) for batch in video.batches(1, start=low, end=high)]
+        if len(part) < high - low:
             raise ReadError(
                 f"{video.info.source}: frame {low + len(part)} cannot be read, so that the reference at "
                 f"frame {leg.reference} cannot be followed back over it; mark a frame before it"
             )
-        yield list(zip(range(end - 1, low - 1, -1), reversed(part), strict=True))
-        size, end = max(1, _CHUNK_BYTES // part[0].nbytes), low
+        yield list(zip(range(high - 1, low - 1, -1), reversed(part), strict=True))
 
 
 def follow_part(

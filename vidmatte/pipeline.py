@@ -13,6 +13,7 @@ import torch
 
 from vidmatte.errors import ReadError
 from vidmatte.follow import matte_objects
+from vidmatte.frames import MatteBatch
 from vidmatte.model.build import notes_of
 from vidmatte.model.interface import Model
 from vidmatte.objects import Mattes, together
@@ -111,8 +112,12 @@ def matte_at_once(
     threads: int | None = None,
     progress: ProgressCallback | None = None,
     on_rehearsal: RehearsalCallback | None = None,
+    watch: Callable[[MatteBatch], None] | None = None,
 ) -> Summary:
-    """Matte a shot in one stream from its first frame to its last; `threads` are those of `share_cores`."""
+    """Matte a shot in one stream from its first frame to its last.
+
+    `threads` are those of `share_cores`; `watch` is given the mattes of all objects together.
+    """
     began = time.monotonic()
     options, video, request = shot.options, shot.video, shot.request
     if options.resume:
@@ -143,13 +148,15 @@ def matte_at_once(
                 )
             )
             with_color = any(not target.alpha_only for target in shot.targets)
+            watchers = [] if reporting is None else [reporting.add]
+            watchers += [] if watch is None else [watch]
             stages = completed(mattes, options, shot.finisher, len(matters), with_color, model.device)
             with closing(stages):
                 for batches in stages:
                     out.write(dict(zip(shot.references, batches, strict=True)))
                     counter.add(batches)
-                    if reporting is not None:
-                        reporting.add(together(batches))
+                    for look in watchers:
+                        look(together(batches))
             _refuse_nothing(shot, counter)
             summary = Summary(
                 input=str(video.info.source),
@@ -187,19 +194,21 @@ def _matte_in_segments(
         check_outputs(shot)
     threads = int(journal.header()["threads"]) if goes_on else None
     with journal.held(), share_cores(shot.options.device, threads):
-        model = model_of(shot, load)
-        if goes_on:
-            refuse_other_machine(journal, model)
-        else:
-            journal.begin(header_of(identity, model, torch.get_num_threads()))
-        plan = make_plan(shot, model, frames)
         try:
+            model = model_of(shot, load)
+            if goes_on:
+                refuse_other_machine(journal, model)
+            else:
+                journal.begin(header_of(identity, model, torch.get_num_threads()))
+            plan = make_plan(shot, model, frames)
             return _do_units(shot, plan, journal, model, began, progress, on_rehearsal)
         except BaseException:
             done = sum(name.startswith("render:") for name in journal.done())
             if done:
-                _log.warning("%d of %d segments are finished and kept: --resume goes on with them", done, plan.segments)
+                _log.warning("%d finished segments are kept: --resume goes on with them", done)
             raise
+        finally:
+            journal.remove_if_empty()
 
 
 def _do_units(

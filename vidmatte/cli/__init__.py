@@ -8,6 +8,7 @@ from types import FrameType
 import click
 
 from vidmatte import __version__
+from vidmatte.cli.batch import batch_command
 from vidmatte.cli.matte import matte_command
 from vidmatte.cli.models import models_command
 from vidmatte.cli.train import train_command
@@ -40,6 +41,7 @@ def cli() -> None:
 
 
 cli.add_command(matte_command)
+cli.add_command(batch_command)
 cli.add_command(models_command)
 cli.add_command(train_command)
 

@@ -95,11 +95,16 @@ class Journal:
             self._path.unlink(missing_ok=True)
             shutil.rmtree(self.folder)
 
+    def remove_if_empty(self) -> None:
+        """Remove the folder where no unit is done."""
+        if next(self.done(), None) is None:
+            self.remove()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from rendering to the same outputs, and create the folder where there is none.
 
-        Leaving it, a folder in which no unit is done is removed. Raises OptionError where another process holds it.
+        Raises OptionError where another process holds it.
         """
         try:
             self.folder.mkdir(exist_ok=True)
@@ -112,11 +117,7 @@ class Journal:
         with file:
             if not _lock(file.fileno(), wait=False):
                 raise OptionError(f"{self.folder}: another run is writing these outputs; wait for it, or stop it first")
-            try:
-                yield
-            finally:
-                if next(self.done(), None) is None:
-                    self.remove()
+            yield
 
 
 def sync_folder(folder: Path) -> None:
