@@ -196,11 +196,11 @@ def _matte_in_segments(
     with journal.held(), share_cores(shot.options.device, threads):
         try:
             model = model_of(shot, load)
+            plan = make_plan(shot, model, frames)
             if goes_on:
                 refuse_other_machine(journal, model)
             else:
-                journal.begin(header_of(identity, model, torch.get_num_threads()))
-            plan = make_plan(shot, model, frames)
+                journal.begin(header_of(identity, model, plan, torch.get_num_threads()))
             return _do_units(shot, plan, journal, model, began, progress, on_rehearsal)
         except BaseException:
             done = sum(name.startswith("render:") for name in journal.done())

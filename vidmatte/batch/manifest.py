@@ -128,7 +128,8 @@ def load_manifest(
     outside of the root; PromptError for prompt files that cannot be read.
     """
     path = Path(path)
-    folder = path if path.is_dir() else path.parent
+    # Workers may have another working directory.
+    folder = (path if path.is_dir() else path.parent).absolute()
     defaults, entries = _clips(path) if path.is_dir() else _read(path)
     _check_keys(defaults, f"{path}: the defaults")
     _check_keys(changes or {}, "--set")

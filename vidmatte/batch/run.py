@@ -214,7 +214,8 @@ class BatchRun:
         if outcome.kind == "completed":
             prints = {path: list(each) for path, each in (outcome.prints or run.prints).items()}
             facts = {"shot": run.name, "state": "done", "key": outcome.key, "prints": prints, "tries": run.tries}
-            run.record = {**facts, **outcome.record, "seconds": round(run.seconds, 3)}
+            rate = {"seconds": round(run.seconds, 3), "fps": round(run.frames / run.seconds, 3)}
+            run.record = {**facts, **outcome.record, **rate}
             self._results.add(run.record)
         self._active.remove(run)
         run.schedule = None

@@ -111,12 +111,12 @@ class Worker:
             check_outputs(shot)
         with share_cores(request.options.device, task.threads):
             model = model_of(shot, self._load)
+            plan = make_plan(shot, model, frames)
             with journal.held():
                 if goes_on:
                     refuse_other_machine(journal, model)
                 else:
-                    journal.begin(header_of(identity, model, task.threads))
-            plan = make_plan(shot, model, frames)
+                    journal.begin(header_of(identity, model, plan, task.threads))
         return Outcome("planned", journal.header(), plan, identity.key, identity.prints)
 
     def _whole(self, task: Task, shot: Shot, identity: Identity) -> Outcome:

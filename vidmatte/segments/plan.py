@@ -9,9 +9,9 @@ needs, and of nothing else; so it does not matter which process does it, when, o
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from vidmatte.follow import Leg
 
@@ -69,6 +69,17 @@ class Plan:
     """Of each object; none where the model looks at each frame alone."""
     overlap: int = 0
     """How many frames beyond its ends a segment looks at: those of the smoother."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the journal."""
+        legs = [[[leg.reference, leg.first, leg.last] for leg in legs] for legs in self.legs]
+        return {**asdict(self), "rehearsed": list(self.rehearsed), "legs": legs}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Plan:
+        """The plan of what `as_json` gave."""
+        legs = tuple(tuple(Leg(*numbers) for numbers in legs) for legs in document["legs"])
+        return cls(**{**document, "rehearsed": tuple(document["rehearsed"]), "legs": legs})
 
     @property
     def frames(self) -> int:

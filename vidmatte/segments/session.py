@@ -96,7 +96,7 @@ def check_outputs(shot: Shot) -> None:
     shot.create_report(overwrite=shot.options.overwrite)
 
 
-def header_of(identity: Identity, model: Model, threads: int) -> Record:
+def header_of(identity: Identity, model: Model, plan: Plan, threads: int) -> Record:
     """The first line of a journal: what is rendered, and all on which its last bits depend."""
     return {
         "version": __version__,
@@ -106,6 +106,7 @@ def header_of(identity: Identity, model: Model, threads: int) -> Record:
         "precision": str(model.precision).removeprefix("torch."),
         "threads": threads,
         "torch": torch.__version__,
+        "plan": plan.as_json(),
     }
 
 
