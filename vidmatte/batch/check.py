@@ -65,6 +65,9 @@ class ShotPlan:
 def check_shots(shots: Iterable[ShotRequest], results: Results) -> Iterator[ShotPlan]:
     """The plan of each shot; one that cannot be rendered says why."""
     for shot in shots:
+        if shot.problem:
+            yield ShotPlan(shot.name, "refused", shot.problem)
+            continue
         try:
             yield _check(shot, results)
         except VidmatteError as error:

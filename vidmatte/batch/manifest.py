@@ -43,6 +43,8 @@ class ShotRequest:
 
     name: str
     request: Request
+    problem: str = ""
+    """Why its marks cannot be read: it fails, and the other shots are rendered."""
 
 
 def _text(value: Any) -> str:
@@ -124,8 +126,8 @@ def load_manifest(
     relative to the manifest, `{shot}` in them stands for the shot's name. `changes` are set for all shots. With `root`
     all that is read and written has to lie in there.
 
-    Raises OptionError for an unknown key, a value of the wrong kind, two shots with one name or one output, and paths
-    outside of the root; PromptError for prompt files that cannot be read.
+    A shot whose prompt file cannot be read is among them, with its problem. Raises OptionError for an unknown key, a
+    value of the wrong kind, two shots with one name or one output, and paths outside of the root.
     """
     path = Path(path)
     # Workers may have another working directory.
@@ -232,9 +234,10 @@ def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, 
     chosen = any(values.get(key) for key in ("output", "alpha"))
     output, alpha = (values.get("output", ()), values.get("alpha", ())) if chosen else ([_OUTPUT], [_ALPHA])
     try:
+        objects, problem = _objects_or_problem(values)
         request = Request(
             source=tuple(place(text) for text in values["input"]),
-            objects=_objects(values),
+            objects=objects,
             output=tuple(place(text) for text in output),
             alpha=tuple(place(text) for text in alpha),
             reference=values.get("reference"),
@@ -242,11 +245,18 @@ def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, 
             report=values.get("report"),
             options=_options(values, overwrite, resume),
         )
-        request.targets()
+        if not problem:
+            request.targets()
     except VidmatteError as error:
-        kind = PromptError if isinstance(error, PromptError) else OptionError
-        raise kind(f"{where}: {error}") from error
-    return ShotRequest(name, request)
+        raise OptionError(f"{where}: {error}") from error
+    return ShotRequest(name, request, problem)
+
+
+def _objects_or_problem(values: Mapping[str, Any]) -> tuple[Mapping[str, Sequence[Prompt]], str]:
+    try:
+        return _objects(values), ""
+    except PromptError as error:
+        return prompts_of_objects(()), str(error)
 
 
 def _place_all(values: dict[str, Any], place: Callable[[str], Path]) -> None:
@@ -308,6 +318,8 @@ def _refuse_twice(names: Iterable[str], what: str) -> None:
 def _refuse_same_outputs(shots: Sequence[ShotRequest], path: Path) -> None:
     owners: dict[Path, str] = {}
     for shot in shots:
+        if shot.problem:
+            continue
         written = [Path(target.path) for target in shot.request.targets()]
         written += [] if shot.request.report is None else [Path(shot.request.report)]
         for output in written:
@@ -324,7 +336,7 @@ def _refuse_outside(shot: ShotRequest, root: Path) -> None:
     root = root.resolve()
     request = shot.request
     read = [*request.inputs(), request.options.sd, request.options.weights]
-    written = [target.path for target in request.targets()]
+    written = [*request.output, *request.alpha]
     for path in [*read, *written, request.report]:
         if path is not None and not Path(path).resolve().is_relative_to(root):
             raise OptionError(f"shot {shot.name!r}: {path} lies outside of {root}, where all has to be (--root)")

@@ -40,6 +40,8 @@ def export_openjd(
     """
     steps: dict[str, list[Any]] = {_PREPARE: [], _RENDER: [], _JOIN: []}
     for shot in shots:
+        if shot.problem:
+            raise OptionError(f"shot {shot.name!r}: {shot.problem}")
         steps[_PREPARE].append([shot.name, BEGIN])
         segments = _segments(shot)
         if segments > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,8 +14,9 @@ from vidmatte.batch.engine import Engine, Finished, Lost
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
 from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
+from vidmatte.errors import PromptError
 from vidmatte.segments.journal import Journal
-from vidmatte.segments.plan import Plan, Schedule, Unit
+from vidmatte.segments.plan import JOIN, Plan, Schedule, Unit
 from vidmatte.segments.session import forget_chunks, journal_of
 
 State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
@@ -51,13 +52,19 @@ class ShotRun:
     done: set[str] = field(default_factory=set)
     running: int = 0
     tries: int = 0
-    losses: int = 0
+    losses: Counter[str] = field(default_factory=Counter)
+    """How often the worker of each unit was lost."""
     held: ExitStack = field(default_factory=ExitStack)
 
     @property
     def name(self) -> str:
         """Of the shot."""
         return self.shot.name
+
+    def own_outputs(self) -> None:
+        """What lies under its final names is of this shot, and may be replaced."""
+        request = self.shot.request
+        self.shot = replace(self.shot, request=replace(request, options=replace(request.options, overwrite=True)))
 
     @property
     def is_over(self) -> bool:
@@ -135,7 +142,20 @@ class BatchRun:
                 return self._task(run, unit.name)
         if not self._waiting:
             return None
-        return self._begin(self._waiting.popleft())
+        run = self._waiting.popleft()
+        while run.shot.problem:
+            self._refuse(run)
+            if not self._waiting:
+                return None
+            run = self._waiting.popleft()
+        return self._begin(run)
+
+    def _refuse(self, run: ShotRun) -> None:
+        """A shot whose marks could not be read."""
+        run.began = time.monotonic()
+        self._active.append(run)
+        self._fail(run, Outcome("failed", reason=run.shot.problem, error=PromptError.__name__), BEGIN)
+        self._watch(run)
 
     def _begin(self, run: ShotRun) -> Task:
         run.state, run.began = "running", run.began or time.monotonic()
@@ -146,8 +166,8 @@ class BatchRun:
         if not request.options.overwrite and not _exist(run):
             # Should this run be killed when the outputs are in place and the results do not say so, they are its own.
             self._results.add({"shot": run.name, "state": "begun"})
-        elif request.options.resume and self._results.last(run.name).get("state") == "begun":
-            run.shot = replace(run.shot, request=replace(request, options=replace(request.options, overwrite=True)))
+        elif (request.options.resume or run.losses) and self._results.last(run.name).get("state") == "begun":
+            run.own_outputs()
         return self._task(run, BEGIN)
 
     def _task(self, run: ShotRun, unit: str) -> Task:
@@ -173,7 +193,7 @@ class BatchRun:
         run, outcome = self._by_name[event.task.shot], event.outcome
         run.running -= 1
         if outcome.kind == "failed":
-            self._fail(run, event.task, outcome)
+            self._fail(run, outcome, event.task.unit)
         elif outcome.kind == "planned":
             self._plan(run, outcome)
         elif outcome.kind == "done":
@@ -220,17 +240,17 @@ class BatchRun:
         self._active.remove(run)
         run.schedule = None
 
-    def _fail(self, run: ShotRun, task: Task, outcome: Outcome) -> None:
+    def _fail(self, run: ShotRun, outcome: Outcome, unit: str) -> None:
         if run.is_over:
             return
         if outcome.may_pass and run.tries <= self._retries and not self._stopping:
             run.tries += 1
-            if task.unit == BEGIN:
+            if unit == BEGIN:
                 self._active.remove(run)
                 run.tries -= 1
                 self._waiting.append(run)
             elif run.schedule is not None:
-                run.schedule.put_back(Unit.parse(task.unit))
+                run.schedule.put_back(Unit.parse(unit))
             return
         run.state, run.reason, run.error = "failed", outcome.reason, outcome.error
         run.seconds = time.monotonic() - run.began
@@ -238,7 +258,7 @@ class BatchRun:
         self._active.remove(run)
         run.record = {
             "shot": run.name, "state": "failed", "error": outcome.error, "reason": outcome.reason,
-            "unit": task.unit, "tries": run.tries, **({"trace": outcome.trace} if outcome.trace else {}),
+            "unit": unit, "tries": run.tries, **({"trace": outcome.trace} if outcome.trace else {}),
         }  # fmt: skip
         self._results.add(run.record)
 
@@ -246,14 +266,19 @@ class BatchRun:
         """The worker of a task is gone: the task is given to another one."""
         run = self._by_name[event.task.shot]
         run.running -= 1
-        run.losses += 1
-        if run.losses > _MOST_LOSSES:
-            reason = f"{event.reason}, {run.losses} times; it may take more memory than there is"
-            self._fail(run, event.task, Outcome("failed", reason=reason, error="Lost"))
-        elif event.task.unit == BEGIN:
-            self._active.remove(run)
-            run.state = "waiting"
+        unit = event.task.unit
+        run.losses[unit] += 1
+        if run.losses[unit] > _MOST_LOSSES:
+            reason = f"{event.reason}, {run.losses[unit]} times; it may take more memory than there is"
+            self._fail(run, Outcome("failed", reason=reason, error="Lost"), unit)
+        elif unit == BEGIN or (unit == JOIN.name and run.journal is not None and not run.journal.exists):
+            # A worker that was lost behind the last step of all left outputs that nobody knows of.
+            if unit != BEGIN:
+                run.own_outputs()
+            run.schedule, run.state = None, "waiting"
+            run.held.close()
             run.tries -= 1
+            self._active.remove(run)
             self._waiting.appendleft(run)
         elif run.schedule is not None:
             run.schedule.put_back(Unit.parse(event.task.unit))

@@ -76,7 +76,7 @@ def can_go_on(journal: Journal, request: Request, identity: Identity) -> bool:
     something else.
     """
     header = journal.header()
-    if not header or (request.options.overwrite and not request.options.resume):
+    if next(journal.done(), None) is None or (request.options.overwrite and not request.options.resume):
         return False
     done = sum(name.startswith("render:") for name in journal.done())
     found = f"{request.targets()[0]}: a run that was stopped left {done} finished segments in {journal.folder}"
