@@ -201,6 +201,26 @@ def test_an_output_that_is_there_is_not_replaced_without_being_asked(job):
         assert (job / "out/b.mkv").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("root", ["memory://mattes", "file://"])
+def test_outputs_are_sent_to_addresses(job, root):
+    fsspec = pytest.importorskip("fsspec")
+    root = root if root.startswith("memory") else f"file://{job}/sent"
+    run(job / "shots.toml")
+    expected = {path.name: path.read_bytes() for path in (job / "out").iterdir()}
+    addresses = {"alpha": f"{root}/{{shot}}.mkv", "segment_frames": 3}
+    write_manifest(job, "abc", **addresses)
+    assert {each.state for each in run(job / "shots.toml").values()} == {"done"}
+    system, place = fsspec.core.url_to_fs(root)
+    assert {path.rpartition("/")[2]: system.cat_file(path) for path in system.ls(place, detail=False)} == expected
+    assert not [path for path in (job / ".vidmatte-staging").rglob("*") if path.is_file()]
+    assert {each.state for each in run(job / "shots.toml").values()} == {"up to date"}
+    system.rm(f"{place}/b.mkv")
+    again = run(job / "shots.toml", changes={"grow": "1"})
+    assert [again[name].state for name in "abc"] == ["failed", "done", "failed"]
+    assert "a.mkv exists already" in again["a"].reason
+    system.rm(place, recursive=True)
+
+
 def test_a_lost_worker_costs_a_unit_and_no_shot(job):
     run(job / "shots.toml")
     expected = contents(job / "out")

@@ -97,8 +97,7 @@ def test_parts_are_joined_without_loss_in_the_right_order(clip, tmp_path):
             assert read_number(frame.rgb) == frame.index
 
 
-@pytest.mark.parametrize("marks", [[0], [11], [6], [2, 10]], ids=str)
-@pytest.mark.parametrize("smooth", [0, 0.5])
+@pytest.mark.parametrize(("marks", "smooth"), [([0], 0.5), ([6], 0), ([2, 10], 0.5)], ids=str)
 def test_a_run_that_is_stopped_anywhere_and_goes_on_writes_the_same(clip, tmp_path, monkeypatch, marks, smooth):
     options = replace(OPTIONS, smooth=smooth)
     prompts = [prompt(frame) for frame in marks]

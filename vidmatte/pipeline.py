@@ -148,8 +148,7 @@ def matte_at_once(
                 )
             )
             with_color = any(not target.alpha_only for target in shot.targets)
-            watchers = [] if reporting is None else [reporting.add]
-            watchers += [] if watch is None else [watch]
+            watchers = [look for look in (watch, None if reporting is None else reporting.add) if look is not None]
             stages = completed(mattes, options, shot.finisher, len(matters), with_color, model.device)
             with closing(stages):
                 for batches in stages:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vidmatte.batch.delivery import address_of, refuse_existing
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
-from vidmatte.batch.worker import is_up_to_date
+from vidmatte.batch.worker import identify_sent, is_up_to_date
 from vidmatte.errors import ModelError, VidmatteError
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.given import NO_MODEL
 from vidmatte.model.memory import gigabytes
 from vidmatte.request import Request, Shot, open_shot
-from vidmatte.segments.identity import identify
 from vidmatte.segments.session import can_go_on, journal_of
 from vidmatte.write import Target
 
@@ -94,13 +94,14 @@ def space_needed(plans: Sequence[ShotPlan]) -> list[str]:
 def _check(shot: ShotRequest, results: Results) -> ShotPlan:
     request = shot.request
     _check_model(request)
-    identity = identify(request, results.prints(shot.name))
+    identity = identify_sent(request, shot.addresses, results.prints(shot.name))
     if is_up_to_date(results.completed(shot.name), identity):
         return ShotPlan(shot.name, "up to date")
     with open_shot(request) as opened:
         journal = journal_of(request)
         goes_on = journal.exists and can_go_on(journal, request, identity)
         if not goes_on:
+            refuse_existing(request, shot.addresses)
             _check_outputs(opened)
         frames = opened.video.count_frames() if opened.end is None else opened.end
         frames = max(0, min(frames, opened.video.count_frames()) - opened.start)
@@ -114,7 +115,7 @@ def _check(shot: ShotRequest, results: Results) -> ShotPlan:
             size=(info.width, info.height),
             segments=segments,
             finished=sum(name.startswith("render:") for name in journal.done()) if goes_on else 0,
-            targets=tuple(str(target) for target in opened.targets),
+            targets=tuple(address_of(target, shot.addresses) or str(target) for target in opened.targets),
             # Until they are joined, the parts of a movie and the movie are both there.
             needed=int(needed * (2 if segments > 1 else 1)),
             folder=opened.targets[0].folder,

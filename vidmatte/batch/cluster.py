@@ -63,7 +63,7 @@ class _Member:
 
     handle: Any
     doing: Any
-    """Reference of what it was asked last: its facts, or a task."""
+    """Reference of what it was asked last: its facts, or a task; None where it is idle."""
     is_up: bool = False
     task: Task | None = None
     last_shot: str = ""
@@ -80,7 +80,7 @@ class RayEngine:
             import ray
         except ImportError as error:
             raise MissingExtraError("--engine ray", "ray") from error
-        self._ray = ray
+        self._ray: Any = ray
         self._address, self._asked, self._threads, self._gpus = address, workers, threads, gpus
         self._members: list[_Member] = []
         self._count = 0
@@ -134,7 +134,7 @@ class RayEngine:
         return [*done, Finished(task, found)]
 
     def _start(self) -> _Member:
-        handle = self._ray.remote(ClusterWorker).options(**self._options).remote()
+        handle: Any = self._ray.remote(ClusterWorker).options(**self._options).remote()
         return _Member(handle, handle.facts.remote())
 
     def __enter__(self) -> RayEngine:

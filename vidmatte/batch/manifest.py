@@ -8,11 +8,12 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from vidmatte.batch.delivery import STAGING, address_of, is_address, stage
 from vidmatte.despill import parse_despill
 from vidmatte.errors import OptionError, PromptError, VidmatteError
 from vidmatte.finish import FinishOptions, parse_region
@@ -43,6 +44,8 @@ class ShotRequest:
 
     name: str
     request: Request
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Of outputs that are made in a staging folder and sent, see `delivery`."""
     problem: str = ""
     """Why its marks cannot be read: it fails, and the other shots are rendered."""
 
@@ -117,14 +120,16 @@ def load_manifest(
     *,
     changes: Mapping[str, Any] | None = None,
     root: str | Path | None = None,
+    staging: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> list[ShotRequest]:
     """The shots of a manifest, or of a folder of clips that have `clip.prompts.json` beside them.
 
     A manifest has `defaults` for all shots and `shots`, each with keys of `KEYS`; of CSV each line is a shot. Paths are
-    relative to the manifest, `{shot}` in them stands for the shot's name. `changes` are set for all shots. With `root`
-    all that is read and written has to lie in there.
+    relative to the manifest, `{shot}` in them stands for the shot's name. Outputs may be addresses of fsspec: they are
+    made in `staging` (by default beside the manifest). `changes` are set for all shots. With `root` all that is read
+    and written has to lie in there.
 
     A shot whose prompt file cannot be read is among them, with its problem. Raises OptionError for an unknown key, a
     value of the wrong kind, two shots with one name or one output, and paths outside of the root.
@@ -138,14 +143,15 @@ def load_manifest(
     shots = []
     for number, entry in enumerate(entries, 1):
         _check_keys(entry, f"{path}: shot {entry.get('name', number)}")
-        shots.append(_shot({**defaults, **entry, **(changes or {})}, number, folder, path, overwrite, resume))
+        shot = _shot({**defaults, **entry, **(changes or {})}, number, folder, path, overwrite, resume)
+        if root is not None:
+            _refuse_outside(shot, Path(root))
+        request, addresses = stage(shot.request, Path(staging or folder / STAGING).absolute() / shot.name)
+        shots.append(replace(shot, request=request, addresses=addresses))
     if not shots:
         raise OptionError(f"{path}: lists no shots; add at least one")
     _refuse_twice([shot.name for shot in shots], f"{path}: two shots are named")
     _refuse_same_outputs(shots, path)
-    if root is not None:
-        for shot in shots:
-            _refuse_outside(shot, Path(root))
     return shots
 
 
@@ -178,7 +184,7 @@ def _read(path: Path) -> tuple[Entry, list[Entry]]:
     if unknown or not all(isinstance(table, dict) for table in tables):
         found = f"the key {unknown[0]!r}" if unknown else "entries that are no tables"
         raise OptionError(f"{path}: has {found} at its top; it holds [defaults] and a list [[shots]]")
-    return tables[0], tables[1:]
+    return cast(Entry, tables[0]), cast("list[Entry]", tables[1:])
 
 
 def _filled(row: Mapping[Any, Any], path: Path) -> Entry:
@@ -214,7 +220,12 @@ def _check_keys(entry: Entry, where: str) -> None:
 
 
 def _kind(parse: Callable[[Any], Any]) -> str:
-    names = {_number: "a number", _whole: "a whole number", _switch: "true or false", _texts: "text or a list of it"}
+    names: dict[Callable[[Any], Any], str] = {
+        _number: "a number",
+        _whole: "a whole number",
+        _switch: "true or false",
+        _texts: "text or a list of it",
+    }
     return names.get(parse, "text")
 
 
@@ -230,6 +241,9 @@ def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, 
     def place(text: str) -> Path:
         return folder / text.replace(SHOT, name)
 
+    def target(text: str) -> Path | str:
+        return text.replace(SHOT, name) if is_address(text) else place(text)
+
     _place_all(values, place)
     chosen = any(values.get(key) for key in ("output", "alpha"))
     output, alpha = (values.get("output", ()), values.get("alpha", ())) if chosen else ([_OUTPUT], [_ALPHA])
@@ -238,8 +252,8 @@ def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, 
         request = Request(
             source=tuple(place(text) for text in values["input"]),
             objects=objects,
-            output=tuple(place(text) for text in output),
-            alpha=tuple(place(text) for text in alpha),
+            output=tuple(map(target, output)),
+            alpha=tuple(map(target, alpha)),
             reference=values.get("reference"),
             images=values.get("images", False),
             report=values.get("report"),
@@ -249,7 +263,7 @@ def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, 
             request.targets()
     except VidmatteError as error:
         raise OptionError(f"{where}: {error}") from error
-    return ShotRequest(name, request, problem)
+    return ShotRequest(name, request, problem=problem)
 
 
 def _objects_or_problem(values: Mapping[str, Any]) -> tuple[Mapping[str, Sequence[Prompt]], str]:
@@ -316,17 +330,17 @@ def _refuse_twice(names: Iterable[str], what: str) -> None:
 
 
 def _refuse_same_outputs(shots: Sequence[ShotRequest], path: Path) -> None:
-    owners: dict[Path, str] = {}
+    owners: dict[str, str] = {}
     for shot in shots:
         if shot.problem:
             continue
-        written = [Path(target.path) for target in shot.request.targets()]
-        written += [] if shot.request.report is None else [Path(shot.request.report)]
-        for output in written:
-            place = output.parent.resolve() / output.name.casefold()
+        targets = [(address_of(target, shot.addresses), Path(target.path)) for target in shot.request.targets()]
+        targets += [] if shot.request.report is None else [(None, Path(shot.request.report))]
+        for address, output in targets:
+            place = address or str(output.parent.resolve() / output.name.casefold())
             if place in owners:
                 raise OptionError(
-                    f"{path}: shots {owners[place]!r} and {shot.name!r} would both write {output}; put {SHOT} into the "
+                    f"{path}: shots {owners[place]!r} and {shot.name!r} would both write {address or output}; put {SHOT} into the "
                     f"path, or give each its own"
                 )
             owners[place] = shot.name

@@ -58,7 +58,7 @@ def _count(runs: Sequence[ShotRun]) -> str:
 
 def _shot(folder: Path, run: ShotRun) -> str:
     record = run.record
-    rows = {"State": run.state}
+    rows: dict[str, str] = {"State": run.state}
     if "frames" in record:
         rows["Frames"] = f"{record['frames']} in {record.get('seconds', 0)} s, {record.get('model', '')}"
         confidence = record["confidence"]

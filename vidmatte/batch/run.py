@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vidmatte.batch.delivery import existing_outputs
 from vidmatte.batch.engine import Engine, Finished, Lost
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
@@ -163,7 +164,7 @@ class BatchRun:
         self._active.append(run)
         self._watch(run)
         request = run.shot.request
-        if not request.options.overwrite and not _exist(run):
+        if not request.options.overwrite and not existing_outputs(request, run.shot.addresses):
             # Should this run be killed when the outputs are in place and the results do not say so, they are its own.
             self._results.add({"shot": run.name, "state": "begun"})
         elif (request.options.resume or run.losses) and self._results.last(run.name).get("state") == "begun":
@@ -181,6 +182,7 @@ class BatchRun:
             key=run.key,
             prints=self._results.prints(run.name) if begins else {},
             finished=self._results.completed(run.name) if begins else None,
+            addresses=run.shot.addresses,
             sheet=None if self._sheets is None else str(self._sheets / f"{run.name}.jpg"),
         )
 
@@ -288,14 +290,3 @@ class BatchRun:
         run.held.close()
         if run.journal is not None:
             run.journal.remove_if_empty()
-
-
-def _exist(run: ShotRun) -> bool:
-    """Whether any output of a shot is there already."""
-    return any(True for _ in _existing(run))
-
-
-def _existing(run: ShotRun) -> Iterator[Path]:
-    for target in run.shot.request.targets():
-        if target.folder.is_dir():
-            yield from (path for path in target.folder.iterdir() if target.file_names.fullmatch(path.name))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vidmatte.batch.delivery import address_of, clear, deliver, files_at, is_address, refuse_existing
 from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
 from vidmatte.errors import ModelError, ReadError, VidmatteError, WriteError
 from vidmatte.model.interface import Model
@@ -19,8 +20,8 @@ from vidmatte.pipeline import matte_at_once
 from vidmatte.report import Thumbnails
 from vidmatte.report.sheets import contact_sheet, to_jpeg
 from vidmatte.report.thumbnails import Thumbnail, for_sheet
-from vidmatte.request import Shot, open_shot
-from vidmatte.segments.identity import Identity, identify
+from vidmatte.request import Request, Shot, open_shot
+from vidmatte.segments.identity import Identity, Print, identify
 from vidmatte.segments.plan import Unit
 from vidmatte.segments.render import THUMBNAILS, Renderer, load_thumbnails, part_folder
 from vidmatte.segments.session import (
@@ -98,9 +99,11 @@ class Worker:
         request = task.request
         for target in request.targets():
             target.folder.mkdir(parents=True, exist_ok=True)
-        identity = identify(request, task.prints)
+        identity = identify_sent(request, task.addresses, task.prints)
         if is_up_to_date(task.finished, identity):
             return Outcome("up to date", key=identity.key, prints=identity.prints)
+        refuse_existing(request, task.addresses)
+        clear(request, task.addresses)
         shot = self._open(task).shot
         frames = frames_of_long(shot)
         if frames is None:
@@ -135,7 +138,7 @@ class Worker:
         counter.flush()
         self._forget(task.shot)
         write_sheet(task.sheet, thumbnails.sheet(summary.suggested_reference_frames), summary)
-        return Outcome("completed", _result(summary), key=identity.key, prints=identity.prints)
+        return Outcome("completed", _delivered(task, summary), key=identity.key, prints=identity.prints)
 
     def _join(self, task: Task, opened: _OpenShot) -> Outcome:
         assert task.plan is not None
@@ -149,7 +152,7 @@ class Worker:
         summary = join(opened.shot, task.plan, journal, matter=matter, began=time.monotonic())
         self._forget(task.shot)
         write_sheet(task.sheet, for_sheet(thumbnails, summary.suggested_reference_frames), summary)
-        return Outcome("completed", _result(summary), key=task.key)
+        return Outcome("completed", _delivered(task, summary), key=task.key)
 
     def _open(self, task: Task) -> _OpenShot:
         if task.shot not in self._shots:
@@ -219,28 +222,40 @@ class _Reporter:
         self._waiting, self._last = 0, time.monotonic()
 
 
+def identify_sent(request: Request, addresses: Mapping[str, str], known: Mapping[str, Print]) -> Identity:
+    """The identity of a request whose outputs are sent to addresses; see `identify`."""
+    identity = identify(request, known)
+    return replace(identity, key=" ".join([identity.key, *sorted(addresses.values())]))
+
+
 def is_up_to_date(finished: Any, identity: Identity) -> bool:
     """Whether a shot was completed from the same, and its outputs lie there as they were left."""
     if not finished or finished.get("key") != identity.key:
         return False
-    return all(_stamp(Path(output["path"]), output["kind"]) == output["stamp"] for output in finished["outputs"])
+    return all(_stamp(output["path"], output["kind"]) == output["stamp"] for output in finished["outputs"])
 
 
-def _stamp(path: Path, kind: str) -> list[int]:
+def _stamp(address: str, kind: str) -> list[int]:
     """Number of files, bytes in all, and the last change in nanoseconds, of a movie or of a pattern of images."""
+    if is_address(address):
+        sizes = files_at(address, alpha_only=kind == "alpha").values()
+        return [len(sizes), sum(sizes), 0]
+    path = Path(address)
     names = parse_target(path, alpha_only=kind == "alpha").file_names
     files = [file for file in path.parent.iterdir() if names.fullmatch(file.name)] if path.parent.is_dir() else []
     facts = [file.stat() for file in files]
     return [len(facts), sum(each.st_size for each in facts), max((each.st_mtime_ns for each in facts), default=0)]
 
 
-def _result(summary: Summary) -> dict[str, Any]:
-    """What the results say of a shot that is completed."""
+def _delivered(task: Task, summary: Summary) -> dict[str, Any]:
+    """Send what has an address; returns what the results say of a shot that is completed."""
+    deliver(task.request, task.addresses)
     confidence = summary.confidence
     lowest = sorted(range(len(confidence)), key=confidence.__getitem__)[:_LOWEST]
     document = summary.as_json()
-    for output in document["outputs"]:
-        output["stamp"] = _stamp(Path(output["path"]), output["kind"])
+    for target, output in zip(task.request.targets(), document["outputs"], strict=True):
+        output["path"] = address_of(target, task.addresses) or output["path"]
+        output["stamp"] = _stamp(output["path"], output["kind"])
     return {**document, "lowest": [[summary.first_frame + n, round(confidence[n], 4)] for n in lowest]}
 
 

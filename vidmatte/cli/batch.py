@@ -51,6 +51,8 @@ _SECONDS_BETWEEN_LINES = 5.0
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="A key of the manifest for all shots, as in smooth=0.5; repeatable.")  # fmt: skip
 @click.option("--root", metavar="DIR", help="Refuse shots that read or write outside of this folder.")
+@click.option("--staging", metavar="DIR", help="Shared folder where outputs with an address (s3://...) are made "
+              "before they are sent.  [default: beside MANIFEST]")  # fmt: skip
 @click.option("--retries", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
               help="Try again what may pass: reading, writing, memory.")  # fmt: skip
 @click.option("--results", metavar="FILE", help="JSON lines of what became of each shot.  [default: beside MANIFEST]")
@@ -90,6 +92,7 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
         manifest,
         changes=_changes(given["settings"]),
         root=given["root"],
+        staging=given["staging"],
         overwrite=given["overwrite"],
         resume=given["resume"],
     )
