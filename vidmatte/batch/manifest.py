@@ -340,8 +340,8 @@ def _refuse_same_outputs(shots: Sequence[ShotRequest], path: Path) -> None:
             place = address or str(output.parent.resolve() / output.name.casefold())
             if place in owners:
                 raise OptionError(
-                    f"{path}: shots {owners[place]!r} and {shot.name!r} would both write {address or output}; put {SHOT} into the "
-                    f"path, or give each its own"
+                    f"{path}: shots {owners[place]!r} and {shot.name!r} would both write {address or output}; "
+                    f"put {SHOT} into the path, or give each its own"
                 )
             owners[place] = shot.name
 
