@@ -203,9 +203,9 @@ def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Array:
 
 
 def _separate(frame: av.VideoFrame, *, matrix: int | None) -> Array:
-    image = frame.reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1)
-    green, blue, red = _planes(image, np.float32)
-    return np.stack([red, green, blue]).astype(np.float32, copy=False)
+    frame = frame.reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1)
+    green, blue, red = _planes(frame, np.float32)
+    return cast("Array", np.stack([red, green, blue]))
 
 
 def _separate_rgb(frame: av.VideoFrame) -> Array:

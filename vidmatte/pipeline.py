@@ -38,7 +38,6 @@ from vidmatte.segments.session import (
 from vidmatte.stages import batch_size_of, completed, load, matte_set, model_of, rehearsed, share_cores
 from vidmatte.summary import Summary
 from vidmatte.view import describe_source
-from vidmatte.write.outputs import remove_stale
 
 _log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, "int | None"], None]
@@ -120,9 +119,6 @@ def matte_at_once(
     """
     began = time.monotonic()
     options, video, request = shot.options, shot.video, shot.request
-    if options.resume:
-        for target in shot.targets:
-            remove_stale(Path(target.path))
     with share_cores(options.device, threads):
         outputs = shot.create_outputs(overwrite=options.overwrite)
         reporting = shot.create_report(overwrite=options.overwrite)

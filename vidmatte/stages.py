@@ -25,7 +25,7 @@ from vidmatte.objects import Mattes, for_each_object, share_overlaps
 from vidmatte.options import MatteOptions
 from vidmatte.read import Video
 from vidmatte.request import Shot
-from vidmatte.smooth import smooth
+from vidmatte.smoothing import smooth
 from vidmatte.stream import map_behind
 from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse
 
@@ -90,7 +90,9 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
     rgb, alpha = batch.source.rgb, batch.alpha
     # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
     peak = float(rgb.max())
-    peak = 2.0 ** math.ceil(math.log2(peak)) if peak > _VIDEO_PEAK else 1.0
+    if peak <= _VIDEO_PEAK:
+        return replace(batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device))
+    peak = 2.0 ** math.ceil(math.log2(peak))
     color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
     return replace(batch, foreground=color * peak)
 

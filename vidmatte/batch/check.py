@@ -95,7 +95,7 @@ def _check(shot: ShotRequest, results: Results) -> ShotPlan:
     request = shot.request
     _check_model(request)
     identity = identify_sent(request, shot.addresses, results.prints(shot.name))
-    if is_up_to_date(results.completed(shot.name), identity):
+    if is_up_to_date(results.completed(shot.name), identity, request):
         return ShotPlan(shot.name, "up to date")
     with open_shot(request) as opened:
         journal = journal_of(request)

@@ -13,7 +13,7 @@ from typing import Any
 
 from vidmatte.errors import MissingExtraError, WriteError
 from vidmatte.request import Request
-from vidmatte.write import Target, parse_target
+from vidmatte.write import Target
 
 STAGING = ".vidmatte-staging"
 
@@ -48,10 +48,9 @@ def address_of(target: Target, addresses: Mapping[str, str]) -> str | None:
     return None
 
 
-def files_at(address: str, *, alpha_only: bool) -> dict[str, int]:
-    """Sizes of the files that an address, or its pattern, names, by their own addresses."""
-    folder, _, name = address.rpartition("/")
-    names = parse_target(name, alpha_only=alpha_only).file_names
+def files_at(address: str, target: Target) -> dict[str, int]:
+    """Sizes of the files of a target that are at its address, by their own addresses."""
+    folder, names = address.rpartition("/")[0], target.file_names
     system, place = _open(folder)
     if not system.isdir(place):
         return {}
@@ -69,7 +68,7 @@ def existing_outputs(request: Request, addresses: Mapping[str, str]) -> list[str
     for target in request.targets():
         address = address_of(target, addresses)
         if address is not None:
-            found += files_at(address, alpha_only=target.alpha_only)
+            found += files_at(address, target)
         elif target.folder.is_dir():
             found += [str(path) for path in target.folder.iterdir() if target.file_names.fullmatch(path.name)]
     return sorted(found)

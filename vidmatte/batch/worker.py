@@ -36,7 +36,7 @@ from vidmatte.segments.session import (
 )
 from vidmatte.stages import load, model_of, share_cores
 from vidmatte.summary import Summary, suggested_apart
-from vidmatte.write import parse_target
+from vidmatte.write import Target
 
 _OPEN_SHOTS, _LOADED_MODELS = 2, 2
 _LOWEST = 8
@@ -100,7 +100,7 @@ class Worker:
         for target in request.targets():
             target.folder.mkdir(parents=True, exist_ok=True)
         identity = identify_sent(request, task.addresses, task.prints)
-        if is_up_to_date(task.finished, identity):
+        if is_up_to_date(task.finished, identity, request):
             return Outcome("up to date", key=identity.key, prints=identity.prints)
         refuse_existing(request, task.addresses)
         clear(request, task.addresses)
@@ -228,21 +228,21 @@ def identify_sent(request: Request, addresses: Mapping[str, str], known: Mapping
     return replace(identity, key=" ".join([identity.key, *sorted(addresses.values())]))
 
 
-def is_up_to_date(finished: Any, identity: Identity) -> bool:
+def is_up_to_date(finished: Any, identity: Identity, request: Request) -> bool:
     """Whether a shot was completed from the same, and its outputs lie there as they were left."""
     if not finished or finished.get("key") != identity.key:
         return False
-    return all(_stamp(output["path"], output["kind"]) == output["stamp"] for output in finished["outputs"])
+    pairs = zip(finished["outputs"], request.targets(), strict=True)
+    return all(_stamp(output["path"], target) == output["stamp"] for output, target in pairs)
 
 
-def _stamp(address: str, kind: str) -> list[int]:
+def _stamp(address: str, target: Target) -> list[int]:
     """Number of files, bytes in all, and the last change in nanoseconds, of a movie or of a pattern of images."""
     if is_address(address):
-        sizes = files_at(address, alpha_only=kind == "alpha").values()
+        sizes = files_at(address, target).values()
         return [len(sizes), sum(sizes), 0]
-    path = Path(address)
-    names = parse_target(path, alpha_only=kind == "alpha").file_names
-    files = [file for file in path.parent.iterdir() if names.fullmatch(file.name)] if path.parent.is_dir() else []
+    folder, names = target.folder, target.file_names
+    files = [file for file in folder.iterdir() if names.fullmatch(file.name)] if folder.is_dir() else []
     facts = [file.stat() for file in files]
     return [len(facts), sum(each.st_size for each in facts), max((each.st_mtime_ns for each in facts), default=0)]
 
@@ -255,7 +255,7 @@ def _delivered(task: Task, summary: Summary) -> dict[str, Any]:
     document = summary.as_json()
     for target, output in zip(task.request.targets(), document["outputs"], strict=True):
         output["path"] = address_of(target, task.addresses) or output["path"]
-        output["stamp"] = _stamp(output["path"], output["kind"])
+        output["stamp"] = _stamp(output["path"], target)
     return {**document, "lowest": [[summary.first_frame + n, round(confidence[n], 4)] for n in lowest]}
 
 

@@ -112,9 +112,12 @@ T = TypeVar("T")
 )  # fmt: skip
 @click.option("--allow-truncated", is_flag=True, help="Matte what can be read of a damaged movie.")
 @click.option("-o", "--output", "outputs", multiple=True, metavar="PATH",
-              help="Colour with alpha: .mov (ProRes 4444), .webm (VP9), %06d.png; repeatable.")  # fmt: skip
+              help="Colour with alpha: .mov (ProRes 4444), .webm (VP9), .mkv (FFV1), %06d.png, %06d.exr, .webp, .avif; "
+              "repeatable. Choices follow a colon: shot.mov:prores-4444-xq, shot.webm:fast,crf=18, "
+              "%06d.exr:float,dwaa,straight; a wrong one lists all.")  # fmt: skip
 @click.option("--alpha", "alphas", multiple=True, metavar="PATH",
-              help="Alpha alone: .mkv (FFV1, lossless), .mov, .webm, .mp4, %06d.png; repeatable.")  # fmt: skip
+              help="Alpha alone: .mkv (FFV1, lossless), .mov, .mxf, .webm, .mp4, %06d.png, %06d.exr; repeatable. "
+              "Choices follow a colon: matte.mov:png, matte.mov:dnxhr-444.")  # fmt: skip
 @click.option("--foreground", type=click.Choice(get_args(Foreground)), default=_DEFAULTS.foreground, show_default=True,
               help="Colour of soft pixels.")  # fmt: skip
 @click.option("--despill", metavar="SCREEN[,STRENGTH]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from av.video.stream import VideoStream
 from vidmatte import color
 from vidmatte.container import describe_left_out, open_container, packets_of, reason, video_stream
 from vidmatte.errors import ReadError
-from vidmatte.frames import VideoInfo
+from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.read.deinterlace import Deinterlace, deinterlace
 from vidmatte.read.index import PacketIndex
 from vidmatte.read.source import Frame, Video
@@ -33,6 +34,8 @@ _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
 """Containers with an index and a time on every packet, that FFmpeg's own seeking is right for."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _RATES = (Fraction(1, 1000), Fraction(1000))
+_BOTTOM_FIRST = (3, 4)
+"""FFmpeg's AV_FIELD_BB and AV_FIELD_TB: what is coded last or first, the bottom field is shown first."""
 _ASPECTS = (Fraction(1, 10), Fraction(10))
 
 
@@ -54,7 +57,8 @@ class MovieVideo(Video):
         self._source = str(source)
         self._allow_truncated = allow_truncated
         self._deinterlace = deinterlace
-        if Path(source).stat().st_size == 0:
+        self._size = Path(source).stat().st_size
+        if self._size == 0:
             raise ReadError(f"{source}: is empty (0 bytes); copy or render it again")
         with _opened(self._source) as (container, stream):
             if not allow_truncated:
@@ -114,6 +118,7 @@ class MovieVideo(Video):
             color=self._tags,
             timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
             audio_streams=len(container.streams.audio),
+            field_order=self._field_order(stream),
             notes=(*describe_left_out(container, stream), *self._interlace_notes()),
         )
 
@@ -124,12 +129,18 @@ class MovieVideo(Video):
                 f"to make whole ones, or --deinterlace keep where the pictures are whole in spite of the flag"
             )
 
+    def _field_order(self, stream: VideoStream) -> FieldOrder | None:
+        """Of frames that are read as they are; what does not say its order is taken to show the top field first."""
+        if not self._is_interlaced or self._deinterlace != "keep":
+            return None
+        return "bottom first" if stream.codec_context.field_order in _BOTTOM_FIRST else "top first"
+
     def _interlace_notes(self) -> Iterator[str]:
         if self._deinterlace in ("bwdif", "yadif"):
             flagged = "interlaced" if self._is_interlaced else "not flagged as interlaced"
             yield f"the source is {flagged}; its frames were deinterlaced with {self._deinterlace}, one for one"
         elif self._is_interlaced:
-            yield "the source is interlaced and was read as it is; outputs are flagged progressive"
+            yield "the source is interlaced and was read as it is"
 
     @functools.cached_property
     def _index(self) -> PacketIndex | None:
@@ -203,7 +214,12 @@ class MovieVideo(Video):
         yield from ((index, frame) for index, frame in whole if index >= start)
 
     def _refuse_early_end(self, frames: int, last_pts: int, last_duration: int) -> None:
-        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end."""
+        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end.
+
+        And when the file has become shorter than it was, whatever its header says.
+        """
+        if os.path.exists(self._source) and os.path.getsize(self._source) < self._size:
+            raise ReadError(self._truncated(frames, "the file was cut off while it was read"))
         end = last_pts * self._time_base + max(last_duration * self._time_base, 1 / self.info.frame_rate)
         if self._promised_end is not None and end + _EARLY_SECONDS < self._promised_end:
             raise ReadError(self._truncated(frames, f"{float(self._promised_end - end):.1f} s are missing at its end"))

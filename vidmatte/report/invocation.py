@@ -33,7 +33,7 @@ class Invocation:
         words = ["vidmatte", *map(str, self.sources), *(["--images"] if self.images else [])]
         words += self._marks(frame)
         for target in self.targets:
-            words += ["--alpha" if target.alpha_only else "-o", str(target)]
+            words += ["--alpha" if target.alpha_only else "-o", target.argument]
         for name, value in self.options.items():
             option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
             words += [option] if value is True else [option, str(value)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vidmatte.errors import OptionError, WriteError
-from vidmatte.write.outputs import visible_part
+from vidmatte.write.partial import plain_name
 
 Record = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ JOURNAL, _LOCK = "journal.jsonl", "lock"
 def work_folder(output: Path | str) -> Path:
     """The hidden folder of a render, by the path of its first output."""
     path = Path(output)
-    return path.parent / f".{visible_part(path)}.vidmatte"
+    return path.parent / f".{plain_name(path)}.vidmatte"
 
 
 class Journal:

@@ -24,16 +24,16 @@ from vidmatte.stages import rehearsal_steps
 from vidmatte.summary import Summary
 from vidmatte.view import describe_source
 from vidmatte.write import Part
-from vidmatte.write.outputs import remove_stale
+from vidmatte.write.partial import remove_backups
 
 _SMOOTHED_OVER = 1
 """Frames that the smoother looks ahead and back."""
 
 
 def frames_of_long(shot: Shot) -> int | None:
-    """How many frames a shot has, where they are more than one segment; None where they are not, and not counted."""
+    """How many frames a shot has, where they are more than one segment, and its outputs can be joined; else None."""
     length, expected = shot.options.segment_frames, shot.expected
-    if expected is not None and expected <= length:
+    if (expected is not None and expected <= length) or not all(target.format.joins for target in shot.targets):
         return None
     counted = shot.video.count_frames()
     frames = max(0, min(counted, counted if shot.end is None else shot.end) - shot.start)
@@ -145,7 +145,7 @@ def join(shot: Shot, plan: Plan, journal: Journal, *, matter: Matter | None, beg
     # What stands under the final names may be of a join that was cut short.
     overwrite = shot.options.overwrite or any("joining" in record for record in journal.records())
     for target in shot.targets:
-        remove_stale(Path(target.path))
+        remove_backups(Path(target.path))
     outputs = shot.create_outputs(overwrite=overwrite)
     reporting = shot.create_report(overwrite=overwrite)
     journal.add({"joining": True})
