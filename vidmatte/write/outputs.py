@@ -330,7 +330,11 @@ class _EncodeThread:
             while (mattes := self._queue.get()) is not None:
                 if self._stopped.is_set():
                     return
-                writer.append(mattes) if isinstance(mattes, Part) else writer.write(mattes)
+                if isinstance(mattes, Part):
+                    assert not isinstance(writer, AvifWriter)  # its format cannot be joined, see `Format.joins`
+                    writer.append(mattes)
+                else:
+                    writer.write(mattes)
             if not self._stopped.is_set() and writer.frames:
                 self._moves = writer.finish()
         except WriteError as error:
