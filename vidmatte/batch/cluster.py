@@ -168,6 +168,9 @@ class RayEngine:
             _knock(str(self._address))
         # Workers say what is wrong in their outcomes; Ray's own reports are for whoever runs the cluster.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self._address is None:
+            # Ray's own choice of 15 would leave its workers what others leave over.
+            os.environ.setdefault("RAY_worker_niceness", str(_niceness()))
         choices = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
         if self._address is not None:
             choices = {"log_to_driver": False, "logging_level": "ERROR", "address": self._address}
@@ -199,6 +202,10 @@ class RayEngine:
         for member in self._members:
             self._ray.kill(member.handle)
         self._ray.shutdown()
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0
 
 
 def _room(node: Mapping[str, float], cores: float, share: float) -> int:
