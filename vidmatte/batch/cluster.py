@@ -24,6 +24,7 @@ from vidmatte.segments.plan import Unit
 _ANSWER_SECONDS = 10.0
 """How long the address of a cluster may take to answer, and how long it may take to join the cluster there."""
 _JOIN_SECONDS = 60.0
+_MOST_STILLBORN = 3
 
 
 class ClusterWorker:
@@ -83,7 +84,7 @@ class RayEngine:
         self._ray: Any = ray
         self._address, self._asked, self._threads, self._gpus = address, workers, threads, gpus
         self._members: list[_Member] = []
-        self._count = 0
+        self._count = self._stillborn = 0
         self._options: dict[str, Any] = {}
 
     @property
@@ -118,12 +119,13 @@ class RayEngine:
         except self._ray.exceptions.RayError as error:
             reason = str(error).splitlines()[0].rstrip(".")
             task = member.task
+            self._refuse_endless(member, reason)
             self._members[self._members.index(member)] = self._start()
             return [] if task is None else [Lost(task, f"its worker was lost ({reason})")]
         member.doing = None
         if not member.is_up:
             refuse_other(found)
-            member.is_up = True
+            member.is_up, self._stillborn = True, 0
             if member.task is not None:
                 member.doing = member.handle.run.remote(member.task)
             return []
@@ -132,6 +134,15 @@ class RayEngine:
         frames = 0 if task.plan is None or task.unit == BEGIN else task.plan.size(Unit.parse(task.unit))
         done = [Frames(task.shot, frames)] if frames and found.kind == "done" else []
         return [*done, Finished(task, found)]
+
+    def _refuse_endless(self, member: _Member, reason: str) -> None:
+        """Raise VidmatteError where one worker after the other ends before it did anything."""
+        self._stillborn += not member.is_up
+        if self._stillborn > _MOST_STILLBORN * self._count:
+            raise VidmatteError(
+                f"the workers of the Ray cluster end before they can do anything ({reason}); check that vidmatte is "
+                f"installed on all of its machines, and 'ray status'"
+            )
 
     def _start(self) -> _Member:
         handle: Any = self._ray.remote(ClusterWorker).options(**self._options).remote()
@@ -171,9 +182,10 @@ class RayEngine:
         if self._address is None:
             # Ray's own choice of 15 would leave its workers what others leave over.
             os.environ.setdefault("RAY_worker_niceness", str(_niceness()))
-        choices = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-        if self._address is not None:
-            choices = {"log_to_driver": False, "logging_level": "ERROR", "address": self._address}
+        # Without an address Ray would join any cluster that it finds on this machine.
+        choices = {"log_to_driver": False, "logging_level": "ERROR", "address": self._address or "local"}
+        if self._address is None:
+            choices["include_dashboard"] = False
         failed: list[BaseException] = []
 
         def join() -> None:
