@@ -28,8 +28,8 @@ import numpy as np
 import torch
 
 import vidmatte
-from vidmatte.pipeline import share_cores, with_foreground
 from vidmatte.read import Frame, Video
+from vidmatte.stages import share_cores, with_foreground
 from vidmatte.write import parse_target
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"

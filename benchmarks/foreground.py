@@ -22,7 +22,7 @@ from skimage import data
 import vidmatte
 from vidmatte.finish import FinishOptions, finish
 from vidmatte.foreground import estimate_foreground
-from vidmatte.pipeline import with_foreground
+from vidmatte.stages import with_foreground
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 PAIRS = (("coffee", "chelsea"), ("astronaut", "rocket"), ("chelsea", "coffee"))

@@ -22,10 +22,10 @@ import torch
 from end_to_end import POINTS, make_clip
 
 import vidmatte
+from vidmatte.mark import mark_references
 from vidmatte.model.compact import matter as compact
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.interface import Model
-from vidmatte.pipeline import mark_references
 
 PARTS = {
     "shrink": (compact.CompactMatter, "shrink"),

@@ -14,6 +14,7 @@ from clips import write_movie
 pytest.importorskip("transformers")
 
 import transformers
+from safetensors.torch import load_file, save_file
 from tiny_baselines import save_vitmatte, tiny_dino, tiny_sam, tiny_sam2, tiny_seggpt, tiny_vitmatte
 
 import vidmatte
@@ -331,6 +332,19 @@ def test_sam2_holds_no_more_after_many_frames(sam2):
         follower.step(matter.shrink(smooth(seed=n)))
     assert held(follower._session) == after_6 > 0
     assert len(follower._session.frames_tracked_per_obj[0]) <= 4
+
+
+def test_sam2_goes_on_from_what_another_follower_remembered(sam2, tmp_path):
+    reference = masked(frame=3)
+    matter = sam2.with_reference([masked(frame=0), reference])
+    _, unbroken = follow(matter, reference, 9)
+    first, begun = follow(matter, reference, 5)
+    save_file({name: value.contiguous() for name, value in first.state().items()}, tmp_path / "state")
+    second = matter.follower()
+    second.restore(load_file(tmp_path / "state"))
+    rest = [second.step(matter.shrink(smooth(seed=25 + n))) for n in range(4)]
+    for expected, coarse in zip(unbroken, begun + rest, strict=True):
+        assert torch.equal(expected.alpha, coarse.alpha)
 
 
 def test_sam2_forgets_nothing_that_it_would_look_at(sam2):

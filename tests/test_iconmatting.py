@@ -698,7 +698,7 @@ def test_a_clip_through_the_whole_flow(tmp_path, monkeypatch, movie):
     """The pipeline takes this model as any other: a clip in, mattes of every frame out, from a click."""
     import vidmatte
 
-    monkeypatch.setattr("vidmatte.pipeline.load_model", lambda *args, **choices: model_of())
+    monkeypatch.setattr("vidmatte.stages.load_model", lambda *args, **choices: model_of())
     target = tmp_path / "alpha.mkv"
     prompt = vidmatte.Prompt(frame=5, points=((80, 48, 1),))
     summary = vidmatte.matte(movie, prompt, alpha=target)

@@ -1,5 +1,7 @@
 """Every option of a run does something: it changes an output, the summary, or is refused."""
 
+from fractions import Fraction
+
 import av
 import cv2
 import numpy as np
@@ -8,8 +10,8 @@ from click.testing import CliRunner
 from clips import write_movie
 
 import vidmatte
-from vidmatte import pipeline
 from vidmatte.cli import cli
+from vidmatte.summary import Summary
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_frame_rate_of_a_sequence(tmp_path):
         cv2.imwrite(str(tmp_path / f"s.{n}.png"), np.full((48, 64, 3), 99, np.uint8))
     run(tmp_path / "s.%d.png", "--points", "30,20", "--fps", "23.976", "--alpha", tmp_path / "a.mov")
     with av.open(str(tmp_path / "a.mov")) as container:
-        assert container.streams.video[0].average_rate == pipeline.Fraction(24000, 1001)
+        assert container.streams.video[0].average_rate == Fraction(24000, 1001)
 
 
 def test_default_names(tmp_path, monkeypatch):
@@ -134,7 +136,7 @@ def test_default_names(tmp_path, monkeypatch):
 def test_points_of_an_anamorphic_clip_are_displayed_pixels(tmp_path):
     y, x = np.mgrid[:96, :160]
     picture = np.where((np.hypot(y - 48, x - 120) < 25)[..., None], (230, 80, 40), (30, 90, 200)).astype(np.uint8)
-    clip = write_movie(tmp_path / "wide.mp4", frames=2, pictures=[picture] * 2, aspect=pipeline.Fraction(2))
+    clip = write_movie(tmp_path / "wide.mp4", frames=2, pictures=[picture] * 2, aspect=Fraction(2))
     # Column 120 of the frame is shown at 240.
     run(clip, "--points", "240,48 40,20,0", "--alpha", tmp_path / "a.mkv")
     alpha = movie(tmp_path / "a.mkv")[0]
@@ -150,9 +152,7 @@ def test_assumed_matrix_is_said(tmp_path):
 
 def test_suggested_frames_are_the_least_sure_ones_away_from_the_references():
     def summary(confidence, first=0, references=()):
-        return pipeline.Summary(
-            "c", len(confidence), 1.0, "m", "cpu", "f", (), tuple(confidence), first, references, ()
-        )
+        return Summary("c", len(confidence), 1.0, "m", "cpu", "f", (), tuple(confidence), first, references, ())
 
     sure = [0.9] * 60
     assert summary(sure).suggested_reference_frames == ()

@@ -100,7 +100,7 @@ def test_a_length_that_makes_no_sense_is_refused(steps):
 
 
 def test_a_clip_is_practised_for_two_steps_a_frame_at_most(movie, tmp_path, monkeypatch):
-    monkeypatch.setattr("vidmatte.pipeline.DEFAULT_STEPS", 5)
+    monkeypatch.setattr("vidmatte.stages.DEFAULT_STEPS", 5)
     calls = []
     for end, expected in (("1", 4), (None, 5)):
         matte(

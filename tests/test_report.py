@@ -69,7 +69,7 @@ class ExplainingModel(HalfModel):
 
 @pytest.fixture
 def half(monkeypatch):
-    monkeypatch.setattr("vidmatte.pipeline.load_model", lambda *args, **kwargs: HalfModel())
+    monkeypatch.setattr("vidmatte.stages.load_model", lambda *args, **kwargs: HalfModel())
 
 
 @pytest.fixture(scope="module")

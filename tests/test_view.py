@@ -160,7 +160,7 @@ def test_super_whites_are_read_and_written(tmp_path):
 
 
 def test_light_above_white_survives_the_estimation_of_colour():
-    from vidmatte.pipeline import with_foreground
+    from vidmatte.stages import with_foreground
 
     light = torch.linspace(0, 30, 64 * 64).reshape(1, 1, 64, 64).expand(1, 3, 64, 64).contiguous()
     alpha = torch.ones(1, 1, 64, 64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
@@ -79,6 +79,18 @@ def forward_share(frame: int, forward: Leg, backward: Leg) -> float:
     return 1 - (frame - backward.first + 1) / (overlap + 1)
 
 
+def pack(alpha: Tensor) -> bytes:
+    """Alpha (h, w) with 16 bits a pixel, compressed."""
+    codes = (alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
+    return zlib.compress(codes.tobytes(), 1)
+
+
+def unpack(packed: bytes, size: Sequence[int]) -> Tensor:
+    """Alpha (h, w) of this size."""
+    codes = np.frombuffer(zlib.decompress(packed), np.uint16).reshape(size)
+    return torch.from_numpy(codes.astype(np.float32) / np.float32(65535))
+
+
 class _Spool:
     """Coarse mattes on disk, by frame, with 16 bits a pixel."""
 
@@ -87,9 +99,8 @@ class _Spool:
         self._entries: dict[int, tuple[int, int, CoarseMatte]] = {}
 
     def put(self, frame: int, matte: CoarseMatte) -> None:
-        codes = (matte.alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
-        packed = zlib.compress(codes.tobytes(), 1)
-        shape_only = replace(matte, alpha=torch.empty(codes.shape, device="meta"))
+        packed = pack(matte.alpha)
+        shape_only = replace(matte, alpha=torch.empty(matte.alpha.shape, device="meta"))
         try:
             self._entries[frame] = (self._file.seek(0, 2), len(packed), shape_only)
             self._file.write(packed)
@@ -103,8 +114,7 @@ class _Spool:
     def take(self, frame: int) -> CoarseMatte:
         offset, size, matte = self._entries.pop(frame)
         self._file.seek(offset)
-        codes = np.frombuffer(zlib.decompress(self._file.read(size)), np.uint16).reshape(matte.alpha.shape)
-        return replace(matte, alpha=torch.from_numpy(codes.astype(np.float32) / np.float32(65535)))
+        return replace(matte, alpha=unpack(self._file.read(size), matte.alpha.shape))
 
     def __contains__(self, frame: int) -> bool:
         return frame in self._entries
@@ -169,27 +179,77 @@ def matte_objects(
             wanted = sum(index >= start for index in batch.frames)
             coarse = [run.coarse_of(batch) for run in runs]
             if wanted:
-                last = _last(batch, wanted)
-                yield tuple(_finish(matter, last, of[-wanted:]) for matter, of in zip(matters, coarse, strict=True))
+                last = batch if wanted == len(batch) else batch[-wanted:]
+                yield tuple(
+                    bring_to_full_size(matter, last, of[-wanted:]) for matter, of in zip(matters, coarse, strict=True)
+                )
 
 
-def _last(batch: FrameBatch, n: int) -> FrameBatch:
-    if n == len(batch):
-        return batch
-    return FrameBatch(batch.rgb[-n:], batch.frames[-n:], batch.pts[-n:], batch.durations[-n:], batch.names[-n:])
-
-
-_Weighted = Sequence[tuple[float, CoarseMatte]]
+Weighted = Sequence[tuple[float, CoarseMatte]]
 """Coarse mattes of one frame with their shares: one, or two where legs overlap."""
 
 
-def _finish(matter: Matter, batch: FrameBatch, coarse: Sequence[_Weighted]) -> MatteBatch:
+def bring_to_full_size(matter: Matter, batch: FrameBatch, coarse: Sequence[Weighted]) -> MatteBatch:
+    """Mattes of a batch from the small ones of each of its frames."""
     alphas = []
     for i, weighted in enumerate(coarse):
         rgb = batch.rgb[i : i + 1]
         alphas.append(sum((share * matter.finish(rgb, matte) for share, matte in weighted), torch.zeros(())))
     confidence = tuple(sum(share * matte.confidence for share, matte in weighted) for weighted in coarse)
     return MatteBatch(batch, torch.cat(alphas), confidence)
+
+
+def _from_the_back(matter: Matter, video: Video, leg: Leg, first: int, end: int) -> Iterator[list[tuple[int, Tensor]]]:
+    """Frames of a leg, as a follower takes them, from `end` (exclusive) down to `first`, a part of them at a time."""
+    blank = torch.zeros((1, 3, video.info.height, video.info.width))
+    size = max(1, _CHUNK_BYTES // matter.shrink(blank).nbytes)
+    for high in range(end, first, -size):
+        low = max(first, high - size)
+        part = [matter.shrink(batch.rgb) for batch in video.batches(1, start=low, end=high)]
+        if len(part) < high - low:
+            raise ReadError(
+                f"{video.info.source}: frame {low + len(part)} cannot be read, so that the reference at "
+                f"frame {leg.reference} cannot be followed back over it; mark a frame before it"
+            )
+        yield list(zip(range(high - 1, low - 1, -1), reversed(part), strict=True))
+
+
+def follow_part(
+    matter: Matter,
+    follower: Follower,
+    video: Video,
+    leg: Leg,
+    *,
+    first: int,
+    end: int,
+    reference: Reference | None,
+) -> Generator[tuple[int, CoarseMatte]]:
+    """Follow a part of a leg, `first` to `end` (exclusive), in its direction; yields (frame, matte).
+
+    The follower begins at `reference` where one is given, for the part that begins the leg, and otherwise goes on from
+    what it remembers. `matter` is what `show_to` makes of it.
+    """
+    if leg.is_backward:
+        if reference is not None:
+            follower.start(reference)
+        for part in _from_the_back(matter, video, leg, first, end):
+            for frame, small in part:
+                yield frame, follower.step(small)
+        return
+    if reference is not None:
+        yield first, follower.start(reference)
+        first += 1
+    for batch in video.batches(1, start=first, end=end):
+        yield batch.frames[0], follower.step(matter.shrink(batch.rgb))
+
+
+def share_legs(frame: int, mattes: Sequence[tuple[Leg, CoarseMatte]]) -> Weighted:
+    """The mattes of a frame from the legs that reach it, forward first, with their shares; see `forward_share`."""
+    if len(mattes) == 1:
+        return [(1.0, mattes[0][1])]
+    (forward, ahead), (backward, behind) = sorted(mattes, key=lambda found: found[0].is_backward)
+    share = forward_share(frame, forward, backward)
+    return [(share, ahead), (1 - share, behind)]
 
 
 class _Run:
@@ -215,14 +275,14 @@ class _Run:
         self._follower: Follower | None = None
         self.first_frame = min([start, *self._forward])
 
-    def coarse_of(self, batch: FrameBatch) -> list[_Weighted]:
+    def coarse_of(self, batch: FrameBatch) -> list[Weighted]:
         """Of each frame of a batch; nothing for those before the first frame that this run needs."""
         return [
             self._coarse(index, batch.rgb[i : i + 1]) if index >= self.first_frame else ()
             for i, index in enumerate(batch.frames)
         ]
 
-    def _coarse(self, frame: int, rgb: Tensor) -> _Weighted:
+    def _coarse(self, frame: int, rgb: Tensor) -> Weighted:
         if frame in self._backward:
             self._active_backward = self._backward[frame]
             self._follow_backward(self._active_backward)
@@ -251,20 +311,12 @@ class _Run:
         assert follower is not None  # only models that follow get here
         reference = self._marked[leg.reference]
         follower.start(reference)
-        size = max(1, _CHUNK_BYTES // self._matter.shrink(reference.rgb).nbytes)
-        for high in range(leg.last + 1, leg.first, -size):
-            low = max(leg.first, high - size)
-            chunk = [self._matter.shrink(batch.rgb) for batch in self._video.batches(1, start=low, end=high)]
-            if len(chunk) < high - low:
-                raise ReadError(
-                    f"{self._video.info.source}: frame {low + len(chunk)} cannot be read, so that the reference at "
-                    f"frame {leg.reference} cannot be followed back over it; mark a frame before it"
-                )
-            for frame, small in zip(range(high - 1, low - 1, -1), reversed(chunk), strict=True):
+        for chunk in _from_the_back(self._matter, self._video, leg, leg.first, leg.last + 1):
+            for frame, small in chunk:
                 matte = follower.step(small)
                 if frame < self._end:
                     self._spool.put(frame, matte)
-            self._on_backward(high - low)
+            self._on_backward(len(chunk))
 
     def close(self) -> None:
         self._spool.close()

@@ -99,6 +99,10 @@ class FrameBatch:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def __getitem__(self, part: slice) -> FrameBatch:
+        """Some of the frames."""
+        return FrameBatch(self.rgb[part], self.frames[part], self.pts[part], self.durations[part], self.names[part])
+
     def __repr__(self) -> str:
         return f"FrameBatch(rgb={tuple(self.rgb.shape)}, frames={self.frames})"
 
@@ -130,6 +134,11 @@ class MatteBatch:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def __getitem__(self, part: slice) -> MatteBatch:
+        """Mattes of some of the frames."""
+        foreground = None if self.foreground is None else self.foreground[part]
+        return MatteBatch(self.source[part], self.alpha[part], self.confidence[part], foreground)
 
     def __repr__(self) -> str:
         return f"MatteBatch(alpha={tuple(self.alpha.shape)}, frames={self.source.frames})"

@@ -16,6 +16,7 @@ from vidmatte.read import Deinterlace, Reader
 from vidmatte.train.rehearse import LONGEST_REHEARSAL
 
 Foreground = Literal["estimate", "source"]
+SHORTEST_SEGMENT = 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class MatteOptions:
     deinterlace: Deinterlace = "refuse"
     """What to do with interlaced movies; see `read.open_video`."""
     overwrite: bool = False
+    segment_frames: int = 500
+    """Longer clips are rendered in segments of so many frames, which a run that goes on does not repeat."""
+    resume: bool = False
+    """Go on with the finished segments of a run that was stopped."""
 
     def __post_init__(self) -> None:
         if (str(self.model) == NO_MODEL) != (self.matte is not None):
@@ -81,6 +86,10 @@ class MatteOptions:
             raise OptionError(
                 f"a rehearsal of {self.rehearsal} steps asked for: it has 0 (none) to {LONGEST_REHEARSAL}"
             )
+        if self.segment_frames < SHORTEST_SEGMENT:
+            raise OptionError(
+                f"segments of {self.segment_frames} frames asked for: they have at least {SHORTEST_SEGMENT}"
+            )
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch size {self.batch_size} asked for: it must be at least 1")
 
@@ -92,7 +101,7 @@ def chosen_options(options: MatteOptions) -> dict[str, object]:
         chosen["region"] = ",".join(map(str, options.finish.region))
     if options.despill is not None:
         chosen["despill"] = f"{options.despill.screen},{options.despill.strength:g}"
-    return {name: value for name, value in chosen.items() if name not in ("overwrite", "finish")}
+    return {name: value for name, value in chosen.items() if name not in ("overwrite", "resume", "finish")}
 
 
 def _changed(options: MatteOptions | FinishOptions, default: MatteOptions | FinishOptions) -> dict[str, object]:

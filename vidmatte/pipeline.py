@@ -2,69 +2,70 @@
 
 from __future__ import annotations
 
-import math
-import os
+import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable, Set
+from contextlib import closing, nullcontext
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import torch
 
-from vidmatte.despill import despill
-from vidmatte.errors import OptionError, ReadError
-from vidmatte.finish import Finisher
+from vidmatte.errors import ReadError
 from vidmatte.follow import matte_objects
-from vidmatte.foreground import estimate_foreground
-from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.mark import mark_references
-from vidmatte.model.build import choose_device, load_model, notes_of
-from vidmatte.model.compact.matter import CompactMatter
-from vidmatte.model.given import fit_to_clip, given_mattes, take
-from vidmatte.model.interface import Matter, Model, TakesTrimaps
-from vidmatte.model.settings import parse_settings
-from vidmatte.model.viewer import show_to
-from vidmatte.objects import (
-    Mattes,
-    for_each_object,
-    prompts_of_objects,
-    share_overlaps,
-    targets_of_objects,
-    together,
+from vidmatte.frames import MatteBatch
+from vidmatte.model.build import notes_of
+from vidmatte.model.interface import Model
+from vidmatte.objects import Mattes, together
+from vidmatte.options import MatteOptions
+from vidmatte.report import PAGE
+from vidmatte.request import Marks, Paths, Request, Shot, open_shot
+from vidmatte.segments.identity import identify
+from vidmatte.segments.journal import Journal
+from vidmatte.segments.plan import JOIN, Plan, Schedule, Unit
+from vidmatte.segments.render import Renderer
+from vidmatte.segments.session import (
+    can_go_on,
+    check_outputs,
+    forget_chunks,
+    frames_of_long,
+    header_of,
+    join,
+    journal_of,
+    make_plan,
+    refuse_other_machine,
 )
-from vidmatte.options import MatteOptions, chosen_options
-from vidmatte.prompt import Prompt, Reference
-from vidmatte.read import Video, open_video, parse_position
-from vidmatte.read.mask import Mask, open_mask
-from vidmatte.read.sequence import ImageSet
-from vidmatte.report import PAGE, Invocation, create_report
-from vidmatte.smoothing import smooth
-from vidmatte.stream import map_behind
+from vidmatte.stages import (
+    StepCallback,
+    batch_size_of,
+    completed,
+    load,
+    matte_set,
+    matter_of,
+    model_of,
+    part_of,
+    rehearsed,
+    share_cores,
+)
 from vidmatte.summary import Summary
-from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse
-from vidmatte.view import describe_view
-from vidmatte.write import Target, create_outputs
+from vidmatte.view import describe_source
 
-_VIDEO_PEAK = 1.25
-"""No code value of video stands for more; light of scene-linear sources goes far beyond."""
+_log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, "int | None"], None]
 
 
 def matte(
-    source: str | Path | Sequence[str | Path],
-    prompts: Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]] = (),
+    source: Paths,
+    prompts: Marks = (),
     *,
-    output: str | Path | Sequence[str | Path] = (),
-    alpha: str | Path | Sequence[str | Path] = (),
+    output: Paths = (),
+    alpha: Paths = (),
     reference: str | Path | None = None,
     images: bool = False,
     report: str | Path | None = None,
     options: MatteOptions | None = None,
     progress: ProgressCallback | None = None,
-    on_rehearsal: Callable[[int, int], None] | None = None,
+    on_rehearsal: StepCallback | None = None,
 ) -> Summary:
     """Matte a clip, an image sequence or (with `images`) a set of independent images.
 
@@ -77,81 +78,97 @@ def matte(
     gives each a file, an EXR without it each a layer; where their mattes overlap, alpha sums to 1 at most (see
     `objects.share_overlaps`). The confidence of a frame is that of its least sure object.
 
+    A long clip is rendered in segments, kept in a hidden folder beside its first output until all are there (see
+    `segments`): `options.resume` goes on with those of a run that was stopped.
+
     `progress` is called with the number of frames done and, where known, of all frames; `on_rehearsal` with the steps
     of practice done and of all steps.
 
-    Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind.
+    Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind but
+    the finished segments of a long clip.
     """
-    options = options or MatteOptions()
-    objects = prompts_of_objects(prompts)
-    targets = _targets(output, alpha, images, options, list(objects))
-    inputs = _inputs(source, reference, objects, options)
+    request = Request.of(
+        source,
+        prompts,
+        output=output,
+        alpha=alpha,
+        reference=reference,
+        images=images,
+        report=report,
+        options=options,
+    )
+    return matte_request(request, progress=progress, on_rehearsal=on_rehearsal)
+
+
+def matte_request(
+    request: Request,
+    *,
+    progress: ProgressCallback | None = None,
+    on_rehearsal: StepCallback | None = None,
+) -> Summary:
+    """Do what is asked for; see `matte`."""
+    with open_shot(request) as shot:
+        frames = frames_of_long(shot)
+        if frames is None:
+            return matte_at_once(shot, load, progress=progress, on_rehearsal=on_rehearsal)
+        return _matte_in_segments(shot, frames, progress, on_rehearsal)
+
+
+def matte_at_once(
+    shot: Shot,
+    load_model: Callable[[MatteOptions], Model],
+    *,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+    on_rehearsal: StepCallback | None = None,
+    watch: Callable[[MatteBatch], None] | None = None,
+) -> Summary:
+    """Matte a shot in one stream from its first frame to its last.
+
+    `threads` are those of `share_cores`; `watch` is given the mattes of all objects together.
+    """
     began = time.monotonic()
-    with (
-        _open_source(source, images, options) as video,
-        Finisher(options.finish, like=video.info) as finisher,
-        nullcontext() if options.matte is None else open_mask(options.matte) as given,
-        share_cores(options.device),
-        nullcontext() if options.trimaps is None else open_mask(options.trimaps) as trimaps,
-    ):
-        start, end = _range(video, options)
-        start_seconds = None if options.start is None else video.seconds_of(start)
-        if options.finish.inside_mask or options.finish.outside_mask:
-            finisher.check_length(min(video.count_frames(), end or video.count_frames()))
-        references = _references(video, objects, reference, options)
-        if trimaps is not None:
-            fit_to_clip(trimaps, video, start=start, end=end)
-        marked = tuple(mark.frame for marks in references.values() for mark in marks if mark.frame is not None)
-        outputs = create_outputs(
-            targets,
-            like=video.info,
-            overwrite=options.overwrite,
-            premultiplied=options.premultiplied,
-            bit_depth=options.bit_depth,
-            start=start_seconds,
-            end=None if end is None else video.seconds_of(end),
-            inputs=inputs,
-        )
-        reporting = None
-        if report is not None:
-            asked = Invocation(
-                _as_list(source), images, reference, objects, targets, Path(report), chosen_options(options)
-            )
-            reporting = create_report(
-                asked,
-                like=video.info,
-                references=marked,
-                inputs=inputs,
-                start=start_seconds or Fraction(0),
-                overwrite=options.overwrite,
-            )
-        model = _load(options) if given is None else _given(given, video, start, end, options)
+    options, video, request = shot.options, shot.video, shot.request
+    with share_cores(options.device, threads):
+        outputs = shot.create_outputs(overwrite=options.overwrite)
+        reporting = shot.create_report(overwrite=options.overwrite)
+        model = model_of(shot, load_model)
         with reporting or nullcontext(), outputs as out:
-            counter = _Counter(progress, _expected(video, start, end))
-            marked_matters = (_matter(model, marks, trimaps, video) for marks in references.values())
+            counter = _Counter(progress, shot.expected)
+            marks = list(shot.references.values())
             matters = [
-                _rehearse(
-                    matter, options.rehearsal, counter.expected, images, _part_of(on_rehearsal, number, len(references))
+                rehearsed(
+                    matter_of(shot, model, references),
+                    options.rehearsal,
+                    counter.expected,
+                    request.images,
+                    part_of(on_rehearsal, number, len(marks)),
                 )
-                for number, matter in enumerate(marked_matters)
+                for number, references in enumerate(marks)
             ]
-            batch_size = options.batch_size or (4 if model.device.type == "cuda" else 1)
-            marks = list(references.values())
             mattes = (
-                _matte_set(matters, video)
-                if images
+                matte_set(matters, video)
+                if request.images
                 else matte_objects(
-                    matters, video, marks, start=start, end=end, batch_size=batch_size, on_backward=counter.more
+                    matters,
+                    video,
+                    marks,
+                    start=shot.start,
+                    end=shot.end,
+                    batch_size=batch_size_of(options, model.device),
+                    on_backward=counter.more,
                 )
             )
-            with_color = any(not target.alpha_only for target in targets)
-            with closing(_stages(mattes, options, finisher, len(matters), with_color, model.device)) as finished:
-                for batches in finished:
-                    out.write(dict(zip(objects, batches, strict=True)))
+            with_color = any(not target.alpha_only for target in shot.targets)
+            watchers = [look for look in (watch, None if reporting is None else reporting.add) if look is not None]
+            stages = completed(mattes, options, shot.finisher, len(matters), with_color, model.device)
+            with closing(stages):
+                for batches in stages:
+                    out.write(dict(zip(shot.references, batches, strict=True)))
                     counter.add(batches)
-                    if reporting is not None:
-                        reporting.add(together(batches))
-            _refuse_nothing(video, counter, start)
+                    for look in watchers:
+                        look(together(batches))
+            _refuse_nothing(shot, counter)
             summary = Summary(
                 input=str(video.info.source),
                 frames=len(counter.confidence),
@@ -161,12 +178,12 @@ def matte(
                 precision=str(model.precision).removeprefix("torch."),
                 outputs=(),
                 confidence=tuple(counter.confidence),
-                first_frame=start,
-                reference_frames=marked,
-                notes=(*_notes(video.info), *notes_of(model)),
-                is_set=images,
-                report=None if report is None else Path(report) / PAGE,
-                objects=tuple(filter(None, objects)),
+                first_frame=shot.start,
+                reference_frames=shot.marked,
+                notes=(*describe_source(video.info), *notes_of(model)),
+                is_set=request.images,
+                report=None if request.report is None else Path(request.report) / PAGE,
+                objects=tuple(filter(None, shot.references)),
             )
             if reporting is not None:
                 out.put_beside(reporting.write(summary, matter=matters[0], video=video))
@@ -176,248 +193,68 @@ def matte(
     )
 
 
-def _load(options: MatteOptions) -> Model:
-    return load_model(
-        options.model,
-        device=options.device,
-        precision=options.precision,
-        working_size=options.working_size,
-        sd=options.sd,
-        weights=options.weights,
-        settings=parse_settings(options.settings),
-    )
+def _matte_in_segments(
+    shot: Shot, frames: int, progress: ProgressCallback | None, on_rehearsal: StepCallback | None
+) -> Summary:
+    """Matte a long shot segment by segment, and go on with what a run that was stopped left."""
+    began = time.monotonic()
+    journal = journal_of(shot.request)
+    identity = identify(shot.request)
+    goes_on = can_go_on(journal, shot.request, identity)
+    if not goes_on:
+        check_outputs(shot)
+    threads = int(journal.header()["threads"]) if goes_on else None
+    with journal.held(), share_cores(shot.options.device, threads):
+        try:
+            model = model_of(shot, load)
+            plan = make_plan(shot, model, frames)
+            if goes_on:
+                refuse_other_machine(journal, model)
+            else:
+                journal.begin(header_of(identity, model, plan, torch.get_num_threads()))
+            return _do_units(shot, plan, journal, model, began, progress, on_rehearsal)
+        except BaseException:
+            done = sum(name.startswith("render:") for name in journal.done())
+            if done:
+                _log.warning("%d finished segments are kept: --resume goes on with them", done)
+            raise
+        finally:
+            journal.remove_if_empty()
 
 
-def _given(mattes: Mask, video: Video, start: int, end: int | None, options: MatteOptions) -> Model:
-    unused = [
-        name
-        for name in ("sd", "weights", "settings", "working_size", "precision")
-        if getattr(options, name) != getattr(MatteOptions, name)
-    ]
-    if unused:
-        raise OptionError(f"{unused[0].replace('_', ' ')} was given: it has no meaning where mattes are; leave it out")
-    return given_mattes(mattes, video, start=start, end=end, device=choose_device(options.device))
+def _do_units(
+    shot: Shot,
+    plan: Plan,
+    journal: Journal,
+    model: Model,
+    began: float,
+    progress: ProgressCallback | None,
+    on_rehearsal: StepCallback | None,
+) -> Summary:
+    done = set(journal.done())
+    schedule, renderer = Schedule(plan, done), Renderer(shot, plan, journal.folder, model)
+    counter = _UnitCounter(plan, done, progress)
+    while (unit := schedule.take()) is not None and unit != JOIN:
+        journal.add(renderer.run(unit, on_frame=counter.add, on_step=on_rehearsal))
+        done.add(unit.name)
+        schedule.finish(unit)
+        forget_chunks(plan, journal.folder, unit, done)
+    matter = None if shot.request.report is None else renderer.matter(0)
+    return join(shot, plan, journal, matter=matter, began=began)
 
 
-def _references(
-    video: Video, objects: Mapping[str, Sequence[Prompt]], reference: str | Path | None, options: MatteOptions
-) -> dict[str, tuple[Reference, ...]]:
-    """Of each object, what its marks make; nothing where mattes or trimaps are given."""
-    if options.matte is None and options.trimaps is None:
-        return {name: mark_references(video, marks, reference) for name, marks in objects.items()}
-    if any(objects.values()) or reference is not None:
-        given = f"mattes too ({options.matte})" if options.trimaps is None else f"trimaps too ({options.trimaps})"
-        raise OptionError(f"marks were given, and {given}: give one of them")
-    return dict.fromkeys(objects, ())
+class _UnitCounter:
+    """Progress of a long shot: frames that are followed and rendered count one half each."""
 
+    def __init__(self, plan: Plan, done: Set[str], progress: ProgressCallback | None) -> None:
+        self._frames, self._progress = plan.frames, progress
+        self._work = plan.frames + sum(leg.last - leg.first + 1 for legs in plan.legs for leg in legs)
+        self._done = sum(plan.size(unit) for unit in map(Unit.parse, done))
 
-def _matter(model: Model, references: Sequence[Reference], trimaps: Mask | None, video: Video) -> Matter:
-    """The model with what says where the object is: references, or trimaps of all frames."""
-    if trimaps is None:
-        return model.with_reference(references)
-    if not isinstance(model, TakesTrimaps):
-        raise OptionError(f"trimaps were given: model {model.name!r} goes by marks; leave the trimaps out")
-    return model.with_trimaps(lambda batch: take(trimaps, batch, video.info))
-
-
-def _matte_set(matters: Sequence[Matter], video: Video) -> Generator[Mattes]:
-    """Mattes of independent images, one of each matter for each."""
-    shown = [show_to(matter, video.info.color) for matter in matters]
-    return (tuple(matter(batch) for matter in shown) for batch in video.batches(1))
-
-
-def _part_of(
-    on_step: Callable[[int, int], None] | None, number: int, rehearsals: int
-) -> Callable[[int, int], None] | None:
-    """What reports the steps of one of several rehearsals, as part of all of them."""
-    if on_step is None:
-        return None
-    return lambda done, steps: on_step(number * steps + done, rehearsals * steps)
-
-
-def _rehearse(
-    matter: Matter, asked: int | None, frames: int | None, images: bool, on_step: Callable[[int, int], None] | None
-) -> Matter:
-    """The matter after its practice, where it is one that can."""
-    if images or not isinstance(matter, CompactMatter):
-        if asked:
-            what = "a set of images" if images else "this model"
-            raise OptionError(f"a rehearsal of {asked} steps was asked for, but {what} has none; leave it out")
-        return matter
-    steps = DEFAULT_STEPS if frames is None else min(DEFAULT_STEPS, STEPS_A_FRAME * frames)
-    steps = steps if asked is None else asked
-    if not steps:
-        return matter
-    return rehearse(matter, steps=steps, on_step=lambda done: on_step(done, steps) if on_step else None)
-
-
-def _stages(
-    mattes: Generator[Mattes],
-    options: MatteOptions,
-    finisher: Finisher,
-    objects: int,
-    with_color: bool,
-    device: torch.device,
-) -> Generator[Mattes]:
-    """Smooth, finish, share what overlaps, and estimate colour where an output wants it."""
-
-    def complete(batches: Mattes) -> Mattes:
-        done = share_overlaps(tuple(map(finisher, batches)))
-        if not with_color:
-            return done
-        edges = done
-        if options.finish.feather and options.foreground == "estimate":
-            edges = share_overlaps(tuple(finisher(batch, feathered=False) for batch in batches))
-        return tuple(_with_color(batch, edge, options, device) for batch, edge in zip(done, edges, strict=True))
-
-    with ExitStack() as stages:
-        # The last stage is closed first, so that none is closed while another still draws from it.
-        stages.enter_context(closing(mattes))
-        if options.smooth:
-            smoothed = for_each_object(lambda batches: smooth(batches, options.smooth), mattes, objects)
-            mattes = stages.enter_context(closing(smoothed))
-        if with_color or options.finish or objects > 1:
-            mattes = stages.enter_context(closing(map_behind(complete, mattes, 1)))
-        yield from mattes
-
-
-def _with_color(batch: MatteBatch, edge: MatteBatch, options: MatteOptions, device: torch.device) -> MatteBatch:
-    """The batch with its colour; `edge` is the matte that says how much of a pixel's colour is the object's."""
-    if options.foreground == "estimate":
-        batch = replace(batch, foreground=with_foreground(edge, device).foreground)
-    return batch if options.despill is None else replace(batch, foreground=despill(batch.color, options.despill))
-
-
-def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> MatteBatch:
-    """The batch with the straight foreground colour of its soft pixels estimated, computed on `device`."""
-    rgb, alpha = batch.source.rgb, batch.alpha
-    # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
-    peak = float(rgb.max())
-    if peak <= _VIDEO_PEAK:
-        return replace(batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device))
-    peak = 2.0 ** math.ceil(math.log2(peak))
-    color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
-    return replace(batch, foreground=color * peak)
-
-
-def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    return [paths] if isinstance(paths, str | Path) else list(paths)
-
-
-def _targets(
-    output: str | Path | Sequence[str | Path],
-    alpha: str | Path | Sequence[str | Path],
-    images: bool,
-    options: MatteOptions,
-    objects: Sequence[str],
-) -> list[Target]:
-    if len(objects) > 1 and (options.finish.invert or options.finish.inside_mask):
-        raise OptionError(
-            f"{len(objects)} objects are marked, and an inverted matte or an inside mask would be that of each; "
-            f"choose one of them (--object)"
-        )
-    targets = [target for path in _as_list(output) for target in targets_of_objects(path, objects, alpha_only=False)]
-    if not targets and (options.premultiplied or options.foreground == "source" or options.despill):
-        raise OptionError("a choice of colour was given, but only alpha is written; add an output with colour (-o)")
-    targets += [target for path in _as_list(alpha) for target in targets_of_objects(path, objects, alpha_only=True)]
-    for target in targets:
-        if images and (target.format.is_movie or not target.is_named):
-            raise OptionError(
-                f"{target}: a set of images needs a file for each; use {{name}}, as in 'out/{{name}}.png'"
-            )
-        if target.is_named and not images:
-            raise OptionError(
-                f"{target}: {{name}} stands for the names of an image set (--images); for a clip give the name of a "
-                f"movie, or %06d.png"
-            )
-    return targets
-
-
-@contextmanager
-def share_cores(device: str) -> Iterator[None]:
-    """Leave one core to decoding and encoding while the network runs on the processor.
-
-    The threads of torch and OpenCV wait for each other by spinning: when they share their cores with the codecs, a
-    frame takes several times as long as with one thread less.
-    """
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    if device in ("auto", "cpu"):
-        spare = max(1, (os.cpu_count() or 2) - 1)
-        torch.set_num_threads(min(before[0], spare))
-        cv2.setNumThreads(min(before[1], spare))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
-
-
-def _open_source(source: str | Path | Sequence[str | Path], images: bool, options: MatteOptions) -> Video:
-    paths = _as_list(source)
-    if "" in map(str, paths):
-        raise ReadError("an empty path was given; name a movie, a folder or a pattern of frames")
-    if images:
-        unused = [
-            name
-            for name, value in (
-                ("frame_rate", options.frame_rate),
-                ("batch_size", options.batch_size),
-                ("allow_truncated", options.allow_truncated),
-                ("deinterlace", options.deinterlace != "refuse"),
-            )
-            if value
-        ]
-        if unused:
-            raise OptionError(f"{unused[0]} was given: it has no meaning for images of a set; leave it out")
-        if options.smooth or options.start or options.end:
-            raise OptionError(
-                "images of a set have no order in time: they cannot be smoothed, or cut with start and end"
-            )
-        return ImageSet(paths)
-    if len(paths) != 1:
-        raise OptionError(
-            f"{len(paths)} inputs given: several files are an image set, which has to be asked for (--images)"
-        )
-    return open_video(
-        paths[0],
-        reader=options.reader,
-        frame_rate=options.frame_rate,
-        allow_truncated=options.allow_truncated,
-        deinterlace=options.deinterlace,
-    )
-
-
-def _range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
-    """First frame and the one after the last; None is the end of the clip."""
-    start = parse_position(options.start, video) if options.start is not None else 0
-    end = parse_position(options.end, video) + 1 if options.end is not None else None
-    if end is not None and end <= start:
-        raise OptionError(f"out point {options.end} lies before in point {options.start or 0}: swap them")
-    if start and start >= video.count_frames():
-        raise ReadError(
-            f"{video.info.source}: in point {options.start} asked for, but there are {video.count_frames()} frames"
-        )
-    return start, end
-
-
-def _inputs(
-    source: str | Path | Sequence[str | Path],
-    reference: str | Path | None,
-    objects: Mapping[str, Iterable[Prompt]],
-    options: MatteOptions,
-) -> list[Path | str]:
-    marks = [path for prompts in objects.values() for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
-    given = [options.matte, options.trimaps, options.finish.inside_mask, options.finish.outside_mask]
-    other = [reference, *marks, *given]
-    return [*_as_list(source), *(path for path in other if path is not None)]
-
-
-def _expected(video: Video, start: int, end: int | None) -> int | None:
-    """Number of frames to come, for progress: by the headers, which may be wrong."""
-    total = video.info.frames_in_header
-    if total is None:
-        return None if end is None else end - start
-    return max(0, min(total, total if end is None else end) - start)
+    def add(self, frames: int) -> None:
+        self._done += frames
+        if self._progress is not None:
+            self._progress(self._done * self._frames // self._work, self._frames)
 
 
 class _Counter:
@@ -443,15 +280,6 @@ class _Counter:
             self._progress(len(self.confidence) + self._backward, expected)
 
 
-def _refuse_nothing(video: Video, counter: _Counter, start: int) -> None:
+def _refuse_nothing(shot: Shot, counter: _Counter) -> None:
     if not counter.confidence:
-        raise ReadError(f"{video.info.source}: has no frame from {start} on that can be read")
-
-
-def _notes(info: VideoInfo) -> Iterator[str]:
-    yield from info.notes
-    if view := describe_view(info.color):
-        yield view
-    if info.color.assumed:
-        name = "BT.709" if info.color.matrix == 1 else "BT.601"
-        yield f"the source does not say its colour matrix; {name} was assumed from its size"
+        raise ReadError(f"{shot.video.info.source}: has no frame from {shot.start} on that can be read")

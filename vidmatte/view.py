@@ -14,12 +14,12 @@ black with burnt highlights. So the model is shown a copy as an SDR screen would
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from vidmatte.frames import ColorTags
+from vidmatte.frames import ColorTags, VideoInfo
 
 LINEAR, PQ, HLG = 8, 16, 18
 """Transfer characteristics of ITU-T H.273 that need a view."""
@@ -51,6 +51,16 @@ def describe_view(color: ColorTags) -> str | None:
             f"tone-mapped copy"
         )
     return None
+
+
+def describe_source(info: VideoInfo) -> Iterator[str]:
+    """What to tell the user of how a source is read, one sentence each."""
+    yield from info.notes
+    if view := describe_view(info.color):
+        yield view
+    if info.color.assumed:
+        name = "BT.709" if info.color.matrix == 1 else "BT.601"
+        yield f"the source does not say its colour matrix; {name} was assumed from its size"
 
 
 def for_model(rgb: Tensor, color: ColorTags) -> Tensor:

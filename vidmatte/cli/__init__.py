@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from vidmatte import __version__
+from vidmatte.cli.batch import batch_command
 from vidmatte.cli.doctor import doctor_command
 from vidmatte.cli.evaluate import evaluate_command
 from vidmatte.cli.matte import matte_command
@@ -50,6 +51,7 @@ def cli() -> None:
 
 cli.add_command(doctor_command)
 cli.add_command(matte_command)
+cli.add_command(batch_command)
 cli.add_command(evaluate_command)
 cli.add_command(models_command)
 cli.add_command(train_command)

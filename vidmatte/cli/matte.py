@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -25,6 +24,7 @@ from vidmatte.pipeline import matte
 from vidmatte.progress import ProgressLine
 from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
 from vidmatte.read import Deinterlace, Reader
+from vidmatte.read.rate import parse_rate
 from vidmatte.summary import Summary
 from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL
 
@@ -131,6 +131,9 @@ T = TypeVar("T")
 @click.option("--report", metavar="DIR",
               help="Folder for a page with contact sheet, confidence curve and frames worth marking too.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--resume", is_flag=True, help="Go on with the finished segments of a run that was stopped.")
+@click.option("--segment-frames", type=int, default=_DEFAULTS.segment_frames, show_default=True, metavar="FRAMES",
+              help="Longer clips are rendered in segments of this length, which --resume does not repeat.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -242,7 +245,7 @@ def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]
 def _options(given: dict[str, Any]) -> MatteOptions:
     names = ("model", "matte", "trimaps", "sd", "weights", "settings", "device", "precision", "batch_size",
              "working_size", "rehearsal", "smooth", "foreground", "premultiplied", "start", "end", "reader",
-             "allow_truncated", "deinterlace", "overwrite")  # fmt: skip
+             "allow_truncated", "deinterlace", "overwrite", "resume", "segment_frames")  # fmt: skip
     controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
     options = MatteOptions(
         **{name: given[name] for name in names},
@@ -251,21 +254,7 @@ def _options(given: dict[str, Any]) -> MatteOptions:
         ),
         despill=_if_given(given["despill"], parse_despill),
     )
-    return replace(options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], _rate))
-
-
-def _rate(text: str) -> Fraction:
-    try:
-        rate = Fraction(text).limit_denominator(1_000_000)
-    except (ValueError, ZeroDivisionError) as error:
-        raise OptionError(f"frame rate {text!r} asked for: write 25, 23.976 or 24000/1001") from error
-    if not 1 <= rate <= 1000:
-        raise OptionError(f"frame rate {text} asked for: it must be 1 to 1000 frames per second")
-    if rate.denominator in (1, 1001):
-        return rate
-    # 23.976 and its kind mean n * 1000 / 1001.
-    ntsc = Fraction(round(rate) * 1000, 1001)
-    return ntsc if abs(rate - ntsc) < Fraction(1, 1000) else rate
+    return replace(options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], parse_rate))
 
 
 def _default_outputs(inputs: Sequence[str], given: dict[str, Any], objects: int, kind: str) -> tuple[str, ...]:

@@ -39,6 +39,14 @@ class Follower(Protocol):
         """Matte of the next frame, given as `Matter.shrink` makes it."""
         ...
 
+    def state(self) -> dict[str, Tensor]:
+        """All that it remembers, on the processor."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what another follower of the same matter remembered, in place of `start`."""
+        ...
+
 
 class Matter(Protocol):
     """A model that has seen its references: encoded once, matched to any number of images. Immutable."""

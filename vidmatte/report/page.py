@@ -98,7 +98,8 @@ def _suggestions(summary: Summary, invocation: Invocation, strips: Mapping[int, 
     for frame in summary.suggested_reference_frames:
         confidence = summary.confidence[frame - summary.first_frame]
         parts.append(f"<h3>Frame {frame}, confidence {confidence:.2f}</h3>")
-        parts.append(_image(strips[frame], f"Source, alpha and composite of frame {frame}"))
+        if frame in strips:
+            parts.append(_image(strips[frame], f"Source, alpha and composite of frame {frame}"))
         entry = invocation.in_prompt_file(frame)
         if entry is not None:
             parts.append(f"<p>Among the prompts of FILE.json:</p><pre>{escape(entry)}</pre>")

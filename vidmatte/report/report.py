@@ -21,7 +21,7 @@ from vidmatte.read import Video
 from vidmatte.report.invocation import Invocation
 from vidmatte.report.page import page
 from vidmatte.report.sheets import contact_sheet, guidance_sheet, strip, to_jpeg
-from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly
+from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly, for_sheet
 from vidmatte.summary import Summary, suggested_apart
 from vidmatte.view import for_model
 from vidmatte.write import check_folder
@@ -80,6 +80,7 @@ class Report:
         self._time_base, self._start = like.time_base, start
         apart = suggested_apart(is_set=invocation.images)
         self._thumbnails = Thumbnails(pixel_aspect=like.sample_aspect_ratio, references=references, apart=apart)
+        self._taken: list[Thumbnail] = []
         self._pts: list[int] = []
         self._names: list[str] = []
         self._is_new = not self.folder.exists()
@@ -103,13 +104,19 @@ class Report:
         self._names.extend(batch.source.names)
         self._thumbnails.add(batch)
 
+    def take(self, *, pts: Sequence[int], names: Sequence[str], thumbnails: Sequence[Thumbnail]) -> None:
+        """Take frames that were matted before, with the pictures that were kept of them; in place of `add`."""
+        self._pts.extend(pts)
+        self._names.extend(names)
+        self._taken.extend(thumbnails)
+
     def write(self, summary: Summary, *, matter: Matter, video: Video) -> list[tuple[Path, Path]]:
         """Write all files, and return what is to be renamed to what.
 
         A matter that `Explains` is asked for the guidance of a few frames of `video`. Raises WriteError.
         """
         suggested = summary.suggested_reference_frames
-        thumbnails = self._thumbnails.sheet(suggested)
+        thumbnails = for_sheet(self._taken, suggested) if self._taken else self._thumbnails.sheet(suggested)
         sheet = to_jpeg(contact_sheet(thumbnails, references=summary.reference_frames, suggested=suggested))
         explained = _explained(matter, video, thumbnails) if isinstance(matter, Explains) else None
         guidance = None if explained is None else to_jpeg(guidance_sheet(explained))

@@ -49,7 +49,16 @@ class Thumbnail:
 class Thumbnails:
     """Keeps about two sheets of evenly spread frames, and the few that may yet be suggested as references."""
 
-    def __init__(self, *, pixel_aspect: Fraction, references: Sequence[int], apart: int) -> None:
+    def __init__(
+        self,
+        *,
+        pixel_aspect: Fraction,
+        references: Sequence[int],
+        apart: int,
+        chosen: Collection[int] | None = None,
+    ) -> None:
+        """`chosen` are the frames to keep in place of evenly spread ones, where they are known before the run."""
+        self._chosen = chosen
         self._pixel_aspect, self._references, self._apart = float(pixel_aspect), references, apart
         self._seen, self._stride = 0, 1
         self._spread: list[Thumbnail] = []
@@ -58,7 +67,8 @@ class Thumbnails:
     def add(self, batch: MatteBatch) -> None:
         """Take the next mattes of the run."""
         for index, (frame, confidence) in enumerate(zip(batch.source.frames, batch.confidence, strict=True)):
-            is_spread, is_unsure = self._seen % self._stride == 0, self._may_be_suggested(frame, confidence)
+            is_spread = self._seen % self._stride == 0 if self._chosen is None else frame in self._chosen
+            is_unsure = self._may_be_suggested(frame, confidence)
             self._seen += 1
             if not (is_spread or is_unsure):
                 continue
@@ -67,7 +77,7 @@ class Thumbnails:
                 self._spread.append(thumbnail)
             if is_unsure:
                 self._unsure[frame] = thumbnail
-            if len(self._spread) == 2 * SPREAD:
+            if self._chosen is None and len(self._spread) == 2 * SPREAD:
                 self._spread, self._stride = self._spread[::2], 2 * self._stride
 
     def sheet(self, suggested: Collection[int]) -> list[Thumbnail]:
@@ -75,6 +85,12 @@ class Thumbnails:
         chosen = {thumbnail.frame: thumbnail for thumbnail in evenly(self._spread, SPREAD)}
         chosen |= {frame: self._unsure[frame] for frame in suggested}
         return [chosen[frame] for frame in sorted(chosen)]
+
+    @property
+    def kept(self) -> list[Thumbnail]:
+        """All that are kept so far, in order."""
+        every = {thumbnail.frame: thumbnail for thumbnail in self._spread} | self._unsure
+        return [every[frame] for frame in sorted(every)]
 
     def _may_be_suggested(self, frame: int, confidence: float) -> bool:
         """Whether a frame may be among the suggested ones at the end; drops those that no longer can.
@@ -91,6 +107,18 @@ class Thumbnails:
         last = (known[ahead[-1]], ahead[-1])
         self._unsure = {kept: picture for kept, picture in self._unsure.items() if (known[kept], kept) <= last}
         return (confidence, frame) <= last
+
+
+def spread_frames(first: int, end: int) -> frozenset[int]:
+    """Frames that are evenly spread from `first` to `end` (exclusive), both ends among them."""
+    return frozenset(np.linspace(first, end - 1, min(SPREAD, end - first)).round().astype(int).tolist())
+
+
+def for_sheet(thumbnails: Sequence[Thumbnail], suggested: Collection[int]) -> list[Thumbnail]:
+    """Evenly spread ones of those that are there, and the suggested frames, in order."""
+    chosen = {thumbnail.frame: thumbnail for thumbnail in evenly(thumbnails, SPREAD)}
+    chosen |= {thumbnail.frame: thumbnail for thumbnail in thumbnails if thumbnail.frame in suggested}
+    return [chosen[frame] for frame in sorted(chosen)]
 
 
 def evenly(thumbnails: Sequence[Thumbnail], count: int) -> list[Thumbnail]:

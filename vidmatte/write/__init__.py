@@ -3,12 +3,14 @@
 from vidmatte.write.checks import check_folder
 from vidmatte.write.formats import FORMATS, Format, formats_of
 from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs
+from vidmatte.write.part import Part
 from vidmatte.write.targets import Target, parse_target, split_choices
 
 __all__ = [
     "FORMATS",
     "Format",
     "Outputs",
+    "Part",
     "Target",
     "WrittenFile",
     "check_folder",

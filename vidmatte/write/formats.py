@@ -55,6 +55,11 @@ class Format:
         """Whether all frames go to one file."""
         return self.container != "images"
 
+    @property
+    def joins(self) -> bool:
+        """Whether parts that were encoded one by one can be joined as they are: animations for browsers cannot."""
+        return self.container not in ("webp", "avif")
+
 
 # With a fixed quantizer of 1 the packets of prores_ks are byte-identical to those of its slow default search.
 _PRORES_BEST = {"flags": "+qscale+bitexact", "global_quality": "118", "vendor": "apl0"}

@@ -19,6 +19,7 @@ from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.view import for_output, linear_to_srgb
 from vidmatte.write.exr import write_exr
+from vidmatte.write.part import Part
 from vidmatte.write.planes import packed_codes, premultiply
 from vidmatte.write.targets import Target
 
@@ -84,6 +85,13 @@ class ImageWriter:
             }
             self._wait(most=_AT_ONCE - 1)
             self._waiting.append(self._encoders.submit(self._write_image, self._partial / name, layers, frame))
+            self._names.add(name)
+
+    def append(self, part: Part) -> None:
+        """Take the images of a part, made with the same choices, as they are. Raises as `write` does."""
+        for index in range(len(part.pts)):
+            name = self._name(part.first_frame + index, part.names[index] if part.names else "")
+            _give_second_name(part.path / name, self._partial / name)
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
@@ -169,3 +177,15 @@ class ImageWriter:
         if self._premultiplied:
             color = premultiply(color, alpha, peak=self._peak)
         return packed_codes(color, alpha[0], order="bgra", dtype=dtype, drops_hidden=self.format.drops_hidden)
+
+
+def _give_second_name(path: Path, name: Path) -> None:
+    """A link to an image, or a copy where the file system has none: the part stays whole until all is in place."""
+    try:
+        os.link(path, name)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, name)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())

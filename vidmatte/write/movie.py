@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Literal, cast
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -26,6 +27,7 @@ from vidmatte.write import matroska
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.fields import CODED_ORDER, FieldMarker
 from vidmatte.write.formats import Format
+from vidmatte.write.part import Part
 from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame, with_width
 from vidmatte.write.targets import Target
 
@@ -67,6 +69,8 @@ class MovieWriter:
         self.pixel_format = (is_odd and self.format.odd_pixel_format) or self.format.pixel_format
         self._tags = _writable_tags(like.color, self.format, pixel_format=self.pixel_format)
         self._patches_aspect = self.format.container == "matroska" and like.sample_aspect_ratio != 1
+        self._is_joined = False
+        self._last_time: int | None = None
         self._container: OutputContainer | None = None
         self._soundtrack: Soundtrack | None = None
         self._file: _PartialFile | None = None
@@ -82,9 +86,9 @@ class MovieWriter:
     def write(self, mattes: Mapping[str, MatteBatch]) -> None:
         """Encode the frames of the target's object. Raises WriteError, or OSError or FFmpegError of the file."""
         batch = mattes[self.target.object_name]
-        if self._container is None:
-            self._open(batch)
         source = batch.source
+        if self._container is None:
+            self._open(source.pts[0], source.frames[0])
         for index in range(len(batch)):
             color, alpha = self._picture(batch, index)
             hidden = self.format.drops_hidden
@@ -93,12 +97,34 @@ class MovieWriter:
             self._encode(self._with_fields(frame))
             self.frames += 1
 
+    def append(self, part: Part) -> None:
+        """Copy the pictures of a part, made with the same choices, as they are. Raises as `write` does."""
+        if self._container is None:
+            self._open(part.pts[0], part.first_frame)
+        self._is_joined = True
+        before = self.frames
+        with av.open(str(part.path)) as container:
+            packets = _as_encoded(container)
+            for packet, pts, duration in zip(packets, part.pts, part.durations, strict=False):
+                packet.stream = self._stream
+                self._set_time(packet, pts, duration)
+                if self._last_time is not None and packet.pts is not None and packet.pts <= self._last_time:
+                    packet.pts = (
+                        self._last_time + 1
+                    )  # repeated times at a seam, as `MovieVideo.decode` has them elsewhere
+                packet.dts = self._last_time = packet.pts
+                self._mux([packet])
+                self.frames += 1
+            if self.frames - before != len(part.pts) or next(packets, None) is not None:
+                raise WriteError(f"{part.path}: does not hold the {len(part.pts)} frames that were written; begin anew")
+
     def finish(self) -> list[tuple[Path, Path]]:
         """Flush the encoder, complete the file and return what to rename to what."""
         assert self._container is not None
         assert self._file is not None
         self._wait()
-        self._mux(self._stream.encode(None))
+        if not self._is_joined:
+            self._mux(self._stream.encode(None))
         if self._soundtrack is not None:
             self._soundtrack.advance(None)
         self._container.close()
@@ -130,10 +156,10 @@ class MovieWriter:
             f"check the free space and the rights of {self.target.folder.absolute()}"
         )
 
-    def _open(self, batch: MatteBatch) -> None:
+    def _open(self, first: int, first_frame: int) -> None:
+        """`first` is the time of the first picture, `first_frame` its index in the source."""
         assert self._file is not None
         like = self._like
-        first = batch.source.pts[0]
         # Times before zero would be cut off by players, or moved by the container.
         self._first = first
         self._offset = first if self._start is not None or first < 0 else 0
@@ -151,7 +177,7 @@ class MovieWriter:
             options |= {"loop": "0"}  # for ever
         self._container = av.open(self._file, "w", format=self.format.container, options=options, buffer_size=_BUFFER)
         self._stream = self._add_video(self._container, rate)
-        self._set_timecode(batch.source.frames[0])
+        self._set_timecode(first_frame)
         if self._with_audio:
             self._soundtrack = Soundtrack(like.source, self._container, form=self.format, span=self._span(first))
             self.notes += [f"{self.target}: {note}" for note in self._soundtrack.notes]
@@ -188,7 +214,7 @@ class MovieWriter:
         self._fields = self._fields or FieldMarker(frame, order)
         return self._fields.mark(frame)
 
-    def _set_time(self, frame: av.VideoFrame, pts: int, duration: int) -> None:
+    def _set_time(self, frame: av.VideoFrame | Packet[VideoStream], pts: int, duration: int) -> None:
         """Give a frame its time in the output. Raises WriteError where the container cannot hold it."""
         frame.time_base = self._time_base
         if not self.format.constant_rate:
@@ -288,6 +314,25 @@ def _writable_tags(color: ColorTags, form: Format, *, pixel_format: str) -> Colo
         # Without a matrix the container would leave out all three, and HDR would be lost.
         tags = replace(tags, matrix=0)
     return tags
+
+
+_AS_ENCODED = {
+    "h264": "h264_mp4toannexb,filter_units=remove_types=7-8",
+    "hevc": "hevc_mp4toannexb,filter_units=remove_types=32-34",
+}
+"""What makes of the packets of an MP4 or MOV those that the encoder gave to it."""
+
+
+def _as_encoded(container: InputContainer) -> Iterator[Packet[VideoStream]]:
+    stream = container.streams.video[0]
+    chain = _AS_ENCODED.get(stream.codec_context.name)
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    if chain is None:
+        yield from packets
+        return
+    changed = BitStreamFilterContext(chain, stream)
+    for packet in packets:
+        yield from cast("list[Packet[VideoStream]]", changed.filter(packet))
 
 
 class _PartialFile:

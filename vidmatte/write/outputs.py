@@ -25,6 +25,7 @@ from vidmatte.write.checks import check_targets
 from vidmatte.write.exr import check_exr
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
+from vidmatte.write.part import Part
 from vidmatte.write.partial import hold, partial_path, put_in_place, remove_abandoned
 from vidmatte.write.targets import Target, check_target, parse_target
 
@@ -199,6 +200,11 @@ class Outputs:
             layers = writer.target.layers
             thread.put({name: mattes[name] for name in layers or (writer.target.object_name,)})
 
+    def append(self, parts: Sequence[Part]) -> None:
+        """Take the next part of each output, in the order of the targets; in place of `write`. Raises WriteError."""
+        for thread, part in zip(self._threads, parts, strict=True):
+            thread.put(part)
+
     def put_beside(self, moves: Sequence[tuple[Path, Path]]) -> None:
         """Rename these files too, from what to what, when the outputs are put in place: all of them or none."""
         self._beside.extend(moves)
@@ -278,15 +284,15 @@ class _EncodeThread:
     def __init__(self, writer: _Writer, like: VideoInfo) -> None:
         self._writer = writer
         waiting = _QUEUED_BATCHES if like.width * like.height <= _LARGE_FRAME else 1
-        self._queue: queue.Queue[Mapping[str, MatteBatch] | None] = queue.Queue(waiting)
+        self._queue: queue.Queue[Mapping[str, MatteBatch] | Part | None] = queue.Queue(waiting)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._moves: list[tuple[Path, Path]] = []
         self._thread = threading.Thread(target=self._run, name=f"encode {writer.target}", daemon=True)
         self._thread.start()
 
-    def put(self, mattes: Mapping[str, MatteBatch] | None) -> None:
-        """Queue the next mattes by object; raises what the writer raised."""
+    def put(self, mattes: Mapping[str, MatteBatch] | Part | None) -> None:
+        """Queue the next mattes by object, or the next part; raises what the writer raised."""
         while True:
             self._raise_error()
             with contextlib.suppress(queue.Full):
@@ -324,7 +330,11 @@ class _EncodeThread:
             while (mattes := self._queue.get()) is not None:
                 if self._stopped.is_set():
                     return
-                writer.write(mattes)
+                if isinstance(mattes, Part):
+                    assert not isinstance(writer, AvifWriter)  # its format cannot be joined, see `Format.joins`
+                    writer.append(mattes)
+                else:
+                    writer.write(mattes)
             if not self._stopped.is_set() and writer.frames:
                 self._moves = writer.finish()
         except WriteError as error:

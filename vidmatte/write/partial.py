@@ -51,6 +51,22 @@ def remove_abandoned(final: Path) -> tuple[str, ...]:
     return tuple(sorted(removed))
 
 
+def remove_backups(final: Path) -> None:
+    """Remove what a run that was killed while it put outputs in place kept of those that they replace.
+
+    Only for whoever knows that no other run writes the output.
+    """
+    name = re.compile(rf"\.{re.escape(_plain(final))}\.[0-9a-f]{{8}}\.partial\.replaced\.partial")
+    for entry in list(os.scandir(final.parent)) if final.parent.is_dir() else []:
+        if name.fullmatch(entry.name):
+            _remove(Path(entry.path))
+
+
+def plain_name(final: Path) -> str:
+    """The name of an output as it stands in hidden names beside it."""
+    return _plain(final)
+
+
 def _plain(final: Path) -> str:
     return re.sub(r"[^\w.-]", "_", final.name)
 

@@ -27,6 +27,8 @@ _OBJECT = 1
 _BOX_LABELS = (2, 3)
 """How the prompt encoder is told the two corners of a box, among the labels of points."""
 _MOST_POINTS = 64
+_NOWHERE = -1
+"""Stands for the start of a follower that began at no frame of the clip."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,32 @@ class Sam2Follower:
         self._next += 1
         return coarse
 
+    def state(self) -> dict[str, Tensor]:
+        """Where it started, how far it came, and what it keeps of the frames that later ones look at."""
+        kept = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"]
+        memories = {
+            f"kept.{index}.{name}": value.cpu().clone()
+            for index, output in kept.items()
+            for name, value in output.items()
+            if isinstance(value, Tensor)
+        }
+        start = _NOWHERE if self._start is None else self._start
+        return {"start": torch.tensor(start), "next": torch.tensor(self._next), **memories}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember what another follower did."""
+        start = int(state["start"])
+        self._begin(None if start == _NOWHERE else start)
+        self._next = int(state["next"])
+        kept = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"]
+        for key, value in state.items():
+            if key.startswith("kept."):
+                _, index, name = key.split(".")
+                kept.setdefault(int(index), {})[name] = value.to(self._matter.model.device)
+                self._session.frames_tracked_per_obj[0][int(index)] = {"reverse": False}
+
     def _begin(self, start: int | None) -> None:
+        self._start = start
         self._session = self._matter.model.session()
         memories = self._session.output_dict_per_obj[0]["cond_frame_outputs"]
         farthest = 1 + max((known.frame or 0 for known in self._matter.references), default=0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -347,6 +347,24 @@ class CompactFollower:
             self._recent = [memory]
         self._before, self._sure = (frame, whole_alpha), present and look.confidence >= _LOST
         return coarse_matte(alpha, look.confidence, self._window, height, width)
+
+    def state(self) -> dict[str, Tensor]:
+        """The window, the last frame with its alpha, and the memory of the last sure one."""
+        state = {"window": torch.tensor(self._window), "sure": torch.tensor(self._sure)}
+        if self._before is not None:
+            state |= {"frame": torch.from_numpy(self._before[0]), "alpha": torch.from_numpy(self._before[1])}
+        for memory in self._recent:
+            state |= {f"memory.{field.name}": getattr(memory, field.name).cpu() for field in fields(memory)}
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember what another follower did."""
+        x, y, width, height = state["window"].tolist()
+        self._window, self._sure = (x, y, width, height), bool(state["sure"])
+        self._before = (state["frame"].numpy(), state["alpha"].numpy()) if "frame" in state else None
+        kept = {name.removeprefix("memory."): part for name, part in state.items() if name.startswith("memory.")}
+        place = self._matter.model.device
+        self._recent = [Memory(**{name: part.to(place) for name, part in kept.items()})] if kept else []
 
     def _place(self, height: int, width: int) -> None:
         if self._before is None:

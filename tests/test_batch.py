@@ -1,0 +1,331 @@
+"""Many shots in one command: what a manifest says, what is refused and skipped; one bad shot stops nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from clips import write_movie
+
+from vidmatte.batch.check import ShotPlan, check_shots, space_needed
+from vidmatte.batch.cluster import own_facts, refuse_other
+from vidmatte.batch.engine import Finished, Lost
+from vidmatte.batch.manifest import load_manifest
+from vidmatte.batch.results import Results
+from vidmatte.batch.run import BatchRun
+from vidmatte.batch.task import Frames
+from vidmatte.batch.worker import Worker
+from vidmatte.cli import cli
+from vidmatte.errors import OptionError, VidmatteError
+
+FRAMES = 7
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Three clips of 7 frames of 32x32, and a matte for all of them."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name in "abc":
+        write_movie(folder / f"{name}.mp4", frames=FRAMES, size=(32, 32))
+    matte = np.zeros((32, 32), np.uint8)
+    cv2.circle(matte, (16, 16), 8, 255, -1, cv2.LINE_AA)
+    cv2.imwrite(str(folder / "matte.png"), matte)
+    return folder
+
+
+@pytest.fixture
+def job(clips, tmp_path):
+    """A folder with a manifest of the three clips, whose mattes are given: nothing has to be computed."""
+    for path in clips.iterdir():
+        os.link(path, tmp_path / path.name)
+    write_manifest(tmp_path, "abc")
+    return tmp_path
+
+
+def write_manifest(folder, names, **defaults):
+    defaults = {"model": "none", "matte": "matte.png", "alpha": ["out/{shot}.mkv"], "segment_frames": 3, **defaults}
+    lines = ["[defaults]", *(f"{key} = {json.dumps(value)}" for key, value in defaults.items())]
+    for name in names:
+        lines += ["[[shots]]", f'input = "{name}.mp4"']
+    (folder / "shots.toml").write_text("\n".join(lines))
+    return folder / "shots.toml"
+
+
+class OneWorker:
+    """An engine that does each task at once, in this process."""
+
+    size = 1
+
+    def __init__(self, lose=()):
+        self._worker, self._events, self._lose = Worker(), [], list(lose)
+
+    @property
+    def idle(self):
+        return 0 if self._events else 1
+
+    def submit(self, task):
+        if task.unit in self._lose:
+            self._lose.remove(task.unit)
+            self._events.append(Lost(task, "its worker was killed by signal 9"))
+        else:
+            self._events.append(Finished(task, self._worker.run(task)))
+
+    def wait(self, seconds):
+        events, self._events = self._events, []
+        return events
+
+
+def run(manifest, lose=(), retries=0, **choices):
+    results = Results(manifest.with_suffix(".results.jsonl"))
+    batch = BatchRun(load_manifest(manifest, **choices), OneWorker(lose), results, threads=1, retries=retries)
+    return {each.name: each for each in batch.run()}
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_kinds_of_manifests_say_the_same(job):
+    shots = load_manifest(job / "shots.toml")
+    (job / "shots.json").write_text(
+        json.dumps(
+            {
+                "defaults": {"model": "none", "matte": "matte.png", "alpha": "out/{shot}.mkv", "segment-frames": 3},
+                "shots": [{"input": f"{name}.mp4"} for name in "abc"],
+            }
+        )
+    )
+    rows = [f"{name}.mp4,none,matte.png,out/{{shot}}.mkv,3" for name in "abc"]
+    (job / "shots.csv").write_text("\n".join(["input,model,matte,alpha,segment_frames", *rows]))
+    assert [shot.name for shot in shots] == ["a", "b", "c"]
+    assert shots[1].request.alpha == (job / "out/b.mkv",)
+    assert load_manifest(job / "shots.json") == shots
+    assert load_manifest(job / "shots.csv") == shots
+
+
+def test_a_folder_has_a_shot_for_each_clip_with_prompts(job):
+    prompts = {"version": 1, "objects": [{"name": "x", "prompts": [{"frame": 0, "points": [[5, 5, 1]]}]}]}
+    for name in "ac":
+        (job / f"{name}.prompts.json").write_text(json.dumps(prompts))
+    shots = load_manifest(job, changes={"smooth": "0.5"})
+    assert [shot.name for shot in shots] == ["a", "c"]
+    assert shots[0].request.output == (job / "a_matte.mov",)
+    assert shots[0].request.alpha == (job / "a_alpha.mov",)
+    assert shots[0].request.objects["x"][0].points == ((5.0, 5.0, 1),)
+    assert shots[0].request.options.smooth == 0.5
+
+
+def test_one_reference_serves_many_clips(job):
+    text = '[defaults]\nreference = "matte.png"\nbox = "8,8,24,24"\n'
+    (job / "shots.toml").write_text(text + "".join(f'[[shots]]\ninput = "{name}.mp4"\n' for name in "abc"))
+    shots = load_manifest(job / "shots.toml")
+    assert {shot.request.reference for shot in shots} == {job / "matte.png"}
+    assert {shot.request.objects[""][0].box for shot in shots} == {(8.0, 8.0, 24.0, 24.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[shots]]\ninput = "a.mp4"\npoint = "3,3"', r"shot 1: the key 'point' is not known; did you mean 'points'\?"),
+        ('[shot]\ninput = "a.mp4"', r"the key 'shot' at its top"),
+        ('[[shots]]\npoints = "3,3"', r"shot 1 has no input"),
+        ('[[shots]]\ninput = "a.mp4"', r"shot a: nothing is marked"),
+        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = "much"', r"smooth is 'much', which is not a number"),
+        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = 7', r"shot a: smoothing 7.0 asked for"),
+        ('[[shots]]\nname = "x/y"\ninput = "a.mp4"\npoints = "3,3"', r"its name becomes part of file names"),
+        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nalpha = "a.xyz"', r"shot a: .*a.xyz.* cannot be written"),
+        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\n' * 2, r"two shots are named 'a'"),
+        (
+            '[defaults]\npoints = "3,3"\nalpha = "m.mkv"\n[[shots]]\ninput = "a.mp4"\n[[shots]]\ninput = "b.mp4"',
+            r"shots 'a' and 'b' would both write .*m.mkv; put {shot} into the path",
+        ),
+        ("[[shots]]\ninput = ", r"is not TOML"),
+        ("[defaults]\nsmooth = 1", r"lists no shots"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(tmp_path, text, said):
+    (tmp_path / "shots.toml").write_text(text)
+    with pytest.raises(OptionError, match=said):
+        load_manifest(tmp_path / "shots.toml")
+
+
+@pytest.mark.parametrize("key", ["input", "alpha", "matte"])
+def test_paths_outside_of_the_root_are_refused(job, key):
+    assert len(load_manifest(job / "shots.toml", root=job)) == 3
+    manifest = write_manifest(job, "a", **({key: "../away.mkv"} if key != "input" else {}))
+    if key == "input":
+        manifest.write_text(manifest.read_text().replace('"a.mp4"', '"../away.mkv"'))
+    with pytest.raises(OptionError, match=r"shot 'a(way)?': .*away.mkv lies outside of"):
+        load_manifest(manifest, root=job)
+
+
+def test_a_bad_shot_stops_nothing_and_is_named(job):
+    (job / "b.mp4").unlink()
+    (job / "b.mp4").write_bytes(b"no movie")
+    ended = run(job / "shots.toml")
+    assert {name: each.state for name, each in ended.items()} == {"a": "done", "b": "failed", "c": "done"}
+    assert "b.mp4" in ended["b"].reason
+    assert sorted(path.name for path in (job / "out").iterdir()) == ["a.mkv", "c.mkv"]
+    lines = [json.loads(line) for line in (job / "shots.results.jsonl").read_text().splitlines()]
+    states = {line["shot"]: line["state"] for line in lines}
+    assert states == {"a": "done", "b": "failed", "c": "done"}
+
+
+def test_what_is_up_to_date_is_skipped_and_what_changed_is_not(job):
+    assert {each.state for each in run(job / "shots.toml").values()} == {"done"}
+    before = contents(job / "out")
+    assert {each.state for each in run(job / "shots.toml").values()} == {"up to date"}
+    assert contents(job / "out") == before
+    write_movie(job / "new.mp4", frames=FRAMES, size=(32, 32), options={"crf": "30"})
+    os.replace(job / "new.mp4", job / "b.mp4")
+    os.unlink(job / "out/c.mkv")
+    changed = run(job / "shots.toml", overwrite=True)
+    assert [changed[name].state for name in "abc"] == ["up to date", "done", "done"]
+    again = run(job / "shots.toml", changes={"grow": "1"}, overwrite=True)
+    assert {each.state for each in again.values()} == {"done"}
+
+
+def test_an_output_that_is_there_is_not_replaced_without_being_asked(job):
+    (job / "out").mkdir()
+    (job / "out/b.mkv").write_bytes(b"mine")
+    for resume in (False, True):
+        ended = run(job / "shots.toml", resume=resume)
+        assert "exists already" in ended["b"].reason
+        assert (job / "out/b.mkv").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("root", ["memory://mattes", "file://"])
+def test_outputs_are_sent_to_addresses(job, root):
+    fsspec = pytest.importorskip("fsspec")
+    root = root if root.startswith("memory") else f"file://{job}/sent"
+    run(job / "shots.toml")
+    expected = {path.name: path.read_bytes() for path in (job / "out").iterdir()}
+    addresses = {"alpha": f"{root}/{{shot}}.mkv", "segment_frames": 3}
+    write_manifest(job, "abc", **addresses)
+    assert {each.state for each in run(job / "shots.toml").values()} == {"done"}
+    system, place = fsspec.core.url_to_fs(root)
+    assert {path.rpartition("/")[2]: system.cat_file(path) for path in system.ls(place, detail=False)} == expected
+    assert not [path for path in (job / ".vidmatte-staging").rglob("*") if path.is_file()]
+    assert {each.state for each in run(job / "shots.toml").values()} == {"up to date"}
+    system.rm(f"{place}/b.mkv")
+    again = run(job / "shots.toml", changes={"grow": "1"})
+    assert [again[name].state for name in "abc"] == ["failed", "done", "failed"]
+    assert "a.mkv exists already" in again["a"].reason
+    system.rm(place, recursive=True)
+
+
+def test_a_lost_worker_costs_a_unit_and_no_shot(job):
+    run(job / "shots.toml")
+    expected = contents(job / "out")
+    for path in (job / "out").iterdir():
+        path.unlink()
+    ended = run(job / "shots.toml", lose=["begin", "render:1", "render:1", "join"])
+    assert {each.state for each in ended.values()} == {"done"}
+    assert contents(job / "out") == expected
+
+
+def test_a_unit_that_kills_every_worker_is_given_up(job):
+    ended = run(job / "shots.toml", lose=["render:1"] * 4)
+    assert [ended[name].state for name in "abc"] == ["failed", "done", "done"]
+    assert "signal 9" in ended["a"].reason
+
+
+def test_retries_are_for_what_may_pass(job, monkeypatch):
+    tries = []
+
+    def fails_once(worker, task):
+        tries.append(task.shot)
+        if tries.count("a") == 1 and task.shot == "a":
+            raise OSError(5, "Input/output error", "a.mp4")
+        return begin(worker, task)
+
+    begin = Worker._begin
+    monkeypatch.setattr(Worker, "_begin", fails_once)
+    assert run(job / "shots.toml", retries=1)["a"].state == "done"
+    assert tries.count("a") == 2
+
+
+def test_the_dry_run_renders_nothing_and_says_what_is_wrong(job):
+    (job / "b.mp4").unlink()
+    shots = load_manifest(job / "shots.toml")
+    plans = {plan.name: plan for plan in check_shots(shots, Results(job / "none.jsonl"))}
+    assert [plans[name].state for name in "abc"] == ["ready", "refused", "ready"]
+    assert (plans["a"].frames, plans["a"].size, plans["a"].segments) == (FRAMES, (32, 32), 3)
+    assert plans["a"].needed == int(0.8 * 32 * 32 * FRAMES * 2)
+    assert not (job / "out").exists()
+
+
+def test_space_that_is_short_is_said(tmp_path):
+    assert space_needed([ShotPlan("a", "ready", needed=1000, folder=tmp_path / "new")]) == []
+    (sentence,) = space_needed([ShotPlan("a", "ready", needed=10**18, folder=tmp_path / "new")])
+    assert str(tmp_path) in sentence
+
+
+def test_a_worker_of_another_version_is_refused_by_name():
+    refuse_other({"machine": "node7", **own_facts()})
+    with pytest.raises(VidmatteError, match=r"worker on node7 has vidmatte 9.9"):
+        refuse_other({"machine": "node7", **own_facts(), "vidmatte": "9.9"})
+    with pytest.raises(VidmatteError, match=r"worker on node7 has weights 'compact' abc"):
+        refuse_other({"machine": "node7", **own_facts(), "weights 'compact'": "abc"})
+
+
+def test_the_command_renders_reports_and_ends_with_1(job):
+    (job / "b.mp4").unlink()
+    result = CliRunner().invoke(
+        cli, ["batch", str(job / "shots.toml"), "--json", "--workers", "1", "--report", str(job / "page")]
+    )
+    assert result.exit_code == 1
+    assert "Failed: b: " in result.stderr
+    shots = {shot["shot"]: shot for shot in json.loads(result.stdout)["shots"]}
+    assert (shots["a"]["state"], shots["a"]["frames"]) == ("done", FRAMES)
+    page = (job / "page/index.html").read_text()
+    assert "1 failed" in page
+    assert 'src="sheets/a.jpg"' in page
+    assert cv2.imread(str(job / "page/sheets/c.jpg")) is not None
+    assert CliRunner().invoke(cli, ["batch", str(job / "shots.toml"), "--dry-run"]).exit_code == 1
+
+
+def test_an_address_that_does_not_answer_is_an_error(job):
+    pytest.importorskip("ray")
+    result = CliRunner().invoke(cli, ["batch", str(job / "shots.toml"), "--engine", "ray", "--address", "127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert "127.0.0.1:1 does not answer" in result.stderr
+
+
+def test_ctrl_c_finishes_the_segment_and_resume_goes_on(job):
+    write_manifest(job, "abc", segment_frames=2, grow=3, feather=30)
+    expected = job / "expected"
+    run(job / "shots.toml")
+    os.rename(job / "out", expected)
+    (job / "shots.results.jsonl").unlink()
+    command = [sys.executable, "-m", "vidmatte", "batch", str(job / "shots.toml"), "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    deadline = time.monotonic() + 60
+    while not list((job / "out").glob(".*/parts/0*")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    if process.returncode != 130:
+        pytest.skip(f"it was faster than the interrupt: {said}")
+    assert "Finishing what is being rendered" in said
+    done = run(job / "shots.toml", resume=True)
+    assert {each.state for each in done.values()} <= {"done", "up to date"}
+    assert contents(job / "out") == contents(expected)
+
+
+def test_frames_are_counted_as_they_come(clips, job):
+    seen = []
+    worker = Worker(report=seen.append)
+    (shot,) = load_manifest(write_manifest(job, "a", segment_frames=50))
+    from vidmatte.batch.task import BEGIN, Task
+
+    outcome = worker.run(Task(shot.name, BEGIN, shot.request))
+    assert outcome.kind == "completed"
+    assert sum(event.count for event in seen if isinstance(event, Frames)) == FRAMES

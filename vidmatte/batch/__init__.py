@@ -1,0 +1,1 @@
+"""BATCH: many shots, long shots, many workers: manifest -> plan -> engine -> results and a page."""

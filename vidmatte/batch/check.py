@@ -1,0 +1,157 @@
+"""The dry run: every shot opened and checked, and what it will take, before anything is rendered."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vidmatte.batch.delivery import address_of, refuse_existing
+from vidmatte.batch.manifest import ShotRequest
+from vidmatte.batch.results import Results
+from vidmatte.batch.worker import identify_sent, is_up_to_date
+from vidmatte.errors import ModelError, VidmatteError
+from vidmatte.model.catalogue import all_models
+from vidmatte.model.given import NO_MODEL
+from vidmatte.model.memory import gigabytes
+from vidmatte.request import Request, Shot, open_shot
+from vidmatte.segments.session import can_go_on, journal_of
+from vidmatte.write import Target
+
+_BYTES_A_PIXEL: Mapping[str, float] = {"prores_ks": 1.2, "libvpx-vp9": 0.2, "ffv1": 0.8, "libx264": 0.3, "png": 4.0}
+"""Of outputs with much detail, rounded up: an estimate for the free space that is needed, not of what is written."""
+_OTHER_BYTES_A_PIXEL = 4.0
+
+
+@dataclass(frozen=True)
+class ShotPlan:
+    """What is known of a shot before it is rendered."""
+
+    name: str
+    state: str
+    """"ready", "goes on", "up to date" or "refused"."""
+    reason: str = ""
+    frames: int = 0
+    size: tuple[int, int] = (0, 0)
+    """Width and height."""
+    segments: int = 0
+    finished: int = 0
+    """Segments that an earlier run finished."""
+    targets: tuple[str, ...] = ()
+    needed: int = 0
+    """Bytes, estimated."""
+    folder: Path = Path()
+    """Where most of them go."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--dry-run --json` prints."""
+        return {
+            "shot": self.name,
+            "state": self.state,
+            "reason": self.reason,
+            "frames": self.frames,
+            "width": self.size[0],
+            "height": self.size[1],
+            "segments": self.segments,
+            "finished_segments": self.finished,
+            "outputs": list(self.targets),
+            "bytes": self.needed,
+        }
+
+
+def check_shots(shots: Iterable[ShotRequest], results: Results) -> Iterator[ShotPlan]:
+    """The plan of each shot; one that cannot be rendered says why."""
+    for shot in shots:
+        if shot.problem:
+            yield ShotPlan(shot.name, "refused", shot.problem)
+            continue
+        try:
+            yield _check(shot, results)
+        except VidmatteError as error:
+            yield ShotPlan(shot.name, "refused", str(error))
+        except OSError as error:
+            yield ShotPlan(shot.name, "refused", f"{error.filename or 'a file'}: {error.strerror}")
+
+
+def space_needed(plans: Sequence[ShotPlan]) -> list[str]:
+    """What is short, one sentence for each file system that has too little space for what goes there."""
+    needed: dict[int, tuple[int, Path]] = {}
+    for plan in plans:
+        if plan.needed:
+            place = _existing(plan.folder)
+            device = os.stat(place).st_dev
+            needed[device] = (needed.get(device, (0, place))[0] + plan.needed, place)
+    return [
+        f"{place.absolute()}: about {gigabytes(size)} are needed, and {gigabytes(free)} are free"
+        for size, place in needed.values()
+        if (free := shutil.disk_usage(place).free) < size
+    ]
+
+
+def _check(shot: ShotRequest, results: Results) -> ShotPlan:
+    request = shot.request
+    _check_model(request)
+    identity = identify_sent(request, shot.addresses, results.prints(shot.name))
+    if is_up_to_date(results.completed(shot.name), identity, request):
+        return ShotPlan(shot.name, "up to date")
+    with open_shot(request) as opened:
+        journal = journal_of(request)
+        goes_on = journal.exists and can_go_on(journal, request, identity)
+        if not goes_on:
+            refuse_existing(request, shot.addresses)
+            _check_outputs(opened)
+        frames = opened.video.count_frames() if opened.end is None else opened.end
+        frames = max(0, min(frames, opened.video.count_frames()) - opened.start)
+        info = opened.video.info
+        needed = sum(_bytes(target, info.width * info.height) for target in opened.targets) * frames
+        segments = max(1, -(-frames // request.options.segment_frames))
+        return ShotPlan(
+            shot.name,
+            "goes on" if goes_on else "ready",
+            frames=frames,
+            size=(info.width, info.height),
+            segments=segments,
+            finished=sum(name.startswith("render:") for name in journal.done()) if goes_on else 0,
+            targets=tuple(address_of(target, shot.addresses) or str(target) for target in opened.targets),
+            # Until they are joined, the parts of a movie and the movie are both there.
+            needed=int(needed * (2 if segments > 1 else 1)),
+            folder=opened.targets[0].folder,
+        )
+
+
+def _check_model(request: Request) -> None:
+    """Raise ModelError for a model that is not there or not complete on this machine."""
+    options = request.options
+    name = str(options.model)
+    if name == NO_MODEL or Path(name).is_file():
+        return
+    facts = {facts.name: facts for facts in all_models()}
+    if name not in facts:
+        raise ModelError(f"model {name!r} asked for: it is neither a known name ({', '.join(facts)}) nor a file")
+    given = {"weights": options.weights, "sd": options.sd}
+    for part in facts[name].parts:
+        if part.needed and part.path is None and not any(given.values()):
+            raise ModelError(f"model {name!r}: {part.name} is not on this machine; {part.get}")
+
+
+def _check_outputs(shot: Shot) -> None:
+    """Raise what the run would; folders that it will create are no error."""
+    missing = [target for target in shot.targets if not target.folder.is_dir()]
+    there = [target for target in shot.targets if target not in missing]
+    if there:
+        replace(shot, targets=there).create_outputs(overwrite=shot.options.overwrite)
+    for target in missing:
+        above = _existing(target.folder)
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise VidmatteError(f"{target}: its folder cannot be created in {above}; check the path and its rights")
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+
+
+def _bytes(target: Target, pixels: int) -> float:
+    return _BYTES_A_PIXEL.get(target.format.codec, _OTHER_BYTES_A_PIXEL) * pixels

@@ -1,0 +1,242 @@
+"""Workers of a Ray cluster: actors that keep their models loaded (extra `ray`). Nothing of a scheduler is written here.
+
+A task and its outcome are small; what is rendered goes from the workers to shared storage, and never through here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from vidmatte import __version__
+from vidmatte.batch.engine import Event, Finished, Lost
+from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
+from vidmatte.batch.worker import Worker
+from vidmatte.errors import MissingExtraError, OptionError, VidmatteError
+from vidmatte.model.weights import PARTS, WEIGHTS
+from vidmatte.segments.plan import Unit
+
+_ANSWER_SECONDS = 10.0
+"""How long the address of a cluster may take to answer, and how long it may take to join the cluster there."""
+_JOIN_SECONDS = 60.0
+_MOST_STILLBORN = 3
+
+
+class ClusterWorker:
+    """What runs in an actor."""
+
+    def __init__(self) -> None:
+        self._worker = Worker()
+
+    def facts(self) -> dict[str, str]:
+        """What has to be the same on all workers, and the name of this one's machine."""
+        return {"machine": socket.gethostname(), **own_facts()}
+
+    def run(self, task: Task) -> Outcome:
+        """Do a task."""
+        return self._worker.run(task)
+
+
+def own_facts() -> dict[str, str]:
+    """Version and weights of the vidmatte of this process."""
+    weights = {name: part.sha256[:16] for name, part in {**WEIGHTS, **PARTS}.items()}
+    return {"vidmatte": __version__, **{f"weights {name!r}": digest for name, digest in weights.items()}}
+
+
+def refuse_other(facts: Mapping[str, str]) -> None:
+    """Raise VidmatteError for a worker with another version or other weights than this process, naming its machine."""
+    for name, here in own_facts().items():
+        if facts.get(name) != here:
+            raise VidmatteError(
+                f"the worker on {facts['machine']} has {name} {facts.get(name)}, and this machine {here}; its frames "
+                f"would not fit the others: install the same version there"
+            )
+
+
+@dataclass
+class _Member:
+    """An actor and what it does."""
+
+    handle: Any
+    doing: Any
+    """Reference of what it was asked last: its facts, or a task; None where it is idle."""
+    is_up: bool = False
+    task: Task | None = None
+    last_shot: str = ""
+
+
+class RayEngine:
+    """Actors of a Ray cluster, see `engine.Engine`."""
+
+    def __init__(
+        self, address: str | None, workers: int | None = None, *, threads: int = 1, gpus: float | None = None
+    ) -> None:
+        """`gpus` is the share of a GPU that a worker takes; None is one where there are any."""
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingExtraError("--engine ray", "ray") from error
+        self._ray: Any = ray
+        self._address, self._asked, self._threads, self._gpus = address, workers, threads, gpus
+        self._members: list[_Member] = []
+        self._count = self._stillborn = 0
+        self._options: dict[str, Any] = {}
+
+    @property
+    def size(self) -> int:
+        """How many workers there are."""
+        return self._count
+
+    @property
+    def idle(self) -> int:
+        """How many of them have nothing to do."""
+        return sum(member.task is None for member in self._members)
+
+    def submit(self, task: Task) -> None:
+        """Give a task to an idle worker, to one that has its shot open where there is one."""
+        free = [member for member in self._members if member.task is None]
+        best = min(free, key=lambda member: (member.last_shot != task.shot, not member.is_up))
+        best.task, best.last_shot = task, task.shot
+        if best.is_up:
+            best.doing = best.handle.run.remote(task)
+
+    def wait(self, seconds: float) -> Sequence[Event]:
+        """What happened, as soon as anything did, and nothing after so many seconds."""
+        asked = {member.doing: member for member in self._members if member.doing is not None}
+        if not asked:
+            return []
+        ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=seconds)
+        return [event for reference in ready for event in self._receive(asked[reference])]
+
+    def _receive(self, member: _Member) -> list[Event]:
+        try:
+            found = self._ray.get(member.doing)
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            task = member.task
+            self._refuse_endless(member, reason)
+            self._members[self._members.index(member)] = self._start()
+            return [] if task is None else [Lost(task, f"its worker was lost ({reason})")]
+        member.doing = None
+        if not member.is_up:
+            refuse_other(found)
+            member.is_up, self._stillborn = True, 0
+            if member.task is not None:
+                member.doing = member.handle.run.remote(member.task)
+            return []
+        task, member.task = member.task, None
+        assert task is not None  # it was asked for its facts before, and since then only for tasks
+        frames = 0 if task.plan is None or task.unit == BEGIN else task.plan.size(Unit.parse(task.unit))
+        done = [Frames(task.shot, frames)] if frames and found.kind == "done" else []
+        return [*done, Finished(task, found)]
+
+    def _refuse_endless(self, member: _Member, reason: str) -> None:
+        """Raise VidmatteError where one worker after the other ends before it did anything."""
+        self._stillborn += not member.is_up
+        if self._stillborn > _MOST_STILLBORN * self._count:
+            raise VidmatteError(
+                f"the workers of the Ray cluster end before they can do anything ({reason}); check that vidmatte is "
+                f"installed on all of its machines, and 'ray status'"
+            )
+
+    def _start(self) -> _Member:
+        handle: Any = self._ray.remote(ClusterWorker).options(**self._options).remote()
+        return _Member(handle, handle.facts.remote())
+
+    def __enter__(self) -> RayEngine:
+        self._join()
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        share = self._share_of_gpu(nodes)
+        cores = min(self._threads + 1.0, max(node.get("CPU", 0.0) for node in nodes))
+        self._options = {"num_cpus": cores, "num_gpus": share, "max_restarts": 0}
+        room = sum(_room(node, cores, share) for node in nodes)
+        if not room:
+            raise VidmatteError(
+                f"the Ray cluster has no machine with {cores:g} cores and {share:g} GPUs; ask for less with --threads "
+                f"and --gpus-per-worker"
+            )
+        self._count = min(room, self._asked or room)
+        self._members = [self._start() for _ in range(self._count)]
+        return self
+
+    def _share_of_gpu(self, nodes: Sequence[Mapping[str, float]]) -> float:
+        if self._gpus is not None:
+            if self._gpus > 1 and self._gpus != int(self._gpus):
+                raise OptionError(
+                    f"{self._gpus:g} GPUs for a worker asked for: it is a share of one, or a whole number"
+                )
+            return self._gpus
+        return 1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0
+
+    def _join(self) -> None:
+        """Connect to the cluster. Raises VidmatteError where there is none, or it does not answer in time."""
+        if self._address not in (None, "auto", "local"):
+            _knock(str(self._address))
+        # Workers say what is wrong in their outcomes; Ray's own reports are for whoever runs the cluster.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self._address is None:
+            # Ray's own choice of 15 would leave its workers what others leave over.
+            os.environ.setdefault("RAY_worker_niceness", str(_niceness()))
+        # Without an address Ray would join any cluster that it finds on this machine.
+        choices = {"log_to_driver": False, "logging_level": "ERROR", "address": self._address or "local"}
+        if self._address is None:
+            choices["include_dashboard"] = False
+        failed: list[BaseException] = []
+
+        def join() -> None:
+            try:
+                self._ray.init(**choices)
+            except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+                failed.append(error)
+
+        # What Ray starts on this machine ends with the thread that started it; what it joins does not.
+        thread = threading.Thread(target=join, name="vidmatte-join-ray", daemon=True)
+        if self._address is None:
+            join()
+        else:
+            thread.start()
+            thread.join(_JOIN_SECONDS)
+        if thread.is_alive() or failed:
+            reason = str(failed[0]).splitlines()[0] if failed else f"no answer in {_JOIN_SECONDS:.0f} s"
+            raise VidmatteError(
+                f"no Ray cluster could be joined at {self._address or 'this machine'} ({reason}); start one with "
+                f"'ray start --head', and give its address"
+            )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in self._members:
+            self._ray.kill(member.handle)
+        self._ray.shutdown()
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0
+
+
+def _room(node: Mapping[str, float], cores: float, share: float) -> int:
+    """How many workers a machine has room for."""
+    by_gpu = int(node.get("GPU", 0.0) / share + 1e-9) if share else 1 << 30
+    return min(int(node.get("CPU", 0.0) // cores), by_gpu) if cores else by_gpu
+
+
+def _knock(address: str) -> None:
+    """Raise VidmatteError where nothing answers at an address."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise OptionError(
+            f"Ray address {address!r} asked for: write HOST:PORT, as 'ray start --head' prints it, or auto"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise VidmatteError(
+            f"the Ray cluster at {address} does not answer within {_ANSWER_SECONDS:.0f} s ({error}); check the "
+            f"address, and that the cluster runs ('ray status')"
+        ) from error

@@ -1,0 +1,150 @@
+"""Workers of this machine: one process for each GPU, or as many as the cores of the processor are enough for."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType, TracebackType
+
+import torch
+
+from vidmatte.batch.engine import Event, Finished, Lost
+from vidmatte.batch.task import Frames, Outcome, Task
+from vidmatte.batch.worker import Worker
+
+_MOST_THREADS = 4
+"""More threads make a single frame hardly faster; more workers make more frames."""
+_MEMORY_OF_WORKER = 2_000_000_000
+_STOP_SECONDS = 10.0
+
+
+def default_threads() -> int:
+    """Threads that a network computes with on the processor: one core is left to decoding and encoding."""
+    return max(1, min(_MOST_THREADS, (os.cpu_count() or 2) - 1))
+
+
+def default_workers(threads: int) -> int:
+    """As many as there are GPUs, or as the processor and the memory are enough for."""
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    by_cores = (os.cpu_count() or 2) // (threads + 1)
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        memory = 8 * _MEMORY_OF_WORKER
+    return max(1, min(by_cores, memory // _MEMORY_OF_WORKER))
+
+
+@dataclass
+class _Process:
+    """A worker and what it does."""
+
+    process: BaseProcess
+    pipe: Connection
+    device: str
+    task: Task | None = None
+    last_shot: str = ""
+
+
+class LocalEngine:
+    """Worker processes of this machine, see `engine.Engine`."""
+
+    def __init__(self, workers: int | None = None, *, threads: int | None = None) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._count = workers or default_workers(threads or default_threads())
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        self._devices = [f"cuda:{number % gpus}" if gpus else "auto" for number in range(self._count)]
+        self._workers: list[_Process] = []
+
+    @property
+    def size(self) -> int:
+        """How many workers there are."""
+        return self._count
+
+    @property
+    def idle(self) -> int:
+        """How many of them have nothing to do."""
+        return self._count - sum(worker.task is not None for worker in self._workers)
+
+    def submit(self, task: Task) -> None:
+        """Give a task to an idle worker; they are started as they are needed."""
+        free = [worker for worker in self._workers if worker.task is None]
+        known = [worker for worker in free if worker.last_shot == task.shot]
+        if not known and len(self._workers) < self._count:
+            self._workers.append(self._start(self._devices[len(self._workers)]))
+            free = self._workers[-1:]
+        worker = (known or free)[0]
+        worker.task, worker.last_shot = task, task.shot
+        with suppress(OSError):  # a worker that died while it was idle: `wait` finds out
+            worker.pipe.send(task)
+
+    def wait(self, seconds: float) -> Sequence[Event]:
+        """What happened, as soon as anything did, and nothing after so many seconds."""
+        ready = wait([worker.pipe for worker in self._workers], seconds)
+        events: list[Event] = []
+        for number, worker in enumerate(self._workers):
+            if worker.pipe in ready:
+                events += self._receive(number, worker)
+        return events
+
+    def _receive(self, number: int, worker: _Process) -> list[Event]:
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            worker.pipe.close()
+            self._workers[number] = self._start(worker.device)
+            code = worker.process.exitcode or 0
+            cause = f"killed by signal {-code}" if code < 0 else f"ended with {code}"
+            return [] if worker.task is None else [Lost(worker.task, f"its worker was {cause}")]
+        if isinstance(message, Outcome) and worker.task is not None:
+            task, worker.task = worker.task, None
+            return [Finished(task, message)]
+        return [message] if isinstance(message, Frames) else []
+
+    def _start(self, device: str) -> _Process:
+        here, there = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(there, device), name="vidmatte-worker", daemon=True)
+        process.start()
+        there.close()
+        return _Process(process, here, device)
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            # An idle worker ends with its pipe; a busy one is told to clean up and stop.
+            if worker.task is not None:
+                worker.process.terminate()
+            worker.pipe.close()
+        for worker in self._workers:
+            worker.process.join(_STOP_SECONDS)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+
+def _work(pipe: Connection, device: str) -> None:
+    """The life of a worker process."""
+    # Ctrl-C of a terminal reaches all its processes; what is to become of it is for the first one to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _interrupt)
+    worker = Worker(device, pipe.send)
+    with suppress(EOFError, OSError, KeyboardInterrupt):  # the end of whoever gave the tasks is the end of this one
+        while True:
+            pipe.send(worker.run(pipe.recv()))
+    with suppress(KeyboardInterrupt):
+        worker.close()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

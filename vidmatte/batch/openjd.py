@@ -1,0 +1,165 @@
+"""Batches as Open Job Description jobs, for farms with another queue than ours: AWS Deadline Cloud, and others.
+
+A job has three steps. `Prepare` has a task for each shot: short ones are rendered whole, of long ones the object is
+followed through the clip. `Render` has a task for each segment of the long ones, which need nothing of each other.
+`Join` has a task for each long shot. All tasks work on shared storage, and can be done again.
+(Specification: https://github.com/OpenJobDescription/openjd-specifications, "jobtemplate-2023-09".)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vidmatte.batch.manifest import ShotRequest
+from vidmatte.batch.task import BEGIN, Outcome, Task
+from vidmatte.batch.worker import Worker
+from vidmatte.errors import OptionError, VidmatteError, WriteError
+from vidmatte.request import open_shot
+from vidmatte.segments.journal import Journal
+from vidmatte.segments.plan import JOIN, Plan, Schedule
+from vidmatte.segments.session import frames_of_long, journal_of
+
+TEMPLATE, TASKS = "template.json", "tasks.json"
+_PREPARE, _RENDER, _JOIN = "Prepare", "Render", "Join"
+_LONGEST_NAME = 128
+
+
+def export_openjd(
+    manifest: Path, shots: Sequence[ShotRequest], folder: Path, *, threads: int, settings: Sequence[str] = ()
+) -> Path:
+    """Write the job of a batch into a folder, and return its template.
+
+    Every clip is opened to know its segments. Raises what opening them raises, and WriteError.
+    """
+    steps: dict[str, list[Any]] = {_PREPARE: [], _RENDER: [], _JOIN: []}
+    for shot in shots:
+        if shot.problem:
+            raise OptionError(f"shot {shot.name!r}: {shot.problem}")
+        steps[_PREPARE].append([shot.name, BEGIN])
+        segments = _segments(shot)
+        if segments > 1:
+            steps[_RENDER] += [[shot.name, f"render:{segment}"] for segment in range(segments)]
+            steps[_JOIN].append([shot.name, JOIN.name])
+    template = _template(manifest, folder, steps, threads, settings)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, document in ((TASKS, steps), (TEMPLATE, template)):
+            (folder / name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+    return folder / TEMPLATE
+
+
+def _segments(shot: ShotRequest) -> int:
+    with open_shot(shot.request) as opened:
+        frames = frames_of_long(opened)
+    return 1 if frames is None else -(-frames // shot.request.options.segment_frames)
+
+
+def _template(
+    manifest: Path, folder: Path, steps: Mapping[str, Sequence[Any]], threads: int, settings: Sequence[str]
+) -> dict[str, Any]:
+    options = [word for setting in settings for word in ("--set", setting)]
+    words = ["batch", str(manifest.resolve()), *options, "--threads", str(threads)]
+    documents = []
+    before = None
+    for name, tasks in steps.items():
+        if not tasks:
+            continue
+        number = {"name": "Number", "type": "INT", "range": f"0-{len(tasks) - 1}"}
+        task = f"{(folder / TASKS).resolve()}:{name}:{{{{Task.Param.Number}}}}"
+        run = {"command": "{{Param.Vidmatte}}", "args": [*words, "--task", task]}
+        document: dict[str, Any] = {
+            "name": name,
+            "parameterSpace": {"taskParameterDefinitions": [number]},
+            "script": {"actions": {"onRun": run}},
+        }
+        if before is not None:
+            document["dependencies"] = [{"dependsOn": before}]
+        documents.append(document)
+        before = name
+    return {
+        "specificationVersion": "jobtemplate-2023-09",
+        "name": re.sub(r"[\x00-\x1f]", " ", f"vidmatte {manifest.name}")[:_LONGEST_NAME],
+        "description": f"Mattes of {len(steps[_PREPARE])} shots. The same on one machine: "
+        + shlex.join(["vidmatte", "batch", str(manifest.resolve()), *options]),
+        "parameterDefinitions": [
+            {"name": "Vidmatte", "type": "STRING", "default": "vidmatte", "description": "The command on the workers."}
+        ],
+        "steps": documents,
+    }
+
+
+def do_task(shots: Sequence[ShotRequest], place: str, *, threads: int) -> None:
+    """Do one task of an exported job, given as FILE:STEP:NUMBER. Raises VidmatteError where it fails."""
+    file, _, rest = place.rpartition(":")[0].rpartition(":")
+    try:
+        step, number = rest, int(place.rpartition(":")[2])
+        name, unit = json.loads(Path(file).read_text(encoding="utf-8"))[step][number]
+        shot = next(shot for shot in shots if shot.name == name)
+    except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
+        raise OptionError(f"task {place!r} asked for: it is none of this batch ({error}); export it again") from error
+    request = shot.request
+    # A task that is done again goes on with what there is.
+    request = replace(request, options=replace(request.options, resume=True))
+    done = Path(file).with_name(f"{name}.done.json")
+    task = Task(name, unit, request, threads=threads, finished=_read(done), addresses=shot.addresses)
+    worker = Worker()
+    try:
+        _do(worker, task, done)
+    finally:
+        worker.close()
+
+
+def _do(worker: Worker, task: Task, done: Path) -> None:
+    journal = journal_of(task.request)
+    if task.unit == BEGIN:
+        outcome = _sure(worker.run(task))
+        if outcome.kind == "planned" and outcome.plan is not None:
+            _follow(worker, replace(task, threads=int(outcome.record["threads"])), outcome.plan, journal)
+        _keep(done, outcome)
+        return
+    header = journal.header()
+    if task.unit == JOIN.name and not header:
+        return  # it was joined before
+    if not header:
+        raise WriteError(f"{journal.folder}: holds no render; do the tasks of the step {_PREPARE} first")
+    if task.unit in set(journal.done()):
+        return
+    plan = Plan.from_json(header["plan"])
+    outcome = _sure(worker.run(replace(task, plan=plan, threads=int(header["threads"]), key=header["key"])))
+    if outcome.kind == "done":
+        journal.add(outcome.record)
+    _keep(done, outcome)
+
+
+def _follow(worker: Worker, task: Task, plan: Plan, journal: Journal) -> None:
+    """Everything but the segments themselves."""
+    schedule = Schedule(plan, journal.done(), ahead=plan.segments + 1)
+    while (unit := schedule.take()) is not None and unit.kind != "render" and unit != JOIN:
+        journal.add(_sure(worker.run(replace(task, unit=unit.name, plan=plan))).record)
+        schedule.finish(unit)
+
+
+def _sure(outcome: Outcome) -> Outcome:
+    if outcome.kind == "failed":
+        raise VidmatteError(outcome.reason)
+    return outcome
+
+
+def _read(done: Path) -> Any:
+    return json.loads(done.read_text(encoding="utf-8")) if done.is_file() else None
+
+
+def _keep(done: Path, outcome: Outcome) -> None:
+    if outcome.kind == "completed":
+        partial = done.with_name(f".{done.name}.partial")
+        partial.write_text(json.dumps({**outcome.record, "key": outcome.key}), encoding="utf-8")
+        os.replace(partial, done)

@@ -1,0 +1,70 @@
+"""The results of a batch: one JSON object a line, the last one of a shot counts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vidmatte.errors import WriteError
+from vidmatte.segments.identity import Print
+
+
+class Results:
+    """What became of the shots, now and in earlier runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last: dict[str, Mapping[str, Any]] = {}
+        self._completed: dict[str, Mapping[str, Any]] = {}
+        self._read()
+
+    def last(self, shot: str) -> Mapping[str, Any]:
+        """The last line of a shot; empty where there is none."""
+        return self._last.get(shot, {})
+
+    def completed(self, shot: str) -> Mapping[str, Any] | None:
+        """The line of the last time that a shot was completed."""
+        return self._completed.get(shot)
+
+    def prints(self, shot: str) -> Mapping[str, Print]:
+        """Of files that were read for a shot before."""
+        known = self.last(shot).get("prints") or (self.completed(shot) or {}).get("prints", {})
+        return {path: (size, changed, digest) for path, (size, changed, digest) in known.items()}
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Append a line, and bring it to the disk. Raises WriteError."""
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record, separators=(",", ":")) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise WriteError(f"{self.path}: cannot be written ({error.strerror}); choose another file") from error
+        self._keep(record)
+
+    def _keep(self, record: Mapping[str, Any]) -> None:
+        self._last[record["shot"]] = record
+        if record["state"] == "done":
+            self._completed[record["shot"]] = record
+
+    def _read(self) -> None:
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise WriteError(f"{self.path}: cannot be read ({reason}); choose another file with --results") from error
+        whole, _, torn = text.rpartition("\n")
+        if torn:  # of a run that was killed in the middle of a line
+            self.path.write_text(whole + "\n" * bool(whole), encoding="utf-8")
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                self._keep(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise WriteError(
+                    f"{self.path}: line {number} is no result of a batch; choose another file with --results"
+                ) from error

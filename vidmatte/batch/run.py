@@ -1,0 +1,292 @@
+"""The run of a batch: gives units to the workers of an engine, keeps journals and results, and never gives up early."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from vidmatte.batch.delivery import existing_outputs
+from vidmatte.batch.engine import Engine, Finished, Lost
+from vidmatte.batch.manifest import ShotRequest
+from vidmatte.batch.results import Results
+from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
+from vidmatte.errors import PromptError
+from vidmatte.segments.journal import Journal
+from vidmatte.segments.plan import JOIN, Plan, Schedule, Unit
+from vidmatte.segments.session import forget_chunks, journal_of
+
+State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
+_MOST_LOSSES = 3
+"""A unit whose worker is lost so often is given up: it may be what kills them."""
+_WAIT_SECONDS = 0.2
+_AHEAD = 2
+"""Segments, for each worker, that following may be ahead of rendering."""
+
+
+@dataclass
+class ShotRun:
+    """How a shot gets on."""
+
+    shot: ShotRequest
+    state: State = "waiting"
+    reason: str = ""
+    error: str = ""
+    frames: int = 0
+    """Those that a worker has gone through, followed and rendered."""
+    total: int | None = None
+    """Of those, where it is known."""
+    began: float = 0.0
+    seconds: float = 0.0
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    plan: Plan | None = None
+    key: str = ""
+    prints: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    schedule: Schedule | None = None
+    journal: Journal | None = None
+    done: set[str] = field(default_factory=set)
+    running: int = 0
+    tries: int = 0
+    losses: Counter[str] = field(default_factory=Counter)
+    """How often the worker of each unit was lost."""
+    held: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def name(self) -> str:
+        """Of the shot."""
+        return self.shot.name
+
+    def own_outputs(self) -> None:
+        """What lies under its final names is of this shot, and may be replaced."""
+        request = self.shot.request
+        self.shot = replace(self.shot, request=replace(request, options=replace(request.options, overwrite=True)))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be done for it."""
+        return self.state in ("done", "up to date", "failed", "stopped")
+
+
+class BatchRun:
+    """All shots of a batch. `stop()` lets what is running finish, and begins nothing more."""
+
+    def __init__(
+        self,
+        shots: Sequence[ShotRequest],
+        engine: Engine,
+        results: Results,
+        *,
+        threads: int,
+        retries: int = 0,
+        sheets: Path | None = None,
+        watch: Callable[[ShotRun], None] | None = None,
+    ) -> None:
+        """`threads` are those of the processor for each worker; `watch` is told of every change of a shot."""
+        self.shots = [ShotRun(shot, threads=threads) for shot in shots]
+        self._by_name = {run.name: run for run in self.shots}
+        self._engine, self._results, self._retries, self._sheets = engine, results, retries, sheets
+        self._watch = watch or (lambda run: None)
+        self._waiting = deque(self.shots)
+        self._active: list[ShotRun] = []
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Give out nothing more; what the workers are at is finished."""
+        self._stopping = True
+
+    def run(self) -> list[ShotRun]:
+        """Do all that can be done; returns how each shot ended."""
+        try:
+            while self._give_out() or self._busy:
+                for event in self._engine.wait(_WAIT_SECONDS):
+                    if isinstance(event, Frames):
+                        self._count(event)
+                    elif isinstance(event, Lost):
+                        self._lose(event)
+                    else:
+                        self._take(event)
+        finally:
+            for run in self.shots:
+                self._let_go(run)
+                if not run.is_over:
+                    run.state = "stopped"
+                    self._watch(run)
+        return self.shots
+
+    @property
+    def _busy(self) -> bool:
+        return self._engine.idle < self._engine.size
+
+    def _give_out(self) -> bool:
+        """Give tasks to all idle workers; whether any was given."""
+        given = False
+        while self._engine.idle and not self._stopping:
+            task = self._next()
+            if task is None:
+                break
+            self._by_name[task.shot].running += 1
+            self._engine.submit(task)
+            given = True
+        return given
+
+    def _next(self) -> Task | None:
+        """A unit of the shots that were begun first, or the beginning of the next one."""
+        for run in self._active:
+            unit = None if run.schedule is None else run.schedule.take()
+            if unit is not None:
+                return self._task(run, unit.name)
+        if not self._waiting:
+            return None
+        run = self._waiting.popleft()
+        while run.shot.problem:
+            self._refuse(run)
+            if not self._waiting:
+                return None
+            run = self._waiting.popleft()
+        return self._begin(run)
+
+    def _refuse(self, run: ShotRun) -> None:
+        """A shot whose marks could not be read."""
+        run.began = time.monotonic()
+        self._active.append(run)
+        self._fail(run, Outcome("failed", reason=run.shot.problem, error=PromptError.__name__), BEGIN)
+        self._watch(run)
+
+    def _begin(self, run: ShotRun) -> Task:
+        run.state, run.began = "running", run.began or time.monotonic()
+        run.tries += 1
+        self._active.append(run)
+        self._watch(run)
+        request = run.shot.request
+        if not request.options.overwrite and not existing_outputs(request, run.shot.addresses):
+            # Should this run be killed when the outputs are in place and the results do not say so, they are its own.
+            self._results.add({"shot": run.name, "state": "begun"})
+        elif (request.options.resume or run.losses) and self._results.last(run.name).get("state") == "begun":
+            run.own_outputs()
+        return self._task(run, BEGIN)
+
+    def _task(self, run: ShotRun, unit: str) -> Task:
+        begins = unit == BEGIN
+        return Task(
+            run.name,
+            unit,
+            run.shot.request,
+            plan=run.plan,
+            threads=run.threads,
+            key=run.key,
+            prints=self._results.prints(run.name) if begins else {},
+            finished=self._results.completed(run.name) if begins else None,
+            addresses=run.shot.addresses,
+            sheet=None if self._sheets is None else str(self._sheets / f"{run.name}.jpg"),
+        )
+
+    def _count(self, event: Frames) -> None:
+        run = self._by_name[event.shot]
+        run.frames += event.count
+        self._watch(run)
+
+    def _take(self, event: Finished) -> None:
+        run, outcome = self._by_name[event.task.shot], event.outcome
+        run.running -= 1
+        if outcome.kind == "failed":
+            self._fail(run, outcome, event.task.unit)
+        elif outcome.kind == "planned":
+            self._plan(run, outcome)
+        elif outcome.kind == "done":
+            self._note(run, Unit.parse(event.task.unit), outcome)
+        else:
+            self._complete(run, outcome)
+        if run.is_over and not run.running:
+            self._let_go(run)
+        self._watch(run)
+
+    def _plan(self, run: ShotRun, outcome: Outcome) -> None:
+        assert outcome.plan is not None
+        run.plan, run.key, run.prints = outcome.plan, outcome.key, outcome.prints
+        run.threads = int(outcome.record["threads"])
+        run.journal = journal_of(run.shot.request)
+        run.held.enter_context(run.journal.held())
+        run.done = set(run.journal.done())
+        run.schedule = Schedule(run.plan, run.done, ahead=max(1, _AHEAD * (self._engine.size - 1)))
+        followed = sum(leg.last - leg.first + 1 for legs in run.plan.legs for leg in legs)
+        run.total = run.plan.frames + followed
+        run.frames = sum(run.plan.size(unit) for unit in map(Unit.parse, run.done))
+
+    def _note(self, run: ShotRun, unit: Unit, outcome: Outcome) -> None:
+        """Write down that a unit is done. A shot that failed meanwhile keeps it for the next run."""
+        assert run.journal is not None
+        run.journal.add(outcome.record)
+        run.done.add(unit.name)
+        if run.schedule is not None and run.plan is not None:
+            run.schedule.finish(unit)
+            forget_chunks(run.plan, run.journal.folder, unit, run.done)
+
+    def _complete(self, run: ShotRun, outcome: Outcome) -> None:
+        run.state = "done" if outcome.kind == "completed" else "up to date"
+        run.seconds = time.monotonic() - run.began
+        known = self._results.completed(run.name) if outcome.kind == "up to date" else None
+        run.record = {**(known or outcome.record)}
+        run.frames = run.total = int(run.record.get("frames", 0))
+        if outcome.kind == "completed":
+            prints = {path: list(each) for path, each in (outcome.prints or run.prints).items()}
+            facts = {"shot": run.name, "state": "done", "key": outcome.key, "prints": prints, "tries": run.tries}
+            rate = {"seconds": round(run.seconds, 3), "fps": round(run.frames / run.seconds, 3)}
+            run.record = {**facts, **outcome.record, **rate}
+            self._results.add(run.record)
+        self._active.remove(run)
+        run.schedule = None
+
+    def _fail(self, run: ShotRun, outcome: Outcome, unit: str) -> None:
+        if run.is_over:
+            return
+        if outcome.may_pass and run.tries <= self._retries and not self._stopping:
+            run.tries += 1
+            if unit == BEGIN:
+                self._active.remove(run)
+                run.tries -= 1
+                self._waiting.append(run)
+            elif run.schedule is not None:
+                run.schedule.put_back(Unit.parse(unit))
+            return
+        run.state, run.reason, run.error = "failed", outcome.reason, outcome.error
+        run.seconds = time.monotonic() - run.began
+        run.schedule = None
+        self._active.remove(run)
+        run.record = {
+            "shot": run.name, "state": "failed", "error": outcome.error, "reason": outcome.reason,
+            "unit": unit, "tries": run.tries, **({"trace": outcome.trace} if outcome.trace else {}),
+        }  # fmt: skip
+        self._results.add(run.record)
+
+    def _lose(self, event: Lost) -> None:
+        """The worker of a task is gone: the task is given to another one."""
+        run = self._by_name[event.task.shot]
+        run.running -= 1
+        unit = event.task.unit
+        run.losses[unit] += 1
+        if run.losses[unit] > _MOST_LOSSES:
+            reason = f"{event.reason}, {run.losses[unit]} times; it may take more memory than there is"
+            self._fail(run, Outcome("failed", reason=reason, error="Lost"), unit)
+        elif unit == BEGIN or (unit == JOIN.name and run.journal is not None and not run.journal.exists):
+            # A worker that was lost behind the last step of all left outputs that nobody knows of.
+            if unit != BEGIN:
+                run.own_outputs()
+            run.schedule, run.state = None, "waiting"
+            run.held.close()
+            run.tries -= 1
+            self._active.remove(run)
+            self._waiting.appendleft(run)
+        elif run.schedule is not None:
+            run.schedule.put_back(Unit.parse(event.task.unit))
+        self._watch(run)
+
+    def _let_go(self, run: ShotRun) -> None:
+        run.held.close()
+        if run.journal is not None:
+            run.journal.remove_if_empty()

@@ -1,0 +1,274 @@
+"""What a worker does with a task; it keeps models loaded and shots open from one task to the next."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vidmatte.batch.delivery import address_of, clear, deliver, files_at, is_address, refuse_existing
+from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
+from vidmatte.errors import ModelError, ReadError, VidmatteError, WriteError
+from vidmatte.model.interface import Model
+from vidmatte.options import MatteOptions
+from vidmatte.pipeline import matte_at_once
+from vidmatte.report import Thumbnails
+from vidmatte.report.sheets import contact_sheet, to_jpeg
+from vidmatte.report.thumbnails import Thumbnail, for_sheet
+from vidmatte.request import Request, Shot, open_shot
+from vidmatte.segments.identity import Identity, Print, identify
+from vidmatte.segments.plan import Unit
+from vidmatte.segments.render import THUMBNAILS, Renderer, load_thumbnails, part_folder
+from vidmatte.segments.session import (
+    can_go_on,
+    check_outputs,
+    frames_of_long,
+    header_of,
+    join,
+    journal_of,
+    make_plan,
+    refuse_other_machine,
+)
+from vidmatte.stages import load, model_of, share_cores
+from vidmatte.summary import Summary, suggested_apart
+from vidmatte.write import Target
+
+_OPEN_SHOTS, _LOADED_MODELS = 2, 2
+_LOWEST = 8
+"""How many of the least sure frames a result names."""
+_SECONDS_BETWEEN_REPORTS = 0.5
+
+
+class Worker:
+    """Does tasks one after the other."""
+
+    def __init__(self, device: str = "auto", report: Callable[[Frames], None] | None = None) -> None:
+        """`device` is where networks compute whose shots do not name one; `report` is told of frames as they come."""
+        self._device = device
+        self._report = report or (lambda frames: None)
+        self._models: OrderedDict[tuple[object, ...], Model] = OrderedDict()
+        self._shots: OrderedDict[str, _OpenShot] = OrderedDict()
+
+    def run(self, task: Task) -> Outcome:
+        """Do a task. Whatever goes wrong is an outcome, but for an interruption."""
+        began = time.monotonic()
+        try:
+            outcome = self._run(self._placed(task))
+        except VidmatteError as error:
+            outcome = _failure(error, str(error), may_pass=isinstance(error, ReadError | WriteError | ModelError))
+        except OSError as error:
+            outcome = _failure(error, f"{error.filename or 'a file'}: {error.strerror or error}", may_pass=True)
+        except Exception as error:  # noqa: BLE001 - one bad shot never stops the rest
+            trace = traceback.format_exc()
+            reason = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
+            outcome = replace(_failure(error, reason, may_pass=False), trace=trace)
+        if outcome.kind == "failed":
+            self._forget(task.shot)
+        return replace(outcome, seconds=time.monotonic() - began)
+
+    def close(self) -> None:
+        """Close all shots."""
+        for shot in list(self._shots):
+            self._forget(shot)
+
+    def _placed(self, task: Task) -> Task:
+        options = task.request.options
+        if options.device != "auto":
+            return task
+        return replace(task, request=replace(task.request, options=replace(options, device=self._device)))
+
+    def _run(self, task: Task) -> Outcome:
+        if task.unit == BEGIN:
+            return self._begin(task)
+        assert task.plan is not None  # only what was planned comes here
+        opened = self._open(task)
+        with share_cores(task.request.options.device, task.threads):
+            if task.unit == "join":
+                return self._join(task, opened)
+            frames = _Reporter(task.shot, self._report)
+            record = opened.renderer(task, self._load).run(Unit.parse(task.unit), on_frame=frames.add)
+            frames.flush()
+            return Outcome("done", record)
+
+    def _begin(self, task: Task) -> Outcome:
+        request = task.request
+        for target in request.targets():
+            target.folder.mkdir(parents=True, exist_ok=True)
+        identity = identify_sent(request, task.addresses, task.prints)
+        if is_up_to_date(task.finished, identity, request):
+            return Outcome("up to date", key=identity.key, prints=identity.prints)
+        refuse_existing(request, task.addresses)
+        clear(request, task.addresses)
+        shot = self._open(task).shot
+        frames = frames_of_long(shot)
+        if frames is None:
+            return self._whole(task, shot, identity)
+        journal = journal_of(request)
+        goes_on = can_go_on(journal, request, identity)
+        if not goes_on:
+            check_outputs(shot)
+        with share_cores(request.options.device, task.threads):
+            model = model_of(shot, self._load)
+            plan = make_plan(shot, model, frames)
+            with journal.held():
+                if goes_on:
+                    refuse_other_machine(journal, model)
+                else:
+                    journal.begin(header_of(identity, model, plan, task.threads))
+        return Outcome("planned", journal.header(), plan, identity.key, identity.prints)
+
+    def _whole(self, task: Task, shot: Shot, identity: Identity) -> Outcome:
+        """A shot of one segment, from its first frame to its last."""
+        counter = _Reporter(task.shot, self._report)
+        apart = suggested_apart(is_set=task.request.images)
+        aspect = shot.video.info.sample_aspect_ratio
+        thumbnails = Thumbnails(pixel_aspect=aspect, references=shot.marked, apart=apart)
+        summary = matte_at_once(
+            shot,
+            self._load,
+            threads=task.threads,
+            progress=lambda done, total: counter.reach(done),
+            watch=thumbnails.add,
+        )
+        counter.flush()
+        self._forget(task.shot)
+        write_sheet(task.sheet, thumbnails.sheet(summary.suggested_reference_frames), summary)
+        return Outcome("completed", _delivered(task, summary), key=identity.key, prints=identity.prints)
+
+    def _join(self, task: Task, opened: _OpenShot) -> Outcome:
+        assert task.plan is not None
+        journal = journal_of(task.request)
+        thumbnails = [
+            shown
+            for segment in range(task.plan.segments)
+            for shown in load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
+        ]
+        matter = None if task.request.report is None else opened.renderer(task, self._load).matter(0)
+        summary = join(opened.shot, task.plan, journal, matter=matter, began=time.monotonic())
+        self._forget(task.shot)
+        write_sheet(task.sheet, for_sheet(thumbnails, summary.suggested_reference_frames), summary)
+        return Outcome("completed", _delivered(task, summary), key=task.key)
+
+    def _open(self, task: Task) -> _OpenShot:
+        if task.shot not in self._shots:
+            while len(self._shots) >= _OPEN_SHOTS:
+                self._shots.popitem(last=False)[1].close()
+            self._shots[task.shot] = _OpenShot(task)
+        self._shots.move_to_end(task.shot)
+        return self._shots[task.shot]
+
+    def _forget(self, shot: str) -> None:
+        if shot in self._shots:
+            self._shots.pop(shot).close()
+
+    def _load(self, options: MatteOptions) -> Model:
+        key = (
+            str(options.model), options.sd, options.weights, options.settings, options.device, options.precision,
+            options.working_size,
+        )  # fmt: skip
+        if key not in self._models:
+            while len(self._models) >= _LOADED_MODELS:
+                self._models.popitem(last=False)
+            self._models[key] = load(options)
+        self._models.move_to_end(key)
+        return self._models[key]
+
+
+class _OpenShot:
+    """A shot that stays open between its units."""
+
+    def __init__(self, task: Task) -> None:
+        self._stack = ExitStack()
+        self.shot = self._stack.enter_context(open_shot(task.request))
+        self._renderer: Renderer | None = None
+
+    def renderer(self, task: Task, loaded: Callable[[MatteOptions], Model]) -> Renderer:
+        if self._renderer is None:
+            assert task.plan is not None
+            model, journal = model_of(self.shot, loaded), journal_of(task.request)
+            refuse_other_machine(journal, model)
+            self._renderer = Renderer(self.shot, task.plan, journal.folder, model)
+        return self._renderer
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class _Reporter:
+    """Tells of frames now and then."""
+
+    def __init__(self, shot: str, report: Callable[[Frames], None]) -> None:
+        self._shot, self._report = shot, report
+        self._reached = self._waiting = 0
+        self._last = time.monotonic()
+
+    def add(self, frames: int) -> None:
+        self._waiting += frames
+        if time.monotonic() - self._last > _SECONDS_BETWEEN_REPORTS:
+            self.flush()
+
+    def reach(self, frames: int) -> None:
+        self.add(frames - self._reached)
+        self._reached = frames
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._report(Frames(self._shot, self._waiting))
+        self._waiting, self._last = 0, time.monotonic()
+
+
+def identify_sent(request: Request, addresses: Mapping[str, str], known: Mapping[str, Print]) -> Identity:
+    """The identity of a request whose outputs are sent to addresses; see `identify`."""
+    identity = identify(request, known)
+    return replace(identity, key=" ".join([identity.key, *sorted(addresses.values())]))
+
+
+def is_up_to_date(finished: Any, identity: Identity, request: Request) -> bool:
+    """Whether a shot was completed from the same, and its outputs lie there as they were left."""
+    if not finished or finished.get("key") != identity.key:
+        return False
+    pairs = zip(finished["outputs"], request.targets(), strict=True)
+    return all(_stamp(output["path"], target) == output["stamp"] for output, target in pairs)
+
+
+def _stamp(address: str, target: Target) -> list[int]:
+    """Number of files, bytes in all, and the last change in nanoseconds, of a movie or of a pattern of images."""
+    if is_address(address):
+        sizes = files_at(address, target).values()
+        return [len(sizes), sum(sizes), 0]
+    folder, names = target.folder, target.file_names
+    files = [file for file in folder.iterdir() if names.fullmatch(file.name)] if folder.is_dir() else []
+    facts = [file.stat() for file in files]
+    return [len(facts), sum(each.st_size for each in facts), max((each.st_mtime_ns for each in facts), default=0)]
+
+
+def _delivered(task: Task, summary: Summary) -> dict[str, Any]:
+    """Send what has an address; returns what the results say of a shot that is completed."""
+    deliver(task.request, task.addresses)
+    confidence = summary.confidence
+    lowest = sorted(range(len(confidence)), key=confidence.__getitem__)[:_LOWEST]
+    document = summary.as_json()
+    for target, output in zip(task.request.targets(), document["outputs"], strict=True):
+        output["path"] = address_of(target, task.addresses) or output["path"]
+        output["stamp"] = _stamp(output["path"], target)
+    return {**document, "lowest": [[summary.first_frame + n, round(confidence[n], 4)] for n in lowest]}
+
+
+def write_sheet(path: str | None, thumbnails: list[Thumbnail], summary: Summary) -> None:
+    """Write the contact sheet of a shot, the least sure frames first."""
+    if path is None or not thumbnails:
+        return
+    ordered = sorted(thumbnails, key=lambda shown: (shown.confidence, shown.frame))
+    suggested = summary.suggested_reference_frames
+    data = to_jpeg(contact_sheet(ordered, references=summary.reference_frames, suggested=suggested))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(data)
+
+
+def _failure(error: Exception, reason: str, *, may_pass: bool) -> Outcome:
+    return Outcome("failed", reason=reason, error=type(error).__name__, may_pass=may_pass)
