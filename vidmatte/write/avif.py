@@ -14,12 +14,11 @@ import numpy.typing as npt
 from vidmatte.errors import MissingExtraError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.view import for_output, linear_to_srgb
-from vidmatte.write.planes import packed_codes, premultiply, with_width
+from vidmatte.write.planes import packed_codes, with_width
 from vidmatte.write.targets import Target
 
 MOST_BYTES = 1 << 30
 """What the frames of one file may take in memory, at 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
-_PEAK = 255
 
 
 def check_avif(target: Target, like: VideoInfo, frames: int | None) -> None:
@@ -77,8 +76,6 @@ class AvifWriter:
             color = for_output(batch.color[index], self._like.color, linear_to_srgb)
             alpha = with_width(batch.alpha[index], self._like.display_width)
             color = with_width(color, self._like.display_width)
-            if self._premultiplied:
-                color = premultiply(color, alpha, peak=_PEAK)
             self._pictures.append(packed_codes(color, alpha[0], order="rgba", dtype=np.uint8))
         self._times += batch.source.pts
         self._last_duration = batch.source.durations[-1]
@@ -97,7 +94,7 @@ class AvifWriter:
                 append_images=others,
                 duration=self._durations(),
                 subsampling="4:4:4",
-                alpha_premultiplied=self._premultiplied,
+                alpha_premultiplied=self._premultiplied,  # multiplied by the encoder, and readers are told
                 **options,
             )
             file.flush()
