@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidmatte.errors import WriteError
+from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
 from vidmatte.write import create_outputs, parse_target
 from vidmatte.write.avif import AvifWriter
@@ -104,20 +104,19 @@ def test_animations_keep_times_to_the_millisecond(tmp_path, target, first):
         assert image.info["loop"] == 0
 
 
-@pytest.mark.parametrize("target", ["a.webp:lossless", "a.avif:quality=100"])
-@pytest.mark.parametrize("premultiplied", [False, True])
-def test_animations_are_straight_or_premultiplied_as_asked(tmp_path, target, premultiplied):
-    """AVIF says so itself, so that readers return what is straight; of WebP they cannot know."""
+@pytest.mark.parametrize(("premultiplied", "wanted"), [(False, 128), (True, 64)])
+def test_webp_is_straight_or_premultiplied_as_asked(tmp_path, premultiplied, wanted):
     Image = pytest.importorskip("PIL.Image")
-    save(tmp_path / target, [0, 1], premultiplied=premultiplied)
-    with Image.open(tmp_path / target.partition(":")[0]) as image:
+    save(tmp_path / "a.webp:lossless", [0, 1], premultiplied=premultiplied)
+    with Image.open(tmp_path / "a.webp") as image:
         image.seek(1)
         pixel = np.asarray(image.convert("RGBA"))[60, 128].astype(int)
-    wanted = 64 if premultiplied and ".webp" in target else 128
-    assert np.abs(pixel - [wanted, wanted, wanted, 128]).max() <= 2
-    if ".avif" in target:
-        data = (tmp_path / "a.avif").read_bytes()
-        assert (b"prem" in data) == premultiplied
+    assert np.abs(pixel - [wanted, wanted, wanted, 128]).max() <= 1
+
+
+def test_premultiplied_avif_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="straight colour only; leave out --premultiplied"):
+        save(tmp_path / "a.avif", [0, 1], premultiplied=True)
 
 
 def test_frames_that_do_not_change_keep_their_time_in_webp(tmp_path):
