@@ -11,19 +11,23 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vidmatte.errors import MissingExtraError, WriteError
+from vidmatte.errors import MissingExtraError, OptionError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.view import for_output, linear_to_srgb
-from vidmatte.write.planes import packed_codes, premultiply, with_width
+from vidmatte.write.planes import packed_codes, with_width
 from vidmatte.write.targets import Target
 
 MOST_BYTES = 1 << 30
 """What the frames of one file may take in memory, at 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
-_PEAK = 255
 
 
-def check_avif(target: Target, like: VideoInfo, frames: int | None) -> None:
-    """Raise MissingExtraError without Pillow or its AVIF, WriteError for more frames than can be held."""
+def check_avif(target: Target, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
+    """Raise MissingExtraError without Pillow or its AVIF, WriteError for more frames than can be held.
+
+    Raises OptionError for premultiplied colour: Chromium shows it up to 13 code values too dark.
+    """
+    if premultiplied:
+        raise OptionError(f"{target}: AVIF is shown right with straight colour only; leave out --premultiplied")
     try:
         from PIL import features
     except ImportError as error:
@@ -48,7 +52,7 @@ class AvifWriter:
 
     kind: Literal["colour", "alpha"] = "colour"
 
-    def __init__(self, target: Target, partial: Path, *, like: VideoInfo, premultiplied: bool, audio: bool) -> None:
+    def __init__(self, target: Target, partial: Path, *, like: VideoInfo, audio: bool) -> None:
         self.target = target
         self.format = target.format
         self.pixel_format = self.format.pixel_format
@@ -58,7 +62,6 @@ class AvifWriter:
         self.frames = 0
         self._partial = partial
         self._like = like
-        self._premultiplied = premultiplied
         self._pictures: list[npt.NDArray[Any]] = []
         self._times: list[int] = []
         self._last_duration = 0
@@ -77,8 +80,6 @@ class AvifWriter:
             color = for_output(batch.color[index], self._like.color, linear_to_srgb)
             alpha = with_width(batch.alpha[index], self._like.display_width)
             color = with_width(color, self._like.display_width)
-            if self._premultiplied:
-                color = premultiply(color, alpha, peak=_PEAK)
             self._pictures.append(packed_codes(color, alpha[0], order="rgba", dtype=np.uint8))
         self._times += batch.source.pts
         self._last_duration = batch.source.durations[-1]
@@ -97,7 +98,6 @@ class AvifWriter:
                 append_images=others,
                 duration=self._durations(),
                 subsampling="4:4:4",
-                alpha_premultiplied=self._premultiplied,
                 **options,
             )
             file.flush()

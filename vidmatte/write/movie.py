@@ -23,7 +23,7 @@ from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, MatteBatch, VideoInfo
 from vidmatte.timecode import advance_timecode, nominal_rate
 from vidmatte.view import for_output, linear_to_video
-from vidmatte.write import matroska
+from vidmatte.write import matroska, webp
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.fields import CODED_ORDER, FieldMarker
 from vidmatte.write.formats import Format
@@ -130,6 +130,8 @@ class MovieWriter:
         self._container.close()
         if self.format.container == "matroska":
             self._complete_header(self._file)
+        elif self.format.container == "webp":
+            webp.set_end(self._file, round(1000 * self._end_time))
         self._file.complete()
         return [(self._partial, Path(self.target.path))]
 
@@ -220,6 +222,7 @@ class MovieWriter:
         if not self.format.constant_rate:
             frame.pts = pts - self._offset
             frame.duration = duration or self._usual_duration
+            self._end_time = (frame.pts + frame.duration) * self._time_base
             return
         frame.pts, frame.duration = self.frames, 1
         late = (pts - self._first) * self._like.time_base - self.frames / self._rate
@@ -233,7 +236,7 @@ class MovieWriter:
     def _complete_header(self, file: _PartialFile) -> None:
         """Put what the writer of Matroska could not be told into its header."""
         like = self._like
-        header = file.head(_MATROSKA_HEADER)
+        header = file.read_at(0, _MATROSKA_HEADER)
         if self._patches_aspect:
             aspect = Fraction(like.width, like.height) * like.sample_aspect_ratio
             patched = matroska.with_display_aspect(header, aspect)
@@ -244,8 +247,7 @@ class MovieWriter:
             header = patched or header
         if self._soundtrack is not None:
             header = self._soundtrack.complete_header(header)
-        file.seek(0)
-        file.write(header)
+        file.write_at(0, header)
 
     def _set_timecode(self, first_frame: int) -> None:
         if self._like.timecode is None:
@@ -367,10 +369,15 @@ class _PartialFile:
     def tell(self) -> int:
         return self._file.tell()
 
-    def head(self, size: int) -> bytes:
-        """The first bytes of what was written."""
-        self._file.seek(0)
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Bytes of what was written."""
+        self._file.seek(offset)
         return self._file.read(size)
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Replace bytes of what was written."""
+        self.seek(offset)
+        self.write(data)
 
     def complete(self) -> None:
         """Bring everything to the disk and close; raises the first error of any write."""

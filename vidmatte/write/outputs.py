@@ -84,12 +84,12 @@ def create_outputs(
     if bit_depth != 16 and all(target.format.codec != "png" for target in checked):
         raise OptionError(f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own")
     for target in checked:
-        _check_library(target, like, _frames_in_header(like, start, end))
+        _check_library(target, like, frames=_frames_in_header(like, start, end), premultiplied=premultiplied)
     used = check_targets(checked, like=like, inputs=inputs, overwrite=overwrite)
 
     def writer(target: Target, partial: Path) -> _Writer:
         if target.format.codec == "avif":
-            return AvifWriter(target, partial, like=like, premultiplied=premultiplied, audio=audio)
+            return AvifWriter(target, partial, like=like, audio=audio)
         if target.format.is_movie:
             return MovieWriter(
                 target, partial, like=like, premultiplied=premultiplied, start=start, end=end, audio=audio
@@ -111,11 +111,11 @@ def create_outputs(
     return Outputs(writers, finals, partials, like=like, overwrite=overwrite)
 
 
-def _check_library(target: Target, like: VideoInfo, frames: int | None) -> None:
+def _check_library(target: Target, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
     if target.format.codec == "exr":
         check_exr(like.color, alpha_only=target.alpha_only)
     elif target.format.codec == "avif":
-        check_avif(target, like, frames)
+        check_avif(target, like, frames=frames, premultiplied=premultiplied)
 
 
 def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | None) -> int | None:

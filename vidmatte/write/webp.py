@@ -1,0 +1,34 @@
+"""How long the last frame of an animated WebP is shown, which FFmpeg's encoder takes from the average of the others.
+
+(Layout of chunks: RFC 9649, sections 2.3 and 2.7.)
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+_RIFF_HEADER, _CHUNK_HEADER = 12, 8
+_DURATION_AT, _DURATION_BYTES = 12, 3
+
+
+class RandomAccess(Protocol):
+    """A file that can be read and written anywhere."""
+
+    def read_at(self, offset: int, size: int) -> bytes: ...  # noqa: D102 - as its name says
+    def write_at(self, offset: int, data: bytes) -> None: ...  # noqa: D102
+
+
+def set_end(file: RandomAccess, milliseconds: int) -> None:
+    """Make the last frame end that long after the first one began; a file of one still picture stays as it is."""
+    place, before, last = None, 0, 0
+    offset = _RIFF_HEADER
+    while len(header := file.read_at(offset, _CHUNK_HEADER)) == _CHUNK_HEADER:
+        if header[:4] == b"ANMF":
+            place = offset + _CHUNK_HEADER + _DURATION_AT
+            before += last
+            last = int.from_bytes(file.read_at(place, _DURATION_BYTES), "little")
+        size = int.from_bytes(header[4:], "little")
+        offset += _CHUNK_HEADER + size + size % 2
+    if place is not None:
+        duration = min(max(1, milliseconds - before), (1 << 8 * _DURATION_BYTES) - 1)
+        file.write_at(place, duration.to_bytes(_DURATION_BYTES, "little"))
