@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -138,12 +139,21 @@ def _work(pipe: Connection, device: str) -> None:
     # Ctrl-C of a terminal reaches all its processes; what is to become of it is for the first one to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_end_with_parent, name="vidmatte-parent", daemon=True).start()
     worker = Worker(device, pipe.send)
     with suppress(EOFError, OSError, KeyboardInterrupt):  # the end of whoever gave the tasks is the end of this one
         while True:
             pipe.send(worker.run(pipe.recv()))
     with suppress(KeyboardInterrupt):
         worker.close()
+
+
+def _end_with_parent() -> None:
+    """End at once when whoever gave the tasks was killed: the run that goes on is not to meet this one at its files."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

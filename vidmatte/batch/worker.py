@@ -99,6 +99,8 @@ class Worker:
         request = task.request
         for target in request.targets():
             target.folder.mkdir(parents=True, exist_ok=True)
+        if request.report is not None:
+            Path(request.report).parent.mkdir(parents=True, exist_ok=True)
         identity = identify_sent(request, task.addresses, task.prints)
         if is_up_to_date(task.finished, identity, request):
             return Outcome("up to date", key=identity.key, prints=identity.prints)

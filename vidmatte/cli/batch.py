@@ -133,7 +133,9 @@ def _changes(settings: Sequence[str]) -> dict[str, str]:
 
 
 def _results_file(manifest: str, given: str | None) -> Path:
-    path = Path(given) if given is not None else Path(manifest).resolve().with_suffix(".results.jsonl")
+    listed = Path(manifest).resolve()
+    beside = listed.with_name((listed.name if listed.is_dir() else listed.stem) + ".results.jsonl")
+    path = beside if given is None else Path(given)
     if not path.parent.is_dir():
         raise WriteError(f"{path}: the folder {path.parent.absolute()} does not exist; create it first")
     return path

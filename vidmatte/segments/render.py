@@ -122,10 +122,10 @@ class Renderer:
         partial = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial")
         try:
             record = self._write_parts(segment, partial, on_frame)
-            if final.exists():  # written by a worker that was lost before it could say so
-                shutil.rmtree(final)
-            os.replace(partial, final)
-            sync_folder(final.parent)
+            # A worker that was lost before it could say so may have left the same.
+            if not final.exists():
+                os.replace(partial, final)
+                sync_folder(final.parent)
         except OSError as error:
             if isinstance(error, WriteError):
                 raise
