@@ -22,13 +22,15 @@ from vidmatte.errors import ReadError
 from vidmatte.frames import VideoInfo
 from vidmatte.read.deinterlace import Deinterlace, deinterlace
 from vidmatte.read.index import PacketIndex
-from vidmatte.read.source import Frame, Video
+from vidmatte.read.source import Frame, Video, smaller
 
 _MATROSKA = "matroska,webm"
 _EARLY_SECONDS = Fraction(1, 2)
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
 """Containers with an index and a time on every packet, that FFmpeg's own seeking is right for."""
 _RATES = (Fraction(1, 1000), Fraction(1000))
+_SCALED = ("yuv", "gray", "gbrp", "rgb", "bgr")
+"""Pixel formats, by how their names begin, whose planes can be shrunk as they are."""
 _ASPECTS = (Fraction(1, 10), Fraction(10))
 
 
@@ -171,6 +173,15 @@ class MovieVideo(Video):
         if previous is not None and not self._allow_truncated:
             self._refuse_early_end(index + 1, previous, duration)
 
+    def small_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
+        """See `Video.small_frames`: shrunk before the conversion of colour."""
+        for index, raw in self._whole_frames(start):
+            self._refuse_other_size(raw, index)
+            size = smaller(raw.width, raw.height, longest)
+            if size != self._format_size and raw.format.name.startswith(_SCALED):
+                raw = _shrink(raw, size)
+            yield Frame(self._turned(color.to_rgb(raw, self._tags)), index, self._pts(raw, index), raw.duration or 0)
+
     def _whole_frames(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames from `start` on, deinterlaced where that was asked for."""
         if self._deinterlace in ("refuse", "keep"):
@@ -236,18 +247,40 @@ class MovieVideo(Video):
         return round(index / (self.info.frame_rate * self._time_base))
 
     def _to_rgb(self, frame: av.VideoFrame, index: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        self._refuse_other_size(frame, index)
+        return self._turned(color.to_rgb(frame, self._tags))
+
+    def _turned(self, rgb: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return np.ascontiguousarray(np.rot90(rgb, self._turns, axes=(1, 2))) if self._turns else rgb
+
+    def _refuse_other_size(self, frame: av.VideoFrame, index: int) -> None:
         if (frame.width, frame.height) != self._format_size:
             first = "x".join(map(str, self._format_size))
             raise ReadError(
                 f"{self._source}: changes from {first} to {frame.width}x{frame.height} at frame {index}; "
                 f"split it there, or scale it to one size"
             )
-        rgb = color.to_rgb(frame, self._tags)
-        return np.ascontiguousarray(np.rot90(rgb, self._turns, axes=(1, 2))) if self._turns else rgb
+
+
+def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:
+    # The code values are averaged as they are: the range and the matrix stay those of the source.
+    small = frame.reformat(*size, format=frame.format.name, interpolation="AREA", threads=1)
+    small.pts, small.time_base, small.color_range = frame.pts, frame.time_base, frame.color_range
+    return small
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
     for packet in packets_of(container, stream):
+        yield from packet.decode()
+
+
+def _decoded_up_to(container: InputContainer, stream: VideoStream, pts: int) -> Iterator[av.VideoFrame]:
+    """Decoded frames; of H.264 only those before `pts` that others refer to, which is up to twice as fast."""
+    codec = stream.codec_context
+    for packet in packets_of(container, stream):
+        if codec.name == "h264":
+            is_passed = packet.pts is not None and packet.pts < pts
+            codec.skip_frame = "NONREF" if is_passed else "DEFAULT"
         yield from packet.decode()
 
 
@@ -276,7 +309,7 @@ def _seek(container: InputContainer, stream: VideoStream, pts: int, time_base: F
     while True:
         target = pts - int(back / time_base)
         container.seek(target, stream=stream, backward=True)
-        frames = _decoded(container, stream)
+        frames = _decoded_up_to(container, stream, pts)
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts <= pts:
             break
