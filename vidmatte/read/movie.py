@@ -145,6 +145,15 @@ class MovieVideo(Video):
         # A cut at an open group leaves frames in the file that nothing decodes: they lie before the first that does.
         return times[bisect.bisect_left(times, self._first_pts) :]
 
+    def entry_before(self, index: int) -> int:
+        """See `Video.entry_before`: a key frame; the first frame where packets carry no times."""
+        times = self._times
+        if not times or self._index is None:
+            return 0
+        keys = self._index.pts[self._index.keys]
+        entries = keys[keys <= times[min(index, len(times) - 1)]]
+        return bisect.bisect_left(times, int(entries.max())) if len(entries) else 0
+
     def count_frames(self) -> int:
         """The number of frames; counts packets, or decodes where packets carry no times."""
         return len(self._times) or sum(1 for _ in self._decode_from_start())

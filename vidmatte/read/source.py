@@ -86,6 +86,10 @@ class Video(ABC):
             planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.rgb]
             yield replace(frame, rgb=np.stack(planes).astype(np.float32, copy=False))
 
+    def entry_before(self, index: int) -> int:
+        """The last frame up to `index` that can be read without those before it."""
+        return index
+
     def frame(self, index: int) -> FrameBatch:
         """One frame. Raises ReadError past the end, saying how many frames there are."""
         for batch in self.batches(1, start=index, end=index + 1, prefetched=1):
