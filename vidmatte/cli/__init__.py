@@ -10,6 +10,7 @@ import click
 from vidmatte import __version__
 from vidmatte.cli.matte import matte_command
 from vidmatte.cli.models import models_command
+from vidmatte.cli.pick import pick_command
 from vidmatte.cli.train import train_command
 
 
@@ -35,11 +36,13 @@ def cli() -> None:
 
     \b
     vidmatte clip.mp4 --ref-frame 0 --points "640,360 700,410 80,40,0" -o shot.mov
+    vidmatte pick clip.mp4   mark it in the browser
     vidmatte matte --help    all options of this, the default command
     """
 
 
 cli.add_command(matte_command)
+cli.add_command(pick_command)
 cli.add_command(models_command)
 cli.add_command(train_command)
 

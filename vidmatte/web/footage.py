@@ -91,7 +91,7 @@ class Footage:
         """Frames `start` to `end` (exclusive) with their indices, (1, 3, h, w) as the model sees them."""
         frames = self.video.small_frames(longest, start=start)
         with closing(cast("Any", frames)):
-            for frame in islice(frames, end - start):
+            for frame in islice(frames, max(0, end - start)):
                 yield frame.index, for_model(torch.from_numpy(frame.rgb)[None], self.video.info.color)
 
     def keep_all(self, is_busy: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from itertools import count
 
 import cv2
 import numpy as np
@@ -44,6 +44,8 @@ class _Followed:
     follower: Follower | None = None
     reached: int = -1
     """The last frame that was followed; that of the reference before there is any."""
+    number: int = field(default_factory=count().__next__)
+    """Its own among all that ever were."""
     confidence: dict[int, float] = field(default_factory=dict)
     """Of the frames that are there."""
 
@@ -108,7 +110,7 @@ class Preview:
         found = [
             (leg, followed, png)
             for leg, followed in (() if shown is None else shown.legs)
-            if leg.first <= frame <= leg.last and (png := self._spool.get((id(followed), frame))) is not None
+            if leg.first <= frame <= leg.last and (png := self._spool.get((followed.number, frame))) is not None
         ]
         if len(found) < 2:
             return found[0][2] if found else None
@@ -176,7 +178,7 @@ class Preview:
             yield
 
     def _keep(self, run: _Followed, frame: int, coarse: CoarseMatte) -> None:
-        self._spool.put((id(run), frame), gray_png(_pasted(coarse, self._size), *self._size))
+        self._spool.put((run.number, frame), gray_png(_pasted(coarse, self._size), *self._size))
         run.confidence[frame], run.reached = coarse.confidence, frame
         self.computed += 1
 
@@ -197,4 +199,4 @@ def _pasted(coarse: CoarseMatte, size: tuple[int, int]) -> Tensor:
 
 def _decode(png: bytes) -> NDArray[np.float32]:
     image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return cast("Any", image).astype(np.float32) / np.float32(255)
+    return np.asarray(image, np.float32) / np.float32(255)

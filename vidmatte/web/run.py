@@ -1,4 +1,4 @@
-"""The run at full quality, in a process of its own: it can be cancelled at any moment, and ends when the server does."""
+"""The run at full quality, in a process of its own, which can be cancelled at any moment and ends with the server."""
 
 from __future__ import annotations
 
@@ -109,8 +109,9 @@ class Run:
 def _after(progress: Progress, what: str, *values: Any) -> Progress:
     now = time.monotonic()
     if what in ("rehearsal", "matting"):
-        since = progress.since if progress.state == what else now
-        return Progress("rehearsal" if what == "rehearsal" else "matting", *values, since=since, at=now)
+        state: State = "rehearsal" if what == "rehearsal" else "matting"
+        since = progress.since if progress.state == state else now
+        return Progress(state, done=values[0], total=values[1], since=since, at=now)
     if what == "done":
         return replace(progress, state="done", summary=values[0])
     if what == "cancelled":
