@@ -80,6 +80,7 @@ class Session:
         self._stills = Stills(model, self.footage)
         self.preview = Preview(self._stills, self.footage)
         self._is_previewing = False
+        self._version = 0
         self.worker = Worker()
         self.run: Run | None = None
         self._results: tuple[Run, list[Result]] | None = None
@@ -153,6 +154,7 @@ class Session:
         self._changed(focus)
 
     def _changed(self, focus: int) -> None:
+        self._version += 1
         self.store.save(self.project)
         if self._is_previewing:
             self.worker.work_on(self.preview.plan(self.project, focus))
@@ -221,6 +223,7 @@ class Session:
             job = job_of(self.opening.source, self.store.path, project, self._choices, self.opening.options)
             done, total = self.preview.progress
             return {
+                "version": self._version,
                 "objects": [_object_json(one) for one in project.objects],
                 "start": project.start,
                 "end": project.end,

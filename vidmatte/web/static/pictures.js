@@ -1,0 +1,160 @@
+// Frames and mattes: asked for, kept for a while, and put together as the picture of the current frame.
+
+import { getPicture, tell } from "./api.js";
+import { byId, emit, model, on } from "./model.js";
+
+const SMALL = 640;
+const SETTLED_MS = 140; // after this long on a frame it is asked for in full
+const KEPT = { small: 240, full: 6, mattes: 160 };
+
+// What is on the stage. Mattes are canvases, white where the object is, with alpha.
+export const picture = { frame: -1, image: null, isFull: false, mattes: [], mattesOf: -1 };
+
+class Kept {
+  constructor(most) {
+    this.most = most;
+    this.items = new Map();
+  }
+
+  async get(key, load) {
+    let item = this.items.get(key);
+    if (item === undefined) {
+      item = load();
+      this.items.set(key, item);
+      const forget = () => this.items.delete(key);
+      item.then((value) => value ?? forget(), forget);
+      if (this.items.size > this.most) this.items.delete(this.items.keys().next().value);
+    }
+    return item;
+  }
+}
+
+const smalls = new Kept(KEPT.small);
+const fulls = new Kept(KEPT.full);
+const mattes = new Kept(KEPT.mattes);
+
+export function smallFrame(frame) {
+  return smalls.get(frame, async () => (await getPicture(`/api/frame/${frame}?longest=${SMALL}`)).bitmap);
+}
+
+function fullFrame(frame) {
+  return fulls.get(frame, async () => (await getPicture(`/api/frame/${frame}`)).bitmap);
+}
+
+// A gray picture as a canvas that is white with that alpha.
+export function maskOf(bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  const data = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  const codes = new Uint32Array(data.data.buffer);
+  for (let i = 0; i < codes.length; i += 1) codes[i] = ((codes[i] & 0xff) << 24) | 0xffffff;
+  context.putImageData(data, 0, 0);
+  return canvas;
+}
+
+let previewAge = 0;
+
+async function matteOf(object, frame, signal) {
+  const marks = object.frames[frame];
+  const key = `${object.id} ${frame} ${marks ? JSON.stringify(marks) : previewAge}`;
+  return mattes.get(key, async () => {
+    const answer = await getPicture(`/api/alpha/${object.id}/${frame}`, signal);
+    if (answer === null) return null;
+    const confidence = Number(answer.headers.get("x-confidence") ?? NaN);
+    return { mask: maskOf(answer.bitmap), confidence };
+  });
+}
+
+async function mattesOf(frame, signal) {
+  const shown = model.state.objects.filter((one) => !model.hidden.has(one.id));
+  const found = await Promise.all(shown.map((one) => matteOf(one, frame, signal)));
+  return shown.map((one, n) => ({ object: one, ...found[n] })).filter((one) => one.mask);
+}
+
+let imageTimer = 0;
+let isLoading = false;
+
+// While the slider moves, the newest frame is loaded whenever one has come: none is queued.
+async function loadImage() {
+  if (isLoading || model.isPlaying) return;
+  isLoading = true;
+  try {
+    while (picture.frame !== model.frame && !model.isPlaying) {
+      const frame = model.frame;
+      const image = await smallFrame(frame);
+      Object.assign(picture, { frame, image, isFull: false });
+      emit("picture");
+    }
+  } catch (error) {
+    tell(error);
+  } finally {
+    isLoading = false;
+  }
+  clearTimeout(imageTimer);
+  imageTimer = setTimeout(loadFull, SETTLED_MS);
+}
+
+async function loadFull() {
+  const frame = model.frame;
+  if (model.isPlaying || (picture.frame === frame && picture.isFull)) return;
+  try {
+    const image = await fullFrame(frame);
+    if (model.frame !== frame) return;
+    Object.assign(picture, { frame, image, isFull: true });
+    emit("picture");
+  } catch (error) {
+    tell(error);
+  }
+}
+
+let asked = new AbortController();
+
+export async function loadMattes() {
+  if (model.isPlaying || !model.state) return;
+  asked.abort();
+  asked = new AbortController();
+  const { signal } = asked;
+  const frame = model.frame;
+  const busy = setTimeout(() => (byId("busy").hidden = signal.aborted), 120);
+  try {
+    const found = await mattesOf(frame, signal);
+    if (signal.aborted) return;
+    Object.assign(picture, { mattes: found, mattesOf: frame });
+    emit("picture");
+    emit("mattes");
+  } catch (error) {
+    // A prompt that makes no matte, such as background alone: the old one would be wrong.
+    if (!signal.aborted) {
+      Object.assign(picture, { mattes: [], mattesOf: frame });
+      emit("picture");
+      tell(error);
+    }
+  } finally {
+    clearTimeout(busy);
+    if (!signal.aborted) byId("busy").hidden = true;
+  }
+}
+
+// Frame and mattes together, for playing.
+export async function loadBoth(frame) {
+  const [image, found] = await Promise.all([smallFrame(frame), mattesOf(frame)]);
+  Object.assign(picture, { frame, image, isFull: false, mattes: found, mattesOf: frame });
+  emit("picture");
+}
+
+let marksBefore = "";
+
+on("frame", loadImage);
+on("frame objects", loadMattes);
+on("state", () => {
+  const { objects, start, end } = model.state;
+  const marks = JSON.stringify([objects, start, end]);
+  if (marks === marksBefore) return;
+  marksBefore = marks;
+  previewAge += 1;
+  loadMattes();
+});
+on("preview", () => {
+  if (picture.mattesOf !== model.frame || picture.mattes.length < model.state.objects.length) loadMattes();
+});
