@@ -87,6 +87,10 @@ class Footage:
         frame, _ = self.whole(index)
         return _encode(self._displayed(frame.rgb[0].numpy(), longest), _QUALITY)
 
+    def at_hand(self, index: int) -> int:
+        """The frame itself where it is kept, else the last one before it that is quick to read."""
+        return index if self._spool.get(index) is not None else self.video.entry_before(index)
+
     def small_frames(self, longest: int, start: int, end: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Frames `start` to `end` (exclusive) with their indices, (1, 3, h, w) as the model sees them."""
         frames = self.video.small_frames(longest, start=start)

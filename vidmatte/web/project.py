@@ -12,7 +12,7 @@ from typing import Any, cast
 from vidmatte.errors import PromptError
 from vidmatte.prompt import Prompt, Stroke
 
-COLORS = ("#4aa8ff", "#ffb020", "#4cd07d", "#ff6b81", "#b58cff", "#2ed3c6", "#f2e35c", "#ff8a4c")
+COLORS = ("#35d07f", "#ffb020", "#4aa8ff", "#ff6b81", "#b58cff", "#2ed3c6", "#f2e35c", "#ff8a4c")
 """Of the first objects, in order: far from each other for most kinds of colour vision."""
 MOST_OBJECTS, MOST_MARKS, MOST_CORNERS, LONGEST_NAME = 16, 500, 4000, 60
 _UNDONE = 500

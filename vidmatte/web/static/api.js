@@ -21,8 +21,8 @@ export async function getJson(path) {
 }
 
 // A picture with what was said beside it; null where there is none, or a newer one was asked for.
-export async function getPicture(path, signal) {
-  const response = await fetch(path, { signal });
+export async function getPicture(path) {
+  const response = await fetch(path);
   if (response.status === 204 || response.status === 409) return null;
   await answerOf(response);
   return { bitmap: await createImageBitmap(await response.blob()), headers: response.headers };
@@ -78,7 +78,6 @@ function accept(state) {
 }
 
 export function tell(error) {
-  if (error.name === "AbortError") return;
   const isGone = error instanceof TypeError;
   if (!isGone && !(error instanceof ApiError)) console.error(error);
   say(isGone ? "The server does not answer: was vidmatte stopped? Your marks are saved." : error.message, true);

@@ -1,6 +1,6 @@
 // One picture from a frame and its mattes: overlay, alpha, over a checkerboard, over a colour.
 
-const TINT = 0.5;
+const TINT = 0.45;
 const CHECK = 12;
 
 const scratch = new OffscreenCanvas(1, 1);

@@ -6,6 +6,7 @@ import { byId, emit, firstFrame, model, on, say, set } from "./model.js";
 import { maskOf, smallFrame } from "./pictures.js";
 
 const ACTIVE = ["starting", "rehearsal", "matting"];
+const FIRST = 3;
 const STATES = { starting: "starting", rehearsal: "rehearsal", matting: "frame" };
 
 let outputsShown = "";
@@ -14,20 +15,25 @@ function showOutputs() {
   const key = JSON.stringify(model.state.outputs);
   if (key === outputsShown) return;
   outputsShown = key;
-  const box = byId("outputs");
-  const focused = [...box.querySelectorAll("input")].indexOf(document.activeElement);
-  box.querySelectorAll("label").forEach((label) => label.remove());
-  for (const output of model.state.outputs) {
-    const check = Object.assign(document.createElement("input"), { type: "checkbox", checked: output.chosen });
-    check.addEventListener("change", choose);
-    const name = Object.assign(document.createElement("span"), { className: "name", textContent: output.path.split("/").at(-1), title: output.path });
-    const kind = output.kind === "colour" ? "colour and alpha" : "alpha";
-    name.append(Object.assign(document.createElement("span"), { className: "dim", textContent: `${kind}: ${output.format}` }));
-    const label = document.createElement("label");
-    label.append(check, name);
-    box.append(label);
-  }
-  if (focused >= 0) box.querySelectorAll("input")[focused]?.focus();
+  const focused = [...byId("outputs").querySelectorAll("input")].indexOf(document.activeElement);
+  const labels = model.state.outputs.map(outputLabel);
+  // What is written by default comes first; the rest is a click away, unless it was chosen.
+  byId("outputs-first").replaceChildren(...labels.filter((_, n) => n < FIRST));
+  byId("outputs-more").replaceChildren(...labels.filter((_, n) => n >= FIRST));
+  if (model.state.outputs.some((output, n) => output.chosen && n >= FIRST)) byId("more").open = true;
+  if (focused >= 0) byId("outputs").querySelectorAll("input")[focused]?.focus();
+}
+
+function outputLabel(output) {
+  const check = Object.assign(document.createElement("input"), { type: "checkbox", checked: output.chosen });
+  check.addEventListener("change", choose);
+  const [format, ...details] = output.format.split(",");
+  const kind = `${format}, ${output.kind === "colour" ? "colour and alpha" : "alpha alone"}`;
+  const name = Object.assign(document.createElement("span"), { className: "name", textContent: output.path.split("/").at(-1) });
+  name.append(Object.assign(document.createElement("span"), { className: "dim", textContent: kind }));
+  const label = Object.assign(document.createElement("label"), { title: [output.path, ...details].join("; ") });
+  label.append(check, name);
+  return label;
 }
 
 function choose() {

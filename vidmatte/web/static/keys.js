@@ -3,7 +3,7 @@
 import { edit, post } from "./api.js";
 import { byId, emit, goTo, model, say, set } from "./model.js";
 import { nextUnsure, setRange, togglePlay, togglePreview } from "./timeline.js";
-import { draft, fit, inside, redraw, reveal, zoomBy } from "./stage.js";
+import { draft, fit, inside, redraw, reveal, toScreen, zoomBy } from "./stage.js";
 import { mark, target } from "./tools.js";
 
 const VIEWS = ["source", "overlay", "alpha", "checker", "color"];
@@ -31,8 +31,11 @@ const plain = {
   c: () => (model.cross ? leaveCross() : showCross()),
 };
 
+// Where zooming stays: at the crosshair, else in the middle.
 function crossOnScreen() {
-  return [];
+  if (!model.cross) return [];
+  const { x, y } = toScreen(model.cross.x, model.cross.y);
+  return [x, y];
 }
 
 function isTyping(element) {
@@ -180,7 +183,11 @@ export function radioGroup(element, attribute, read, choose) {
 }
 
 export function startKeys() {
-  window.addEventListener("keydown", pressed);
+  window.addEventListener("keydown", (event) => {
+    if (["Tab", "Enter"].includes(event.key)) document.body.classList.add("by-keys");
+    pressed(event);
+  });
+  window.addEventListener("pointerdown", () => document.body.classList.remove("by-keys"));
   byId("stage").addEventListener("blur", () => model.cross && leaveCross());
   emit("tool");
 }

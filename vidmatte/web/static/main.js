@@ -72,7 +72,6 @@ async function start() {
   emit("state");
   emit("frame");
   emit("view");
-  byId("stage").focus({ preventScroll: true });
 }
 
 start().catch(tell);

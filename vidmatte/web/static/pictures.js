@@ -55,20 +55,20 @@ export function maskOf(bitmap) {
 
 let previewAge = 0;
 
-async function matteOf(object, frame, signal) {
+async function matteOf(object, frame) {
   const marks = object.frames[frame];
   const key = `${object.id} ${frame} ${marks ? JSON.stringify(marks) : previewAge}`;
   return mattes.get(key, async () => {
-    const answer = await getPicture(`/api/alpha/${object.id}/${frame}`, signal);
+    const answer = await getPicture(`/api/alpha/${object.id}/${frame}`);
     if (answer === null) return null;
     const confidence = Number(answer.headers.get("x-confidence") ?? NaN);
     return { mask: maskOf(answer.bitmap), confidence };
   });
 }
 
-async function mattesOf(frame, signal) {
+async function mattesOf(frame) {
   const shown = model.state.objects.filter((one) => !model.hidden.has(one.id));
-  const found = await Promise.all(shown.map((one) => matteOf(one, frame, signal)));
+  const found = await Promise.all(shown.map((one) => matteOf(one, frame)));
   return shown.map((one, n) => ({ object: one, ...found[n] })).filter((one) => one.mask);
 }
 
@@ -108,32 +108,28 @@ async function loadFull() {
   }
 }
 
-let asked = new AbortController();
+let asked = 0;
 
+// Of several that are under way only the last one counts; the server drops the others where it has not begun.
 export async function loadMattes() {
   if (model.isPlaying || !model.state) return;
-  asked.abort();
-  asked = new AbortController();
-  const { signal } = asked;
+  asked += 1;
+  const mine = asked;
   const frame = model.frame;
-  const busy = setTimeout(() => (byId("busy").hidden = signal.aborted), 120);
+  const busy = setTimeout(() => (byId("busy").hidden = mine !== asked), 120);
+  let found = [];
   try {
-    const found = await mattesOf(frame, signal);
-    if (signal.aborted) return;
-    Object.assign(picture, { mattes: found, mattesOf: frame });
-    emit("picture");
-    emit("mattes");
+    found = await mattesOf(frame);
   } catch (error) {
     // A prompt that makes no matte, such as background alone: the old one would be wrong.
-    if (!signal.aborted) {
-      Object.assign(picture, { mattes: [], mattesOf: frame });
-      emit("picture");
-      tell(error);
-    }
-  } finally {
-    clearTimeout(busy);
-    if (!signal.aborted) byId("busy").hidden = true;
+    if (mine === asked) tell(error);
   }
+  clearTimeout(busy);
+  if (mine !== asked) return;
+  byId("busy").hidden = true;
+  Object.assign(picture, { mattes: found, mattesOf: frame });
+  emit("picture");
+  emit("mattes");
 }
 
 // Frame and mattes together, for playing.

@@ -62,7 +62,8 @@ function drawStrip() {
   }
 }
 
-function drawReference(context, x, color) {
+function drawReference(context, at, color) {
+  const x = Math.min(Math.max(at, 6), strip.clientWidth - 6);
   context.fillStyle = "#000a";
   context.fillRect(x - 3, 0, 6, 52);
   context.fillStyle = color;
@@ -100,16 +101,30 @@ function drawCurve() {
     context.font = "12px system-ui, sans-serif";
     context.fillText("Preview shows here how sure the model is of each frame", 10, height / 2 + 4);
   }
-  const each = Math.max(width / model.clip.frames, 1);
-  model.curve.forEach((value, frame) => {
-    if (value < 0) return;
-    context.fillStyle = value < below ? "#ffb454" : "#4d86bd";
-    context.fillRect(xOf(frame, width) - each / 2, y(value), each + 0.3, height - y(value));
-  });
+  drawConfidence(context, width, height, y, below);
   shadeOutside(context, width, height);
   const least = suggestions()[0];
   const text = known ? (least === undefined ? "the model is sure of every frame" : `least sure at frame ${least}`) : "not known before a preview";
   curve.setAttribute("aria-label", `Confidence of each frame: ${text}`);
+}
+
+// An area where the model is sure; what it is unsure of stands out.
+function drawConfidence(context, width, height, y, below) {
+  const each = Math.max(width / model.clip.frames, 1);
+  const left = (frame) => (frame / model.clip.frames) * width;
+  for (const [isUnsure, fill, line] of [[false, "#6ab0ff2e", "#6ab0ff"], [true, "#ffb45466", "#ffb454"]]) {
+    const area = new Path2D();
+    const top = new Path2D();
+    model.curve.forEach((value, frame) => {
+      if (value < 0 || value < below !== isUnsure) return;
+      area.rect(left(frame), y(value), each, height - y(value));
+      top.rect(left(frame), y(value) - 0.75, each, 1.5);
+    });
+    context.fillStyle = fill;
+    context.fill(area);
+    context.fillStyle = line;
+    context.fill(top);
+  }
 }
 
 // Frames that one more reference would help most, the least sure first.
@@ -203,7 +218,13 @@ function showFrame() {
   byId("frame-confidence").textContent = sure < 0 ? "" : `confidence ${sure} %`;
 }
 
+let areThumbnailsExact = false;
+
 function showState() {
+  if (!areThumbnailsExact && model.state.kept >= model.clip.frames) {
+    areThumbnailsExact = true;
+    loadThumbnails();
+  }
   const { preview, start, end } = model.state;
   const button = byId("preview");
   button.setAttribute("aria-pressed", preview.on);
