@@ -13,6 +13,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,10 +31,6 @@ _HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
     "cache-control": "no-store",
 }
-
-
-class BodyTooLargeError(Exception):
-    """More was sent than is taken."""
 
 
 class Guard:
@@ -57,10 +54,7 @@ class Guard:
         if answer is not None:
             await answer(scope, receive, with_headers)
             return
-        try:
-            await self._app(scope, _limited(receive), with_headers)
-        except BodyTooLargeError:
-            await _refused(413, f"more than {LARGEST_BODY >> 20} MB were sent")(scope, receive, with_headers)
+        await self._app(scope, _limited(receive), with_headers)
 
     def _answer(self, scope: Scope) -> Response | None:
         """What to answer at once; None where the request may pass."""
@@ -133,7 +127,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         total += len(message.get("body", b""))
         if total > LARGEST_BODY:
-            raise BodyTooLargeError
+            raise HTTPException(413, f"more than {LARGEST_BODY >> 20} MB were sent")
         return message
 
     return counted
