@@ -18,14 +18,14 @@ from picker import QUICK, SIZE, Browser, disc, on_disc, opened, write_disc
 pytest.importorskip("starlette", reason="needs the extra web")
 pytest.importorskip("uvicorn", reason="needs the extra web")
 
-import vidmatte  # noqa: E402
-from vidmatte.cli import cli  # noqa: E402
-from vidmatte.errors import MissingExtraError, OptionError, PromptError  # noqa: E402
-from vidmatte.prompt import Prompt, load_prompts, save_prompts  # noqa: E402
-from vidmatte.web.project import Bounds, History, Project, edited  # noqa: E402
-from vidmatte.web.server import PickerServer  # noqa: E402
-from vidmatte.web.session import Opening, Session  # noqa: E402
-from vidmatte.web.worker import SupersededError, Worker  # noqa: E402
+import vidmatte
+from vidmatte.cli import cli
+from vidmatte.errors import MissingExtraError, OptionError, PromptError
+from vidmatte.prompt import Prompt, load_prompts, save_prompts
+from vidmatte.web.project import Bounds, History, Project, edited
+from vidmatte.web.server import PickerServer
+from vidmatte.web.session import Opening, Session
+from vidmatte.web.worker import SupersededError, Worker
 
 BOUNDS = Bounds(24, *SIZE)
 

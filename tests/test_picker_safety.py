@@ -1,5 +1,6 @@
 """Attempts to get into the picker: all fail, and what is let in can be counted on one hand."""
 
+import contextlib
 import json
 import socket
 import struct
@@ -11,8 +12,8 @@ from picker import Browser, on_disc, opened, write_disc
 pytest.importorskip("starlette", reason="needs the extra web")
 pytest.importorskip("uvicorn", reason="needs the extra web")
 
-from vidmatte.web.guard import LARGEST_BODY  # noqa: E402
-from vidmatte.web.server import PickerServer  # noqa: E402
+from vidmatte.web.guard import LARGEST_BODY
+from vidmatte.web.server import PickerServer
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +184,8 @@ def test_a_gigabyte_in_pieces_is_cut_off(browser, path, limit):
                 connection.sendall(piece)
                 sent += 1 << 20
                 connection.setblocking(False)
-                try:
+                with contextlib.suppress(BlockingIOError):
                     answer = connection.recv(200)
-                except BlockingIOError:
-                    pass
                 connection.setblocking(True)
                 if answer:
                     break
@@ -268,8 +267,19 @@ def test_edits_that_are_none_are_refused_in_words(browser, edit):
     assert browser.get("/api/state")["version"] == before["version"]
 
 
-@pytest.mark.parametrize("asked", [{"outputs": ["/etc/passwd"]}, {"outputs": [99]}, {"outputs": "0"}, {"outputs": [-1]},
-                                   {"smooth": 7}, {"smooth": "1"}, {"rehearsal": -5}, {"rehearsal": 10**9}])  # fmt: skip
+CHOICES = [
+    {"outputs": ["/etc/passwd"]},
+    {"outputs": [99]},
+    {"outputs": "0"},
+    {"outputs": [-1]},
+    {"smooth": 7},
+    {"smooth": "1"},
+    {"rehearsal": -5},
+    {"rehearsal": 10**9},
+]
+
+
+@pytest.mark.parametrize("asked", CHOICES)
 def test_a_page_names_no_paths_and_no_strange_numbers(browser, asked):
     status, answer = browser.post("/api/choices", asked)
     assert status == 409
@@ -301,7 +311,7 @@ BOMBS = [
 @pytest.mark.parametrize("bomb", BOMBS, ids=range(len(BOMBS)))
 def test_masks_that_are_none_or_bombs_are_refused_and_leave_nothing(browser, bomb):
     before = browser.get("/api/state")["version"]
-    status, headers, body = browser.send("POST", "/api/mask/1/0", bomb)
+    status, _, body = browser.send("POST", "/api/mask/1/0", bomb)
     assert status == 422, body
     assert json.loads(body)["error"]
     assert browser.get("/api/state")["version"] == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.limits import check_size, declared_size
 from vidmatte.model.build import load_model, parse_settings
+from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
-from vidmatte.read import open_video, parse_position
+from vidmatte.read import Video, open_video, parse_position
 from vidmatte.summary import SUGGESTED_BELOW, Summary
 from vidmatte.web.choices import command_of, describe, files_of, job_of, offered
 from vidmatte.web.footage import Footage
@@ -49,33 +51,21 @@ class Session:
     """
 
     def __init__(self, opening: Opening, *, folder: Path | None = None) -> None:
-        options = opening.options
         self.opening = opening
         self._folder = folder or Path()
-        self._video = open_video(
-            opening.source,
-            reader=options.reader,
-            frame_rate=options.frame_rate,
-            allow_truncated=options.allow_truncated,
-            deinterlace=options.deinterlace,
-        )
-        model = load_model(
-            options.model,
-            device=options.device,
-            precision=options.precision,
-            working_size=options.working_size,
-            sd=options.sd,
-            weights=options.weights,
-            settings=parse_settings(options.settings),
-        )
-        self.footage = Footage(self._video)
-        self.bounds = self.footage.bounds
-        frame_of({"frame": opening.frame}, self.bounds)
-        self.store = Store(
-            opening.prompt_file or prompt_file_of(opening.source, self._folder.resolve()), opening.source
-        )
-        self._history = History(self._opened())
-        self._choices = offered(opening.source, opening.outputs, opening.alphas, options, self._folder)
+        with ExitStack() as stack:
+            # What was begun is closed again where something later cannot be used.
+            self._video = stack.enter_context(_open(opening))
+            model = _load(opening.options)
+            self.footage = Footage(self._video)
+            stack.callback(self.footage.close)
+            self.bounds = self.footage.bounds
+            frame_of({"frame": opening.frame}, self.bounds)
+            beside = prompt_file_of(opening.source, self._folder.resolve())
+            self.store = Store(opening.prompt_file or beside, opening.source)
+            self._history = History(self._opened())
+            self._choices = offered(opening.source, opening.outputs, opening.alphas, opening.options, self._folder)
+            stack.pop_all()
         self._lock = threading.RLock()
         self._stills = Stills(model, self.footage)
         self.preview = Preview(self._stills, self.footage)
@@ -298,6 +288,28 @@ class Session:
             result.close()
         self._video.close()
         self.store.tidy([self.project])
+
+
+def _open(opening: Opening) -> Video:
+    return open_video(
+        opening.source,
+        reader=opening.options.reader,
+        frame_rate=opening.options.frame_rate,
+        allow_truncated=opening.options.allow_truncated,
+        deinterlace=opening.options.deinterlace,
+    )
+
+
+def _load(options: MatteOptions) -> Model:
+    return load_model(
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        working_size=options.working_size,
+        sd=options.sd,
+        weights=options.weights,
+        settings=parse_settings(options.settings),
+    )
 
 
 def _object_json(one: MarkedObject) -> dict[str, Any]:
