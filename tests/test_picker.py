@@ -1,12 +1,14 @@
 """The picker without a browser: marks, mattes, preview, run, and that the command line says the same."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -369,7 +371,8 @@ def test_a_cancelled_run_leaves_nothing(tmp_path):
 def test_a_server_that_is_killed_leaves_the_marks_and_no_half_file(tmp_path):
     clip = write_disc(tmp_path / "clip.mp4", frames=250)
     words = [sys.executable, "-m", "vidmatte", "pick", str(clip), "--no-browser"]
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    here = os.environ | {"PYTHONPATH": str(Path(vidmatte.__file__).parents[1])}
+    with subprocess.Popen(words, cwd=tmp_path, env=here, stderr=subprocess.PIPE, text=True) as process:
         address = process.stderr.readline().split()[-1]
         remote = type("Remote", (), {"address": address, "port": int(address.split(":")[2].split("/")[0])})
         browser = Browser(remote)
