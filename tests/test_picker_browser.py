@@ -387,7 +387,7 @@ def test_several_objects_have_names_and_colours(page, session):
     page.click(290, 20)
     page.until(lambda: len(session.project.marks) == 2)
     assert set(session.project.marks) == {"object", "sky"}
-    assert "{object}" in page.page.locator("#command").inner_text()
+    page.until(lambda: "{object}" in page.page.locator("#command").inner_text())
     page.page.get_by_label("Name of sky").fill("object")
     page.page.keyboard.press("Tab")
     page.until(lambda: "two objects" in page.page.locator("#status").inner_text())
