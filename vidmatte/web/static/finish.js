@@ -149,7 +149,9 @@ function closeResult() {
   byId("stage").focus();
 }
 
+// The box around the result has the clip's shape, so that no colour shows beside it.
 function paintBackdrop() {
+  byId("result-over").style.aspectRatio = `${model.clip.width} / ${model.clip.height}`;
   byId("result-over").style.background = byId("result-color").value;
 }
 
