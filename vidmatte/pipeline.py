@@ -62,6 +62,7 @@ def matte(
     options: MatteOptions | None = None,
     progress: ProgressCallback | None = None,
     on_rehearsal: Callable[[int, int], None] | None = None,
+    on_mattes: Callable[[Mapping[str, MatteBatch]], None] | None = None,
 ) -> Summary:
     """Matte a clip, an image sequence or (with `images`) a set of independent images.
 
@@ -74,7 +75,7 @@ def matte(
     `objects.share_overlaps`). The confidence of a frame is that of its least sure object.
 
     `progress` is called with the number of frames done and, where known, of all frames; `on_rehearsal` with the steps
-    of practice done and of all steps.
+    of practice done and of all steps; `on_mattes` with the mattes of each object that were just handed to the outputs.
 
     Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind.
     """
@@ -136,7 +137,10 @@ def matte(
             with_color = any(not target.alpha_only for target in targets)
             with closing(_stages(mattes, options, finisher, len(matters), with_color, model.device)) as finished:
                 for batches in finished:
-                    out.write(dict(zip(objects, batches, strict=True)))
+                    mattes_by_object = dict(zip(objects, batches, strict=True))
+                    out.write(mattes_by_object)
+                    if on_mattes is not None:
+                        on_mattes(mattes_by_object)
                     counter.add(batches)
                     if reporting is not None:
                         reporting.add(together(batches))

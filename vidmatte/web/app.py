@@ -76,7 +76,7 @@ class _Api:
         return JSONResponse(await run_in_threadpool(self._session.state))
 
     async def curve(self, request: Request) -> Response:
-        return JSONResponse({"confidence": await run_in_threadpool(self._session.preview.confidence)})
+        return JSONResponse({"confidence": await run_in_threadpool(self._session.curve)})
 
     async def frame(self, request: Request) -> Response:
         """A frame as JPEG. `longest` bounds its sides; `near` takes one that is at hand, for thumbnails."""
@@ -90,7 +90,7 @@ class _Api:
         return Response(data, media_type="image/jpeg")
 
     async def alpha(self, request: Request) -> Response:
-        """The matte of an object: of a marked frame from its marks, else of the preview; 204 where there is none."""
+        """The matte of an object: of a marked frame from its marks, else of run or preview; 204 for none."""
         frame, number = self._frame(request), request.path_params["object"]
         asked = self._session.still(number, frame)
         if asked is not None:
@@ -99,7 +99,7 @@ class _Api:
             except (SupersededError, asyncio.CancelledError):
                 return Response(status_code=409)
             return Response(still.png, media_type="image/png", headers={"x-confidence": f"{still.confidence:.4f}"})
-        png = await run_in_threadpool(self._session.preview.alpha, number, frame)
+        png = await run_in_threadpool(self._session.small_alpha, number, frame)
         return Response(status_code=204) if png is None else Response(png, media_type="image/png")
 
     async def edit(self, request: Request) -> Response:

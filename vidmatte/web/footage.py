@@ -176,6 +176,8 @@ class Spool:
     def put(self, key: object, data: bytes) -> None:
         """Keep data; what had the key before is no longer found. Raises OSError where the disk is full."""
         with self._lock:
+            if self._file.closed:
+                return
             self._file.seek(self.bytes)
             self._file.write(data)
             self._entries[key] = (self.bytes, len(data))
@@ -184,7 +186,7 @@ class Spool:
     def get(self, key: object) -> bytes | None:
         """What was kept."""
         with self._lock:
-            if key not in self._entries:
+            if key not in self._entries or self._file.closed:
                 return None
             offset, size = self._entries[key]
             self._file.seek(offset)

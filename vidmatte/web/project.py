@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vidmatte.errors import PromptError
+from vidmatte.objects import clean_name
 from vidmatte.prompt import Prompt, Stroke
 
 COLORS = ("#35d07f", "#ffb020", "#4aa8ff", "#ff6b81", "#b58cff", "#2ed3c6", "#f2e35c", "#ff8a4c")
@@ -267,8 +268,8 @@ def _name(project: Project, number: int, name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME or not name.isprintable():
         raise PromptError(f"a name needs 1 to {LONGEST_NAME} letters")
     # Names become parts of file names, where not all of their letters stand; see `objects.prompts_of_objects`.
-    taken = {re.sub(r"[^\w-]", "_", one.name).casefold() for one in project.objects if one.id != number}
-    if re.sub(r"[^\w-]", "_", name.strip()).casefold() in taken:
+    taken = {clean_name(one.name).casefold() for one in project.objects if one.id != number}
+    if clean_name(name.strip()).casefold() in taken:
         raise PromptError(f"two objects would be called {name.strip()!r}; give each its own name")
     return name.strip()
 

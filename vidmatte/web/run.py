@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from _thread import interrupt_main
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,10 +16,14 @@ from types import FrameType
 from typing import Any, Literal
 
 from vidmatte.errors import VidmatteError
+from vidmatte.frames import MatteBatch
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline import matte
 from vidmatte.prompt import load_prompts
+from vidmatte.read.source import smaller
 from vidmatte.summary import Summary
+from vidmatte.web.footage import SMALL, Spool
+from vidmatte.web.still import gray_png
 
 State = Literal["starting", "rehearsal", "matting", "done", "failed", "cancelled"]
 
@@ -74,6 +79,10 @@ class Run:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.progress = Progress()
+        self.mattes = Spool()
+        """Small gray PNGs by (name of the object, frame), as they are written."""
+        self.confidence: dict[int, float] = {}
+        """Of the frames that were written, that of the least sure object."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(job, theirs), name="vidmatte-run")
@@ -95,15 +104,25 @@ class Run:
         """Cancel, and wait until everything is removed."""
         self.cancel()
         self.wait()
+        self.mattes.close()
 
     def _listen(self) -> None:
         with contextlib.suppress(EOFError, OSError):
             while True:
-                self.progress = _after(self.progress, *self._pipe.recv())
+                what, *values = self._pipe.recv()
+                if what == "mattes":
+                    self._keep(*values)
+                else:
+                    self.progress = _after(self.progress, what, *values)
         self._process.join()
         if not self.progress.is_over:
             why = f"the run ended without a word (exit code {self._process.exitcode}); was it out of memory?"
             self.progress = replace(self.progress, state="failed", error=why)
+
+    def _keep(self, frame: int, confidence: float, pngs: dict[str, bytes]) -> None:
+        self.confidence[frame] = confidence
+        for name, png in pngs.items():
+            self.mattes.put((name, frame), png)
 
 
 def _after(progress: Progress, what: str, *values: Any) -> Progress:
@@ -134,6 +153,7 @@ def _work(job: Job, pipe: Connection) -> None:
             options=job.options,
             progress=lambda done, total: pipe.send(("matting", done, total)),
             on_rehearsal=lambda done, total: pipe.send(("rehearsal", done, total)),
+            on_mattes=lambda mattes: _show(mattes, pipe),
         )
         answer: tuple[Any, ...] = ("done", summary)
     except VidmatteError as error:
@@ -144,6 +164,16 @@ def _work(job: Job, pipe: Connection) -> None:
         answer = ("failed", f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions")
     with contextlib.suppress(OSError):
         pipe.send(answer)
+
+
+def _show(mattes: Mapping[str, MatteBatch], pipe: Connection) -> None:
+    """Send small pictures of mattes, so that they can be looked at while the run goes on."""
+    first = next(iter(mattes.values()))
+    height, width = first.alpha.shape[2:]
+    size = smaller(width, height, SMALL)
+    for n, frame in enumerate(first.source.frames):
+        pngs = {name: gray_png(batch.alpha[n : n + 1], *size) for name, batch in mattes.items()}
+        pipe.send(("mattes", frame, min(batch.confidence[n] for batch in mattes.values()), pngs))
 
 
 def _await_cancel(pipe: Connection) -> None:

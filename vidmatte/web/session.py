@@ -14,6 +14,7 @@ from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.limits import check_size, declared_size
 from vidmatte.model.build import load_model, parse_settings
 from vidmatte.model.interface import Model
+from vidmatte.objects import clean_name
 from vidmatte.options import MatteOptions
 from vidmatte.read import Video, open_video, parse_position
 from vidmatte.summary import SUGGESTED_BELOW, Summary
@@ -73,6 +74,7 @@ class Session:
         self._version = 0
         self.worker = Worker()
         self.run: Run | None = None
+        self._ran: Project | None = None
         self._results: tuple[Run, list[Result]] | None = None
         self.ended = threading.Event()
         """Set when the page says that it is done."""
@@ -161,6 +163,25 @@ class Session:
         known.set_result(kept)
         return known
 
+    def small_alpha(self, number: int, frame: int) -> bytes | None:
+        """A small gray PNG of an object's matte in a frame: of the run of these very marks, else of the preview."""
+        run = self._current_run()
+        name = clean_name(self.project.object(number).name)
+        written = None if run is None else run.mattes.get((name, frame))
+        return self.preview.alpha(number, frame) if written is None else written
+
+    def curve(self) -> list[int]:
+        """Confidence of each frame in hundredths, -1 where it is not known: of the run, else of the preview."""
+        values = self.preview.confidence()
+        run = self._current_run()
+        for frame, confidence in list(run.confidence.items()) if run is not None else ():
+            values[frame] = round(100 * confidence)
+        return values
+
+    def _current_run(self) -> Run | None:
+        """The run, where it is of the marks as they are now."""
+        return self.run if self._ran == self.project else None
+
     def show_preview(self, is_on: bool, focus: int) -> None:
         """Begin to compute a preview, or stop. Raises OptionError where nothing is marked."""
         with self._lock:
@@ -187,7 +208,9 @@ class Session:
             files_of(job, self.project)
             self.store.save(self.project)
             self.show_preview(False, 0)
-            self.run = Run(job)
+            if self.run is not None:
+                self.run.close()
+            self.run, self._ran = Run(job), self.project
 
     def cancel_run(self) -> None:
         """Stop the run, where there is one."""
@@ -260,7 +283,6 @@ class Session:
             "seconds": round(summary.seconds, 1),
             "frames": summary.frames,
             "first_frame": summary.first_frame,
-            "confidence": [round(100 * value) for value in summary.confidence],
             "notes": list(summary.notes),
             "outputs": [
                 {

@@ -6,7 +6,7 @@ import { radioGroup, startKeys } from "./keys.js";
 import { byId, emit, model, on, set } from "./model.js";
 import { startPanel } from "./panel.js";
 import { fit, zoomBy } from "./stage.js";
-import { followPreview, startTimeline } from "./timeline.js";
+import { followProgress, startTimeline } from "./timeline.js";
 import { startTools } from "./tools.js";
 
 const ACTIVE_MS = 400;
@@ -66,7 +66,7 @@ async function start() {
   startTimeline();
   fit();
   on("state", () => {
-    followPreview().catch(tell);
+    followProgress().catch(tell);
     schedule();
   });
   emit("state");

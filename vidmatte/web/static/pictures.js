@@ -53,11 +53,11 @@ export function maskOf(bitmap) {
   return canvas;
 }
 
-let previewAge = 0;
+let age = 0; // of what is known of frames without marks
 
 async function matteOf(object, frame) {
   const marks = object.frames[frame];
-  const key = `${object.id} ${frame} ${marks ? JSON.stringify(marks) : previewAge}`;
+  const key = `${object.id} ${frame} ${marks ? JSON.stringify(marks) : `${age} ${model.state.run?.state}`}`;
   return mattes.get(key, async () => {
     const answer = await getPicture(`/api/alpha/${object.id}/${frame}`);
     if (answer === null) return null;
@@ -148,9 +148,9 @@ on("state", () => {
   const marks = JSON.stringify([objects, start, end]);
   if (marks === marksBefore) return;
   marksBefore = marks;
-  previewAge += 1;
+  age += 1;
   loadMattes();
 });
-on("preview", () => {
+on("progress", () => {
   if (picture.mattesOf !== model.frame || picture.mattes.length < model.state.objects.length) loadMattes();
 });

@@ -190,21 +190,16 @@ export function togglePreview() {
 
 let curveOf = "";
 
-// The curve and the mattes of the current frame, while a preview is computed; the run's own when it is done.
-export async function followPreview() {
-  const { preview, run } = model.state;
-  const key = run?.confidence && !preview.on ? `run ${run.seconds}` : `preview ${model.state.version} ${preview.on} ${preview.done}`;
+// The curve and the mattes of the current frame, while a preview or a run computes them.
+export async function followProgress() {
+  const { preview, run, version } = model.state;
+  const key = `${version} ${preview.on} ${preview.done} ${run?.state} ${run?.done}`;
   if (key === curveOf) return;
   curveOf = key;
-  if (run?.confidence && !preview.on) {
-    const curveOfRun = Array(model.clip.frames).fill(-1);
-    run.confidence.forEach((value, n) => (curveOfRun[run.first_frame + n] = value));
-    model.curve = curveOfRun;
-  } else {
-    model.curve = (await getJson("/api/curve")).confidence;
-    emit("preview");
-  }
+  model.curve = (await getJson("/api/curve")).confidence;
+  emit("progress");
   drawCurve();
+  byId("unsure").disabled = !suggestions().length;
   showFrame();
 }
 
