@@ -1,10 +1,11 @@
 """Cut-outs moved over photographs, with exact alpha: `python benchmarks/composites.py ALPHA_ROOT CORPUS`.
 
-ALPHA_ROOT is that of `photographs.py`, CORPUS has backgrounds in `images/`. Each cut-out (colour by PyMatting's
-`estimate_foreground_ml` from the true alpha) is shrunk to 60 % of a 640 x 480 frame and moves over another background
-for 40 frames: its centre on an ellipse of 12 % by 8 % of the frame, turning by up to 12 degrees and growing and
-shrinking by up to 15 %, while the background pans by 8 % of the frame; phases, directions and backgrounds by a seed.
-Colour is moved multiplied with alpha, so that the alpha moved in the same way is exact. The frames are stored as PNG.
+ALPHA_ROOT holds a folder per photograph with `image.png` and `alpha.png`, CORPUS has backgrounds in `images/`. Each
+cut-out (colour by PyMatting's `estimate_foreground_ml` from the true alpha) is shrunk to 60 % of a 640 x 480 frame and
+moves over another background for 40 frames: its centre on an ellipse of 12 % by 8 % of the frame, turning by up to 12
+degrees and growing and shrinking by up to 15 %, while the background pans by 8 % of the frame; phases, directions and
+backgrounds by a seed. Colour is moved multiplied with alpha, so that the alpha moved in the same way is exact. The
+frames are stored as PNG.
 
 The mask is the exact alpha of the first frame. MAD and dtSSD are taken over the later frames, also of the baseline:
 the first alpha warped along the optical flow from frame to frame.
@@ -13,6 +14,8 @@ the first alpha warped along the optical flow from frame to frame.
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +24,6 @@ import click
 import cv2
 import numpy as np
 import torch
-from clips import read_gray, run_vidmatte
 from pymatting import estimate_foreground_ml
 
 from vidmatte.flow import optical_flow, to_gray, warp
@@ -33,6 +35,12 @@ FRAMES = 40
 CUTOUT_SHARE = 0.6
 PATH = (0.12, 0.08)
 TURN, GROWTH, PAN = math.radians(12), 0.15, 0.08
+
+
+def read_gray(path: Path) -> np.ndarray:
+    """(H, W) float32 in 0..1 of an image file."""
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    return image / np.float32(np.iinfo(image.dtype).max)
 
 
 def read_cutout(photograph: Path) -> np.ndarray:
@@ -90,7 +98,11 @@ def matted(frames: np.ndarray, first: np.ndarray, arguments: tuple[str, ...]) ->
             cv2.imwrite(str(folder / f"{index:04d}.png"), frame[..., ::-1])
         mask = Path(name) / "mask.png"
         cv2.imwrite(str(mask), np.rint(first * 65535).astype(np.uint16))
-        return np.stack(run_vidmatte(folder, "--mask", str(mask), *arguments)[0])
+        command = [sys.executable, "-m", "vidmatte", str(folder), "--mask", str(mask), *arguments, "--quiet"]
+        done = subprocess.run([*command, "--alpha", f"{name}/%05d.png"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise click.ClickException(done.stderr.strip())
+        return np.stack([read_gray(path) for path in sorted(Path(name).glob("0*.png"))])
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -1,18 +1,23 @@
-"""Speed and memory of a whole run beside its stages alone: `python benchmarks/end_to_end.py [speed|memory]`.
+"""Speed and memory of a whole run: `python benchmarks/end_to_end.py [speed|memory|given|flat]`.
 
 speed: one 1080p H.264 clip; decode, model, foreground and encode are timed alone and then all together, in one run, so
 that a busy machine slows all of them. The figure to compare is the ratio of the slowest stage to the whole.
 memory: peak resident size of the command on 150 and on 1500 frames of the same clip, each in a process of its own.
+given: the flow without a model (`--model none` with the sample's own mattes): reading, foreground, and writing colour
+and alpha as ProRes together, at 1080p or any --size; wall clock, processor time and peak memory.
+flat: the resident size of such a run over a clip of an hour (90,000 small frames, with sound) as it goes on.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,28 +33,45 @@ from vidmatte.read import Frame, Video
 from vidmatte.write import parse_target
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"
+SAMPLE_ALPHA = SAMPLE.with_name("portrait_alpha.mkv")
 POINTS = ((720, 375, 1), (720, 840, 1))
 """On the face and the suit of the person in the first frame, at 1080p."""
 SIZE = (1920, 1080)
 
 
-def make_clip(path: Path, frames: int) -> Path:
+def make_clip(path: Path, frames: int, size: tuple[int, int] = SIZE) -> Path:
     """The sample clip at 1080p with fresh grain, there and back again until there are enough frames."""
+    width, height = size
     with av.open(str(SAMPLE)) as container:
         pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     order = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"crf": "20", "preset": "fast"})
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.colorspace = 1
-        grain = rng.normal(0, 3, (SIZE[1] + 64, SIZE[0] + 64, 1)).astype(np.float32)
+        grain = rng.normal(0, 3, (height + 64, width + 64, 1)).astype(np.float32)
         for n in range(frames):
-            picture = cv2.resize(pictures[order[n % len(order)]], SIZE, interpolation=cv2.INTER_CUBIC)
+            picture = cv2.resize(pictures[order[n % len(order)]], size, interpolation=cv2.INTER_CUBIC)
             y, x = rng.integers(0, 64, 2)
-            picture = np.clip(picture + grain[y : y + SIZE[1], x : x + SIZE[0]], 0, 255).astype(np.uint8)
+            picture = np.clip(picture + grain[y : y + height, x : x + width], 0, 255).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, "bgr24").reformat(format="yuv420p", dst_colorspace=1, threads=1)
             out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def make_mattes(path: Path, frames: int, size: tuple[int, int]) -> Path:
+    """The known mattes of that clip, 16 bits, lossless."""
+    with av.open(str(SAMPLE_ALPHA)) as container:
+        mattes = [frame.to_ndarray(format="gray16le") for frame in container.decode(video=0)]
+    order = [*range(len(mattes)), *range(len(mattes) - 2, 0, -1)]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25, options={"level": "3"})
+        stream.width, stream.height, stream.pix_fmt = *size, "gray16le"
+        for n in range(frames):
+            matte = cv2.resize(mattes[order[n % len(order)]], size, interpolation=cv2.INTER_LINEAR)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(matte, "gray16le")))
         out.mux(stream.encode(None))
     return path
 
@@ -170,13 +192,117 @@ def memory() -> None:
 def peak_memory(clip: Path, folder: Path) -> int:
     """Bytes that the command held at most."""
     points = " ".join(f"{x:g},{y:g}" for x, y, _ in POINTS)
+    return run(clip, folder, "--points", points).peak
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took."""
+
+    seconds: float
+    """Of the run itself, by its own account: without the imports of the process."""
+    processor: float
+    """Seconds of all cores, imports included."""
+    peak: int
+    """Bytes held at most."""
+    sizes: tuple[int, ...]
+    """Bytes held, about every second."""
+
+
+def run(clip: Path, folder: Path, *marks: str) -> Cost:
+    """Matte a clip by the command line, to ProRes colour and alpha."""
     targets = ["-o", str(folder / "c.mov"), "--alpha", str(folder / "a.mov"), "--overwrite"]
-    command = [sys.executable, "-m", "vidmatte", str(clip), "--points", points, *targets]
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
+    command = [sys.executable, "-m", "vidmatte", str(clip), *marks, *targets, "--json", "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    sizes: list[int] = []
+    status, ended = 0, 0
+    while not ended:
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if not ended:
+            sizes.append(resident(process.pid))
+            time.sleep(1)
     if status:
         raise click.ClickException(f"vidmatte failed with status {status}")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    assert process.stdout is not None
+    seconds = json.loads(process.stdout.read())["seconds"]
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, peak, tuple(sizes))
+
+
+def resident(process: int) -> int:
+    """Bytes of a process in memory; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of `1920x1080`."""
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+@main.command()
+@click.option("--size", default="1920x1080", help="Of the frames.")
+@click.option("--frames", default=150, help="Of the clip.")
+def given(size: str, frames: int) -> None:
+    """The flow without a model."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, pixels = Path(name), parse_size(size)
+        mattes = make_mattes(folder / "mattes.mkv", frames, pixels)
+        cost = run(make_clip(folder / "clip.mp4", frames, pixels), folder, "--model", "none", "--matte", str(mattes))
+    click.echo(f"{size}, {frames} frames: {frames / cost.seconds:.2f} frames/s by the clock, {os.cpu_count()} cores")
+    busy = cost.processor / frames
+    click.echo(
+        f"{busy * 1000:.0f} ms/frame of processor time: two cores of one's own give up to {2 / busy:.2f} frames/s"
+    )
+    click.echo(f"peak resident size {cost.peak / 1e6:.0f} MB")
+
+
+@main.command()
+@click.option("--size", default="64x36", help="Of the frames.")
+@click.option("--frames", default=90_000, help="Of the clip; 90,000 are an hour.")
+def flat(size: str, frames: int) -> None:
+    """Whether memory stays the same over a long clip."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, pixels = Path(name), parse_size(size)
+        clip = make_long_clip(folder / "clip.mp4", frames, pixels)
+        matte = folder / "matte.png"
+        with av.open(str(SAMPLE_ALPHA)) as container:
+            frame = next(container.decode(video=0)).to_ndarray(format="gray16le")
+        cv2.imwrite(str(matte), cv2.resize(frame, pixels, interpolation=cv2.INTER_AREA))
+        cost = run(clip, folder, "--model", "none", "--matte", str(matte), "--batch-size", "16")
+    tenths = [cost.sizes[len(cost.sizes) * n // 10] / 1e6 for n in range(1, 10)] + [cost.sizes[-1] / 1e6]
+    click.echo(
+        f"{size}, {frames} frames in {cost.seconds:.0f} s: {', '.join(f'{size:.0f}' for size in tenths)} MB at each"
+    )
+    growth = (tenths[8] - tenths[1]) * 1e6 / (0.7 * frames)  # before what is held for the clip is let go
+    click.echo(f"tenth of the run: {growth:.0f} bytes a frame; peak {cost.peak / 1e6:.0f} MB")
+
+
+def make_long_clip(path: Path, frames: int, size: tuple[int, int]) -> Path:
+    """Small pictures of the sample clip, again and again, with a tone beside them."""
+    with av.open(str(SAMPLE)) as container:
+        small = [frame.reformat(*size, "yuv420p") for frame in container.decode(video=0)]
+    tone = (0.1 * np.sin(np.arange(1024) * 2 * np.pi * 8 / 1024)).astype(np.float32)[None]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        sound = out.add_stream("aac", rate=48000, layout="mono")
+        samples = 0
+        for n in range(frames):
+            frame = small[n % len(small)]
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+            while samples < (n + 1) * 1920:
+                piece = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
+                piece.sample_rate, piece.pts, piece.time_base = 48000, samples, Fraction(1, 48000)
+                out.mux(sound.encode(piece))
+                samples += 1024
+        out.mux(stream.encode(None))
+        out.mux(sound.encode(None))
+    return path
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Alpha of photographs from a mask on themselves: `python benchmarks/photographs.py ROOT`.
+"""Alpha of photographs from a mask on themselves, beside closed-form matting: `python benchmarks/photographs.py ROOT`.
 
-ROOT holds a folder per photograph with `image.png`, `alpha.png` (the truth) and `trimap.png`, as alphamatting.com has
-them. vidmatte gets alpha > 0.5 as a mask on the image itself; closed-form matting (Levin et al., as PyMatting has it)
-gets the trimap. SAD is taken over the trimap's unknown area; the hard mask's own SAD is given beside them.
+ROOT is laid out as `vidmatte evaluate groups` takes it, with trimaps. vidmatte gets the mask of alpha above one half
+on the image itself; closed-form matting (Levin et al., as PyMatting has it) gets the trimap. SAD is taken over the
+trimap's unknown area; the hard mask's own SAD is given beside them.
 """
 
 from __future__ import annotations
@@ -13,44 +13,61 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-from clips import read_gray, run_vidmatte
 from pymatting import estimate_alpha_cf
 
-from vidmatte.metrics import sad
-from vidmatte.read.images import read_image
+from vidmatte.datasets import Dataset, ImageSample, open_dataset, read_truth, read_unknown
+from vidmatte.evaluate import Protocol, Subject, run
+
+PROTOCOL = Protocol(guidance="each", region="unknown")
 
 
-def errors(photograph: Path, arguments: tuple[str, ...]) -> tuple[float, float, float]:
-    """SAD of vidmatte, of closed-form matting, and of the mask that vidmatte was given."""
-    truth, trimap = read_gray(photograph / "alpha.png"), read_gray(photograph / "trimap.png")
-    unknown = (trimap > 0.1) & (trimap < 0.9)
-    mask = (truth > 0.5).astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mask.png"
-        cv2.imwrite(str(path), (255 * mask).astype(np.uint8))
-        (found,), _ = run_vidmatte(photograph / "image.png", "--mask", str(path), "--images", *arguments)
-    rgb = read_image(photograph / "image.png").rgb.transpose(1, 2, 0)
-    closed_form = estimate_alpha_cf(rgb.astype(np.float64), np.where(unknown, 0.5, trimap > 0.5))
-    found_sad, closed_sad, mask_sad = (sad(alpha, truth, region=unknown) for alpha in (found, closed_form, mask))
-    return found_sad, closed_sad, mask_sad
+def closed_form(sample: ImageSample) -> np.ndarray:
+    """Alpha (H, W) of the image with its trimap."""
+    rgb = sample.read_image().rgb
+    size = rgb.shape[1:]
+    solid = read_truth((sample.trimap,), "mask", size, image=sample.image)
+    trimap = np.where(read_unknown(sample.trimap, size, image=sample.image), 0.5, solid)
+    return estimate_alpha_cf(rgb.transpose(1, 2, 0).astype(np.float64), trimap.astype(np.float64))
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+def hard_mask(sample: ImageSample) -> np.ndarray:
+    """What vidmatte is given, (H, W)."""
+    truth = sample.read_alpha(sample.read_image().rgb.shape[1:])
+    return (truth > truth.max() / 2).astype(np.float64)
+
+
+def write(dataset: Dataset, make, folder: Path) -> Path:
+    """Mattes of all images, as `vidmatte evaluate --predictions` reads them."""
+    for group in dataset.groups:
+        (folder / group.name).mkdir(parents=True)
+        for sample in group.images:
+            codes = np.rint(65535 * np.clip(make(sample), 0, 1)).astype(np.uint16)
+            cv2.imwrite(str(folder / group.name / f"{sample.name}.png"), codes)
+    return folder
+
+
+@click.command()
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def main(root: Path, arguments: tuple[str, ...]) -> None:
-    """Print SAD (thousands) per photograph, and the ratio of the sums; ARGUMENTS go to vidmatte."""
-    table = []
-    for photograph in sorted(path.parent for path in root.glob("*/trimap.png")):
-        table.append(errors(photograph, arguments))
-        print_row(photograph.name, *table[-1])
-    print_row("sum", *np.sum(table, axis=0))
+def main(root: Path) -> None:
+    """Print SAD (thousands) per photograph, and the ratio of the sums."""
+    dataset = open_dataset("groups", root)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subjects = [
+            Subject("compact"),
+            Subject("closed-form", predictions=write(dataset, closed_form, folder / "closed-form")),
+            Subject("mask", predictions=write(dataset, hard_mask, folder / "mask")),
+        ]
+        found = [run(dataset, subject, PROTOCOL, folder / f"{subject.name}-results") for subject in subjects]
+    table = np.array([[result.values["SAD"] for result in evaluation.results] for evaluation in found])
+    for result, values in zip(found[0].results, table.T, strict=True):
+        print_row(result.name, *values)
+    print_row("sum", *table.sum(1))
 
 
-def print_row(name: str, found: float, closed_form: float, mask: float) -> None:
+def print_row(name: str, ours: float, closed: float, mask: float) -> None:
     """One line of the table."""
-    others = f"closed-form {closed_form:7.2f}  mask {mask:7.2f}"
-    click.echo(f"{name:20s} SAD {found:7.2f}  {others}  ratio {found / closed_form:.2f}")
+    click.echo(f"{name:20s} SAD {ours:7.2f}  closed-form {closed:7.2f}  mask {mask:7.2f}  ratio {ours / closed:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,13 @@
+import signal
+
 import pytest
 from clips import write_movie
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """A shell starts its background jobs deaf to Ctrl-C, and what they start is so too: tests of it need it heard."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

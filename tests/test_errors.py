@@ -256,10 +256,10 @@ def test_disk_full(movie, tmp_path):
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "from vidmatte.cli import main; main()"
+        "from vidmatte.__main__ import main; main()"
     )
     target = tmp_path / "o.mov"
-    command = [sys.executable, "-c", code, str(movie), *POINT, *SMALL, "-o", str(target), "--quiet"]
+    command = [sys.executable, "-c", code, str(movie), *POINT, *SMALL, "--rehearsal", "0", "-o", str(target), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

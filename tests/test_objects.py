@@ -14,7 +14,7 @@ from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.objects import for_each_object, prompts_of_objects, share_overlaps, targets_of_objects
 from vidmatte.prompt import save_prompts
-from vidmatte.smooth import smooth
+from vidmatte.smoothing import smooth
 
 POINT = vidmatte.Prompt(points=((5, 5, 1),))
 

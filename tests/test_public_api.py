@@ -36,6 +36,7 @@ def test_import_does_not_load_what_only_some_need():
         "decord",
         "OpenEXR",
         "pymatting",
+        "matplotlib",
     )
     code = f"import sys, vidmatte; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

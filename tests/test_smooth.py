@@ -15,7 +15,7 @@ from vidmatte.errors import OptionError
 from vidmatte.flow import optical_flow, to_gray, warp
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.metrics import dtssd, mad
-from vidmatte.smooth import smooth
+from vidmatte.smoothing import smooth
 
 HEIGHT, WIDTH, FRAMES = 270, 480, 8
 

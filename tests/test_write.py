@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import FORMATS, Target, create_outputs
+from vidmatte.write import FORMATS, Target, create_outputs, parse_target
 
 BT709 = (0.2126, 0.0722)
 HEIGHT, WIDTH = 90, 160
@@ -63,15 +63,22 @@ def mattes(alphas, colors=None, *, first=0, names=()):
 
 
 def save(path, batches, *, alpha_only=False, like=None, **options):
+    """Write batches to a path, with choices behind it or not."""
     height, width = batches[0].alpha.shape[2:]
-    with create_outputs([Target(path, alpha_only)], like=like or info(width, height), **options) as outputs:
+    target = parse_target(path, alpha_only=alpha_only)
+    with create_outputs([target], like=like or info(width, height), **options) as outputs:
         for batch in batches:
             outputs.write(batch)
     return outputs
 
 
 def planes(path):
-    """Planes of each frame as float code values, and the bit depth; VP9 through the decoder that knows alpha."""
+    """Planes of each frame as float code values, and the bit depth; VP9 through the decoder that knows alpha.
+
+    Red, green, blue and alpha of formats that hold them, in this order.
+    """
+    if path.suffix in (".webp", ".avif"):
+        return animation(path)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         if stream.codec_context.name == "vp9":
@@ -82,6 +89,14 @@ def planes(path):
     found = []
     for frame in frames:
         bits = frame.format.components[0].bits
+        if frame.format.is_rgb:
+            packed = "rgba" if bits == 8 else "rgba64le"
+            picture = frame.reformat(format=packed).to_ndarray() if bits == 8 else frame.to_ndarray()
+            found.append((list(np.moveaxis(picture.astype(np.float64), 2, 0)), bits))
+            continue
+        if frame.format.name == "gray16be":
+            found.append(([frame.to_ndarray().astype(np.float64)], bits))
+            continue
         dtype = np.uint8 if bits == 8 else np.uint16
         rows = []
         for plane in frame.planes:
@@ -91,19 +106,40 @@ def planes(path):
     return found
 
 
+def animation(path):
+    """Frames of an animated image, as Pillow reads them."""
+    Image = pytest.importorskip("PIL.Image")
+    found = []
+    with Image.open(path) as image:
+        for index in range(image.n_frames):
+            image.seek(index)
+            found.append((list(np.moveaxis(np.asarray(image.convert("RGBA"), np.float64), 2, 0)), 8))
+    return found
+
+
+def color_of(rows, bits, form):
+    """(3, H, W) RGB of what `planes` returns."""
+    return np.stack(rows[:3]) / (2**bits - 1) if form.pixel_format in RGB_FORMATS else rgb_of(rows, bits)
+
+
 def rgb_of(rows, bits, weights=BT709):
-    """(3, H, W) RGB of limited-range YUV code values (ITU-R BT.709-6, 3.4 and 3.5), chroma repeated."""
+    """(3, H, W) RGB of limited-range YUV code values (ITU-R BT.709-6, 3.4 and 3.5)."""
     unit = 2.0 ** (bits - 8)
     luma = (rows[0] - 16 * unit) / (219 * unit)
-    height, width = luma.shape
-    halves = [1 if plane.shape == luma.shape else 2 for plane in rows[1:3]]
-    cb, cr = (
-        (plane.repeat(n, 0).repeat(n, 1)[:height, :width] - 128 * unit) / (224 * unit)
-        for plane, n in zip(rows[1:3], halves, strict=True)
-    )
+    cb, cr = ((full_size(plane, luma.shape) - 128 * unit) / (224 * unit) for plane in rows[1:3])
     kr, kb = weights
     red, blue = luma + 2 * (1 - kr) * cr, luma + 2 * (1 - kb) * cb
     return np.stack([red, (luma - kr * red - kb * blue) / (1 - kr - kb), blue])
+
+
+def full_size(chroma, shape):
+    """Chroma interpolated linearly: samples lie on every second pixel across, between two rows down (MPEG-2)."""
+    if chroma.shape[1] < shape[1]:
+        chroma = np.stack([np.interp(np.arange(shape[1]) / 2, np.arange(len(row)), row) for row in chroma])
+    if chroma.shape[0] < shape[0]:
+        places = (np.arange(shape[0]) - 0.5) / 2
+        chroma = np.stack([np.interp(places, np.arange(len(column)), column) for column in chroma.T], axis=1)
+    return chroma
 
 
 def alpha_of(rows, bits, *, alpha_only, full_range):
@@ -114,47 +150,112 @@ def alpha_of(rows, bits, *, alpha_only, full_range):
     return rows[0] / (2**bits - 1) if full_range else np.clip((rows[0] - 16 * unit) / (219 * unit), 0, 1)
 
 
+RGB_FORMATS = ("rgba64be", "argb", "gbrap16le", "bgra", "rgba")
+EXACT_16, EXACT_8 = (0.5 / 65535 + 1e-6, 0.3 / 65535), (0.5 / 255 + 1e-6, 0.0012)
 ALPHA_LIMITS = {
-    (".mov", False): (0.0007, 0.0003),
-    (".webm", False): (0.09, 0.007),
-    (".mkv", True): (0.5 / 65535 + 1e-6, 0.3 / 65535),
-    (".mov", True): (0.0055, 0.0006),
-    (".mp4", True): (0.006, 0.0012),
-    (".webm", True): (0.5 / 255 + 1e-6, 0.0012),
+    (".mov", False, "prores-4444"): (0.0007, 0.0003),
+    (".mov", False, "prores-4444-xq"): (0.0007, 0.0003),
+    (".mov", False, "png"): EXACT_16,
+    (".mov", False, "qtrle"): EXACT_8,
+    (".mkv", False, "ffv1"): EXACT_16,
+    (".webm", False, "vp9"): (0.09, 0.007),
+    (".webp", False, "webp"): EXACT_8,
+    (".avif", False, "avif"): (0.06, 0.006),
+    (".mkv", True, "ffv1"): EXACT_16,
+    (".mov", True, "prores-422-hq"): (0.0055, 0.0006),
+    (".mov", True, "dnxhr-444"): (0.012, 0.001),
+    (".mov", True, "png"): EXACT_16,
+    (".mp4", True, "h264"): (0.006, 0.0012),
+    (".webm", True, "vp9"): EXACT_8,
+    (".mxf", True, "dnxhr-444"): (0.012, 0.001),
 }
 """Largest and mean difference over a ramp and hair."""
-MOVIES = [key for key, form in FORMATS.items() if form.is_movie]
+COLOR_LIMITS = {
+    (".mov", False, "prores-4444"): (0.006, 0.001),
+    (".mov", False, "prores-4444-xq"): (0.006, 0.001),
+    (".mov", False, "png"): EXACT_16,
+    (".mov", False, "qtrle"): EXACT_8,
+    (".mkv", False, "ffv1"): EXACT_16,
+    (".webm", False, "vp9"): (0.05, 0.006),
+    (".webp", False, "webp"): (0.06, 0.01),
+    (".avif", False, "avif"): (0.04, 0.006),
+    (".mov", False, "on-black"): (0.02, 0.002),
+    (".mp4", False, "on-black"): (0.06, 0.006),
+    (".mxf", False, "on-black"): (0.02, 0.002),
+}
+"""Largest and mean difference over a chart and a smooth picture where they can be seen."""
+
+
+def key_of(form):
+    return form.extension, form.alpha_only, form.name
+
+
+MOVIES = [pytest.param(form, id="".join(map(str, key_of(form)))) for form in FORMATS if form.is_movie]
+WITH_ALPHA = [pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].on_black]
+WITH_COLOR = [pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].alpha_only]
 
 
 def test_table_is_all_tested():
-    assert set(MOVIES) == set(ALPHA_LIMITS)
-    assert set(FORMATS) - set(MOVIES) == {(end, alpha_only) for end in (".png", ".exr") for alpha_only in (False, True)}
+    movies = {key_of(form): form for form in FORMATS if form.is_movie}
+    assert {key for key, form in movies.items() if not form.on_black} == set(ALPHA_LIMITS)
+    assert {key for key in movies if not key[1]} == set(COLOR_LIMITS)
+    images = {(form.extension, form.alpha_only) for form in FORMATS if not form.is_movie}
+    assert images == {(end, alpha_only) for end in (".png", ".exr") for alpha_only in (False, True)}
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), MOVIES)
+@pytest.mark.parametrize("form", WITH_ALPHA)
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (47, 63), (1, 1)])
-def test_alpha_comes_back_at_any_size(tmp_path, extension, alpha_only, size):
-    path = tmp_path / f"out{extension}"
+def test_alpha_comes_back_at_any_size(tmp_path, form, size):
+    if form.extension == ".avif":
+        pytest.importorskip("PIL")
+    size = tuple(max(pair) for pair in zip(size, form.smallest[::-1], strict=True))
+    path = tmp_path / f"out{form.extension}"
     alphas = [ramp(*size), hair(*size), np.zeros(size, np.float32), np.ones(size, np.float32)]
-    save(path, [mattes(alphas[:3]), mattes(alphas[3:], first=3)], alpha_only=alpha_only)
-    full_range = FORMATS[extension, alpha_only].full_range
-    found = [alpha_of(*frame, alpha_only=alpha_only, full_range=full_range) for frame in planes(path)]
+    batches = [mattes(alphas[:3]), mattes(alphas[3:], first=3)]
+    save(f"{path}:{form.name}", batches, alpha_only=form.alpha_only)
+    found = [alpha_of(*frame, alpha_only=form.alpha_only, full_range=form.full_range) for frame in planes(path)]
     assert len(found) == len(alphas)
     for wanted, back in zip(alphas, found, strict=True):
         assert back.shape == size
-        largest, mean = ALPHA_LIMITS[extension, alpha_only]
+        largest, mean = ALPHA_LIMITS[key_of(form)]
         assert np.abs(back - wanted).max() <= largest
         assert np.abs(back - wanted).mean() <= (mean if back.size > 1 else largest)
 
 
-@pytest.mark.parametrize(("extension", "mean", "largest"), [(".mov", 0.001, 0.006), (".webm", 0.006, 0.05)])
-def test_color_comes_back(tmp_path, extension, mean, largest):
-    path = tmp_path / f"out{extension}"
-    save(path, [mattes([ramp()] * 3)])
-    for rows, bits in planes(path):
-        difference = np.abs(rgb_of(rows, bits) - smooth_color())
-        assert difference.mean() < mean
-        assert difference.max() < largest
+def chart(height, width):
+    """Patches of the primaries, their mixtures, gray and skin, each at least 16 pixels wide and high."""
+    colors = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1), (0, 0, 0), (0.5, 0.5, 0.5),
+              (0.86, 0.62, 0.52)]  # fmt: skip
+    patches = np.array(colors, np.float32).reshape(2, 5, 3).transpose(2, 0, 1)
+    return cv2.resize(patches.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_NEAREST).transpose(2, 0, 1)
+
+
+def away_from_edges(height, width):
+    """Pixels of a chart that lie 8 or more from the border of their patch."""
+    inside = [
+        np.abs((np.arange(n) * parts / n) % 1 - 0.5) < 0.5 - 8 * parts / n for n, parts in ((height, 2), (width, 5))
+    ]
+    return inside[0][:, None] & inside[1][None]
+
+
+@pytest.mark.parametrize("form", WITH_COLOR)
+def test_color_comes_back(tmp_path, form):
+    if form.extension == ".avif":
+        pytest.importorskip("PIL")
+    height, width = (max(pair) for pair in zip((HEIGHT, WIDTH), form.smallest[::-1], strict=True))
+    path = tmp_path / f"out{form.extension}"
+    pictures = [np.ascontiguousarray(chart(height, width)), smooth_color(height, width)]
+    whole = np.ones((height, width), np.float32)
+    save(f"{path}:{form.name}", [mattes([whole] * 2, pictures), mattes([0.5 * whole], pictures[1:], first=2)])
+    found = [color_of(rows, bits, form) for rows, bits in planes(path)]
+    largest, mean = COLOR_LIMITS[key_of(form)]
+    for wanted, back in zip(pictures, found, strict=False):
+        difference = np.abs(back - wanted)
+        difference = difference[:, away_from_edges(height, width)] if wanted is pictures[0] else difference
+        assert difference.mean() <= mean
+        assert difference.max() <= largest
+    straight = np.abs(found[2] - pictures[1] * (0.5 if form.on_black else 1))
+    assert straight.max() <= largest
 
 
 @pytest.mark.parametrize(
@@ -169,17 +270,35 @@ def test_matrix_of_the_source_is_used(tmp_path, matrix, weights):
     assert np.abs(rgb_of(rows, bits, weights) - patch).max() < 0.003
 
 
-def test_chroma_of_half_size_is_the_mean_of_its_pixels():
+def test_chroma_of_half_size_lies_where_readers_take_it_from():
+    """Across on every second pixel, its neighbours weighing half as much; down, the mean of two rows."""
     from vidmatte.write.planes import video_frame
 
-    color = torch.zeros(3, 3, 3)
-    color[0, 0, 0] = 1  # pure red: Cb = -0.2126 / 1.8556, Cr = 0.5
-    color[0, 2, 2] = 1
-    frame = video_frame(color, torch.ones(3, 3), pixel_format="yuva420p", tags=ColorTags(1, 1, 1))
-    blue = np.frombuffer(frame.planes[1], np.uint8).reshape(-1, frame.planes[1].line_size)[:2, :2]
-    red = np.frombuffer(frame.planes[2], np.uint8).reshape(-1, frame.planes[2].line_size)[:2, :2]
-    assert red.tolist() == [[128 + 28, 128], [128, 240]]
-    assert blue.tolist() == [[122, 128], [128, 102]]
+    color = torch.zeros(3, 3, 5)
+    color[0, 0, 0] = color[0, 1, 0] = 1  # pure red: Cb = -0.2126 / 1.8556, Cr = 0.5, of which codes span 224
+    color[0, 2, 3] = 1
+    frame = video_frame(color, torch.ones(3, 5), pixel_format="yuva420p", tags=ColorTags(1, 1, 1))
+    blue, red = (
+        np.frombuffer(frame.planes[n], np.uint8).reshape(-1, frame.planes[n].line_size)[:2, :3] for n in (1, 2)
+    )
+    # At the left edge the first pixel stands for the one that is missing before it: 3/4; a repeated last row.
+    assert red.tolist() == [[128 + 84, 128, 128], [128, 128 + 28, 128 + 28]]
+    assert blue.tolist() == [[128 - 19, 128, 128], [128, 128 - 6, 128 - 6]]
+
+
+@pytest.mark.parametrize("pixel_format", ["yuva420p", "yuv422p10le"])
+def test_chroma_of_a_ramp_is_not_moved(pixel_format):
+    """A sample holds the chroma of the pixel it lies on: a mean of two pixels would be half a step off."""
+    from vidmatte.write.planes import video_frame
+
+    color = torch.linspace(0, 1, 64).expand(3, 8, 64).clone()
+    color[1:] = 0
+    frame = video_frame(color, torch.ones(8, 64), pixel_format=pixel_format, tags=ColorTags(1, 1, 1))
+    bits = frame.format.components[0].bits
+    plane = frame.planes[2]
+    codes = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16).reshape(plane.height, -1)[:, : plane.width]
+    wanted = (128 + 224 * 0.5 * np.arange(2, 64, 2) / 63) * 2 ** (bits - 8)
+    assert np.abs(codes[:, 1:] - wanted).max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize(("premultiplied", "wanted"), [(False, (0.8, 0.4, 0.2)), (True, (0.4, 0.2, 0.1))])
@@ -247,8 +366,13 @@ def test_files_say_what_was_written(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["shot.mov", "shot.mp4"]
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), MOVIES)
-def test_two_runs_give_the_same_bytes(tmp_path, extension, alpha_only):
-    for name in ("one", "two"):
-        save(tmp_path / f"{name}{extension}", [mattes([ramp(), hair(), ramp()])], alpha_only=alpha_only)
-    assert (tmp_path / f"one{extension}").read_bytes() == (tmp_path / f"two{extension}").read_bytes()
+@pytest.mark.parametrize("form", MOVIES)
+def test_two_runs_give_the_same_bytes(tmp_path, form):
+    if form.extension == ".avif":
+        pytest.importorskip("PIL")
+    size = [max(pair) for pair in zip((HEIGHT, WIDTH), form.smallest[::-1], strict=True)]
+    paths = [tmp_path / f"{name}{form.extension}" for name in ("one", "two")]
+    for path in paths:
+        alphas = [ramp(*size), hair(*size), ramp(*size)]
+        save(f"{path}:{form.name}", [mattes(alphas)], alpha_only=form.alpha_only)
+    assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -12,7 +12,7 @@ import torch
 
 from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import Target, create_outputs
+from vidmatte.write import FORMATS, Target, create_outputs
 
 
 def info(**changes):
@@ -20,11 +20,11 @@ def info(**changes):
     return VideoInfo("clip.mp4", 4, 2, **(facts | changes))
 
 
-def save(path, color, alpha, *, alpha_only=False, like=None):
-    """Write one 4 x 2 frame of one colour and one alpha."""
+def save(path, color, alpha, *, alpha_only=False, like=None, choices=()):
+    """Write one 4 x 2 frame of one colour and one alpha, the eighth of the source."""
     rgb = torch.tensor(color).reshape(1, 3, 1, 1).expand(1, 3, 2, 4).contiguous()
     batch = MatteBatch(FrameBatch(rgb, (7,), (7,), (1,)), torch.full((1, 1, 2, 4), alpha), (1.0,))
-    with create_outputs([Target(path, alpha_only)], like=like or info()) as outputs:
+    with create_outputs([Target(path, alpha_only, choices=choices)], like=like or info()) as outputs:
         outputs.write(batch)
     return outputs.files[0]
 
@@ -70,10 +70,91 @@ def test_alpha_alone_is_one_channel_without_a_curve(tmp_path):
     assert (channels["Y"].pixels == 0.25).all()
 
 
-def test_hdr_transfers_are_refused_before_work(tmp_path):
+@pytest.mark.parametrize("code", [0.25, 0.5, 0.58, 0.75, 1.0])
+def test_light_of_pq_counts_from_203_candelas(tmp_path, code):
+    """The EOTF of SMPTE ST 2084 as its rational constants give it; 0.58 is the code of about 203 cd/m2 (BT.2408)."""
+    OpenEXR = pytest.importorskip("OpenEXR")
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = code ** (1 / m2)
+    wanted = 10000 * (max(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1) / 203
+    save(tmp_path / "%04d.exr", (code, 0.0, 0.0), 0.5, like=info(color=ColorTags(9, 16, 9)))
+    file = OpenEXR.File(str(tmp_path / "0007.exr"))
+    assert np.allclose(file.channels()["RGBA"].pixels[..., 0], 0.5 * wanted, rtol=2e-3)
+    assert file.header()["whiteLuminance"] == 203
+    if code == 0.58:
+        assert wanted == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(("code", "scene"), [(0.25, 0.25**2 / 3), (0.5, 1 / 12), (0.75, 0.264965), (1.0, 1.0)])
+def test_light_of_hlg_is_the_scene_with_75_percent_as_white(tmp_path, code, scene):
+    """Pairs of signal and scene light as in ITU-R BT.2100-2, table 5, and BT.2408-7, table 1."""
+    OpenEXR = pytest.importorskip("OpenEXR")
+    save(tmp_path / "%04d.exr", (code, 0.0, 0.0), 1.0, like=info(color=ColorTags(9, 18, 9)))
+    file = OpenEXR.File(str(tmp_path / "0007.exr"))
+    assert np.allclose(file.channels()["RGBA"].pixels[..., 0], scene / 0.264965, rtol=2e-3)
+    assert "whiteLuminance" not in file.header()
+
+
+def test_unknown_transfers_are_refused_before_work(tmp_path):
     pytest.importorskip("OpenEXR")
-    with pytest.raises(OptionError, match="transfer 16"):
-        create_outputs([Target(tmp_path / "%d.exr")], like=info(color=ColorTags(9, 16, 9)))
+    with pytest.raises(OptionError, match="transfer 17"):
+        create_outputs([Target(tmp_path / "%d.exr")], like=info(color=ColorTags(9, 17, 9)))
+
+
+def test_float_keeps_what_half_rounds(tmp_path):
+    OpenEXR = pytest.importorskip("OpenEXR")
+    tags = ColorTags(1, 8, 0)
+    alpha = 1 / 3
+    written = save(tmp_path / "%04d.exr", (0.1, 0.2, 0.3), alpha, like=info(color=tags), choices=("float",))
+    assert written.pixel_format == "gbrapf32le"
+    pixels = OpenEXR.File(str(tmp_path / "0007.exr")).channels()["RGBA"].pixels
+    assert pixels.dtype == np.float32
+    assert np.allclose(pixels, [0.1 / 3, 0.2 / 3, 0.1, alpha], rtol=1e-6)
+    written = save(tmp_path / "a%04d.exr", (0.1, 0.2, 0.3), alpha, alpha_only=True, choices=("float", "zips"))
+    assert written.pixel_format == "grayf32le"
+    assert OpenEXR.File(str(tmp_path / "a0007.exr")).channels()["Y"].pixels[0, 0] == np.float32(alpha)
+
+
+def test_straight_colour_where_it_is_asked_for(tmp_path):
+    OpenEXR = pytest.importorskip("OpenEXR")
+    save(tmp_path / "%04d.exr", (0.5, 0.25, 1.0), 0.25, like=info(color=ColorTags(1, 8, 0)), choices=("straight",))
+    pixels = OpenEXR.File(str(tmp_path / "0007.exr")).channels()["RGBA"].pixels
+    assert (pixels == [0.5, 0.25, 1.0, 0.25]).all()
+
+
+@pytest.mark.parametrize("name", ["none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab"])
+def test_compressions(tmp_path, name):
+    OpenEXR = pytest.importorskip("OpenEXR")
+    save(tmp_path / "%04d.exr", (0.5, 0.25, 1.0), 1.0, like=info(color=ColorTags(1, 8, 0)), choices=(name,))
+    file = OpenEXR.File(str(tmp_path / "0007.exr"))
+    wanted = "NO" if name == "none" else name.upper()
+    assert file.header()["compression"] == getattr(OpenEXR, f"{wanted}_COMPRESSION")
+    assert np.allclose(file.channels()["RGBA"].pixels, [0.5, 0.25, 1.0, 1.0], rtol=0.02)
+
+
+def test_every_compression_is_tested():
+    tested = next(mark for mark in test_compressions.pytestmark if mark.name == "parametrize").args[1]
+    offered = {
+        word for form in FORMATS if form.codec == "exr" for word, sets in form.words.items() if "compression" in sets
+    }
+    assert offered == set(tested)
+
+
+@pytest.mark.parametrize(
+    ("timecode", "rate", "wanted"),
+    [
+        ("10:11:12:20", Fraction(25), (10, 11, 13, 2, False)),
+        ("00:00:59;25", Fraction(30000, 1001), (0, 1, 0, 4, True)),
+        ("01:00:00:45", Fraction(50), (1, 0, 1, 2, False)),
+    ],
+)
+def test_timecode_of_each_image(tmp_path, timecode, rate, wanted):
+    """The image written is frame 7 of the source."""
+    OpenEXR = pytest.importorskip("OpenEXR")
+    like = info(timecode=timecode, frame_rate=rate, time_base=1 / rate)
+    save(tmp_path / "%04d.exr", (0.5, 0.5, 0.5), 1.0, like=like)
+    found = OpenEXR.File(str(tmp_path / "0007.exr")).header()["timeCode"]
+    assert (found.hours, found.minutes, found.seconds, found.frame, bool(found.dropFrame)) == wanted
 
 
 def test_missing_library_is_named_before_work(tmp_path, monkeypatch):

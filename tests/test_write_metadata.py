@@ -18,13 +18,18 @@ import torch
 from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
 from vidmatte.timecode import advance_timecode
-from vidmatte.write import FORMATS, Target, create_outputs
+from vidmatte.write import FORMATS, Target, create_outputs, formats_of
 from vidmatte.write.matroska import with_display_aspect
 
 WIDTH, HEIGHT = 64, 48
-MOVIES = [key for key, form in FORMATS.items() if form.is_movie]
-EXACT = [key for key in MOVIES if key[0] in (".mov", ".mp4")]
-IN_MILLISECONDS = [key for key in MOVIES if key not in EXACT]
+CONTAINERS = ("mov", "mp4", "matroska", "webm")
+MOVIES = [
+    pytest.param(form, id=f"{'alpha' if form.alpha_only else 'colour'} {form.name}{form.extension}")
+    for form in FORMATS
+    if form.container in CONTAINERS and form.smallest <= (WIDTH, HEIGHT)
+]
+EXACT = [movie for movie in MOVIES if movie.values[0].extension in (".mov", ".mp4")]
+IN_MILLISECONDS = [movie for movie in MOVIES if movie not in EXACT]
 
 
 def info(**changes):
@@ -32,9 +37,10 @@ def info(**changes):
     return VideoInfo(width=WIDTH, height=HEIGHT, **(facts | changes))
 
 
-def save(path, pts, *, alpha_only=False, like=None, durations=None, first=0, **options):
+def save(path, pts, *, alpha_only=False, form=None, like=None, durations=None, first=0, **options):
     """Write gray frames at the given times, two per batch."""
-    with create_outputs([Target(path, alpha_only)], like=like or info(), **options) as outputs:
+    target = Target(path, alpha_only) if form is None else Target(path, form.alpha_only, choices=(form.name,))
+    with create_outputs([target], like=like or info(), **options) as outputs:
         for k in range(0, len(pts), 2):
             times = tuple(pts[k : k + 2])
             n = len(times)
@@ -60,7 +66,7 @@ def described(path):
         found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)["streams"][0]
         aspect = Fraction(found.get("sample_aspect_ratio", "1:1").replace(":", "/"))
         tags = {key.lower(): value for key, value in found.get("tags", {}).items()}
-        numbers = {"bt709": 1, "unknown": 2, "bt2020": 9, "smpte2084": 16, "bt2020nc": 9, "smpte170m": 6}
+        numbers = {"gbr": 0, "bt709": 1, "unknown": 2, "bt2020": 9, "smpte2084": 16, "bt2020nc": 9, "smpte170m": 6}
         color = [found.get(key, "unknown") for key in ("color_primaries", "color_transfer", "color_space")]
         return [numbers[value] for value in color], found.get("color_range"), aspect, tags.get("timecode")
     with av.open(str(path)) as container:
@@ -97,17 +103,33 @@ def test_color_tags_of_the_source(tmp_path, extension, source, wanted):
         assert struct.unpack(">3H", data[at : at + 6]) == wanted
 
 
+@pytest.mark.parametrize("ending", [".mov:png", ".mov:qtrle", ".mkv:ffv1"])
+@pytest.mark.parametrize(
+    ("source", "in_mov", "in_mkv"),
+    [((1, 1, 1), (2, 2, 2), (1, 1, 2)), ((9, 16, 9), (9, 16, 0), (9, 16, 2)), ((6, 1, 6), (6, 1, 0), (6, 1, 2))],
+)
+def test_rgb_is_not_tagged_with_the_matrix_of_the_source(tmp_path, ending, source, in_mov, in_mkv):
+    """Where RGB has a matrix, some readers apply it; .mov holds all three tags or none, and BT.709 goes without."""
+    extension, name = ending.split(":")
+    path = tmp_path / f"out{extension}"
+    (form,) = (form for form in formats_of(extension, alpha_only=False) if form.name == name)
+    save(path, [0, 1], form=form, like=info(color=ColorTags(*source)))
+    color, color_range = described(path)[:2]
+    assert color == list(in_mov if extension == ".mov" else in_mkv)
+    assert color_range in ("pc", None)  # qtrle has no place for it, and RGB no other range
+
+
 def test_transfer_of_601_is_named_as_prores_names_it(tmp_path):
     path = tmp_path / "out.mov"
     save(path, [0], like=info(color=ColorTags(6, 6, 6)))
     assert described(path)[0] == [6, 1, 6]
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), [key for key in MOVIES if key[1]])
-def test_mattes_are_tagged_by_their_format_not_by_the_source(tmp_path, extension, alpha_only):
-    path = tmp_path / f"out{extension}"
-    save(path, [0, 1], alpha_only=alpha_only, like=info(color=ColorTags(9, 16, 9)))
-    range_name = "pc" if FORMATS[extension, alpha_only].full_range else "tv"
+@pytest.mark.parametrize("form", [movie for movie in MOVIES if movie.values[0].alpha_only])
+def test_mattes_are_tagged_by_their_format_not_by_the_source(tmp_path, form):
+    path = tmp_path / f"out{form.extension}"
+    save(path, [0, 1], form=form, like=info(color=ColorTags(9, 16, 9)))
+    range_name = "pc" if form.full_range else "tv"
     assert described(path)[:2] == ([1, 1, 1], range_name)
 
 
@@ -118,17 +140,17 @@ def test_matte_in_mp4_stays_in_a_common_profile(tmp_path):
         assert container.streams.video[0].profile == "High"
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), MOVIES)
+@pytest.mark.parametrize("form", MOVIES)
 @pytest.mark.parametrize(
     ("wanted", "square_width"), [(Fraction(4, 3), 85), (Fraction(16, 15), 68), (Fraction(10, 11), 58)]
 )
-def test_pixel_aspect(tmp_path, extension, alpha_only, wanted, square_width):
-    path = tmp_path / f"out{extension}"
-    outputs = save(path, [0, 1], alpha_only=alpha_only, like=info(sample_aspect_ratio=wanted))
+def test_pixel_aspect(tmp_path, form, wanted, square_width):
+    path = tmp_path / f"out{form.extension}"
+    outputs = save(path, [0, 1], form=form, like=info(sample_aspect_ratio=wanted))
     aspect = described(path)[2]
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
-    if extension == ".webm":
+    if form.extension == ".webm":
         assert (aspect, frame.width, frame.height) == (1, square_width, HEIGHT)
     else:
         assert (aspect, frame.width, frame.height) == (wanted, WIDTH, HEIGHT)
@@ -165,25 +187,25 @@ def test_square_pixels_in_webm_keep_values(tmp_path):
 VARIABLE = [0, 1001, 2500, 2501, 7007, 9000]
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), EXACT)
+@pytest.mark.parametrize("form", EXACT)
 @pytest.mark.parametrize("first", [0, 4004, 1])
-def test_times_are_exact(tmp_path, extension, alpha_only, first):
-    path = tmp_path / f"out{extension}"
+def test_times_are_exact(tmp_path, form, first):
+    path = tmp_path / f"out{form.extension}"
     like = info(time_base=Fraction(1, 30000), frame_rate=Fraction(20))
     pts = [time + first for time in VARIABLE]
-    save(path, pts, alpha_only=alpha_only, like=like, durations=[1001, 1499, 1, 4506, 1993, 777])
+    save(path, pts, form=form, like=like, durations=[1001, 1499, 1, 4506, 1993, 777])
     times, last = video_times(path)
     assert times == [Fraction(time, 30000) for time in pts]
     assert last == Fraction(777, 30000)
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), IN_MILLISECONDS)
+@pytest.mark.parametrize("form", IN_MILLISECONDS)
 @pytest.mark.parametrize("first", [0, 4004])
-def test_times_are_exact_to_half_a_millisecond(tmp_path, extension, alpha_only, first):
-    path = tmp_path / f"out{extension}"
+def test_times_are_exact_to_half_a_millisecond(tmp_path, form, first):
+    path = tmp_path / f"out{form.extension}"
     like = info(time_base=Fraction(1, 30000), frame_rate=Fraction(20))
     pts = [first, first + 1001, first + 2500, first + 7007]
-    save(path, pts, alpha_only=alpha_only, like=like)
+    save(path, pts, form=form, like=like)
     times, _ = video_times(path)
     assert len(times) == len(pts)
     assert max(abs(a - Fraction(b, 30000)) for a, b in zip(times, pts, strict=True)) <= Fraction(1, 2000)
@@ -196,11 +218,11 @@ def test_unusual_time_bases(tmp_path, time_base):
     assert video_times(tmp_path / "out.mov")[0] == [0, step * time_base, 3 * step * time_base]
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), MOVIES)
-def test_times_of_a_part_and_negative_times_begin_at_zero(tmp_path, extension, alpha_only):
-    part, negative = tmp_path / f"part{extension}", tmp_path / f"negative{extension}"
-    save(part, [48, 49, 51], alpha_only=alpha_only, start=Fraction(2), first=48)
-    save(negative, [-2, -1, 1], alpha_only=alpha_only)
+@pytest.mark.parametrize("form", MOVIES)
+def test_times_of_a_part_and_negative_times_begin_at_zero(tmp_path, form):
+    part, negative = tmp_path / f"part{form.extension}", tmp_path / f"negative{form.extension}"
+    save(part, [48, 49, 51], form=form, start=Fraction(2), first=48)
+    save(negative, [-2, -1, 1], form=form)
     for path in (part, negative):
         times, _ = video_times(path)
         assert [round(time * 24) for time in times] == [0, 1, 3]
@@ -328,32 +350,32 @@ def like_clip(path, streams=1):
     return info(source=str(path), audio_streams=streams)
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), MOVIES)
-def test_sound_is_carried_in_sync(tmp_path, extension, alpha_only):
-    source, path = tmp_path / "clip.mp4", tmp_path / f"out{extension}"
+@pytest.mark.parametrize("form", MOVIES)
+def test_sound_is_carried_in_sync(tmp_path, form):
+    source, path = tmp_path / "clip.mp4", tmp_path / f"out{form.extension}"
     payload = clip_with_sound(source)
-    outputs = save(path, range(24 * SECONDS), alpha_only=alpha_only, like=like_clip(source))
+    outputs = save(path, range(24 * SECONDS), form=form, like=like_clip(source))
     codec, language, begin, beep, end = sound_of(path)
-    assert language == ("ger" if extension == ".mov" else "deu")  # one language, two names in ISO 639-2
-    assert codec == ("opus" if extension == ".webm" else "aac")
+    assert language == ("ger" if form.extension == ".mov" else "deu")  # one language, two names in ISO 639-2
+    assert codec == ("opus" if form.extension == ".webm" else "aac")
     assert abs(begin) < 0.03
     assert abs(beep - BEEP) < 0.004
     assert abs(end - SECONDS) < 0.06
     assert video_times(path)[0][0] == 0
-    if extension == ".webm":
+    if form.extension == ".webm":
         assert "sound converted from aac to libopus" in outputs.notes[0]
     else:
         assert outputs.notes == ()
         assert packets_of(path) == payload[-len(packets_of(path)) :]
-        assert len(payload) - len(packets_of(path)) <= (1 if extension == ".mkv" else 0)
+        assert len(payload) - len(packets_of(path)) <= (1 if form.extension == ".mkv" else 0)
 
 
-@pytest.mark.parametrize(("extension", "alpha_only"), MOVIES)
-def test_sound_is_cut_and_shifted_with_the_picture(tmp_path, extension, alpha_only):
-    source, path = tmp_path / "clip.mp4", tmp_path / f"out{extension}"
+@pytest.mark.parametrize("form", MOVIES)
+def test_sound_is_cut_and_shifted_with_the_picture(tmp_path, form):
+    source, path = tmp_path / "clip.mp4", tmp_path / f"out{form.extension}"
     clip_with_sound(source)
     start, end = Fraction(25, 24), Fraction(73, 24)
-    save(path, range(25, 73), alpha_only=alpha_only, like=like_clip(source), start=start, end=end, first=25)
+    save(path, range(25, 73), form=form, like=like_clip(source), start=start, end=end, first=25)
     _, _, begin, beep, last = sound_of(path)
     assert abs(beep - (BEEP - float(start))) < 0.004
     assert abs(begin) < 0.03
@@ -442,3 +464,51 @@ def test_sound_that_cannot_be_read_names_the_source(tmp_path):
     with pytest.raises(WriteError, match=r"clip\.mp4: its sound cannot be read"):
         save(tmp_path / "out.mov", [0, 1], like=like_clip(source))
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def interlaced(path, order):
+    """Reading of an output by ffprobe: field order of the stream, and of its first frame."""
+    show = ["-show_entries", "stream=field_order:frame=interlaced_frame,top_field_first", "-read_intervals", "%+#1"]
+    command = ["ffprobe", "-v", "error", *show, "-select_streams", "v:0", "-of", "json", str(path)]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)
+    frame = found["frames"][0]
+    return found["streams"][0]["field_order"], frame["interlaced_frame"], frame["top_field_first"]
+
+
+KEEPING = [movie for movie in MOVIES if movie.values[0].keeps_fields]
+
+
+@pytest.mark.skipif(not shutil.which("ffprobe"), reason="ffprobe is not installed")
+@pytest.mark.parametrize("form", KEEPING)
+@pytest.mark.parametrize(("order", "coded", "top"), [("top first", "tt", 1), ("bottom first", "bb", 0)])
+def test_field_order(tmp_path, form, order, coded, top):
+    path = tmp_path / f"out{form.extension}"
+    outputs = save(path, [0, 1, 2], form=form, like=info(field_order=order))
+    stream, *frame = interlaced(path, order)
+    assert stream == coded
+    if form.codec == "prores_ks":
+        assert frame == [1, top]
+    assert outputs.notes == ()
+    assert len(video_times(path)[0]) == 3
+
+
+@pytest.mark.parametrize("ending", [".webm", ".webp"])
+def test_outputs_without_a_field_order_say_so(tmp_path, ending):
+    outputs = save(tmp_path / f"out{ending}", [0, 1], like=info(field_order="top first"))
+    assert "cannot say that its frames are interlaced, top first" in outputs.notes[0]
+
+
+def test_fields_of_an_interlaced_prores_are_its_lines(tmp_path):
+    """Lines come back where they were, although both fields are coded apart."""
+    path = tmp_path / "out.mov"
+    lines = torch.zeros(1, 1, HEIGHT, WIDTH)
+    lines[:, :, ::2] = 1
+    source = FrameBatch(torch.full((1, 3, HEIGHT, WIDTH), 0.5), (0,), (0,), (1,))
+    with create_outputs([Target(path)], like=info(field_order="bottom first")) as outputs:
+        outputs.write(MatteBatch(source, lines, (1.0,)))
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    assert frame.interlaced_frame
+    alpha = np.frombuffer(frame.planes[3], np.uint16).reshape(-1, frame.planes[3].line_size // 2)[:HEIGHT, :WIDTH]
+    assert (alpha[::2] == 4095).all()
+    assert (alpha[1::2] == 0).all()

@@ -24,7 +24,8 @@ from vidmatte.write import FORMATS, Target, create_outputs, parse_target
 from vidmatte.write.movie import MovieWriter
 
 WIDTH, HEIGHT = 160, 90
-MOVIES = [key for key, form in FORMATS.items() if form.is_movie]
+USUAL = {(form.extension, form.alpha_only): form for form in reversed(FORMATS) if not form.on_black}
+MOVIES = [key for key, form in USUAL.items() if form.is_movie and form.smallest < (WIDTH, HEIGHT)]
 
 
 def info():
@@ -56,7 +57,8 @@ def frames_in(path):
     [
         ("out.avi", False, r"extension '.avi'; choose from .mov \(ProRes 4444"),
         ("out", False, "no extension; choose from .mov"),
-        ("out.mkv", False, "give it to --alpha; choose from .mov"),
+        ("out.webp", True, "give it to -o/--output; choose from .mkv"),
+        ("out.mp4", False, r"\.mp4 has no alpha; use .mov or .webm, or ask .* out.mp4:on-black \(H.264"),
         ("out.gif", True, "choose from .mkv"),
         ("out.png", False, r"use out_%06d.png, or \{name\}.png"),
         ("%02d_%02d.png", True, "more than one place"),
@@ -243,7 +245,7 @@ def test_interrupt_while_the_last_frames_are_encoded_leaves_nothing(tmp_path, mo
 
 
 def test_missing_encoder_is_found_before_work(tmp_path, monkeypatch):
-    monkeypatch.setitem(FORMATS, (".mov", False), replace(FORMATS[".mov", False], codec="prores_of_tomorrow"))
+    monkeypatch.setattr("vidmatte.write.formats.FORMATS", (replace(USUAL[".mov", False], codec="prores_of_tomorrow"),))
     refused(WriteError, "has no encoder prores_of_tomorrow; use the wheel of PyAV", [tmp_path / "out.mov"])
 
 

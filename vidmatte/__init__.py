@@ -5,18 +5,43 @@
 is the whole flow in one call; `open_video`, `load_model`, `matte_clip`, `smooth` and `create_outputs` are its stages.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidmatte.errors import VidmatteError
+    from vidmatte.follow import matte_clip
+    from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
+    from vidmatte.model import list_models, load_model
+    from vidmatte.options import MatteOptions
+    from vidmatte.pipeline import matte
+    from vidmatte.prompt import Prompt, Reference, Stroke
+    from vidmatte.read import open_video
+    from vidmatte.smoothing import smooth
+    from vidmatte.write import create_outputs
+
 __version__ = "0.1.0"
 
-from vidmatte.errors import VidmatteError
-from vidmatte.follow import matte_clip
-from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
-from vidmatte.model import list_models, load_model
-from vidmatte.options import MatteOptions
-from vidmatte.pipeline import matte
-from vidmatte.prompt import Prompt, Reference, Stroke
-from vidmatte.read import open_video
-from vidmatte.smooth import smooth
-from vidmatte.write import create_outputs
+_MODULES = {
+    "FrameBatch": "frames",
+    "MatteBatch": "frames",
+    "MatteOptions": "options",
+    "Prompt": "prompt",
+    "Reference": "prompt",
+    "Stroke": "prompt",
+    "VideoInfo": "frames",
+    "VidmatteError": "errors",
+    "create_outputs": "write",
+    "list_models": "model",
+    "load_model": "model",
+    "matte": "pipeline",
+    "matte_clip": "follow",
+    "open_video": "read",
+    "smooth": "smoothing",
+}
+"""Where each name is; imported when it is first asked for, so that the command can be interrupted while it loads."""
 
 __all__ = [
     "FrameBatch",
@@ -36,3 +61,14 @@ __all__ = [
     "open_video",
     "smooth",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'vidmatte' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"vidmatte.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

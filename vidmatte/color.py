@@ -95,12 +95,40 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
     elif frame.format.is_rgb:
         rgb = _separate_rgb(frame)
     elif _is_gray(frame):
-        rgb = _gray_to_rgb(frame, tags)
+        rgb = np.stack([_gray(frame, tags)] * 3)
     elif tags.full_range or frame.width < _NARROWEST or not exact_conversion_works():
         rgb = _matrix_in_float(frame, tags)
     else:
         rgb = _matrix_in_swscale(frame, tags)
     return rgb
+
+
+def opacity(frame: av.VideoFrame, tags: ColorTags) -> Array:
+    """(H, W) float32 in 0..1: the alpha of a decoded frame whose format has one, else its brightest channel."""
+    if any(component.is_alpha for component in frame.format.components):
+        return _alpha(frame)
+    if frame.format.is_rgb or frame.format.name in _PALETTED:
+        return np.asarray(to_rgb(frame, tags).max(axis=0).clip(0, 1))
+    if _is_gray(frame):
+        return np.asarray(_gray(frame, tags).clip(0, 1))
+    bits = frame.format.components[0].bits
+    luma, *chroma = _planes(_planar(frame), np.uint8 if bits <= 8 else np.uint16)
+    neutral = 1 << (bits - 1)
+    if any((plane != neutral).any() for plane in chroma):
+        return np.asarray(to_rgb(frame, tags).max(axis=0).clip(0, 1))
+    return np.asarray(_in_range(luma, bits, tags).clip(0, 1))
+
+
+def _alpha(frame: av.VideoFrame) -> Array:
+    bits = frame.format.components[0].bits
+    if bits > 16:
+        raise ReadError(f"alpha of the pixel format {frame.format.name} is not read; convert the clip, to ProRes say")
+    if len(frame.planes) < len(frame.format.components):  # beside the colours of its pixel
+        frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le", threads=1)
+    elif frame.format.name.endswith("be"):
+        frame = frame.reformat(format=frame.format.name[:-2] + "le", threads=1)
+    alpha = _planes(frame, np.uint8 if bits <= 8 else np.uint16)[-1]
+    return alpha.astype(np.float32) / np.float32(2**bits - 1)
 
 
 def _planes(frame: av.VideoFrame, dtype: type[np.generic]) -> list[npt.NDArray[np.generic]]:
@@ -116,14 +144,19 @@ def _rows(plane: VideoPlane, dtype: type[np.generic]) -> npt.NDArray[np.generic]
     return samples.reshape(-1, plane.line_size // np.dtype(dtype).itemsize)
 
 
-def _gray_to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
+def _gray(frame: av.VideoFrame, tags: ColorTags) -> Array:
+    """(H, W) of a frame of luma alone."""
     bits = frame.format.components[0].bits
     if frame.format.name.startswith("ya") or frame.format.name.endswith("be"):
         frame = frame.reformat(format="gray" if bits <= 8 else f"gray{bits}le", threads=1)
     (luma,) = _planes(frame, np.uint8 if bits <= 8 else np.uint16)
+    return _in_range(luma, bits, tags)
+
+
+def _in_range(luma: npt.NDArray[np.generic], bits: int, tags: ColorTags) -> Array:
+    """Luma codes as 0..1, what lies beyond the video range beyond."""
     low, span = (0, 2**bits - 1) if tags.full_range else (16 << (bits - 8), 219 << (bits - 8))
-    gray = (luma.astype(np.float32) - low) / span
-    return np.stack([gray, gray, gray])
+    return (luma.astype(np.float32) - np.float32(low)) / np.float32(span)
 
 
 def _without_subsampling(frame: av.VideoFrame) -> av.VideoFrame:
@@ -170,9 +203,9 @@ def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Array:
 
 
 def _separate(frame: av.VideoFrame, *, matrix: int | None) -> Array:
-    image = frame.reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1)
-    green, blue, red = _planes(image, np.float32)
-    return np.stack([red, green, blue]).astype(np.float32, copy=False)
+    frame = frame.reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1)
+    green, blue, red = _planes(frame, np.float32)
+    return cast("Array", np.stack([red, green, blue]))
 
 
 def _separate_rgb(frame: av.VideoFrame) -> Array:

@@ -18,34 +18,28 @@ the old background would count as the object's.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vidmatte.errors import OptionError
-from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
+from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.outline import WIDEST, Plane, feather, grow
-from vidmatte.read import open_video
-from vidmatte.read.images import IMAGE_SUFFIXES, read_pixels
-
-_NAME = "{name}"
+from vidmatte.read.mask import open_mask
 
 
 @dataclass(frozen=True)
 class FinishOptions:
     """What is done to each matte before its colour is estimated; nothing by default. The order is that of the module.
 
-    Masks are images, movies or numbered sequences of the frames' size, white where they act, gray for partly. An image
-    acts on all frames; the n-th frame of a movie or sequence on the n-th of the clip. For a set of images a path with
-    `{name}` gives each its own.
+    Masks are images, movies or numbered sequences of the frames' size, white where they act, gray for partly; see
+    `read.mask.open_mask`.
     """
 
     clip_black: float = 0.0
@@ -107,7 +101,7 @@ class Finisher:
         self._stack = ExitStack()
         try:
             self._inside, self._outside = (
-                None if path is None else _open_mask(path, self._stack)
+                None if path is None else self._stack.enter_context(open_mask(path))
                 for path in (options.inside_mask, options.outside_mask)
             )
             if like is not None:
@@ -117,12 +111,11 @@ class Finisher:
             raise
 
     def _check(self, like: VideoInfo) -> None:
-        size, display = (like.height, like.width), (like.height, like.display_width)
         for mask in (self._inside, self._outside):
-            if mask is not None and mask.size is not None and mask.size not in (size, display):
-                raise _wrong_size(mask.path, mask.size, size)
+            if mask is not None:
+                mask.check_size(like)
         if self._options.region is not None:
-            _coverage(self._options.region, size, like.display_width)
+            _coverage(self._options.region, (like.height, like.width), like.display_width)
 
     def __call__(self, batch: MatteBatch, *, feathered: bool = True) -> MatteBatch:
         """The batch with its alpha finished, on request without the feather; frames must come in order."""
@@ -164,7 +157,7 @@ class Finisher:
     def check_length(self, frames: int) -> None:
         """Raise OptionError for a movie or sequence among the masks that has fewer frames than that."""
         for mask in (self._inside, self._outside):
-            if isinstance(mask, _Movie):
+            if mask is not None:
                 mask.check_length(frames)
 
     def close(self) -> None:
@@ -207,114 +200,3 @@ def _covered(low: float, high: float, length: int) -> NDArray[np.float64]:
     """Share of each of `length` pixels in a row that lies from `low` to `high`."""
     edges = np.clip(np.arange(length + 1), low, high)
     return np.diff(edges)
-
-
-def _wrong_size(path: Path, found: tuple[int, int], wanted: tuple[int, int]) -> OptionError:
-    return OptionError(
-        f"{path}: is {found[1]}x{found[0]}, but the frame is {wanted[1]}x{wanted[0]}; make the mask from a frame of "
-        f"the clip, without scaling or cropping"
-    )
-
-
-class _Mask(ABC):
-    """What a mask shows of each frame."""
-
-    size: tuple[int, int] | None = None
-    """Height and width where they are the same for all frames and known beforehand."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._held: tuple[object, list[Plane]] = None, []
-
-    def take(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Plane]:
-        """A plane for each frame of a batch; several objects ask for the same frames one after the other."""
-        asked = batch.frames, batch.names
-        if self._held[0] != asked:
-            self._held = asked, [self._fit(plane, size, display_width) for plane in self._planes(batch)]
-        return self._held[1]
-
-    @abstractmethod
-    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
-        """The planes as they are in the file."""
-
-    def _fit(self, plane: Plane, size: tuple[int, int], display_width: int) -> Plane:
-        height, width = plane.shape
-        if (height, width) == size:
-            return plane
-        if (height, width) != (size[0], display_width):
-            raise _wrong_size(self.path, (height, width), size)
-        return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
-
-
-class _Image(_Mask):
-    """One image for all frames."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._plane = _read_plane(path)
-        self.size = (self._plane.shape[0], self._plane.shape[1])
-
-    def _planes(self, batch: FrameBatch) -> list[Plane]:
-        return [self._plane] * len(batch)
-
-
-class _NamedImages(_Mask):
-    """An image for each image of a set."""
-
-    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
-        for name in batch.names or [""]:
-            if not name:
-                raise OptionError(f"{self.path}: the frames of a clip have no names; give a movie, or mask.%06d.png")
-            yield _read_plane(self.path.with_name(self.path.name.replace(_NAME, name)))
-
-
-class _Movie(_Mask):
-    """A movie or sequence whose frames lie beside those of the clip."""
-
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        super().__init__(path)
-        self._video = stack.enter_context(open_video(path))
-        self._stack = stack
-        self._frames: Generator[FrameBatch] | None = None
-        self._next = 0
-        self.size = (self._video.info.height, self._video.info.width)
-
-    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
-        if batch.names:
-            raise OptionError(f"{self.path}: images of a set have no order; give one image, or {{name}}.png")
-        for frame in batch.frames:
-            if self._frames is None or frame != self._next:
-                self._frames = self._stack.enter_context(closing(self._video.batches(1, start=frame)))
-            found = next(self._frames, None)
-            if found is None:
-                raise self._too_short(frame)
-            self._next = frame + 1
-            yield found.rgb[0].amax(0).numpy()
-
-    def check_length(self, frames: int) -> None:
-        """Raise OptionError where there are fewer frames than that."""
-        if self._video.count_frames() < frames:
-            raise self._too_short(frames - 1)
-
-    def _too_short(self, frame: int) -> OptionError:
-        return OptionError(
-            f"{self.path}: has {self._video.count_frames()} frames, and frame {frame} (0-based) of the clip needs one "
-            f"too; give a mask as long as the clip, or one image for all of it"
-        )
-
-
-def _open_mask(path: Path, stack: ExitStack) -> _Mask:
-    if _NAME in path.name:
-        return _NamedImages(path)
-    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
-        return _Image(path)
-    return _Movie(path, stack)
-
-
-def _read_plane(path: Path) -> Plane:
-    """(H, W) in 0..1: opacity where the image is transparent somewhere, else its brightest channel."""
-    image = read_pixels(path)
-    has_alpha = image.shape[2] in (2, 4)
-    if has_alpha and image[..., -1].min() < 1:
-        return np.ascontiguousarray(image[..., -1])
-    return np.ascontiguousarray(image[..., : image.shape[2] - has_alpha].max(axis=2))

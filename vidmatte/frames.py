@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+FieldOrder = Literal["top first", "bottom first"]
+"""Which field of an interlaced frame is shown first."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class VideoInfo:
     first_number: int | None = None
     """Number of the first file of an image sequence; None for movies and image sets."""
     audio_streams: int = 0
+    field_order: FieldOrder | None = None
+    """Of frames that are read interlaced, two moments in each; None where frames are whole."""
     notes: tuple[str, ...] = ()
     """What a user should know of how the source is read."""
 

@@ -14,7 +14,7 @@ import torch
 from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch
 from vidmatte.prompt import Prompt
-from vidmatte.write import Target, parse_target
+from vidmatte.write import Target, parse_target, split_choices
 
 Mattes = tuple[MatteBatch, ...]
 """Of each object, for the same frames."""
@@ -72,7 +72,7 @@ def targets_of_objects(path: str | Path, objects: Sequence[str], *, alpha_only: 
         ]
     if len(objects) == 1:
         return [parse_target(path, alpha_only=alpha_only, object_name=objects[0])]
-    if Path(path).suffix.lower() == _LAYERED:
+    if Path(split_choices(path)[0]).suffix.lower() == _LAYERED:
         return [parse_target(path, alpha_only=alpha_only, layers=tuple(objects))]
     raise OptionError(
         f"{path}: {len(objects)} objects are marked ({', '.join(objects)}); write {_OBJECT} into the name for a file "

@@ -11,6 +11,7 @@ from vidmatte.despill import Despill
 from vidmatte.errors import OptionError
 from vidmatte.finish import FinishOptions
 from vidmatte.model.build import Precision
+from vidmatte.model.given import NO_MODEL
 from vidmatte.read import Deinterlace, Reader
 from vidmatte.train.rehearse import LONGEST_REHEARSAL
 
@@ -22,6 +23,9 @@ class MatteOptions:
     """All choices of a run that are not its input, prompts and outputs."""
 
     model: str | Path = "compact"
+    """Name or file, see `load_model`; "none" takes `matte` instead."""
+    matte: str | Path | None = None
+    """Mattes in the place of a model's, for model "none": a movie, sequence or image, see `read.mask.open_mask`."""
     sd: str | Path | None = None
     """Stable Diffusion 2.1 for the models that stand on it, see `load_model`; None downloads it."""
     weights: str | Path | None = None
@@ -61,6 +65,9 @@ class MatteOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        if (str(self.model) == NO_MODEL) != (self.matte is not None):
+            found = "mattes were given" if self.matte is not None else f"model {NO_MODEL!r} was asked for"
+            raise OptionError(f"{found}: give both, --model {NO_MODEL} and --matte PATH, to take mattes from a file")
         if self.foreground not in get_args(Foreground):
             raise OptionError(
                 f"foreground {self.foreground!r} asked for: choose one of {', '.join(get_args(Foreground))}"

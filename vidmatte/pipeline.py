@@ -16,13 +16,14 @@ import torch
 
 from vidmatte.despill import despill
 from vidmatte.errors import OptionError, ReadError
-from vidmatte.finish import Finisher, FinishOptions
+from vidmatte.finish import Finisher
 from vidmatte.follow import matte_objects
 from vidmatte.foreground import estimate_foreground
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.mark import mark_references
-from vidmatte.model.build import load_model, notes_of, parse_settings
+from vidmatte.model.build import choose_device, load_model, notes_of, parse_settings
 from vidmatte.model.compact.matter import CompactMatter
+from vidmatte.model.given import given_mattes
 from vidmatte.model.interface import Matter, Model
 from vidmatte.model.viewer import show_to
 from vidmatte.objects import (
@@ -34,11 +35,12 @@ from vidmatte.objects import (
     together,
 )
 from vidmatte.options import MatteOptions, chosen_options
-from vidmatte.prompt import Prompt
+from vidmatte.prompt import Prompt, Reference
 from vidmatte.read import Video, open_video, parse_position
+from vidmatte.read.mask import Mask, open_mask
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import PAGE, Invocation, create_report
-from vidmatte.smooth import smooth
+from vidmatte.smoothing import smooth
 from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
 from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse
@@ -52,7 +54,7 @@ ProgressCallback = Callable[[int, "int | None"], None]
 
 def matte(
     source: str | Path | Sequence[str | Path],
-    prompts: Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]],
+    prompts: Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]] = (),
     *,
     output: str | Path | Sequence[str | Path] = (),
     alpha: str | Path | Sequence[str | Path] = (),
@@ -66,7 +68,8 @@ def matte(
 ) -> Summary:
     """Matte a clip, an image sequence or (with `images`) a set of independent images.
 
-    `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given. `output` are files of
+    `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given; there are none where
+    `options` give the mattes themselves (model "none"). `output` are files of
     colour with alpha, `alpha` files of alpha alone; the extension chooses the format (see `write.FORMATS`).
     `report` is a folder for a page with the confidence of each frame, small pictures and frames worth marking too.
 
@@ -82,18 +85,19 @@ def matte(
     options = options or MatteOptions()
     objects = prompts_of_objects(prompts)
     targets = _targets(output, alpha, images, options, list(objects))
-    inputs = _inputs(source, reference, objects, options.finish)
+    inputs = _inputs(source, reference, objects, options)
     began = time.monotonic()
     with (
         _open_source(source, images, options) as video,
         Finisher(options.finish, like=video.info) as finisher,
+        nullcontext() if options.matte is None else open_mask(options.matte) as given,
         share_cores(options.device),
     ):
         start, end = _range(video, options)
         start_seconds = None if options.start is None else video.seconds_of(start)
         if options.finish.inside_mask or options.finish.outside_mask:
             finisher.check_length(min(video.count_frames(), end or video.count_frames()))
-        references = {name: mark_references(video, marks, reference) for name, marks in objects.items()}
+        references = _references(video, objects, reference, options)
         marked = tuple(mark.frame for marks in references.values() for mark in marks if mark.frame is not None)
         outputs = create_outputs(
             targets,
@@ -118,7 +122,7 @@ def matte(
                 start=start_seconds or Fraction(0),
                 overwrite=options.overwrite,
             )
-        model = _load(options)
+        model = _load(options) if given is None else _given(given, video, start, end, options)
         with reporting or nullcontext(), outputs as out:
             counter = _Counter(progress, _expected(video, start, end))
             matters = [
@@ -179,6 +183,28 @@ def _load(options: MatteOptions) -> Model:
         weights=options.weights,
         settings=parse_settings(options.settings),
     )
+
+
+def _given(mattes: Mask, video: Video, start: int, end: int | None, options: MatteOptions) -> Model:
+    unused = [
+        name
+        for name in ("sd", "weights", "settings", "working_size", "precision")
+        if getattr(options, name) != getattr(MatteOptions, name)
+    ]
+    if unused:
+        raise OptionError(f"{unused[0].replace('_', ' ')} was given: it has no meaning where mattes are; leave it out")
+    return given_mattes(mattes, video, start=start, end=end, device=choose_device(options.device))
+
+
+def _references(
+    video: Video, objects: Mapping[str, Sequence[Prompt]], reference: str | Path | None, options: MatteOptions
+) -> dict[str, tuple[Reference, ...]]:
+    """Of each object, what its marks make; nothing where mattes are given."""
+    if options.matte is None:
+        return {name: mark_references(video, marks, reference) for name, marks in objects.items()}
+    if any(objects.values()) or reference is not None:
+        raise OptionError(f"marks were given, and mattes too ({options.matte}): give one of them")
+    return dict.fromkeys(objects, ())
 
 
 def _matte_set(matters: Sequence[Matter], video: Video) -> Generator[Mattes]:
@@ -245,7 +271,9 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
     rgb, alpha = batch.source.rgb, batch.alpha
     # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
     peak = float(rgb.max())
-    peak = 2.0 ** math.ceil(math.log2(peak)) if peak > _VIDEO_PEAK else 1.0
+    if peak <= _VIDEO_PEAK:
+        return replace(batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device))
+    peak = 2.0 ** math.ceil(math.log2(peak))
     color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
     return replace(batch, foreground=color * peak)
 
@@ -354,10 +382,10 @@ def _inputs(
     source: str | Path | Sequence[str | Path],
     reference: str | Path | None,
     objects: Mapping[str, Iterable[Prompt]],
-    finish: FinishOptions,
+    options: MatteOptions,
 ) -> list[Path | str]:
     marks = [path for prompts in objects.values() for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
-    other = [reference, *marks, finish.inside_mask, finish.outside_mask]
+    other = [reference, *marks, options.matte, options.finish.inside_mask, options.finish.outside_mask]
     return [*_as_list(source), *(path for path in other if path is not None)]
 
 

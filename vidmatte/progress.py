@@ -14,17 +14,22 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class _Rate(ProgressColumn):
-    """Frames per second."""
+    """Frames, or what else is counted, per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.2f} frames/s")
+        return Text(f"{task.speed or 0:.2f} {self._unit}/s")
 
 
 class ProgressLine:
     """Shows how many frames are done, how fast, and the time left. `update` fits `vidmatte.matte(progress=...)`."""
 
-    def __init__(self, *, enabled: bool = True) -> None:
-        self.text = "0 frames"
+    def __init__(self, *, enabled: bool = True, unit: str = "frames") -> None:
+        self.text = f"0 {unit}"
+        self._unit = unit
         self._enabled = enabled
         self._began = self._last = time.monotonic()
         self._bar: Progress | None = None
@@ -33,7 +38,7 @@ class ProgressLine:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                _Rate(),
+                _Rate(unit),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
@@ -70,7 +75,7 @@ class ProgressLine:
     def update(self, done: int, total: int | None) -> None:
         """Report `done` of `total` frames; None where the total is not known."""
         of_total = f" of {total}" if total is not None and total >= done else ""
-        self.text = f"{done}{of_total} frames"
+        self.text = f"{done}{of_total} {self._unit}"
         self._start()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, description=self.text)
@@ -81,5 +86,5 @@ class ProgressLine:
     def _print(self, done: int, total: int | None) -> None:
         rate = done / (time.monotonic() - self._began)
         left = f", {max(0, total - done) / rate:.0f} s left" if total is not None and rate else ""
-        sys.stderr.write(f"{self.text}, {rate:.2f} frames/s{left}\n")
+        sys.stderr.write(f"{self.text}, {rate:.2f} {self._unit}/s{left}\n")
         sys.stderr.flush()

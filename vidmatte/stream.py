@@ -26,36 +26,44 @@ class _End:
 
 
 class _Producer(Generic[T]):
-    """Iterates on its own thread and hands over through a bounded queue."""
+    """Iterates on its own thread, and begins with an item only where there is room for it."""
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
         self._items = items
         self._stopped = threading.Event()
-        self.ready: queue.Queue[T | _Failure | _End] = queue.Queue(depth)
+        self._room = threading.Semaphore(depth)
+        self._ready: queue.SimpleQueue[T | _Failure | _End] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="vidmatte-prefetch", daemon=True)
         self._thread.start()
 
-    def _put(self, item: T | _Failure | _End) -> None:
+    def _has_room(self) -> bool:
+        """Wait for room; false where nothing is wanted any more."""
         while not self._stopped.is_set():
-            try:
-                self.ready.put(item, timeout=_POLL_SECONDS)
-            except queue.Full:
-                continue
-            return
+            if self._room.acquire(timeout=_POLL_SECONDS):
+                return True
+        return False
 
     def _run(self) -> None:
         try:
             iterator = iter(self._items)
-            for item in iterator:
-                self._put(item)
-                if self._stopped.is_set():
+            while self._has_room():
+                # Handed over without a name: an item that was taken is not to be held here while the next one is made.
+                try:
+                    self._ready.put(next(iterator))
+                except StopIteration:
                     break
             # A generator holds open files: it is closed here, on the thread that ran it.
             getattr(iterator, "close", lambda: None)()
         except BaseException as error:  # noqa: BLE001 - carried over to the consumer's thread
-            self._put(_Failure(error))
+            self._ready.put(_Failure(error))
         else:
-            self._put(_End())
+            self._ready.put(_End())
+
+    def take(self) -> T | _Failure | _End:
+        """The next item, as soon as it is there."""
+        item = self._ready.get()
+        self._room.release()
+        return item
 
     def stop(self) -> None:
         self._stopped.set()
@@ -63,7 +71,7 @@ class _Producer(Generic[T]):
 
 
 def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
-    """Yield `items` in order while a thread works ahead by at most `depth` of them.
+    """Yield `items` in order while a thread works ahead by at most `depth` of them, the one in the making included.
 
     An exception of the producer is raised here, in its place. When the consumer stops early, the producer is stopped
     and joined before control returns, so that files are closed and no thread outlives its stage.
@@ -72,7 +80,7 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
         raise ValueError(f"prefetch needs a depth of at least 1, got {depth}")
     producer = _Producer(items, depth)
     try:
-        while not isinstance(item := producer.ready.get(), _End):
+        while not isinstance(item := producer.take(), _End):
             if isinstance(item, _Failure):
                 raise item.error
             yield item

@@ -24,6 +24,10 @@ from vidmatte.frames import ColorTags
 LINEAR, PQ, HLG = 8, 16, 18
 """Transfer characteristics of ITU-T H.273 that need a view."""
 _BT2020 = 9
+_HDR = {
+    PQ: ("PQ", "light of the display, 203 cd/m2 as 1"),
+    HLG: ("HLG", "light of the scene, a signal of 75 % as 1"),
+}
 _PEAK, _WHITE = 1000.0, 203.0
 """cd/m2 of the display that HDR is shown on in thought, and of the SDR white that it is brought down to."""
 _SHOULDER = 0.6
@@ -41,8 +45,11 @@ def describe_view(color: ColorTags) -> str | None:
             "and end at 1; the model saw a copy with the curve of sRGB and highlights rolled off"
         )
     if color.transfer in (PQ, HLG):
-        name = "PQ" if color.transfer == PQ else "HLG"
-        return f"the source is HDR ({name}): its code values go to the outputs; the model saw a tone-mapped copy"
+        name, light = _HDR[color.transfer]
+        return (
+            f"the source is HDR ({name}): its code values go to the outputs, EXR outputs get {light}; the model saw a "
+            f"tone-mapped copy"
+        )
     return None
 
 

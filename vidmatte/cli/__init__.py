@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
+from typing import Any
 
 import click
 
 from vidmatte import __version__
+from vidmatte.cli.doctor import doctor_command
+from vidmatte.cli.evaluate import evaluate_command
 from vidmatte.cli.matte import matte_command
 from vidmatte.cli.models import models_command
 from vidmatte.cli.pick import pick_command
 from vidmatte.cli.train import train_command
+
+_INTERRUPTED = 130
 
 
 class _DefaultCommand(click.Group):
@@ -28,6 +31,12 @@ class _DefaultCommand(click.Group):
             args = ["matte", *args]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # at a moment that the command itself has nothing to say of
+            ctx.exit(_INTERRUPTED)
+
 
 @click.group(cls=_DefaultCommand, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vidmatte")
@@ -41,20 +50,9 @@ def cli() -> None:
     """
 
 
+cli.add_command(doctor_command)
 cli.add_command(matte_command)
 cli.add_command(pick_command)
+cli.add_command(evaluate_command)
 cli.add_command(models_command)
 cli.add_command(train_command)
-
-
-def main() -> None:
-    """Entry point of the `vidmatte` command."""
-    # A farm stops its jobs with SIGTERM, a lost terminal with SIGHUP: clean up as after Ctrl-C.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
-    cli(prog_name="vidmatte")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -20,6 +20,7 @@ from vidmatte.despill import parse_despill
 from vidmatte.errors import OptionError, VidmatteError
 from vidmatte.finish import FinishOptions, parse_region
 from vidmatte.model.build import Precision
+from vidmatte.model.given import NO_MODEL
 from vidmatte.options import Foreground, MatteOptions
 from vidmatte.pipeline import matte
 from vidmatte.progress import ProgressLine
@@ -58,7 +59,10 @@ T = TypeVar("T")
 @click.option("--object", "objects", multiple=True, metavar="NAME",
               help="Which objects of the prompt file; repeatable.  [default: all]")  # fmt: skip
 @click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
-              help="See 'vidmatte models'; what a named model needs is downloaded once.")  # fmt: skip
+              help="See 'vidmatte models'; what a named model needs is downloaded once; none: --matte.")  # fmt: skip
+@click.option("--matte", metavar="PATH",
+              help="With --model none: take these mattes, nothing is marked. A movie (its alpha, or gray), %04d.png "
+              "or an image.")  # fmt: skip
 @click.option("--sd", metavar="PATH",
               help="Stable Diffusion 2.1 for iconmatting: folder or .safetensors.  [default: downloaded]")  # fmt: skip
 @click.option("--weights", metavar="PATH",
@@ -109,9 +113,12 @@ T = TypeVar("T")
 )  # fmt: skip
 @click.option("--allow-truncated", is_flag=True, help="Matte what can be read of a damaged movie.")
 @click.option("-o", "--output", "outputs", multiple=True, metavar="PATH",
-              help="Colour with alpha: .mov (ProRes 4444), .webm (VP9), %06d.png; repeatable.")  # fmt: skip
+              help="Colour with alpha: .mov (ProRes 4444), .webm (VP9), .mkv (FFV1), %06d.png, %06d.exr, .webp, .avif; "
+              "repeatable. Choices follow a colon: shot.mov:prores-4444-xq, shot.webm:fast,crf=18, "
+              "%06d.exr:float,dwaa,straight; a wrong one lists all.")  # fmt: skip
 @click.option("--alpha", "alphas", multiple=True, metavar="PATH",
-              help="Alpha alone: .mkv (FFV1, lossless), .mov, .webm, .mp4, %06d.png; repeatable.")  # fmt: skip
+              help="Alpha alone: .mkv (FFV1, lossless), .mov, .mxf, .webm, .mp4, %06d.png, %06d.exr; repeatable. "
+              "Choices follow a colon: matte.mov:png, matte.mov:dnxhr-444.")  # fmt: skip
 @click.option("--foreground", type=click.Choice(get_args(Foreground)), default=_DEFAULTS.foreground, show_default=True,
               help="Colour of soft pixels.")  # fmt: skip
 @click.option("--despill", metavar="SCREEN[,STRENGTH]",
@@ -178,7 +185,7 @@ def _finish(summary: Summary, *, quiet: bool, as_json: bool) -> None:
 def _picked(inputs: Sequence[str], given: dict[str, Any]) -> Summary:
     """The run that was made in the picker. Exits with 1 where the page was left without one."""
     marks = ("scribbles", "masks", "boxes", "objects")
-    unused = {"--images": "images", "--reference": "reference", "--report": "report"}
+    unused = {"--images": "images", "--reference": "reference", "--report": "report", "--matte": "matte"}
     if any(given[key] for key in marks) or len(given["points"]) > 1 or len(given["ref_frames"]) > 1:
         raise OptionError(
             "--points without a value opens the picker, where everything is marked: leave out other marks"
@@ -216,8 +223,13 @@ def _objects(given: dict[str, Any]) -> dict[str, tuple[Prompt, ...]] | tuple[Pro
     if given["objects"]:
         raise OptionError("--object chooses from a prompt file: give --prompts too")
     if not any(marks.values()):
+        if given["matte"] is not None or given["model"] == NO_MODEL:
+            return ()
         raise OptionError('nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts')
-    frames = given["ref_frames"] or (0,)
+    return _marked(given["ref_frames"] or (0,), marks)
+
+
+def _marked(frames: Sequence[int], marks: dict[str, Sequence[str]]) -> tuple[Prompt, ...]:
     for key, values in marks.items():
         if len(values) not in (0, len(frames)):
             raise OptionError(
@@ -251,9 +263,9 @@ def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]
 
 
 def _options(given: dict[str, Any]) -> MatteOptions:
-    names = ("model", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size", "rehearsal",
-             "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated", "deinterlace",
-             "overwrite")  # fmt: skip
+    names = ("model", "matte", "sd", "weights", "settings", "device", "precision", "batch_size", "working_size",
+             "rehearsal", "smooth", "foreground", "premultiplied", "start", "end", "reader", "allow_truncated",
+             "deinterlace", "overwrite")  # fmt: skip
     controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
     options = MatteOptions(
         **{name: given[name] for name in names},

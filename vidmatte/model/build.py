@@ -82,8 +82,8 @@ def load_model(
         ModelError: an unknown name, weights that are missing or cannot be used, too little memory.
         OptionError: any other choice that is not offered, or has no meaning for this model.
     """
-    place = _device(device)
-    dtype = _dtype(precision, place)
+    place = choose_device(device)
+    dtype = choose_precision(precision, place)
     given = {"sd": sd, "weights": weights, "settings": settings or None}
     if str(name) == "iconmatting":
         _refuse(name, working_size=working_size)
@@ -273,7 +273,8 @@ def _as_text(value: object) -> str:
     return {True: "on", False: "off", None: "all"}[value] if isinstance(value, bool | None) else str(value)
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device of a name; "auto" is an accelerator if there is one. Raises OptionError for one that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda", "mps"):
@@ -287,7 +288,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The number format of a name; "auto" is what the device is fast in. Raises OptionError for an unknown one."""
     if precision not in get_args(Precision):
         raise OptionError(f"precision {precision!r} asked for: choose one of {', '.join(get_args(Precision))}")
     if precision != "auto":

@@ -21,8 +21,8 @@ from vidmatte.model.iconmatting.net import IconMattingNet
 from vidmatte.model.iconmatting.sd_layout import (
     SD_2_1_UNET,
     SD_2_1_VAE,
-    _rename_attention,
     refuse_configs,
+    with_present_names,
 )
 from vidmatte.model.vitmatte import VitMatte
 from vidmatte.model.weights import Mismatch, compare, is_safetensors, load_checkpoint, not_finite, shapes
@@ -240,7 +240,7 @@ def _stable_diffusion_shapes(unet: Mapping[str, Any], vae: Mapping[str, Any]) ->
 
 
 def _as_today(found: Shapes) -> dict[str, tuple[int, ...]]:
-    return shapes(_rename_attention({key: torch.empty(shape, device="meta") for key, shape in found.items()}))
+    return shapes(with_present_names({key: torch.empty(shape, device="meta") for key, shape in found.items()}))
 
 
 def _quoted(path: Path) -> str:

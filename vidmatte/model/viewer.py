@@ -7,13 +7,14 @@ from dataclasses import replace
 from torch import Tensor
 
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
+from vidmatte.model.given import GivenMattes
 from vidmatte.model.interface import CoarseMatte, Follower, Matter
 from vidmatte.view import for_model
 
 
 def show_to(matter: Matter, color: ColorTags) -> Matter:
-    """The matter, shown what `for_model` makes of frames with this colour."""
-    return _Viewer(matter, color)
+    """The matter, shown what `for_model` makes of frames with this colour; mattes that are given look at no frame."""
+    return matter if isinstance(matter, GivenMattes) else _Viewer(matter, color)
 
 
 class _Viewer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +32,16 @@ def read_exr(path: Path) -> Image:
     Layers (`beauty.R`) count where there are no plain channels. Raises ReadError when there is no such part, or it is
     damaged or deep.
     """
+    return _read(path, _find_rgb, "R, G and B, or Y")
+
+
+def read_exr_opacity(path: Path) -> npt.NDArray[np.float32]:
+    """(H, W) in 0..1: the A of the first part that has one, plain or of a layer, else its brightest channel."""
+    return np.asarray(_read(path, _find_opacity, "A, Y, or R, G and B").rgb.max(axis=0).clip(0, 1))
+
+
+def _read(path: Path, find: Callable[[list[str]], tuple[str, str, str] | None], wanted: str) -> Image:
+    """The image of the three channels that `find` chooses among the names of a part."""
     try:
         import OpenEXR
     except ImportError as error:
@@ -41,14 +52,19 @@ def read_exr(path: Path) -> Image:
                 check_size(path, *_size(part.header[window]))
         with OpenEXR.File(str(path), separate_channels=True) as file:
             for part in file.parts:
-                names = _find_rgb(list(part.channels))
+                names = find(list(part.channels))
                 if names:
                     return _image(path, part.header, [part.channels[name].pixels for name in names])
     except (RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:  # what the binding lets through
         if isinstance(error, ReadError):
             raise
         raise ReadError(f"{path}: is not an EXR image that can be read, or is damaged ({error})") from error
-    raise ReadError(f"{path}: has no part with the flat channels R, G and B, or Y; deep images have to be flattened")
+    raise ReadError(f"{path}: has no part with the flat channels {wanted}; deep images have to be flattened")
+
+
+def _find_opacity(channels: list[str]) -> tuple[str, str, str] | None:
+    alphas = sorted((name for name in channels if name.rpartition(".")[2] == "A"), key=lambda name: ("." in name, name))
+    return (alphas[0],) * 3 if alphas else _find_rgb(channels)
 
 
 def _find_rgb(channels: list[str]) -> tuple[str, str, str] | None:

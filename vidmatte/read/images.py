@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ STILL = ColorTags(primaries=1, transfer=13, matrix=0, full_range=True)
 """Display-referred RGB of still images: sRGB."""
 LINEAR_STILL = ColorTags(primaries=1, transfer=8, matrix=0, full_range=True)
 """Scene-linear RGB: images of floats."""
+Plane: TypeAlias = npt.NDArray[np.float32]
+"""(H, W)."""
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 _FLOATS = (np.float32, np.float64)
 
@@ -84,6 +87,28 @@ def read_image(path: Path) -> Image:
     if image.dtype in _FLOATS:
         return Image(finite(_planes(image.astype(np.float32))), LINEAR_STILL, 8 * image.dtype.itemsize)
     return Image(_planes(_in_unit(path, image)), STILL, 8 * image.dtype.itemsize)
+
+
+def read_opacity(path: Path, *, in_sequence: bool = False) -> Plane:
+    """(H, W) in 0..1: the alpha of an image that has one, else its brightest channel.
+
+    Many programs add alpha that is 1 everywhere to what they save: it counts only `in_sequence`, where the other
+    images tell it from colour. Raises ReadError when it cannot be decoded.
+    """
+    # Imported here: it needs the classes above.
+    from vidmatte.read.exr import read_exr_opacity
+
+    if path.suffix.lower() == ".exr":
+        return read_exr_opacity(path)
+    if path.suffix.lower() == ".dpx":
+        return np.asarray(read_image(path).rgb.max(axis=0).clip(0, 1))
+    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    pixels = image.astype(np.float32) if image.dtype in _FLOATS else _in_unit(path, image)
+    pixels = np.nan_to_num(pixels.reshape(*image.shape[:2], -1)).clip(0, 1)
+    has_alpha = pixels.shape[2] in (2, 4)
+    if has_alpha and (in_sequence or pixels[..., -1].min() < 1):
+        return np.ascontiguousarray(pixels[..., -1])
+    return np.ascontiguousarray(pixels[..., : pixels.shape[2] - has_alpha].max(axis=2))
 
 
 def finite(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

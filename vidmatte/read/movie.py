@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import bisect
 import functools
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vidmatte import color
 from vidmatte.container import describe_left_out, open_container, packets_of, reason, video_stream
 from vidmatte.errors import ReadError
-from vidmatte.frames import VideoInfo
+from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.read.deinterlace import Deinterlace, deinterlace
 from vidmatte.read.index import PacketIndex
 from vidmatte.read.source import Frame, Video, smaller
@@ -28,9 +32,12 @@ _MATROSKA = "matroska,webm"
 _EARLY_SECONDS = Fraction(1, 2)
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
 """Containers with an index and a time on every packet, that FFmpeg's own seeking is right for."""
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _RATES = (Fraction(1, 1000), Fraction(1000))
 _SCALED = ("yuv", "gray", "gbrp", "rgb", "bgr")
 """Pixel formats, by how their names begin, whose planes can be shrunk as they are."""
+_BOTTOM_FIRST = (3, 4)
+"""FFmpeg's AV_FIELD_BB and AV_FIELD_TB: what is coded last or first, the bottom field is shown first."""
 _ASPECTS = (Fraction(1, 10), Fraction(10))
 
 
@@ -52,7 +59,8 @@ class MovieVideo(Video):
         self._source = str(source)
         self._allow_truncated = allow_truncated
         self._deinterlace = deinterlace
-        if Path(source).stat().st_size == 0:
+        self._size = Path(source).stat().st_size
+        if self._size == 0:
             raise ReadError(f"{source}: is empty (0 bytes); copy or render it again")
         with _opened(self._source) as (container, stream):
             if not allow_truncated:
@@ -65,6 +73,8 @@ class MovieVideo(Video):
             self._turns = round((first.rotation or 0) / 90) % 4
             self._tags = color.tags_of(first)
             self._promised_end = _promised_end(container, stream)
+            has_alpha = stream.metadata.get("alpha_mode") == "1"
+            self._alpha_decoder = _ALPHA_DECODERS.get(stream.codec_context.name) if has_alpha else None
             self._is_timed = container.format.name in _TIMED
             self._time_base = Fraction(stream.time_base or 0) or Fraction(1, 1000)
             self.info = self._describe(container, stream, first)
@@ -110,6 +120,7 @@ class MovieVideo(Video):
             color=self._tags,
             timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
             audio_streams=len(container.streams.audio),
+            field_order=self._field_order(stream),
             notes=(*describe_left_out(container, stream), *self._interlace_notes()),
         )
 
@@ -120,12 +131,18 @@ class MovieVideo(Video):
                 f"to make whole ones, or --deinterlace keep where the pictures are whole in spite of the flag"
             )
 
+    def _field_order(self, stream: VideoStream) -> FieldOrder | None:
+        """Of frames that are read as they are; what does not say its order is taken to show the top field first."""
+        if not self._is_interlaced or self._deinterlace != "keep":
+            return None
+        return "bottom first" if stream.codec_context.field_order in _BOTTOM_FIRST else "top first"
+
     def _interlace_notes(self) -> Iterator[str]:
         if self._deinterlace in ("bwdif", "yadif"):
             flagged = "interlaced" if self._is_interlaced else "not flagged as interlaced"
             yield f"the source is {flagged}; its frames were deinterlaced with {self._deinterlace}, one for one"
         elif self._is_interlaced:
-            yield "the source is interlaced and was read as it is; outputs are flagged progressive"
+            yield "the source is interlaced and was read as it is"
 
     @functools.cached_property
     def _index(self) -> PacketIndex | None:
@@ -169,6 +186,17 @@ class MovieVideo(Video):
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on; seeks to the key frame before it. Raises ReadError at a damaged frame."""
+        for raw, index, pts, duration in self._timed_frames(start):
+            yield Frame(self._upright(color.to_rgb(raw, self._tags)), index, pts, duration)
+
+    def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
+        """See `Video.opacity`."""
+        frames = (frame for frame, *_ in self._timed_frames(start))
+        for frame in islice(self._decode_with_alpha(), start, None) if self._alpha_decoder else frames:
+            yield self._upright(color.opacity(frame, self._tags))
+
+    def _timed_frames(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int, int]]:
+        """Frames from `start` on with their index, pts and duration."""
         previous: int | None = None
         index, duration = start, 0
         for index, raw in self._whole_frames(start):
@@ -178,18 +206,18 @@ class MovieVideo(Video):
             if previous is not None and pts <= previous:
                 pts = previous + 1  # some writers repeat a time; players and encoders need them to rise
             previous, duration = pts, raw.duration or 0
-            yield Frame(self._to_rgb(raw, index), index, pts, duration)
+            self._refuse_other_size(raw, index)
+            yield raw, index, pts, duration
         if previous is not None and not self._allow_truncated:
             self._refuse_early_end(index + 1, previous, duration)
 
     def small_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
         """See `Video.small_frames`: shrunk before the conversion of colour."""
-        for index, raw in self._whole_frames(start):
-            self._refuse_other_size(raw, index)
+        for raw, index, pts, duration in self._timed_frames(start):
             size = smaller(raw.width, raw.height, longest)
             if size != self._format_size and raw.format.name.startswith(_SCALED):
                 raw = _shrink(raw, size)
-            yield Frame(self._turned(color.to_rgb(raw, self._tags)), index, self._pts(raw, index), raw.duration or 0)
+            yield Frame(self._upright(color.to_rgb(raw, self._tags)), index, pts, duration)
 
     def _whole_frames(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames from `start` on, deinterlaced where that was asked for."""
@@ -205,7 +233,12 @@ class MovieVideo(Video):
         yield from ((index, frame) for index, frame in whole if index >= start)
 
     def _refuse_early_end(self, frames: int, last_pts: int, last_duration: int) -> None:
-        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end."""
+        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end.
+
+        And when the file has become shorter than it was, whatever its header says.
+        """
+        if os.path.exists(self._source) and os.path.getsize(self._source) < self._size:
+            raise ReadError(self._truncated(frames, "the file was cut off while it was read"))
         end = last_pts * self._time_base + max(last_duration * self._time_base, 1 / self.info.frame_rate)
         if self._promised_end is not None and end + _EARLY_SECONDS < self._promised_end:
             raise ReadError(self._truncated(frames, f"{float(self._promised_end - end):.1f} s are missing at its end"))
@@ -255,13 +288,6 @@ class MovieVideo(Video):
             return int(frame.pts)
         return round(index / (self.info.frame_rate * self._time_base))
 
-    def _to_rgb(self, frame: av.VideoFrame, index: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        self._refuse_other_size(frame, index)
-        return self._turned(color.to_rgb(frame, self._tags))
-
-    def _turned(self, rgb: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        return np.ascontiguousarray(np.rot90(rgb, self._turns, axes=(1, 2))) if self._turns else rgb
-
     def _refuse_other_size(self, frame: av.VideoFrame, index: int) -> None:
         if (frame.width, frame.height) != self._format_size:
             first = "x".join(map(str, self._format_size))
@@ -269,6 +295,23 @@ class MovieVideo(Video):
                 f"{self._source}: changes from {first} to {frame.width}x{frame.height} at frame {index}; "
                 f"split it there, or scale it to one size"
             )
+
+    def _upright(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """A picture (..., H, W), turned as the source says."""
+        return np.ascontiguousarray(np.rot90(picture, self._turns, axes=(-2, -1))) if self._turns else picture
+
+    def _decode_with_alpha(self) -> Iterator[av.VideoFrame]:
+        """All frames, through the decoder that knows their alpha: FFmpeg's own decoders of VP8 and VP9 leave it out."""
+        assert self._alpha_decoder is not None
+        with _opened(self._source) as (container, stream):
+            decoder = cast("VideoCodecContext", av.CodecContext.create(self._alpha_decoder, "r"))
+            try:
+                for index, packet in enumerate(packets_of(container, stream)):
+                    for frame in decoder.decode(packet):
+                        self._refuse_other_size(frame, index)
+                        yield frame
+            except av.FFmpegError as error:
+                raise ReadError(self._truncated(index, reason(error))) from error
 
 
 def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:

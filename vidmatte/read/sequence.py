@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
-from vidmatte.read.images import Image, is_image, list_images, read_image
+from vidmatte.read.images import Image, Plane, is_image, list_images, read_image, read_opacity
 from vidmatte.read.source import DEFAULT_SEQUENCE_RATE, Frame, Video
 from vidmatte.view import LINEAR
 
@@ -130,12 +130,23 @@ class SequenceVideo(Video):
         """Frames from `start` on. Raises ReadError at a file of another size or one that cannot be read."""
         for index in range(start, len(self._files)):
             rgb = _read_like(self._files[index], self.info).rgb
-            if rgb.shape[1:] != (self.info.height, self.info.width):
-                raise ReadError(
-                    f"{self._files[index]}: is {rgb.shape[2]}x{rgb.shape[1]}, but the sequence began with "
-                    f"{self.info.width}x{self.info.height}; scale it, or give --images for images of any size"
-                )
+            self._check_size(self._files[index], rgb.shape[1:])
             yield Frame(rgb, index, index, 1)
+
+    def opacity(self, start: int = 0) -> Generator[Plane]:
+        """See `Video.opacity`."""
+        for path in self._files[start:]:
+            plane = read_opacity(path, in_sequence=True)
+            self._check_size(path, plane.shape)
+            yield plane
+
+    def _check_size(self, path: Path, size: tuple[int, ...]) -> None:
+        height, width = size
+        if (height, width) != (self.info.height, self.info.width):
+            raise ReadError(
+                f"{path}: is {width}x{height}, but the sequence began with {self.info.width}x{self.info.height}; "
+                f"scale it, or give --images for images of any size"
+            )
 
 
 class ImageSet(Video):

@@ -26,7 +26,8 @@ from vidmatte.timecode import frames_from_midnight
 
 Reader = Literal["pyav", "decord"]
 DEFAULT_SEQUENCE_RATE = Fraction(24)
-_PREFETCHED_BATCHES = 2
+_PREFETCHED_BATCHES, _PREFETCHED_BYTES = 2, 192 << 20
+"""How far decoding works ahead: so many batches, one where they are large."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,24 @@ class Video(ABC):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from index `start` to the end, one at a time. Raises ReadError where the source is damaged."""
 
+    def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
+        """Of each frame from `start` on, (H, W) in 0..1: its alpha where it has one, else the brightest channel.
+
+        Raises ReadError where the source is damaged.
+        """
+        for frame in self.decode(start):
+            yield frame.rgb.max(axis=0).clip(0, 1)
+
     def batches(
-        self, batch_size: int = 1, *, start: int = 0, end: int | None = None, prefetched: int = _PREFETCHED_BATCHES
+        self, batch_size: int = 1, *, start: int = 0, end: int | None = None, prefetched: int | None = None
     ) -> Generator[FrameBatch]:
-        """Frames `start` to `end` (exclusive; None = all) in batches; a thread decodes `prefetched` batches ahead."""
+        """Frames `start` to `end` (exclusive; None = all) in batches; a thread decodes `prefetched` batches ahead.
+
+        Without a number these are two, or one where frames are large.
+        """
+        if prefetched is None:
+            size = 12 * self.info.width * self.info.height * max(1, batch_size)
+            prefetched = min(_PREFETCHED_BATCHES, max(1, _PREFETCHED_BYTES // size))
         if batch_size < 1:
             raise OptionError(f"batch size {batch_size} asked for: it must be at least 1")
         batches = prefetch(self._batches(batch_size, start, end), prefetched)

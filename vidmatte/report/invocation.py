@@ -40,7 +40,7 @@ class Invocation:
     def _words(self, marks: Sequence[str]) -> list[str]:
         words = ["vidmatte", *map(str, self.sources), *(["--images"] if self.images else []), *marks]
         for target in self.targets:
-            words += ["--alpha" if target.alpha_only else "-o", str(target)]
+            words += ["--alpha" if target.alpha_only else "-o", target.argument]
         for name, value in self.options.items():
             option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
             words += [option] if value is True else [option, str(value)]

@@ -59,6 +59,11 @@ def page(
             "and how that spreads over the object along the image's self-attention.</p>",
             _image(guidance, "Image, inter-similarity, intra-similarity and alpha of some frames"),
         ]
+    return document(title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A whole page of some HTML."""
     body = "\n".join(parts)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'

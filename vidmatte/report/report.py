@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,9 @@ from vidmatte.report.page import page
 from vidmatte.report.sheets import contact_sheet, guidance_sheet, strip, to_jpeg
 from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly
 from vidmatte.summary import Summary, suggested_apart
-from vidmatte.write import check_folder, partial_path
+from vidmatte.view import for_model
+from vidmatte.write import check_folder
+from vidmatte.write.partial import hold, partial_path, remove_abandoned
 
 PAGE, SHEET, TABLE, GUIDANCE = "report.html", "contact_sheet.jpg", "confidence.csv", "guidance.jpg"
 _EXPLAINED = 6
@@ -85,12 +88,16 @@ class Report:
         self._pts: list[int] = []
         self._names: list[str] = []
         self._is_new = not self.folder.exists()
-        self._partial = partial_path(self.folder if self._is_new else self.folder / PAGE)
+        self._final = self.folder if self._is_new else self.folder / PAGE
+        self._partial = partial_path(self._final)
+        self._held: int | None = None
         self._replaced: list[Path] = []
 
     def __enter__(self) -> Report:
         try:
+            remove_abandoned(self._final)
             self._partial.mkdir()
+            self._held = hold(self._partial)
         except OSError as error:
             raise self._failure(error) from error
         return self
@@ -147,6 +154,8 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._held is not None:
+            os.close(self._held)
         if self._partial.is_dir():
             shutil.rmtree(self._partial, ignore_errors=kind is not None)
         if kind is None:
@@ -164,8 +173,12 @@ def _explained(
     matter: Explains, video: Video, thumbnails: Sequence[Thumbnail]
 ) -> list[tuple[Thumbnail, Mapping[str, Tensor]]]:
     """Some of the frames, with what guided the model there; they are read again."""
-    shown = evenly(thumbnails, _EXPLAINED)
-    return [(thumbnail, matter.guidance(video.frame(thumbnail.frame))) for thumbnail in shown]
+    found = []
+    for thumbnail in evenly(thumbnails, _EXPLAINED):
+        frame = video.frame(thumbnail.frame)
+        # As the model saw it: HDR and scene-linear footage toned to an ordinary screen.
+        found.append((thumbnail, matter.guidance(replace(frame, rgb=for_model(frame.rgb, video.info.color)))))
+    return found
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -47,6 +47,12 @@ def strip(thumbnail: Thumbnail) -> Picture:
     return _row(thumbnail.pictures, _cell([thumbnail]))
 
 
+def side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Pictures of any size beside each other."""
+    heights, widths = zip(*(picture.shape[:2] for picture in pictures), strict=True)
+    return _row(pictures, (max(widths), max(heights)))
+
+
 def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Picture:
     """Image, what the model was guided by, and alpha of some frames, as in figure 10 of the paper.
 
@@ -55,7 +61,7 @@ def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Pi
     cell = _cell([thumbnail for thumbnail, _ in rows])
     lines = []
     for thumbnail, maps in rows:
-        colored = [_heat(values, thumbnail.source.shape[1::-1]) for values in maps.values()]
+        colored = [heat(values, thumbnail.source.shape[1::-1]) for values in maps.values()]
         row = _row([thumbnail.source, *colored, thumbnail.alpha], cell)
         lines += [_bar(_label(thumbnail), row.shape[1], _TEXT), row]
     names = ["image", *(name.replace("_", "-") for name in rows[0][1]), "alpha"]
@@ -96,7 +102,8 @@ def _bar(text: str, width: int, color: tuple[int, int, int]) -> Picture:
     return bar
 
 
-def _heat(values: Tensor, size: tuple[int, int]) -> Picture:
+def heat(values: Tensor, size: tuple[int, int]) -> Picture:
+    """A map (1, 1, h, w) in 0..1 in colours, dark blue for 0 and yellow for 1, enlarged to width and height."""
     codes = (values.float().cpu().numpy().reshape(values.shape[-2:]) * 255).round().clip(0, 255).astype(np.uint8)
     enlarged = cv2.resize(codes, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS), np.uint8)

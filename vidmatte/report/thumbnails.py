@@ -101,23 +101,27 @@ def evenly(thumbnails: Sequence[Thumbnail], count: int) -> list[Thumbnail]:
 
 def _shrink(batch: MatteBatch, index: int, pixel_aspect: float) -> Thumbnail:
     rgb, alpha = batch.source.rgb[index], batch.alpha[index]
-    height, width = rgb.shape[-2:]
-    scale = min(1.0, _BOX[0] / (width * pixel_aspect), _BOX[1] / height)
-    size = (max(1, round(width * pixel_aspect * scale)), max(1, round(height * scale)))
-    small = _planes(alpha, size)
+    size = shrunk_size(rgb.shape[-2], rgb.shape[-1], pixel_aspect)
+    small = shrink(alpha, size)
     # Multiplied before it is shrunk, as the edges of a full-size composite are.
-    composite = _planes(batch.color[index] * alpha, size) + (1 - small) * _checkerboard(size)
+    composite = shrink(batch.color[index] * alpha, size) + (1 - small) * _checkerboard(size)
     return Thumbnail(
         frame=batch.source.frames[index],
         name=batch.source.names[index] if batch.source.names else "",
         confidence=batch.confidence[index],
-        source=_to_codes(_planes(rgb, size)),
-        alpha=_to_codes(np.repeat(small, 3, axis=2)),
-        composite=_to_codes(composite),
+        source=to_codes(shrink(rgb, size)),
+        alpha=to_codes(np.repeat(small, 3, axis=2)),
+        composite=to_codes(composite),
     )
 
 
-def _planes(planes: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
+def shrunk_size(height: int, width: int, pixel_aspect: float = 1.0) -> tuple[int, int]:
+    """Width and height, in square pixels, of the small picture of a frame."""
+    scale = min(1.0, _BOX[0] / (width * pixel_aspect), _BOX[1] / height)
+    return max(1, round(width * pixel_aspect * scale)), max(1, round(height * scale))
+
+
+def shrink(planes: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
     """(h, w, C) of (C, H, W), the channels in reverse: RGB to what OpenCV writes."""
     small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes.flip(0).numpy()]
     return np.stack(small, axis=2).astype(np.float32, copy=False)
@@ -128,5 +132,6 @@ def _checkerboard(size: tuple[int, int]) -> NDArray[np.float32]:
     return np.asarray(np.array(_CHECKS, np.float32)[(x + y) % 2])
 
 
-def _to_codes(picture: NDArray[np.float32]) -> Picture:
+def to_codes(picture: NDArray[np.float32]) -> Picture:
+    """Values 0..1 as 8-bit codes."""
     return (picture * 255 + np.float32(0.5)).clip(0, 255).astype(np.uint8)

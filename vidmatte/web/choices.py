@@ -15,7 +15,7 @@ from vidmatte.report import Invocation
 from vidmatte.web.project import Project
 from vidmatte.web.run import Job
 from vidmatte.web.store import stem_of
-from vidmatte.write import FORMATS, Target
+from vidmatte.write import Target, parse_target, split_choices
 
 _OFFERED = (
     ("{stem}_matte.mov", False),
@@ -65,7 +65,7 @@ def offered(
 ) -> Choices:
     """The choices at the beginning: the outputs of the command line, then files of each kind in `folder`."""
     given = [*((path, False) for path in outputs), *((path, True) for path in alphas)]
-    kinds = {(Path(path).suffix.lower(), alpha_only) for path, alpha_only in given}
+    kinds = {(_suffix(path), alpha_only) for path, alpha_only in given}
     stem = stem_of(source)
     usual = [
         (str(_shown(folder) / pattern.format(stem=stem)), alpha_only)
@@ -78,7 +78,7 @@ def offered(
 
 def path_for(path: str, objects: int) -> str:
     """The path of an output with a place for the name of the object where there are several."""
-    if objects < 2 or "{object}" in path or Path(path).suffix.lower() == ".exr":
+    if objects < 2 or "{object}" in path or _suffix(path) == ".exr":
         return path
     name = Path(path).name
     stem, _, kind = name.rpartition("_")
@@ -91,7 +91,7 @@ def describe(choices: Choices, objects: int) -> list[dict[str, Any]]:
         {
             "path": path_for(path, objects),
             "kind": "alpha" if alpha_only else "colour",
-            "format": FORMATS[Path(path).suffix.lower(), alpha_only].description,
+            "format": parse_target(path, alpha_only=alpha_only).format.description,
             "chosen": n in choices.chosen,
         }
         for n, (path, alpha_only) in enumerate(choices.outputs)
@@ -122,7 +122,8 @@ def command_of(job: Job, project: Project) -> str:
     if not project.marks or not (job.outputs or job.alphas):
         return ""
     objects = prompts_of_objects(project.marks)
-    targets = [Target(path) for path in job.outputs] + [Target(path, alpha_only=True) for path in job.alphas]
+    targets = [parse_target(path, alpha_only=False) for path in job.outputs]
+    targets += [parse_target(path, alpha_only=True) for path in job.alphas]
     asked = Invocation([job.source], False, None, objects, targets, None, chosen_options(job.options))
     return asked.with_prompts(_shown(job.prompt_file), overwrite=job.options.overwrite)
 
@@ -132,6 +133,10 @@ def files_of(job: Job, project: Project) -> list[Target]:
     names = list(prompts_of_objects(project.marks))
     targets = [target for path in job.outputs for target in targets_of_objects(path, names, alpha_only=False)]
     return targets + [target for path in job.alphas for target in targets_of_objects(path, names, alpha_only=True)]
+
+
+def _suffix(path: str) -> str:
+    return Path(split_choices(path)[0]).suffix.lower()
 
 
 def _shown(path: Path) -> Path:

@@ -1,8 +1,9 @@
 """WRITE: movies and image sequences with alpha, complete or not at all."""
 
 from vidmatte.write.checks import check_folder
-from vidmatte.write.formats import FORMATS, Format, Target, parse_target
-from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs, partial_path
+from vidmatte.write.formats import FORMATS, Format, formats_of
+from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs
+from vidmatte.write.targets import Target, parse_target, split_choices
 
 __all__ = [
     "FORMATS",
@@ -12,6 +13,7 @@ __all__ = [
     "WrittenFile",
     "check_folder",
     "create_outputs",
+    "formats_of",
     "parse_target",
-    "partial_path",
+    "split_choices",
 ]

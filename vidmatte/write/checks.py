@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
+from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.codec.codec import UnknownCodecError
 
 from vidmatte.errors import OptionError, WriteError
-from vidmatte.write.formats import Target
+from vidmatte.frames import VideoInfo
+from vidmatte.timecode import nominal_rate
+from vidmatte.write.targets import Target
+
+_TELEVISION_RATES = (*map(Fraction, (24, 25, 30, 50, 60)), *(Fraction(n * 1000, 1001) for n in (24, 30, 60)))
 
 
-def check_targets(targets: Sequence[Target], *, inputs: Sequence[Path | str], overwrite: bool) -> frozenset[Path]:
+def check_targets(
+    targets: Sequence[Target], *, like: VideoInfo, inputs: Sequence[Path | str], overwrite: bool
+) -> frozenset[Path]:
     """Check targets against each other, the inputs and the disk; return the resolved files that must not be touched.
 
     Raises OptionError for two targets with one path or a target that is an input, WriteError for a missing
@@ -25,6 +32,7 @@ def check_targets(targets: Sequence[Target], *, inputs: Sequence[Path | str], ov
     for target in targets:
         _refuse_inputs(target, used)
         _check_encoder(target)
+        _check_picture(target, like)
         _check_folder(target)
         if not overwrite:
             _refuse_existing(target, used)
@@ -69,7 +77,7 @@ def _refuse_inputs(target: Target, used: Set[Path]) -> None:
 
 
 def _check_encoder(target: Target) -> None:
-    if not target.format.is_movie:
+    if not target.format.is_movie or target.format.codec == "avif":
         return
     try:
         av.Codec(target.format.codec, "w")
@@ -78,6 +86,21 @@ def _check_encoder(target: Target) -> None:
             f"{target}: the FFmpeg of this PyAV has no encoder {target.format.codec}; use the wheel of PyAV, or "
             f"choose another format"
         ) from error
+
+
+def _check_picture(target: Target, like: VideoInfo) -> None:
+    """Raises WriteError for a size or a frame rate that the format does not have."""
+    form = target.format
+    if like.width < form.smallest[0] or like.height < form.smallest[1]:
+        raise WriteError(
+            f"{target}: {form.description} begins at {form.smallest[0]}x{form.smallest[1]} pixels, and the frames have "
+            f"{like.width}x{like.height}; choose another format"
+        )
+    if form.constant_rate and nominal_rate(like.frame_rate) not in _TELEVISION_RATES:
+        raise WriteError(
+            f"{target}: {form.extension} knows the frame rates of television only, and the source has "
+            f"{float(like.frame_rate):.3f}; choose .mov"
+        )
 
 
 def _check_folder(target: Target) -> None:

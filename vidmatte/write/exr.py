@@ -1,4 +1,4 @@
-"""OpenEXR images: scene-linear, premultiplied, half float; through the OpenEXR library (extra `exr`)."""
+"""OpenEXR images: scene-linear light, half or float; through the OpenEXR library (extra `exr`)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,27 @@ from torch import Tensor
 
 from vidmatte.errors import MissingExtraError, OptionError, WriteError
 from vidmatte.frames import ColorTags, VideoInfo
+from vidmatte.timecode import advance_timecode
+from vidmatte.view import HLG, LINEAR, PQ, hlg_decode, pq_decode
 
-_RGB, _UNSPECIFIED, _LINEAR, _SRGB = 0, 2, 8, 13
+_RGB, _UNSPECIFIED, _SRGB = 0, 2, 13
 _POWERS = {4: 2.2, 5: 2.8}
 _BT709_CURVES = (1, 2, 6, 14, 15)
+PQ_WHITE = 203.0
+"""cd/m2 that become 1: the diffuse white of HDR, ITU-R BT.2408-7, table 1."""
+HLG_WHITE = 0.75
+"""Signal that becomes 1: the diffuse white of HLG, same table."""
+_D65 = (0.3127, 0.3290)
 _CHROMATICITIES = {
-    1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290),
-    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290),
+    1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *_D65),
+    5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, *_D65),
+    6: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07, *_D65),
+    7: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07, *_D65),
+    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_D65),
+    11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
+    12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_D65),
 }
-"""CIE xy of red, green, blue and white by H.273 number of the primaries: BT.709, BT.2020."""
+"""CIE xy of red, green, blue and white by H.273 number of the primaries: BT.709, BT.601 (625; 525), BT.2020, P3."""
 
 
 def check_exr(color: ColorTags, *, alpha_only: bool) -> None:
@@ -30,22 +42,29 @@ def check_exr(color: ColorTags, *, alpha_only: bool) -> None:
         import OpenEXR  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("EXR output", "exr") from error
-    if not alpha_only and color.transfer not in (_LINEAR, _SRGB, *_POWERS, *_BT709_CURVES):
+    known = (LINEAR, PQ, HLG, _SRGB, *_POWERS, *_BT709_CURVES)
+    if not alpha_only and color.transfer not in known:
         raise OptionError(
             f"EXR holds scene-linear colour, and no conversion is known from the transfer {color.transfer} "
-            f"(ITU-T H.273) of the source, such as PQ or HLG; choose .mov, which keeps it"
+            f"(ITU-T H.273) of the source; choose .mov, which keeps it"
         )
 
 
 def to_linear(color: Tensor, tags: ColorTags) -> Tensor:
-    """Scene-linear light in 0..1 of display-referred colour.
+    """Linear light, diffuse white as 1, of display-referred colour.
 
     Video is taken through the inverse of the camera curve of ITU-R BT.709-6 (item 1.2), still images without tags and
-    those that say so through that of sRGB (IEC 61966-2-1), the gamma systems of H.273 through their powers.
+    those that say so through that of sRGB (IEC 61966-2-1), the gamma systems of H.273 through their powers. HLG gives
+    scene light by the inverse of its camera curve, with a signal of 75 % as 1. PQ says nothing of the scene: it gives
+    the light of the display, with 203 cd/m2 as 1 (both of ITU-R BT.2100-2, the whites of BT.2408-7).
     """
     is_image = tags.matrix == _RGB and tags.transfer == _UNSPECIFIED
-    if tags.transfer == _LINEAR:
+    if tags.transfer == LINEAR:
         return color
+    if tags.transfer == PQ:
+        return pq_decode(color.clamp(0, 1)) / PQ_WHITE
+    if tags.transfer == HLG:
+        return hlg_decode(color.clamp(0, 1)) / hlg_decode(torch.tensor(HLG_WHITE))
     if tags.transfer in _POWERS:
         return color.clamp(min=0) ** _POWERS[tags.transfer]
     if tags.transfer == _SRGB or is_image:
@@ -53,35 +72,64 @@ def to_linear(color: Tensor, tags: ColorTags) -> Tensor:
     return torch.where(color < 0.081, color / 4.5, ((color + 0.099) / 1.099) ** (1 / 0.45))
 
 
-def write_exr(path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], like: VideoInfo) -> None:
+def write_exr(
+    path: Path,
+    layers: Mapping[str, tuple[Tensor | None, Tensor]],
+    like: VideoInfo,
+    *,
+    frame: int,
+    options: Mapping[str, str],
+) -> None:
     """Write (3, H, W) straight display-referred colour with (1, H, W) alpha as R, G, B, A, or alpha alone as Y.
 
-    A layer with a name has it before its channels, as in person.R; its alpha alone is person.A.
+    A layer with a name has it before its channels, as in person.R; its alpha alone is person.A. `frame` is the index in
+    the source, which gives the timecode. `options` are "pixels" (half, float), "compression" (OpenEXR's names, in small
+    letters) and, with colour, "colour" (premultiplied, straight).
 
     Raises WriteError when the library cannot write the file.
     """
     import OpenEXR
 
-    header: dict[str, Any] = {
-        "type": OpenEXR.scanlineimage,
-        "compression": OpenEXR.ZIP_COMPRESSION,
-        "pixelAspectRatio": float(like.sample_aspect_ratio),
-        "framesPerSecond": like.frame_rate,
-    }
-    channels: dict[str, NDArray[np.float16]] = {}
+    dtype = np.float32 if options["pixels"] == "float" else np.float16
+    channels: dict[str, NDArray[np.floating[Any]]] = {}
     for layer, (color, alpha) in layers.items():
         if color is None:
-            channels[f"{layer}.A" if layer else "Y"] = alpha[0].numpy().astype(np.float16)
+            channels[f"{layer}.A" if layer else "Y"] = alpha[0].numpy().astype(dtype)
             continue
-        primaries = 1 if like.color.primaries == _UNSPECIFIED else like.color.primaries
-        if primaries in _CHROMATICITIES:
-            header["chromaticities"] = _CHROMATICITIES[primaries]
-        stored = alpha.half().float()  # where this is 1, colour stays as it is
-        pixels = torch.cat([to_linear(color, like.color) * stored, stored]).numpy().astype(np.float16)
-        for channel, plane in zip("RGBA", pixels, strict=True):
+        stored = alpha if dtype == np.float32 else alpha.half().float()  # where this is 1, colour stays as it is
+        light = to_linear(color, like.color)
+        if options["colour"] == "premultiplied":
+            light = light * stored
+        for channel, plane in zip("RGBA", torch.cat([light, stored]).numpy().astype(dtype), strict=True):
             channels[f"{layer}.{channel}" if layer else channel] = plane
+    has_color = any(color is not None for color, _ in layers.values())
+    header = _header(like, frame, has_color=has_color)
+    name = "NO" if options["compression"] == "none" else options["compression"].upper()
+    header["compression"] = getattr(OpenEXR, f"{name}_COMPRESSION")
     try:
         OpenEXR.File(header, channels).write(str(path))
     except RuntimeError as error:
         reason = str(error).rpartition('". ')[2].rstrip(".")  # behind the sentence that names the file
         raise WriteError(reason) from error
+
+
+def _header(like: VideoInfo, frame: int, *, has_color: bool) -> dict[str, Any]:
+    import OpenEXR
+
+    header: dict[str, Any] = {
+        "type": OpenEXR.scanlineimage,
+        "pixelAspectRatio": float(like.sample_aspect_ratio),
+        "framesPerSecond": like.frame_rate,
+    }
+    timecode = None if like.timecode is None else advance_timecode(like.timecode, frame, like.frame_rate)
+    if timecode is not None:
+        stamp = OpenEXR.TimeCode()
+        stamp.hours, stamp.minutes, stamp.seconds, stamp.frame = map(int, timecode.replace(";", ":").split(":"))
+        stamp.dropFrame = ";" in timecode
+        header["timeCode"] = stamp
+    primaries = 1 if like.color.primaries == _UNSPECIFIED else like.color.primaries
+    if has_color and primaries in _CHROMATICITIES:
+        header["chromaticities"] = _CHROMATICITIES[primaries]
+    if has_color and like.color.transfer == PQ:
+        header["whiteLuminance"] = PQ_WHITE
+    return header

@@ -1,41 +1,54 @@
-"""What can be written: one table of formats, and the targets that choose from it."""
+"""What can be written: one table of formats."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from vidmatte.errors import OptionError
-
-_NUMBER = re.compile(r"%(?:0(\d+))?d")
-_NAME = "{name}"
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class Format:
     """How one kind of output is encoded."""
 
+    extension: str
     container: str
-    """FFmpeg's name of the container, or "images" for one file per frame."""
-    codec: str
-    pixel_format: str
-    bit_depth: int
-    """Bits of the alpha that a reader gets back."""
-    description: str
+    """FFmpeg's name of the container, "images" for one file per frame, or "avif"."""
+    name: str = ""
+    """Chooses this format among those of its extension, as in shot.mov:qtrle."""
+    description: str = ""
+    codec: str = ""
+    pixel_format: str = ""
+    bit_depth: int = 0
+    """Bits of the alpha that a reader gets back; 0 where there is none."""
+    alpha_only: bool = False
+    on_black: bool = False
+    """Colour multiplied with alpha, which itself is not stored; only written where it is asked for by its name."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of the encoder."""
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What can be chosen for an output, as in shot.webm:fast, and the options that it sets."""
+    numbers: Mapping[str, range] = field(default_factory=dict)
+    """Options that are chosen as numbers, as in shot.webm:crf=18."""
     full_range: bool = False
     """Whether 0..1 spans all code values (of luma, where there is chroma) instead of the video range."""
+    drops_hidden: bool = False
+    """No colour is kept where alpha is 0, which halves what lossless codecs write."""
     odd_pixel_format: str | None = None
     """Replaces `pixel_format` where a side is odd and the codec refuses that with chroma of half size."""
     square_pixels: bool = False
     """The container cannot say that pixels are not square, so pictures are scaled to square ones."""
+    smallest: tuple[int, int] = (1, 1)
+    """Width and height that the codec takes at least."""
+    constant_rate: bool = False
+    """The container knows only frames of one length, at the rates of television."""
+    keeps_fields: bool = False
+    """The file says which field of an interlaced frame is shown first."""
+    fields_flag: str = ""
+    """Makes the encoder compress the two fields of an interlaced frame apart."""
     copied_audio: tuple[str, ...] | None = ()
     """Audio codecs that the container holds as they are, by name or prefix ending in "_"; None = any it knows."""
     audio_codec: str = ""
-    """Encoder for the other audio codecs."""
+    """Encoder for the other audio codecs; empty where there is no place for sound."""
 
     @property
     def is_movie(self) -> bool:
@@ -45,168 +58,218 @@ class Format:
 
 # With a fixed quantizer of 1 the packets of prores_ks are byte-identical to those of its slow default search.
 _PRORES_BEST = {"flags": "+qscale+bitexact", "global_quality": "118", "vendor": "apl0"}
-_VP9 = {"deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0", "flags": "+bitexact"}
-_MOV_AUDIO = ("aac", "mp3", "ac3", "eac3", "alac", "pcm_")
-_MP4_AUDIO = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
-_WEBM_AUDIO = ("opus", "vorbis")
+_PRORES_4444 = {**_PRORES_BEST, "alpha_bits": "16"}
+_DNXHR = {"profile": "dnxhr_444", "flags": "+bitexact"}
+_BITEXACT = {"flags": "+bitexact"}
+_PNG = {"compression_level": "1", **_BITEXACT}
+# The number of slices is fixed, or it would follow the number of cores, and the bytes with it.
+_FFV1 = {"level": "3", "g": "1", "slices": "4", "slicecrc": "1", **_BITEXACT}
+_VP9 = {"deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0", **_BITEXACT}
+_VP9_SPEEDS = {"fast": {"deadline": "realtime", "cpu-used": "6"}, "slow": {"deadline": "good", "cpu-used": "1"}}
+_EXR = {"pixels": "half", "compression": "zip"}
+_EXR_COMPRESSIONS = ("none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab")
+_EXR_WORDS = {
+    **{name: {"pixels": name} for name in ("half", "float")},
+    **{name: {"compression": name} for name in _EXR_COMPRESSIONS},
+}
 
-FORMATS: Mapping[tuple[str, bool], Format] = {
-    (".mov", False): Format(
-        "mov",
-        "prores_ks",
-        "yuva444p10le",
-        10,
-        "ProRes 4444, 10-bit colour, alpha stored in 16 bits",
-        {**_PRORES_BEST, "profile": "4444", "alpha_bits": "16"},
-        copied_audio=_MOV_AUDIO,
-        audio_codec="pcm_s24le",
+_MOV = Format(
+    ".mov",
+    "mov",
+    keeps_fields=True,
+    copied_audio=("aac", "mp3", "ac3", "eac3", "alac", "pcm_"),
+    audio_codec="pcm_s24le",
+)
+_PRORES = replace(_MOV, codec="prores_ks", bit_depth=10, fields_flag="+ildct")
+_PNG_IN_MOV = replace(_MOV, name="png", codec="png", bit_depth=16, full_range=True, options=_PNG)
+_DNXHR_IN_MOV = replace(
+    _MOV,
+    codec="dnxhd",
+    pixel_format="yuv444p10le",
+    bit_depth=10,
+    options=_DNXHR,
+    smallest=(256, 120),
+    keeps_fields=False,
+)
+_MXF = replace(_DNXHR_IN_MOV, extension=".mxf", container="mxf", constant_rate=True, copied_audio=())
+_MKV = Format(
+    ".mkv",
+    "matroska",
+    "ffv1",
+    codec="ffv1",
+    bit_depth=16,
+    options=_FFV1,
+    full_range=True,
+    keeps_fields=True,
+    copied_audio=None,
+    audio_codec="pcm_s24le",
+)
+_WEBM = Format(
+    ".webm",
+    "webm",
+    "vp9",
+    codec="libvpx-vp9",
+    bit_depth=8,
+    words=_VP9_SPEEDS,
+    square_pixels=True,
+    copied_audio=("opus", "vorbis"),
+    audio_codec="libopus",
+)
+_MP4 = Format(
+    ".mp4",
+    "mp4",
+    codec="libx264",
+    pixel_format="yuv420p",
+    copied_audio=("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"),
+    audio_codec="aac",
+)
+_PNG_IMAGES = Format(".png", "images", "png", codec="png", bit_depth=16, full_range=True)
+_EXR_IMAGES = Format(".exr", "images", "exr", codec="exr", bit_depth=11, options=_EXR, words=_EXR_WORDS)
+
+FORMATS: tuple[Format, ...] = (
+    replace(
+        _PRORES,
+        name="prores-4444",
+        description="ProRes 4444, 10-bit colour, alpha stored in 16 bits",
+        pixel_format="yuva444p10le",
+        options={**_PRORES_4444, "profile": "4444"},
     ),
-    (".webm", False): Format(
-        "webm",
-        "libvpx-vp9",
-        "yuva420p",
-        8,
-        "VP9 with alpha, for browsers",
-        {**_VP9, "crf": "12"},
-        square_pixels=True,
-        copied_audio=_WEBM_AUDIO,
-        audio_codec="libopus",
+    replace(
+        _PRORES,
+        name="prores-4444-xq",
+        description="ProRes 4444 XQ, 10-bit colour, alpha stored in 16 bits",
+        pixel_format="yuva444p10le",
+        options={**_PRORES_4444, "profile": "4444xq"},
     ),
-    (".png", False): Format("images", "png", "rgba64be", 16, "PNG with alpha, one per frame", full_range=True),
-    (".exr", False): Format(
-        "images", "exr", "gbrapf16le", 11, "OpenEXR, scene-linear, premultiplied, half float, one per frame"
+    replace(
+        _PNG_IN_MOV,
+        description="PNG, 16 bits, exact",
+        pixel_format="rgba64be",
+        drops_hidden=True,
     ),
-    (".mkv", True): Format(
-        "matroska",
-        "ffv1",
-        "gray16le",
-        16,
-        "FFV1, 16-bit gray, lossless",
-        {"level": "3", "g": "1", "slicecrc": "1", "flags": "+bitexact"},
+    replace(
+        _MOV,
+        name="qtrle",
+        description="QuickTime Animation, 8 bits, exact in them",
+        codec="qtrle",
+        pixel_format="argb",
+        bit_depth=8,
+        options=_BITEXACT,
         full_range=True,
-        copied_audio=None,
-        audio_codec="pcm_s24le",
+        drops_hidden=True,
     ),
-    (".mov", True): Format(
-        "mov",
-        "prores_ks",
-        "yuv422p10le",
-        10,
-        "ProRes 422 HQ, gray",
-        {**_PRORES_BEST, "profile": "hq"},
-        copied_audio=_MOV_AUDIO,
-        audio_codec="pcm_s24le",
+    replace(
+        _PRORES,
+        name="on-black",
+        description="ProRes 422 HQ, colour on black without alpha",
+        pixel_format="yuv422p10le",
+        bit_depth=0,
+        on_black=True,
+        options={**_PRORES_BEST, "profile": "hq"},
     ),
-    (".mp4", True): Format(
-        "mp4",
-        "libx264",
-        "yuv420p",
-        8,
-        "H.264, gray, full range, close to lossless",
-        {"qp": "1", "bf": "0", "flags": "+bitexact"},
+    replace(_MKV, description="FFV1, 16 bits, exact", pixel_format="gbrap16le"),
+    replace(
+        _WEBM,
+        description="VP9 with alpha, for browsers",
+        pixel_format="yuva420p",
+        options={**_VP9, "crf": "12"},
+        words={**_VP9_SPEEDS, "lossless": {"lossless": "1", "crf": "0"}},
+        numbers={"crf": range(64)},
+    ),
+    Format(
+        ".webp",
+        "webp",
+        "webp",
+        "animated WebP, alpha lossless in 8 bits, for browsers",
+        codec="libwebp_anim",
+        pixel_format="bgra",
+        bit_depth=8,
+        options={"quality": "90", "compression_level": "4", **_BITEXACT},
+        words={"lossless": {"lossless": "1", "quality": "50"}},
+        numbers={"quality": range(101)},
+        full_range=True,
+        square_pixels=True,
+    ),
+    Format(
+        ".avif",
+        "avif",
+        "avif",
+        "animated AVIF, 8 bits, for browsers; all frames are held in memory",
+        codec="avif",
+        pixel_format="rgba",
+        bit_depth=8,
+        options={"quality": "90", "speed": "6"},
+        words={"fast": {"speed": "8"}, "slow": {"speed": "4"}},
+        numbers={"quality": range(101)},
+        full_range=True,
+        square_pixels=True,
+    ),
+    replace(
+        _MP4,
+        name="on-black",
+        description="H.264, colour on black without alpha",
+        on_black=True,
+        options={"crf": "14", "bf": "0", **_BITEXACT},
+        numbers={"crf": range(52)},
+        odd_pixel_format="yuv444p",
+    ),
+    replace(
+        _MXF,
+        name="on-black",
+        description="DNxHR 444, 10 bits, colour on black without alpha",
+        bit_depth=0,
+        on_black=True,
+    ),
+    replace(_PNG_IMAGES, description="PNG with alpha, one per frame", pixel_format="rgba64be", drops_hidden=True),
+    replace(
+        _EXR_IMAGES,
+        description="OpenEXR, scene-linear, premultiplied, half float, one per frame",
+        pixel_format="gbrapf16le",
+        options={**_EXR, "colour": "premultiplied"},
+        words={**_EXR_WORDS, **{name: {"colour": name} for name in ("premultiplied", "straight")}},
+    ),
+    replace(_MKV, alpha_only=True, description="FFV1, 16-bit gray, lossless", pixel_format="gray16le"),
+    replace(
+        _PRORES,
+        alpha_only=True,
+        name="prores-422-hq",
+        description="ProRes 422 HQ, gray",
+        pixel_format="yuv422p10le",
+        options={**_PRORES_BEST, "profile": "hq"},
+    ),
+    replace(_DNXHR_IN_MOV, alpha_only=True, name="dnxhr-444", description="DNxHR 444, 10-bit gray"),
+    replace(_PNG_IN_MOV, alpha_only=True, description="PNG, 16-bit gray, lossless", pixel_format="gray16be"),
+    replace(
+        _MP4,
+        alpha_only=True,
+        name="h264",
+        description="H.264, gray, full range, close to lossless",
+        bit_depth=8,
+        options={"qp": "1", "bf": "0", **_BITEXACT},
         full_range=True,
         odd_pixel_format="gray",
-        copied_audio=_MP4_AUDIO,
-        audio_codec="aac",
     ),
-    (".webm", True): Format(
-        "webm",
-        "libvpx-vp9",
-        "yuv420p",
-        8,
-        "VP9, gray, full range, lossless in 8 bits",
-        {**_VP9, "lossless": "1"},
+    replace(
+        _WEBM,
+        alpha_only=True,
+        description="VP9, gray, full range, lossless in 8 bits",
+        pixel_format="yuv420p",
+        options={**_VP9, "lossless": "1"},
         full_range=True,
-        square_pixels=True,
-        copied_audio=_WEBM_AUDIO,
-        audio_codec="libopus",
     ),
-    (".png", True): Format("images", "png", "gray16be", 16, "gray PNG, one per frame", full_range=True),
-    (".exr", True): Format("images", "exr", "grayf16le", 11, "OpenEXR, one channel Y, half float, one per frame"),
-}
-"""(extension, alpha only) -> format."""
+    replace(_MXF, alpha_only=True, name="dnxhr-444", description="DNxHR 444, 10-bit gray"),
+    replace(_PNG_IMAGES, alpha_only=True, description="gray PNG, one per frame", pixel_format="gray16be"),
+    replace(
+        _EXR_IMAGES,
+        alpha_only=True,
+        description="OpenEXR, one channel Y, half float, one per frame",
+        pixel_format="grayf16le",
+    ),
+)
+"""All formats; of those with one extension, the first that keeps alpha is the one that is written unless asked."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """One output: a movie, or a pattern for one image per frame.
-
-    A pattern has `%06d` (any width) for the frame number or `{name}` for the name of the image it belongs to.
-    """
-
-    path: Path | str
-    alpha_only: bool = False
-    object_name: str = ""
-    """Which of several objects it shows; empty where there is one without a name."""
-    layers: tuple[str, ...] = ()
-    """Objects that share one EXR as layers, as in person.R; empty for all other targets."""
-
-    @property
-    def format(self) -> Format:
-        """The entry of FORMATS. Raises OptionError for an extension that is not there."""
-        return _format_of(Path(self.path), self.alpha_only)
-
-    @property
-    def folder(self) -> Path:
-        """Where the output goes."""
-        return Path(self.path).parent
-
-    def image_name(self, *, number: int, name: str) -> str:
-        """File name of one image of a pattern."""
-        pattern = Path(self.path).name
-        if _NAME in pattern:
-            return pattern.replace(_NAME, name)
-        return _NUMBER.sub(lambda found: f"{number:0{int(found[1] or 1)}d}", pattern)
-
-    @property
-    def is_named(self) -> bool:
-        """Whether the pattern takes the names of images instead of frame numbers."""
-        return _NAME in Path(self.path).name
-
-    @property
-    def file_names(self) -> re.Pattern[str]:
-        """Matches the file names that the target can produce."""
-        name = Path(self.path).name
-        if not self.format.is_movie:
-            parts = name.split(_NAME) if self.is_named else _NUMBER.sub("\0", name).split("\0")
-            return re.compile((".+" if self.is_named else r"\d+").join(re.escape(part) for part in parts))
-        return re.compile(re.escape(name))
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-def parse_target(path: Path | str, *, alpha_only: bool, object_name: str = "", layers: tuple[str, ...] = ()) -> Target:
-    """The target of an output path, for one object or several as layers.
-
-    Raises OptionError for an extension that is not in FORMATS, or an image path that does not say how to name
-    the images.
-    """
-    target = Target(path, alpha_only, object_name, layers)
-    name = Path(path).name
-    places = len(_NUMBER.findall(name)) + name.count(_NAME)
-    if not target.format.is_movie and places != 1:
-        stem, extension = Path(path).stem, Path(path).suffix
-        found = "no place for their numbers" if places == 0 else "more than one place for their numbers"
-        raise OptionError(
-            f"{path}: images are written one per frame, and the file name has {found}; use "
-            f"{stem if places == 0 else 'frame'}_%06d{extension}, or {{name}}{extension} for a set of images"
-        )
-    if layers and target.format.codec != "exr":
-        raise OptionError(f"{path}: only EXR has layers; write each object to a file of its own")
-    return target
-
-
-def _format_of(path: Path, alpha_only: bool) -> Format:
-    extension = path.suffix.lower()
-    if (extension, alpha_only) in FORMATS:
-        return FORMATS[extension, alpha_only]
-    kind = "an alpha matte" if alpha_only else "colour with alpha"
-    choices = ", ".join(
-        f"{end} ({entry.description})" for (end, alpha), entry in FORMATS.items() if alpha == alpha_only
-    )
-    found = f"the extension {extension!r}" if extension else "no extension"
-    other = ""
-    if (extension, not alpha_only) in FORMATS:
-        other = "; give it to -o/--output" if alpha_only else "; give it to --alpha"
-    raise OptionError(f"{path}: {kind} cannot be written with {found}{other}; choose from {choices}")
+def formats_of(extension: str, *, alpha_only: bool) -> tuple[Format, ...]:
+    """The formats of a file extension (with its dot, in any case), the usual one first."""
+    wanted = (extension.lower(), alpha_only)
+    return tuple(form for form in FORMATS if (form.extension, form.alpha_only) == wanted)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import deque
 from collections.abc import Mapping, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +19,14 @@ from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.view import for_output, linear_to_srgb
 from vidmatte.write.exr import write_exr
-from vidmatte.write.formats import Target
-from vidmatte.write.planes import premultiply
+from vidmatte.write.planes import packed_codes, premultiply
+from vidmatte.write.targets import Target
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
+_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Images that are encoded side by side: no codec shares one among threads."""
+_EXR_SUFFIX = {"half": "f16", "float": "f32"}
 
 
 class ImageWriter:
@@ -44,7 +49,10 @@ class ImageWriter:
         self.kind = "alpha" if target.alpha_only else "colour"
         self.format = target.format
         self._is_png = self.format.codec == "png"
-        self.pixel_format = _PIXEL_FORMATS[target.alpha_only, bit_depth] if self._is_png else self.format.pixel_format
+        if self._is_png:
+            self.pixel_format = _PIXEL_FORMATS[target.alpha_only, bit_depth]
+        else:
+            self.pixel_format = self.format.pixel_format.replace("f16", _EXR_SUFFIX[self.format.options["pixels"]])
         self.notes: list[str] = []
         self._partial = partial
         self._like = like
@@ -53,6 +61,8 @@ class ImageWriter:
         self._overwrite = overwrite
         self._inputs = inputs
         self._names: set[str] = set()
+        self._encoders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"images {target}")
+        self._waiting: deque[Future[None]] = deque()
 
     @property
     def frames(self) -> int:
@@ -72,16 +82,13 @@ class ImageWriter:
                 layer: (None if self.target.alpha_only else batch.color[index], batch.alpha[index])
                 for layer, batch in mattes.items()
             }
-            if self._is_png:
-                self._write_png(self._partial / name, *layers[self.target.object_name])
-            elif self.target.layers:
-                self._write_exr(self._partial / name, layers)
-            else:
-                self._write_exr(self._partial / name, {"": layers[self.target.object_name]})
+            self._wait(most=_AT_ONCE - 1)
+            self._waiting.append(self._encoders.submit(self._write_image, self._partial / name, layers, frame))
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
-        """What to rename to what. Notes images of an earlier run that stay among the new ones."""
+        """What to rename to what, when all is written. Notes images of an earlier run that stay among the new ones."""
+        self._wait(most=0)
         folder = self.target.folder
         pattern = self.target.file_names
         kept = [] if self.target.is_named else [name for name in os.listdir(folder) if pattern.fullmatch(name)]
@@ -90,7 +97,8 @@ class ImageWriter:
         return [(self._partial / name, folder / name) for name in sorted(self._names)]
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Wait for the images under way."""
+        self._encoders.shutdown(cancel_futures=True)
 
     def discard(self) -> None:
         """Remove the hidden folder and what is left in it."""
@@ -101,9 +109,22 @@ class ImageWriter:
         """The error to raise for one of a file."""
         reason = getattr(error, "strerror", None) or str(error)
         return WriteError(
-            f"{self.target}: writing failed after {self.frames} images ({reason}); nothing was left there; "
+            f"{self.target}: writing failed after {self.frames} images ({reason}); no output was written; "
             f"check the free space and the rights of {self.target.folder.absolute()}"
         )
+
+    def _wait(self, *, most: int) -> None:
+        """Until at most that many images are under way; raises what one of them raised."""
+        while len(self._waiting) > most:
+            self._waiting.popleft().result()
+
+    def _write_image(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int) -> None:
+        if self._is_png:
+            self._write_png(path, *layers[self.target.object_name])
+        elif self.target.layers:
+            self._write_exr(path, layers, frame)
+        else:
+            self._write_exr(path, {"": layers[self.target.object_name]}, frame)
 
     def _name(self, frame: int, stem: str) -> str:
         """File name of an image. Raises WriteError where it cannot be used."""
@@ -130,9 +151,9 @@ class ImageWriter:
             file.flush()
             os.fsync(file.fileno())
 
-    def _write_exr(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]]) -> None:
+    def _write_exr(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int) -> None:
         try:
-            write_exr(path, layers, self._like)
+            write_exr(path, layers, self._like, frame=frame, options=self.format.options)
         except WriteError as error:
             raise self.failure(error) from error
         with open(path, "rb+") as file:
@@ -141,16 +162,10 @@ class ImageWriter:
     def _picture(self, color: Tensor | None, alpha: Tensor) -> npt.NDArray[Any]:
         """(H, W) alpha or (H, W, 4) blue, green, red, alpha in code values; no colour where alpha is nothing."""
         dtype = np.uint8 if self._peak == 255 else np.uint16
-        codes = (alpha[0] * self._peak).round_().clamp_(0, self._peak).numpy()
         if color is None:
-            gray: npt.NDArray[Any] = codes.astype(dtype)
+            gray: npt.NDArray[Any] = (alpha[0] * self._peak).round_().clamp_(0, self._peak).numpy().astype(dtype)
             return gray
         color = for_output(color, self._like.color, linear_to_srgb)
         if self._premultiplied:
             color = premultiply(color, alpha, peak=self._peak)
-        picture = np.empty((*codes.shape, 4), dtype)
-        picture[..., 3] = codes
-        visible = codes > 0
-        for channel, plane in enumerate(color.flip(0)):
-            picture[..., channel] = (plane * self._peak).round_().clamp_(0, self._peak).numpy() * visible
-        return picture
+        return packed_codes(color, alpha[0], order="bgra", dtype=dtype, drops_hidden=self.format.drops_hidden)

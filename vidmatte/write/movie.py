@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, cast
 
 import av
-import cv2
-import numpy as np
-import torch
 from av.codec.context import Flags
 from av.container import OutputContainer
 from av.packet import Packet
@@ -26,11 +24,15 @@ from vidmatte.timecode import advance_timecode, nominal_rate
 from vidmatte.view import for_output, linear_to_video
 from vidmatte.write import matroska
 from vidmatte.write.audio import Soundtrack, Span
-from vidmatte.write.formats import Format, Target
-from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame
+from vidmatte.write.fields import CODED_ORDER, FieldMarker
+from vidmatte.write.formats import Format
+from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame, with_width
+from vidmatte.write.targets import Target
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16
+_SLICED = 16
+"""Pixels on the shorter side from which FFV1 takes as many slices as it is told."""
 _TRANSFER_OF_601_AND_2020 = (6, 14, 15)
 
 
@@ -59,15 +61,19 @@ class MovieWriter:
         self._like = like
         self._premultiplied = premultiplied
         self._start, self._end = start, end
-        self._with_audio = audio and like.audio_streams > 0
+        self._with_audio = audio and like.audio_streams > 0 and bool(self.format.audio_codec)
         self._width = like.display_width if self.format.square_pixels else like.width
         is_odd = self._width % 2 or like.height % 2
         self.pixel_format = (is_odd and self.format.odd_pixel_format) or self.format.pixel_format
-        self._tags = _writable_tags(like.color, self.format, alpha_only=target.alpha_only)
+        self._tags = _writable_tags(like.color, self.format, pixel_format=self.pixel_format)
         self._patches_aspect = self.format.container == "matroska" and like.sample_aspect_ratio != 1
         self._container: OutputContainer | None = None
         self._soundtrack: Soundtrack | None = None
         self._file: _PartialFile | None = None
+        self._fields: FieldMarker | None = None
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"codec {target}")
+        self._encoding: Future[None] | None = None
+        self.notes += _losses(target, like, audio=audio)
 
     def create(self) -> None:
         """Create the partial file; raises OSError where that is not possible."""
@@ -81,17 +87,17 @@ class MovieWriter:
         source = batch.source
         for index in range(len(batch)):
             color, alpha = self._picture(batch, index)
-            frame = video_frame(color, alpha, pixel_format=self.pixel_format, tags=self._tags)
-            frame.pts = source.pts[index] - self._offset
-            frame.time_base = self._like.time_base
-            frame.duration = source.durations[index] or self._usual_duration
-            self._mux(self._stream.encode(frame))
+            hidden = self.format.drops_hidden
+            frame = video_frame(color, alpha, pixel_format=self.pixel_format, tags=self._tags, drops_hidden=hidden)
+            self._set_time(frame, source.pts[index], source.durations[index])
+            self._encode(self._with_fields(frame))
             self.frames += 1
 
     def finish(self) -> list[tuple[Path, Path]]:
         """Flush the encoder, complete the file and return what to rename to what."""
         assert self._container is not None
         assert self._file is not None
+        self._wait()
         self._mux(self._stream.encode(None))
         if self._soundtrack is not None:
             self._soundtrack.advance(None)
@@ -103,6 +109,7 @@ class MovieWriter:
 
     def close(self) -> None:
         """Let go of the files, complete or not. Never raises."""
+        self._encoder.shutdown()
         if self._soundtrack is not None:
             self._soundtrack.close()
         if self._file is not None:
@@ -119,7 +126,7 @@ class MovieWriter:
         cause = self._file.error if self._file is not None and self._file.error is not None else error
         reason = getattr(cause, "strerror", None) or str(cause)
         return WriteError(
-            f"{self.target}: writing failed after {self.frames} frames ({reason}); nothing was left there; "
+            f"{self.target}: writing failed after {self.frames} frames ({reason}); no output was written; "
             f"check the free space and the rights of {self.target.folder.absolute()}"
         )
 
@@ -128,8 +135,11 @@ class MovieWriter:
         like = self._like
         first = batch.source.pts[0]
         # Times before zero would be cut off by players, or moved by the container.
+        self._first = first
         self._offset = first if self._start is not None or first < 0 else 0
         rate = nominal_rate(like.frame_rate) or like.frame_rate
+        self._rate = rate
+        self._time_base = 1 / rate if self.format.constant_rate else like.time_base
         self._usual_duration = max(1, round(1 / (like.frame_rate * like.time_base)))
         # Without "bitexact" Matroska draws random identifiers, and two runs would differ.
         options = {"fflags": "+bitexact"}
@@ -137,6 +147,8 @@ class MovieWriter:
             scale = str(like.time_base.denominator)
             # The edit list, which holds the start time, counts in units of the movie, not of the track.
             options |= {"video_track_timescale": scale, "movie_timescale": scale}
+        elif self.format.container == "webp":
+            options |= {"loop": "0"}  # for ever
         self._container = av.open(self._file, "w", format=self.format.container, options=options, buffer_size=_BUFFER)
         self._stream = self._add_video(self._container, rate)
         self._set_timecode(batch.source.frames[0])
@@ -145,11 +157,13 @@ class MovieWriter:
             self.notes += [f"{self.target}: {note}" for note in self._soundtrack.notes]
 
     def _add_video(self, container: OutputContainer, rate: Fraction) -> VideoStream:
-        stream = cast(VideoStream, container.add_stream(self.format.codec, rate, dict(self.format.options)))
+        stream = cast(VideoStream, container.add_stream(self.format.codec, rate, self._encoder_options()))
         context = stream.codec_context
         context.width, context.height = self._width, self._like.height
         context.pix_fmt = self.pixel_format
-        context.time_base = stream.time_base = self._like.time_base
+        context.time_base = stream.time_base = self._time_base
+        if self.format.codec == "png":
+            context.thread_type = "AUTO"  # frames side by side, as the codec cannot share one among threads
         context.flags |= Flags.frame_duration  # or the last frame gets the usual length
         if not self.format.square_pixels:
             context.sample_aspect_ratio = self._like.sample_aspect_ratio
@@ -157,6 +171,38 @@ class MovieWriter:
             stream.metadata["title"] = matroska.PLACEHOLDER
         set_tags(context, self._tags)
         return stream
+
+    def _encoder_options(self) -> dict[str, str]:
+        options = dict(self.format.options)
+        if min(self._width, self._like.height) < _SLICED:
+            options.pop("slices", None)  # the codec itself chooses fewer
+        order = self._like.field_order
+        if order is not None and self.format.keeps_fields:
+            options |= {"field_order": CODED_ORDER[order], "flags": options["flags"] + self.format.fields_flag}
+        return options
+
+    def _with_fields(self, frame: av.VideoFrame) -> av.VideoFrame:
+        order = self._like.field_order
+        if order is None or not self.format.keeps_fields:
+            return frame
+        self._fields = self._fields or FieldMarker(frame, order)
+        return self._fields.mark(frame)
+
+    def _set_time(self, frame: av.VideoFrame, pts: int, duration: int) -> None:
+        """Give a frame its time in the output. Raises WriteError where the container cannot hold it."""
+        frame.time_base = self._time_base
+        if not self.format.constant_rate:
+            frame.pts = pts - self._offset
+            frame.duration = duration or self._usual_duration
+            return
+        frame.pts, frame.duration = self.frames, 1
+        late = (pts - self._first) * self._like.time_base - self.frames / self._rate
+        if abs(late) > 1 / (2 * self._rate):
+            raise WriteError(
+                f"{self.target}: frame {self.frames} comes {float(late):+.3f} s off a constant rate of "
+                f"{float(self._rate):.3f} frames/s, and {self.format.extension} has no other; write .mov, which keeps "
+                f"the times of all frames"
+            )
 
     def _patch_aspect(self, file: _PartialFile) -> None:
         like = self._like
@@ -191,12 +237,23 @@ class MovieWriter:
     def _picture(self, batch: MatteBatch, index: int) -> tuple[Tensor | None, Tensor]:
         alpha = batch.alpha[index]
         color = None if self.target.alpha_only else for_output(batch.color[index], self._like.color, linear_to_video)
-        if self._width != self._like.width:
-            alpha = _with_width(alpha, self._width)
-            color = None if color is None else _with_width(color, self._width)
-        if color is not None and self._premultiplied:
-            color = premultiply(color, alpha, peak=2**self.format.bit_depth - 1)
+        alpha = with_width(alpha, self._width)
+        if color is None:
+            return None, alpha[0]
+        color = with_width(color, self._width)
+        if self._premultiplied or self.format.on_black:
+            color = premultiply(color, alpha, peak=2 ** (self.format.bit_depth or 16) - 1)
         return color, alpha[0]
+
+    def _encode(self, frame: av.VideoFrame) -> None:
+        """Encode a frame while the caller prepares the next one; raises what the frame before it raised."""
+        self._wait()
+        self._encoding = self._encoder.submit(lambda: self._mux(self._stream.encode(frame)))
+
+    def _wait(self) -> None:
+        if self._encoding is not None:
+            self._encoding.result()
+            self._encoding = None
 
     def _mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
         assert self._container is not None
@@ -206,20 +263,26 @@ class MovieWriter:
             self._container.mux(packet)
 
 
-def _writable_tags(color: ColorTags, form: Format, *, alpha_only: bool) -> ColorTags:
-    tags = output_tags(color, alpha_only=alpha_only, full_range=form.full_range)
+def _losses(target: Target, like: VideoInfo, *, audio: bool) -> list[str]:
+    """What the format has no place for, one sentence each."""
+    losses = []
+    if audio and like.audio_streams and not target.format.audio_codec:
+        losses.append(f"{target}: {target.format.extension} holds no sound; that of the source is left out")
+    if like.field_order is not None and not target.format.keeps_fields:
+        losses.append(f"{target}: cannot say that its frames are interlaced, {like.field_order}")
+    return losses
+
+
+def _writable_tags(color: ColorTags, form: Format, *, pixel_format: str) -> ColorTags:
+    is_rgb = not form.alpha_only and not pixel_format.startswith("yuv")
+    tags = output_tags(color, alpha_only=form.alpha_only, full_range=form.full_range, is_rgb=is_rgb)
     if form.container == "mov" and tags.transfer in _TRANSFER_OF_601_AND_2020:
         # The same curve as BT.709's under other numbers, which ProRes cannot name and would leave out.
         tags = replace(tags, transfer=1)
+    if form.container == "mov" and is_rgb and (tags.primaries, tags.transfer) != (1, 1):
+        # Without a matrix the container would leave out all three, and HDR would be lost.
+        tags = replace(tags, matrix=0)
     return tags
-
-
-def _with_width(planes: Tensor, width: int) -> Tensor:
-    """(C, H, W) planes at another width, without values beyond those that are there."""
-    height, old_width = planes.shape[1:]
-    method = cv2.INTER_AREA if width < old_width else cv2.INTER_LINEAR
-    scaled = [cv2.resize(plane, (width, height), interpolation=method) for plane in planes.numpy()]
-    return torch.from_numpy(np.stack(scaled))
 
 
 class _PartialFile:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import os
 import queue
-import re
-import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,22 @@ from typing import Literal, TypeAlias
 
 import av
 
-from vidmatte.errors import OptionError, WriteError
+from vidmatte.errors import OptionError, VidmatteError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.write.avif import AvifWriter, check_avif
 from vidmatte.write.checks import check_targets
 from vidmatte.write.exr import check_exr
-from vidmatte.write.formats import Target, parse_target
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
+from vidmatte.write.partial import hold, partial_path, put_in_place, remove_abandoned
+from vidmatte.write.targets import Target, check_target, parse_target
 
-_QUEUED_BATCHES = 2
+_QUEUED_BATCHES, _LARGE_FRAME = 2, 1 << 22
+"""How many batches wait for an encoder at most; one where a frame has more pixels than that."""
 _POLL_SECONDS = 0.1
+_log = logging.getLogger(__name__)
 
-_Writer: TypeAlias = MovieWriter | ImageWriter
+_Writer: TypeAlias = MovieWriter | ImageWriter | AvifWriter
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,12 @@ def create_outputs(
     if bit_depth != 16 and all(target.format.codec != "png" for target in checked):
         raise OptionError(f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own")
     for target in checked:
-        if target.format.codec == "exr":
-            check_exr(like.color, alpha_only=target.alpha_only)
-    used = check_targets(checked, inputs=inputs, overwrite=overwrite)
+        _check_library(target, like, _frames_in_header(like, start, end))
+    used = check_targets(checked, like=like, inputs=inputs, overwrite=overwrite)
 
-    def writer(target: Target) -> _Writer:
-        partial = partial_path(Path(target.path))
+    def writer(target: Target, partial: Path) -> _Writer:
+        if target.format.codec == "avif":
+            return AvifWriter(target, partial, like=like, premultiplied=premultiplied, audio=audio)
         if target.format.is_movie:
             return MovieWriter(
                 target, partial, like=like, premultiplied=premultiplied, start=start, end=end, audio=audio
@@ -99,21 +103,33 @@ def create_outputs(
             inputs=used,
         )
 
-    return Outputs([writer(target) for target in checked], like=like, overwrite=overwrite)
+    # Beside what a link leads to, so that renaming need not cross disks.
+    finals = [Path(os.path.realpath(target.path)) for target in checked]
+    partials = [partial_path(final) for final in finals]
+    writers = [writer(target, partial) for target, partial in zip(checked, partials, strict=True)]
+    return Outputs(writers, finals, partials, like=like, overwrite=overwrite)
 
 
-def partial_path(final: Path) -> Path:
-    """A hidden name beside an output, for what is not complete yet."""
-    name = re.sub(r"[^\w.-]", "_", final.name)
-    return final.parent / f".{name}.{secrets.token_hex(4)}.partial"
+def _check_library(target: Target, like: VideoInfo, frames: int | None) -> None:
+    if target.format.codec == "exr":
+        check_exr(like.color, alpha_only=target.alpha_only)
+    elif target.format.codec == "avif":
+        check_avif(target, like, frames)
+
+
+def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | None) -> int | None:
+    """How many frames the headers promise between two times."""
+    if like.frames_in_header is None:
+        return None
+    last = like.frames_in_header if end is None else min(like.frames_in_header, math.ceil(end * like.frame_rate))
+    return last - math.floor((start or 0) * like.frame_rate)
 
 
 def _as_target(target: Target | Path | str) -> Target:
-    if isinstance(target, Target):
-        return parse_target(
-            target.path, alpha_only=target.alpha_only, object_name=target.object_name, layers=target.layers
-        )
-    return parse_target(target, alpha_only=False)
+    if not isinstance(target, Target):
+        return parse_target(target, alpha_only=False)
+    check_target(target)
+    return target
 
 
 class Outputs:
@@ -122,10 +138,21 @@ class Outputs:
     Leaving the `with` block completes them and puts all in place; leaving it with an exception removes all traces.
     """
 
-    def __init__(self, writers: Sequence[_Writer], *, like: VideoInfo, overwrite: bool) -> None:
+    def __init__(
+        self,
+        writers: Sequence[_Writer],
+        finals: Sequence[Path],
+        partials: Sequence[Path],
+        *,
+        like: VideoInfo,
+        overwrite: bool,
+    ) -> None:
         self.files: tuple[WrittenFile, ...] = ()
         """What was written; empty until everything is in place."""
         self._writers = tuple(writers)
+        self._finals, self._partials = finals, partials
+        self._held: list[int] = []
+        self._notes: list[str] = []
         self._threads: list[_EncodeThread] = []
         self._like = like
         self._overwrite = overwrite
@@ -135,19 +162,22 @@ class Outputs:
     @property
     def notes(self) -> tuple[str, ...]:
         """What an output could not take over from the source as it was, one sentence each."""
-        return tuple(note for writer in self._writers for note in writer.notes)
+        return (*self._notes, *(note for writer in self._writers for note in writer.notes))
 
     def __enter__(self) -> Outputs:
         try:
-            for writer in self._writers:
+            for writer, final, partial in zip(self._writers, self._finals, self._partials, strict=True):
                 try:
+                    if removed := remove_abandoned(final):
+                        self._notes.append(f"{writer.target}: removed what a killed run had left: {', '.join(removed)}")
                     writer.create()
+                    self._hold(partial)
                 except OSError as error:
                     raise writer.failure(error) from error
             for writer in self._writers:
-                self._threads.append(_EncodeThread(writer))
-        except BaseException:
-            self._give_up()
+                self._threads.append(_EncodeThread(writer, self._like))
+        except BaseException as error:
+            self._give_up(error)
             raise
         return self
 
@@ -176,8 +206,8 @@ class Outputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._give_up()
+        if error is not None:
+            self._give_up(error)
             return
         try:
             for thread in self._threads:
@@ -185,12 +215,13 @@ class Outputs:
             moves = [move for thread in self._threads for move in thread.result()]
             if any(writer.frames == 0 for writer in self._writers):
                 raise WriteError(f"{self._writers[0].target}: there was no frame to write")
-            _put_in_place([*moves, *self._beside], overwrite=self._overwrite)
-        except BaseException:
-            self._give_up()
+            put_in_place([*moves, *self._beside], overwrite=self._overwrite)
+        except BaseException as failure:
+            self._give_up(failure)
             raise
         for writer in self._writers:
             writer.discard()
+        self._let_go()
         self.files = tuple(
             WrittenFile(
                 Path(writer.target.path),
@@ -216,21 +247,38 @@ class Outputs:
         if any(later <= earlier for earlier, later in pairwise(times)):
             raise ValueError(f"frames must come in order of presentation, got pts {times}")
 
-    def _give_up(self) -> None:
+    def _hold(self, partial: Path) -> None:
+        descriptor = hold(partial)
+        if descriptor is not None:
+            self._held.append(descriptor)
+
+    def _let_go(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
+
+    def _give_up(self, error: BaseException) -> None:
+        """Remove all traces; raises WriteError in place of an error of ours where that was not possible."""
         for thread in self._threads:
             thread.stop()
         for writer in self._writers:
             writer.close()
-            with contextlib.suppress(OSError):  # the folder itself is gone; the error under way says more
+            with contextlib.suppress(OSError):  # seen below
                 writer.discard()
+        self._let_go()
+        if left := [str(partial) for partial in self._partials if os.path.lexists(partial)]:
+            advice = f"{', '.join(left)} could not be removed: delete it"
+            if isinstance(error, VidmatteError):
+                raise WriteError(f"{error}; {advice}") from error
+            _log.warning(advice)
 
 
 class _EncodeThread:
     """Runs a writer behind a bounded queue and carries its exception over."""
 
-    def __init__(self, writer: _Writer) -> None:
+    def __init__(self, writer: _Writer, like: VideoInfo) -> None:
         self._writer = writer
-        self._queue: queue.Queue[Mapping[str, MatteBatch] | None] = queue.Queue(_QUEUED_BATCHES)
+        waiting = _QUEUED_BATCHES if like.width * like.height <= _LARGE_FRAME else 1
+        self._queue: queue.Queue[Mapping[str, MatteBatch] | None] = queue.Queue(waiting)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._moves: list[tuple[Path, Path]] = []
@@ -288,42 +336,3 @@ class _EncodeThread:
             self._error = error
         finally:
             writer.close()
-
-
-def _put_in_place(moves: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
-    """Rename every (partial, final) pair; where one fails or the user interrupts, all is put back."""
-    done: list[tuple[Path, Path, Path]] = []
-    try:
-        for partial, final in moves:
-            if not overwrite and os.path.lexists(final):
-                raise WriteError(f"{final}: was created by someone else meanwhile; choose another name")
-            backup = partial.with_name(f"{partial.name}.replaced.partial")
-            done.append((partial, final, backup))
-            if final.is_file():
-                _give_second_name(final, backup)
-            os.replace(partial, final)
-    except BaseException as error:
-        for move in reversed(done):
-            _put_back(*move)
-        if isinstance(error, OSError) and not isinstance(error, WriteError):
-            raise WriteError(
-                f"{done[-1][1]}: cannot be put in place ({error.strerror}); nothing was changed"
-            ) from error
-        raise
-    for _, _, backup in done:
-        backup.unlink(missing_ok=True)
-
-
-def _give_second_name(final: Path, backup: Path) -> None:
-    try:
-        os.link(final, backup)
-    except OSError:  # a file system without links: renaming keeps the file too, but its name is free for a moment
-        os.replace(final, backup)
-
-
-def _put_back(partial: Path, final: Path, backup: Path) -> None:
-    if not partial.exists():
-        os.replace(final, partial)
-    if backup.exists():
-        os.replace(backup, final)
-        backup.unlink(missing_ok=True)  # renaming one name of a file to its other one leaves both

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from av.video.plane import VideoPlane
 from torch import Tensor
@@ -20,10 +21,11 @@ _MATRICES = {1: 1, 5: 6, 6: 6, 9: 9}
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 
 
-def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool) -> ColorTags:
+def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb: bool = False) -> ColorTags:
     """Tags of an output: those of the source, and BT.709 where it has none, is RGB, or is a matte.
 
     The two BT.601 matrices are one; matrices that production codecs cannot name become BT.709 (the RGB stays the same).
+    Outputs in RGB say nothing of a matrix: some readers would apply one, even that of the number for RGB.
     """
     if alpha_only:
         return ColorTags(_BT709, _BT709, _BT709, full_range)
@@ -31,7 +33,8 @@ def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool) -> Colo
     is_srgb_image = color.matrix == _RGB and color.transfer == _SRGB
     # Scene-linear light goes through BT.709's curve, see `view.for_output`.
     transfer = _BT709 if color.transfer in (_UNSPECIFIED, LINEAR) or is_srgb_image else color.transfer
-    return ColorTags(primaries, transfer, _MATRICES.get(color.matrix, _BT709), full_range)
+    matrix = _UNSPECIFIED if is_rgb else _MATRICES.get(color.matrix, _BT709)
+    return ColorTags(primaries, transfer, matrix, full_range)
 
 
 def set_tags(owner: av.VideoFrame | av.VideoCodecContext, tags: ColorTags) -> None:
@@ -47,21 +50,30 @@ def premultiply(color: Tensor, alpha: Tensor, *, peak: int) -> Tensor:
     return color * torch.where(alpha * peak >= peak - 0.5, 1.0, alpha)
 
 
-def video_frame(color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags: ColorTags) -> av.VideoFrame:
-    """A tagged frame of (3, H, W) display-referred colour and (H, W) alpha, or of alpha as luma without colour."""
+def video_frame(
+    color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags: ColorTags, drops_hidden: bool = False
+) -> av.VideoFrame:
+    """A tagged frame of (3, H, W) display-referred colour and (H, W) alpha, or of alpha as luma without colour.
+
+    Formats without a place for alpha get the colour alone. `drops_hidden` is that of `packed_codes`.
+    """
     height, width = alpha.shape
     frame = av.VideoFrame(width, height, pixel_format)
     set_tags(frame, tags)
     bits = frame.format.components[0].bits
+    peak = 2**bits - 1
+    if color is not None and frame.format.is_rgb:
+        _fill_rgb(frame, color, alpha, drops_hidden=drops_hidden)
+        return frame
     if color is None:
         unit = 2.0 ** (bits - 8)
-        low, span = (0.0, 2.0**bits - 1) if tags.full_range else (16 * unit, 219 * unit)
+        low, span = (0.0, float(peak)) if tags.full_range else (16 * unit, 219 * unit)
         neutral = 128 * unit
         values: list[Tensor | float] = [alpha * span + low, *[neutral] * (len(frame.planes) - 1)]
     else:
-        values = [*_yuv(color, bits, tags), alpha * (2**bits - 1)]
+        values = [*_yuv(color, bits, tags), alpha * peak][: len(frame.planes)]
     for plane, codes in zip(frame.planes, values, strict=True):
-        _fill(plane, codes, bits)
+        _fill(plane, codes, frame.format)
     return frame
 
 
@@ -76,24 +88,81 @@ def _yuv(color: Tensor, bits: int, tags: ColorTags) -> list[Tensor]:
     return list(codes.view_as(color))
 
 
-def _fill(plane: VideoPlane, codes: Tensor | float, bits: int) -> None:
-    """Round code values into a plane; chroma of half size takes the mean of each 2 x 2 block (fewer at odd edges)."""
-    # Through the buffer: VideoFrame.from_ndarray would hold the GIL while it copies.
-    dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
-    samples = np.frombuffer(cast("bytes", plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
+def packed_codes(
+    color: Tensor, alpha: Tensor, *, order: str, dtype: npt.DTypeLike, drops_hidden: bool = False
+) -> npt.NDArray[Any]:
+    """(H, W, 4) code values of (3, H, W) colour and (H, W) alpha, side by side in an order such as "bgra".
+
+    With `drops_hidden` no colour is kept where the code of alpha is 0.
+    """
+    peak = np.iinfo(dtype).max
+    codes = [_rounded(plane * peak, peak).astype(dtype) for plane in (*color, alpha)]
+    if drops_hidden:
+        visible = codes[3] > 0
+        codes[:3] = [plane * visible for plane in codes[:3]]
+    packed: npt.NDArray[Any] = cv2.merge([codes["rgba".index(channel)] for channel in order])
+    return packed
+
+
+def with_width(planes: Tensor, width: int) -> Tensor:
+    """(C, H, W) planes at another width, without values beyond those that are there."""
+    height, old_width = planes.shape[1:]
+    if width == old_width:
+        return planes
+    method = cv2.INTER_AREA if width < old_width else cv2.INTER_LINEAR
+    scaled = [cv2.resize(plane, (width, height), interpolation=method) for plane in planes.numpy()]
+    return torch.from_numpy(np.stack(scaled))
+
+
+def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, drops_hidden: bool) -> None:
+    """Round red, green, blue and alpha into planes of their own, or into one that holds them side by side."""
+    samples, peak = _samples(frame.planes[0], frame.format)
+    if len(frame.planes) > 1:
+        for plane, values in zip(frame.planes, (color[1], color[2], color[0], alpha), strict=True):
+            _fill(plane, values * peak, frame.format)
+        return
+    dtype = samples.dtype.newbyteorder("=")
+    packed = packed_codes(color, alpha, order=frame.format.name[:4], dtype=dtype, drops_hidden=drops_hidden)
+    samples[:, : 4 * frame.width] = packed.reshape(frame.height, -1)
+
+
+def _fill(plane: VideoPlane, codes: Tensor | float, form: av.VideoFormat) -> None:
+    """Round code values into a plane; chroma of less than full size is averaged where its samples lie."""
+    samples, peak = _samples(plane, form)
     picture = samples[: plane.height, : plane.width]
     if isinstance(codes, float):
         picture[...] = codes
         return
-    if codes.shape != picture.shape:
-        codes = _half_size(codes)
-    picture[...] = codes.round().clamp_(0, 2**bits - 1).numpy()
+    picture[...] = _rounded(_subsampled(codes, (plane.height, plane.width)), peak)
 
 
-def _half_size(plane: Tensor) -> Tensor:
-    """The mean of each 2 x 2 block of a plane, of fewer pixels at an odd edge."""
-    height, width = plane.shape
-    # A repeated last row or column changes no mean.
-    even = cv2.copyMakeBorder(plane.numpy(), 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    halved = cv2.resize(even, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(halved)
+def _samples(plane: VideoPlane, form: av.VideoFormat) -> tuple[npt.NDArray[np.generic], int]:
+    """A view of all samples of a plane, padding included, and the largest code value."""
+    # Through the buffer: VideoFrame.from_ndarray would hold the GIL while it copies.
+    bits = form.components[0].bits
+    dtype = np.dtype(np.uint8) if bits <= 8 else np.dtype(">u2" if form.name.endswith("be") else "<u2")
+    samples: npt.NDArray[np.generic] = np.frombuffer(cast("bytes", plane), dtype)
+    return samples.reshape(-1, plane.line_size // dtype.itemsize), 2**bits - 1
+
+
+def _rounded(codes: Tensor, peak: int) -> npt.NDArray[np.float32]:
+    rounded: npt.NDArray[np.float32] = codes.round().clamp_(0, peak).numpy()
+    return rounded
+
+
+def _subsampled(plane: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A plane of code values at the size of a chroma plane, sampled as MPEG-2 and later lay its samples.
+
+    Across, a sample lies on every second pixel: it takes half of that and a quarter of each neighbour. Down, it lies
+    between two rows: it takes their mean. (ITU-T H.273, chroma sample location type 0.)
+    """
+    height, width = shape
+    if width < plane.shape[1]:
+        middle = plane[:, ::2]
+        right = plane[:, 1::2] if plane.shape[1] % 2 == 0 else torch.cat([plane[:, 1::2], plane[:, -1:]], 1)
+        left = torch.cat([plane[:, :1], right[:, :-1]], 1)
+        plane = (middle * 2 + left + right) / 4
+    if height < plane.shape[0]:
+        below = plane[1::2] if plane.shape[0] % 2 == 0 else torch.cat([plane[1::2], plane[-1:]])
+        plane = (plane[::2] + below) / 2
+    return plane

@@ -139,7 +139,7 @@ def read_folder(path: Path, dtype: torch.dtype, empty_prompt: Tensor | None) -> 
     unet = _build(
         UNet2DConditionModel, unet_config, load_tensors(_weights_of(path / "unet")), dtype, str(path / "unet")
     )
-    vae_tensors = _rename_attention(load_tensors(_weights_of(path / "vae")))
+    vae_tensors = with_present_names(load_tensors(_weights_of(path / "vae")))
     vae = _build(AutoencoderKL, vae_config, vae_tensors, dtype, str(path / "vae"))
     return unet, vae, scheduler, empty_prompt
 
@@ -197,7 +197,7 @@ def _build(model: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor],
     return built
 
 
-def _rename_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_present_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The VAE's attention under its present names: files of 2022 have others."""
     names = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
     renamed = {}

@@ -1,0 +1,265 @@
+"""Let runs fail in the middle, in many ways, and look at what they say and leave.
+
+    python benchmarks/faults.py --points 50 --seed 1      # prints a table; exit code 1 for any failure
+
+Each run is the command in a process of its own, without a model (`--model none`). Right is: exit code 1 (of a killed
+one its signal), one line on standard error, no traceback, nothing under the final names, and no hidden file that the
+next run does not remove.
+
+The full disk is a tmpfs of a random size where this may be mounted (by root), else a limit on the size of files. Every
+run writes ProRes 4444 colour, PNG and FFV1 alpha together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from clips import write_movie
+
+from vidmatte.cli import cli
+
+FRAMES = 24
+SIZE = (320, 192)
+OUTPUTS = ("c.mov", "c.%03d.png", "a.mkv")
+SECONDS = 60
+
+
+def make_source(folder: Path) -> None:
+    """A clip of noise with sound, and a matte."""
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8) for _ in range(FRAMES)]
+    for name in ("clip.mp4", "clip.mkv", "clip.ts"):
+        write_movie(folder / name, frames=FRAMES, size=SIZE, pictures=pictures, sound=True, options={"g": "4"})
+    x = np.linspace(-0.5, 1.5, SIZE[0]).clip(0, 1)
+    cv2.imwrite(str(folder / "m.png"), np.round(np.tile(x, (SIZE[1], 1)) * 65535).astype(np.uint16))
+
+
+def command(source: Path, out: Path) -> list[str]:
+    color, images, alpha = (str(out / name) for name in OUTPUTS)
+    matte = str(source.with_name("m.png"))
+    return [str(source), "--model", "none", "--matte", matte, "-o", color, "-o", images, "--alpha", alpha, "--quiet"]
+
+
+def start(arguments: list[str], log: Path, prepare: Callable[[], None] = lambda: None) -> int:
+    """Run the command in a child of this process, which has all modules loaded; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    with log.open("w") as file, contextlib.redirect_stderr(file), contextlib.redirect_stdout(io.StringIO()):
+        os.dup2(file.fileno(), 2)
+        try:
+            prepare()
+            cli(arguments, prog_name="vidmatte")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        finally:
+            file.flush()
+            os._exit(code)
+    return 0
+
+
+def wait(child: int) -> int:
+    """Its exit code; the negative number of the signal that ended it."""
+    began = time.monotonic()
+    while time.monotonic() - began < SECONDS:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return 124
+
+
+def verdict(code: int, log: Path, out: Path, *, hidden: bool = False) -> str:
+    """What is wrong with the end of a run; empty where nothing is."""
+    lines = log.read_text().splitlines()
+    left = sorted(os.listdir(out)) if out.is_dir() else []
+    shown = [name for name in left if not (hidden and name.startswith(".") and name.endswith(".partial"))]
+    if code != 1:
+        return f"exit code {code}: {lines[-1:]}"
+    if len(lines) != 1 or not lines[0].startswith("Error: "):
+        return f"{len(lines)} lines: {lines}"
+    return f"left {shown}" if shown else ""
+
+
+def frames_done(out: Path) -> int:
+    return sum(1 for _ in out.rglob("*.png")) if out.is_dir() else 0
+
+
+def wait_for_frames(child: int, out: Path, count: int) -> None:
+    """Until a run has written so many images."""
+    for _ in range(3000):
+        if frames_done(out) >= count:
+            return
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def little_disk(folder: Path, size: int) -> Iterator[Path | None]:
+    """A disk of so many bytes; None where none may be mounted."""
+    disk = folder / "disk"
+    disk.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        yield None
+        return
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def disk_full(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
+    """The disk is full after a random number of bytes, between nothing and all that a run writes."""
+    out = fresh(folder)
+    assert wait(start(command(folder / "clip.mp4", out), folder / "log")) == 0, (folder / "log").read_text()
+    sizes = [path.stat().st_size for path in out.iterdir()]
+    for _ in range(points):
+        room = rng.randrange(8192, int(sum(sizes) * 0.95))
+        with little_disk(folder, room) as disk:
+            if disk is not None:
+                code = wait(start(command(folder / "clip.mp4", disk), folder / "log"))
+                yield verdict(code, folder / "log", disk)
+                continue
+        room = rng.randrange(1, int(max(sizes) * 0.95))
+        out = fresh(folder)
+        code = wait(start(command(folder / "clip.mp4", out), folder / "log", lambda limit=room: limit_files(limit)))
+        yield verdict(code, folder / "log", out)
+
+
+def limit_files(size: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def fresh(folder: Path) -> Path:
+    out = folder / "out"
+    if out.exists():
+        out.chmod(0o755)
+        shutil.rmtree(out)
+    out.mkdir(mode=0o777)
+    out.chmod(0o777)
+    return out
+
+
+def in_the_middle(folder: Path, rng: random.Random, source: Path, act: Callable[[int, Path], None]) -> tuple[int, Path]:
+    """Run, do something to it after some frames, and wait for its end."""
+    out = fresh(folder)
+    child = start(command(source, out), folder / "log")
+    wait_for_frames(child, out, rng.randrange(1, FRAMES // 3))
+    act(child, out)
+    return wait(child), out
+
+
+def source_truncated(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
+    """The source becomes shorter."""
+    for n in range(points):
+        name = ("clip.mp4", "clip.mkv", "clip.ts")[n % 3]
+        copy = Path(shutil.copy(folder / name, folder / f"cut{Path(name).suffix}"))
+        size = copy.stat().st_size
+
+        def cut(child: int, out: Path, copy: Path = copy, size: int = size) -> None:
+            os.truncate(copy, rng.randrange(size // 4, size // 2))
+
+        code, out = in_the_middle(folder, rng, copy, cut)
+        yield verdict(code, folder / "log", out)
+
+
+def folder_removed(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
+    """Somebody removes the folder of the outputs."""
+    for _ in range(points):
+        code, out = in_the_middle(folder, rng, folder / "clip.mp4", lambda child, out: remove(out))
+        yield verdict(code, folder / "log", out)
+
+
+def remove(out: Path) -> None:
+    os.rename(out, out.with_name("gone"))
+    shutil.rmtree(out.with_name("gone"))
+
+
+def permission_lost(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
+    """The folder of the outputs becomes read-only; root, who may write anyway, runs as nobody."""
+    for _ in range(points):
+        out = fresh(folder)
+        child = start(command(folder / "clip.mp4", out), folder / "log", become_nobody)
+        wait_for_frames(child, out, rng.randrange(1, FRAMES // 3))
+        out.chmod(0o555)
+        yield verdict(wait(child), folder / "log", out, hidden=True)
+
+
+def become_nobody() -> None:
+    if os.geteuid() == 0:
+        os.setresuid(65534, 65534, 65534)
+
+
+def killed(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
+    """SIGKILL; the next run removes what was left, says so, and completes."""
+    for _ in range(points):
+        code, out = in_the_middle(folder, rng, folder / "clip.mp4", lambda child, out: os.kill(child, signal.SIGKILL))
+        if code != -signal.SIGKILL:
+            yield f"exit code {code}"
+            continue
+        left = os.listdir(out)
+        if not left or any(not name.endswith(".partial") for name in left):
+            yield f"left {left}"
+            continue
+        code = wait(start(command(folder / "clip.mp4", out)[:-1], folder / "log"))
+        hidden = [name for name in os.listdir(out) if name.startswith(".")]
+        said = "removed what a killed run had left" in (folder / "log").read_text()
+        yield "" if code == 0 and not hidden and said else f"then exit code {code}, hidden {hidden}, said so: {said}"
+
+
+SCENES: dict[str, Callable[[Path, int, random.Random], Iterator[str]]] = {
+    "disk full": disk_full,
+    "source truncated": source_truncated,
+    "output folder removed": folder_removed,
+    "permission lost": permission_lost,
+    "killed": killed,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=50, help="random points at which the disk is full")
+    parser.add_argument("--others", type=int, default=9, help="runs of each other kind")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    bad = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        make_source(folder)
+        for scene, play in SCENES.items():
+            count = given.points if play is disk_full else given.others
+            wrong = [problem for problem in play(folder, count, random.Random(given.seed)) if problem]
+            bad += len(wrong)
+            print(f"{scene:24s} {count - len(wrong):3d} of {count} end well", *wrong[:3], sep="\n    " if wrong else "")
+            last = (folder / "log").read_text().splitlines()[-1:]
+            print(f"    {last[0].replace(name, '')}" if last else "")
+        fresh(folder)
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

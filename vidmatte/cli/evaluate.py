@@ -1,0 +1,173 @@
+"""`vidmatte evaluate`: measure a model, or mattes of any other system, on a data set."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import click
+
+from vidmatte.cli.console import fail
+from vidmatte.datasets import DATASETS, open_dataset
+from vidmatte.errors import OptionError, VidmatteError
+from vidmatte.evaluate import (
+    Experiment,
+    Guidance,
+    PromptKind,
+    Protocol,
+    Region,
+    Subject,
+    as_text,
+    experiment,
+    run,
+    write,
+    write_evaluation,
+)
+from vidmatte.model.build import Precision
+from vidmatte.options import MatteOptions
+from vidmatte.progress import ProgressLine
+
+_DEFAULTS = MatteOptions()
+
+
+@click.command("evaluate")
+@click.argument("words", nargs=-1, required=True, metavar="[ablation|references|timesteps] DATASET")
+@click.option("--root", required=True, metavar="DIR", help="Folder of the data set.")
+@click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
+              help="See 'vidmatte models'.")  # fmt: skip
+@click.option("--predictions", metavar="DIR", help="Score these mattes, of any system, instead of running a model.")
+@click.option("--name", metavar="TEXT", help="What tables call the system.  [default: the model or the folder]")
+@click.option("--prompt", type=click.Choice(get_args(PromptKind)), default=Protocol.prompt,
+              show_default=True, help="What is marked on references, made from their truth.")  # fmt: skip
+@click.option("--guidance", type=click.Choice(get_args(Guidance)),
+              help="References stand for their group, or each image is marked itself.  [default: group where there is "
+              "one]")  # fmt: skip
+@click.option("--references", type=click.IntRange(min=1), metavar="N",
+              help="Marked images of a group, or frames of a clip; of 'references' the most.  [default: 1; 4]",
+)  # fmt: skip
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True,
+              help="How often what is drawn is drawn anew, and averaged.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the first round.")
+@click.option("--draw-references", is_flag=True, help="Other references in each round, not the same in all.")
+@click.option("--region", type=click.Choice(get_args(Region)),
+              help="Where errors count.  [default: the unknown area where there are trimaps]")  # fmt: skip
+@click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Only the first N frames of each clip.")
+@click.option("--steps", metavar="N,N,...", help="Time steps that 'timesteps' compares.")
+@click.option("--sd", metavar="PATH", help="Stable Diffusion 2.1 for models on it.  [default: downloaded]")
+@click.option("--weights", metavar="PATH", help="Trained weights of the model.  [default: its own]")
+@click.option("--settings", default="", metavar="NAME=VALUE,...", help="Of the model.")
+@click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, show_default=True,
+              help="Number format that the network computes in.")  # fmt: skip
+@click.option("--working-size", type=int, metavar="PIXELS", help="Longer side of what the network sees.")
+@click.option("--rehearsal", type=click.IntRange(min=0), metavar="STEPS",
+              help="Practice before a clip, as in matting.  [default: twice the frames, up to a limit]")  # fmt: skip
+@click.option("--smooth", type=click.FloatRange(0, 1), default=0.0, help="Temporal smoother of clips.  [default: off]")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Processes, of one thread each.")  # fmt: skip
+@click.option("--mattes", is_flag=True, help="Keep the mattes of the first round, as --predictions reads them.")
+@click.option("-o", "--output", metavar="DIR", help="Folder of the results.  [default: evaluation/DATASET-NAME-PROMPT]")
+@click.option("--overwrite", is_flag=True, help="Begin anew where the folder holds other results.")
+@click.option("--quiet", is_flag=True, help="Print errors and the table only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def evaluate_command(words: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any) -> None:
+    """Measure a model on a data set: a table, CSV, JSON, a plot, and a page of pictures from worst to best.
+
+    \b
+    DATASET is the layout of the folder:
+      icm57 aim500 rm1k open-images alphamatting    groups of images
+      groups    GROUP/NAME/image.jpg, alpha.png[, trimap.png]
+      videomatte youtubematte davis                 clips
+      clips     CLIP/frames, CLIP/alpha or CLIP/masks
+    ablation, references and timesteps compare a model with itself (tables 5, 6 and 8 of the IconMatting paper).
+
+    The same command goes on where it was stopped; the same seed gives the same table.
+    """
+    logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
+    line = ProgressLine(enabled=not quiet, unit="clips or images")
+    folder = Path()
+    try:
+        kind, layout = _words(words)
+        folder = _folder(kind, layout, given)
+        with line:
+            text = _evaluate(kind, layout, folder, given, line)
+    except VidmatteError as error:
+        if debug:
+            raise
+        fail(error)
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted after {line.text}; the same command goes on from there ({folder}).", err=True)
+        sys.exit(130)
+    click.echo((folder / write.JSON).read_text(encoding="utf-8") if as_json else text, nl=not as_json)
+    if not quiet:
+        click.echo(f"{folder / write.PAGE}: pictures; table, CSV, JSON and plot beside it", err=True)
+
+
+def _evaluate(kind: str | None, layout: str, folder: Path, given: dict[str, Any], line: ProgressLine) -> str:
+    """Run, write all files, and return the table."""
+    dataset = open_dataset(layout, given["root"])
+    subject, protocol = _subject(given), _protocol(kind, given)
+    if kind is None:
+        if given["steps"]:
+            raise OptionError("--steps are compared by 'timesteps': vidmatte evaluate timesteps DATASET --steps ...")
+        found = run(
+            dataset, subject, protocol, folder, workers=given["workers"], keep_mattes=given["mattes"],
+            overwrite=given["overwrite"], on_done=line.update,
+        )  # fmt: skip
+        return as_text(write_evaluation(found))
+    if given["mattes"]:
+        raise OptionError(f"--mattes keeps the mattes of one run, but {kind} makes several; leave it out")
+    table = experiment(
+        cast(Experiment, kind), dataset, subject, protocol, folder, steps=_steps(given["steps"]),
+        references=given["references"] if kind == "references" else None, workers=given["workers"],
+        overwrite=given["overwrite"], on_done=lambda label, done, total: line.update(done, total),
+    )  # fmt: skip
+    return as_text(table)
+
+
+def _words(words: tuple[str, ...]) -> tuple[str | None, str]:
+    """The experiment, if any, and the layout."""
+    if len(words) == 1 and words[0] not in get_args(Experiment):
+        return None, words[0]
+    if len(words) == 2 and words[0] in get_args(Experiment):
+        return words[0], words[1]
+    raise OptionError(
+        f"{' '.join(words)!r} asked for: give a data set ({', '.join(DATASETS)}), and before it one of "
+        f"{', '.join(get_args(Experiment))} where a model is to be compared with itself"
+    )
+
+
+def _folder(kind: str | None, layout: str, given: dict[str, Any]) -> Path:
+    if given["output"]:
+        return Path(given["output"])
+    system = given["name"] or Path(given["predictions"] or given["model"]).stem
+    name = "-".join(filter(None, (kind, layout, system, given["prompt"])))
+    return Path("evaluation") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def _subject(given: dict[str, Any]) -> Subject:
+    predictions = given["predictions"]
+    names = ("model", "sd", "weights", "settings", "device", "precision", "working_size", "rehearsal", "smooth")
+    options = MatteOptions(**{name: given[name] for name in names})
+    if predictions is None:
+        return Subject(given["name"] or str(options.model), options)
+    changed = [name for name in names if getattr(options, name) != getattr(_DEFAULTS, name)]
+    if changed:
+        raise OptionError(f"--{changed[0].replace('_', '-')} was given, but mattes are scored and no model is run")
+    return Subject(given["name"] or Path(predictions).name, options, predictions=Path(predictions))
+
+
+def _protocol(kind: str | None, given: dict[str, Any]) -> Protocol:
+    names = ("prompt", "guidance", "rounds", "seed", "draw_references", "region", "frames")
+    references = None if kind == "references" else given["references"]
+    return Protocol(**{name: given[name] for name in names}, references=references or 1)
+
+
+def _steps(text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in (text or "").split(",") if part.strip())
+    except ValueError as error:
+        raise OptionError(f"steps {text!r} asked for: write whole numbers, as in 0,100,200") from error

@@ -1,0 +1,48 @@
+"""The layouts that there are, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidmatte.datasets import clips, groups
+from vidmatte.datasets.samples import Dataset
+from vidmatte.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way in which files lie in folders."""
+
+    open: Callable[[str | Path], Dataset]
+    files: str
+    """What is looked for, in words."""
+
+
+DATASETS = {
+    "icm57": Layout(groups.open_icm57, "image/, alpha/[, trimap/], ICM57.json"),
+    "aim500": Layout(groups.open_aim500, "original/, mask/[, trimap/, groups.json]"),
+    "rm1k": Layout(groups.open_rm1k, "image/, alpha/[, trimap/], groups.json"),
+    "open-images": Layout(groups.open_images, "images/ID.jpg, masks/ID_LABEL_BOX.png"),
+    "alphamatting": Layout(
+        groups.open_alphamatting, "input_training_lowres/, gt_training_lowres/, trimap_training_lowres/Trimap1/"
+    ),
+    "groups": Layout(groups.open_plain_groups, "GROUP/NAME/image.jpg, alpha.png[, trimap.png]"),
+    "videomatte": Layout(clips.open_videomatte, "PART/CLIP/com/, PART/CLIP/pha/"),
+    "youtubematte": Layout(clips.open_youtubematte, "PART/CLIP/har/, PART/CLIP/pha/"),
+    "davis": Layout(clips.open_davis, "JPEGImages/480p/CLIP/, Annotations/480p/CLIP/[, ImageSets/2016/val.txt]"),
+    "clips": Layout(clips.open_plain_clips, "CLIP/frames/, CLIP/alpha/ or CLIP/masks/"),
+}
+"""Every layout."""
+
+
+def open_dataset(name: str, root: str | Path) -> Dataset:
+    """The data set of a folder, laid out as `name` says (see `DATASETS`). Files are found, not read.
+
+    Raises OptionError for an unknown name, ReadError for a folder that is laid out otherwise or lacks a file: the
+    message says which files were looked for.
+    """
+    if name not in DATASETS:
+        raise OptionError(f"data set {name!r} asked for: there are {', '.join(DATASETS)}")
+    return DATASETS[name].open(root)

@@ -1,0 +1,134 @@
+"""What is done so far, a line for each part, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidmatte.errors import OptionError, WriteError
+
+LINES, IDENTITY, PICTURES, MATTES = "results.jsonl", "run.json", "pictures", "mattes"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one image or clip, in one round."""
+
+    group: str
+    """Name of the group, or of the clip."""
+    sample: str
+    """Name of the image; empty for a clip."""
+    round: int
+    values: Mapping[str, float]
+    """By measure, in its scale."""
+    confidence: float | None = None
+    """How sure the model said it was; None where mattes were given."""
+    by_frame: Sequence[float] = ()
+    """Of a clip: the ranking measure of each frame that counts."""
+    frames: Sequence[int] = ()
+    """Their indices."""
+    pictures: Sequence[tuple[str, str]] = ()
+    """Captions, and paths from the folder of the run."""
+
+    @property
+    def name(self) -> str:
+        """By which a reader knows it."""
+        return f"{self.group}/{self.sample}" if self.sample and self.sample != self.group else self.group
+
+
+@dataclass
+class Journal:
+    """The results of a folder. Use it through `open_journal`."""
+
+    folder: Path
+    done: dict[str, list[Result]] = field(default_factory=dict)
+    """By the key of their part."""
+
+    def add(self, key: str, results: Sequence[Result]) -> None:
+        """Keep the results of a part: they are on the disk when this returns. Raises WriteError."""
+        line = json.dumps({"part": key, "results": [asdict(result) for result in results]})
+        try:
+            with open(self.folder / LINES, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _failure(self.folder, error) from error
+        self.done[key] = list(results)
+
+
+def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> Journal:
+    """The journal of a folder, which is made where it is not there; a run of the same `identity` goes on.
+
+    Raises:
+        OptionError: the folder holds the results of another run, and `overwrite` was not given.
+        WriteError: it cannot be written.
+    """
+    try:
+        if overwrite:
+            _clear(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / IDENTITY).is_file():
+            _check_identity(folder, identity)
+        elif any(folder.iterdir()):
+            raise OptionError(f"{folder}: holds other files than those of an evaluation; choose another folder (-o)")
+        else:
+            (folder / IDENTITY).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+        (folder / PICTURES).mkdir(exist_ok=True)
+        return Journal(folder, _read(folder / LINES))
+    except OSError as error:
+        raise _failure(folder, error) from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run left, and nothing else."""
+    if not (folder / IDENTITY).is_file():
+        return
+    for name in (PICTURES, MATTES):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (LINES, IDENTITY):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    except ValueError:
+        before = {}
+    # As it comes back from a file: tuples are lists there.
+    now = json.loads(json.dumps(identity))
+    differing = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if differing:
+        raise OptionError(
+            f"{folder}: holds the results of another run ({differing[0]} was {before.get(differing[0])!r}, now "
+            f"{now.get(differing[0])!r}); choose another folder (-o), or use --overwrite to replace them"
+        )
+
+
+def _read(path: Path) -> dict[str, list[Result]]:
+    """What is there; a last line that was not written whole is taken away."""
+    if not path.is_file():
+        return {}
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        path.write_bytes(whole)
+    done = {}
+    for line in whole.decode().splitlines():
+        record = json.loads(line)
+        done[record["part"]] = [
+            Result(**{**result, "pictures": [(a, b) for a, b in result["pictures"]]}) for result in record["results"]
+        ]
+    return done
+
+
+def _failure(folder: Path, error: OSError) -> WriteError:
+    return WriteError(
+        f"{folder}: the results cannot be written ({error.strerror}); what is done is kept: free some space or check "
+        f"the rights, and start the same command again"
+    )

@@ -1,0 +1,100 @@
+"""Mattes that any other system wrote, found by the names of the data set.
+
+An image: `DIR/GROUP/NAME.*`, or `DIR/NAME.*`. A clip: `DIR/CLIP/` (or its `pha/` or `alpha/`) with a file for each
+frame, of the frame's name; or a movie `DIR/CLIP.mkv`, `.mov`, `.webm` or `.mp4` of the mattes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vidmatte.datasets import Clip, ImageSample, read_truth, read_unknown
+from vidmatte.datasets.find import image_named
+from vidmatte.datasets.samples import Matte
+from vidmatte.errors import ReadError
+from vidmatte.evaluate.protocol import Part, Plan
+from vidmatte.evaluate.system import Found
+from vidmatte.read import open_video
+from vidmatte.read.images import read_image
+from vidmatte.view import for_model
+
+MOVIES = (".mkv", ".mov", ".webm", ".mp4")
+
+
+@dataclass(frozen=True)
+class PredictionSystem:
+    """A folder of mattes."""
+
+    folder: Path
+
+    def mattes(self, plan: Plan, part: Part) -> Generator[Found]:
+        """See `System.mattes`. Raises ReadError for a matte that is missing or has another size than its image."""
+        if plan.dataset.clips:
+            yield from self._of_clip(plan.dataset.clips[part.index], part)
+            return
+        group = plan.dataset.groups[part.index]
+        for index in part.targets:
+            yield self._of_image(group.images[index], group.name, index, unknown=plan.region == "unknown")
+
+    def _of_image(self, sample: ImageSample, group: str, index: int, *, unknown: bool) -> Found:
+        path = image_named(self.folder / group, sample.name) or image_named(self.folder, sample.name)
+        if path is None:
+            raise ReadError(
+                f"{self.folder}: no matte of {sample.image}; looked for {group}/{sample.name}.* and {sample.name}.*"
+            )
+        image = sample.read_image()
+        size = (image.rgb.shape[1], image.rgb.shape[2])
+        alpha = read_truth((path,), "alpha", size, image=sample.image)
+        area = None
+        if unknown and sample.trimap is not None:
+            area = read_unknown(sample.trimap, size, image=sample.image)
+        rgb = for_model(torch.from_numpy(image.rgb)[None], image.color)[0]
+        return Found(index, rgb, alpha, sample.read_alpha(size), area, None, None)
+
+    def _of_clip(self, clip: Clip, part: Part) -> Iterator[Found]:
+        movie = next((path for suffix in MOVIES if (path := self.folder / f"{clip.name}{suffix}").is_file()), None)
+        alphas = self._of_files(clip, part) if movie is None else _of_movie(movie, clip, part)
+        with closing(alphas):
+            for frame, alpha in zip(part.targets, alphas, strict=True):
+                image = read_image(clip.frames[frame])
+                truth = clip.read_alpha(frame, (alpha.shape[0], alpha.shape[1]))
+                rgb = for_model(torch.from_numpy(image.rgb)[None], image.color)[0]
+                yield Found(frame, rgb, alpha, truth, None, None, None)
+
+    def _of_files(self, clip: Clip, part: Part) -> Generator[Matte]:
+        places = [self.folder / clip.name / inner for inner in ("", "pha", "alpha")]
+        for frame in part.targets:
+            stem = clip.frames[frame].stem
+            path = next((found for place in places if (found := image_named(place, stem)) is not None), None)
+            if path is None:
+                movies = ", ".join(f"{clip.name}{suffix}" for suffix in MOVIES)
+                raise ReadError(
+                    f"{self.folder}: no matte of {clip.frames[frame]}; looked for {clip.name}/{stem}.*, "
+                    f"{clip.name}/pha/{stem}.*, {clip.name}/alpha/{stem}.*, {movies}"
+                )
+            image = read_image(clip.frames[frame])
+            yield read_truth((path,), "alpha", (image.rgb.shape[1], image.rgb.shape[2]), image=clip.frames[frame])
+
+
+def _of_movie(movie: Path, clip: Clip, part: Part) -> Generator[Matte]:
+    """The mattes of the frames that count, in a movie of all frames of the clip."""
+    with open_video(movie) as video:
+        count = video.count_frames()
+        if count < 1 + part.targets[-1]:
+            raise ReadError(
+                f"{movie}: has {count} mattes, but {clip.folder} has at least {1 + part.targets[-1]} frames"
+            )
+        size = read_image(clip.frames[0]).rgb.shape[1:]
+        if (video.info.height, video.info.width) != size:
+            raise ReadError(
+                f"{movie}: is {video.info.width}x{video.info.height}, but its frames are {size[1]}x{size[0]}; "
+                f"write it without scaling"
+            )
+        for batch in video.batches(1, start=part.targets[0], end=1 + part.targets[-1]):
+            if batch.frames[0] in part.targets:
+                yield batch.rgb[0].amax(0).clamp(0, 1).numpy()

@@ -1,0 +1,129 @@
+"""Animated AVIF through Pillow (extra `avif`), whose encoder takes all frames at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vidmatte.errors import MissingExtraError, WriteError
+from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.view import for_output, linear_to_srgb
+from vidmatte.write.planes import packed_codes, premultiply, with_width
+from vidmatte.write.targets import Target
+
+MOST_BYTES = 1 << 30
+"""What the frames of one file may take in memory, at 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
+_PEAK = 255
+
+
+def check_avif(target: Target, like: VideoInfo, frames: int | None) -> None:
+    """Raise MissingExtraError without Pillow or its AVIF, WriteError for more frames than can be held."""
+    try:
+        from PIL import features
+    except ImportError as error:
+        raise MissingExtraError("AVIF output", "avif") from error
+    if not features.check("avif"):
+        raise MissingExtraError("AVIF output", "avif")
+    if frames is not None:
+        _check_frames(target, like, frames)
+
+
+def _check_frames(target: Target, like: VideoInfo, frames: int) -> None:
+    most = MOST_BYTES // (4 * like.display_width * like.height)
+    if frames > most:
+        raise WriteError(
+            f"{target}: AVIF has to be held in memory whole, {most} frames of {like.display_width}x{like.height} at "
+            f"most, and there are {frames} or more; cut with --start and --end, or choose .webm"
+        )
+
+
+class AvifWriter:
+    """Collects frames, and encodes them when all are there. Used from one thread; `discard` may follow from another."""
+
+    kind: Literal["colour", "alpha"] = "colour"
+
+    def __init__(self, target: Target, partial: Path, *, like: VideoInfo, premultiplied: bool, audio: bool) -> None:
+        self.target = target
+        self.format = target.format
+        self.pixel_format = self.format.pixel_format
+        self.notes: list[str] = []
+        if audio and like.audio_streams:
+            self.notes.append(f"{target}: .avif holds no sound; that of the source is left out")
+        self.frames = 0
+        self._partial = partial
+        self._like = like
+        self._premultiplied = premultiplied
+        self._pictures: list[npt.NDArray[Any]] = []
+        self._times: list[int] = []
+        self._last_duration = 0
+
+    def create(self) -> None:
+        """Create the partial file; raises OSError where that is not possible."""
+        with open(self._partial, "xb"):
+            pass
+
+    def write(self, mattes: Mapping[str, MatteBatch]) -> None:
+        """Take the frames of the target's object. Raises WriteError where they become too many."""
+        batch = mattes[self.target.object_name]
+        self.frames += len(batch)
+        _check_frames(self.target, self._like, self.frames)
+        for index in range(len(batch)):
+            color = for_output(batch.color[index], self._like.color, linear_to_srgb)
+            alpha = with_width(batch.alpha[index], self._like.display_width)
+            color = with_width(color, self._like.display_width)
+            if self._premultiplied:
+                color = premultiply(color, alpha, peak=_PEAK)
+            self._pictures.append(packed_codes(color, alpha[0], order="rgba", dtype=np.uint8))
+        self._times += batch.source.pts
+        self._last_duration = batch.source.durations[-1]
+
+    def finish(self) -> list[tuple[Path, Path]]:
+        """Encode and complete the file, and return what to rename to what. Raises OSError of the file or of Pillow."""
+        from PIL import Image
+
+        first, *others = (Image.fromarray(picture) for picture in self._pictures)
+        options: dict[str, Any] = {name: int(value) for name, value in self.format.options.items()}
+        with open(self._partial, "r+b") as file:
+            first.save(
+                file,
+                "AVIF",
+                save_all=True,
+                append_images=others,
+                duration=self._durations(),
+                subsampling="4:4:4",
+                alpha_premultiplied=self._premultiplied,
+                **options,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        return [(self._partial, Path(self.target.path))]
+
+    def close(self) -> None:
+        """Let go of the frames."""
+        self._pictures = []
+
+    def discard(self) -> None:
+        """Remove the partial file."""
+        self._partial.unlink(missing_ok=True)
+
+    def failure(self, error: Exception) -> WriteError:
+        """The error to raise for one of the file or of Pillow."""
+        reason = getattr(error, "strerror", None) or str(error)
+        return WriteError(
+            f"{self.target}: writing failed after {self.frames} frames ({reason}); no output was written; "
+            f"check the free space and the rights of {self.target.folder.absolute()}"
+        )
+
+    def _durations(self) -> list[int]:
+        """How long each frame is shown, in milliseconds, without drift."""
+        base = self._like.time_base
+        usual = 1 / self._like.frame_rate
+        last = self._times[-1] * base + (self._last_duration * base or usual)
+        starts = [round(1000 * time) for time in (*(pts * base for pts in self._times), last)]
+        return [max(1, after - before) for before, after in pairwise(starts)]

@@ -1,0 +1,129 @@
+"""What is not complete yet: hidden names beside an output, held while somebody works on them, renamed when all is done.
+
+A run that ends, in whatever way it can still act, removes its own. One that is killed cannot: the next run that writes
+the same output does it, as nobody holds the file any more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from vidmatte.errors import WriteError
+
+if sys.platform != "win32":
+    import fcntl
+
+
+def partial_path(final: Path) -> Path:
+    """A hidden name beside an output, for what is not complete yet."""
+    return final.parent / f".{_plain(final)}.{secrets.token_hex(4)}.partial"
+
+
+def hold(path: Path) -> int | None:
+    """Mark a file or folder as being worked on, until what this returns is closed or the process ends.
+
+    None where that is not possible: on Windows (where a file that is open cannot be removed anyway).
+    """
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    with suppress(OSError):  # a file system without locks: what is left there is not removed later either
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def remove_abandoned(final: Path) -> tuple[str, ...]:
+    """Remove what killed runs left of an output, and return the names of it."""
+    name = re.compile(rf"\.{re.escape(_plain(final))}\.[0-9a-f]{{8}}\.partial")
+    removed = []
+    for entry in os.scandir(final.parent):
+        if name.fullmatch(entry.name) and not entry.is_symlink() and _is_abandoned(entry.path):
+            with suppress(OSError):  # of another user: it stays, and harms nobody
+                _remove(Path(entry.path))
+                removed.append(entry.name)
+    return tuple(sorted(removed))
+
+
+def _plain(final: Path) -> str:
+    return re.sub(r"[^\w.-]", "_", final.name)
+
+
+def _is_abandoned(path: str) -> bool:
+    if sys.platform == "win32":
+        return os.path.isfile(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def put_in_place(moves: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
+    """Rename every (partial, final) pair; where one fails or the user interrupts, all is put back.
+
+    What a symbolic link leads to is replaced, not the link. Raises WriteError.
+    """
+    done: list[tuple[Path, Path, Path]] = []
+    try:
+        for partial, name in moves:
+            if not overwrite and os.path.lexists(name):
+                raise WriteError(f"{name}: was created by someone else meanwhile; choose another name")
+            final = Path(os.path.realpath(name))
+            backup = partial.with_name(f"{partial.name}.replaced.partial")
+            done.append((partial, final, backup))
+            if final.is_file():
+                _give_second_name(final, backup)
+            os.replace(partial, final)
+    except BaseException as error:
+        outcome = _put_all_back(done)
+        if isinstance(error, OSError) and not isinstance(error, WriteError):
+            raise WriteError(f"{done[-1][1]}: cannot be put in place ({error.strerror}); {outcome}") from error
+        raise
+    for _, _, backup in done:
+        backup.unlink(missing_ok=True)
+
+
+def _put_all_back(done: Sequence[tuple[Path, Path, Path]]) -> str:
+    """What to tell of it."""
+    lost = []
+    for partial, final, backup in reversed(done):
+        try:
+            _put_back(partial, final, backup)
+        except OSError:
+            lost.append(f"{final} lies at {backup}" if os.path.lexists(backup) else f"{final} is the new one")
+    return "; ".join(lost) or "nothing was changed"
+
+
+def _give_second_name(final: Path, backup: Path) -> None:
+    try:
+        os.link(final, backup)
+    except OSError:  # a file system without links: renaming keeps the file too, but its name is free for a moment
+        os.replace(final, backup)
+
+
+def _put_back(partial: Path, final: Path, backup: Path) -> None:
+    if final.exists() and not partial.exists():
+        os.replace(final, partial)
+    if backup.exists():
+        os.replace(backup, final)
+        backup.unlink(missing_ok=True)  # renaming one name of a file to its other one leaves both

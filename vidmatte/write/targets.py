@@ -1,0 +1,174 @@
+"""The outputs that are asked for: a path, and what is chosen for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vidmatte.errors import OptionError
+from vidmatte.write.formats import FORMATS, Format, formats_of
+
+_NUMBER = re.compile(r"%(?:0(\d+))?d|(#+)")
+_NAME = "{name}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One output: a movie, or a pattern for one image per frame.
+
+    A pattern has `%06d` or `######` (any width) for the frame number, or `{name}` for the name of the image it is of.
+    """
+
+    path: Path | str
+    alpha_only: bool = False
+    object_name: str = ""
+    """Which of several objects it shows; empty where there is one without a name."""
+    layers: tuple[str, ...] = ()
+    """Objects that share one EXR as layers, as in person.R; empty for all other targets."""
+    choices: tuple[str, ...] = ()
+    """A format of the extension by its name, and what the format lets choose, as in ("float", "dwaa")."""
+
+    @property
+    def format(self) -> Format:
+        """The entry of FORMATS, with what was chosen in its options.
+
+        Raises OptionError for an extension that is not there, and for choices that it does not offer.
+        """
+        return _chosen_format(self)
+
+    @property
+    def folder(self) -> Path:
+        """Where the output goes."""
+        return Path(self.path).parent
+
+    @property
+    def argument(self) -> str:
+        """Path and choices, as `split_choices` takes them apart."""
+        return ":".join(filter(None, (str(self.path), ",".join(self.choices))))
+
+    def image_name(self, *, number: int, name: str) -> str:
+        """File name of one image of a pattern."""
+        pattern = Path(self.path).name
+        if _NAME in pattern:
+            return pattern.replace(_NAME, name)
+        return _NUMBER.sub(lambda found: f"{number:0{len(found[2] or '') or int(found[1] or 1)}d}", pattern)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the pattern takes the names of images instead of frame numbers."""
+        return _NAME in Path(self.path).name
+
+    @property
+    def file_names(self) -> re.Pattern[str]:
+        """Matches the file names that the target can produce."""
+        name = Path(self.path).name
+        if not self.format.is_movie:
+            parts = name.split(_NAME) if self.is_named else _NUMBER.sub("\0", name).split("\0")
+            return re.compile((".+" if self.is_named else r"\d+").join(re.escape(part) for part in parts))
+        return re.compile(re.escape(name))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def split_choices(path: Path | str) -> tuple[Path | str, tuple[str, ...]]:
+    """An output as it is asked for, taken apart: shot.exr:float,dwaa is shot.exr with the choices float and dwaa.
+
+    A colon anywhere but behind a known extension belongs to the path.
+    """
+    start, _, words = str(path).rpartition(":")
+    extensions = {form.extension for form in FORMATS}
+    if Path(start).suffix.lower() not in extensions or re.search(r"[/\\]", words):
+        return path, ()
+    return start, tuple(words.split(","))
+
+
+def parse_target(
+    path: Path | str,
+    *,
+    alpha_only: bool,
+    object_name: str = "",
+    layers: tuple[str, ...] = (),
+) -> Target:
+    """The target of an output path, for one object or several as layers; choices may follow it, see `split_choices`.
+
+    Raises OptionError for an extension that is not in FORMATS, choices that it does not offer, or an image path that
+    does not say how to name the images.
+    """
+    plain, choices = split_choices(path)
+    target = Target(plain, alpha_only, object_name, layers, choices)
+    check_target(target)
+    return target
+
+
+def check_target(target: Target) -> None:
+    """Raises OptionError for a target that cannot be one, see `parse_target`."""
+    path = Path(target.path)
+    places = len(_NUMBER.findall(path.name)) + path.name.count(_NAME)
+    if not target.format.is_movie and places != 1:
+        found = "no place for their numbers" if places == 0 else "more than one place for their numbers"
+        raise OptionError(
+            f"{target}: images are written one per frame, and the file name has {found}; use "
+            f"{path.stem if places == 0 else 'frame'}_%06d{path.suffix}, or {{name}}{path.suffix} for a set of images"
+        )
+    if target.layers and target.format.codec != "exr":
+        raise OptionError(f"{target}: only EXR has layers; write each object to a file of its own")
+
+
+def _chosen_format(target: Target) -> Format:
+    forms = formats_of(Path(target.path).suffix, alpha_only=target.alpha_only)
+    if not forms:
+        raise OptionError(_no_format(target))
+    named = [form for form in forms if form.name in target.choices]
+    if len(named) > 1:
+        raise OptionError(f"{target.argument}: asks for {' and '.join(form.name for form in named)}; choose one")
+    form = next(iter(named or (form for form in forms if not form.on_black)), None)
+    if form is None:
+        raise OptionError(
+            f"{target}: {forms[0].extension} has no alpha; use .mov or .webm, or ask for what it can hold: "
+            f"{', '.join(f'{target}:{form.name} ({form.description})' for form in forms)}"
+        )
+    words = [word for word in target.choices if word != form.name]
+    return replace(form, options={**form.options, **_options_of(words, form, forms, target)})
+
+
+def _options_of(words: Iterable[str], form: Format, forms: Sequence[Format], target: Target) -> Mapping[str, str]:
+    """The options that words set. Raises OptionError where a word is not offered or contradicts another one."""
+    options: dict[str, str] = {}
+    chosen_by: dict[str, str] = {}
+    for word in words:
+        for option, value in _meaning(word, form, forms, target).items():
+            if option in chosen_by:
+                raise OptionError(f"{target.argument}: {chosen_by[option]} and {word} exclude each other; keep one")
+            options[option], chosen_by[option] = value, word
+    return options
+
+
+def _meaning(word: str, form: Format, forms: Sequence[Format], target: Target) -> Mapping[str, str]:
+    if word in form.words:
+        return form.words[word]
+    name, _, value = word.partition("=")
+    if name in form.numbers and value.isdecimal() and int(value) in form.numbers[name]:
+        return {name: str(int(value))}
+    numbers = [f"{name}={span[0]} to {name}={span[-1]}" for name, span in form.numbers.items()]
+    formats = [f"{form.name} ({form.description})" for form in forms if len(forms) > 1]
+    offered = [*formats, *form.words, *numbers]
+    what = f"choose from {', '.join(offered)}" if offered else "there is nothing to choose for it"
+    raise OptionError(f"{target.argument}: {word!r} was asked for, which {form.extension} does not offer; {what}")
+
+
+def _no_format(target: Target) -> str:
+    extension = Path(target.path).suffix
+    usual = [form for form in FORMATS if form.alpha_only == target.alpha_only and not form.on_black]
+    seen: dict[str, Format] = {}
+    for form in usual:
+        seen.setdefault(form.extension, form)
+    kind = "an alpha matte" if target.alpha_only else "colour with alpha"
+    found = f"the extension {extension.lower()!r}" if extension else "no extension"
+    other = ""
+    if formats_of(extension, alpha_only=not target.alpha_only):
+        other = "; give it to -o/--output" if target.alpha_only else "; give it to --alpha"
+    choices = ", ".join(f"{end} ({form.description})" for end, form in seen.items())
+    return f"{target}: {kind} cannot be written with {found}{other}; choose from {choices}"
