@@ -80,7 +80,17 @@ def test_a_wrong_token_opens_nothing(tmp_path, server, token):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example", "", "192.168.1.4", "[::2]"],
+    [
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "",
+        "192.168.1.4",
+        "[::2]",
+        "[::1",
+        "a@b:c",
+    ],
 )
 def test_another_host_is_refused_even_with_the_cookie(browser, host):
     for method in ("GET", "POST"):
@@ -108,6 +118,7 @@ def test_no_host_or_two_of_them_are_refused(browser):
     [
         {"origin": None},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://evil.example"},
         {"origin": "http://127.0.0.1:1"},
         {"origin": "http://evil.example", "sec_fetch_site": "cross-site"},

@@ -53,6 +53,7 @@ class Footage:
         self._whole_lock, self._small_lock = threading.Lock(), threading.Lock()
         self._reading: Iterator[Frame] | None = None
         self._next = -1
+        self._asked, self._asked_lock = 0, threading.Lock()
         self._spool = Spool()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -122,7 +123,16 @@ class Footage:
         self._spool.close()
 
     def _small(self, index: int, longest: int) -> Picture:
-        """A frame by reading on from the last one asked for, or seeking."""
+        """A frame by reading on from the last one asked for, or seeking; what may wait waits meanwhile."""
+        with self._asked_lock:
+            self._asked += 1
+        try:
+            return self._sought(index, longest)
+        finally:
+            with self._asked_lock:
+                self._asked -= 1
+
+    def _sought(self, index: int, longest: int) -> Picture:
         with self._small_lock:
             if self._reading is None or not self._next <= index < self._next + _NEAR:
                 self._leave()
@@ -145,7 +155,7 @@ class Footage:
             try:
                 for frame in frames:
                     self._spool.put(frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY))
-                    while is_busy() and not self._stopped.is_set():
+                    while (is_busy() or self._asked) and not self._stopped.is_set():
                         self._stopped.wait(_PAUSE_SECONDS)
                     if self._stopped.is_set() or self._spool.bytes > _SPOOL_BYTES:
                         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -22,8 +22,8 @@ LARGEST_BODY = 64 << 20
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -71,7 +71,7 @@ class Guard:
         return self._admit(scope)
 
     def _is_own_host(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _split(f"//{host}").hostname or ""
         if name in _LOOPBACK or name == self._host.lower():
             return True
         # Listening to the network was asked for: rebinding needs a name, so that numbers are safe.
@@ -104,10 +104,18 @@ class Guard:
 
 def _is_same_origin(headers: Headers) -> bool:
     """Whether the browser says that the page which sends this came from here."""
-    origin = urlsplit(headers.get("origin", ""))
+    origin = _split(headers.get("origin", ""))
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
     return origin.scheme in ("http", "https") and origin.netloc == headers["host"]
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; none of what is not one."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_number(name: str) -> bool:

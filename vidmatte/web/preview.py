@@ -137,8 +137,11 @@ class Preview:
     def _steps(self, shown: Sequence[_Shown], focus: int) -> Iterator[None]:
         try:
             for of_object in shown:
-                matter = self._stills.matter(tuple(of_object.one.prompts.values()))
-                yield
+                prompts = tuple(of_object.one.prompts.values())
+                for prompt in prompts:
+                    self._stills.prepare(prompt)
+                    yield
+                matter = self._stills.matter(prompts)
                 for leg, run in sorted(of_object.legs, key=lambda pair: abs(pair[0].reference - focus)):
                     yield from self._follow(matter, leg, run)
         except VidmatteError as error:

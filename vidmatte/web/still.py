@@ -50,6 +50,11 @@ class Stills:
         self._stills.move_to_end(prompt)
         return self._stills[prompt]
 
+    def prepare(self, prompt: Prompt) -> None:
+        """Do for these marks what `matter` would, so that other work can be done in between."""
+        if isinstance(self._model, CompactModel):
+            self._encode(self._model, prompt)
+
     def matter(self, prompts: tuple[Prompt, ...]) -> Matter:
         """The model with these references, as a run has it before its rehearsal."""
         if isinstance(self._model, CompactModel):

@@ -4,11 +4,12 @@ import { getPicture, tell } from "./api.js";
 import { byId, emit, model, on } from "./model.js";
 
 const SMALL = 640;
+const NEAR_MS = 160; // after this long without an answer a frame close by is shown
 const SETTLED_MS = 140; // after this long on a frame it is asked for in full
 const KEPT = { small: 240, full: 6, mattes: 160 };
 
 // What is on the stage. Mattes are canvases, white where the object is, with alpha.
-export const picture = { frame: -1, image: null, isFull: false, mattes: [], mattesOf: -1 };
+export const picture = { frame: -1, image: null, isFull: false, isNear: false, mattes: [], mattesOf: -1 };
 
 class Kept {
   constructor(most) {
@@ -82,8 +83,10 @@ async function loadImage() {
   try {
     while (picture.frame !== model.frame && !model.isPlaying) {
       const frame = model.frame;
-      const image = await smallFrame(frame);
-      Object.assign(picture, { frame, image, isFull: false });
+      const exact = smallFrame(frame);
+      const placeholder = setTimeout(() => showNear(frame), NEAR_MS);
+      const image = await exact.finally(() => clearTimeout(placeholder));
+      Object.assign(picture, { frame, image, isFull: false, isNear: false });
       emit("picture");
     }
   } catch (error) {
@@ -95,13 +98,21 @@ async function loadImage() {
   imageTimer = setTimeout(loadFull, SETTLED_MS);
 }
 
+// A frame that is slow to find: the key frame before it stands in, so that the slider does not seem stuck.
+async function showNear(frame) {
+  const near = await getPicture(`/api/frame/${frame}?near=1`).catch(() => null);
+  if (near === null || picture.frame === frame || model.frame !== frame) return;
+  Object.assign(picture, { frame: -1, image: near.bitmap, isFull: false, isNear: true });
+  emit("picture");
+}
+
 async function loadFull() {
   const frame = model.frame;
   if (model.isPlaying || (picture.frame === frame && picture.isFull)) return;
   try {
     const image = await fullFrame(frame);
     if (model.frame !== frame) return;
-    Object.assign(picture, { frame, image, isFull: true });
+    Object.assign(picture, { frame, image, isFull: true, isNear: false });
     emit("picture");
   } catch (error) {
     tell(error);
@@ -135,7 +146,7 @@ export async function loadMattes() {
 // Frame and mattes together, for playing.
 export async function loadBoth(frame) {
   const [image, found] = await Promise.all([smallFrame(frame), mattesOf(frame)]);
-  Object.assign(picture, { frame, image, isFull: false, mattes: found, mattesOf: frame });
+  Object.assign(picture, { frame, image, isFull: false, isNear: false, mattes: found, mattesOf: frame });
   emit("picture");
 }
 

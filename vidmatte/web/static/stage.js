@@ -208,6 +208,9 @@ function drawCross({ x, y }) {
   }
 }
 
-on("picture view", recompose);
+on("picture view", () => {
+  recompose();
+  canvas.classList.toggle("near", picture.isNear);
+});
 on("state object frame cross", redraw);
 new ResizeObserver(() => model.clip && (place.isFitted ? fit() : redraw())).observe(canvas);
