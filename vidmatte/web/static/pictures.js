@@ -6,7 +6,7 @@ import { byId, emit, model, on } from "./model.js";
 const SMALL = 640;
 const NEAR_MS = 160; // after this long without an answer a frame close by is shown
 const SETTLED_MS = 140; // after this long on a frame it is asked for in full
-const KEPT = { small: 240, full: 6, mattes: 160 };
+const KEPT = { small: 120, full: 4, stills: 6, mattes: 120 }; // pictures of 1 MB, 8 MB, 8 MB, 1 MB for 1080p
 
 // What is on the stage. Mattes are canvases, white where the object is, with alpha.
 export const picture = { frame: -1, image: null, isFull: false, isNear: false, mattes: [], mattesOf: -1 };
@@ -32,6 +32,7 @@ class Kept {
 
 const smalls = new Kept(KEPT.small);
 const fulls = new Kept(KEPT.full);
+const stills = new Kept(KEPT.stills);
 const mattes = new Kept(KEPT.mattes);
 
 export function smallFrame(frame) {
@@ -59,7 +60,7 @@ let age = 0; // of what is known of frames without marks
 async function matteOf(object, frame) {
   const marks = object.frames[frame];
   const key = `${object.id} ${frame} ${marks ? JSON.stringify(marks) : `${age} ${model.state.run?.state}`}`;
-  return mattes.get(key, async () => {
+  return (marks ? stills : mattes).get(key, async () => {
     const answer = await getPicture(`/api/alpha/${object.id}/${frame}`);
     if (answer === null) return null;
     const confidence = Number(answer.headers.get("x-confidence") ?? NaN);
