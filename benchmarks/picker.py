@@ -3,7 +3,8 @@
 click: from the request of a new mark to its new alpha as a PNG, on a 1080p frame with the embedded model: what the page
 waits for after a click, but for drawing. The frame was shown before, as it is when one clicks on it.
 scrub: a random frame of a clip of 5 minutes of 1080p H.264 with a key frame every 10 s (the sample clip, enlarged, with
-fresh grain): as the page asks for it while the slider is dragged, before the clip was read through, and after.
+fresh grain): as the page asks for it while the slider is dragged, just after the clip was opened, and among the frames
+that were read in the background meanwhile. While a frame is sought, the page shows the key frame before it.
 Both through HTTP from a server of its own, as the page does.
 """
 
@@ -105,8 +106,8 @@ def click_command(clicks: int) -> None:
 
 @main.command("scrub")
 @click.option("--frames", default=40, help="Random frames that are asked for.")
-@click.option("--whole", is_flag=True, help="Also wait until the clip was read through, and ask again.")
-def scrub_command(frames: int, whole: bool) -> None:
+@click.option("--wait", default=30, help="Seconds that the clip is read for before it is asked again.")
+def scrub_command(frames: int, wait: int) -> None:
     """Time from a random place of the slider to its frame."""
     rng = Random(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,19 +117,19 @@ def scrub_command(frames: int, whole: bool) -> None:
         with served(clip) as (session, page):
             page.ask("/api/frame/0?longest=640")
             click.echo(f"opened, with its first frame, in {time.perf_counter() - began:.2f} s")
-            show("a random frame, at once", asked(page, rng, frames))
+            show("a random frame, at once", asked(page, rng, frames, CLIP_FRAMES))
             seconds = [
                 timed(page, f"/api/frame/{frame}?near=1") for frame in np.linspace(0, CLIP_FRAMES - 1, 15).astype(int)
             ]
             show("a thumbnail of the slider", seconds)
-            if whole:
-                session.footage.wait()
-                click.echo(f"all frames were kept {time.perf_counter() - began:.0f} s after opening")
-                show("a random frame, after that", asked(page, rng, frames))
+            time.sleep(wait)
+            kept = session.footage.kept
+            click.echo(f"{kept} frames were kept {time.perf_counter() - began:.0f} s after opening")
+            show("a random one of these", asked(page, rng, frames, kept))
 
 
-def asked(page: Page, rng: Random, frames: int) -> list[float]:
-    return [timed(page, f"/api/frame/{rng.randrange(CLIP_FRAMES)}?longest=640") for _ in range(frames)]
+def asked(page: Page, rng: Random, frames: int, most: int) -> list[float]:
+    return [timed(page, f"/api/frame/{rng.randrange(most)}?longest=640") for _ in range(frames)]
 
 
 def timed(page: Page, path: str) -> float:

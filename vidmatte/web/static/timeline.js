@@ -111,7 +111,7 @@ function drawCurve() {
 // An area where the model is sure; what it is unsure of stands out.
 function drawConfidence(context, width, height, y, below) {
   const each = Math.max(width / model.clip.frames, 1);
-  const left = (frame) => (frame / model.clip.frames) * width;
+  const left = (frame) => xOf(frame, width) - each / 2;
   for (const [isUnsure, fill, line] of [[false, "#6ab0ff2e", "#6ab0ff"], [true, "#ffb45466", "#ffb454"]]) {
     const area = new Path2D();
     const top = new Path2D();
