@@ -1,19 +1,21 @@
 # make demo   install, matte the sample clip, compare with its known alpha
 # make test   install what the tests need and run them
 # make check  lint and types
+# make browser-test   the picker in Chromium, which has to be on the machine
+# make screenshot     the picture of the picker in the README, made anew by one of these tests
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Quiet, and never asking: all targets run without a terminal.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test check clean
+.PHONY: demo test check browser-test screenshot clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
-	$(PIP) --editable .
+	$(PIP) --editable ".[web]"
 	touch $@
 
 .venv/installed-dev: .venv/installed pyproject.toml
@@ -28,6 +30,12 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+browser-test: .venv/installed-dev
+	$(BIN)/python -m pytest -m browser
+
+screenshot: .venv/installed-dev
+	PICKER_SCREENSHOT=docs/picker.png $(BIN)/python -m pytest -m browser -k readme
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

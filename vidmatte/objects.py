@@ -36,7 +36,7 @@ def prompts_of_objects(
         return {"": _as_list(prompts)}
     objects: dict[str, list[Prompt]] = {}
     for name, marks in prompts.items():
-        clean = re.sub(r"[^\w-]", "_", name)
+        clean = clean_name(name)
         if not clean or clean.casefold() in map(str.casefold, objects):
             raise OptionError(
                 f"object {name!r}: its name is empty, or that of another object in file names, where only letters, "
@@ -46,6 +46,11 @@ def prompts_of_objects(
     if not objects:
         raise OptionError("no object is marked: give at least one prompt")
     return objects
+
+
+def clean_name(name: str) -> str:
+    """The name of an object as it stands in the names of files and layers."""
+    return re.sub(r"[^\w-]", "_", name)
 
 
 def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -13,7 +13,6 @@ import torch
 
 from vidmatte.errors import ReadError
 from vidmatte.follow import matte_objects
-from vidmatte.frames import MatteBatch
 from vidmatte.model.build import notes_of
 from vidmatte.model.interface import Model
 from vidmatte.objects import Mattes, together
@@ -36,6 +35,7 @@ from vidmatte.segments.session import (
     refuse_other_machine,
 )
 from vidmatte.stages import (
+    MattesCallback,
     StepCallback,
     batch_size_of,
     completed,
@@ -66,6 +66,7 @@ def matte(
     options: MatteOptions | None = None,
     progress: ProgressCallback | None = None,
     on_rehearsal: StepCallback | None = None,
+    on_mattes: MattesCallback | None = None,
 ) -> Summary:
     """Matte a clip, an image sequence or (with `images`) a set of independent images.
 
@@ -82,7 +83,7 @@ def matte(
     `segments`): `options.resume` goes on with those of a run that was stopped.
 
     `progress` is called with the number of frames done and, where known, of all frames; `on_rehearsal` with the steps
-    of practice done and of all steps.
+    of practice done and of all steps; `on_mattes` with the mattes of each object that were just handed to the outputs.
 
     Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind but
     the finished segments of a long clip.
@@ -97,7 +98,7 @@ def matte(
         report=report,
         options=options,
     )
-    return matte_request(request, progress=progress, on_rehearsal=on_rehearsal)
+    return matte_request(request, progress=progress, on_rehearsal=on_rehearsal, on_mattes=on_mattes)
 
 
 def matte_request(
@@ -105,13 +106,14 @@ def matte_request(
     *,
     progress: ProgressCallback | None = None,
     on_rehearsal: StepCallback | None = None,
+    on_mattes: MattesCallback | None = None,
 ) -> Summary:
     """Do what is asked for; see `matte`."""
     with open_shot(request) as shot:
         frames = frames_of_long(shot)
         if frames is None:
-            return matte_at_once(shot, load, progress=progress, on_rehearsal=on_rehearsal)
-        return _matte_in_segments(shot, frames, progress, on_rehearsal)
+            return matte_at_once(shot, load, progress=progress, on_rehearsal=on_rehearsal, on_mattes=on_mattes)
+        return _matte_in_segments(shot, frames, progress, on_rehearsal, on_mattes)
 
 
 def matte_at_once(
@@ -121,12 +123,9 @@ def matte_at_once(
     threads: int | None = None,
     progress: ProgressCallback | None = None,
     on_rehearsal: StepCallback | None = None,
-    watch: Callable[[MatteBatch], None] | None = None,
+    on_mattes: MattesCallback | None = None,
 ) -> Summary:
-    """Matte a shot in one stream from its first frame to its last.
-
-    `threads` are those of `share_cores`; `watch` is given the mattes of all objects together.
-    """
+    """Matte a shot in one stream from its first frame to its last; `threads` are those of `share_cores`."""
     began = time.monotonic()
     options, video, request = shot.options, shot.video, shot.request
     with share_cores(options.device, threads):
@@ -160,14 +159,16 @@ def matte_at_once(
                 )
             )
             with_color = any(not target.alpha_only for target in shot.targets)
-            watchers = [look for look in (watch, None if reporting is None else reporting.add) if look is not None]
             stages = completed(mattes, options, shot.finisher, len(matters), with_color, model.device)
             with closing(stages):
                 for batches in stages:
-                    out.write(dict(zip(shot.references, batches, strict=True)))
+                    of_objects = dict(zip(shot.references, batches, strict=True))
+                    out.write(of_objects)
                     counter.add(batches)
-                    for look in watchers:
-                        look(together(batches))
+                    if on_mattes is not None:
+                        on_mattes(of_objects)
+                    if reporting is not None:
+                        reporting.add(together(batches))
             _refuse_nothing(shot, counter)
             summary = Summary(
                 input=str(video.info.source),
@@ -194,7 +195,11 @@ def matte_at_once(
 
 
 def _matte_in_segments(
-    shot: Shot, frames: int, progress: ProgressCallback | None, on_rehearsal: StepCallback | None
+    shot: Shot,
+    frames: int,
+    progress: ProgressCallback | None,
+    on_rehearsal: StepCallback | None,
+    on_mattes: MattesCallback | None,
 ) -> Summary:
     """Matte a long shot segment by segment, and go on with what a run that was stopped left."""
     began = time.monotonic()
@@ -212,7 +217,10 @@ def _matte_in_segments(
                 refuse_other_machine(journal, model)
             else:
                 journal.begin(header_of(identity, model, plan, torch.get_num_threads()))
-            return _do_units(shot, plan, journal, model, began, progress, on_rehearsal)
+            renderer = Renderer(shot, plan, journal.folder, model, on_mattes=on_mattes)
+            _do_units(plan, journal, renderer, progress, on_rehearsal)
+            matter = None if shot.request.report is None else renderer.matter(0)
+            return join(shot, plan, journal, matter=matter, began=began)
         except BaseException:
             done = sum(name.startswith("render:") for name in journal.done())
             if done:
@@ -223,24 +231,19 @@ def _matte_in_segments(
 
 
 def _do_units(
-    shot: Shot,
     plan: Plan,
     journal: Journal,
-    model: Model,
-    began: float,
+    renderer: Renderer,
     progress: ProgressCallback | None,
     on_rehearsal: StepCallback | None,
-) -> Summary:
+) -> None:
     done = set(journal.done())
-    schedule, renderer = Schedule(plan, done), Renderer(shot, plan, journal.folder, model)
-    counter = _UnitCounter(plan, done, progress)
+    schedule, counter = Schedule(plan, done), _UnitCounter(plan, done, progress)
     while (unit := schedule.take()) is not None and unit != JOIN:
         journal.add(renderer.run(unit, on_frame=counter.add, on_step=on_rehearsal))
         done.add(unit.name)
         schedule.finish(unit)
         forget_chunks(plan, journal.folder, unit, done)
-    matter = None if shot.request.report is None else renderer.matter(0)
-    return join(shot, plan, journal, matter=matter, began=began)
 
 
 class _UnitCounter:

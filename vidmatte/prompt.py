@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,16 +171,23 @@ def _outside_box(
 def _draw_stroke(labels: Labels, stroke: Stroke, display: tuple[int, int], scale: float) -> None:
     for x, y in stroke.points:
         _inside(x, y, display)
-    line = np.ones(display, np.uint8)
     # A point lies in the pixel that holds it: 159.7 is in the last one of 160.
     corners = np.floor(np.array([*stroke.points, stroke.points[-1]])).astype(np.int32)
-    cv2.polylines(line, [corners], False, 0)
+    radius = max(0.5, stroke.width / 2)
+    reach = math.ceil(min(radius, max(display))) + 1
+    left, top = np.maximum(corners.min(0) - reach, 0)
+    right, bottom = np.minimum(corners.max(0) + reach + 1, display[::-1])
+    line = np.ones((bottom - top, right - left), np.uint8)
+    cv2.polylines(line, [corners - (left, top)], False, 0)
     # cv2's own thick lines are up to two pixels too wide.
     distance = cv2.distanceTransform(line, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    painted = (distance <= max(0.5, stroke.width / 2)).astype(np.float32)
-    if scale != 1:
-        painted = np.asarray(cv2.resize(painted, labels.shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
-    labels[painted > 0] = stroke.label
+    painted = distance <= radius
+    if scale == 1:
+        labels[top:bottom, left:right][painted] = stroke.label
+        return
+    whole = np.zeros(display, np.float32)
+    whole[top:bottom, left:right] = painted
+    labels[cv2.resize(whole, labels.shape[::-1], interpolation=cv2.INTER_AREA) > 0] = stroke.label
 
 
 def _read_marks(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -304,10 +312,19 @@ def _prompt_from_json(item: Mapping[str, Any], folder: Path) -> Prompt:
     )
 
 
-def save_prompts(path: str | Path, objects: Mapping[str, Sequence[Prompt]], *, source: str = "") -> None:
-    """Write prompts by object name as JSON; images are referred to by paths relative to the file."""
+def save_prompts(
+    path: str | Path,
+    objects: Mapping[str, Sequence[Prompt]],
+    *,
+    source: str = "",
+    picker: Mapping[str, Any] | None = None,
+) -> None:
+    """Write prompts by object name as JSON, whole or not at all; images are referred to by paths relative to the file.
+
+    `picker` is what the picker remembers beside the marks; `load_prompts` passes over it. Raises OSError.
+    """
     path = Path(path)
-    document = {
+    document: dict[str, Any] = {
         "version": JSON_VERSION,
         "source": source,
         "objects": [
@@ -315,7 +332,14 @@ def save_prompts(path: str | Path, objects: Mapping[str, Sequence[Prompt]], *, s
             for name, prompts in objects.items()
         ],
     }
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if picker is not None:
+        document["picker"] = dict(picker)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _prompt_to_json(prompt: Prompt, folder: Path) -> dict[str, Any]:

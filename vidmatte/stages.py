@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 
@@ -33,6 +33,8 @@ from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse
 
 StepCallback = Callable[[int, int], None]
 """Told how many steps of practice are done, and of how many."""
+MattesCallback = Callable[[Mapping[str, MatteBatch]], None]
+"""Given the mattes of each object by its name, frames in order."""
 _VIDEO_PEAK = 1.25
 """No code value of video stands for more; light of scene-linear sources goes far beyond."""
 

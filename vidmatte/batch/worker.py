@@ -15,6 +15,7 @@ from vidmatte.batch.delivery import address_of, clear, deliver, files_at, is_add
 from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
 from vidmatte.errors import ModelError, ReadError, VidmatteError, WriteError
 from vidmatte.model.interface import Model
+from vidmatte.objects import together
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline import matte_at_once
 from vidmatte.report import Thumbnails
@@ -135,7 +136,7 @@ class Worker:
             self._load,
             threads=task.threads,
             progress=lambda done, total: counter.reach(done),
-            watch=thumbnails.add,
+            on_mattes=lambda mattes: thumbnails.add(together(tuple(mattes.values()))),
         )
         counter.flush()
         self._forget(task.shot)

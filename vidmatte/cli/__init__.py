@@ -12,6 +12,7 @@ from vidmatte.cli.doctor import doctor_command
 from vidmatte.cli.evaluate import evaluate_command
 from vidmatte.cli.matte import matte_command
 from vidmatte.cli.models import models_command
+from vidmatte.cli.pick import pick_command
 from vidmatte.cli.train import train_command
 
 _INTERRUPTED = 130
@@ -45,6 +46,7 @@ def cli() -> None:
 
     \b
     vidmatte clip.mp4 --ref-frame 0 --points "640,360 700,410 80,40,0" -o shot.mov
+    vidmatte pick clip.mp4   mark it in the browser
     vidmatte matte --help    all options of this, the default command
     """
 
@@ -52,6 +54,7 @@ def cli() -> None:
 cli.add_command(doctor_command)
 cli.add_command(matte_command)
 cli.add_command(batch_command)
+cli.add_command(pick_command)
 cli.add_command(evaluate_command)
 cli.add_command(models_command)
 cli.add_command(train_command)

@@ -13,7 +13,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from vidmatte.cli.console import fail
+from vidmatte.cli.console import fail, print_summary
+from vidmatte.cli.pick import open_picker, refuse_for_picker
 from vidmatte.despill import parse_despill
 from vidmatte.errors import OptionError, VidmatteError
 from vidmatte.finish import FinishOptions, parse_region
@@ -46,7 +47,7 @@ T = TypeVar("T")
 )  # fmt: skip
 @click.option(
     "--points", "points", multiple=True, is_flag=False, flag_value=_PICKER, metavar='"X,Y[,LABEL] ..."',
-    help="Pixels of the displayed frame; label 1 object (default), 0 background.",
+    help="Pixels of the displayed frame; label 1 object (default), 0 background. Without a value: the picker.",
 )  # fmt: skip
 @click.option(
     "--scribbles", multiple=True, metavar="PNG",
@@ -148,6 +149,9 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
     line = ProgressLine(enabled=not quiet)
     try:
+        if _PICKER in given["points"]:
+            _finish(_picked(inputs, given), quiet=quiet, as_json=as_json)
+            return
         with line:
             objects = _objects(given)
             summary = matte(
@@ -174,10 +178,37 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
     except KeyboardInterrupt:
         click.echo(f"Interrupted after {line.text}; no output was written.", err=True)
         sys.exit(130)
+    _finish(summary, quiet=quiet, as_json=as_json)
+
+
+def _finish(summary: Summary, *, quiet: bool, as_json: bool) -> None:
     if not quiet:
-        _print_summary(summary)
+        print_summary(summary)
     if as_json:
         click.echo(json.dumps(summary.as_json()))
+
+
+def _picked(inputs: Sequence[str], given: dict[str, Any]) -> Summary:
+    """The run that was made in the picker. Exits with 1 where the page was left without one."""
+    marks = ("scribbles", "masks", "boxes", "objects")
+    unused = {"--images": "images", "--reference": "reference", "--report": "report", "--matte": "matte"}
+    if any(given[key] for key in marks) or len(given["points"]) > 1 or len(given["ref_frames"]) > 1:
+        raise OptionError(
+            "--points without a value opens the picker, where everything is marked: leave out other marks"
+        )
+    refuse_for_picker({option: given[key] for option, key in unused.items()})
+    summary = open_picker(
+        Path(_single(inputs)),
+        prompt_file=_if_given(given["prompt_file"], Path),
+        frame=(given["ref_frames"] or (0,))[0],
+        outputs=given["outputs"],
+        alphas=given["alphas"],
+        options=_options(given),
+    )
+    if summary is None:
+        click.echo("The page was left without a complete run; the marks are saved.", err=True)
+        sys.exit(1)
+    return summary
 
 
 def _single(inputs: Sequence[str]) -> str:
@@ -197,11 +228,6 @@ def _objects(given: dict[str, Any]) -> dict[str, tuple[Prompt, ...]] | tuple[Pro
         return _chosen_objects(load_prompts(given["prompt_file"]), given["objects"])
     if given["objects"]:
         raise OptionError("--object chooses from a prompt file: give --prompts too")
-    if _PICKER in marks["points"]:
-        raise OptionError(
-            "--points without a value opens the picker, which this version does not have: "
-            'give pixels of the reference frame, as in --points "640,360 700,410 80,40,0"'
-        )
     if not any(marks.values()):
         if given["matte"] is not None or given["model"] == NO_MODEL or given["trimaps"] is not None:
             return ()
@@ -270,25 +296,3 @@ def _default_outputs(inputs: Sequence[str], given: dict[str, Any], objects: int,
     else:
         stem = re.sub(r"[._-]?(%\d*d|#+)", "", path.stem) or path.resolve().parent.name
     return (f"{stem}_{kind}.mov",)
-
-
-def _print_summary(summary: Summary) -> None:
-    for output in summary.outputs:
-        click.echo(
-            f"{output.path}: {output.kind}, {output.codec} {output.pixel_format}, {output.frames} frames", err=True
-        )
-    if summary.report is not None:
-        click.echo(f"{summary.report}: report", err=True)
-    for note in summary.notes:
-        click.echo(f"Note: {note}", err=True)
-    click.echo(
-        f"{summary.frames} frames in {summary.seconds:.1f} s ({summary.fps:.2f} frames/s), {summary.model} on "
-        f"{summary.device} in {summary.precision}; confidence {sum(summary.confidence) / summary.frames:.2f} on "
-        f"average, {min(summary.confidence):.2f} at the least",
-        err=True,
-    )
-    frames = summary.suggested_reference_frames
-    if frames:
-        click.echo(
-            f"The least sure frames, where a further reference would help: {', '.join(map(str, frames))}", err=True
-        )

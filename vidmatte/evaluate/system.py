@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -21,27 +21,17 @@ from vidmatte.evaluate.protocol import Part, Plan
 from vidmatte.follow import matte_clip
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
 from vidmatte.model.build import NotedModel, load_model, parse_settings
-from vidmatte.model.compact.matter import CompactMatter
 from vidmatte.model.iconmatting.matter import IconMattingModel
-from vidmatte.model.interface import Matter, Model
+from vidmatte.model.interface import Matter, Model, TakesTrimaps
 from vidmatte.options import MatteOptions
 from vidmatte.prompt import Reference
 from vidmatte.read import Video, open_video
 from vidmatte.smoothing import smooth
-from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse
+from vidmatte.stages import rehearsed
 from vidmatte.view import for_model
 
 Load: TypeAlias = Callable[[Mapping[str, object]], Model]
 """Loads the model with some of its switches set; has to be picklable where several processes are to work."""
-
-
-@runtime_checkable
-class TakesTrimaps(Protocol):
-    """A model that is told a trimap of each image instead of a reference."""
-
-    def with_trimaps(self, trimaps: Callable[[FrameBatch], Tensor]) -> Matter:
-        """The matter that takes the trimaps (N, 1, H, W) of images, 1 object, 0 background, from a function."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -160,20 +150,11 @@ class ModelSystem:
                 matter = model.with_trimaps(lambda batch: _trimaps_of_frames(plan, part, clip, batch))
             else:
                 references = [_mark_frame(plan, part, clip, video, frame) for frame in part.references]
-                matter = self._rehearsed(model.with_reference(references), end)
+                matter = rehearsed(model.with_reference(references), self.rehearsal, end, False, None)
             mattes = matte_clip(matter, video, references, end=end, batch_size=4 if model.device.type == "cuda" else 1)
             with closing(smooth(mattes, self.smooth) if self.smooth else mattes) as batches:
                 for batch in batches:
                     yield from _of_frames(batch, part, clip, video.info.color, references[0] if references else None)
-
-    def _rehearsed(self, matter: Matter, frames: int) -> Matter:
-        """As the command line does it: twice the frames up to a default, where it can be done."""
-        if not isinstance(matter, CompactMatter):
-            if self.rehearsal:
-                raise OptionError(f"a rehearsal of {self.rehearsal} steps was asked for, but this model has none")
-            return matter
-        steps = min(DEFAULT_STEPS, STEPS_A_FRAME * frames) if self.rehearsal is None else self.rehearsal
-        return rehearse(matter, steps=steps) if steps else matter
 
 
 def _see(sample: ImageSample, plan: Plan) -> _Seen:

@@ -26,7 +26,7 @@ from vidmatte.errors import ReadError
 from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.read.deinterlace import Deinterlace, deinterlace
 from vidmatte.read.index import PacketIndex
-from vidmatte.read.source import Frame, Video
+from vidmatte.read.source import Frame, Video, smaller
 
 _MATROSKA = "matroska,webm"
 _EARLY_SECONDS = Fraction(1, 2)
@@ -34,6 +34,8 @@ _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
 """Containers with an index and a time on every packet, that FFmpeg's own seeking is right for."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _RATES = (Fraction(1, 1000), Fraction(1000))
+_SCALED = ("yuv", "gray", "gbrp", "rgb", "bgr")
+"""Pixel formats, by how their names begin, whose planes can be shrunk as they are."""
 _BOTTOM_FIRST = (3, 4)
 """FFmpeg's AV_FIELD_BB and AV_FIELD_TB: what is coded last or first, the bottom field is shown first."""
 _ASPECTS = (Fraction(1, 10), Fraction(10))
@@ -160,6 +162,15 @@ class MovieVideo(Video):
         # A cut at an open group leaves frames in the file that nothing decodes: they lie before the first that does.
         return times[bisect.bisect_left(times, self._first_pts) :]
 
+    def entry_before(self, index: int) -> int:
+        """See `Video.entry_before`: a key frame; the first frame where packets carry no times."""
+        times = self._times
+        if not times or self._index is None:
+            return 0
+        keys = self._index.pts[self._index.keys]
+        entries = keys[keys <= times[min(index, len(times) - 1)]]
+        return bisect.bisect_left(times, int(entries.max())) if len(entries) else 0
+
     def count_frames(self) -> int:
         """The number of frames; counts packets, or decodes where packets carry no times."""
         return len(self._times) or sum(1 for _ in self._decode_from_start())
@@ -199,6 +210,14 @@ class MovieVideo(Video):
             yield raw, index, pts, duration
         if previous is not None and not self._allow_truncated:
             self._refuse_early_end(index + 1, previous, duration)
+
+    def small_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
+        """See `Video.small_frames`: shrunk before the conversion of colour."""
+        for raw, index, pts, duration in self._timed_frames(start):
+            size = smaller(raw.width, raw.height, longest)
+            if size != self._format_size and raw.format.name.startswith(_SCALED):
+                raw = _shrink(raw, size)
+            yield Frame(self._upright(color.to_rgb(raw, self._tags)), index, pts, duration)
 
     def _whole_frames(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames from `start` on, deinterlaced where that was asked for."""
@@ -295,8 +314,25 @@ class MovieVideo(Video):
                 raise ReadError(self._truncated(index, reason(error))) from error
 
 
+def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:
+    # The code values are averaged as they are: the range and the matrix stay those of the source.
+    small = frame.reformat(*size, format=frame.format.name, interpolation="AREA", threads=1)
+    small.pts, small.time_base, small.color_range = frame.pts, frame.time_base, frame.color_range
+    return small
+
+
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
     for packet in packets_of(container, stream):
+        yield from packet.decode()
+
+
+def _decoded_up_to(container: InputContainer, stream: VideoStream, pts: int) -> Iterator[av.VideoFrame]:
+    """Decoded frames; of H.264 only those before `pts` that others refer to, which is up to twice as fast."""
+    codec = stream.codec_context
+    for packet in packets_of(container, stream):
+        if codec.name == "h264":
+            is_passed = packet.pts is not None and packet.pts < pts
+            codec.skip_frame = "NONREF" if is_passed else "DEFAULT"
         yield from packet.decode()
 
 
@@ -333,7 +369,7 @@ def _seek(
             container.seek(target, stream=stream, backward=True)
         except av.FFmpegError:
             return None
-        frames = _decoded(container, stream)
+        frames = _decoded_up_to(container, stream, pts)
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts <= pts:
             break

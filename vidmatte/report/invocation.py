@@ -24,20 +24,27 @@ class Invocation:
     objects: Mapping[str, Sequence[Prompt]]
     """The marks of each object; of one without a name where they do not come from a prompt file."""
     targets: Sequence[Target]
-    report: Path
+    report: Path | None
+    """Folder of the report; None where none is asked for."""
     options: Mapping[str, object]
     """The other choices, where they are not the default."""
 
     def with_reference(self, frame: int) -> str:
         """The command with marks on one more frame, capitals in place of what only a person can give."""
-        words = ["vidmatte", *map(str, self.sources), *(["--images"] if self.images else [])]
-        words += self._marks(frame)
+        return shlex.join([*self._words(self._marks(frame)), "--overwrite"])
+
+    def with_prompts(self, prompt_file: str | Path, *, overwrite: bool) -> str:
+        """The command that repeats the run with the marks of a file."""
+        return shlex.join([*self._words(["--prompts", str(prompt_file)]), *(["--overwrite"] if overwrite else [])])
+
+    def _words(self, marks: Sequence[str]) -> list[str]:
+        words = ["vidmatte", *map(str, self.sources), *(["--images"] if self.images else []), *marks]
         for target in self.targets:
             words += ["--alpha" if target.alpha_only else "-o", target.argument]
         for name, value in self.options.items():
             option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
             words += [option] if value is True else [option, str(value)]
-        return shlex.join([*words, "--report", str(self.report), "--overwrite"])
+        return words if self.report is None else [*words, "--report", str(self.report)]
 
     def in_prompt_file(self, frame: int) -> str | None:
         """What to add to the prompt file of that command; None where the command says it all."""

@@ -49,7 +49,7 @@ def create_report(
     Raises OptionError where the folder is also an input or an output, WriteError where it cannot be written or holds a
     report that may not be replaced.
     """
-    folder = invocation.report
+    folder = _folder(invocation)
     if folder.is_dir():
         check_folder(folder, asked=folder)
     else:
@@ -67,6 +67,11 @@ def create_report(
     return Report(invocation, like=like, references=references, start=start)
 
 
+def _folder(invocation: Invocation) -> Path:
+    assert invocation.report is not None  # a report was asked for
+    return invocation.report
+
+
 class Report:
     """Takes the mattes of a run in order, and writes what there is to say at its end.
 
@@ -75,7 +80,7 @@ class Report:
     """
 
     def __init__(self, invocation: Invocation, *, like: VideoInfo, references: Sequence[int], start: Fraction) -> None:
-        self.folder = invocation.report
+        self.folder = _folder(invocation)
         self._invocation = invocation
         self._time_base, self._start = like.time_base, start
         apart = suggested_apart(is_set=invocation.images)

@@ -30,7 +30,7 @@ from vidmatte.request import Shot
 from vidmatte.segments.chunks import load_mattes, load_state, load_tensors, save_chunk, save_tensors
 from vidmatte.segments.journal import Record, sync_folder
 from vidmatte.segments.plan import Plan, Unit
-from vidmatte.stages import StepCallback, batch_size_of, completed, matter_of, part_of, rehearsed
+from vidmatte.stages import MattesCallback, StepCallback, batch_size_of, completed, matter_of, part_of, rehearsed
 from vidmatte.summary import suggested_apart
 from vidmatte.write import Outputs, Target, create_outputs
 
@@ -62,8 +62,12 @@ def part_path(folder: Path, segment: int, number: int, target: Target) -> Path:
 class Renderer:
     """Does units of one shot. All it keeps between them is what the shot itself determines."""
 
-    def __init__(self, shot: Shot, plan: Plan, folder: Path, model: Model) -> None:
+    def __init__(
+        self, shot: Shot, plan: Plan, folder: Path, model: Model, *, on_mattes: MattesCallback | None = None
+    ) -> None:
+        """`on_mattes` is given the mattes of each object that are handed to the outputs."""
         self._shot, self._plan, self._folder, self._model = shot, plan, folder, model
+        self._on_mattes = on_mattes
         self._references = list(shot.references.values())
         self._encoded: dict[int, Matter] = {}
 
@@ -156,7 +160,10 @@ class Renderer:
             if begun is not None:
                 with self._outputs(folder) as out:
                     for batches in chain([begun], stages):
-                        out.write(dict(zip(shot.references, batches, strict=True)))
+                        of_objects = dict(zip(shot.references, batches, strict=True))
+                        out.write(of_objects)
+                        if self._on_mattes is not None:
+                            self._on_mattes(of_objects)
                         batch = together(batches)
                         thumbnails.add(batch)
                         facts["pts"] += batch.source.pts

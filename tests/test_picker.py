@@ -1,0 +1,452 @@
+"""The picker without a browser: marks, mattes, preview, run, and that the command line says the same."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from clips import read_number, write_movie
+from picker import QUICK, SIZE, Browser, disc, on_disc, opened, write_disc
+
+pytest.importorskip("starlette", reason="needs the extra web")
+pytest.importorskip("uvicorn", reason="needs the extra web")
+
+import vidmatte
+from vidmatte.cli import cli
+from vidmatte.errors import MissingExtraError, OptionError, PromptError
+from vidmatte.prompt import Prompt, load_prompts, save_prompts
+from vidmatte.web.project import Bounds, History, Project, edited
+from vidmatte.web.server import PickerServer
+from vidmatte.web.session import Opening, Session
+from vidmatte.web.worker import SupersededError, Worker
+
+BOUNDS = Bounds(24, *SIZE)
+
+
+def gray(png: bytes) -> np.ndarray:
+    """(h, w) in 0..1 of a PNG."""
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) / 255
+
+
+def alphas(path) -> np.ndarray:
+    with vidmatte.open_video(path) as video:
+        return np.stack([batch.rgb[0, 0].numpy() for batch in video.batches(1)])
+
+
+def wait_until(condition, seconds: float = 60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.02)
+
+
+def previewed(session) -> int:
+    """Wait for the preview; returns how many frames were followed so far."""
+    wait_until(lambda: session.preview.progress[0] == session.preview.progress[1] > 0)
+    return session.preview.computed
+
+
+def test_marks_become_prompts():
+    project = Project()
+    for edit in (
+        on_disc(0),
+        on_disc(0, x=5, y=7, label=0),
+        on_disc(9),
+        {"op": "add_stroke", "object": 1, "frame": 9, "points": [[1, 2], [3.456, 4]], "width": 5, "label": 0},
+        {"op": "set_box", "object": 1, "frame": 9, "box": [90, 80, 10, -4]},
+        {"op": "set_range", "start": 2, "end": 23},
+    ):
+        project = edited(project, edit, BOUNDS)
+    first, second = project.marks["object"]
+    assert first.points == ((48, 48, 1), (5, 7, 0))
+    assert second.frame == 9
+    assert second.strokes == (vidmatte.Stroke(((1, 2), (3.46, 4)), 5, 0),)
+    assert second.box == (10, 0, 90, 80)
+    assert (project.start, project.end) == (2, None)  # the end is the last frame anyway
+
+
+def test_a_mark_is_moved_and_removed_and_a_frame_without_marks_is_no_reference():
+    project = edited(Project(), on_disc(3), BOUNDS)
+    project = edited(project, {"op": "move_point", "object": 1, "frame": 3, "index": 0, "x": 1, "y": 2}, BOUNDS)
+    assert project.marks["object"][0].points == ((1, 2, 1),)
+    gone = {"op": "remove_mark", "object": 1, "frame": 3, "kind": "points", "index": 0}
+    assert edited(project, gone, BOUNDS).marks == {}
+
+
+def test_objects_have_names_that_stay_different_in_file_names():
+    project = edited(Project(), {"op": "add_object", "name": "left hand"}, BOUNDS)
+    assert [one.id for one in project.objects] == [1, 2]
+    assert project.objects[0].color != project.objects[1].color
+    with pytest.raises(PromptError, match="two objects would be called"):
+        edited(project, {"op": "change_object", "object": 1, "name": "LEFT.hand"}, BOUNDS)
+    project = edited(project, {"op": "remove_object", "object": 1}, BOUNDS)
+    assert [one.name for one in project.objects] == ["left hand"]
+    assert edited(project, {"op": "remove_object", "object": 2}, BOUNDS).objects  # there is always one
+
+
+def test_undo_and_redo_go_through_all_states():
+    history = History(Project())
+    states = [history.project]
+    for frame in range(3):
+        history.put(edited(history.project, on_disc(frame), BOUNDS))
+        states.append(history.project)
+    for state in reversed(states[:-1]):
+        history.move(-1)
+        assert history.project == state
+    assert not history.can_undo
+    history.move(-1)
+    assert history.project == states[0]
+    history.move(1)
+    assert history.project == states[1]
+    history.put(edited(history.project, on_disc(9), BOUNDS))
+    assert not history.can_redo
+
+
+def test_a_newer_request_supersedes_one_that_waits_but_not_others():
+    worker, gate = Worker(), threading.Event()
+    try:
+        running = worker.submit("click", gate.wait)
+        wait_until(running.running)
+        older, other, newer = (worker.submit(key, lambda n=n: n) for n, key in enumerate(["click", "other", "click"]))
+        gate.set()
+        assert (other.result(5), newer.result(5)) == (1, 2)
+        with pytest.raises(SupersededError):
+            older.result(5)
+        failing = worker.submit("click", lambda: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            failing.result(5)
+    finally:
+        worker.close()
+
+
+def test_steps_of_a_long_job_give_way_to_requests():
+    worker, order = Worker(), []
+
+    def steps():
+        for n in range(1000):
+            order.append(n)
+            if n == 5:
+                worker.submit("click", lambda: order.append("click"))
+            yield
+
+    try:
+        worker.work_on(steps())
+        wait_until(lambda: 20 in order)
+        assert order.index("click") == 6
+    finally:
+        worker.close()
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_disc(tmp_path / "clip.mp4", options={"g": "250", "bf": "3"})
+
+
+def test_what_was_marked_is_saved_at_once_and_found_again(clip):
+    with opened(clip) as session:
+        session.edit(on_disc(2))
+        session.edit({"op": "add_object", "name": "empty"})
+        session.edit({"op": "change_object", "object": 1, "name": "disc", "color": "#123456"})
+        session.edit({"op": "set_range", "start": 1, "end": 20})
+        saved = load_prompts(clip.with_name("clip.prompts.json"))
+        assert saved == {"disc": (Prompt(2, ((*disc(2)[:2], 1),)),)}
+        before = session.project
+    with opened(clip) as session:
+        assert session.project == before
+        session.undo(-1)  # nothing to take back: it was opened like this
+        assert session.project == before
+
+
+def test_marks_that_were_all_taken_back_open_again(clip):
+    with opened(clip) as session:
+        session.edit(on_disc(2))
+        session.undo(-1)
+    with opened(clip) as session:
+        assert session.project.marks == {}
+
+
+def test_prompts_of_the_command_line_open_in_the_picker(clip):
+    save_prompts(
+        clip.with_name("clip.prompts.json"), {"a b": [Prompt(4, ((3, 3, 1),))], "c": [Prompt(5, box=(1, 1, 9, 9))]}
+    )
+    with opened(clip) as session:
+        assert [one.name for one in session.project.objects] == ["a b", "c"]
+        assert session.project.objects[1].prompts[5].box == (1, 1, 9, 9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", '{"version": 1, "objects": 3}', '{"version": 2, "objects": []}', "[]", '{"objects": []}', "[" * 100_000],
+)
+def test_a_file_that_is_something_else_is_not_written_over(clip, text):
+    path = clip.with_name("clip.prompts.json")
+    path.write_text(text)
+    with pytest.raises(PromptError, match=r"clip\.prompts\.json"):
+        Session(Opening(clip, options=QUICK), folder=clip.parent)
+    assert path.read_text() == text
+
+
+def test_marks_of_a_longer_clip_are_refused(clip):
+    save_prompts(clip.with_name("clip.prompts.json"), {"a": [Prompt(24, ((3, 3, 1),))]})
+    with pytest.raises(PromptError, match="24 of a, but the clip has 24"):
+        Session(Opening(clip, options=QUICK), folder=clip.parent)
+
+
+def test_the_matte_of_a_click_is_that_of_the_run(clip, tmp_path):
+    """And it shows the disc, whose place is known."""
+    prompt = Prompt(6, (((*disc(6)[:2], 1)), (5, 5, 0)))
+    with opened(clip) as session:
+        for x, y, label in prompt.points:
+            session.edit(on_disc(6, x=x, y=y, label=label))
+        shown = gray(session.still(1, 6).result(30).png)
+        assert session.still(1, 7) is None
+    vidmatte.matte(clip, prompt, alpha=tmp_path / "a.mkv", options=QUICK)
+    assert np.abs(shown - alphas(tmp_path / "a.mkv")[6]).max() <= 1 / 255
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    cx, cy, radius = disc(6)
+    true = np.hypot(x - cx, y - cy) < radius
+    assert ((shown > 0.5) & true).sum() / ((shown > 0.5) | true).sum() > 0.8
+
+
+def test_a_background_click_alone_is_explained(clip):
+    with opened(clip) as session:
+        session.edit(on_disc(0, label=0))
+        with pytest.raises(PromptError, match="only background is marked"):
+            session.still(1, 0).result(30)
+
+
+def test_marks_on_one_more_frame_only_change_the_frames_nearest_to_it(tmp_path):
+    clip = write_disc(tmp_path / "clip.mp4", frames=40)
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        session.show_preview(True, 0)
+        assert previewed(session) == 40
+        before = [session.preview.alpha(1, frame) for frame in range(40)]
+        assert session.preview.confidence() == pytest.approx([90] * 40, abs=15)
+        session.edit(on_disc(30))
+        # Half-way between 0 and 30 is 15; up to 4 frames on either side are mixed of both.
+        assert previewed(session) - 40 == (30 - 15 + 4 - 1) + 10
+        after = [session.preview.alpha(1, frame) for frame in range(40)]
+        assert before[:12] == after[:12]
+        # Taking it back follows the frames of the first reference on from where it was left, or keeps them.
+        session.undo(-1)
+        previewed(session)
+        assert [session.preview.alpha(1, frame) for frame in range(40)] == before
+
+
+def test_the_preview_keeps_to_in_and_out_point_and_goes_backward(clip):
+    with opened(clip) as session:
+        session.edit({"op": "set_range", "start": 3, "end": 15})
+        session.edit(on_disc(10))
+        session.show_preview(True, 10)
+        previewed(session)
+        known = session.preview.confidence()
+        assert [frame for frame, value in enumerate(known) if value >= 0] == list(range(3, 16))
+        assert session.preview.alpha(1, 2) is None
+        assert gray(session.preview.alpha(1, 3)).max() > 0.5
+
+
+def test_masks_are_kept_beside_the_prompts_while_something_needs_them(clip):
+    mask = np.zeros(SIZE[::-1], np.uint8)
+    mask[30:60, 40:80] = 255
+    image = cv2.imencode(".png", mask)[1].tobytes()
+    with opened(clip) as session:
+        session.load_mask(1, 4, image)
+        session.load_mask(1, 5, image)
+        session.undo(-1)
+    (kept,) = clip.with_name("clip.masks").iterdir()
+    assert kept.read_bytes() == image
+    (prompt,) = load_prompts(clip.with_name("clip.prompts.json"))["object"]
+    assert prompt.mask.resolve() == kept.resolve()
+
+
+def test_any_frame_is_shown_small_and_whole(tmp_path):
+    """Frames carry their number; the clip has one key frame, and B frames that others refer to."""
+    clip = write_movie(tmp_path / "long.mp4", frames=90, size=(320, 192), options={"g": "250", "bf": "3"})
+    with opened(clip) as session:
+        for frame in (77, 3, 40, 41, 42, 89, 0):
+            for longest in (160, 640, 4096):
+                picture = cv2.imdecode(np.frombuffer(session.footage.jpeg(frame, longest), np.uint8), cv2.IMREAD_COLOR)
+                assert read_number(picture[..., ::-1].transpose(2, 0, 1) / 255) == frame
+        session.footage.wait()
+        assert session.footage.kept == 90
+        assert session.footage.at_hand(50) == 50
+        numbers = [frame.index for frame in session.footage.video.small_frames(64, start=88)]
+        assert numbers == [88, 89]
+        assert session.footage.video.entry_before(50) == 0
+
+
+def done(session):
+    wait_until(lambda: session.run.progress.is_over, 120)
+    return session.run.progress
+
+
+def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
+    monkeypatch.chdir(clip.parent)
+    with opened(clip.relative_to(clip.parent)) as session:
+        session.edit(on_disc(0))
+        session.edit(on_disc(20))
+        session.edit({"op": "set_range", "start": 2, "end": 22})
+        session.choose({"outputs": [3, 2], "smooth": 0.5})
+        command = shlex.split(session.state()["command"])
+        assert command[:4] == ["vidmatte", "clip.mp4", "--prompts", "clip.prompts.json"]
+        assert "--overwrite" not in command
+        session.start_run()
+        with pytest.raises(OptionError, match="under way"):
+            session.start_run()
+        assert done(session).state == "done"
+        first = alphas("clip_alpha.mkv")
+        assert len(first) == 21
+        shown = session.state()["run"]
+        assert [one["is_webm"] for one in shown["outputs"]] == [True, False]
+        assert [frame for frame, value in enumerate(session.curve()) if value >= 0] == list(range(2, 23))
+        assert np.abs(gray(session.small_alpha(1, 9)) - first[7]).max() <= 1 / 255
+        for result in session.results():
+            seen = gray(result.alpha(7))
+            assert np.abs(seen - first[7]).mean() < 0.02  # VP9 is not lossless
+        session.choose({"overwrite": True})
+        repeated = shlex.split(session.state()["command"])
+        assert repeated == [*command, "--overwrite"]
+    answer = CliRunner().invoke(cli, repeated[1:])
+    assert answer.exit_code == 0, answer.output
+    assert (alphas("clip_alpha.mkv") == first).all()
+
+
+def test_files_that_exist_are_not_replaced_without_being_asked(clip):
+    clip.with_name("clip_matte.mov").write_text("mine")
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        session.start_run()
+        assert done(session).state == "failed"
+        assert "exists already" in session.state()["run"]["error"]
+    assert clip.with_name("clip_matte.mov").read_text() == "mine"
+
+
+def test_a_run_without_marks_or_outputs_is_refused(clip):
+    with opened(clip) as session:
+        with pytest.raises(OptionError, match="nothing is marked"):
+            session.start_run()
+        session.edit(on_disc(0))
+        session.choose({"outputs": []})
+        with pytest.raises(OptionError, match="no output is chosen"):
+            session.start_run()
+        assert session.state()["command"] == ""
+
+
+def test_several_objects_get_a_file_each(clip):
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        session.edit({"op": "add_object", "name": "corner"})
+        session.edit({"op": "add_point", "object": 2, "frame": 0, "x": 5, "y": 5})
+        assert [output["path"].rpartition("/")[2] for output in session.state()["outputs"]][:3] == [
+            "clip_{object}_matte.mov",
+            "clip_{object}_alpha.mov",
+            "clip_{object}_matte.webm",
+        ]
+
+
+def test_a_cancelled_run_leaves_nothing(tmp_path):
+    clip = write_disc(tmp_path / "clip.mp4", frames=250)
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        session.start_run()
+        wait_until(lambda: session.run.progress.state == "matting" and session.run.progress.done > 5, 120)
+        assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
+        session.cancel_run()
+        assert done(session).state == "cancelled"
+        assert session.summary is None
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "clip.prompts.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills with a signal")
+def test_a_server_that_is_killed_leaves_the_marks_and_no_half_file(tmp_path):
+    clip = write_disc(tmp_path / "clip.mp4", frames=250)
+    words = [sys.executable, "-m", "vidmatte", "pick", str(clip), "--no-browser"]
+    here = os.environ | {"PYTHONPATH": str(Path(vidmatte.__file__).parents[1])}
+    with subprocess.Popen(words, cwd=tmp_path, env=here, stderr=subprocess.PIPE, text=True) as process:
+        address = process.stderr.readline().split()[-1]
+        remote = type("Remote", (), {"address": address, "port": int(address.split(":")[2].split("/")[0])})
+        browser = Browser(remote)
+        assert browser.visit() == 303
+        assert browser.post("/api/edit", on_disc(3))[0] == 200
+        assert browser.post("/api/choices", {"rehearsal": 0})[0] == 200
+        assert browser.post("/api/run")[0] == 200
+        wait_until(lambda: browser.get("/api/state")["run"]["done"] > 5, 120)
+        process.send_signal(signal.SIGKILL)
+    wait_until(lambda: sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "clip.prompts.json"], 60)
+    with opened(clip) as session:
+        assert session.project.marks["object"][0].frame == 3
+
+
+def test_points_without_a_value_open_the_picker(clip, monkeypatch):
+    asked = {}
+
+    def pick(opening, *, host, port, opens_browser, on_address):
+        on_address("http://127.0.0.1:1/?token=x")
+        asked["opening"] = opening
+
+    monkeypatch.setattr("vidmatte.web.server.pick", pick)
+    words = [str(clip), "--ref-frame", "7", "--points", "-o", "a.mov", "--grow", "-1", "--start", "2"]
+    answer = CliRunner().invoke(cli, words)
+    assert answer.exit_code == 1  # nothing was run
+    assert "The picker is at http://127.0.0.1:1/?token=x" in answer.output
+    opening = asked["opening"]
+    assert (opening.source, opening.frame, opening.outputs) == (clip, 7, ("a.mov",))
+    assert (opening.options.finish.grow, opening.options.start) == (-1, "2")
+
+
+@pytest.mark.parametrize(
+    "words", [["--mask", "m.png"], ["--ref-frame", "1", "--ref-frame", "2"], ["--images"], ["--reference", "r.png"]]
+)
+def test_other_marks_beside_the_picker_are_refused(clip, words):
+    answer = CliRunner().invoke(cli, [str(clip), "--points", *words])
+    assert answer.exit_code == 2
+    assert "picker" in answer.output
+
+
+def test_the_picker_says_which_extra_it_needs(clip, monkeypatch):
+    monkeypatch.setattr("vidmatte.cli.pick.find_spec", lambda name: None)
+    answer = CliRunner().invoke(cli, ["pick", str(clip)])
+    assert answer.exit_code == 1
+    assert "vidmatte[web]" in answer.output
+    assert issubclass(MissingExtraError, ImportError)
+
+
+def test_a_port_that_is_taken_is_explained(clip):
+    with opened(clip) as session, PickerServer(session) as server, pytest.raises(OptionError, match="cannot listen"):
+        PickerServer(session, port=server.port)
+
+
+def test_the_page_gets_frames_mattes_and_the_curve(clip):
+    with opened(clip) as session, PickerServer(session) as server:
+        browser = Browser(server)
+        assert browser.visit() == 303
+        assert browser.get("/api/clip")["frames"] == 24
+        assert browser.send("GET", "/api/alpha/1/0")[0] == 204
+        status, state = browser.post("/api/edit", on_disc(0))
+        assert status == 200
+        assert state["can_undo"]
+        status, headers, body = browser.send("GET", "/api/alpha/1/0")
+        assert (status, headers["content-type"]) == (200, "image/png")
+        assert 0 < float(headers["x-confidence"]) <= 1
+        assert gray(body).shape == SIZE[::-1]
+        assert browser.send("GET", "/api/frame/3?longest=15")[0] == 400
+        status, headers, body = browser.send("GET", "/api/frame/3?longest=80")
+        assert (status, headers["content-type"]) == (200, "image/jpeg")
+        assert browser.post("/api/preview", {"on": True, "frame": 0})[0] == 200
+        previewed(session)
+        assert min(browser.get("/api/curve")["confidence"]) > 0
+        assert browser.send("GET", "/api/alpha/1/9")[0] == 200
+        assert json.dumps(browser.get("/api/state"))
+        assert browser.post("/api/end")[0] == 204
+        assert session.ended.is_set()

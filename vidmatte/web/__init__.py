@@ -1,0 +1,1 @@
+"""WEB: the picker, a page to mark, see, correct and finish in the browser. Needs the extra `web`."""

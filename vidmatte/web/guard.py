@@ -1,0 +1,156 @@
+"""Who may ask the picker for anything: a browser that came with the address, from the picker's own page.
+
+A page elsewhere cannot reach the picker: its posts have another Origin; a name of its own that leads to this machine
+(DNS rebinding) has another Host; and it has no cookie. The address holds a token that is good for one visit, which
+gives the browser its cookie; so the address in a history, a log or over a shoulder opens nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LARGEST_BODY = 64 << 20
+"""Bytes of what a page may send: a mask. What is no mask has to be shorter still, see `app`."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "cache-control": "no-store",
+}
+
+
+class Guard:
+    """ASGI middleware that refuses what is not the picker's own page, and bodies that are too large."""
+
+    def __init__(self, app: ASGIApp, *, token: str, host: str = "127.0.0.1", cookie: str = "vidmatte") -> None:
+        self._app, self._host, self._cookie = app, host.strip("[]"), cookie
+        self._token: str | None = token
+        self._session = secrets.token_urlsafe(32)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is refused, and pass on the rest."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # Nothing here speaks WebSocket.
+            return
+        with_headers = _adding(_HEADERS, send)
+        answer = self._answer(scope)
+        if answer is not None:
+            await answer(scope, receive, with_headers)
+            return
+        await self._app(scope, _limited(receive), with_headers)
+
+    def _answer(self, scope: Scope) -> Response | None:
+        """What to answer at once; None where the request may pass."""
+        headers = Headers(scope=scope)
+        if len(headers.getlist("host")) != 1 or not self._is_own_host(headers["host"]):
+            return _refused(403, "this address is not the picker's; use the one that it printed")
+        if scope["method"] in _CHANGING and not _is_same_origin(headers):
+            return _refused(403, "only the picker's own page can change anything")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length[:20]) > LARGEST_BODY:
+            return _refused(413, f"more than {LARGEST_BODY >> 20} MB were sent")
+        if self._has_cookie(headers):
+            return None
+        return self._admit(scope)
+
+    def _is_own_host(self, host: str) -> bool:
+        name = _split(f"//{host}").hostname or ""
+        if name in _LOOPBACK or name == self._host.lower():
+            return True
+        # Listening to the network was asked for: rebinding needs a name, so that numbers are safe.
+        return self._host not in _LOOPBACK and _is_number(name)
+
+    def _has_cookie(self, headers: Headers) -> bool:
+        try:
+            cookies = SimpleCookie(headers.get("cookie", ""))
+        except CookieError:
+            return False
+        given = cookies[self._cookie].value if self._cookie in cookies else ""
+        return secrets.compare_digest(given.encode(), self._session.encode())
+
+    def _admit(self, scope: Scope) -> Response:
+        """The cookie for the token, once; nothing for anything else."""
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        given = query.get("token", [""])[0]
+        is_right = self._token is not None and secrets.compare_digest(given.encode(), self._token.encode())
+        if scope["method"] != "GET" or scope["path"] != "/" or not is_right:
+            return _refused(
+                403,
+                "This page opens with the address that vidmatte printed, once and in one browser. To open it again, "
+                "stop vidmatte and start it again: your marks are saved.",
+            )
+        self._token = None
+        answer = RedirectResponse("/", status_code=303)
+        answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict")
+        return answer
+
+
+def _is_same_origin(headers: Headers) -> bool:
+    """Whether the browser says that the page which sends this came from here."""
+    origin = _split(headers.get("origin", ""))
+    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return False
+    return origin.scheme in ("http", "https") and origin.netloc == headers["host"]
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; none of what is not one."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _limited(receive: Receive) -> Receive:
+    """What is received, up to the largest body: a length that is not declared is counted."""
+    total = 0
+
+    async def counted() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > LARGEST_BODY:
+            raise HTTPException(413, f"more than {LARGEST_BODY >> 20} MB were sent")
+        return message
+
+    return counted
+
+
+def _adding(headers: dict[str, str], send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            present = MutableHeaders(scope=message)
+            for name, value in headers.items():
+                present[name] = value
+        await send(message)
+
+    return sending
+
+
+def _refused(status: int, why: str) -> Response:
+    return PlainTextResponse(why, status_code=status)

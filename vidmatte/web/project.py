@@ -1,0 +1,304 @@
+"""What a person marked: objects, marks, in and out point; every edit makes a new project, so that undo is a list."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from vidmatte.errors import PromptError
+from vidmatte.objects import clean_name
+from vidmatte.prompt import Prompt, Stroke
+
+COLORS = ("#35d07f", "#ffb020", "#4aa8ff", "#ff6b81", "#b58cff", "#2ed3c6", "#f2e35c", "#ff8a4c")
+"""Of the first objects, in order: far from each other for most kinds of colour vision."""
+MOST_OBJECTS, MOST_MARKS, MOST_CORNERS, LONGEST_NAME = 16, 500, 4000, 60
+_UNDONE = 500
+"""Edits that can be undone."""
+
+Edit = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MarkedObject:
+    """One object with its marks."""
+
+    id: int
+    name: str
+    color: str
+    """For the page, "#rrggbb"."""
+    prompts: Mapping[int, Prompt] = field(default_factory=dict)
+    """By frame; frames without marks are not there."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """All that a person did to one clip."""
+
+    objects: tuple[MarkedObject, ...] = (MarkedObject(1, "object", COLORS[0]),)
+    start: int | None = None
+    """In point, a frame; None is the beginning."""
+    end: int | None = None
+    """Out point, itself included; None is the end."""
+
+    @property
+    def marks(self) -> dict[str, tuple[Prompt, ...]]:
+        """Prompts in the order of their frames, by the names of the objects that have any."""
+        return {one.name: tuple(one.prompts[n] for n in sorted(one.prompts)) for one in self.objects if one.prompts}
+
+    def object(self, number: int) -> MarkedObject:
+        """The object with this id. Raises PromptError."""
+        for one in self.objects:
+            if one.id == number:
+                return one
+        raise PromptError(f"object {number} asked for: it was removed; choose another one")
+
+    def with_object(self, changed: MarkedObject) -> Project:
+        """The project with the object that has this id replaced."""
+        return replace(self, objects=tuple(changed if one.id == changed.id else one for one in self.objects))
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What marks have to fit."""
+
+    frames: int
+    width: int
+    """Of the displayed frame, in square pixels."""
+    height: int
+
+
+class History:
+    """The project with what it was before, and what was undone."""
+
+    def __init__(self, project: Project) -> None:
+        self._states, self._at = [project], 0
+
+    @property
+    def project(self) -> Project:
+        """As it is now."""
+        return self._states[self._at]
+
+    @property
+    def all(self) -> Sequence[Project]:
+        """Every state that can be come back to."""
+        return self._states
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an edit to take back."""
+        return self._at > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an edit that was taken back."""
+        return self._at + 1 < len(self._states)
+
+    def put(self, project: Project) -> None:
+        """A new state; what was undone is forgotten."""
+        if project != self.project:
+            self._states = [*self._states[: self._at + 1], project][-_UNDONE:]
+            self._at = len(self._states) - 1
+
+    def move(self, by: int) -> None:
+        """Undo (-1) or redo (1), as far as there is anything."""
+        self._at = min(max(self._at + by, 0), len(self._states) - 1)
+
+
+def edited(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    """The project after an edit: a mapping with "op" and what the operation needs.
+
+    Raises PromptError for anything that is not an edit, or does not fit the clip.
+    """
+    operation = _OPERATIONS.get(str(edit.get("op")))
+    if operation is None:
+        raise PromptError(f"edit {edit.get('op')!r} asked for: there are {', '.join(_OPERATIONS)}")
+    return operation(project, edit, bounds)
+
+
+def with_mask(project: Project, number: int, frame: int, mask: Path | None) -> Project:
+    """The project with the mask of a frame replaced, or taken away."""
+    return _with_marks(project, project.object(number), frame, mask=mask)
+
+
+def frame_of(edit: Edit, bounds: Bounds, key: str = "frame") -> int:
+    """A frame of the clip. Raises PromptError."""
+    frame = edit.get(key)
+    if type(frame) is not int or not 0 <= frame < bounds.frames:
+        raise PromptError(f"frame {frame!r} asked for: there are 0 to {bounds.frames - 1}")
+    return frame
+
+
+def _add_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    if len(project.objects) >= MOST_OBJECTS:
+        raise PromptError(f"one more object asked for: there can be {MOST_OBJECTS}")
+    number = 1 + max((one.id for one in project.objects), default=0)
+    used = {one.color for one in project.objects}
+    color = next((color for color in COLORS if color not in used), COLORS[number % len(COLORS)])
+    names = {one.name for one in project.objects}
+    name = edit.get("name") or next(name for n in range(1, 99) if (name := f"object {n}") not in names)
+    added = MarkedObject(number, _name(project, number, name), color)
+    return replace(project, objects=(*project.objects, added))
+
+
+def _change_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    one = project.object(_object_id(edit))
+    if "name" in edit:
+        one = replace(one, name=_name(project, one.id, edit["name"]))
+    if "color" in edit:
+        if not isinstance(edit["color"], str) or not re.fullmatch("#[0-9a-f]{6}", edit["color"]):
+            raise PromptError(f"colour {edit['color']!r} asked for: write #rrggbb")
+        one = replace(one, color=edit["color"])
+    return project.with_object(one)
+
+
+def _remove_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    gone = project.object(_object_id(edit))
+    left = tuple(one for one in project.objects if one.id != gone.id)
+    return replace(project, objects=left or (MarkedObject(gone.id + 1, "object", COLORS[0]),))
+
+
+def _add_point(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
+    x, y = _place((edit.get("x"), edit.get("y")), bounds)
+    points = one.prompts[frame].points if frame in one.prompts else ()
+    return _with_marks(project, one, frame, points=(*points, (x, y, _label(edit))))
+
+
+def _move_point(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
+    points = list(one.prompts[frame].points) if frame in one.prompts else []
+    index = _index(edit, points)
+    points[index] = (*_place((edit.get("x"), edit.get("y")), bounds), points[index][2])
+    return _with_marks(project, one, frame, points=tuple(points))
+
+
+def _add_stroke(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
+    corners = edit.get("points")
+    if not isinstance(corners, list) or not 0 < len(corners) <= MOST_CORNERS:
+        raise PromptError(f"a stroke needs 1 to {MOST_CORNERS} points")
+    places = tuple(_place(corner, bounds) for corner in corners)
+    width = min(_number(edit.get("width"), "width of a stroke"), 2.0 * max(bounds.width, bounds.height))
+    strokes = one.prompts[frame].strokes if frame in one.prompts else ()
+    return _with_marks(project, one, frame, strokes=(*strokes, Stroke(places, width, _label(edit))))
+
+
+def _set_box(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
+    corners = edit.get("box")
+    if corners is None:
+        return _with_marks(project, one, frame, box=None)
+    if not isinstance(corners, list) or len(corners) != 4:
+        raise PromptError("a box needs x0, y0, x1, y1")
+    x0, y0, x1, y1 = (_number(value, "corner of a box") for value in corners)
+    left, right = sorted((min(max(x0, 0.0), bounds.width), min(max(x1, 0.0), bounds.width)))
+    top, bottom = sorted((min(max(y0, 0.0), bounds.height), min(max(y1, 0.0), bounds.height)))
+    if right - left < 1 or bottom - top < 1:
+        raise PromptError("the box is empty: drag it over the object")
+    return _with_marks(project, one, frame, box=(left, top, right, bottom))
+
+
+def _remove_mark(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
+    prompt = one.prompts.get(frame)
+    kind = edit.get("kind")
+    if prompt is None:
+        raise PromptError(f"frame {frame} has no marks of {one.name}")
+    if kind in ("box", "mask", "scribbles"):
+        return _with_marks(project, one, frame, **{kind: None})
+    if kind not in ("points", "strokes"):
+        raise PromptError(f"mark {kind!r} asked for: there are points, strokes, box, mask and scribbles")
+    marks = list(getattr(prompt, kind))
+    del marks[_index(edit, marks)]
+    return _with_marks(project, one, frame, **{kind: tuple(marks)})
+
+
+def _clear_frame(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
+    return project.with_object(replace(one, prompts={n: marks for n, marks in one.prompts.items() if n != frame}))
+
+
+def _set_range(project: Project, edit: Edit, bounds: Bounds) -> Project:
+    start, end = (None if edit.get(key) is None else frame_of(edit, bounds, key) for key in ("start", "end"))
+    if (start or 0) > (bounds.frames - 1 if end is None else end):
+        raise PromptError(f"in point {start} lies behind out point {end}; swap them")
+    # What is the whole clip is said by saying nothing.
+    return replace(project, start=start or None, end=None if end == bounds.frames - 1 else end)
+
+
+_OPERATIONS: Mapping[str, Callable[[Project, Edit, Bounds], Project]] = {
+    "add_object": _add_object,
+    "change_object": _change_object,
+    "remove_object": _remove_object,
+    "add_point": _add_point,
+    "move_point": _move_point,
+    "add_stroke": _add_stroke,
+    "set_box": _set_box,
+    "remove_mark": _remove_mark,
+    "clear_frame": _clear_frame,
+    "set_range": _set_range,
+}
+
+
+def _with_marks(project: Project, one: MarkedObject, frame: int, **marks: Any) -> Project:
+    """The project with some kinds of marks of one frame replaced; a frame without any is no reference."""
+    prompt = one.prompts.get(frame)
+    kinds = ("points", "strokes", "box", "mask", "scribbles")
+    values = {kind: getattr(prompt, kind) for kind in kinds if prompt is not None} | marks
+    if sum(len(values.get(kind) or ()) for kind in ("points", "strokes")) > MOST_MARKS:
+        raise PromptError(f"one more mark asked for: a frame can have {MOST_MARKS}")
+    others = {n: kept for n, kept in one.prompts.items() if n != frame}
+    if any(values.values()):
+        others[frame] = Prompt(frame, **values)
+    return project.with_object(replace(one, prompts=others))
+
+
+def _object_id(edit: Edit) -> int:
+    number = edit.get("object")
+    if type(number) is not int:
+        raise PromptError(f"object {number!r} asked for: give the number of one")
+    return number
+
+
+def _name(project: Project, number: int, name: object) -> str:
+    if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME or not name.isprintable():
+        raise PromptError(f"a name needs 1 to {LONGEST_NAME} letters")
+    # Names become parts of file names, where not all of their letters stand; see `objects.prompts_of_objects`.
+    taken = {clean_name(one.name).casefold() for one in project.objects if one.id != number}
+    if clean_name(name.strip()).casefold() in taken:
+        raise PromptError(f"two objects would be called {name.strip()!r}; give each its own name")
+    return name.strip()
+
+
+def _label(edit: Edit) -> int:
+    label = edit.get("label", 1)
+    if type(label) is not int or label not in (0, 1):
+        raise PromptError(f"label {label!r} found: it is 1 (object) or 0 (background)")
+    return label
+
+
+def _index(edit: Edit, marks: Sequence[object]) -> int:
+    index = edit.get("index")
+    if type(index) is not int or not 0 <= index < len(marks):
+        raise PromptError(f"mark {index!r} asked for: there are {len(marks)}")
+    return index
+
+
+def _place(corner: object, bounds: Bounds) -> tuple[float, float]:
+    if not isinstance(corner, list | tuple) or len(corner) != 2:
+        raise PromptError("a place needs x and y")
+    x, y = (_number(value, "place") for value in cast("Sequence[object]", corner))
+    if not (0 <= x < bounds.width and 0 <= y < bounds.height):
+        raise PromptError(f"{x:g},{y:g} is outside the frame of {bounds.width}x{bounds.height}")
+    return x, y
+
+
+def _number(value: object, what: str) -> float:
+    if type(value) not in (int, float) or not math.isfinite(cast("float", value)):
+        raise PromptError(f"{what}: a number is needed, got {value!r}")
+    # A hundredth of a pixel is all that a person can mean.
+    return round(float(cast("float", value)), 2)

@@ -1,0 +1,355 @@
+"""One clip that is being marked: everything that the page asks for, without the web."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
+from vidmatte.limits import check_size, declared_size
+from vidmatte.model.build import load_model, parse_settings
+from vidmatte.model.interface import Model
+from vidmatte.objects import clean_name
+from vidmatte.options import MatteOptions
+from vidmatte.read import Video, open_video, parse_position
+from vidmatte.summary import SUGGESTED_BELOW, Summary
+from vidmatte.web.choices import command_of, describe, files_of, job_of, offered
+from vidmatte.web.footage import Footage
+from vidmatte.web.preview import Preview
+from vidmatte.web.project import Edit, History, MarkedObject, Project, edited, frame_of, with_mask
+from vidmatte.web.result import Result, can_show
+from vidmatte.web.run import Run
+from vidmatte.web.still import Still, Stills
+from vidmatte.web.store import Store, prompt_file_of
+from vidmatte.web.worker import Worker
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the picker is opened with."""
+
+    source: Path
+    prompt_file: Path | None = None
+    """None is beside the clip."""
+    frame: int = 0
+    """Shown first."""
+    outputs: tuple[str, ...] = ()
+    """What is offered to be written first: colour with alpha."""
+    alphas: tuple[str, ...] = ()
+    options: MatteOptions = field(default_factory=MatteOptions)
+    """In and out point are those of a new project."""
+
+
+class Session:
+    """The clip, its marks, and what is computed of them. Safe to be used by several threads; close it at the end.
+
+    Raises a VidmatteError for a clip, a model or a prompt file that cannot be used.
+    """
+
+    def __init__(self, opening: Opening, *, folder: Path | None = None) -> None:
+        self.opening = opening
+        self._folder = folder or Path()
+        with ExitStack() as stack:
+            # What was begun is closed again where something later cannot be used.
+            self._video = stack.enter_context(_open(opening))
+            model = _load(opening.options)
+            self.footage = Footage(self._video)
+            stack.callback(self.footage.close)
+            self.bounds = self.footage.bounds
+            frame_of({"frame": opening.frame}, self.bounds)
+            beside = prompt_file_of(opening.source, self._folder.resolve())
+            self.store = Store(opening.prompt_file or beside, opening.source)
+            self._history = History(self._opened())
+            self._choices = offered(opening.source, opening.outputs, opening.alphas, opening.options, self._folder)
+            stack.pop_all()
+        self._lock = threading.RLock()
+        self._stills = Stills(model, self.footage)
+        self.preview = Preview(self._stills, self.footage)
+        self._is_previewing = False
+        self._version = 0
+        self.worker = Worker()
+        self.run: Run | None = None
+        self._ran: Project | None = None
+        self._results: tuple[Run, list[Result]] | None = None
+        self.ended = threading.Event()
+        """Set when the page says that it is done."""
+        self.footage.keep_all(lambda: self.worker.is_busy or self._is_computing())
+
+    def _opened(self) -> Project:
+        project = self.store.load(self.bounds)
+        options = self.opening.options
+        if (project.start, project.end) != (None, None) or (options.start, options.end) == (None, None):
+            return project
+        ends = {
+            name: None if text is None else parse_position(text, self._video)
+            for name, text in (("start", options.start), ("end", options.end))
+        }
+        return edited(project, {"op": "set_range", **ends}, self.bounds)
+
+    @property
+    def project(self) -> Project:
+        """The marks as they are now."""
+        return self._history.project
+
+    @property
+    def summary(self) -> Summary | None:
+        """Of the last run, where it is complete."""
+        return None if self.run is None else self.run.progress.summary
+
+    def edit(self, edit: Edit) -> None:
+        """Change the marks, save them, and go on with the preview. Raises PromptError, WriteError."""
+        with self._lock:
+            frame = edit.get("frame")
+            self._put(edited(self.project, edit, self.bounds), frame if type(frame) is int else self.opening.frame)
+
+    def load_mask(self, number: int, frame: int, image: bytes) -> None:
+        """Take an image as the mask of a frame. Raises PromptError for one that does not fit."""
+        size = declared_size(image)
+        try:
+            if size is not None:
+                check_size("the mask", *size)
+        except ReadError as error:
+            raise PromptError(str(error)) from error
+        wanted = {(self.bounds.width, self.bounds.height), (self._video.info.width, self._video.info.height)}
+        if size not in wanted:
+            found = "no image that can be read" if size is None else f"{size[0]}x{size[1]}"
+            raise PromptError(
+                f"the mask is {found}, but the frame is {self.bounds.width}x{self.bounds.height}; make it from that "
+                f"frame, without scaling or cropping, as PNG for instance"
+            )
+        with self._lock:
+            frame_of({"frame": frame}, self.bounds)
+            self.project.object(number)
+            path = self.store.put_mask(image, number, frame)
+            project = with_mask(self.project, number, frame, path)
+            try:
+                # Read whole before it is kept: it may be damaged, or empty.
+                self.footage.reference(project.object(number).prompts[frame])
+            except VidmatteError:
+                self.store.tidy(self._history.all)
+                raise
+            self._put(project, frame)
+
+    def undo(self, by: int) -> None:
+        """Take an edit back (-1), or do it again (1)."""
+        with self._lock:
+            self._history.move(by)
+            self._changed(self.opening.frame)
+
+    def _put(self, project: Project, focus: int) -> None:
+        self._history.put(project)
+        self._changed(focus)
+
+    def _changed(self, focus: int) -> None:
+        self._version += 1
+        self.store.save(self.project)
+        if self._is_previewing:
+            self.worker.work_on(self.preview.plan(self.project, focus))
+
+    def still(self, number: int, frame: int) -> Future[Still] | None:
+        """The matte of a marked frame, as soon as can be; None for a frame without marks of the object."""
+        prompt = self.project.object(number).prompts.get(frame)
+        if prompt is None:
+            return None
+        kept = self._stills.kept(prompt)
+        if kept is None:
+            return self.worker.submit(("still", number), lambda: self._stills.still(prompt))
+        known: Future[Still] = Future()
+        known.set_result(kept)
+        return known
+
+    def small_alpha(self, number: int, frame: int) -> bytes | None:
+        """A small gray PNG of an object's matte in a frame: of the run of these very marks, else of the preview."""
+        run = self._current_run()
+        name = clean_name(self.project.object(number).name)
+        written = None if run is None else run.mattes.get((name, frame))
+        return self.preview.alpha(number, frame) if written is None else written
+
+    def curve(self) -> list[int]:
+        """Confidence of each frame in hundredths, -1 where it is not known: of the run, else of the preview."""
+        values = self.preview.confidence()
+        run = self._current_run()
+        for frame, confidence in list(run.confidence.items()) if run is not None else ():
+            values[frame] = round(100 * confidence)
+        return values
+
+    def _current_run(self) -> Run | None:
+        """The run, where it is of the marks as they are now."""
+        return self.run if self._ran == self.project else None
+
+    def show_preview(self, is_on: bool, focus: int) -> None:
+        """Begin to compute a preview, or stop. Raises OptionError where nothing is marked."""
+        with self._lock:
+            if is_on and not self.project.marks:
+                raise OptionError("nothing is marked yet: click on the object")
+            self._is_previewing = is_on
+            self.worker.work_on(self.preview.plan(self.project, focus) if is_on else None)
+
+    def choose(self, asked: Mapping[str, Any]) -> None:
+        """Change what will be written. Raises OptionError."""
+        with self._lock:
+            self._choices = self._choices.with_page(asked)
+
+    def start_run(self) -> None:
+        """Begin the run at full quality. Raises a VidmatteError where it cannot be begun."""
+        with self._lock:
+            if self.run is not None and not self.run.progress.is_over:
+                raise OptionError("a run is under way already: wait for it, or cancel it")
+            if not self.project.marks:
+                raise OptionError("nothing is marked yet: click on the object")
+            if not self._choices.chosen:
+                raise OptionError("no output is chosen: choose at least one")
+            job = job_of(self.opening.source, self.store.path, self.project, self._choices, self.opening.options)
+            files_of(job, self.project)
+            self.store.save(self.project)
+            self.show_preview(False, 0)
+            if self.run is not None:
+                self.run.close()
+            self.run, self._ran = Run(job), self.project
+
+    def cancel_run(self) -> None:
+        """Stop the run, where there is one."""
+        if self.run is not None:
+            self.run.cancel()
+
+    def results(self) -> list[Result]:
+        """The outputs of the last run whose alpha can be shown, those with alpha alone first."""
+        with self._lock:
+            run = self.run
+            if run is None or run.progress.summary is None:
+                return []
+            if self._results is None or self._results[0] is not run:
+                shown = sorted(filter(can_show, run.progress.summary.outputs), key=lambda output: output.kind)
+                size = self.bounds.width, self.bounds.height
+                self._results = (run, [Result(output, *size) for output in shown])
+            return self._results[1]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the page shows, but for pictures and the curve."""
+        with self._lock:
+            project = self.project
+            job = job_of(self.opening.source, self.store.path, project, self._choices, self.opening.options)
+            done, total = self.preview.progress
+            return {
+                "version": self._version,
+                "objects": [_object_json(one) for one in project.objects],
+                "start": project.start,
+                "end": project.end,
+                "can_undo": self._history.can_undo,
+                "can_redo": self._history.can_redo,
+                "saved_as": str(self.store.path),
+                "command": command_of(job, project),
+                "outputs": describe(self._choices, len(project.marks)),
+                "overwrite": self._choices.overwrite,
+                "smooth": self._choices.smooth,
+                "rehearsal": self._choices.rehearsal,
+                "preview": {
+                    "on": self._is_previewing,
+                    "done": done,
+                    "total": total,
+                    "error": self.preview.error,
+                },
+                "run": None if self.run is None else self._run_json(self.run),
+                "kept": self.footage.kept,
+            }
+
+    def clip(self) -> dict[str, Any]:
+        """What does not change: the clip."""
+        info = self._video.info
+        return {
+            "name": self.opening.source.name or str(self.opening.source),
+            "frames": self.bounds.frames,
+            "width": self.bounds.width,
+            "height": self.bounds.height,
+            "frame_rate": float(info.frame_rate),
+            "frame": self.opening.frame,
+            "suggested_below": SUGGESTED_BELOW,
+            "notes": list(info.notes),
+            "model": str(self.opening.options.model),
+        }
+
+    def _run_json(self, run: Run) -> dict[str, Any]:
+        answer = run.progress.as_json()
+        summary = run.progress.summary
+        if summary is None:
+            return answer
+        results = self.results()
+        return answer | {
+            "seconds": round(summary.seconds, 1),
+            "frames": summary.frames,
+            "first_frame": summary.first_frame,
+            "notes": list(summary.notes),
+            "outputs": [
+                {
+                    "path": str(output.path),
+                    "kind": output.kind,
+                    "object": output.object_name,
+                    "is_webm": output.path.suffix == ".webm" and output.kind == "colour",
+                }
+                for output in summary.outputs
+            ],
+            "shown": [{"path": str(one.output.path), "object": one.output.object_name} for one in results],
+        }
+
+    def _is_computing(self) -> bool:
+        return self.run is not None and not self.run.progress.is_over
+
+    def close(self) -> None:
+        """Stop everything; a run under way is cancelled, and leaves nothing."""
+        if self.run is not None:
+            self.run.close()
+        self.worker.close()
+        self.footage.close()
+        self.preview.close()
+        for result in self.results():
+            result.close()
+        self._video.close()
+        self.store.tidy([self.project])
+
+
+def _open(opening: Opening) -> Video:
+    return open_video(
+        opening.source,
+        reader=opening.options.reader,
+        frame_rate=opening.options.frame_rate,
+        allow_truncated=opening.options.allow_truncated,
+        deinterlace=opening.options.deinterlace,
+    )
+
+
+def _load(options: MatteOptions) -> Model:
+    return load_model(
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        working_size=options.working_size,
+        sd=options.sd,
+        weights=options.weights,
+        settings=parse_settings(options.settings),
+    )
+
+
+def _object_json(one: MarkedObject) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "color": one.color,
+        "frames": {
+            str(frame): {
+                "points": [list(point) for point in prompt.points],
+                "strokes": [
+                    {"points": [list(corner) for corner in stroke.points], "width": stroke.width, "label": stroke.label}
+                    for stroke in prompt.strokes
+                ],
+                "box": None if prompt.box is None else list(prompt.box),
+                "mask": None if prompt.mask is None else prompt.mask.name,
+                "scribbles": None if prompt.scribbles is None else prompt.scribbles.name,
+            }
+            for frame, prompt in sorted(one.prompts.items())
+        },
+    }

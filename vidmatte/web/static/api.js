@@ -1,0 +1,84 @@
+// Requests to the server. Everything that changes something answers with the new state.
+
+import { emit, model, say } from "./model.js";
+
+export class ApiError extends Error {}
+
+async function answerOf(response) {
+  if (response.ok) return response;
+  const text = await response.text();
+  let message = text;
+  try {
+    message = JSON.parse(text).error ?? text;
+  } catch {
+    // Refusals of the server itself are plain text.
+  }
+  throw new ApiError(message || `the server answered ${response.status}`);
+}
+
+export async function getJson(path) {
+  return (await answerOf(await fetch(path))).json();
+}
+
+// A picture with what was said beside it; null where there is none, or a newer one was asked for.
+export async function getPicture(path) {
+  const response = await fetch(path);
+  if (response.status === 204 || response.status === 409) return null;
+  await answerOf(response);
+  return { bitmap: await createImageBitmap(await response.blob()), headers: response.headers };
+}
+
+let posts = 0;
+let queue = Promise.resolve();
+
+// Posts go one after the other, so that marks are made in the order of the clicks.
+export function post(path, body = {}) {
+  const isRaw = body instanceof Blob;
+  posts += 1;
+  const sent = queue.then(async () => {
+    try {
+      const response = await answerOf(
+        await fetch(path, {
+          method: "POST",
+          headers: { "content-type": isRaw ? "application/octet-stream" : "application/json" },
+          body: isRaw ? body : JSON.stringify(body),
+        }),
+      );
+      if (response.status !== 204) accept(await response.json());
+      return true;
+    } catch (error) {
+      tell(error);
+      return false;
+    }
+  });
+  queue = sent;
+  return sent;
+}
+
+export function edit(op, values) {
+  return post("/api/edit", { op, ...values });
+}
+
+// The state as it is now; an answer that a post has overtaken is dropped.
+export async function refresh() {
+  const before = posts;
+  await queue;
+  try {
+    const state = await getJson("/api/state");
+    if (posts === before) accept(state);
+  } catch (error) {
+    tell(error);
+  }
+}
+
+function accept(state) {
+  model.state = state;
+  if (!state.objects.some((one) => one.id === model.object)) model.object = state.objects[0].id;
+  emit("state");
+}
+
+export function tell(error) {
+  const isGone = error instanceof TypeError;
+  if (!isGone && !(error instanceof ApiError)) console.error(error);
+  say(isGone ? "The server does not answer: was vidmatte stopped? Your marks are saved." : error.message, true);
+}

@@ -1,0 +1,77 @@
+// The picker's page: puts the parts together, and asks the server how far it is.
+
+import { getJson, post, refresh, tell } from "./api.js";
+import { isRunning, startFinish } from "./finish.js";
+import { radioGroup, startKeys } from "./keys.js";
+import { byId, emit, model, on, set } from "./model.js";
+import { startPanel } from "./panel.js";
+import { fit, zoomBy } from "./stage.js";
+import { followProgress, startTimeline } from "./timeline.js";
+import { startTools } from "./tools.js";
+
+const ACTIVE_MS = 400;
+const IDLE_MS = 4000; // another tab may have changed something
+
+function startBar() {
+  const { clip } = model;
+  document.title = `${clip.name} - vidmatte`;
+  byId("clip-name").textContent = clip.name;
+  const rate = Number(clip.frame_rate.toFixed(3));
+  byId("clip-facts").textContent = `${clip.width} x ${clip.height}, ${rate} frames/s, ${clip.frames} frames`;
+  byId("stage").setAttribute("aria-label", `Frame of ${clip.name}`);
+  const showView = radioGroup(byId("views"), "view", () => model.view, (view) => set("view", { view }));
+  const showTool = radioGroup(byId("tools"), "tool", () => model.tool, (tool) => set("tool", { tool }));
+  const showLabel = radioGroup(byId("labels"), "label", () => model.label, (label) => set("tool", { label: Number(label) }));
+  on("view", showView);
+  on("tool", showTool);
+  on("tool", showLabel);
+  byId("backdrop").addEventListener("input", (event) => set("view", { backdrop: event.target.value, view: "color" }));
+  byId("brush").addEventListener("input", (event) => set("tool", { brush: Number(event.target.value) }));
+  byId("zoom").addEventListener("click", fit);
+  byId("zoom-in").addEventListener("click", () => zoomBy(1.5));
+  byId("zoom-out").addEventListener("click", () => zoomBy(1 / 1.5));
+  byId("help-open").addEventListener("click", () => byId("help").showModal());
+  byId("end").addEventListener("click", async () => {
+    if (isRunning() && !window.confirm("A run is under way. End the picker and cancel it?")) return;
+    if (await post("/api/end")) {
+      hasEnded = true;
+      byId("ended").showModal();
+    }
+  });
+}
+
+let hasEnded = false;
+
+function isActive() {
+  const { preview } = model.state;
+  return isRunning() || (preview.on && preview.done < preview.total && !preview.error);
+}
+
+let timer = 0;
+
+function schedule() {
+  clearTimeout(timer);
+  if (!hasEnded) timer = setTimeout(() => refresh().finally(schedule), isActive() ? ACTIVE_MS : IDLE_MS);
+}
+
+async function start() {
+  model.clip = await getJson("/api/clip");
+  model.state = await getJson("/api/state");
+  Object.assign(model, { frame: model.clip.frame, object: model.state.objects[0].id });
+  startBar();
+  startPanel();
+  startFinish();
+  startTools();
+  startKeys();
+  startTimeline();
+  fit();
+  on("state", () => {
+    followProgress().catch(tell);
+    schedule();
+  });
+  emit("state");
+  emit("frame");
+  emit("view");
+}
+
+start().catch(tell);

@@ -1,0 +1,90 @@
+"""The matte of a marked frame, soon after each click: what is known of the frame is kept between clicks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from vidmatte.model.compact.matter import CompactMatter, CompactModel, EncodedReference
+from vidmatte.model.interface import Matter, Model
+from vidmatte.model.viewer import show_to
+from vidmatte.prompt import Prompt
+from vidmatte.web.footage import Footage
+
+T = TypeVar("T")
+_KEPT = 64
+"""Mattes of earlier marks: undo, and coming back to a frame, cost nothing."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """The matte of a frame as the page gets it."""
+
+    png: bytes
+    """Gray, of the displayed frame's size."""
+    confidence: float
+
+
+class Stills:
+    """Mattes of marked frames. To be used by one thread."""
+
+    def __init__(self, model: Model, footage: Footage) -> None:
+        self._model, self._footage = model, footage
+        self._stills: OrderedDict[Prompt, Still] = OrderedDict()
+        self._encoded: OrderedDict[Prompt, EncodedReference] = OrderedDict()
+
+    def kept(self, prompt: Prompt) -> Still | None:
+        """The matte of these marks, where it is known already."""
+        return self._stills.get(prompt)
+
+    def still(self, prompt: Prompt) -> Still:
+        """The matte of a frame from its own marks. Raises a VidmatteError, PromptError above all."""
+        if prompt not in self._stills:
+            self._stills[prompt] = self._matte(prompt)
+            _forget(self._stills)
+        self._stills.move_to_end(prompt)
+        return self._stills[prompt]
+
+    def prepare(self, prompt: Prompt) -> None:
+        """Do for these marks what `matter` would, so that other work can be done in between."""
+        if isinstance(self._model, CompactModel):
+            self._encode(self._model, prompt)
+
+    def matter(self, prompts: tuple[Prompt, ...]) -> Matter:
+        """The model with these references, as a run has it before its rehearsal."""
+        if isinstance(self._model, CompactModel):
+            return CompactMatter(self._model, tuple(self._encode(self._model, prompt) for prompt in prompts))
+        return self._model.with_reference([self._footage.reference(prompt) for prompt in prompts])
+
+    def _encode(self, model: CompactModel, prompt: Prompt) -> EncodedReference:
+        if prompt not in self._encoded:
+            self._encoded[prompt] = model.encode(self._footage.reference(prompt))
+            _forget(self._encoded)
+        self._encoded.move_to_end(prompt)
+        return self._encoded[prompt]
+
+    def _matte(self, prompt: Prompt) -> Still:
+        frame, _ = self._footage.whole(prompt.frame)
+        # A matter answers for a frame that it was given as a reference with the matte of its marks.
+        matte = show_to(self.matter((prompt,)), self._footage.video.info.color)(frame)
+        bounds = self._footage.bounds
+        return Still(gray_png(matte.alpha, bounds.width, bounds.height), matte.confidence[0])
+
+
+def gray_png(alpha: Tensor, width: int, height: int) -> bytes:
+    """Alpha (1, 1, H, W) as a gray PNG of another size."""
+    plane = alpha[0, 0].numpy()
+    if plane.shape != (height, width):
+        plane = np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+    _, data = cv2.imencode(".png", (plane * 255 + 0.5).astype(np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return data.tobytes()
+
+
+def _forget(kept: OrderedDict[Prompt, T]) -> None:
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)

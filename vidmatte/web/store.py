@@ -1,0 +1,123 @@
+"""Where the marks of a clip are kept: a prompt file beside it, and the masks that were loaded in the page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vidmatte.errors import PromptError, WriteError
+from vidmatte.prompt import load_prompts, save_prompts
+from vidmatte.web.project import COLORS, Bounds, MarkedObject, Project
+
+
+def stem_of(source: Path) -> str:
+    """The name of a clip without its extension; of a pattern without the place of its numbers."""
+    if source.is_dir():
+        return source.resolve().name
+    return re.sub(r"[._-]?(%\d*d|#+)", "", source.stem) or source.resolve().parent.name
+
+
+def prompt_file_of(source: Path, otherwise: Path) -> Path:
+    """The prompt file beside a clip, or in the folder `otherwise` where nothing can be written beside it."""
+    folder = source.parent
+    return (folder if os.access(folder, os.W_OK | os.X_OK) else otherwise) / f"{stem_of(source)}.prompts.json"
+
+
+class Store:
+    """Reads and writes the project of one clip."""
+
+    def __init__(self, path: Path, source: Path) -> None:
+        self.path = path
+        self._source = source
+        self._masks = path.with_name(f"{path.name.removesuffix('.json').removesuffix('.prompts')}.masks")
+        self._loaded: set[Path] = set()
+
+    def load(self, bounds: Bounds) -> Project:
+        """The project that was saved, or a new one. Raises PromptError for a file that is something else."""
+        if not self.path.exists():
+            return Project()
+        try:
+            document = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise PromptError(f"{self.path}: cannot be read as a prompt file ({error}); move it away") from error
+        notes = document.get("picker") if isinstance(document, dict) else None
+        # Without marks, the file holds what the page remembers, and nothing else that could be read.
+        is_empty = isinstance(notes, dict) and document.get("objects") == []
+        marks = {} if is_empty else load_prompts(self.path)
+        self._check(marks, bounds)
+        known = notes if isinstance(notes, dict) else {}
+        return _project(marks, known, bounds)
+
+    def _check(self, marks: Mapping[str, Any], bounds: Bounds) -> None:
+        for name, prompts in marks.items():
+            frames = [prompt.frame for prompt in prompts]
+            if max(frames) >= bounds.frames:
+                raise PromptError(
+                    f"{self.path}: marks frame {max(frames)} of {name}, but the clip has {bounds.frames}; it belongs "
+                    f"to another clip: move it away, or name another file (--prompts)"
+                )
+            if len(set(frames)) < len(frames):
+                raise PromptError(f"{self.path}: marks a frame of {name} twice; put its marks into one prompt")
+
+    def save(self, project: Project) -> None:
+        """Write the prompt file. Raises WriteError."""
+        picker = {
+            "objects": [{"name": one.name, "color": one.color} for one in project.objects],
+            "start": project.start,
+            "end": project.end,
+        }
+        try:
+            save_prompts(self.path, project.marks, source=self._source.name, picker=picker)
+        except OSError as error:
+            raise WriteError(
+                f"{self.path}: the marks cannot be saved ({error.strerror}); check the free space and the rights of "
+                f"{self.path.parent.absolute()}"
+            ) from error
+
+    def put_mask(self, png: bytes, number: int, frame: int) -> Path:
+        """Keep a mask beside the prompt file, and return where it is. Raises WriteError."""
+        path = self._masks / f"{number}_{frame:06d}_{hashlib.sha256(png).hexdigest()[:12]}.png"
+        partial = path.with_suffix(".partial")
+        try:
+            self._masks.mkdir(exist_ok=True)
+            partial.write_bytes(png)
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise WriteError(f"{path}: the mask cannot be saved ({error.strerror}); check the free space") from error
+        self._loaded.add(path)
+        return path
+
+    def tidy(self, projects: Iterable[Project]) -> None:
+        """Remove the masks that were loaded here and that none of these projects has."""
+        used = {prompt.mask for project in projects for one in project.objects for prompt in one.prompts.values()}
+        for path in self._loaded - used:
+            path.unlink(missing_ok=True)
+        if self._loaded and self._masks.is_dir() and not any(self._masks.iterdir()):
+            self._masks.rmdir()
+
+
+def _project(marks: Mapping[str, Any], notes: Mapping[str, Any], bounds: Bounds) -> Project:
+    """Marks by object, in the order and with the colours that the page remembers, where it does."""
+    remembered = [item for item in notes.get("objects") or () if isinstance(item, dict)]
+    colors = {str(item.get("name")): str(item.get("color")) for item in remembered}
+    # Names that are remembered without marks are those of empty objects.
+    names = [*dict.fromkeys([*colors, *marks])] or ["object"]
+    objects = []
+    for n, name in enumerate(names):
+        color = colors.get(name, "")
+        color = color if re.fullmatch("#[0-9a-f]{6}", color) else COLORS[n % len(COLORS)]
+        objects.append(MarkedObject(n + 1, name, color, {prompt.frame: prompt for prompt in marks.get(name, ())}))
+    start, end = (_frame(notes.get(key), bounds) for key in ("start", "end"))
+    project = Project(tuple(objects), start, end)
+    return project if start is None or end is None or start <= end else replace(project, start=None, end=None)
+
+
+def _frame(value: object, bounds: Bounds) -> int | None:
+    return value if type(value) is int and 0 <= value < bounds.frames else None

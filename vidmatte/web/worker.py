@@ -1,0 +1,94 @@
+"""The one thread that computes: newer requests supersede older ones, and what takes long waits in between."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class SupersededError(Exception):
+    """A newer request of the same kind came before this one was begun."""
+
+
+class Worker:
+    """Runs requests in the order in which they came, and single steps of a long job while there is none."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._waiting: dict[object, tuple[Future[Any], Callable[[], Any]]] = {}
+        self._steps: Iterator[None] | None = None
+        self._is_closed = False
+        self.is_busy = False
+        """Whether a request is waiting or under way: what may wait should."""
+        self._thread = threading.Thread(target=self._run, name="vidmatte-compute", daemon=True)
+        self._thread.start()
+
+    def submit(self, key: object, function: Callable[[], T]) -> Future[T]:
+        """Ask for `function()`; a waiting request with the same key is answered with SupersededError."""
+        future: Future[T] = Future()
+        with self._condition:
+            older = self._waiting.pop(key, None)
+            self._waiting[key] = (future, function)
+            self.is_busy = True
+            self._condition.notify()
+        if older is not None:
+            older[0].set_exception(SupersededError())
+        return future
+
+    def work_on(self, steps: Iterator[None] | None) -> None:
+        """Draw from these while nothing else is asked for, in place of what was worked on before."""
+        with self._condition:
+            self._steps = steps
+            self._condition.notify()
+
+    def close(self) -> None:
+        """End the thread, after what it is doing."""
+        with self._condition:
+            self._is_closed = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._is_closed or self._waiting or self._steps):
+                    self._condition.wait()
+                if self._is_closed:
+                    break
+                asked = self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
+                steps = self._steps
+            if asked is not None:
+                _answer(*asked)
+            elif steps is not None:
+                self._step(steps)
+            with self._condition:
+                self.is_busy = bool(self._waiting)
+        for future, _ in self._waiting.values():
+            future.cancel()
+
+    def _step(self, steps: Iterator[None]) -> None:
+        try:
+            next(steps)
+            return
+        except StopIteration:
+            pass
+        except BaseException:  # noqa: BLE001 - a mistake of ours must not end the thread that answers clicks
+            _log.exception("a preview failed")
+        with self._condition:
+            if self._steps is steps:
+                self._steps = None
+
+
+def _answer(future: Future[Any], function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - raised again where the answer is waited for
+        future.set_exception(error)
