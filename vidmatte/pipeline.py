@@ -45,7 +45,7 @@ from vidmatte.stream import map_behind
 from vidmatte.summary import Summary
 from vidmatte.train.rehearse import DEFAULT_STEPS, STEPS_A_FRAME, rehearse
 from vidmatte.view import describe_view
-from vidmatte.write import Target, create_outputs
+from vidmatte.write import Target, create_outputs, split_choices
 
 _VIDEO_PEAK = 1.25
 """No code value of video stands for more; light of scene-linear sources goes far beyond."""
@@ -69,7 +69,8 @@ def matte(
 
     `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given; there are none where
     `options` give the mattes themselves (model "none"). `output` are files of
-    colour with alpha, `alpha` files of alpha alone; the extension chooses the format (see `write.FORMATS`).
+    colour with alpha, `alpha` files of alpha alone; the extension chooses the format (see `write.FORMATS`),
+    and words behind a colon what it offers, as in "shot.mov:prores-4444-xq" (see `write.split_choices`).
     `report` is a folder for a page with the confidence of each frame, small pictures and frames worth marking too.
 
     Several objects are marked by a mapping from names to prompts, as `load_prompts` returns it. A path with `{object}`
@@ -111,7 +112,13 @@ def matte(
         reporting = None
         if report is not None:
             asked = Invocation(
-                _as_list(source), images, reference, objects, targets, Path(report), chosen_options(options)
+                _as_list(source),
+                images,
+                reference,
+                objects,
+                _asked(output, alpha),
+                Path(report),
+                chosen_options(options),
             )
             reporting = create_report(
                 asked,
@@ -276,6 +283,15 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
 
 def _as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _asked(output: str | Path | Sequence[str | Path], alpha: str | Path | Sequence[str | Path]) -> list[Target]:
+    """The outputs as they were asked for, `{object}` in their names."""
+    return [
+        Target(path, alpha_only, choices=choices)
+        for paths, alpha_only in ((output, False), (alpha, True))
+        for path, choices in map(split_choices, _as_list(paths))
+    ]
 
 
 def _targets(
