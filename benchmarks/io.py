@@ -248,7 +248,7 @@ def measure(choices: str, form: Format, folder: Path, pictures: list[Tensor], al
 
 @click.command()
 @click.option("--only", default="", help="Only rows whose name holds this, as in '.mov:png alpha'.")
-@click.option("--frames", default=24, help="Frames of each format; a quarter of slow ones.")
+@click.option("--frames", default=16, help="Frames of each format; a quarter of slow ones.")
 def main(only: str, frames: int) -> None:
     """Measure the formats."""
     pictures, alpha = make_pictures()

@@ -143,6 +143,17 @@ def test_deinterlaced_frames_keep_count_times_and_the_first_field(tmp_path, meth
         assert abs(bar.mean() - (8 * n + 13.5)) < 1  # the odd lines, which x264 flags as shown first here
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "order"), [("a.mp4", "libx264", "top first"), ("a.mkv", "mpeg2video", "bottom first")]
+)
+def test_field_order_is_known_where_fields_are_kept(tmp_path, name, codec, order):
+    """x264 is told tff=1 here; FFmpeg's MPEG-2 codes the bottom field first unless frames say otherwise."""
+    movie = write_interlaced(tmp_path / name, codec=codec)
+    with open_video(movie, deinterlace="keep") as kept, open_video(movie, deinterlace="bwdif") as whole:
+        assert kept.info.field_order == order
+        assert whole.info.field_order is None
+
+
 def test_deinterlacing_what_is_not_flagged_is_done_and_said(tmp_path):
     movie = write_movie(tmp_path / "clip.mp4", frames=5)
     with open_video(movie, deinterlace="bwdif") as video:

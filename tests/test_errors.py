@@ -200,10 +200,6 @@ def test_output_is_the_input(movie, tmp_path):
     refuse(arguments, "would be written over an input", code=2, folder=tmp_path)
 
 
-def test_points_without_a_value_say_how_to_give_them(movie, tmp_path):
-    refuse([movie, "-o", tmp_path / "o.mov", "--points"], '--points "640,360', code=2, folder=tmp_path)
-
-
 def test_nothing_marked(movie, tmp_path):
     refuse([movie, "-o", tmp_path / "o.mov"], "nothing is marked", code=2, folder=tmp_path)
 

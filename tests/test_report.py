@@ -28,7 +28,7 @@ from vidmatte.errors import OptionError, WriteError
 from vidmatte.finish import FinishOptions
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.read.sequence import ImageSet
-from vidmatte.report import Invocation, create_report
+from vidmatte.report import PAGE, Invocation, create_report
 from vidmatte.report.page import confidence_curve, extremes, ticks
 from vidmatte.report.sheets import SUGGESTED, contact_sheet
 from vidmatte.report.thumbnails import SPREAD, Thumbnails
@@ -438,6 +438,15 @@ def test_a_failed_run_leaves_nothing(half, clip, tmp_path, is_there):
         )
     assert os.listdir(tmp_path) == (["rep"] if is_there else [])
     assert not is_there or os.listdir(folder) == []
+
+
+def test_the_command_asks_for_the_outputs_of_all_objects_as_they_were_asked_for(half, clip, tmp_path):
+    marks = {name: vidmatte.Prompt(points=((x, 20, 1),)) for name, x in (("cat", 80), ("dog", 10))}
+    vidmatte.matte(clip, marks, alpha=f"{tmp_path}/{{object}}.mov:png", report=tmp_path / "rep")
+    assert {path.name for path in tmp_path.iterdir()} >= {"cat.mov", "dog.mov"}
+    page = (tmp_path / "rep" / PAGE).read_text(encoding="utf-8")
+    assert "/{object}.mov:png" in page
+    assert "cat.mov" not in page
 
 
 def test_outputs_and_report_are_put_in_place_together(half, clip, tmp_path):

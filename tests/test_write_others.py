@@ -114,6 +114,17 @@ def test_webp_is_straight_or_premultiplied_as_asked(tmp_path, premultiplied, wan
     assert np.abs(pixel - [wanted, wanted, wanted, 128]).max() <= 1
 
 
+def test_avif_does_not_hold_the_time_of_day(tmp_path):
+    pytest.importorskip("PIL")
+    save(tmp_path / "a.avif", [0, 1])
+    data = (tmp_path / "a.avif").read_bytes()
+    for name in (b"mvhd", b"tkhd", b"mdhd"):
+        assert data.count(name) >= 1
+        at = data.index(name)
+        assert data[at + 4] == 1  # the version whose times have 8 bytes
+        assert data[at + 8 : at + 24] == bytes(16)
+
+
 def test_premultiplied_avif_is_refused(tmp_path):
     with pytest.raises(OptionError, match="straight colour only; leave out --premultiplied"):
         save(tmp_path / "a.avif", [0, 1], premultiplied=True)

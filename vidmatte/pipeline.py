@@ -71,9 +71,10 @@ def matte(
     """Matte a clip, an image sequence or (with `images`) a set of independent images.
 
     `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given; there are none where
-    `options` give the mattes themselves (model "none"). `output` are files of
-    colour with alpha, `alpha` files of alpha alone; the extension chooses the format (see `write.FORMATS`).
-    `report` is a folder for a page with the confidence of each frame, small pictures and frames worth marking too.
+    `options` give the mattes themselves (model "none"). `output` are files of colour with alpha, `alpha` files of alpha
+    alone; the extension chooses the format (see `write.FORMATS`), and words behind a colon what it offers, as in
+    "shot.mov:prores-4444-xq" (see `write.split_choices`). `report` is a folder for a page with the confidence of each
+    frame, small pictures and frames worth marking too.
 
     Several objects are marked by a mapping from names to prompts, as `load_prompts` returns it. A path with `{object}`
     gives each a file, an EXR without it each a layer; where their mattes overlap, alpha sums to 1 at most (see

@@ -19,7 +19,7 @@ from vidmatte.read import Video, open_video, parse_position
 from vidmatte.read.mask import Mask, open_mask
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import Invocation, Report, create_report
-from vidmatte.write import Outputs, Target, create_outputs
+from vidmatte.write import Outputs, Target, create_outputs, split_choices
 
 Paths = str | Path | Sequence[str | Path]
 Marks = Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]]
@@ -67,6 +67,14 @@ class Request:
     def targets(self) -> list[Target]:
         """What is to be written, colour first. Raises OptionError for targets that do not fit the other choices."""
         return _targets(self.output, self.alpha, self.images, self.options, list(self.objects))
+
+    def asked_targets(self) -> list[Target]:
+        """The outputs as they were asked for, `{object}` in their names."""
+        return [
+            Target(path, alpha_only, choices=choices)
+            for paths, alpha_only in ((self.output, False), (self.alpha, True))
+            for path, choices in map(split_choices, paths)
+        ]
 
     def inputs(self) -> list[Path | str]:
         """All files, folders and patterns that are read, but for weights."""
@@ -131,7 +139,7 @@ class Shot:
             request.images,
             request.reference,
             request.objects,
-            self.targets,
+            request.asked_targets(),
             Path(request.report),
             chosen,
         )

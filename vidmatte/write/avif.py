@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +21,9 @@ from vidmatte.write.targets import Target
 
 MOST_BYTES = 1 << 30
 """What the frames of one file may take in memory, at 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
+_HEADERS = re.compile(rb"(?:mvhd|tkhd|mdhd)\x01...", re.DOTALL)
+"""Of the movie, its tracks and their media, in the version whose times have 8 bytes: creation, then change."""
+_CLOCKS = 16
 
 
 def check_avif(target: Target, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
@@ -90,16 +95,18 @@ class AvifWriter:
 
         first, *others = (Image.fromarray(picture) for picture in self._pictures)
         options: dict[str, Any] = {name: int(value) for name, value in self.format.options.items()}
+        encoded = io.BytesIO()
+        first.save(
+            encoded,
+            "AVIF",
+            save_all=True,
+            append_images=others,
+            duration=self._durations(),
+            subsampling="4:4:4",
+            **options,
+        )
         with open(self._partial, "r+b") as file:
-            first.save(
-                file,
-                "AVIF",
-                save_all=True,
-                append_images=others,
-                duration=self._durations(),
-                subsampling="4:4:4",
-                **options,
-            )
+            file.write(_without_clock(encoded.getvalue()))
             file.flush()
             os.fsync(file.fileno())
         return [(self._partial, Path(self.target.path))]
@@ -127,3 +134,16 @@ class AvifWriter:
         last = self._times[-1] * base + (self._last_duration * base or usual)
         starts = [round(1000 * time) for time in (*(pts * base for pts in self._times), last)]
         return [max(1, after - before) for before, after in pairwise(starts)]
+
+
+def _without_clock(data: bytes) -> bytes:
+    """The file with the times of its creation at 0, or two runs would differ (ISO/IEC 14496-12, 8.2 to 8.4)."""
+    cleared = bytearray(data)
+    offset = 0
+    while offset < len(data):
+        size = int.from_bytes(data[offset : offset + 4], "big") or len(data)
+        if data[offset + 4 : offset + 8] == b"moov":
+            for header in _HEADERS.finditer(data, offset, offset + size):
+                cleared[header.end() : header.end() + _CLOCKS] = bytes(_CLOCKS)
+        offset += size
+    return bytes(cleared)
