@@ -47,6 +47,10 @@ class Page:
         answer.read()
         self._headers = {"cookie": answer.headers["set-cookie"].split(";")[0], "origin": f"http://{self._host}"}
 
+    def connect(self) -> None:
+        """Anew: the server closes connections that nothing was asked on for a while."""
+        self._connection.close()
+
     def ask(self, path: str, document: object = None) -> bytes:
         """The body of the answer; a post where there is something to send."""
         body = None if document is None else json.dumps(document)
@@ -117,19 +121,20 @@ def scrub_command(frames: int, wait: int) -> None:
         with served(clip) as (session, page):
             page.ask("/api/frame/0?longest=640")
             click.echo(f"opened, with its first frame, in {time.perf_counter() - began:.2f} s")
-            show("a random frame, at once", asked(page, rng, frames, CLIP_FRAMES))
+            show("a random frame, at once", asked(page, rng.choices(range(CLIP_FRAMES), k=frames)))
             seconds = [
                 timed(page, f"/api/frame/{frame}?near=1") for frame in np.linspace(0, CLIP_FRAMES - 1, 15).astype(int)
             ]
             show("a thumbnail of the slider", seconds)
             time.sleep(wait)
-            kept = session.footage.kept
-            click.echo(f"{kept} frames were kept {time.perf_counter() - began:.0f} s after opening")
-            show("a random one of these", asked(page, rng, frames, kept))
+            kept = [frame for frame in range(CLIP_FRAMES) if session.footage.at_hand(frame) == frame]
+            click.echo(f"{len(kept)} frames were kept {time.perf_counter() - began:.0f} s after opening")
+            page.connect()
+            show("a random one of these", asked(page, rng.choices(kept, k=frames)))
 
 
-def asked(page: Page, rng: Random, frames: int, most: int) -> list[float]:
-    return [timed(page, f"/api/frame/{rng.randrange(most)}?longest=640") for _ in range(frames)]
+def asked(page: Page, frames: list[int]) -> list[float]:
+    return [timed(page, f"/api/frame/{frame}?longest=640") for frame in frames]
 
 
 def timed(page: Page, path: str) -> float:

@@ -24,6 +24,7 @@ import vidmatte
 from vidmatte.cli import cli
 from vidmatte.errors import MissingExtraError, OptionError, PromptError
 from vidmatte.prompt import Prompt, load_prompts, save_prompts
+from vidmatte.web.footage import Footage
 from vidmatte.web.project import Bounds, History, Project, edited
 from vidmatte.web.server import PickerServer
 from vidmatte.web.session import Opening, Session
@@ -283,6 +284,21 @@ def test_any_frame_is_shown_small_and_whole(tmp_path):
         numbers = [frame.index for frame in session.footage.video.small_frames(64, start=88)]
         assert numbers == [88, 89]
         assert session.footage.video.entry_before(50) == 0
+
+
+def test_what_is_near_to_the_frame_looked_at_is_read_first(tmp_path):
+    clip = write_movie(tmp_path / "long.mp4", frames=600, size=(64, 48), options={"g": "150", "sc_threshold": "0"})
+    with vidmatte.open_video(clip) as video:
+        footage = Footage(video)
+        order = []
+        footage._spool.put = lambda frame, jpeg: order.append(frame)
+        footage.jpeg(320, 64)
+        footage.keep_all(lambda: False)
+        footage.wait()
+        footage.close()
+    assert sorted(order) == list(range(600))
+    assert order[0] == 300
+    assert order[150] in (150, 450)
 
 
 def done(session):
