@@ -1,8 +1,8 @@
 """Frames of the clip as the page and the model need them: any frame soon, the marked ones whole.
 
 Whole frames are read exactly, as a run reads them. What the page shows while it is scrubbed is small; a thread goes
-through the clip once, beginning where it is looked at, and keeps a small JPEG of every frame in a temporary file, so that
-each is at hand after that.
+through the clip once, beginning where it is looked at, and keeps a small JPEG of every frame in a temporary file, so
+that each is at hand after that.
 """
 
 from __future__ import annotations
