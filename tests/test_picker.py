@@ -24,6 +24,7 @@ import vidmatte
 from vidmatte.cli import cli
 from vidmatte.errors import MissingExtraError, OptionError, PromptError
 from vidmatte.prompt import Prompt, load_prompts, save_prompts
+from vidmatte.web.footage import Footage
 from vidmatte.web.project import Bounds, History, Project, edited
 from vidmatte.web.server import PickerServer
 from vidmatte.web.session import Opening, Session
@@ -255,6 +256,21 @@ def test_the_preview_keeps_to_in_and_out_point_and_goes_backward(clip):
         assert gray(session.preview.alpha(1, 3)).max() > 0.5
 
 
+@pytest.mark.parametrize("source", ["plates", "plates/shot.%04d.png"])
+def test_a_sequence_is_marked_as_a_movie_is(clip, tmp_path, source):
+    (tmp_path / "plates").mkdir()
+    with vidmatte.open_video(clip) as video:
+        for batch in video.batches(1, end=3):
+            picture = (batch.rgb[0].numpy().transpose(1, 2, 0)[..., ::-1].clip(0, 1) * 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "plates" / f"shot.{1001 + batch.frames[0]}.png"), picture)
+    with opened(tmp_path / source) as session:
+        session.edit(on_disc(2))
+        assert gray(session.still(1, 2).result(30).png).max() > 0.9
+        assert session.store.path.name in ("plates.prompts.json", "shot.prompts.json")
+        session.footage.wait()
+        assert session.footage.kept == 3
+
+
 def test_masks_are_kept_beside_the_prompts_while_something_needs_them(clip):
     mask = np.zeros(SIZE[::-1], np.uint8)
     mask[30:60, 40:80] = 255
@@ -283,6 +299,21 @@ def test_any_frame_is_shown_small_and_whole(tmp_path):
         numbers = [frame.index for frame in session.footage.video.small_frames(64, start=88)]
         assert numbers == [88, 89]
         assert session.footage.video.entry_before(50) == 0
+
+
+def test_what_is_near_to_the_frame_looked_at_is_read_first(tmp_path):
+    clip = write_movie(tmp_path / "long.mp4", frames=600, size=(64, 48), options={"g": "150", "sc_threshold": "0"})
+    with vidmatte.open_video(clip) as video:
+        footage = Footage(video)
+        order = []
+        footage._spool.put = lambda frame, jpeg: order.append(frame)
+        footage.jpeg(320, 64)
+        footage.keep_all(lambda: False)
+        footage.wait()
+        footage.close()
+    assert sorted(order) == list(range(600))
+    assert order[0] == 300
+    assert order[150] in (150, 450)
 
 
 def done(session):

@@ -12,7 +12,8 @@ from picker import Browser, on_disc, opened, write_disc
 pytest.importorskip("starlette", reason="needs the extra web")
 pytest.importorskip("uvicorn", reason="needs the extra web")
 
-from vidmatte.web.guard import LARGEST_BODY
+from vidmatte.web.app import create_app
+from vidmatte.web.guard import LARGEST_BODY, Guard
 from vidmatte.web.server import PickerServer
 
 
@@ -100,6 +101,24 @@ def test_another_host_is_refused_even_with_the_cookie(browser, host):
 def test_a_forwarded_port_and_other_names_of_this_machine_are_fine(browser):
     for host in ("localhost:9999", "127.0.0.1", "[::1]:4000", "LOCALHOST"):
         assert browser.send("GET", "/api/state", host=host)[0] == 200
+
+
+def test_a_server_for_the_network_is_reached_by_numbers_and_its_own_name_only(tmp_path):
+    with opened(write_disc(tmp_path / "clip.mp4", frames=2)) as session:
+        with PickerServer(session, host="0.0.0.0") as server:
+            browser = Browser(server)
+            assert browser.visit() == 303
+            for host, status in (
+                ("192.168.1.4:80", 200),
+                ("[fe80::1]", 200),
+                ("localhost", 200),
+                ("evil.example", 403),
+            ):
+                assert browser.send("GET", "/api/state", host=host)[0] == status
+        guard = Guard(create_app(session), token="t", host="workstation.example")
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"token=t"}
+        for host, status in ((b"evil.example", 403), (b"workstation.example:8000", 303)):
+            assert guard._answer({**scope, "headers": [(b"host", host)]}).status_code == status
 
 
 def test_no_host_or_two_of_them_are_refused(browser):

@@ -1,7 +1,8 @@
 """Frames of the clip as the page and the model need them: any frame soon, the marked ones whole.
 
 Whole frames are read exactly, as a run reads them. What the page shows while it is scrubbed is small; a thread goes
-through the clip once and keeps a small JPEG of every frame in a temporary file, so that each is at hand after that.
+through the clip once, beginning where it is looked at, and keeps a small JPEG of every frame in a temporary file, so
+that each is at hand after that.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, TypeAlias, cast
 
 import cv2
@@ -39,6 +40,8 @@ _WHOLE_FRAMES = 3
 _NEAR = 12
 """Frames ahead of the last one read up to which reading on is quicker than seeking."""
 _QUALITY, _SMALL_QUALITY = 93, 82
+_SEGMENT = 128
+"""Frames that are read in one go, or more where key frames lie further apart."""
 _LONGEST = 16384
 _PAUSE_SECONDS = 0.05
 
@@ -53,6 +56,7 @@ class Footage:
         self._whole_lock, self._small_lock = threading.Lock(), threading.Lock()
         self._reading: Iterator[Frame] | None = None
         self._next = -1
+        self._last = 0
         self._asked, self._asked_lock = 0, threading.Lock()
         self._spool = Spool()
         self._stopped = threading.Event()
@@ -82,6 +86,7 @@ class Footage:
 
     def jpeg(self, index: int, longest: int = _LONGEST) -> bytes:
         """A frame as it is displayed, as JPEG; up to the size that is kept, it is at hand once the clip was read."""
+        self._last = index
         if longest <= SMALL:
             kept = self._spool.get(index)
             return kept if kept is not None else _encode(self._small(index, SMALL), _SMALL_QUALITY)
@@ -150,18 +155,34 @@ class Footage:
         self._reading = None
 
     def _read_all(self, is_busy: Callable[[], bool]) -> None:
-        frames = self.video.small_frames(SMALL)
+        left = self._segments()
+        try:
+            while left:
+                # What is near to the frame that was last looked at is wanted first.
+                segment = min(left, key=lambda part: _distance(part, self._last))
+                left.remove(segment)
+                if not self._read(segment, is_busy):
+                    return
+        except (ReadError, OSError):
+            # A damaged clip, or a full disk: the frame that is asked for says so, or is read by itself.
+            return
+
+    def _segments(self) -> list[range]:
+        """The clip in parts that can be read by themselves."""
+        starts = sorted({self.video.entry_before(index) for index in range(0, self.bounds.frames, _SEGMENT)})
+        return [range(a, b) for a, b in pairwise([*starts, self.bounds.frames])]
+
+    def _read(self, segment: range, is_busy: Callable[[], bool]) -> bool:
+        """Keep the frames of a part; whether there is time and room for another one."""
+        frames = self.video.small_frames(SMALL, start=segment.start)
         with closing(cast("Any", frames)):
-            try:
-                for frame in frames:
-                    self._spool.put(frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY))
-                    while (is_busy() or self._asked) and not self._stopped.is_set():
-                        self._stopped.wait(_PAUSE_SECONDS)
-                    if self._stopped.is_set() or self._spool.bytes > _SPOOL_BYTES:
-                        return
-            except (ReadError, OSError):
-                # A damaged clip, or a full disk: the frame that is asked for says so, or is read by itself.
-                return
+            for frame in islice(frames, len(segment)):
+                self._spool.put(frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY))
+                while (is_busy() or self._asked) and not self._stopped.is_set():
+                    self._stopped.wait(_PAUSE_SECONDS)
+                if self._stopped.is_set() or self._spool.bytes > _SPOOL_BYTES:
+                    return False
+        return True
 
     def _displayed(self, rgb: NDArray[np.float32], longest: int) -> Picture:
         """A frame (3, h, w) in square pixels, as an SDR screen shows it, no side longer than `longest`."""
@@ -209,6 +230,11 @@ class Spool:
         """Remove everything."""
         with self._lock:
             self._file.close()
+
+
+def _distance(part: range, frame: int) -> int:
+    """How far a frame lies outside of a part of the clip."""
+    return max(part.start - frame, frame - part.stop + 1, 0)
 
 
 def _encode(picture: Picture, quality: int) -> bytes:
