@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
 from vidmatte.model.build import NotedModel, load_model, parse_settings
 from vidmatte.model.compact.matter import CompactMatter
 from vidmatte.model.iconmatting.matter import IconMattingModel
-from vidmatte.model.interface import Matter, Model
+from vidmatte.model.interface import Matter, Model, TakesTrimaps
 from vidmatte.options import MatteOptions
 from vidmatte.prompt import Reference
 from vidmatte.read import Video, open_video
@@ -33,15 +33,6 @@ from vidmatte.view import for_model
 
 Load: TypeAlias = Callable[[Mapping[str, object]], Model]
 """Loads the model with some of its switches set; has to be picklable where several processes are to work."""
-
-
-@runtime_checkable
-class TakesTrimaps(Protocol):
-    """A model that is told a trimap of each image instead of a reference."""
-
-    def with_trimaps(self, trimaps: Callable[[FrameBatch], Tensor]) -> Matter:
-        """The matter that takes the trimaps (N, 1, H, W) of images, 1 object, 0 background, from a function."""
-        ...
 
 
 @dataclass(frozen=True)
