@@ -204,6 +204,18 @@ def test_features_are_kept_and_the_same_from_the_disk(tmp_path, caplog):
     assert "features no longer fit" in caplog.text
 
 
+def test_a_full_disk_ends_the_cache_and_not_the_run(tmp_path, monkeypatch, caplog):
+    def full(tensors, path):
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vidmatte.train.features.save_file", full)
+    looks = Looks(tiny_sd(), FeatureSettings(200, 1), cache=tmp_path)
+    assert looks(torch.zeros(2, 3, SIDE, SIDE), "reference", torch.tensor([1, 2])).fine.shape[0] == 2
+    assert [record.getMessage() for record in caplog.records if "cannot be kept" in record.getMessage()]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -88,8 +89,15 @@ class Looks:
                 _log.warning("%s: features no longer fit; those of further crops are computed each time", path.parent)
             self._left = 0
             return
-        part = path.with_suffix(".part")
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part)
-        part.replace(path)
+        # Several processes may see the same crop.
+        part = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part)
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            part.unlink(missing_ok=True)
+            _log.warning("%s: features cannot be kept (%s); they are computed each time", path.parent, error)
+            self._left = 0
+            return
         self._left -= size
         self.kept += 1
