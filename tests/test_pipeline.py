@@ -214,7 +214,7 @@ def test_outputs_by_default_lie_in_the_working_directory(movie, tmp_path, monkey
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_says_how_far_it_came_and_leaves_nothing(tmp_path, stop):
     pictures = [np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)] * 400
-    clip = write_movie(tmp_path / "long.mp4", frames=400, pictures=pictures)
+    clip = write_movie(tmp_path / "long.mp4", frames=400, pictures=pictures, options={"preset": "ultrafast"})
     (tmp_path / "out").mkdir()
     outputs = ["-o", str(tmp_path / "out" / "o.mov"), "--alpha", str(tmp_path / "out" / "a.%04d.png")]
     command = [sys.executable, "-m", "vidmatte", str(clip), "--points", "80,24", "--rehearsal", "0", *outputs]
