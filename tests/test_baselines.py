@@ -598,6 +598,23 @@ def test_sizes_of_the_downloads_are_about_those_of_the_networks():
         assert files.size == pytest.approx(4 * sum(p.numel() for p in net.parameters()), rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("part", "kind"), [("sam2", "SAM 2.1"), ("seggpt", "SegGPT"), ("dinov2", "DINOv2"), ("sam", "SAM")]
+)
+def test_check_knows_their_folders(folder, tmp_path, part, kind):
+    done = CliRunner().invoke(cli, ["models", "check", str(folder / part), "--json"])
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["kind"], found["usable"], found["problems"]) == (0, kind, True, [])
+    model = {"sam2": "sam2", "seggpt": "seggpt"}.get(part, "icmp")
+    assert found["use"] == f"--model {model} --weights {folder if model == 'icmp' else folder / part}"
+    (tmp_path / "config.json").write_bytes((folder / part / "config.json").read_bytes())
+    other = "sam" if part != "sam" else "sam2"
+    (tmp_path / "model.safetensors").write_bytes((folder / other / "model.safetensors").read_bytes())
+    done = CliRunner().invoke(cli, ["models", "check", str(tmp_path), "--json"])
+    assert done.exit_code == 1
+    assert not json.loads(done.stdout)["usable"]
+
+
 def test_models_lists_them_with_sizes_and_licences():
     listed = {model["name"]: model for model in json.loads(run("models", "--json").stdout)}
     sizes = {"icmp": 3.8e9, "sam2": 0.9e9, "seggpt": 1.48e9, "vitmatte": 0.1e9}
