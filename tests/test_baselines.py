@@ -384,6 +384,20 @@ def test_every_kind_of_mark_reaches_sam2(sam2, reference):
     assert matter.finish(smooth(), first[1]).shape == (1, 1, HEIGHT, WIDTH)
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_precision_is_about_the_same(sam2, precision):
+    reference = clicked((60, 40, 1), frame=0)
+    half = dataclasses.replace(sam2, precision=precision).with_reference([reference])
+    (*_, found), (*_, whole) = (follow(matter, reference, 3)[1] for matter in (half, sam2.with_reference([reference])))
+    assert found.alpha.dtype == torch.float32
+    assert (found.alpha - whole.alpha).abs().mean() < 0.05
+    icmp = IcmpModel(DinoFeatures(tiny_dino(), CPU, precision, 140), Sam(tiny_sam(), CPU, precision),
+                     lambda rgb, trimap: trimap, IcmpOptions(), "icmp", CPU, precision)  # fmt: skip
+    seggpt = SegGptModel(tiny_seggpt(), None, SegGptOptions(), "seggpt", CPU, precision)
+    for model in (icmp, seggpt):
+        assert model.with_reference([masked()])(frames(1)).alpha.isfinite().all()
+
+
 def test_a_correction_on_a_later_frame_counts_from_the_start(sam2):
     first, later = masked(frame=0), masked(frame=8, box=(100, 30, 150, 80), seed=5)
     _, alone = follow(sam2.with_reference([first]), first, 2)
@@ -610,6 +624,23 @@ def test_sizes_of_the_downloads_are_about_those_of_the_networks():
         with torch.device("meta"):
             net = network(config)
         assert files.size == pytest.approx(4 * sum(p.numel() for p in net.parameters()), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [("sam2", "SAM 2.1"), ("seggpt", "SegGPT"), ("dinov2", "DINOv2"), ("sam", "SAM")]
+)
+def test_check_knows_their_folders(folder, tmp_path, part, kind):
+    done = CliRunner().invoke(cli, ["models", "check", str(folder / part), "--json"])
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["kind"], found["usable"], found["problems"]) == (0, kind, True, [])
+    model = {"sam2": "sam2", "seggpt": "seggpt"}.get(part, "icmp")
+    assert found["use"] == f"--model {model} --weights {folder if model == 'icmp' else folder / part}"
+    (tmp_path / "config.json").write_bytes((folder / part / "config.json").read_bytes())
+    other = "sam" if part != "sam" else "sam2"
+    (tmp_path / "model.safetensors").write_bytes((folder / other / "model.safetensors").read_bytes())
+    done = CliRunner().invoke(cli, ["models", "check", str(tmp_path), "--json"])
+    assert done.exit_code == 1
+    assert not json.loads(done.stdout)["usable"]
 
 
 def test_models_lists_them_with_sizes_and_licences():

@@ -14,7 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vidmatte.errors import ModelError
+from vidmatte.errors import MissingExtraError, ModelError
+from vidmatte.model.baselines.build import NETWORKS
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.diffusion import weights_in
 from vidmatte.model.iconmatting.net import IconMattingNet
@@ -24,6 +25,7 @@ from vidmatte.model.iconmatting.sd_layout import (
     refuse_configs,
     with_present_names,
 )
+from vidmatte.model.pretrained import load_pretrained, read_json
 from vidmatte.model.vitmatte import VitMatte
 from vidmatte.model.weights import Mismatch, compare, is_safetensors, load_checkpoint, not_finite, shapes
 
@@ -112,8 +114,8 @@ def examine(path: str | Path) -> Findings:
         read = {part: _read(file) for part, file in parts.items()}
         return _findings(path, list(read.values()), _diffusers(path, read))
     if (path / "config.json").is_file() and (file := weights_in(path)) is not None:
-        read = {"": _read(file)}
-        return _findings(path, list(read.values()), _identify(read[""]))
+        whole = _read(file)
+        return _findings(path, [whole], _baseline(path) or _identify(whole))
     raise ModelError(
         f"{path}: holds no weights that are known here; name a file, a folder of Stable Diffusion in diffusers' layout "
         f"(unet, vae, scheduler) or that of a ViTMatte"
@@ -185,6 +187,22 @@ def _identify(file: _File) -> _Verdict:
 
 def _part_alone(path: Path) -> str:
     return f"it is a part: check the folder with unet, vae and scheduler that it belongs to ({path.parent.parent}?)"
+
+
+def _baseline(folder: Path) -> _Verdict | None:
+    """Of a folder of a network that baselines are made of; None for any other."""
+    kind = read_json(folder / "config.json").get("model_type")
+    for network in NETWORKS.values():
+        if network.pretrained.kind == kind:
+            # A model of several networks takes the folder that theirs lie in.
+            several = sum(other.model == network.model for other in NETWORKS.values()) > 1
+            use = f"--model {network.model} --weights {_quoted(folder.parent if several else folder)}"
+            try:
+                load_pretrained(folder, network.pretrained, surplus=network.surplus)
+            except (ModelError, MissingExtraError) as error:
+                return _Verdict(network.pretrained.name, use, problems=(str(error),))
+            return _Verdict(network.pretrained.name, use)
+    return None
 
 
 def _vitmatte(folder: Path) -> _Verdict:

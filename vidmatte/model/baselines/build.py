@@ -36,6 +36,8 @@ Loaded: TypeAlias = "tuple[Model, str | None]"
 class Network:
     """A network that baselines are made of."""
 
+    model: str
+    """That it is for."""
     files: HubFiles
     pretrained: Pretrained
     surplus: bool = False
@@ -44,13 +46,16 @@ class Network:
 
 NETWORKS: Mapping[str, Network] = MappingProxyType(
     {
-        "dinov2": Network(DINOV2, Pretrained("DINOv2", "Dinov2Config", "Dinov2Model", "dinov2", "baselines")),
-        "sam": Network(SAM, Pretrained("SAM", "SamConfig", "SamModel", "sam", "baselines")),
+        "dinov2": Network("icmp", DINOV2, Pretrained("DINOv2", "Dinov2Config", "Dinov2Model", "dinov2", "baselines")),
+        "sam": Network("icmp", SAM, Pretrained("SAM", "SamConfig", "SamModel", "sam", "baselines")),
         "sam2": Network(
-            SAM2, Pretrained("SAM 2.1", "Sam2VideoConfig", "Sam2VideoModel", "sam2_video", "baselines"), surplus=True
+            "sam2",
+            SAM2,
+            Pretrained("SAM 2.1", "Sam2VideoConfig", "Sam2VideoModel", "sam2_video", "baselines"),
+            surplus=True,
         ),
         "seggpt": Network(
-            SEGGPT, Pretrained("SegGPT", "SegGptConfig", "SegGptForImageSegmentation", "seggpt", "baselines")
+            "seggpt", SEGGPT, Pretrained("SegGPT", "SegGptConfig", "SegGptForImageSegmentation", "seggpt", "baselines")
         ),
     }
 )

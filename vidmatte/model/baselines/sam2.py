@@ -108,10 +108,12 @@ class Sam2Model:
         for memories in (outputs, tracked):
             for old in [k for k in memories if k <= index - kept]:
                 del memories[old]
-        # Only memory was made of it, and it is by far the largest.
         for output in session.output_dict_per_obj[0].values():
             if index in output:
+                # Only memory was made of it, and it is by far the largest.
                 output[index].pop("high_res_masks", None)
+                # It is rounded to bfloat16, which does not go together with float16.
+                output[index]["maskmem_features"] = output[index]["maskmem_features"].float()
 
     def _remember(self, reference: Reference) -> Remembered:
         session = self.session()
