@@ -183,8 +183,8 @@ def matter_of(shot: Shot, model: Model, references: Sequence[Reference]) -> Matt
     return model.with_trimaps(lambda batch: take(trimaps, batch, shot.video.info))
 
 
-def load(options: MatteOptions) -> Model:
-    """The model that the options ask for; see `load_model`."""
+def load(options: MatteOptions, settings: Mapping[str, str] | None = None) -> Model:
+    """The model that the options ask for; `settings` go before those of the options. See `load_model`."""
     return load_model(
         options.model,
         device=options.device,
@@ -192,7 +192,7 @@ def load(options: MatteOptions) -> Model:
         working_size=options.working_size,
         sd=options.sd,
         weights=options.weights,
-        settings=parse_settings(options.settings),
+        settings={**parse_settings(options.settings), **(settings or {})},
     )
 
 

@@ -25,8 +25,8 @@ from vidmatte.batch.manifest import ShotRequest, load_manifest
 from vidmatte.batch.page import SHEETS, write_page
 from vidmatte.batch.results import Results
 from vidmatte.batch.run import BatchRun, ShotRun
-from vidmatte.cli.console import fail
-from vidmatte.errors import OptionError, VidmatteError, WriteError
+from vidmatte.cli.console import one_line_errors
+from vidmatte.errors import OptionError, WriteError
 from vidmatte.model.memory import gigabytes
 
 _ENGINES = ("local", "ray")
@@ -71,19 +71,8 @@ def batch_command(manifest: str, quiet: bool, as_json: bool, debug: bool, **give
     finishes the segments that are being rendered, twice stops now; --resume goes on.
     """
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
-    try:
+    with one_line_errors(debug=debug, interrupted=lambda: "Stopped; --resume goes on with what is finished."):
         code = _batch(manifest, quiet, as_json, given)
-    except VidmatteError as error:
-        if debug:
-            raise
-        fail(error)
-    except OSError as error:
-        if debug:
-            raise
-        fail(VidmatteError(f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions"))
-    except KeyboardInterrupt:
-        click.echo("Stopped; --resume goes on with what is finished.", err=True)
-        code = 130
     sys.exit(code)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -11,10 +12,29 @@ from vidmatte.errors import OptionError, VidmatteError
 from vidmatte.summary import Summary
 
 
-def fail(error: VidmatteError) -> NoReturn:
-    """Print the error as one line and leave: with 2 where the options are wrong, else 1."""
-    click.echo(f"Error: {error}", err=True)
-    sys.exit(2 if isinstance(error, OptionError) else 1)
+@contextmanager
+def one_line_errors(*, debug: bool = False, interrupted: Callable[[], str] | None = None) -> Iterator[None]:
+    """End the program with one line where what is inside fails: 2 where the options are wrong, else 1.
+
+    At Ctrl-C the line is what `interrupted` says, and the code 130. With `debug` errors keep their traceback.
+    """
+    try:
+        yield
+    except (VidmatteError, OSError) as error:
+        if debug:
+            raise
+        if not isinstance(error, VidmatteError):
+            # What the file system refuses at any other place: an unreadable folder, a name that is too long.
+            error = VidmatteError(
+                f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its permissions"
+            )
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2 if isinstance(error, OptionError) else 1)
+    except KeyboardInterrupt:
+        if interrupted is None:
+            raise
+        click.echo(interrupted(), err=True)
+        sys.exit(130)
 
 
 def print_summary(summary: Summary) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
 
-from vidmatte.cli.console import fail
+from vidmatte.cli.console import one_line_errors
 from vidmatte.datasets import DATASETS, open_dataset
-from vidmatte.errors import OptionError, VidmatteError
+from vidmatte.errors import OptionError
 from vidmatte.evaluate import (
     Experiment,
     Guidance,
@@ -89,18 +88,15 @@ def evaluate_command(words: tuple[str, ...], quiet: bool, as_json: bool, debug: 
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
     line = ProgressLine(enabled=not quiet, unit="clips or images")
     folder = Path()
-    try:
+
+    def interrupted() -> str:
+        return f"Interrupted after {line.text}; the same command goes on from there ({folder})."
+
+    with one_line_errors(debug=debug, interrupted=interrupted):
         kind, layout = _words(words)
         folder = _folder(kind, layout, given)
         with line:
             text = _evaluate(kind, layout, folder, given, line)
-    except VidmatteError as error:
-        if debug:
-            raise
-        fail(error)
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted after {line.text}; the same command goes on from there ({folder}).", err=True)
-        sys.exit(130)
     click.echo((folder / write.JSON).read_text(encoding="utf-8") if as_json else text, nl=not as_json)
     if not quiet:
         click.echo(f"{folder / write.PAGE}: pictures; table, CSV, JSON and plot beside it", err=True)

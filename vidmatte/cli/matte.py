@@ -13,10 +13,10 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from vidmatte.cli.console import fail, print_summary
+from vidmatte.cli.console import one_line_errors, print_summary
 from vidmatte.cli.pick import open_picker, refuse_for_picker
 from vidmatte.despill import parse_despill
-from vidmatte.errors import OptionError, VidmatteError
+from vidmatte.errors import OptionError
 from vidmatte.finish import FinishOptions, parse_region
 from vidmatte.model.build import Precision
 from vidmatte.model.given import NO_MODEL
@@ -148,44 +148,29 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
     # What the library logs goes to standard error: downloads, and what could not be kept.
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
     line = ProgressLine(enabled=not quiet)
-    try:
-        if _PICKER in given["points"]:
-            _finish(_picked(inputs, given), quiet=quiet, as_json=as_json)
-            return
-        with line:
-            objects = _objects(given)
-            summary = matte(
-                inputs if given["images"] else _single(inputs),
-                objects,
-                output=given["outputs"] or _default_outputs(inputs, given, len(objects), "matte"),
-                alpha=given["alphas"] or _default_outputs(inputs, given, len(objects), "alpha"),
-                reference=given["reference"],
-                images=given["images"],
-                report=given["report"],
-                options=_options(given),
-                progress=line.update,
-                on_rehearsal=line.rehearse,
-            )
-    except VidmatteError as error:
-        if debug:
-            raise
-        fail(error)
-    except OSError as error:
-        # What the file system refuses at any other place: an unreadable folder, a name that is too long.
-        if debug:
-            raise
-        fail(VidmatteError(f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions"))
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted after {line.text}; no output was written.", err=True)
-        sys.exit(130)
-    _finish(summary, quiet=quiet, as_json=as_json)
-
-
-def _finish(summary: Summary, *, quiet: bool, as_json: bool) -> None:
+    with one_line_errors(debug=debug, interrupted=lambda: f"Interrupted after {line.text}; no output was written."):
+        summary = _picked(inputs, given) if _PICKER in given["points"] else _matted(inputs, given, line)
     if not quiet:
         print_summary(summary)
     if as_json:
         click.echo(json.dumps(summary.as_json()))
+
+
+def _matted(inputs: tuple[str, ...], given: dict[str, Any], line: ProgressLine) -> Summary:
+    with line:
+        objects = _objects(given)
+        return matte(
+            inputs if given["images"] else _single(inputs),
+            objects,
+            output=given["outputs"] or _default_outputs(inputs, given, len(objects), "matte"),
+            alpha=given["alphas"] or _default_outputs(inputs, given, len(objects), "alpha"),
+            reference=given["reference"],
+            images=given["images"],
+            report=given["report"],
+            options=_options(given),
+            progress=line.update,
+            on_rehearsal=line.rehearse,
+        )
 
 
 def _picked(inputs: Sequence[str], given: dict[str, Any]) -> Summary:

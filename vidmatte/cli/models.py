@@ -7,8 +7,7 @@ import sys
 
 import click
 
-from vidmatte.cli.console import fail
-from vidmatte.errors import VidmatteError
+from vidmatte.cli.console import one_line_errors
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.checkpoint import Findings, examine
 from vidmatte.model.memory import gigabytes
@@ -42,12 +41,8 @@ def check_command(path: str, as_json: bool, debug: bool) -> None:
 
     FILE may be a folder: Stable Diffusion in diffusers' layout, or a ViTMatte. Exit code 0 where it can be used.
     """
-    try:
+    with one_line_errors(debug=debug):
         findings = examine(path)
-    except VidmatteError as error:
-        if debug:
-            raise
-        fail(error)
     if as_json:
         click.echo(json.dumps(findings.as_json()))
     else:

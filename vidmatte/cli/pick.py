@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from vidmatte.cli.console import fail, print_summary
-from vidmatte.errors import MissingExtraError, OptionError, VidmatteError
+from vidmatte.cli.console import one_line_errors, print_summary
+from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.options import MatteOptions
 from vidmatte.summary import Summary
 
@@ -51,7 +51,7 @@ def pick_command(
     The page opens by itself, or with the address that is printed; over ssh, forward its port. Ctrl-C, or Done in the
     page, ends it; the marks are saved all the time.
     """
-    try:
+    with one_line_errors():
         from_page = open_picker(
             clip,
             prompt_file=prompt_file,
@@ -63,8 +63,6 @@ def pick_command(
             port=port,
             opens_browser=not no_browser,
         )
-    except VidmatteError as error:
-        fail(error)
     if from_page is not None:
         print_summary(from_page)
 

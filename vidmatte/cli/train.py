@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidmatte.cli.console import fail
-from vidmatte.errors import OptionError, VidmatteError
+from vidmatte.cli.console import one_line_errors
+from vidmatte.errors import OptionError
 
 if TYPE_CHECKING:
     from vidmatte.train import LoopConfig
@@ -57,15 +56,9 @@ def train_command(run: str, debug: bool, **given: Any) -> None:
     RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
     logging.getLogger("vidmatte").setLevel(logging.WARNING)
-    try:
+    goes_on = f"Interrupted; the same command goes on from the last checkpoint in {run}."
+    with one_line_errors(debug=debug, interrupted=lambda: goes_on):
         _train(run, given)
-    except VidmatteError as error:
-        if debug:
-            raise
-        fail(error)
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted; the same command goes on from the last checkpoint in {run}.", err=True)
-        sys.exit(130)
 
 
 def _train(run: str, given: dict[str, Any]) -> None:

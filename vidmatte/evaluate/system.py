@@ -20,14 +20,14 @@ from vidmatte.evaluate.marks import mark
 from vidmatte.evaluate.protocol import Part, Plan
 from vidmatte.follow import matte_clip
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
-from vidmatte.model.build import NotedModel, load_model, parse_settings
+from vidmatte.model.build import NotedModel
 from vidmatte.model.iconmatting.matter import IconMattingModel
 from vidmatte.model.interface import Matter, Model, TakesTrimaps
 from vidmatte.options import MatteOptions
 from vidmatte.prompt import Reference
 from vidmatte.read import Video, open_video
 from vidmatte.smoothing import smooth
-from vidmatte.stages import rehearsed
+from vidmatte.stages import load, rehearsed
 from vidmatte.view import for_model
 
 Load: TypeAlias = Callable[[Mapping[str, object]], Model]
@@ -42,16 +42,7 @@ class LoadChosen:
 
     def __call__(self, switches: Mapping[str, object]) -> Model:
         """The model; `switches` go before the settings of the options. Raises OptionError, ModelError."""
-        options = self.options
-        return load_model(
-            options.model,
-            device=options.device,
-            precision=options.precision,
-            working_size=options.working_size,
-            sd=options.sd,
-            weights=options.weights,
-            settings={**parse_settings(options.settings), **{name: _text(value) for name, value in switches.items()}},
-        )
+        return load(self.options, {name: _text(value) for name, value in switches.items()})
 
 
 def _text(value: object) -> str:

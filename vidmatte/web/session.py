@@ -12,11 +12,10 @@ from typing import Any
 
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.limits import check_size, declared_size
-from vidmatte.model.build import load_model, parse_settings
-from vidmatte.model.interface import Model
 from vidmatte.objects import clean_name
 from vidmatte.options import MatteOptions
 from vidmatte.read import Video, open_video, parse_position
+from vidmatte.stages import load
 from vidmatte.summary import SUGGESTED_BELOW, Summary
 from vidmatte.web.choices import command_of, describe, files_of, job_of, offered
 from vidmatte.web.footage import Footage
@@ -57,7 +56,7 @@ class Session:
         with ExitStack() as stack:
             # What was begun is closed again where something later cannot be used.
             self._video = stack.enter_context(_open(opening))
-            model = _load(opening.options)
+            model = load(opening.options)
             self.footage = Footage(self._video)
             stack.callback(self.footage.close)
             self.bounds = self.footage.bounds
@@ -319,18 +318,6 @@ def _open(opening: Opening) -> Video:
         frame_rate=opening.options.frame_rate,
         allow_truncated=opening.options.allow_truncated,
         deinterlace=opening.options.deinterlace,
-    )
-
-
-def _load(options: MatteOptions) -> Model:
-    return load_model(
-        options.model,
-        device=options.device,
-        precision=options.precision,
-        working_size=options.working_size,
-        sd=options.sd,
-        weights=options.weights,
-        settings=parse_settings(options.settings),
     )
 
 
