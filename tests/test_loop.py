@@ -180,12 +180,20 @@ def test_a_run_killed_between_the_two_renames_is_found(tmp_path):
     run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", breaking_at(6))
-    (tmp_path / "run").rename(tmp_path / "run.old")
-    (tmp_path / "run.part").mkdir()
-    (tmp_path / "run.part" / "weights.safetensors").write_bytes(b"half of it")
+    (tmp_path / "run").rename(tmp_path / ".run.vidmatte-old")
+    (tmp_path / ".run.vidmatte-part").mkdir()
+    (tmp_path / ".run.vidmatte-part" / "weights.safetensors").write_bytes(b"half of it")
     run(tmp_path / "run")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(WriteError, match=r"run: holds notes\.txt, which is no part of a checkpoint"):
+        run(tmp_path / "run")
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 def test_checkpoints_of_something_else_are_refused(tmp_path):

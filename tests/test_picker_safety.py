@@ -64,6 +64,12 @@ def test_the_cookie_has_its_flags(tmp_path):
         assert headers["location"] == "/"
 
 
+@pytest.mark.parametrize("other", ['foo={"a":1}', "foo[bar]=1", "a b"])
+def test_cookies_of_other_servers_of_this_machine_lock_nobody_out(browser, other):
+    status, _, _ = browser.send("GET", "/api/state", cookie=f"{other}; {browser.cookie}")
+    assert status == 200
+
+
 @pytest.mark.parametrize("path", ["/", "/api/state", "/api/frame/0", "/static/main.js", "/api/file/0"])
 @pytest.mark.parametrize("cookie", [None, "vidmatte=guess", "vidmatte_1=guess; other=1", ";;;", "vidmatte\x7f=\x80"])
 def test_without_the_cookie_there_is_nothing(browser, path, cookie):

@@ -229,7 +229,7 @@ def test_interrupted_run_says_how_far_it_came_and_leaves_nothing(tmp_path, stop)
     assert process.returncode == 130
     last = text.strip().splitlines()[-1]
     assert last.startswith("Interrupted after ")
-    assert "of 400 frames; no output was written" in last
+    assert "of 400 frames; no output is in place" in last
     assert "Traceback" not in text
     assert list((tmp_path / "out").iterdir()) == []
 

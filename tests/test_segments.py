@@ -13,6 +13,8 @@ from clips import numbered_picture, read_number, write_movie
 import vidmatte
 from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.follow import Leg
+from vidmatte.request import Request
+from vidmatte.segments.identity import identify
 from vidmatte.segments.journal import Journal
 from vidmatte.segments.plan import JOIN, Plan, Schedule, Unit, units_of
 
@@ -81,8 +83,9 @@ def test_every_format_of_a_clip_in_segments_is_that_of_the_clip_at_once(clip, tm
         times, pictures = gray(tmp_path / "cut" / name)
         expected_times, expected = gray(tmp_path / "whole" / name)
         assert times == expected_times
-        # The small mattes of a cut clip are kept with 16 bits, and VP9 begins anew.
-        assert np.abs(pictures.astype(int) - expected).max() <= (40 if name == "a.mkv" else 1600)
+        # The small mattes of a cut clip are kept with 16 bits: less than half a code of 8 bits when they are brought to
+        # full size. VP9 begins anew.
+        assert np.abs(pictures.astype(int) - expected).max() <= (128 if name == "a.mkv" else 1600)
         with av.open(str(tmp_path / "cut" / name)) as container:
             assert len(container.streams.audio) == 1
     assert summary.confidence == pytest.approx(whole.confidence, abs=1e-3)
@@ -139,7 +142,7 @@ def test_what_is_left_of_another_job_is_not_gone_on_with(clip, tmp_path, monkeyp
             run()
     folder = tmp_path / ".a.mkv.vidmatte"
     assert folder.is_dir()
-    with pytest.raises(OptionError, match=r"a.mkv: a run that was stopped left \d finished segments.*--resume"):
+    with pytest.raises(OptionError, match=r"a run that was stopped left its work \(\d finished segments\).*--resume"):
         run()
     with pytest.raises(OptionError, match=r"of another input, other marks"):
         run(resume=True, smooth=0.5)
@@ -265,3 +268,18 @@ def test_a_journal_forgets_the_line_that_a_crash_cut_off(tmp_path):
     path.write_text("{}\nno json\n")
     with pytest.raises(WriteError, match="is damaged"):
         list(journal.records())
+
+
+def test_outputs_beside_the_frames_of_a_source_are_no_part_of_it(tmp_path):
+    for number in range(3):
+        (tmp_path / f"p.{number:04d}.png").write_bytes(bytes([number]))
+    sources = tmp_path / "p.%04d.png", tmp_path
+    requests = [Request.of(source, prompt(), alpha=tmp_path / "p.matte.%04d.png") for source in sources]
+    before = [identify(request).key for request in requests]
+    (tmp_path / "p.matte.0000.png").write_bytes(b"an output")
+    (tmp_path / ".p.matte.png.vidmatte").mkdir()
+    (tmp_path / ".p.matte.png.vidmatte" / "journal.jsonl").write_text("{}\n")
+    assert identify(requests[0]).key == before[0]
+    (tmp_path / "p.0001.png").write_bytes(b"another frame")
+    assert identify(requests[0]).key != before[0]
+    assert identify(requests[1]).key != before[1]

@@ -199,3 +199,10 @@ def test_validation_scores_the_average_on_clips_that_were_never_trained_on(corpu
 def test_clips_to_validate_on_have_to_be_there(tmp_path):
     with pytest.raises(ReadError, match="found none"):
         on_clips(CompactNet(), tmp_path)
+
+
+def test_a_folder_without_photographs_is_one_line(tmp_path):
+    result = CliRunner().invoke(cli, ["train", str(tmp_path / "run"), "--corpus", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {tmp_path}: a corpus with train photographs asked for, found none")
+    assert len(result.stderr.splitlines()) == 1

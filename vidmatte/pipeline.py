@@ -207,8 +207,8 @@ def _matte_in_segments(
     journal = journal_of(shot.request)
     identity = identify(shot.request)
     goes_on = can_go_on(journal, shot.request, identity)
-    if not goes_on:
-        check_outputs(shot)
+    if not (goes_on and any("joining" in record for record in journal.records())):
+        check_outputs(shot)  # now, and not when all is rendered
     threads = int(journal.header()["threads"]) if goes_on else None
     with journal.held(), share_cores(shot.options.device, threads):
         try:
@@ -223,9 +223,10 @@ def _matte_in_segments(
             matter = None if shot.request.report is None else renderer.matter(0)
             return join(shot, plan, journal, matter=matter, began=began)
         except BaseException:
-            done = sum(name.startswith("render:") for name in journal.done())
-            if done:
-                _log.warning("%d finished segments are kept: --resume goes on with them", done)
+            done = list(journal.done())
+            if any(not name.startswith("rehearse:") for name in done):
+                segments = sum(name.startswith("render:") for name in done)
+                _log.warning("%d finished segments, and what was followed, are kept: --resume goes on", segments)
             raise
         finally:
             journal.remove_if_empty()

@@ -32,6 +32,7 @@ class ProgressLine:
         self._unit = unit
         self._enabled = enabled
         self._began = self._last = time.monotonic()
+        self._base: int | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if enabled and sys.stderr.isatty():
@@ -70,13 +71,15 @@ class ProgressLine:
             sys.stderr.write(f"rehearsal: {done} of {total} steps\n")
             sys.stderr.flush()
         # What was practised is no frame: their rate counts from here.
-        self._began = time.monotonic()
+        self._base = None
 
     def update(self, done: int, total: int | None) -> None:
         """Report `done` of `total` frames; None where the total is not known."""
         of_total = f" of {total}" if total is not None and total >= done else ""
         self.text = f"{done}{of_total} {self._unit}"
         self._start()
+        if self._base is None:  # a run that goes on begins with frames that were done before
+            self._base, self._began = done, time.monotonic()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, description=self.text)
         elif self._enabled and time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
@@ -84,7 +87,7 @@ class ProgressLine:
             self._print(done, total)
 
     def _print(self, done: int, total: int | None) -> None:
-        rate = done / (time.monotonic() - self._began)
+        rate = (done - (self._base or 0)) / max(1e-6, time.monotonic() - self._began)
         left = f", {max(0, total - done) / rate:.0f} s left" if total is not None and rate else ""
         sys.stderr.write(f"{self.text}, {rate:.2f} {self._unit}/s{left}\n")
         sys.stderr.flush()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from vidmatte import __version__
 from vidmatte.batch.engine import Event, Finished, Lost
 from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
@@ -45,7 +47,11 @@ class ClusterWorker:
 def own_facts() -> dict[str, str]:
     """Version and weights of the vidmatte of this process."""
     weights = {name: part.sha256[:16] for name, part in {**WEIGHTS, **PARTS}.items()}
-    return {"vidmatte": __version__, **{f"weights {name!r}": digest for name, digest in weights.items()}}
+    return {
+        "vidmatte": __version__,
+        "torch": torch.__version__,
+        **{f"weights {name!r}": digest for name, digest in weights.items()},
+    }
 
 
 def refuse_other(facts: Mapping[str, str]) -> None:

@@ -5,8 +5,8 @@ The staging folder is a path that all workers reach; a file has its address when
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def refuse_existing(request: Request, addresses: Mapping[str, str]) -> None:
 
 
 def clear(request: Request, addresses: Mapping[str, str]) -> None:
-    """Remove outputs from the staging folder that were made, and not sent."""
+    """Remove outputs from the staging folder, sent or not."""
     for target in request.targets():
         if address_of(target, addresses) is not None and target.folder.is_dir():
             for path in target.folder.iterdir():
@@ -90,8 +90,16 @@ def clear(request: Request, addresses: Mapping[str, str]) -> None:
                     path.unlink()
 
 
+def remove_staged(request: Request, addresses: Mapping[str, str]) -> None:
+    """Remove the outputs from the staging folder, and what is empty of it then."""
+    clear(request, addresses)
+    for local in addresses:
+        with suppress(OSError):  # a journal may lie there too
+            Path(local).parent.rmdir()
+
+
 def deliver(request: Request, addresses: Mapping[str, str]) -> None:
-    """Send the outputs to their addresses, and remove them from the staging folder. Raises WriteError."""
+    """Send the outputs to their addresses; they stay in the staging folder, see `remove_staged`. Raises WriteError."""
     for target in request.targets():
         address = address_of(target, addresses)
         if address is None:
@@ -105,8 +113,6 @@ def deliver(request: Request, addresses: Mapping[str, str]) -> None:
                     _send(system, path, f"{place}/{path.name}")
         except OSError as error:
             raise WriteError(f"{address}: cannot be sent there ({error}); check the address and its rights") from error
-    for local in addresses:
-        shutil.rmtree(Path(local).parent, ignore_errors=True)
 
 
 def _send(system: Any, path: Path, place: str) -> None:

@@ -32,9 +32,9 @@ _LONGEST_NAME = 128
 
 
 def export_openjd(
-    manifest: Path, shots: Sequence[ShotRequest], folder: Path, *, threads: int, settings: Sequence[str] = ()
+    manifest: Path, shots: Sequence[ShotRequest], folder: Path, *, threads: int, options: Sequence[str] = ()
 ) -> Path:
-    """Write the job of a batch into a folder, and return its template.
+    """Write the job of a batch into a folder, and return its template; `options` are words for its commands.
 
     Every clip is opened to know its segments. Raises what opening them raises, and WriteError.
     """
@@ -47,7 +47,7 @@ def export_openjd(
         if segments > 1:
             steps[_RENDER] += [[shot.name, f"render:{segment}"] for segment in range(segments)]
             steps[_JOIN].append([shot.name, JOIN.name])
-    template = _template(manifest, folder, steps, threads, settings)
+    template = _template(manifest, folder, steps, threads, options)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, document in ((TASKS, steps), (TEMPLATE, template)):
@@ -64,9 +64,8 @@ def _segments(shot: ShotRequest) -> int:
 
 
 def _template(
-    manifest: Path, folder: Path, steps: Mapping[str, Sequence[Any]], threads: int, settings: Sequence[str]
+    manifest: Path, folder: Path, steps: Mapping[str, Sequence[Any]], threads: int, options: Sequence[str]
 ) -> dict[str, Any]:
-    options = [word for setting in settings for word in ("--set", setting)]
     words = ["batch", str(manifest.resolve()), *options, "--threads", str(threads)]
     documents = []
     before = None
@@ -127,7 +126,7 @@ def _do(worker: Worker, task: Task, done: Path) -> None:
         _keep(done, outcome)
         return
     header = journal.header()
-    if task.unit == JOIN.name and not header:
+    if not header and (task.unit == JOIN.name or done.is_file()):
         return  # it was joined before
     if not header:
         raise WriteError(f"{journal.folder}: holds no render; do the tasks of the step {_PREPARE} first")

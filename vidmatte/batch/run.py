@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from vidmatte.batch.engine import Engine, Finished, Lost
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
 from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
-from vidmatte.errors import PromptError
+from vidmatte.errors import PromptError, VidmatteError
 from vidmatte.segments.journal import Journal
 from vidmatte.segments.plan import JOIN, Plan, Schedule, Unit
 from vidmatte.segments.session import forget_chunks, journal_of
@@ -158,18 +158,30 @@ class BatchRun:
         self._fail(run, Outcome("failed", reason=run.shot.problem, error=PromptError.__name__), BEGIN)
         self._watch(run)
 
-    def _begin(self, run: ShotRun) -> Task:
+    def _begin(self, run: ShotRun) -> Task | None:
         run.state, run.began = "running", run.began or time.monotonic()
         run.tries += 1
         self._active.append(run)
         self._watch(run)
-        request = run.shot.request
-        if not request.options.overwrite and not existing_outputs(request, run.shot.addresses):
-            # Should this run be killed when the outputs are in place and the results do not say so, they are its own.
-            self._results.add({"shot": run.name, "state": "begun"})
-        elif (request.options.resume or run.losses) and self._results.last(run.name).get("state") == "begun":
-            run.own_outputs()
+        try:
+            self._settle_outputs(run)
+        except (VidmatteError, OSError) as error:
+            self._fail(run, _failed(error), BEGIN)
+            self._watch(run)
+            return self._next()
         return self._task(run, BEGIN)
+
+    def _settle_outputs(self, run: ShotRun) -> None:
+        """Let a shot replace what it left under its final names itself, when it was killed or could not send it."""
+        request = run.shot.request
+        places = [*(str(target.path) for target in request.targets()), *run.shot.addresses.values()]
+        if not request.options.overwrite and not existing_outputs(request, run.shot.addresses):
+            self._results.add({"shot": run.name, "state": "begun", "outputs": places})
+            return
+        last = self._results.last(run.name)
+        again = request.options.resume or run.losses or (run.tries > 1 and run.shot.addresses)
+        if again and last.get("state") == "begun" and last.get("outputs") == places:
+            run.own_outputs()
 
     def _task(self, run: ShotRun, unit: str) -> Task:
         begins = unit == BEGIN
@@ -196,10 +208,14 @@ class BatchRun:
         run.running -= 1
         if outcome.kind == "failed":
             self._fail(run, outcome, event.task.unit)
-        elif outcome.kind == "planned":
-            self._plan(run, outcome)
-        elif outcome.kind == "done":
-            self._note(run, Unit.parse(event.task.unit), outcome)
+        elif outcome.kind in ("planned", "done"):
+            try:
+                if outcome.kind == "planned":
+                    self._plan(run, outcome)
+                else:
+                    self._note(run, Unit.parse(event.task.unit), outcome)
+            except (VidmatteError, OSError) as error:
+                self._fail(run, _failed(error), event.task.unit)
         else:
             self._complete(run, outcome)
         if run.is_over and not run.running:
@@ -210,9 +226,10 @@ class BatchRun:
         assert outcome.plan is not None
         run.plan, run.key, run.prints = outcome.plan, outcome.key, outcome.prints
         run.threads = int(outcome.record["threads"])
-        run.journal = journal_of(run.shot.request)
-        run.held.enter_context(run.journal.held())
-        run.done = set(run.journal.done())
+        journal = journal_of(run.shot.request)
+        run.held.enter_context(journal.held())
+        run.journal = journal
+        run.done = set(journal.done())
         run.schedule = Schedule(run.plan, run.done, ahead=max(1, _AHEAD * (self._engine.size - 1)))
         followed = sum(leg.last - leg.first + 1 for legs in run.plan.legs for leg in legs)
         run.total = run.plan.frames + followed
@@ -287,6 +304,12 @@ class BatchRun:
         self._watch(run)
 
     def _let_go(self, run: ShotRun) -> None:
-        run.held.close()
         if run.journal is not None:
-            run.journal.remove_if_empty()
+            with suppress(VidmatteError, OSError):
+                run.journal.remove_if_empty()  # while it is held: another run may begin there after
+        run.journal = None
+        run.held.close()
+
+
+def _failed(error: Exception) -> Outcome:
+    return Outcome("failed", reason=str(error), error=type(error).__name__)

@@ -11,7 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidmatte.batch.delivery import address_of, clear, deliver, files_at, is_address, refuse_existing
+from vidmatte.batch.delivery import (
+    address_of,
+    clear,
+    deliver,
+    files_at,
+    is_address,
+    refuse_existing,
+    remove_staged,
+)
 from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
 from vidmatte.errors import ModelError, ReadError, VidmatteError, WriteError
 from vidmatte.model.interface import Model
@@ -59,7 +67,7 @@ class Worker:
         """Do a task. Whatever goes wrong is an outcome, but for an interruption."""
         began = time.monotonic()
         try:
-            outcome = self._run(self._placed(task))
+            outcome = self._run(self._placed(task), task.request)
         except VidmatteError as error:
             outcome = _failure(error, str(error), may_pass=isinstance(error, ReadError | WriteError | ModelError))
         except OSError as error:
@@ -83,9 +91,9 @@ class Worker:
             return task
         return replace(task, request=replace(task.request, options=replace(options, device=self._device)))
 
-    def _run(self, task: Task) -> Outcome:
+    def _run(self, task: Task, asked: Request) -> Outcome:
         if task.unit == BEGIN:
-            return self._begin(task)
+            return self._begin(task, asked)
         assert task.plan is not None  # only what was planned comes here
         opened = self._open(task)
         with share_cores(task.request.options.device, task.threads):
@@ -96,13 +104,15 @@ class Worker:
             frames.flush()
             return Outcome("done", record)
 
-    def _begin(self, task: Task) -> Outcome:
+    def _begin(self, task: Task, asked: Request) -> Outcome:
         request = task.request
+        self._forget(task.shot)  # one that is still open may have been asked for with other options
         for target in request.targets():
             target.folder.mkdir(parents=True, exist_ok=True)
         if request.report is not None:
             Path(request.report).parent.mkdir(parents=True, exist_ok=True)
-        identity = identify_sent(request, task.addresses, task.prints)
+        # As it was asked for: which of several GPUs this worker was given is no choice of the shot.
+        identity = identify_sent(asked, task.addresses, task.prints)
         if is_up_to_date(task.finished, identity, request):
             return Outcome("up to date", key=identity.key, prints=identity.prints)
         refuse_existing(request, task.addresses)
@@ -140,8 +150,9 @@ class Worker:
         )
         counter.flush()
         self._forget(task.shot)
+        deliver(task.request, task.addresses)
         write_sheet(task.sheet, thumbnails.sheet(summary.suggested_reference_frames), summary)
-        return Outcome("completed", _delivered(task, summary), key=identity.key, prints=identity.prints)
+        return Outcome("completed", _completed(task, summary), key=identity.key, prints=identity.prints)
 
     def _join(self, task: Task, opened: _OpenShot) -> Outcome:
         assert task.plan is not None
@@ -152,10 +163,17 @@ class Worker:
             for shown in load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
         ]
         matter = None if task.request.report is None else opened.renderer(task, self._load).matter(0)
-        summary = join(opened.shot, task.plan, journal, matter=matter, began=time.monotonic())
+        summary = join(
+            opened.shot,
+            task.plan,
+            journal,
+            matter=matter,
+            began=time.monotonic(),
+            on_joined=lambda: deliver(task.request, task.addresses),
+        )
         self._forget(task.shot)
         write_sheet(task.sheet, for_sheet(thumbnails, summary.suggested_reference_frames), summary)
-        return Outcome("completed", _delivered(task, summary), key=task.key)
+        return Outcome("completed", _completed(task, summary), key=task.key)
 
     def _open(self, task: Task) -> _OpenShot:
         if task.shot not in self._shots:
@@ -250,9 +268,9 @@ def _stamp(address: str, target: Target) -> list[int]:
     return [len(facts), sum(each.st_size for each in facts), max((each.st_mtime_ns for each in facts), default=0)]
 
 
-def _delivered(task: Task, summary: Summary) -> dict[str, Any]:
-    """Send what has an address; returns what the results say of a shot that is completed."""
-    deliver(task.request, task.addresses)
+def _completed(task: Task, summary: Summary) -> dict[str, Any]:
+    """What the results say of a shot whose outputs are in place; removes those in the staging folder."""
+    remove_staged(task.request, task.addresses)
     confidence = summary.confidence
     lowest = sorted(range(len(confidence)), key=confidence.__getitem__)[:_LOWEST]
     document = summary.as_json()

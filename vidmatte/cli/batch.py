@@ -147,7 +147,11 @@ def _export(manifest: str, shots: Sequence[ShotRequest], threads: int, given: Ma
     kind, folder = given["export"]
     if kind != "openjd":
         raise OptionError(f"--export {kind!r} asked for: openjd is what there is")
-    template = export_openjd(Path(manifest), shots, Path(folder), threads=threads, settings=given["settings"])
+    options = [word for setting in given["settings"] for word in ("--set", setting)]
+    for name in ("root", "staging"):
+        options += [] if given[name] is None else [f"--{name}", str(Path(given[name]).resolve())]
+    options += ["--overwrite"] if given["overwrite"] else []
+    template = export_openjd(Path(manifest), shots, Path(folder), threads=threads, options=options)
     click.echo(f"{template}: Open Job Description job; run it with 'openjd run {template}', or submit it", err=True)
     return 0
 

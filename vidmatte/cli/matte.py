@@ -148,7 +148,7 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
     # What the library logs goes to standard error: downloads, and what could not be kept.
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
     line = ProgressLine(enabled=not quiet)
-    with one_line_errors(debug=debug, interrupted=lambda: f"Interrupted after {line.text}; no output was written."):
+    with one_line_errors(debug=debug, interrupted=lambda: f"Interrupted after {line.text}; no output is in place."):
         summary = _picked(inputs, given) if _PICKER in given["points"] else _matted(inputs, given, line)
     if not quiet:
         print_summary(summary)
@@ -176,7 +176,13 @@ def _matted(inputs: tuple[str, ...], given: dict[str, Any], line: ProgressLine) 
 def _picked(inputs: Sequence[str], given: dict[str, Any]) -> Summary:
     """The run that was made in the picker. Exits with 1 where the page was left without one."""
     marks = ("scribbles", "masks", "boxes", "objects")
-    unused = {"--images": "images", "--reference": "reference", "--report": "report", "--matte": "matte"}
+    unused = {
+        "--images": "images",
+        "--reference": "reference",
+        "--report": "report",
+        "--matte": "matte",
+        "--trimaps": "trimaps",
+    }
     if any(given[key] for key in marks) or len(given["points"]) > 1 or len(given["ref_frames"]) > 1:
         raise OptionError(
             "--points without a value opens the picker, where everything is marked: leave out other marks"

@@ -95,6 +95,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
 def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     """The part and what validates it, None where nothing does."""
     from vidmatte.train import PARTS, IconMattingConfig, TrainConfig
+    from vidmatte.train.corpus import photographs
     from vidmatte.train.iconmatting import prepare
     from vidmatte.train.processes import own_device
     from vidmatte.train.validate import held_out, on_clips
@@ -103,6 +104,7 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
         trainer = prepare(config, own_device(config.device))
         return trainer.part, trainer.validate
     assert isinstance(config, TrainConfig)  # of the other parts
+    photographs(config.corpus, "train")  # what is wrong with the folder is said here, not by another process
 
     def validate(averaged: Any) -> dict[str, float]:
         figures = held_out(averaged, config.corpus, device=config.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from vidmatte.errors import OptionError, WriteError
 
+_log = logging.getLogger(__name__)
 LINES, IDENTITY, PICTURES, MATTES = "results.jsonl", "run.json", "pictures", "mattes"
 
 
@@ -70,10 +72,10 @@ def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) 
         WriteError: it cannot be written.
     """
     try:
-        if overwrite:
+        if overwrite or _is_outdated(folder, identity):
             _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / IDENTITY).is_file():
+        if _is_of_evaluation(folder):
             _check_identity(folder, identity)
         elif any(folder.iterdir()):
             raise OptionError(f"{folder}: holds other files than those of an evaluation; choose another folder (-o)")
@@ -87,7 +89,7 @@ def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) 
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    if not (folder / IDENTITY).is_file():
+    if not _is_of_evaluation(folder):
         return
     for name in (PICTURES, MATTES):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -95,19 +97,52 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+def _is_of_evaluation(folder: Path) -> bool:
+    """Whether an evaluation wrote its identity there; a checkpoint of training has a file of that name too."""
     try:
-        before = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+        found = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
     except ValueError:
-        before = {}
-    # As it comes back from a file: tuples are lists there.
-    now = json.loads(json.dumps(identity))
-    differing = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        return not any(folder.glob("*.safetensors"))
+    return isinstance(found, dict) and "subject" in found
+
+
+def _is_outdated(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the same was measured, of files that have changed since."""
+    if not _is_of_evaluation(folder):
+        return False
+    differing = _differing(folder, identity)
+    if differing == ["files"]:
+        _log.warning("%s: the data, the mattes or the weights have changed since: all is measured anew", folder)
+    return differing == ["files"]
+
+
+def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    before, now = _before(folder), _as_read(identity)
+    differing = _differing(folder, identity)
     if differing:
         raise OptionError(
             f"{folder}: holds the results of another run ({differing[0]} was {before.get(differing[0])!r}, now "
             f"{now.get(differing[0])!r}); choose another folder (-o), or use --overwrite to replace them"
         )
+
+
+def _differing(folder: Path, identity: Mapping[str, Any]) -> list[str]:
+    before, now = _before(folder), _as_read(identity)
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+def _before(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
+    except ValueError:
+        return {}
+
+
+def _as_read(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a file: tuples are lists there."""
+    return dict(json.loads(json.dumps(identity)))
 
 
 def _read(path: Path) -> dict[str, list[Result]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -108,7 +109,7 @@ def run(
     prepared, rounds, notes = _prepare(subject, protocol)
     plan = make_plan(dataset, protocol, rounds=rounds)
     measures = _measures(dataset)
-    journal = open_journal(folder, _identity(plan, subject, keep_mattes=keep_mattes), overwrite=overwrite)
+    journal = open_journal(folder, _identity(plan, subject, folder, keep_mattes=keep_mattes), overwrite=overwrite)
     left = [part for part in plan.parts if part.key not in journal.done]
     done = _count(journal, plan)
     report = on_done or (lambda done, total: None)
@@ -146,8 +147,11 @@ def _measures(dataset: Dataset) -> tuple[Measure, ...]:
     return measures_of(clips=bool(dataset.clips), soft=kinds == {"alpha"})
 
 
-def _identity(plan: Plan, subject: Subject, *, keep_mattes: bool) -> dict[str, Any]:
+def _identity(plan: Plan, subject: Subject, folder: Path, *, keep_mattes: bool) -> dict[str, Any]:
+    options = subject.options
+    given = [subject.predictions] if subject.predictions else [options.model, options.weights, options.sd]
     return {
+        "files": [_stamp(Path(path).expanduser(), folder) for path in (plan.dataset.root, *given) if path is not None],
         "vidmatte": __version__,
         "dataset": plan.dataset.name,
         "root": str(plan.dataset.root.resolve()),
@@ -157,6 +161,16 @@ def _identity(plan: Plan, subject: Subject, *, keep_mattes: bool) -> dict[str, A
         "subject": subject.as_json(),
         "mattes": keep_mattes,
     }
+
+
+def _stamp(place: Path, results: Path) -> str:
+    """Names, sizes and times of change of a file, or of all in a folder but the results themselves, as one hash."""
+    digest, own = hashlib.blake2b(digest_size=16), results.resolve()
+    for path in sorted([place] if place.is_file() else place.rglob("*")):
+        if path.is_file() and not path.resolve().is_relative_to(own):
+            facts = path.stat()
+            digest.update(f"{path.relative_to(place)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _count(journal: Journal, plan: Plan) -> int:

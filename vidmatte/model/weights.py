@@ -51,7 +51,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="46227eac938a22e344677c1e6ae7012cef8236a8aa57c149591856c29f40736e",
+        sha256="5ad4acf33d9432add43c81ad93d1e2b5612e2a50be7bae7f1ad64d0e55ac46a1",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),

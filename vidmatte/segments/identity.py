@@ -13,6 +13,7 @@ from typing import Any
 
 from vidmatte import __version__
 from vidmatte.model.weights import PARTS, WEIGHTS
+from vidmatte.read.images import IMAGE_SUFFIXES
 from vidmatte.request import Request
 
 _BLOCK = 1 << 22
@@ -82,12 +83,15 @@ def _contents(path: Path | str, prints: dict[str, Print], known: Mapping[str, Pr
 def _files(path: Path) -> Iterator[Path]:
     """The files of a path: itself, those of a folder, or those that a pattern of frames matches."""
     if path.is_dir():
-        yield from sorted(file for file in path.rglob("*") if file.is_file())
+        images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        # Of a sequence or a set its images: outputs may lie in the same folder. Of a folder of weights all files.
+        yield from sorted(images or (file for file in path.rglob("*") if file.is_file()))
     elif path.is_file():
         yield path
     elif path.parent.is_dir():
-        parts = re.sub(r"%\d*d|#+|\{name\}", "\0", path.name).split("\0")
-        pattern = re.compile(".+".join(map(re.escape, parts)))
+        pieces = re.split(r"(%\d*d|#+|\{name\})", path.name)  # every second one stands for a number or name
+        places = [".+" if piece == "{name}" else r"\d+" for piece in pieces]
+        pattern = re.compile("".join(places[n] if n % 2 else re.escape(piece) for n, piece in enumerate(pieces)))
         yield from sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name))
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence, Set
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from vidmatte import __version__
-from vidmatte.errors import OptionError, ReadError
+from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.follow import Leg, plan_legs
 from vidmatte.model.interface import Matter, Model
 from vidmatte.report import PAGE
@@ -79,7 +79,9 @@ def can_go_on(journal: Journal, request: Request, identity: Identity) -> bool:
     if next(journal.done(), None) is None or (request.options.overwrite and not request.options.resume):
         return False
     done = sum(name.startswith("render:") for name in journal.done())
-    found = f"{request.targets()[0]}: a run that was stopped left {done} finished segments in {journal.folder}"
+    found = (
+        f"{request.targets()[0]}: a run that was stopped left its work ({done} finished segments) in {journal.folder}"
+    )
     if not request.options.resume:
         raise OptionError(f"{found}; use --resume to go on, or --overwrite to begin anew")
     if header.get("key") != identity.key:
@@ -111,8 +113,13 @@ def header_of(identity: Identity, model: Model, plan: Plan, threads: int) -> Rec
 
 
 def refuse_other_machine(journal: Journal, model: Model) -> None:
-    """Raises OptionError where the segments that are there were computed on another kind of device or precision."""
+    """Raises OptionError where the segments that are there were computed by another torch, device or precision."""
     header = journal.header()
+    if header["torch"] != torch.__version__:
+        raise OptionError(
+            f"{journal.folder}: its segments were computed with torch {header['torch']}, and this is "
+            f"{torch.__version__}; install that version, or use --overwrite without --resume to begin anew"
+        )
     was = (str(header["device"]).partition(":")[0], header["precision"])
     now = (model.device.type, str(model.precision).removeprefix("torch."))
     if was != now:
@@ -134,31 +141,48 @@ def forget_chunks(plan: Plan, folder: Path, unit: Unit, done: Set[str]) -> None:
             chunk_file(folder, chunk).unlink(missing_ok=True)
 
 
-def join(shot: Shot, plan: Plan, journal: Journal, *, matter: Matter | None, began: float) -> Summary:
+def join(
+    shot: Shot,
+    plan: Plan,
+    journal: Journal,
+    *,
+    matter: Matter | None,
+    began: float,
+    on_joined: Callable[[], None] = lambda: None,
+) -> Summary:
     """Join the parts of a shot to its outputs, put them in place, and remove the journal.
 
-    `matter` is for the report, which is written where one was asked for. Raises WriteError.
+    `matter` is for the report, which is written where one was asked for. `on_joined` is called while the parts are
+    still there: where it fails, all can be joined again. Raises WriteError.
     """
     records = {str(record["unit"]): record for record in journal.records() if "unit" in record}
     rendered = [records[Unit("render", segment).name] for segment in range(plan.segments)]
     header = journal.header()
     # What stands under the final names may be of a join that was cut short.
-    overwrite = shot.options.overwrite or any("joining" in record for record in journal.records())
+    joins = [record["joining"] for record in journal.records() if "joining" in record]
+    overwrite = shot.options.overwrite or bool(joins and joins[-1])
     for target in shot.targets:
         remove_backups(Path(target.path))
     outputs = shot.create_outputs(overwrite=overwrite)
     reporting = shot.create_report(overwrite=overwrite)
     journal.add({"joining": True})
-    with reporting or nullcontext(), outputs as out:
-        for segment, record in enumerate(rendered):
-            if record["frames"]:
-                out.append([_part(shot, journal.folder, record, number) for number in range(len(shot.targets))])
-            if reporting is not None:
-                thumbnails = load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
-                reporting.take(pts=record["pts"], names=record["names"], thumbnails=thumbnails)
-        summary = _summary(shot, header, rendered, began)
-        if reporting is not None and matter is not None:
-            out.put_beside(reporting.write(summary, matter=matter, video=shot.video))
+    try:
+        with reporting or nullcontext(), outputs as out:
+            for segment, record in enumerate(rendered):
+                if record["frames"]:
+                    out.append([_part(shot, journal.folder, record, number) for number in range(len(shot.targets))])
+                if reporting is not None:
+                    thumbnails = load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
+                    reporting.take(pts=record["pts"], names=record["names"], thumbnails=thumbnails)
+            summary = _summary(shot, header, rendered, began)
+            if reporting is not None and matter is not None:
+                out.put_beside(reporting.write(summary, matter=matter, video=shot.video))
+    except BaseException:
+        # All was put back: what stands under a final name now is not of this join.
+        with suppress(WriteError):
+            journal.add({"joining": False})
+        raise
+    on_joined()
     journal.remove()
     return replace(
         summary,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vidmatte.train.loop import LoopConfig
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_COUNTS = "step"
+_FILES = {"run.json", *(f"{name}.safetensors" for name in ("weights", "average", *_MOMENTS, _COUNTS))}
 _FREE = ("steps", "workers", "device", "save_every", "validate_every", "corpus", "data", "held_out", "sd", "cache",
          "cache_gigabytes")  # fmt: skip
 """What a run may go on with another value of: lengths, places, and where things lie."""
@@ -58,9 +60,16 @@ def save_run(run: Path, state: State, step: int, history: Sequence[Mapping[str, 
             for name, value in state.net.named_parameters()
             if value in state.optimiser.state
         }
+    # Not the run's own: steps whose gradients overflow in float16 are left out.
+    parts[_COUNTS] = {
+        name: state.optimiser.state[value]["step"].reshape(1)
+        for name, value in state.net.named_parameters()
+        if value in state.optimiser.state
+    }
     facts = {"step": step, "part": state.part, "config": asdict(state.config)}
     kept = {**facts, "scaler": state.scaler.state_dict(), "validation": list(history)}
-    fresh, old = run.with_name(run.name + ".part"), run.with_name(run.name + ".old")
+    fresh, old = _beside(run, "part"), _beside(run, "old")
+    _refuse_strange_files(run)
     try:
         _remove(fresh)
         fresh.mkdir(parents=True)
@@ -90,7 +99,8 @@ def load_run(run: Path, state: State, processes: Processes) -> tuple[int, list[M
 
     Raises ModelError for one that is damaged, or of another part or configuration.
     """
-    old = run.with_name(run.name + ".old")
+    _refuse_strange_files(run)
+    old = _beside(run, "old")
     if processes.is_first and not (run / "run.json").exists() and (old / "run.json").exists():
         old.rename(run)
     processes.wait()
@@ -103,13 +113,29 @@ def load_run(run: Path, state: State, processes: Processes) -> tuple[int, list[M
     for name, value in load_tensors(run / "average.safetensors").items():
         state.average[name].copy_(value)
     moments = {moment: load_tensors(run / f"{moment}.safetensors") for moment in _MOMENTS}
+    counts = load_tensors(run / f"{_COUNTS}.safetensors") if (run / f"{_COUNTS}.safetensors").exists() else {}
     for name, parameter in state.net.named_parameters():
         if name in moments["exp_avg"]:
             found = {moment: torch.empty_like(parameter).copy_(moments[moment][name]) for moment in _MOMENTS}
-            state.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **found}
+            count = float(counts[name][0]) if name in counts else float(step)
+            state.optimiser.state[parameter] = {"step": torch.tensor(count), **found}
     if saved.get("scaler"):
         state.scaler.load_state_dict(saved["scaler"])
     return step, list(saved.get("validation", []))
+
+
+def _beside(run: Path, what: str) -> Path:
+    """A hidden folder beside that of a run, which nobody else has a use for."""
+    return run.with_name(f".{run.name}.vidmatte-{what}")
+
+
+def _refuse_strange_files(run: Path) -> None:
+    """Raise WriteError where the folder holds what is no part of a checkpoint: it would be replaced with the rest."""
+    strange = sorted({path.name for path in run.iterdir()} - _FILES) if run.is_dir() else []
+    if strange:
+        raise WriteError(
+            f"{run}: holds {strange[0]}, which is no part of a checkpoint; move it away, or name another folder"
+        )
 
 
 def read_facts(run: str | Path) -> dict[str, Any]:

@@ -26,6 +26,14 @@ _CUT_SIDE = 224
 _SUBJECT_PREFIX = "dreambooth_"
 
 
+def photographs(folder: str | Path, split: Split) -> list[Path]:
+    """The files of one side of a corpus, sorted. Raises ReadError where there are none."""
+    paths = [path for path in sorted(Path(folder).glob("images/*.jpg")) if _split(path) == split]
+    if not paths:
+        raise ReadError(f"{folder}: a corpus with {split} photographs asked for, found none; looked for images/*.jpg")
+    return paths
+
+
 class Corpus:
     """The photographs of one folder, split once and for all by file name.
 
@@ -38,11 +46,7 @@ class Corpus:
     def __init__(
         self, folder: str | Path, split: Split, *, photo_side: int = _PHOTO_SIDE, cut_side: int = _CUT_SIDE
     ) -> None:
-        paths = [path for path in sorted(Path(folder).glob("images/*.jpg")) if _split(path) == split]
-        if not paths:
-            raise ReadError(
-                f"{folder}: a corpus with {split} photographs asked for, found none; looked for images/*.jpg"
-            )
+        paths = photographs(folder, split)
         self.photos = [_read(path, photo_side) for path in paths]
         self.subjects = [i for i, path in enumerate(paths) if path.name.startswith(_SUBJECT_PREFIX)]
         mattes = sorted(Path(folder).glob("cutouts/*_alpha.png"))

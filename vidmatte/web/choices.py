@@ -104,6 +104,7 @@ def job_of(source: Path, prompt_file: Path, project: Project, choices: Choices, 
     return Job(
         source,
         prompt_file,
+        project.marks,
         tuple(path for path, alpha_only in paths if not alpha_only),
         tuple(path for path, alpha_only in paths if alpha_only),
         replace(

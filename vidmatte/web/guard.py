@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -78,11 +78,8 @@ class Guard:
         return self._host not in _LOOPBACK and _is_number(name)
 
     def _has_cookie(self, headers: Headers) -> bool:
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        given = cookies[self._cookie].value if self._cookie in cookies else ""
+        # Cookies are shared by all ports of a host: what others put there may be anything.
+        given = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         return secrets.compare_digest(given.encode(), self._session.encode())
 
     def _admit(self, scope: Scope) -> Response:

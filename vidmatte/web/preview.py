@@ -146,6 +146,8 @@ class Preview:
                     yield from self._follow(matter, leg, run)
         except VidmatteError as error:
             self.error = str(error)
+        except OSError as error:
+            self.error = f"the preview cannot be kept ({error.strerror}); free some space"
 
     def _follow(self, matter: Matter, leg: Leg, run: _Followed) -> Iterator[None]:
         if run.follower is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import pickle
 import signal
 import threading
 import time
@@ -18,9 +19,12 @@ from typing import Any, Literal
 from vidmatte.errors import VidmatteError
 from vidmatte.frames import MatteBatch
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline import matte
-from vidmatte.prompt import load_prompts
+from vidmatte.pipeline import matte_request
+from vidmatte.prompt import Prompt
 from vidmatte.read.source import smaller
+from vidmatte.request import Request
+from vidmatte.segments.identity import identify
+from vidmatte.segments.session import journal_of
 from vidmatte.summary import Summary
 from vidmatte.web.footage import SMALL, Spool
 from vidmatte.web.still import gray_png
@@ -34,6 +38,8 @@ class Job:
 
     source: Path
     prompt_file: Path
+    """Holds the marks, and may change while the run goes on."""
+    marks: Mapping[str, tuple[Prompt, ...]]
     outputs: tuple[str, ...]
     alphas: tuple[str, ...]
     options: MatteOptions
@@ -53,6 +59,8 @@ class Progress:
     """The same, of the last report."""
     error: str = ""
     summary: Summary | None = None
+    base: int = 0
+    """What was done when this state began: frames of a run that goes on."""
 
     @property
     def is_over(self) -> bool:
@@ -61,7 +69,7 @@ class Progress:
 
     def as_json(self) -> dict[str, Any]:
         """For the page."""
-        rate = self.done / (self.at - self.since) if self.at > self.since else 0.0
+        rate = (self.done - self.base) / (self.at - self.since) if self.at > self.since else 0.0
         left = (self.total - self.done) / rate if rate and self.total is not None else None
         return {
             "state": self.state,
@@ -85,6 +93,7 @@ class Run:
         """Of the frames that were written, that of the least sure object."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
+        self._is_cancelled = False
         self._process = context.Process(target=_work, args=(job, theirs), name="vidmatte-run")
         self._process.start()
         theirs.close()
@@ -93,6 +102,7 @@ class Run:
 
     def cancel(self) -> None:
         """Stop; returns at once. What was begun is removed."""
+        self._is_cancelled = True
         with contextlib.suppress(OSError):
             self._pipe.send("cancel")
 
@@ -107,22 +117,27 @@ class Run:
         self.mattes.close()
 
     def _listen(self) -> None:
-        with contextlib.suppress(EOFError, OSError):
+        # What an interruption cut short in the middle does not unpickle; then no more will come.
+        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError, ValueError):
             while True:
                 what, *values = self._pipe.recv()
                 if what == "mattes":
                     self._keep(*values)
                 else:
                     self.progress = _after(self.progress, what, *values)
+        self._pipe.close()  # a process that still sends must not wait for a reader
         self._process.join()
-        if not self.progress.is_over:
+        if self._is_cancelled and not self.progress.is_over:
+            self.progress = replace(self.progress, state="cancelled")
+        elif not self.progress.is_over:
             why = f"the run ended without a word (exit code {self._process.exitcode}); was it out of memory?"
             self.progress = replace(self.progress, state="failed", error=why)
 
     def _keep(self, frame: int, confidence: float, pngs: dict[str, bytes]) -> None:
         self.confidence[frame] = confidence
-        for name, png in pngs.items():
-            self.mattes.put((name, frame), png)
+        with contextlib.suppress(OSError):  # on a full disk the page shows fewer mattes, and the run goes on
+            for name, png in pngs.items():
+                self.mattes.put((name, frame), png)
 
 
 def _after(progress: Progress, what: str, *values: Any) -> Progress:
@@ -130,7 +145,8 @@ def _after(progress: Progress, what: str, *values: Any) -> Progress:
     if what in ("rehearsal", "matting"):
         state: State = "rehearsal" if what == "rehearsal" else "matting"
         since = progress.since if progress.state == state else now
-        return Progress(state, done=values[0], total=values[1], since=since, at=now)
+        base = progress.base if progress.state == state else values[0]
+        return Progress(state, done=values[0], total=values[1], since=since, at=now, base=base)
     if what == "done":
         return replace(progress, state="done", summary=values[0])
     if what == "cancelled":
@@ -143,27 +159,40 @@ def _work(job: Job, pipe: Connection) -> None:
     # Ctrl-C in the terminal reaches this process too: it is the server that cancels, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_await_cancel, args=(pipe,), daemon=True).start()
+    answer: tuple[Any, ...] = ("cancelled",)
     try:
-        summary = matte(
-            job.source,
-            load_prompts(job.prompt_file),
-            output=job.outputs,
-            alpha=job.alphas,
-            options=job.options,
+        # Inside, as the word may be there already.
+        threading.Thread(target=_await_cancel, args=(pipe,), daemon=True).start()
+        summary = matte_request(
+            _request(job),
             progress=lambda done, total: pipe.send(("matting", done, total)),
             on_rehearsal=lambda done, total: pipe.send(("rehearsal", done, total)),
             on_mattes=lambda mattes: _show(mattes, pipe),
         )
-        answer: tuple[Any, ...] = ("done", summary)
+        answer = ("done", summary)
     except VidmatteError as error:
         answer = ("failed", str(error))
     except KeyboardInterrupt:
-        answer = ("cancelled",)
+        pass  # what was done already counts
     except OSError as error:
         answer = ("failed", f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         pipe.send(answer)
+
+
+def _request(job: Job) -> Request:
+    """What is asked for; it goes on with the segments that a stopped run left of the very same, and removes others."""
+    options = replace(job.options, resume=False)
+    request = Request.of(job.source, job.marks, output=job.outputs, alpha=job.alphas, options=options)
+    journal = journal_of(request)
+    if next(journal.done(), None) is None:
+        return request
+    if journal.header().get("key") == identify(request).key:
+        return replace(request, options=replace(options, resume=True))
+    with journal.held():
+        journal.remove()
+    return request
 
 
 def _show(mattes: Mapping[str, MatteBatch], pipe: Connection) -> None:

@@ -65,6 +65,10 @@ class Session:
             self.store = Store(opening.prompt_file or beside, opening.source)
             self._history = History(self._opened())
             self._choices = offered(opening.source, opening.outputs, opening.alphas, opening.options, self._folder)
+            # What the page would fail with at every step is refused before it opens.
+            project = self._history.project
+            describe(self._choices, len(project.marks))
+            command_of(job_of(opening.source, self.store.path, project, self._choices, opening.options), project)
             stack.pop_all()
         self._lock = threading.RLock()
         self._stills = Stills(model, self.footage)
@@ -73,6 +77,7 @@ class Session:
         self._version = 0
         self.worker = Worker()
         self.run: Run | None = None
+        self._completed: Summary | None = None
         self._ran: Project | None = None
         self._results: tuple[Run, list[Result]] | None = None
         self.ended = threading.Event()
@@ -97,8 +102,9 @@ class Session:
 
     @property
     def summary(self) -> Summary | None:
-        """Of the last run, where it is complete."""
-        return None if self.run is None else self.run.progress.summary
+        """Of the last run that is complete."""
+        last = None if self.run is None else self.run.progress.summary
+        return last or self._completed
 
     def edit(self, edit: Edit) -> None:
         """Change the marks, save them, and go on with the preview. Raises PromptError, WriteError."""
@@ -208,7 +214,11 @@ class Session:
             self.store.save(self.project)
             self.show_preview(False, 0)
             if self.run is not None:
+                self._completed = self.summary
                 self.run.close()
+            for result in self._results[1] if self._results is not None else ():
+                result.close()
+            self._results = None
             self.run, self._ran = Run(job), self.project
 
     def cancel_run(self) -> None:

@@ -105,7 +105,8 @@ class Store:
 
 def _project(marks: Mapping[str, Any], notes: Mapping[str, Any], bounds: Bounds) -> Project:
     """Marks by object, in the order and with the colours that the page remembers, where it does."""
-    remembered = [item for item in notes.get("objects") or () if isinstance(item, dict)]
+    listed = notes.get("objects")
+    remembered = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     colors = {str(item.get("name")): str(item.get("color")) for item in remembered}
     # Names that are remembered without marks are those of empty objects.
     names = [*dict.fromkeys([*colors, *marks])] or ["object"]

@@ -55,7 +55,9 @@ function showRun() {
   byId("run").disabled = !outputs.some((one) => one.chosen) || objects.every((one) => !Object.keys(one.frames).length);
   byId("run-done").hidden = run?.state !== "done";
   byId("run-error").hidden = run?.state !== "failed";
-  byId("run-error").textContent = run?.state === "failed" ? run.error : "";
+  const why = run?.state === "failed" ? run.error : "";
+  // Only when it changes: screen readers would say it again.
+  if (byId("run-error").textContent !== why) byId("run-error").textContent = why;
   byId("command").textContent = command;
   byId("copy").disabled = !command;
   if (isActive) showProgress(run);
@@ -83,7 +85,7 @@ function announce() {
   const state = model.state.run?.state ?? null;
   if (stateBefore !== null && state !== stateBefore) {
     if (state === "done") say("The run is complete.");
-    if (state === "cancelled") say("The run was cancelled; nothing was written.");
+    if (state === "cancelled") say("The run was cancelled; no output was written. Of a long clip, what is finished is kept for the same run.");
   }
   stateBefore = state;
 }
