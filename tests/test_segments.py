@@ -70,9 +70,9 @@ def stop_after(monkeypatch, units):
     monkeypatch.setattr(Journal, "add", count)
 
 
-# How far a cut clip may be from one at once. The small mattes are kept with 16 bits, which is less than half a code of 8
-# bits at full size; a codec's rounding adds up to three of its own codes. The lossy VP9 begins anew in each segment: two
-# encodings, each within 0.025 of their source.
+# How far a cut clip may be from one at once. Its small mattes are kept with 16 bits, which is less than half a code of
+# 8 bits at full size; a codec's rounding adds up to three of its own codes. The lossy VP9 begins anew in each segment:
+# two encodings, each within 0.025 of their source.
 APART = {
     "a.mkv": 0.5 / 255,
     "a.mov": 3 / 876,
