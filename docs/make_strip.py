@@ -29,8 +29,8 @@ def marked(prompt: vidmatte.Prompt) -> np.ndarray:
 
 
 def to_bgr(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of (3, H, W) in 0..1."""
-    return np.ascontiguousarray(np.round(rgb[::-1].transpose(1, 2, 0) * 255).astype(np.uint8))
+    """(H, W, 3) uint8 of (3, H, W), what lies beyond 0..1 clipped."""
+    return np.ascontiguousarray(np.round(rgb[::-1].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8))
 
 
 def sunset(height: int, width: int) -> np.ndarray:
