@@ -211,7 +211,8 @@ def test_the_matte_of_a_click_is_that_of_the_run(clip, tmp_path):
         shown = gray(session.still(1, 6).result(30).png)
         assert session.still(1, 7) is None
     vidmatte.matte(clip, prompt, alpha=tmp_path / "a.mkv", options=QUICK)
-    assert np.abs(shown - alphas(tmp_path / "a.mkv")[6]).max() <= 1 / 255
+    # What is shown is rounded to 8 bits; the last bit of bfloat16 depends on how many threads computed it.
+    assert np.abs(shown - alphas(tmp_path / "a.mkv")[6]).max() <= 0.5 / 255 + 2**-8
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     cx, cy, radius = disc(6)
     true = np.hypot(x - cx, y - cy) < radius
