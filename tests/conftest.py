@@ -1,6 +1,7 @@
 import signal
 
 import pytest
+import torch
 from clips import write_movie
 
 
@@ -20,3 +21,12 @@ def movie(tmp_path_factory):
 def _without_rehearsal(monkeypatch):
     """What the other tests look at does not depend on practice; test_rehearse.py asks for it."""
     monkeypatch.setattr("vidmatte.stages.DEFAULT_STEPS", 0)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """More threads than free cores wait for each other by spinning."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -36,13 +36,7 @@ WIDTH, HEADS = UNET["cross_attention_dim"], 2
 SETTINGS = "ensemble=1,time_step=50"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """More threads than free cores wait for each other by spinning."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

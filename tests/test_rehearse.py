@@ -12,13 +12,7 @@ from vidmatte.train.rehearse import rehearse
 HEIGHT, WIDTH = 108, 192
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Threads that wait for each other by spinning make small steps slow where other work runs beside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def frame(x):

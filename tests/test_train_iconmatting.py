@@ -24,12 +24,7 @@ from vidmatte.train.losses import l1_within
 from vidmatte.train.recipe import load_recipe, make_config
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def draw(path, rng, soft):

@@ -248,8 +248,13 @@ def _open_source(source: str | Path | Sequence[str | Path], images: bool, option
         raise OptionError(
             f"{len(paths)} inputs given: several files are an image set, which has to be asked for (--images)"
         )
+    return open_clip(paths[0], options)
+
+
+def open_clip(source: str | Path, options: MatteOptions) -> Video:
+    """Open a movie or a sequence as the options ask for; see `open_video`."""
     return open_video(
-        paths[0],
+        source,
         reader=options.reader,
         frame_rate=options.frame_rate,
         allow_truncated=options.allow_truncated,

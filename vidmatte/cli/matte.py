@@ -176,18 +176,12 @@ def _matted(inputs: tuple[str, ...], given: dict[str, Any], line: ProgressLine) 
 def _picked(inputs: Sequence[str], given: dict[str, Any]) -> Summary:
     """The run that was made in the picker. Exits with 1 where the page was left without one."""
     marks = ("scribbles", "masks", "boxes", "objects")
-    unused = {
-        "--images": "images",
-        "--reference": "reference",
-        "--report": "report",
-        "--matte": "matte",
-        "--trimaps": "trimaps",
-    }
+    unused = ("images", "reference", "report", "matte", "trimaps")
     if any(given[key] for key in marks) or len(given["points"]) > 1 or len(given["ref_frames"]) > 1:
         raise OptionError(
             "--points without a value opens the picker, where everything is marked: leave out other marks"
         )
-    refuse_for_picker({option: given[key] for option, key in unused.items()})
+    refuse_for_picker({f"--{name}": given[name] for name in unused})
     summary = open_picker(
         Path(_single(inputs)),
         prompt_file=_if_given(given["prompt_file"], Path),

@@ -72,14 +72,14 @@ def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) 
         WriteError: it cannot be written.
     """
     try:
-        if overwrite or _is_outdated(folder, identity):
+        if overwrite or not _goes_on(folder, identity):
             _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if _is_of_evaluation(folder):
-            _check_identity(folder, identity)
-        elif any(folder.iterdir()):
-            raise OptionError(f"{folder}: holds other files than those of an evaluation; choose another folder (-o)")
-        else:
+        if _before(folder) is None:
+            if any(folder.iterdir()):
+                raise OptionError(
+                    f"{folder}: holds other files than those of an evaluation; choose another folder (-o)"
+                )
             (folder / IDENTITY).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
         (folder / PICTURES).mkdir(exist_ok=True)
         return Journal(folder, _read(folder / LINES))
@@ -89,7 +89,7 @@ def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) 
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    if not _is_of_evaluation(folder):
+    if _before(folder) is None:
         return
     for name in (PICTURES, MATTES):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -97,52 +97,40 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _is_of_evaluation(folder: Path) -> bool:
-    """Whether an evaluation wrote its identity there; a checkpoint of training has a file of that name too."""
+def _before(folder: Path) -> dict[str, Any] | None:
+    """The identity that an evaluation wrote, empty where it is damaged; None where none did.
+
+    A checkpoint of training has a file of that name too.
+    """
     try:
         found = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return False
+        return None
     except ValueError:
-        return not any(folder.glob("*.safetensors"))
-    return isinstance(found, dict) and "subject" in found
+        return None if any(folder.glob("*.safetensors")) else {}
+    return found if isinstance(found, dict) and "subject" in found else None
 
 
-def _is_outdated(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether the same was measured, of files that have changed since."""
-    if not _is_of_evaluation(folder):
-        return False
-    differing = _differing(folder, identity)
+def _goes_on(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether what is in a folder, if anything, still counts: not where files have changed since it was measured.
+
+    Raises OptionError for the results of another run.
+    """
+    before = _before(folder)
+    if before is None:
+        return True
+    # As it comes back from a file: tuples are lists there.
+    now = json.loads(json.dumps(identity))
+    differing = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if differing == ["files"]:
         _log.warning("%s: the data, the mattes or the weights have changed since: all is measured anew", folder)
-    return differing == ["files"]
-
-
-def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
-    before, now = _before(folder), _as_read(identity)
-    differing = _differing(folder, identity)
+        return False
     if differing:
         raise OptionError(
             f"{folder}: holds the results of another run ({differing[0]} was {before.get(differing[0])!r}, now "
             f"{now.get(differing[0])!r}); choose another folder (-o), or use --overwrite to replace them"
         )
-
-
-def _differing(folder: Path, identity: Mapping[str, Any]) -> list[str]:
-    before, now = _before(folder), _as_read(identity)
-    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-
-
-def _before(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
-    except ValueError:
-        return {}
-
-
-def _as_read(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """As it comes back from a file: tuples are lists there."""
-    return dict(json.loads(json.dumps(identity)))
+    return True
 
 
 def _read(path: Path) -> dict[str, list[Result]]:

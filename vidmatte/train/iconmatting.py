@@ -28,7 +28,7 @@ from vidmatte.model.iconmatting.similarity import match
 from vidmatte.prompt import Reference
 from vidmatte.train.features import Looks
 from vidmatte.train.groups import PairBatches, as_colours, usable_groups
-from vidmatte.train.loop import Batch, LoopConfig, Part
+from vidmatte.train.loop import DTYPES, Batch, LoopConfig, Part
 from vidmatte.train.losses import gradient, l1_within, laplacian
 
 Places = tuple[tuple[str, str], ...]
@@ -107,9 +107,8 @@ def prepare(config: IconMattingConfig, device: torch.device) -> Trainer:
     if not config.data:
         raise OptionError("nothing to train on was named: give --data LAYOUT=FOLDER, or [[data]] in the recipe")
     groups, held_out = groups_of(config.data), groups_of(config.held_out)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.precision]
     path = None if config.sd is None else Path(config.sd).expanduser()
-    sd = load_stable_diffusion(path, device=device, dtype=dtype, purpose="training IconMatting")
+    sd = load_stable_diffusion(path, device=device, dtype=DTYPES[config.precision], purpose="training IconMatting")
     return make_trainer(config, sd, groups, held_out, identity=_identity(path))
 
 

@@ -25,7 +25,8 @@ from vidmatte.train.processes import Processes, sum_gradients, together
 
 Batch = dict[str, Tensor]
 Net = TypeVar("Net", bound=nn.Module)
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What the precisions of a configuration stand for."""
 _LOG_EVERY = 20
 
 
@@ -65,8 +66,8 @@ class LoopConfig:
         for name in ("steps", "warm_up", "accumulate", "save_every", "processes"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} {getattr(self, name)} asked for: it must be at least 1")
-        if self.precision not in _DTYPES:
-            raise OptionError(f"precision {self.precision!r} asked for: choose one of {', '.join(_DTYPES)}")
+        if self.precision not in DTYPES:
+            raise OptionError(f"precision {self.precision!r} asked for: choose one of {', '.join(DTYPES)}")
 
     @property
     def batches(self) -> int:
@@ -155,7 +156,7 @@ def _step(part: Part[Any], state: State, step: int, stream: Iterator[Batch], pro
         index = processes.share(step * config.accumulate + turn)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
         batch = {name: tensor.to(processes.device, non_blocking=True) for name, tensor in next(stream).items()}
-        loss, figures = part.loss(net, batch, generator, _DTYPES[config.precision])
+        loss, figures = part.loss(net, batch, generator, DTYPES[config.precision])
         torch.autograd.backward(state.scaler.scale(loss / config.accumulate))
         found.append(figures)
     state.scaler.unscale_(optimiser)

@@ -14,7 +14,8 @@ from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.limits import check_size, declared_size
 from vidmatte.objects import clean_name
 from vidmatte.options import MatteOptions
-from vidmatte.read import Video, open_video, parse_position
+from vidmatte.read import parse_position
+from vidmatte.request import open_clip
 from vidmatte.stages import load
 from vidmatte.summary import SUGGESTED_BELOW, Summary
 from vidmatte.web.choices import command_of, describe, files_of, job_of, offered
@@ -55,7 +56,7 @@ class Session:
         self._folder = folder or Path()
         with ExitStack() as stack:
             # What was begun is closed again where something later cannot be used.
-            self._video = stack.enter_context(_open(opening))
+            self._video = stack.enter_context(open_clip(opening.source, opening.options))
             model = load(opening.options)
             self.footage = Footage(self._video)
             stack.callback(self.footage.close)
@@ -319,16 +320,6 @@ class Session:
             result.close()
         self._video.close()
         self.store.tidy([self.project])
-
-
-def _open(opening: Opening) -> Video:
-    return open_video(
-        opening.source,
-        reader=opening.options.reader,
-        frame_rate=opening.options.frame_rate,
-        allow_truncated=opening.options.allow_truncated,
-        deinterlace=opening.options.deinterlace,
-    )
 
 
 def _object_json(one: MarkedObject) -> dict[str, Any]:

@@ -109,9 +109,8 @@ class MovieWriter:
                 packet.stream = self._stream
                 self._set_time(packet, pts, duration)
                 if self._last_time is not None and packet.pts is not None and packet.pts <= self._last_time:
-                    packet.pts = (
-                        self._last_time + 1
-                    )  # repeated times at a seam, as `MovieVideo.decode` has them elsewhere
+                    # Repeated times at a seam, as `MovieVideo.decode` has them elsewhere.
+                    packet.pts = self._last_time + 1
                 packet.dts = self._last_time = packet.pts
                 self._mux([packet])
                 self.frames += 1

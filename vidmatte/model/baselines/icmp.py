@@ -15,13 +15,11 @@ from torch import Tensor
 
 from vidmatte.errors import OptionError
 from vidmatte.model.baselines.correspondence import Features, carry
-from vidmatte.model.baselines.marks import Marks, marks_of, spread_points
+from vidmatte.model.baselines.marks import Marks, check_points, marks_of, spread_points
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskMatter, check_band, mean_of
 from vidmatte.model.baselines.sam import Sam
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.prompt import Reference
-
-_MOST_POINTS = 64
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,7 @@ class IcmpOptions:
 
     def __post_init__(self) -> None:
         check_band(self.band)
-        if not 1 <= self.points <= _MOST_POINTS:
-            raise OptionError(f"points {self.points} asked for: there are 1 to {_MOST_POINTS}")
+        check_points(self.points)
         if not 56 <= self.side <= 2800:
             raise OptionError(f"side {self.side} asked for: it must be 56 to 2800 pixels")
 

@@ -8,11 +8,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidmatte.errors import OptionError
 from vidmatte.prompt import Reference
 
 Region = NDArray[np.bool_]
 _IN_MASKS = 0.25
 """How close, in half-widths of a piece, points of a mask may lie."""
+
+
+_MOST_POINTS = 64
+
+
+def check_points(points: int) -> None:
+    """Raise OptionError unless a segmenter can be prompted with this many points of each kind."""
+    if not 1 <= points <= _MOST_POINTS:
+        raise OptionError(f"points {points} asked for: there are 1 to {_MOST_POINTS}")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.model.baselines.marks import Marks, marks_of
+from vidmatte.model.baselines.marks import Marks, check_points, marks_of
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, check_band, matte_mask
 from vidmatte.model.baselines.pictures import inference, normalised, resized
 from vidmatte.model.interface import CoarseMatte
@@ -26,7 +26,6 @@ _OBJECT = 1
 """The number of the only object of a session."""
 _BOX_LABELS = (2, 3)
 """How the prompt encoder is told the two corners of a box, among the labels of points."""
-_MOST_POINTS = 64
 _NOWHERE = -1
 """Stands for the start of a follower that began at no frame of the clip."""
 
@@ -42,8 +41,7 @@ class Sam2Options:
 
     def __post_init__(self) -> None:
         check_band(self.band)
-        if not 1 <= self.points <= _MOST_POINTS:
-            raise OptionError(f"points {self.points} asked for: there are 1 to {_MOST_POINTS}")
+        check_points(self.points)
 
 
 @dataclass(frozen=True)
