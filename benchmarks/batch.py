@@ -131,9 +131,9 @@ def plan(segments: int) -> dict[str, object]:
     from vidmatte.batch.run import BatchRun
     from vidmatte.batch.task import Outcome, Task
     from vidmatte.options import MatteOptions
-    from vidmatte.request import Request
-    from vidmatte.segments.plan import Plan
-    from vidmatte.segments.session import journal_of
+    from vidmatte.pipeline.request import Request
+    from vidmatte.pipeline.segments.plan import Plan
+    from vidmatte.pipeline.segments.session import journal_of
 
     length = 500
 
@@ -185,7 +185,7 @@ def plan(segments: int) -> dict[str, object]:
 
 def long(frames: int) -> dict[str, object]:
     """A long small clip with given mattes, in one process; its memory is looked at all along."""
-    from vidmatte.segments.journal import JOURNAL, Journal, work_folder
+    from vidmatte.pipeline.segments.journal import JOURNAL, Journal, work_folder
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -237,13 +237,13 @@ def scale(frames: int) -> dict[str, object]:
     from dataclasses import replace
 
     from vidmatte import MatteOptions, Prompt
-    from vidmatte.request import Request, open_shot
-    from vidmatte.segments.identity import identify
-    from vidmatte.segments.journal import Journal, work_folder
-    from vidmatte.segments.plan import JOIN, units_of
-    from vidmatte.segments.render import Renderer
-    from vidmatte.segments.session import header_of, join, make_plan
-    from vidmatte.stages import load, share_cores
+    from vidmatte.pipeline.models import load, share_cores
+    from vidmatte.pipeline.request import Request, open_shot
+    from vidmatte.pipeline.segments.fingerprint import identify
+    from vidmatte.pipeline.segments.journal import Journal, work_folder
+    from vidmatte.pipeline.segments.plan import JOIN, units_of
+    from vidmatte.pipeline.segments.render import Renderer
+    from vidmatte.pipeline.segments.session import header_of, join, make_plan
 
     size = (1920, 1080)
     with tempfile.TemporaryDirectory() as name:

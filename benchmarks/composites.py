@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from pymatting import estimate_foreground_ml
 
-from vidmatte.flow import optical_flow, to_gray, warp
+from vidmatte.imaging.optical_flow import optical_flow, to_gray, warp
 from vidmatte.metrics import dtssd, mad
 from vidmatte.read.images import read_image
 

@@ -28,8 +28,9 @@ import numpy as np
 import torch
 
 import vidmatte
+from vidmatte.pipeline.models import share_cores
 from vidmatte.read import Frame, Video
-from vidmatte.stages import share_cores, with_foreground
+from vidmatte.stages.chain import with_foreground
 from vidmatte.write import parse_target
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"

@@ -20,9 +20,10 @@ from pymatting import estimate_foreground_ml
 from skimage import data
 
 import vidmatte
-from vidmatte.finish import FinishOptions, finish
-from vidmatte.foreground import estimate_foreground
-from vidmatte.stages import with_foreground
+from vidmatte.imaging.foreground import estimate_foreground
+from vidmatte.options import FinishOptions
+from vidmatte.stages.chain import with_foreground
+from vidmatte.stages.finish import finish
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 PAIRS = (("coffee", "chelsea"), ("astronaut", "rocket"), ("chelsea", "coffee"))

@@ -43,7 +43,7 @@ from vidmatte.model.iconmatting.prompts import whole_cells
 from vidmatte.model.iconmatting.sd_layout import SD_2_1_SCHEDULER, SD_2_1_UNET, SD_2_1_VAE, signal_shares
 from vidmatte.model.iconmatting.similarity import match
 from vidmatte.model.iconmatting.stable_diffusion import LatentEncoder, TruncatedUnet
-from vidmatte.prompt import Reference
+from vidmatte.prompts.prompt import Reference
 
 SIDE, COARSE, FINE = 768, 24, 48
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import vidmatte
-from vidmatte.color import tags_of, to_rgb
 from vidmatte.frames import ColorTags
+from vidmatte.imaging.yuv import tags_of, to_rgb
 from vidmatte.write import FORMATS, Format, parse_target
 from vidmatte.write.exr import to_linear
 

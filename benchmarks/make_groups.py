@@ -19,9 +19,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidmatte.train.corpus import Corpus, _read, _read_cutout, find_subject
-from vidmatte.train.shoot import shift, turn
-from vidmatte.train.things import premultiply
+from vidmatte.synth.corpus import Corpus, _read, _read_cutout, find_subject
+from vidmatte.synth.render import shift, turn
+from vidmatte.synth.sprites import premultiply
 
 SIDE, OF_EACH = 256, 8
 

@@ -22,18 +22,18 @@ import torch
 from end_to_end import POINTS, make_clip
 
 import vidmatte
-from vidmatte.mark import mark_references
-from vidmatte.model.compact import matter as compact
+from vidmatte.model.compact import predictor
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.interface import Model
+from vidmatte.prompts.reference import mark_references
 
 PARTS = {
-    "shrink": (compact.CompactMatter, "shrink"),
-    "optical flow": (compact, "optical_flow"),
+    "shrink": (predictor.CompactMatter, "shrink"),
+    "optical flow": (predictor, "optical_flow"),
     "network, features": (CompactNet, "encode"),
     "network, similarity and head": (CompactNet, "decode"),
     "network, memory": (CompactNet, "remember"),
-    "upsampling": (compact.CompactMatter, "finish"),
+    "upsampling": (predictor.CompactMatter, "finish"),
 }
 WARM_UP = 5
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 import vidmatte
-from vidmatte.prompt import load_prompts
+from vidmatte.prompts.files import load_prompts
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "samples" / "portrait.mp4"

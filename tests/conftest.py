@@ -20,7 +20,7 @@ def movie(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _without_rehearsal(monkeypatch):
     """What the other tests look at does not depend on practice; test_rehearse.py asks for it."""
-    monkeypatch.setattr("vidmatte.stages.DEFAULT_STEPS", 0)
+    monkeypatch.setattr("vidmatte.pipeline.models.DEFAULT_STEPS", 0)
 
 
 @pytest.fixture(scope="module")

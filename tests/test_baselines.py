@@ -25,15 +25,15 @@ from vidmatte.model import build, hub
 from vidmatte.model.baselines import build as baselines
 from vidmatte.model.baselines.correspondence import DinoFeatures, carry
 from vidmatte.model.baselines.icmp import IcmpModel, IcmpOptions
-from vidmatte.model.baselines.marks import Marks, marks_of, spread_points
 from vidmatte.model.baselines.mask import pseudo_trimap
+from vidmatte.model.baselines.prompts import Marks, marks_of, spread_points
 from vidmatte.model.baselines.sam import Sam
 from vidmatte.model.baselines.sam2 import Sam2Model, Sam2Options
 from vidmatte.model.baselines.seggpt import SegGptModel, SegGptOptions
 from vidmatte.model.baselines.trimaps import closed_form, quantise
 from vidmatte.model.interface import TakesTrimaps
 from vidmatte.model.pretrained import load_pretrained
-from vidmatte.prompt import Prompt, Reference
+from vidmatte.prompts.prompt import Prompt, Reference
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 90, 160
@@ -269,7 +269,7 @@ def test_seggpt_paints_colours_that_become_alpha():
         def forward(self, pixel_values, **given):
             from types import SimpleNamespace
 
-            from vidmatte.model.baselines.pictures import normalised
+            from vidmatte.model.baselines.images import normalised
 
             picture = torch.full((1, 3, 64, 32), 0.7)
             picture[:, :, 32:] = 0
@@ -349,7 +349,7 @@ def test_sam2_forgets_nothing_that_it_would_look_at(sam2):
     _, forgetful = follow(matter, reference, 9)
     whole = sam2.session()
     whole.output_dict_per_obj[0]["cond_frame_outputs"][0] = dict(matter.references[0].memory)
-    from vidmatte.model.baselines.pictures import normalised
+    from vidmatte.model.baselines.images import normalised
 
     for n, coarse in enumerate(forgetful):
         with torch.inference_mode():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from clips import write_movie
 
-from vidmatte.segments.journal import Journal
+from vidmatte.pipeline.segments.journal import Journal
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

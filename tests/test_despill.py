@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from vidmatte.despill import Despill, despill, parse_despill
 from vidmatte.errors import OptionError
+from vidmatte.imaging.despill import despill
+from vidmatte.options import Despill, parse_despill
 
 LUMA = torch.tensor([0.2126, 0.7152, 0.0722])
 

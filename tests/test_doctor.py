@@ -8,8 +8,7 @@ import av
 import pytest
 from click.testing import CliRunner
 
-from vidmatte import doctor
-from vidmatte.cli import cli
+from vidmatte.cli import cli, diagnose
 from vidmatte.errors import ModelError
 from vidmatte.write import FORMATS, formats
 
@@ -25,7 +24,7 @@ def examined(*arguments):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(doctor, "_WRITTEN_PIECES", 1)
+    monkeypatch.setattr(diagnose, "_WRITTEN_PIECES", 1)
 
 
 def test_all_there_is_was_tried(tmp_path, monkeypatch):
@@ -48,9 +47,9 @@ def with_codec(monkeypatch, name, alpha_only, codec):
     table = tuple(
         replace(form, codec=codec) if (form.name, form.alpha_only) == (name, alpha_only) else form
         for form in formats.FORMATS
-        if form.name in (*doctor._DEFAULT_OUTPUTS, name)
+        if form.name in (*diagnose._DEFAULT_OUTPUTS, name)
     )
-    for module in (doctor, formats):
+    for module in (diagnose, formats):
         monkeypatch.setattr(module, "FORMATS", table)
 
 
@@ -72,7 +71,7 @@ def test_a_missing_encoder_counts_where_it_is_the_default(monkeypatch):
 @pytest.fixture
 def _no_formats(monkeypatch):
     """Trying all of them takes time, and other tests do it."""
-    monkeypatch.setattr(doctor, "FORMATS", ())
+    monkeypatch.setattr(diagnose, "FORMATS", ())
 
 
 @pytest.mark.usefixtures("_no_formats")
@@ -80,7 +79,7 @@ def test_a_model_that_does_not_load_is_a_failure(monkeypatch):
     def damaged():
         raise ModelError("compact.safetensors is damaged")
 
-    monkeypatch.setattr(doctor, "load_model", damaged)
+    monkeypatch.setattr(diagnose, "load_model", damaged)
     code, found = examined()
     assert code == 1
     assert found["compact runs"]["found"] == "compact.safetensors is damaged"
@@ -88,8 +87,8 @@ def test_a_model_that_does_not_load_is_a_failure(monkeypatch):
 
 @pytest.mark.usefixtures("_no_formats")
 def test_what_is_only_slower_or_optional_is_no_failure(monkeypatch):
-    monkeypatch.setattr(doctor, "exact_conversion_works", lambda: False)
-    monkeypatch.setattr(doctor, "free_memory", lambda device: 1 << 30)
+    monkeypatch.setattr(diagnose, "exact_conversion_works", lambda: False)
+    monkeypatch.setattr(diagnose, "free_memory", lambda device: 1 << 30)
     monkeypatch.setattr(metadata, "requires", lambda name: ["no-such-thing>=1; extra == 'exr'", "torch>=2"])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, found = examined()

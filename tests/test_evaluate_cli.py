@@ -13,11 +13,11 @@ from vidmatte.cli import cli
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError
 from vidmatte.evaluate import Protocol, Subject, as_text, experiment, run
+from vidmatte.evaluate.method import reseed
 from vidmatte.evaluate.plot import can_plot
-from vidmatte.evaluate.system import reseed
 from vidmatte.model.iconmatting.free import TrainingFreeDecoder
-from vidmatte.model.iconmatting.matter import build_iconmatting_free
 from vidmatte.model.iconmatting.options import IconMattingOptions
+from vidmatte.model.iconmatting.predictor import build_iconmatting_free
 
 
 def invoke(*arguments):

@@ -11,8 +11,8 @@ from evaluation import HEIGHT, WIDTH, disk, write_clip, write_group
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.evaluate import Protocol
-from vidmatte.evaluate.marks import mark
 from vidmatte.evaluate.measures import CLIP, ClipScore
+from vidmatte.evaluate.prompts import mark
 from vidmatte.evaluate.protocol import make_plan
 from vidmatte.metrics import conn, dtssd, grad, mad, messddt
 

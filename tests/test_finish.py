@@ -10,9 +10,10 @@ from clips import write_movie
 
 import vidmatte
 from vidmatte.errors import OptionError, ReadError
-from vidmatte.finish import Finisher, FinishOptions, finish, parse_region
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.outline import feather, grow
+from vidmatte.imaging.morphology import feather, grow
+from vidmatte.options import FinishOptions, parse_region
+from vidmatte.stages.finish import Finisher, finish
 
 CENTRE = (80.3, 79.6)
 

@@ -8,7 +8,7 @@ from pymatting import estimate_foreground_ml
 from skimage import data
 
 from vidmatte.errors import OptionError
-from vidmatte.foreground import estimate_foreground
+from vidmatte.imaging.foreground import estimate_foreground
 
 HEIGHT, WIDTH = 360, 640
 
@@ -195,7 +195,7 @@ def scene_tensors() -> tuple[torch.Tensor, torch.Tensor]:
 def test_what_other_devices_compute_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rgb, alpha = scene_tensors()
     on_processor = estimate_foreground(rgb, alpha)
-    monkeypatch.setattr("vidmatte.foreground._on_processor", lambda tensor: False)
+    monkeypatch.setattr("vidmatte.imaging.foreground._on_processor", lambda tensor: False)
     assert (estimate_foreground(rgb, alpha) - on_processor).abs().max() < 1e-4
 
 

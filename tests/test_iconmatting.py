@@ -22,11 +22,11 @@ from vidmatte.model.iconmatting import (
 from vidmatte.model.iconmatting.fit import Fit
 from vidmatte.model.iconmatting.free import TrainingFreeDecoder
 from vidmatte.model.iconmatting.head import TrimapHead
-from vidmatte.model.iconmatting.matter import TrainedDecoder
+from vidmatte.model.iconmatting.predictor import TrainedDecoder
 from vidmatte.model.iconmatting.prompts import cells_of_marks, query_cells, whole_cells
 from vidmatte.model.iconmatting.similarity import IntraSimilarity, inter_similarity, match, resize_cells, spread
 from vidmatte.model.interface import Explains, Matter, Model
-from vidmatte.prompt import Prompt, Reference
+from vidmatte.prompts.prompt import Prompt, Reference
 
 CPU = torch.device("cpu")
 
@@ -698,7 +698,7 @@ def test_a_clip_through_the_whole_flow(tmp_path, monkeypatch, movie):
     """The pipeline takes this model as any other: a clip in, mattes of every frame out, from a click."""
     import vidmatte
 
-    monkeypatch.setattr("vidmatte.stages.load_model", lambda *args, **choices: model_of())
+    monkeypatch.setattr("vidmatte.pipeline.models.load_model", lambda *args, **choices: model_of())
     target = tmp_path / "alpha.mkv"
     prompt = vidmatte.Prompt(frame=5, points=((80, 48, 1),))
     summary = vidmatte.matte(movie, prompt, alpha=target)

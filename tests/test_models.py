@@ -23,9 +23,9 @@ from vidmatte.frames import FrameBatch
 from vidmatte.model import build, catalogue, diffusion, hub, memory
 from vidmatte.model.checkpoint import examine
 from vidmatte.model.iconmatting.empty_prompt import embed_empty_prompt
-from vidmatte.model.iconmatting.matter import build_iconmatting
 from vidmatte.model.iconmatting.net import IconMattingNet
 from vidmatte.model.iconmatting.options import IconMattingOptions
+from vidmatte.model.iconmatting.predictor import build_iconmatting
 from vidmatte.model.iconmatting.stable_diffusion import StableDiffusion
 from vidmatte.model.settings import as_options
 from vidmatte.model.weights import load_checkpoint, load_strictly

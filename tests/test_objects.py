@@ -12,9 +12,9 @@ import vidmatte
 from vidmatte.cli import cli
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.objects import for_each_object, prompts_of_objects, share_overlaps, targets_of_objects
-from vidmatte.prompt import save_prompts
-from vidmatte.smoothing import smooth
+from vidmatte.prompts.files import save_prompts
+from vidmatte.prompts.objects import for_each_object, prompts_of_objects, share_overlaps, targets_of_objects
+from vidmatte.stages.smooth import smooth
 
 POINT = vidmatte.Prompt(points=((5, 5, 1),))
 

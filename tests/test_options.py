@@ -11,7 +11,7 @@ from clips import write_movie
 
 import vidmatte
 from vidmatte.cli import cli
-from vidmatte.summary import Summary
+from vidmatte.report.summary import Summary
 
 
 @pytest.fixture(scope="module")

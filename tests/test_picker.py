@@ -23,8 +23,9 @@ pytest.importorskip("uvicorn", reason="needs the extra web")
 import vidmatte
 from vidmatte.cli import cli
 from vidmatte.errors import MissingExtraError, OptionError, PromptError
-from vidmatte.prompt import Prompt, load_prompts, save_prompts
-from vidmatte.web.footage import Footage
+from vidmatte.prompts.files import load_prompts, save_prompts
+from vidmatte.prompts.prompt import Prompt
+from vidmatte.web.frame_cache import Footage
 from vidmatte.web.project import Bounds, History, Project, edited
 from vidmatte.web.server import PickerServer
 from vidmatte.web.session import Opening, Session

@@ -18,7 +18,7 @@ pytest.importorskip("playwright", reason="needs playwright")
 from playwright.sync_api import sync_playwright
 
 from vidmatte.options import MatteOptions
-from vidmatte.prompt import load_prompts
+from vidmatte.prompts.files import load_prompts
 from vidmatte.web.server import PickerServer
 
 pytestmark = pytest.mark.browser

@@ -281,7 +281,7 @@ def test_an_error_in_the_progress_callback_comes_out_as_it_is(disc, tmp_path):
 
 
 def test_clips_off_a_terminal_get_a_line_every_few_seconds(capsys, monkeypatch):
-    from vidmatte import progress
+    from vidmatte.cli import progress
 
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vidmatte.errors import PromptError, ReadError
-from vidmatte.prompt import Prompt, Stroke, load_prompts, parse_box, parse_points, save_prompts
+from vidmatte.prompts.files import load_prompts, save_prompts
+from vidmatte.prompts.prompt import Prompt, Stroke, parse_box, parse_points
 
 RGB = torch.zeros(1, 3, 90, 160)
 

@@ -7,15 +7,37 @@ import click
 import pytest
 
 import vidmatte
-from vidmatte import smoothing
 from vidmatte.cli import cli
+from vidmatte.stages import smooth as smoothing
 
 PACKAGE = Path(vidmatte.__file__).parent
 MODULES = {
     path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-ABOVE_THE_PIPELINE = ("batch", "cli", "evaluate", "web")
+LAYERS = (
+    "errors",
+    "options",
+    "frames",
+    "metrics",
+    "imaging",
+    "media",
+    "read",
+    "write",
+    "prompts",
+    "synth",
+    "model",
+    "datasets",
+    "stages",
+    "report",
+    "pipeline",
+    "evaluate",
+    "train",
+    "batch",
+    "web",
+    "cli",
+)
+"""All packages and modules of the root, each importing only from those before it."""
 
 
 def test_public_names_are_few_sorted_and_there():
@@ -58,34 +80,60 @@ def test_names_are_those_of_their_modules():
         vidmatte.nothing  # noqa: B018
 
 
-def imported(path):
-    """Names of the modules of this package that a file imports, with slashes."""
+def imported(path, *, running=False):
+    """Modules of this package that a file imports, with slashes; with `running`, only those its import runs."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if running else ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "vidmatte":
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}".removeprefix("vidmatte.").replace(".", "/")
+                names.add(full if full in MODULES else node.module.removeprefix("vidmatte.").replace(".", "/"))
         elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names if alias.name.split(".")[0] == "vidmatte"}
-    return {name.removeprefix("vidmatte.").replace(".", "/") for name in names} & set(MODULES)
+            names |= {alias.name.removeprefix("vidmatte.").replace(".", "/") for alias in node.names}
+    return names & set(MODULES)
+
+
+def test_every_package_has_its_layer():
+    assert {name.split("/")[0] for name in MODULES} == {*LAYERS, "__init__", "__main__"}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_one_way(module):
-    """errors, frames <- stages <- pipeline <- evaluate, batch, web <- command line."""
+    """A package imports only what stands before it in `LAYERS`."""
     package = module.split("/")[0]
     used = {name.split("/")[0] for name in imported(MODULES[module])}
-    if package in ("errors", "frames", "stream"):
-        assert used <= {"errors"}
-    if package not in ("cli", "__main__"):
-        assert not used & {"cli", "progress", "__main__"}
-    if package not in (*ABOVE_THE_PIPELINE, "__init__", "__main__"):
-        assert not used & {"pipeline", *ABOVE_THE_PIPELINE}
+    if package in LAYERS:
+        assert used <= {*LAYERS[: LAYERS.index(package) + 1], "__init__"}
+
+
+def test_options_and_errors_stand_on_the_ground():
+    assert not imported(MODULES["errors"])
+    assert imported(MODULES["options"]) == {"errors"}
+
+
+def test_modules_import_each_other_in_no_circle():
+    uses = {name: imported(path, running=True) - {name} for name, path in MODULES.items()}
+    while free := {name for name, used in uses.items() if not used & set(uses)}:
+        uses = {name: used for name, used in uses.items() if name not in free}
+    assert not uses
+
+
+def test_plain_values_load_neither_torch_nor_networks():
+    code = """
+import sys, vidmatte
+vidmatte.MatteOptions(), vidmatte.Prompt(points=((1, 1, 1),))
+print(*sorted(name for name in sys.modules if name.startswith(("torch", "numpy", "cv2", "av", "vidmatte"))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    light = ["vidmatte", "vidmatte.errors", "vidmatte.options", "vidmatte.prompts", "vidmatte.prompts.prompt"]
+    assert done.stdout.split() == light
 
 
 def test_terminal_libraries_appear_only_in_the_command_line():
     for module, path in MODULES.items():
         text = path.read_text(encoding="utf-8")
-        if module.split("/")[0] not in ("cli", "progress"):
+        if module.split("/")[0] != "cli":
             assert "import click" not in text, module
             assert "import rich" not in text, module
             assert "from rich" not in text, module

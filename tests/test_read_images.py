@@ -12,7 +12,7 @@ import pytest
 
 import vidmatte
 from vidmatte.errors import ReadError
-from vidmatte.limits import declared_size
+from vidmatte.media.limits import declared_size
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
 

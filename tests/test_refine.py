@@ -10,9 +10,9 @@ from vidmatte import load_model
 from vidmatte.frames import FrameBatch
 from vidmatte.model.compact import refine as refine_module
 from vidmatte.model.compact.refine import CORE, HALO, MOST_TILES, Refiner, Tiles, refine, tiles_on
-from vidmatte.model.upsample import band_share, certain, guided_upsample
+from vidmatte.model.compact.upsample import band_share, certain, guided_upsample
 from vidmatte.model.weights import load_packaged
-from vidmatte.prompt import Reference
+from vidmatte.prompts.prompt import Reference
 
 CPU = torch.device("cpu")
 

@@ -25,14 +25,14 @@ from users import as_ordinary_user
 import vidmatte
 from vidmatte.cli import cli
 from vidmatte.errors import OptionError, WriteError
-from vidmatte.finish import FinishOptions
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.options import FinishOptions
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import PAGE, Invocation, create_report
 from vidmatte.report.page import confidence_curve, extremes, ticks
 from vidmatte.report.sheets import SUGGESTED, contact_sheet
+from vidmatte.report.summary import Summary
 from vidmatte.report.thumbnails import SPREAD, Thumbnails
-from vidmatte.summary import Summary
 from vidmatte.write import parse_target
 
 FILES = {"report.html", "contact_sheet.jpg", "confidence.csv"}
@@ -69,7 +69,7 @@ class ExplainingModel(HalfModel):
 
 @pytest.fixture
 def half(monkeypatch):
-    monkeypatch.setattr("vidmatte.stages.load_model", lambda *args, **kwargs: HalfModel())
+    monkeypatch.setattr("vidmatte.pipeline.models.load_model", lambda *args, **kwargs: HalfModel())
 
 
 @pytest.fixture(scope="module")

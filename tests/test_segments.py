@@ -12,11 +12,11 @@ from clips import numbered_picture, read_number, write_movie
 
 import vidmatte
 from vidmatte.errors import OptionError, ReadError, WriteError
-from vidmatte.follow import Leg
-from vidmatte.request import Request
-from vidmatte.segments.identity import identify
-from vidmatte.segments.journal import Journal
-from vidmatte.segments.plan import JOIN, Plan, Schedule, Unit, units_of
+from vidmatte.pipeline.request import Request
+from vidmatte.pipeline.segments.fingerprint import identify
+from vidmatte.pipeline.segments.journal import Journal
+from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit, units_of
+from vidmatte.stages.propagate import Leg
 
 OPTIONS = vidmatte.MatteOptions(working_size=128, rehearsal=0, segment_frames=5)
 FRAMES = 12
@@ -201,7 +201,7 @@ def test_a_practised_network_is_kept_for_the_run_that_goes_on(clip, tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped")
     with monkeypatch.context() as patch:
-        patch.setattr("vidmatte.stages.rehearse", lambda *args, **choices: pytest.fail("it practised again"))
+        patch.setattr("vidmatte.pipeline.models.rehearse", lambda *args, **choices: pytest.fail("it practised again"))
         run(tmp_path / "stopped", resume=True)
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
 

@@ -12,10 +12,10 @@ import torch
 from skimage import data
 
 from vidmatte.errors import OptionError
-from vidmatte.flow import optical_flow, to_gray, warp
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.imaging.optical_flow import optical_flow, to_gray, warp
 from vidmatte.metrics import dtssd, mad
-from vidmatte.smoothing import smooth
+from vidmatte.stages.smooth import smooth
 
 HEIGHT, WIDTH, FRAMES = 270, 480, 8
 

@@ -9,7 +9,7 @@ import pytest
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import VideoInfo
-from vidmatte.objects import targets_of_objects
+from vidmatte.prompts.objects import targets_of_objects
 from vidmatte.write import FORMATS, Target, create_outputs, formats_of, parse_target, split_choices
 
 

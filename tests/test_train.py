@@ -16,12 +16,12 @@ pytest.importorskip("pymatting")
 from vidmatte.cli import cli
 from vidmatte.errors import ReadError
 from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.losses import cross_entropy, gradient, jaccard, l1, laplacian, overlap
 from vidmatte.model.weights import load_packaged
+from vidmatte.synth.clips import make_clip
+from vidmatte.synth.corpus import Corpus
+from vidmatte.synth.hair import Drawing, draw_fur, draw_hair, draw_leaves, draw_mesh
 from vidmatte.train import NETWORK, REFINER, TrainConfig, read_config, train
-from vidmatte.train.corpus import Corpus
-from vidmatte.train.fine import Drawing, draw_fur, draw_hair, draw_leaves, draw_mesh
-from vidmatte.train.losses import cross_entropy, gradient, jaccard, l1, laplacian, overlap
-from vidmatte.train.synthesize import make_clip
 from vidmatte.train.validate import held_out, on_clips
 
 

@@ -16,13 +16,12 @@ from vidmatte.cli import cli
 from vidmatte.datasets import Group, ImageSample, open_dataset
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.model.iconmatting import FeatureSettings, IconMattingNet
+from vidmatte.model.losses import l1_within
 from vidmatte.train import IconMattingConfig, train
-from vidmatte.train.features import Looks
+from vidmatte.train.feature_cache import Looks
 from vidmatte.train.groups import PairBatches, away_from_edges, crop, solid, usable_groups
 from vidmatte.train.iconmatting import groups_of, make_trainer
-from vidmatte.train.losses import l1_within
 from vidmatte.train.recipe import load_recipe, make_config
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -204,7 +203,7 @@ def test_a_full_disk_ends_the_cache_and_not_the_run(tmp_path, monkeypatch, caplo
         path.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vidmatte.train.features.save_file", full)
+    monkeypatch.setattr("vidmatte.train.feature_cache.save_file", full)
     looks = Looks(tiny_sd(), FeatureSettings(200, 1), cache=tmp_path)
     assert looks(torch.zeros(2, 3, SIDE, SIDE), "reference", torch.tensor([1, 2])).fine.shape[0] == 2
     assert [record.getMessage() for record in caplog.records if "cannot be kept" in record.getMessage()]

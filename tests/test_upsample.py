@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidmatte.model.upsample import guided_upsample
+from vidmatte.model.compact.upsample import guided_upsample
 
 
 def disc(size, scale):

@@ -17,7 +17,7 @@ import torch
 
 from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
-from vidmatte.timecode import advance_timecode
+from vidmatte.media.timecode import advance_timecode
 from vidmatte.write import FORMATS, Target, create_outputs, formats_of
 from vidmatte.write.matroska import with_display_aspect
 

@@ -8,9 +8,9 @@ import os
 import sys
 
 import vidmatte
-from vidmatte import stages
+from vidmatte.pipeline import models
 
-stages.DEFAULT_STEPS = 0
+models.DEFAULT_STEPS = 0
 
 
 def run(source, mask, frames, folder, options):

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidmatte.errors import VidmatteError
-    from vidmatte.follow import matte_clip
     from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
     from vidmatte.model import list_models, load_model
     from vidmatte.options import MatteOptions
-    from vidmatte.pipeline import matte
-    from vidmatte.prompt import Prompt, Reference, Stroke
+    from vidmatte.pipeline.run import matte
+    from vidmatte.prompts.prompt import Prompt, Reference, Stroke
     from vidmatte.read import open_video
-    from vidmatte.smoothing import smooth
+    from vidmatte.stages.propagate import matte_clip
+    from vidmatte.stages.smooth import smooth
     from vidmatte.write import create_outputs
 
 __version__ = "0.1.0"
@@ -28,18 +28,18 @@ _MODULES = {
     "FrameBatch": "frames",
     "MatteBatch": "frames",
     "MatteOptions": "options",
-    "Prompt": "prompt",
-    "Reference": "prompt",
-    "Stroke": "prompt",
+    "Prompt": "prompts.prompt",
+    "Reference": "prompts.prompt",
+    "Stroke": "prompts.prompt",
     "VideoInfo": "frames",
     "VidmatteError": "errors",
     "create_outputs": "write",
     "list_models": "model",
     "load_model": "model",
-    "matte": "pipeline",
-    "matte_clip": "follow",
+    "matte": "pipeline.run",
+    "matte_clip": "stages.propagate",
     "open_video": "read",
-    "smooth": "smoothing",
+    "smooth": "stages.smooth",
 }
 """Where each name is; imported when it is first asked for, so that the command can be interrupted while it loads."""
 

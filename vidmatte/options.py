@@ -1,4 +1,4 @@
-"""All choices of a run that are not its input, prompts and outputs."""
+"""All choices of a run that are not its input, prompts and outputs: plain values with their ranges."""
 
 from __future__ import annotations
 
@@ -7,16 +7,101 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
 
-from vidmatte.despill import Despill
 from vidmatte.errors import OptionError
-from vidmatte.finish import FinishOptions
-from vidmatte.model.build import Precision
-from vidmatte.model.given import NO_MODEL
-from vidmatte.read import Deinterlace, Reader
-from vidmatte.train.rehearse import LONGEST_REHEARSAL
 
 Foreground = Literal["estimate", "source"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Reader = Literal["pyav", "decord"]
+Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
+"""What to do with interlaced frames: nothing at all, deinterlace them in one of two ways, or read them as they are."""
+NO_MODEL = "none"
+"""Name of the model that takes external mattes."""
+DEFAULT_STEPS = 80
+"""Adaptation steps of a clip; a short one gets `STEPS_A_FRAME` a frame at most, so that the wait is in proportion."""
+STEPS_A_FRAME = 2
+MAX_ADAPT_STEPS = 10_000
 SHORTEST_SEGMENT = 2
+WIDEST = 100.0
+"""Pixels by which an edge can be moved, and the largest sigma that it can be softened by."""
+Screen = Literal["green", "blue"]
+
+
+@dataclass(frozen=True)
+class Despill:
+    """Which screen's light to take out, and how much of it."""
+
+    screen: Screen
+    strength: float = 1.0
+    """0 (none) to 1 (all)."""
+
+    def __post_init__(self) -> None:
+        if self.screen not in get_args(Screen):
+            raise OptionError(f"despill of a {self.screen!r} screen asked for: choose {' or '.join(get_args(Screen))}")
+        if not 0 <= self.strength <= 1:
+            raise OptionError(f"despill of strength {self.strength:g} asked for: it is 0 to 1")
+
+
+def parse_despill(text: str) -> Despill:
+    """Despill of the form `green` or `green,0.5`. Raises OptionError."""
+    screen, comma, strength = text.partition(",")
+    try:
+        return Despill(screen, float(strength) if comma else 1.0)  # type: ignore[arg-type]  # checked by Despill
+    except ValueError as error:
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(f"despill {text!r} asked for: write green or blue, or green,0.5 for half of it") from error
+
+
+@dataclass(frozen=True)
+class FinishOptions:
+    """What is done to each matte before its colour is estimated; nothing by default. The order is that of the module.
+
+    Masks are images, movies or numbered sequences of the frames' size, white where they act, gray for partly; see
+    `read.mask.open_mask`.
+    """
+
+    clip_black: float = 0.0
+    """Alpha that becomes 0, 0..1."""
+    clip_white: float = 1.0
+    """Alpha that becomes 1, 0..1, above `clip_black`."""
+    grow: float = 0.0
+    """Pixels by which the outline moves out (in where negative), -100..100, see `outline.grow`."""
+    feather: float = 0.0
+    """Standard deviation in pixels of the Gaussian that softens the outline, 0..100."""
+    invert: bool = False
+    inside_mask: Path | None = None
+    """White is forced into the matte: a core, or holdout, matte."""
+    outside_mask: Path | None = None
+    """White is forced out of the matte: a garbage matte."""
+    region: tuple[float, float, float, float] | None = None
+    """(x0, y0, x1, y1) in pixels of the displayed frame; pixels that it cuts keep the share of alpha inside."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clip_black < self.clip_white <= 1:
+            raise OptionError(
+                f"clipping at black {self.clip_black:g} and white {self.clip_white:g} asked for: "
+                f"it has to be 0 <= black < white <= 1"
+            )
+        if not -WIDEST <= self.grow <= WIDEST:
+            raise OptionError(f"growth by {self.grow:g} pixels asked for: it is {-WIDEST:g} (shrink) to {WIDEST:g}")
+        if not 0 <= self.feather <= WIDEST:
+            raise OptionError(f"feather of {self.feather:g} pixels asked for: it is 0 to {WIDEST:g}")
+
+    def __bool__(self) -> bool:
+        """Whether anything is done at all."""
+        return self != _NOTHING
+
+
+_NOTHING = FinishOptions()
+
+
+def parse_region(text: str) -> tuple[float, float, float, float]:
+    """A region of the form `x0,y0,x1,y1`. Raises OptionError."""
+    try:
+        x0, y0, x1, y1 = map(float, text.split(","))
+    except ValueError as error:
+        raise OptionError(f"region {text!r} asked for: write x0,y0,x1,y1") from error
+    return x0, y0, x1, y1
 
 
 @dataclass(frozen=True)
@@ -82,10 +167,8 @@ class MatteOptions:
             )
         if not 0 <= self.smooth <= 1:
             raise OptionError(f"smoothing {self.smooth} asked for: it is a strength from 0 to 1")
-        if self.rehearsal is not None and not 0 <= self.rehearsal <= LONGEST_REHEARSAL:
-            raise OptionError(
-                f"a rehearsal of {self.rehearsal} steps asked for: it has 0 (none) to {LONGEST_REHEARSAL}"
-            )
+        if self.rehearsal is not None and not 0 <= self.rehearsal <= MAX_ADAPT_STEPS:
+            raise OptionError(f"a rehearsal of {self.rehearsal} steps asked for: it has 0 (none) to {MAX_ADAPT_STEPS}")
         if self.segment_frames < SHORTEST_SEGMENT:
             raise OptionError(
                 f"segments of {self.segment_frames} frames asked for: they have at least {SHORTEST_SEGMENT}"

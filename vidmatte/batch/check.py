@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vidmatte.batch.delivery import address_of, refuse_existing
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
+from vidmatte.batch.upload import address_of, refuse_existing
 from vidmatte.batch.worker import identify_sent, is_up_to_date
 from vidmatte.errors import ModelError, VidmatteError
 from vidmatte.model.catalogue import all_models
-from vidmatte.model.given import NO_MODEL
 from vidmatte.model.memory import gigabytes
-from vidmatte.request import Request, Shot, open_shot
-from vidmatte.segments.session import can_go_on, journal_of
+from vidmatte.options import NO_MODEL
+from vidmatte.pipeline.request import Request, Shot, open_shot
+from vidmatte.pipeline.segments.session import can_go_on, journal_of
 from vidmatte.write import Target
 
 _BYTES_A_PIXEL: Mapping[str, float] = {"prores_ks": 1.2, "libvpx-vp9": 0.2, "ffv1": 0.8, "libx264": 0.3, "png": 4.0}

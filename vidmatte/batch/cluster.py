@@ -21,7 +21,7 @@ from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
 from vidmatte.batch.worker import Worker
 from vidmatte.errors import MissingExtraError, OptionError, VidmatteError
 from vidmatte.model.weights import PARTS, WEIGHTS
-from vidmatte.segments.plan import Unit
+from vidmatte.pipeline.segments.plan import Unit
 
 _ANSWER_SECONDS = 10.0
 """How long the address of a cluster may take to answer, and how long it may take to join the cluster there."""

@@ -13,15 +13,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
-from vidmatte.batch.delivery import STAGING, address_of, is_address, stage
-from vidmatte.despill import parse_despill
+from vidmatte.batch.upload import STAGING, address_of, is_address, stage
 from vidmatte.errors import OptionError, PromptError, VidmatteError
-from vidmatte.finish import FinishOptions, parse_region
-from vidmatte.objects import prompts_of_objects
-from vidmatte.options import MatteOptions
-from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
+from vidmatte.options import FinishOptions, MatteOptions, parse_despill, parse_region
+from vidmatte.pipeline.request import Request
+from vidmatte.prompts.files import load_prompts
+from vidmatte.prompts.objects import prompts_of_objects
+from vidmatte.prompts.prompt import Prompt, parse_box, parse_points
 from vidmatte.read.rate import parse_rate
-from vidmatte.request import Request
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -21,10 +21,10 @@ from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.task import BEGIN, Outcome, Task
 from vidmatte.batch.worker import Worker
 from vidmatte.errors import OptionError, VidmatteError, WriteError
-from vidmatte.request import open_shot
-from vidmatte.segments.journal import Journal
-from vidmatte.segments.plan import JOIN, Plan, Schedule
-from vidmatte.segments.session import frames_of_long, journal_of
+from vidmatte.pipeline.request import open_shot
+from vidmatte.pipeline.segments.journal import Journal
+from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule
+from vidmatte.pipeline.segments.session import frames_of_long, journal_of
 
 TEMPLATE, TASKS = "template.json", "tasks.json"
 _PREPARE, _RENDER, _JOIN = "Prepare", "Render", "Join"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import WriteError
-from vidmatte.segments.identity import Print
+from vidmatte.pipeline.segments.fingerprint import Print
 
 
 class Results:

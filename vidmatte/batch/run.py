@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vidmatte.batch.delivery import existing_outputs
 from vidmatte.batch.engine import Engine, Finished, Lost
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
 from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
+from vidmatte.batch.upload import existing_outputs
 from vidmatte.errors import PromptError, VidmatteError
-from vidmatte.segments.journal import Journal
-from vidmatte.segments.plan import JOIN, Plan, Schedule, Unit
-from vidmatte.segments.session import forget_chunks, journal_of
+from vidmatte.pipeline.segments.journal import Journal
+from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
+from vidmatte.pipeline.segments.session import forget_chunks, journal_of
 
 State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
 _MOST_LOSSES = 3

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vidmatte.request import Request
-from vidmatte.segments.identity import Print
-from vidmatte.segments.plan import Plan
+from vidmatte.pipeline.request import Request
+from vidmatte.pipeline.segments.fingerprint import Print
+from vidmatte.pipeline.segments.plan import Plan
 
 BEGIN, JOIN, WHOLE = "begin", "join", "whole"
 

@@ -11,29 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidmatte.batch.delivery import (
-    address_of,
-    clear,
-    deliver,
-    files_at,
-    is_address,
-    refuse_existing,
-    remove_staged,
-)
 from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
+from vidmatte.batch.upload import address_of, clear, deliver, files_at, is_address, refuse_existing, remove_staged
 from vidmatte.errors import ModelError, ReadError, VidmatteError, WriteError
 from vidmatte.model.interface import Model
-from vidmatte.objects import together
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline import matte_at_once
-from vidmatte.report import Thumbnails
-from vidmatte.report.sheets import contact_sheet, to_jpeg
-from vidmatte.report.thumbnails import Thumbnail, for_sheet
-from vidmatte.request import Request, Shot, open_shot
-from vidmatte.segments.identity import Identity, Print, identify
-from vidmatte.segments.plan import Unit
-from vidmatte.segments.render import THUMBNAILS, Renderer, load_thumbnails, part_folder
-from vidmatte.segments.session import (
+from vidmatte.pipeline.models import load, model_of, share_cores
+from vidmatte.pipeline.request import Request, Shot, open_shot
+from vidmatte.pipeline.run import matte_at_once
+from vidmatte.pipeline.segments.fingerprint import Identity, Print, identify
+from vidmatte.pipeline.segments.plan import Unit
+from vidmatte.pipeline.segments.render import THUMBNAILS, Renderer, load_thumbnails, part_folder
+from vidmatte.pipeline.segments.session import (
     can_go_on,
     check_outputs,
     frames_of_long,
@@ -43,8 +32,11 @@ from vidmatte.segments.session import (
     make_plan,
     refuse_other_machine,
 )
-from vidmatte.stages import load, model_of, share_cores
-from vidmatte.summary import Summary, suggested_apart
+from vidmatte.prompts.objects import together
+from vidmatte.report import Thumbnails
+from vidmatte.report.sheets import contact_sheet, to_jpeg
+from vidmatte.report.summary import Summary, suggested_apart
+from vidmatte.report.thumbnails import Thumbnail, for_sheet
 from vidmatte.write import Target
 
 _OPEN_SHOTS, _LOADED_MODELS = 2, 2

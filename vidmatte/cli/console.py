@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import click
 
 from vidmatte.errors import OptionError, VidmatteError
-from vidmatte.summary import Summary
+from vidmatte.report.summary import Summary
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from vidmatte.doctor import Finding, diagnose
+from vidmatte.cli.diagnose import Finding, diagnose
 
 
 @click.command("doctor")

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 import click
 
 from vidmatte.cli.console import one_line_errors
+from vidmatte.cli.progress import ProgressLine
 from vidmatte.datasets import DATASETS, open_dataset
 from vidmatte.errors import OptionError
 from vidmatte.evaluate import (
@@ -24,9 +25,7 @@ from vidmatte.evaluate import (
     write,
     write_evaluation,
 )
-from vidmatte.model.build import Precision
-from vidmatte.options import MatteOptions
-from vidmatte.progress import ProgressLine
+from vidmatte.options import MatteOptions, Precision
 
 _DEFAULTS = MatteOptions()
 

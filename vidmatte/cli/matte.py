@@ -15,19 +15,26 @@ import click
 
 from vidmatte.cli.console import one_line_errors, print_summary
 from vidmatte.cli.pick import open_picker, refuse_for_picker
-from vidmatte.despill import parse_despill
+from vidmatte.cli.progress import ProgressLine
 from vidmatte.errors import OptionError
-from vidmatte.finish import FinishOptions, parse_region
-from vidmatte.model.build import Precision
-from vidmatte.model.given import NO_MODEL
-from vidmatte.options import Foreground, MatteOptions
-from vidmatte.pipeline import matte
-from vidmatte.progress import ProgressLine
-from vidmatte.prompt import Prompt, load_prompts, parse_box, parse_points
-from vidmatte.read import Deinterlace, Reader
+from vidmatte.options import (
+    DEFAULT_STEPS,
+    MAX_ADAPT_STEPS,
+    NO_MODEL,
+    Deinterlace,
+    FinishOptions,
+    Foreground,
+    MatteOptions,
+    Precision,
+    Reader,
+    parse_despill,
+    parse_region,
+)
+from vidmatte.pipeline.run import matte
+from vidmatte.prompts.files import load_prompts
+from vidmatte.prompts.prompt import Prompt, parse_box, parse_points
 from vidmatte.read.rate import parse_rate
-from vidmatte.summary import Summary
-from vidmatte.train.rehearse import DEFAULT_STEPS, LONGEST_REHEARSAL
+from vidmatte.report.summary import Summary
 
 _PICKER = "\0picker"
 """Value of `--points` when none is given."""
@@ -80,7 +87,7 @@ T = TypeVar("T")
 @click.option("--working-size", type=int, metavar="PIXELS",
               help="Longer side of what the network sees.  [default: the model's own]")  # fmt: skip
 @click.option(
-    "--rehearsal", type=click.IntRange(0, LONGEST_REHEARSAL), metavar="STEPS",
+    "--rehearsal", type=click.IntRange(0, MAX_ADAPT_STEPS), metavar="STEPS",
     help="Practice on the marked frames before the clip is followed; 0 for none.  "
     f"[default: twice the frames, up to {DEFAULT_STEPS}]",
 )  # fmt: skip

@@ -11,7 +11,7 @@ import click
 from vidmatte.cli.console import one_line_errors, print_summary
 from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.options import MatteOptions
-from vidmatte.summary import Summary
+from vidmatte.report.summary import Summary
 
 _DEFAULTS = MatteOptions()
 

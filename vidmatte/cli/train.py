@@ -94,8 +94,8 @@ def _train(run: str, given: dict[str, Any]) -> None:
 
 def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     """The part and what validates it, None where nothing does."""
+    from vidmatte.synth.corpus import photographs
     from vidmatte.train import PARTS, IconMattingConfig, TrainConfig
-    from vidmatte.train.corpus import photographs
     from vidmatte.train.iconmatting import prepare
     from vidmatte.train.processes import own_device
     from vidmatte.train.validate import held_out, on_clips

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmatte.errors import ReadError
-from vidmatte.read.images import Image, read_image, read_pixels
+from vidmatte.read.images import read_image, read_pixels
+from vidmatte.read.still import Image
 
 Truth = Literal["alpha", "mask", "labels"]
 """What files of truth say: alpha; a mask, object above one half; labels, object where not black."""

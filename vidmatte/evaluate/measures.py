@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vidmatte import metrics
 from vidmatte.datasets.samples import Matte
 from vidmatte.errors import OptionError
-from vidmatte.flow import Gray, optical_flow
+from vidmatte.imaging.optical_flow import Gray, optical_flow
 
 Values: TypeAlias = Mapping[str, float]
 """By the name of their measure, in its scale."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
 
+from vidmatte.evaluate.images import COLUMNS
 from vidmatte.evaluate.measures import Measure
-from vidmatte.evaluate.pictures import COLUMNS
 from vidmatte.evaluate.run import Evaluation
 from vidmatte.evaluate.table import Row, Table, label_of
 from vidmatte.report.page import document

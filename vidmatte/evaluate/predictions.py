@@ -17,11 +17,11 @@ from vidmatte.datasets import Clip, ImageSample, read_truth, read_unknown
 from vidmatte.datasets.find import image_named
 from vidmatte.datasets.samples import Matte
 from vidmatte.errors import ReadError
+from vidmatte.evaluate.method import Found
 from vidmatte.evaluate.protocol import Part, Plan
-from vidmatte.evaluate.system import Found
+from vidmatte.imaging.display import for_model
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
-from vidmatte.view import for_model
 
 MOVIES = (".mkv", ".mov", ".webm", ".mp4")
 

@@ -16,14 +16,14 @@ import numpy as np
 from vidmatte import __version__
 from vidmatte.datasets import Dataset
 from vidmatte.errors import OptionError, WriteError
+from vidmatte.evaluate.images import strip
 from vidmatte.evaluate.journal import MATTES, PICTURES, Journal, Result, open_journal
 from vidmatte.evaluate.measures import ClipScore, Measure, measure_image, measures_of, ranking
-from vidmatte.evaluate.pictures import strip
+from vidmatte.evaluate.method import Found, Load, LoadChosen, ModelSystem, System, reseed
 from vidmatte.evaluate.predictions import PredictionSystem
 from vidmatte.evaluate.protocol import Part, Plan, Protocol, make_plan
-from vidmatte.evaluate.system import Found, Load, LoadChosen, ModelSystem, System, reseed
 from vidmatte.evaluate.workers import share
-from vidmatte.flow import to_gray
+from vidmatte.imaging.optical_flow import to_gray
 from vidmatte.model.build import notes_of
 from vidmatte.options import MatteOptions, chosen_options
 

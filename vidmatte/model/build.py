@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,24 +16,24 @@ from torch import Tensor
 from vidmatte.errors import ModelError, OptionError
 from vidmatte.model.baselines.build import BASELINES, load_baseline
 from vidmatte.model.catalogue import CHECKPOINT_SIZE, CHECKPOINT_SOURCE, DESCRIPTIONS, find_checkpoint
-from vidmatte.model.compact.matter import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.compact.predictor import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.refine import Refiner
 from vidmatte.model.diffusion import load_stable_diffusion
 from vidmatte.model.hub import VITMATTE, fetch, own_folder
 from vidmatte.model.iconmatting.free import FinishAlpha
-from vidmatte.model.iconmatting.matter import build_iconmatting, build_iconmatting_free
 from vidmatte.model.iconmatting.net import IconMattingNet, decoder_tensors
 from vidmatte.model.iconmatting.options import IconMattingOptions
+from vidmatte.model.iconmatting.predictor import build_iconmatting, build_iconmatting_free
 from vidmatte.model.interface import Matter, Model
 from vidmatte.model.memory import gigabytes, memory_errors
 from vidmatte.model.settings import Settings, as_options
 from vidmatte.model.settings import parse_settings as parse_settings
 from vidmatte.model.vitmatte import VitMatte, finish_with_compact
 from vidmatte.model.weights import WEIGHTS, compare, load_checkpoint, load_packaged, load_strictly, shapes
-from vidmatte.prompt import Reference
+from vidmatte.options import Precision
+from vidmatte.prompts.prompt import Reference
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_WORKING_SIZE, LARGEST_WORKING_SIZE = 128, 1024
 _log = logging.getLogger(__name__)

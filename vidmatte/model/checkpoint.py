@@ -19,12 +19,7 @@ from vidmatte.model.baselines.build import NETWORKS
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.diffusion import weights_in
 from vidmatte.model.iconmatting.net import IconMattingNet
-from vidmatte.model.iconmatting.sd_layout import (
-    SD_2_1_UNET,
-    SD_2_1_VAE,
-    refuse_configs,
-    with_present_names,
-)
+from vidmatte.model.iconmatting.sd_layout import SD_2_1_UNET, SD_2_1_VAE, refuse_configs, with_present_names
 from vidmatte.model.pretrained import load_pretrained, read_json
 from vidmatte.model.vitmatte import VitMatte
 from vidmatte.model.weights import Mismatch, compare, is_safetensors, load_checkpoint, not_finite, shapes

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.prompt import Reference
+from vidmatte.prompts.prompt import Reference
 
 ReadTrimaps: TypeAlias = Callable[[FrameBatch], Tensor]
 """From frames to their trimaps, (N, 1, H, W) 1 object, 0 background, anything between unknown."""

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidmatte.errors import ModelError
-from vidmatte.model.compact.matter import CompactMatter, CompactModel, coarse_matte
+from vidmatte.model.compact.predictor import CompactMatter, CompactModel, coarse_matte
 from vidmatte.model.compact.window import Alpha, crop_alpha, window_around
 from vidmatte.model.memory import memory_errors
 from vidmatte.model.pretrained import Pretrained, load_pretrained, read_json

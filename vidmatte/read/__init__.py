@@ -1,6 +1,7 @@
 """READ: movies, image sequences and image sets, frame by frame."""
 
-from vidmatte.read.deinterlace import Deinterlace
-from vidmatte.read.source import Frame, Reader, Video, open_video, parse_position
+from vidmatte.read.open import open_video
+from vidmatte.read.position import parse_position
+from vidmatte.read.video import Frame, Video
 
-__all__ = ["Deinterlace", "Frame", "Reader", "Video", "open_video", "parse_position"]
+__all__ = ["Frame", "Video", "open_video", "parse_position"]

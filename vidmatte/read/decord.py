@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vidmatte.errors import MissingExtraError, OptionError, ReadError
-from vidmatte.read.deinterlace import Deinterlace
+from vidmatte.options import Deinterlace
 from vidmatte.read.movie import MovieVideo
-from vidmatte.read.source import Frame, Video
+from vidmatte.read.video import Frame, Video
 
 _AHEAD_BYTES = 2 << 30
 """Memory for what decord decodes ahead of its reader, which is the whole rest of the clip."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Literal
 
 import av
 from av.filter import Graph
 
 from vidmatte.errors import ReadError
-
-Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
-"""What to do with interlaced frames: nothing at all, deinterlace them in one of two ways, or read them as they are."""
+from vidmatte.options import Deinterlace
 
 
 def deinterlace(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import av
 
-from vidmatte import color
 from vidmatte.errors import ReadError
-from vidmatte.limits import MAX_PIXELS, check_size
-from vidmatte.read.images import STILL, Image
+from vidmatte.imaging import yuv
+from vidmatte.media.limits import MAX_PIXELS, check_size
+from vidmatte.read.still import STILL, Image
 
 _HEADER = 2048
 _GENERIC_HEADER = 1664
@@ -43,10 +43,10 @@ def read_dpx(path: Path) -> Image:
         raise ReadError(f"{path}: cannot be decoded ({error.strerror}); render it again") from error
     if frame is None:
         raise ReadError(f"{path}: holds no picture; render it again")
-    tags = color.tags_of(frame)
+    tags = yuv.tags_of(frame)
     is_log = header[801] in _LOGARITHMIC
     return Image(
-        color.to_rgb(frame, tags),
+        yuv.to_rgb(frame, tags),
         STILL if frame.format.is_rgb else tags,
         max(component.bits for component in frame.format.components),
         frame_rate=_rate(header, order),

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import MissingExtraError, ReadError
-from vidmatte.limits import check_size
-from vidmatte.read.images import LINEAR_STILL, Image, finite
+from vidmatte.media.limits import check_size
+from vidmatte.read.still import LINEAR_STILL, Image, finite
 
 OTHER_PRIMARIES = 3
 """A number that H.273 reserves: primaries that the header tells, but that have no number there (ACES, for one)."""

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import ReadError
-from vidmatte.frames import ColorTags
-from vidmatte.limits import check_size, declared_size
+from vidmatte.media.limits import check_size, declared_size
+from vidmatte.read.dpx import read_dpx
+from vidmatte.read.exr import read_exr, read_exr_opacity
+from vidmatte.read.still import LINEAR_STILL, STILL, Image, Plane, finite
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx", ".exr")
-STILL = ColorTags(primaries=1, transfer=13, matrix=0, full_range=True)
-"""Display-referred RGB of still images: sRGB."""
-LINEAR_STILL = ColorTags(primaries=1, transfer=8, matrix=0, full_range=True)
-"""Scene-linear RGB: images of floats."""
-Plane: TypeAlias = npt.NDArray[np.float32]
-"""(H, W)."""
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 _FLOATS = (np.float32, np.float64)
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image with what its file says about it."""
-
-    rgb: npt.NDArray[np.float32]
-    """(3, H, W) in 0..1, display-referred; scene-linear and unbounded where the transfer of `color` is 8."""
-    color: ColorTags
-    bit_depth: int
-    frame_rate: Fraction | None = None
-    timecode: str | None = None
-    sample_aspect_ratio: Fraction = Fraction(1)
-    notes: tuple[str, ...] = ()
 
 
 def _decode(path: Path, flags: int) -> npt.NDArray[np.generic]:
@@ -75,10 +54,6 @@ def read_image(path: Path) -> Image:
     Integers are display-referred; floats (EXR, TIFF) scene-linear, not-a-number in them 0 and infinity 65504.
     Raises ReadError when it cannot be decoded, MissingExtraError for EXR without the library.
     """
-    # Imported here: both need the classes above.
-    from vidmatte.read.dpx import read_dpx
-    from vidmatte.read.exr import read_exr
-
     if path.suffix.lower() == ".exr":
         return read_exr(path)
     if path.suffix.lower() == ".dpx":
@@ -95,9 +70,6 @@ def read_opacity(path: Path, *, in_sequence: bool = False) -> Plane:
     Many programs add alpha that is 1 everywhere to what they save: it counts only `in_sequence`, where the other
     images tell it from colour. Raises ReadError when it cannot be decoded.
     """
-    # Imported here: it needs the classes above.
-    from vidmatte.read.exr import read_exr_opacity
-
     if path.suffix.lower() == ".exr":
         return read_exr_opacity(path)
     if path.suffix.lower() == ".dpx":
@@ -109,11 +81,6 @@ def read_opacity(path: Path, *, in_sequence: bool = False) -> Plane:
     if has_alpha and (in_sequence or pixels[..., -1].min() < 1):
         return np.ascontiguousarray(pixels[..., -1])
     return np.ascontiguousarray(pixels[..., : pixels.shape[2] - has_alpha].max(axis=2))
-
-
-def finite(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The image without values that are no number, in place."""
-    return np.nan_to_num(rgb, copy=False, nan=0.0, posinf=65504.0, neginf=-65504.0)
 
 
 def _planes(bgr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from vidmatte.container import packets_of
+from vidmatte.media.container import packets_of
 
 _BY_BYTE = ("mpegts", "mpeg")
 """Containers without an index: they are entered at any byte."""

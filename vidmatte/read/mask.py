@@ -12,9 +12,10 @@ import numpy as np
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, VideoInfo
-from vidmatte.read.images import IMAGE_SUFFIXES, Plane, read_opacity
-from vidmatte.read.source import open_video
-from vidmatte.stream import prefetch
+from vidmatte.media.prefetch import prefetch
+from vidmatte.read.images import IMAGE_SUFFIXES, read_opacity
+from vidmatte.read.open import open_video
+from vidmatte.read.still import Plane
 
 _NAME = "{name}"
 _PREFETCHED_PLANES = 2

@@ -20,13 +20,14 @@ from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from vidmatte import color
-from vidmatte.container import describe_left_out, open_container, packets_of, reason, video_stream
 from vidmatte.errors import ReadError
 from vidmatte.frames import FieldOrder, VideoInfo
-from vidmatte.read.deinterlace import Deinterlace, deinterlace
+from vidmatte.imaging import yuv
+from vidmatte.media.container import describe_left_out, open_container, packets_of, reason, video_stream
+from vidmatte.options import Deinterlace
+from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
-from vidmatte.read.source import Frame, Video, smaller
+from vidmatte.read.video import Frame, Video, smaller
 
 _MATROSKA = "matroska,webm"
 _EARLY_SECONDS = Fraction(1, 2)
@@ -71,7 +72,7 @@ class MovieVideo(Video):
             self._first_pts = first.pts or 0
             self._format_size = (first.width, first.height)
             self._turns = round((first.rotation or 0) / 90) % 4
-            self._tags = color.tags_of(first)
+            self._tags = yuv.tags_of(first)
             self._promised_end = _promised_end(container, stream)
             has_alpha = stream.metadata.get("alpha_mode") == "1"
             self._alpha_decoder = _ALPHA_DECODERS.get(stream.codec_context.name) if has_alpha else None
@@ -187,13 +188,13 @@ class MovieVideo(Video):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on; seeks to the key frame before it. Raises ReadError at a damaged frame."""
         for raw, index, pts, duration in self._timed_frames(start):
-            yield Frame(self._upright(color.to_rgb(raw, self._tags)), index, pts, duration)
+            yield Frame(self._upright(yuv.to_rgb(raw, self._tags)), index, pts, duration)
 
     def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
         """See `Video.opacity`."""
         frames = (frame for frame, *_ in self._timed_frames(start))
         for frame in islice(self._decode_with_alpha(), start, None) if self._alpha_decoder else frames:
-            yield self._upright(color.opacity(frame, self._tags))
+            yield self._upright(yuv.opacity(frame, self._tags))
 
     def _timed_frames(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int, int]]:
         """Frames from `start` on with their index, pts and duration."""
@@ -217,7 +218,7 @@ class MovieVideo(Video):
             size = smaller(raw.width, raw.height, longest)
             if size != self._format_size and raw.format.name.startswith(_SCALED):
                 raw = _shrink(raw, size)
-            yield Frame(self._upright(color.to_rgb(raw, self._tags)), index, pts, duration)
+            yield Frame(self._upright(yuv.to_rgb(raw, self._tags)), index, pts, duration)
 
     def _whole_frames(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames from `start` on, deinterlaced where that was asked for."""

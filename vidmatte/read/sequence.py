@@ -10,9 +10,10 @@ from pathlib import Path
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
-from vidmatte.read.images import Image, Plane, is_image, list_images, read_image, read_opacity
-from vidmatte.read.source import DEFAULT_SEQUENCE_RATE, Frame, Video
-from vidmatte.view import LINEAR
+from vidmatte.imaging.transfer import LINEAR
+from vidmatte.read.images import is_image, list_images, read_image, read_opacity
+from vidmatte.read.still import Image, Plane
+from vidmatte.read.video import DEFAULT_SEQUENCE_RATE, Frame, Video
 
 _PATTERN = re.compile(r"%0?(\d*)d|(#+)")
 _NUMBER = re.compile(r"(\d+)$")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidmatte.prompt import Prompt
+from vidmatte.prompts.prompt import Prompt
 from vidmatte.write import Target
 
 _OTHER_NAMES = {"frame_rate": "fps"}

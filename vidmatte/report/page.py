@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from vidmatte.report.invocation import Invocation
-from vidmatte.summary import SUGGESTED_BELOW, Summary
+from vidmatte.report.summary import SUGGESTED_BELOW, Summary
 
 _WIDTH, _HEIGHT = 1000, 240
 _LEFT, _TOP, _RIGHT, _BOTTOM = 44, 22, 12, 34

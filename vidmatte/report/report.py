@@ -16,14 +16,14 @@ from torch import Tensor
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.imaging.display import for_model
 from vidmatte.model.interface import Explains, Matter
 from vidmatte.read import Video
 from vidmatte.report.invocation import Invocation
 from vidmatte.report.page import page
 from vidmatte.report.sheets import contact_sheet, guidance_sheet, strip, to_jpeg
+from vidmatte.report.summary import Summary, suggested_apart
 from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly, for_sheet
-from vidmatte.summary import Summary, suggested_apart
-from vidmatte.view import for_model
 from vidmatte.write import check_folder
 from vidmatte.write.partial import hold, partial_path, remove_abandoned
 

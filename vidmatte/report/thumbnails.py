@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidmatte.frames import MatteBatch
-from vidmatte.summary import SUGGESTIONS, least_sure
+from vidmatte.report.summary import SUGGESTIONS, least_sure
 
 Picture: TypeAlias = NDArray[np.uint8]
 """(h, w, 3) blue, green, red, as OpenCV writes them."""

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vidmatte.train.config import LoopConfig
 from vidmatte.train.iconmatting import IconMattingConfig
-from vidmatte.train.loop import LoopConfig, Part, train
+from vidmatte.train.loop import Part, train
 from vidmatte.train.network import NETWORK, TrainConfig, read_config
 from vidmatte.train.refine import REFINER
 

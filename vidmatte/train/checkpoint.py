@@ -26,7 +26,7 @@ from vidmatte.model.weights import load_strictly, load_tensors
 from vidmatte.train.processes import Processes
 
 if TYPE_CHECKING:
-    from vidmatte.train.loop import LoopConfig
+    from vidmatte.train.config import LoopConfig
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNTS = "step"

@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 
 from vidmatte.datasets import Group, ImageSample
 from vidmatte.errors import OptionError, ReadError
-from vidmatte.train.corpus import Rng
-from vidmatte.train.loop import Batch
+from vidmatte.model.losses import Batch
+from vidmatte.synth.corpus import Rng
 
 _log = logging.getLogger(__name__)
 _TRIES = 10

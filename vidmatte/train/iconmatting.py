@@ -25,11 +25,12 @@ from vidmatte.model.iconmatting import (
 )
 from vidmatte.model.iconmatting.prompts import whole_cells
 from vidmatte.model.iconmatting.similarity import match
-from vidmatte.prompt import Reference
-from vidmatte.train.features import Looks
+from vidmatte.model.losses import Batch, gradient, l1_within, laplacian
+from vidmatte.prompts.prompt import Reference
+from vidmatte.train.config import DTYPES, LoopConfig
+from vidmatte.train.feature_cache import Looks
 from vidmatte.train.groups import PairBatches, as_colours, usable_groups
-from vidmatte.train.loop import DTYPES, Batch, LoopConfig, Part
-from vidmatte.train.losses import gradient, l1_within, laplacian
+from vidmatte.train.loop import Part
 
 Places = tuple[tuple[str, str], ...]
 """Data sets: layout (see `datasets.DATASETS`) and folder."""

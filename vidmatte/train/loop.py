@@ -13,66 +13,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from vidmatte.errors import MissingExtraError, OptionError
+from vidmatte.errors import MissingExtraError
+from vidmatte.model.losses import Batch, descend
 from vidmatte.train.checkpoint import State, load_run, save_run
+from vidmatte.train.config import DTYPES, LoopConfig
 from vidmatte.train.processes import Processes, sum_gradients, together
 
-Batch = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 Net = TypeVar("Net", bound=nn.Module)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What the precisions of a configuration stand for."""
 _LOG_EVERY = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """What every run decides.
-
-    Attributes:
-        steps: length of the run.
-        rate: of the learning, at its peak; `warm_up` steps to reach it, then a cosine down to the share `final` of it.
-        betas, decay: AdamW's moments and its weight decay.
-        accumulate: batches whose gradients are summed for a step, on each process.
-        precision: of mixed precision; weights are float32 all the same.
-        average: weight that the moving average keeps per step.
-        seed: of everything; workers: processes that make batches; device: "cpu" or "cuda".
-        save_every, validate_every: steps between checkpoints, and between validations of the average; 0 for none.
-        processes: how many take part, each with its own batches; torchrun's own number where it starts them.
-    """
-
-    steps: int = 20000
-    rate: float = 6e-4
-    warm_up: int = 100
-    final: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.99)
-    decay: float = 1e-3
-    accumulate: int = 1
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    average: float = 0.995
-    seed: int = 0
-    workers: int = 1
-    device: Literal["cpu", "cuda"] = "cpu"
-    save_every: int = 100
-    validate_every: int = 500
-    processes: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "warm_up", "accumulate", "save_every", "processes"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} {getattr(self, name)} asked for: it must be at least 1")
-        if self.precision not in DTYPES:
-            raise OptionError(f"precision {self.precision!r} asked for: choose one of {', '.join(DTYPES)}")
-
-    @property
-    def batches(self) -> int:
-        """How many there are in the whole run."""
-        return self.steps * self.accumulate * self.processes
 
 
 @dataclass(frozen=True)
@@ -166,16 +124,6 @@ def _step(part: Part[Any], state: State, step: int, stream: Iterator[Batch], pro
     return {name: sum(values) / len(values) for name, values in names.items()}
 
 
-def descend(net: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
-    """One update along the gradients that are there, which are clipped to a norm of 1."""
-    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-    if scaler is None:
-        optimiser.step()
-    else:
-        scaler.step(optimiser)
-        scaler.update()
-
-
 def schedule(step: int, config: LoopConfig) -> float:
     """Share of the peak rate at a step."""
     fall = config.final + (1 - config.final) / 2 * (1 + math.cos(math.pi * step / config.steps))
@@ -215,10 +163,31 @@ def _events(run: Path, wanted: bool) -> Any:
     if not wanted:
         return nullcontext(lambda kind, figures, step: None)
     try:
-        from vidmatte.train.events import Events
+        from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtraError("TensorBoard", "train") from error
-    return Events(run.with_name(f"{run.name}.tensorboard"))
+    return _Events(SummaryWriter(str(run.with_name(f"{run.name}.tensorboard"))))
+
+
+class _Events:
+    """Writes figures for TensorBoard by kind, name and step; to be used in a `with` statement."""
+
+    def __init__(self, writer: SummaryWriter) -> None:
+        self._writer = writer
+
+    def __call__(self, kind: str, figures: Mapping[str, float], step: int) -> None:
+        """Write the figures of a kind ("train", "validation") at a step."""
+        for name, value in figures.items():
+            if name != "step":
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def __enter__(self) -> _Events:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
 
 
 def _stream(batches: Dataset[Batch], config: LoopConfig, first: int, processes: Processes) -> Iterator[Batch]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import MissingExtraError, OptionError, ReadError
+from vidmatte.train.config import LoopConfig
 from vidmatte.train.iconmatting import IconMattingConfig
-from vidmatte.train.loop import LoopConfig
 from vidmatte.train.network import TrainConfig
 
 RECIPES = Path(__file__).parent / "recipes"

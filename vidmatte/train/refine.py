@@ -13,15 +13,15 @@ from torch.utils.data import Dataset
 from vidmatte.model.compact.motion import no_motion
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.refine import CORE, HALO, TILE, Refiner, Tiles, coarse_features, refined, tiles_on
-from vidmatte.model.upsample import CERTAIN, band_share, certain, guided_upsample
+from vidmatte.model.compact.upsample import CERTAIN, band_share, certain, guided_upsample
+from vidmatte.model.losses import Batch, gradient, l1, laplacian, weighted_sum
 from vidmatte.model.weights import load_packaged, load_strictly
-from vidmatte.train.corpus import Corpus, Image, Rng, recolour
-from vidmatte.train.fine import draw_fine
-from vidmatte.train.loop import Batch, Part
-from vidmatte.train.losses import gradient, l1, laplacian, weighted_sum
+from vidmatte.synth.corpus import Corpus, Image, Rng, recolour
+from vidmatte.synth.hair import draw_fine
+from vidmatte.synth.render import Layer, draw_parts, film, shift, turn
+from vidmatte.synth.sprites import make_thing, noise, premultiply
+from vidmatte.train.loop import Part
 from vidmatte.train.network import TrainConfig
-from vidmatte.train.shoot import Layer, draw_parts, film, shift, turn
-from vidmatte.train.things import make_thing, noise, premultiply
 
 SIDE = 448
 """Of a scene, in pixels of full size."""

@@ -12,17 +12,17 @@ import torch
 from vidmatte.errors import ReadError
 from vidmatte.metrics import region_overlap
 from vidmatte.model.build import load_refiner
-from vidmatte.model.compact.matter import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.net import CompactNet
+from vidmatte.model.compact.objective import collate, follow
+from vidmatte.model.compact.predictor import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.window import Alpha
-from vidmatte.prompt import Prompt, Reference
+from vidmatte.model.losses import jaccard, l1
+from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import open_video
 from vidmatte.read.images import list_images
-from vidmatte.train.corpus import Corpus
-from vidmatte.train.losses import jaccard, l1
-from vidmatte.train.marks import Prompt as Kind
-from vidmatte.train.network import collate, follow
-from vidmatte.train.synthesize import make_clip
+from vidmatte.synth.clips import make_clip
+from vidmatte.synth.corpus import Corpus
+from vidmatte.synth.prompts import Prompt as Kind
 
 _SIZE, _FRAMES, _BATCH = (144, 208), 6, 4
 _FIRST_SEED = 1 << 40

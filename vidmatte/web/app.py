@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from vidmatte.errors import OptionError, VidmatteError
-from vidmatte.web.footage import SMALL
+from vidmatte.web.frame_cache import SMALL
 from vidmatte.web.guard import LARGEST_BODY
 from vidmatte.web.session import Session
 from vidmatte.web.worker import SupersededError

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidmatte.errors import VidmatteError
-from vidmatte.follow import Leg, forward_share, plan_legs
 from vidmatte.frames import FrameBatch
 from vidmatte.model.interface import CoarseMatte, Follower, Matter
-from vidmatte.prompt import Prompt
-from vidmatte.read.source import smaller
-from vidmatte.web.footage import SMALL, Footage, Spool
+from vidmatte.prompts.prompt import Prompt
+from vidmatte.read.video import smaller
+from vidmatte.stages.propagate import Leg, forward_share, plan_legs
+from vidmatte.web.frame_cache import SMALL, Footage, Spool
 from vidmatte.web.project import MarkedObject, Project
 from vidmatte.web.still import Stills, gray_png
 

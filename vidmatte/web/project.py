@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from vidmatte.errors import PromptError
-from vidmatte.objects import clean_name
-from vidmatte.prompt import Prompt, Stroke
+from vidmatte.prompts.objects import clean_name
+from vidmatte.prompts.prompt import Prompt, Stroke
 
 COLORS = ("#35d07f", "#ffb020", "#4aa8ff", "#ff6b81", "#b58cff", "#2ed3c6", "#f2e35c", "#ff8a4c")
 """Of the first objects, in order: far from each other for most kinds of colour vision."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from vidmatte.errors import ReadError
 from vidmatte.read import open_video
-from vidmatte.read.source import smaller
-from vidmatte.web.footage import SMALL
+from vidmatte.read.video import smaller
+from vidmatte.web.frame_cache import SMALL
 from vidmatte.web.still import gray_png
 from vidmatte.write import WrittenFile
 

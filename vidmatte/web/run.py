@@ -19,14 +19,14 @@ from typing import Any, Literal
 from vidmatte.errors import VidmatteError
 from vidmatte.frames import MatteBatch
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline import matte_request
-from vidmatte.prompt import Prompt
-from vidmatte.read.source import smaller
-from vidmatte.request import Request
-from vidmatte.segments.identity import identify
-from vidmatte.segments.session import journal_of
-from vidmatte.summary import Summary
-from vidmatte.web.footage import SMALL, Spool
+from vidmatte.pipeline.request import Request
+from vidmatte.pipeline.run import matte_request
+from vidmatte.pipeline.segments.fingerprint import identify
+from vidmatte.pipeline.segments.session import journal_of
+from vidmatte.prompts.prompt import Prompt
+from vidmatte.read.video import smaller
+from vidmatte.report.summary import Summary
+from vidmatte.web.frame_cache import SMALL, Spool
 from vidmatte.web.still import gray_png
 
 State = Literal["starting", "rehearsal", "matting", "done", "failed", "cancelled"]

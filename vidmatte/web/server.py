@@ -13,7 +13,7 @@ from collections.abc import Callable
 import uvicorn
 
 from vidmatte.errors import OptionError
-from vidmatte.summary import Summary
+from vidmatte.report.summary import Summary
 from vidmatte.web.app import create_app
 from vidmatte.web.guard import Guard
 from vidmatte.web.session import Opening, Session

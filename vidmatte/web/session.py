@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
-from vidmatte.limits import check_size, declared_size
-from vidmatte.objects import clean_name
+from vidmatte.media.limits import check_size, declared_size
 from vidmatte.options import MatteOptions
+from vidmatte.pipeline.models import load
+from vidmatte.pipeline.request import open_clip
+from vidmatte.prompts.objects import clean_name
 from vidmatte.read import parse_position
-from vidmatte.request import open_clip
-from vidmatte.stages import load
-from vidmatte.summary import SUGGESTED_BELOW, Summary
-from vidmatte.web.choices import command_of, describe, files_of, job_of, offered
-from vidmatte.web.footage import Footage
+from vidmatte.report.summary import SUGGESTED_BELOW, Summary
+from vidmatte.web.frame_cache import Footage
+from vidmatte.web.outputs import command_of, describe, files_of, job_of, offered
 from vidmatte.web.preview import Preview
 from vidmatte.web.project import Edit, History, MarkedObject, Project, edited, frame_of, with_mask
 from vidmatte.web.result import Result, can_show

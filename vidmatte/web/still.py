@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from vidmatte.model.compact.matter import CompactMatter, CompactModel, EncodedReference
+from vidmatte.model.compact.predictor import CompactMatter, CompactModel, EncodedReference
+from vidmatte.model.display import show_to
 from vidmatte.model.interface import Matter, Model
-from vidmatte.model.viewer import show_to
-from vidmatte.prompt import Prompt
-from vidmatte.web.footage import Footage
+from vidmatte.prompts.prompt import Prompt
+from vidmatte.web.frame_cache import Footage
 
 T = TypeVar("T")
 _KEPT = 64

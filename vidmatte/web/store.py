@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import PromptError, WriteError
-from vidmatte.prompt import load_prompts, save_prompts
+from vidmatte.prompts.files import load_prompts, save_prompts
 from vidmatte.web.project import COLORS, Bounds, MarkedObject, Project
 
 

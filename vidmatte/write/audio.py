@@ -15,8 +15,8 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
-from vidmatte.container import open_container
 from vidmatte.errors import ReadError, WriteError
+from vidmatte.media.container import open_container
 from vidmatte.write import matroska
 from vidmatte.write.formats import Format
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from vidmatte.errors import MissingExtraError, OptionError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.view import for_output, linear_to_srgb
+from vidmatte.imaging.display import for_output
+from vidmatte.imaging.transfer import linear_to_srgb
 from vidmatte.write.planes import packed_codes, with_width
 from vidmatte.write.targets import Target
 

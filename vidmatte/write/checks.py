@@ -13,7 +13,7 @@ from av.codec.codec import UnknownCodecError
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import VideoInfo
-from vidmatte.timecode import nominal_rate
+from vidmatte.media.timecode import nominal_rate
 from vidmatte.write.targets import Target
 
 _TELEVISION_RATES = (*map(Fraction, (24, 25, 30, 50, 60)), *(Fraction(n * 1000, 1001) for n in (24, 30, 60)))

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vidmatte.errors import MissingExtraError, OptionError, WriteError
 from vidmatte.frames import ColorTags, VideoInfo
-from vidmatte.timecode import advance_timecode
-from vidmatte.view import HLG, LINEAR, PQ, hlg_decode, pq_decode
+from vidmatte.imaging.transfer import HLG, LINEAR, PQ, hlg_decode, pq_decode
+from vidmatte.media.timecode import advance_timecode
 
 _RGB, _UNSPECIFIED, _SRGB = 0, 2, 13
 _POWERS = {4: 2.2, 5: 2.8}

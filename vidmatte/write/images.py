@@ -17,7 +17,8 @@ from torch import Tensor
 
 from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.view import for_output, linear_to_srgb
+from vidmatte.imaging.display import for_output
+from vidmatte.imaging.transfer import linear_to_srgb
 from vidmatte.write.exr import write_exr
 from vidmatte.write.part import Part
 from vidmatte.write.planes import packed_codes, premultiply

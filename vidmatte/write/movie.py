@@ -21,8 +21,9 @@ from torch import Tensor
 
 from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, MatteBatch, VideoInfo
-from vidmatte.timecode import advance_timecode, nominal_rate
-from vidmatte.view import for_output, linear_to_video
+from vidmatte.imaging.display import for_output
+from vidmatte.imaging.transfer import linear_to_video
+from vidmatte.media.timecode import advance_timecode, nominal_rate
 from vidmatte.write import matroska, webp
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.fields import CODED_ORDER, FieldMarker

@@ -12,9 +12,9 @@ import torch
 from av.video.plane import VideoPlane
 from torch import Tensor
 
-from vidmatte.color import yuv_to_rgb_affine
 from vidmatte.frames import ColorTags
-from vidmatte.view import LINEAR
+from vidmatte.imaging.transfer import LINEAR
+from vidmatte.imaging.yuv import yuv_to_rgb_affine
 
 _UNSPECIFIED, _RESERVED, _RGB, _BT709, _SRGB = 2, 3, 0, 1, 13
 _MATRICES = {1: 1, 5: 6, 6: 6, 9: 9}

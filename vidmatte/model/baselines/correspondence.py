@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidmatte.model.baselines.pictures import fitted, inference, normalised, resized
+from vidmatte.model.baselines.images import fitted, inference, normalised, resized
 
 Features: TypeAlias = Callable[[Tensor], Tensor]
 """From an image (1, 3, H, W) 0-1 to one vector for each cell of a grid over it, (C, h, w)."""

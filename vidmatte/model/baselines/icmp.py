@@ -15,11 +15,11 @@ from torch import Tensor
 
 from vidmatte.errors import OptionError
 from vidmatte.model.baselines.correspondence import Features, carry
-from vidmatte.model.baselines.marks import Marks, check_points, marks_of, spread_points
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskMatter, check_band, mean_of
+from vidmatte.model.baselines.prompts import Marks, check_points, marks_of, spread_points
 from vidmatte.model.baselines.sam import Sam
 from vidmatte.model.interface import CoarseMatte
-from vidmatte.prompt import Reference
+from vidmatte.prompts.prompt import Reference
 
 
 @dataclass(frozen=True)

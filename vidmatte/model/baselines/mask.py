@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.model.baselines.pictures import resized
+from vidmatte.model.baselines.images import resized
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.model.trimap import make_trimap
 

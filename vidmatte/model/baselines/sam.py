@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidmatte.model.baselines.marks import Marks
-from vidmatte.model.baselines.pictures import inference, normalised, resized
+from vidmatte.model.baselines.images import inference, normalised, resized
+from vidmatte.model.baselines.prompts import Marks
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.model.baselines.marks import Marks, check_points, marks_of
+from vidmatte.model.baselines.images import inference, normalised, resized
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, check_band, matte_mask
-from vidmatte.model.baselines.pictures import inference, normalised, resized
+from vidmatte.model.baselines.prompts import Marks, check_points, marks_of
 from vidmatte.model.interface import CoarseMatte
-from vidmatte.prompt import Reference
+from vidmatte.prompts.prompt import Reference
 
 _OBJECT = 1
 """The number of the only object of a session."""

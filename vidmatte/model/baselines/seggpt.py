@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from vidmatte.errors import OptionError
+from vidmatte.model.baselines.images import inference, normalised, resized
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskMatter, check_band
-from vidmatte.model.baselines.pictures import inference, normalised, resized
 from vidmatte.model.interface import CoarseMatte
-from vidmatte.prompt import Reference
+from vidmatte.prompts.prompt import Reference
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.baselines.mask import FinishAlpha
 from vidmatte.model.interface import CoarseMatte, Matter, ReadTrimaps
-from vidmatte.prompt import Reference
+from vidmatte.prompts.prompt import Reference
 
 _log = logging.getLogger(__name__)
 _NEAR = 0.05

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidmatte.model.compact.upsample import Array, band_share, certain, guided_upsample
 from vidmatte.model.compact.window import Alpha
-from vidmatte.model.upsample import Array, band_share, certain, guided_upsample
 
 CORE, HALO = 48, 8
 """Side of a tile and its surroundings, in pixels: the second stage sees 8 pixels far, so that tiles have no seams."""

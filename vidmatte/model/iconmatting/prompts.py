@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidmatte.model.iconmatting.fit import Fit
-from vidmatte.prompt import Reference
+from vidmatte.prompts.prompt import Reference
 
 
 def query_cells(

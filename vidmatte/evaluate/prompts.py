@@ -1,0 +1,118 @@
+"""Marks that a person could have made, drawn from the truth with a seed.
+
+The paper does not say how many points and strokes its tables have, and the research code has no such prompts: here they
+are three points, or two strokes, on the object and one off it. They keep clear of the outline, so that the disc and the
+brush stay on their side.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidmatte.datasets.samples import Matte
+from vidmatte.errors import ReadError
+from vidmatte.evaluate.protocol import PromptKind, Rng
+from vidmatte.model.trimap import make_trimap
+from vidmatte.prompts.prompt import Prompt, Reference, Stroke
+
+POINTS_ON, POINTS_OFF = 3, 1
+STROKES_ON, STROKES_OFF = 2, 1
+_CLEAR = 0.01
+"""Distance from the outline that marks keep, as a share of the longer side; where the object is thinner, half of it."""
+_STROKE_STEP, _STROKE_STEPS, _BRUSH = 0.02, 12, 0.01
+"""Length of a straight piece of a stroke, their number, and the width of the brush, as shares of the longer side."""
+_TURN = math.radians(35)
+_BACKGROUND_BELOW = 0.05
+
+
+def mark(
+    kind: PromptKind, rgb: Tensor, truth: Matte, rng: Rng, *, frame: int, unknown: NDArray[np.bool_] | None = None
+) -> Reference:
+    """The reference that marks of one kind make of an image.
+
+    A mask is the truth above half of its largest value. A trimap knows all but `unknown`, or where the data set has
+    none, all but a band around what is soft (see `make_trimap`).
+
+    Args:
+        rgb: (1, 3, H, W) as the model is to see it.
+        truth: (H, W) in 0..1.
+        frame: index of the image in its group or clip.
+        unknown: (H, W) the unknown area of the image's trimap.
+
+    Raises:
+        ReadError: the truth shows no object, or nothing but the object, so that it cannot be marked.
+    """
+    if not truth.max() > 0:
+        raise ReadError("the truth shows no object, so that there is nothing to mark")
+    solid = truth > truth.max() / 2
+    if kind == "mask":
+        return Reference(rgb, _plane(solid), torch.ones(1, 1, *truth.shape), frame)
+    if kind == "trimap":
+        trimap = make_trimap(_plane(truth)) if unknown is None else _plane(np.where(unknown, 0.5, solid))
+        return Reference(rgb, (trimap == 1).float(), (trimap != 0.5).float(), frame)
+    off = truth < _BACKGROUND_BELOW
+    if not off.any():
+        raise ReadError("the object fills the image, so that nothing can be marked as background; use prompt mask")
+    if kind == "points":
+        prompt = Prompt(points=(*_points(solid, POINTS_ON, 1, rng), *_points(off, POINTS_OFF, 0, rng)))
+    else:
+        prompt = Prompt(strokes=(*_strokes(solid, STROKES_ON, 1, rng), *_strokes(off, STROKES_OFF, 0, rng)))
+    return prompt.reference(rgb, frame=frame)
+
+
+def _plane(values: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
+
+
+def _places(side: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where marks of a side may be: clear of the outline, and within reach of the thinnest thing."""
+    # The frame's edge is no outline: a padding of the same value keeps depth there.
+    padded = np.pad(side.astype(np.uint8), 1, constant_values=1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    inside = np.where(side, depth, 0)
+    return np.asarray(inside >= min(_CLEAR * max(side.shape), inside.max() / 2)) & side
+
+
+def _points(side: NDArray[np.bool_], count: int, label: int, rng: Rng) -> list[tuple[float, float, int]]:
+    rows, columns = np.nonzero(_places(side))
+    chosen = rng.integers(0, len(rows), count)
+    return [(float(columns[n]), float(rows[n]), label) for n in chosen]
+
+
+def _strokes(side: NDArray[np.bool_], count: int, label: int, rng: Rng) -> list[Stroke]:
+    places = _places(side)
+    width = max(1.0, _BRUSH * max(side.shape))
+    return [Stroke(_stroll(places, start, rng), width, label) for start in _points(side, count, label, rng)]
+
+
+def _stroll(places: NDArray[np.bool_], start: tuple[float, float, int], rng: Rng) -> tuple[tuple[float, float], ...]:
+    """Corners of a line that turns a little at each, and sharply where it would leave the places it may be in."""
+    x, y, _ = start
+    corners, direction = [(x, y)], float(rng.uniform(0, 2 * math.pi))
+    length = _STROKE_STEP * max(places.shape)
+    for _ in range(_STROKE_STEPS):
+        direction += float(rng.normal(0, _TURN))
+        for turn in (0, 1, -1, 2, -2, 3):
+            angle = direction + turn * math.pi / 3
+            reach = np.linspace(0, length, 8)
+            columns, rows = np.rint(x + reach * math.cos(angle)), np.rint(y + reach * math.sin(angle))
+            if _all_in(places, rows.astype(int), columns.astype(int)):
+                x, y, direction = float(columns[-1]), float(rows[-1]), angle
+                corners.append((x, y))
+                break
+        else:
+            break
+    return tuple(corners)
+
+
+def _all_in(places: NDArray[np.bool_], rows: NDArray[np.int_], columns: NDArray[np.int_]) -> bool:
+    height, width = places.shape
+    if rows.min() < 0 or columns.min() < 0 or rows.max() >= height or columns.max() >= width:
+        return False
+    return bool(places[rows, columns].all())

@@ -1,0 +1,1 @@
+"""Pure functions on pixels: colour, transfer curves, optical flow, morphology, foreground, despill."""

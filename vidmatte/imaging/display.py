@@ -1,0 +1,135 @@
+"""VIEW: what the model sees of footage that no ordinary screen could show; the outputs get the footage itself.
+
+Networks learned from ordinary pictures. HDR code values (PQ, HLG) look flat and gray to them, scene-linear light looks
+black with burnt highlights. So the model is shown a copy as an SDR screen would show it:
+
+- PQ (SMPTE ST 2084) and HLG (ARIB STD-B67), both of ITU-R BT.2100-2: to light on a display of 1000 cd/m2, the largest
+  of red, green and blue brought down to 203 cd/m2 (the diffuse white of ITU-R BT.2408) by the curve of BT.2390-10,
+  section 5.4.1, the other two by the same factor, to BT.709 primaries, to a screen with the gamma 2.4 of BT.1886.
+- Scene-linear light (EXR, TIFF of floats): values up to 0.6 as they are, those above on a shoulder that reaches 1 at
+  infinity, then the curve of sRGB.
+- All else: itself, values beyond 0..1 (super-whites) clipped.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from vidmatte.frames import ColorTags, VideoInfo
+from vidmatte.imaging.transfer import HLG, LINEAR, PQ, hlg_decode, linear_to_srgb, pq_decode, pq_encode
+
+_BT2020 = 9
+_HDR = {
+    PQ: ("PQ", "light of the display, 203 cd/m2 as 1"),
+    HLG: ("HLG", "light of the scene, a signal of 75 % as 1"),
+}
+_PEAK, _WHITE = 1000.0, 203.0
+"""cd/m2 of the display that HDR is shown on in thought, and of the SDR white that it is brought down to."""
+_SHOULDER = 0.6
+_STEPS = 65535
+_TO_BT709 = ((1.660491, -0.587641, -0.072850), (-0.124550, 1.132900, -0.008349), (-0.018151, -0.100579, 1.118730))
+"""Linear BT.2020 to BT.709 (ITU-R BT.2087-0)."""
+_HLG_LUMINANCE = (0.2627, 0.6780, 0.0593)
+
+
+def describe_view(color: ColorTags) -> str | None:
+    """What to tell the user about it; None where there is nothing to tell."""
+    if color.transfer == LINEAR:
+        return (
+            "the source is scene-linear: EXR outputs are, too, others have the curve of BT.709 (movies) or sRGB (PNG) "
+            "and end at 1; the model saw a copy with the curve of sRGB and highlights rolled off"
+        )
+    if color.transfer in (PQ, HLG):
+        name, light = _HDR[color.transfer]
+        return (
+            f"the source is HDR ({name}): its code values go to the outputs, EXR outputs get {light}; the model saw a "
+            f"tone-mapped copy"
+        )
+    return None
+
+
+def describe_source(info: VideoInfo) -> Iterator[str]:
+    """What to tell the user of how a source is read, one sentence each."""
+    yield from info.notes
+    if view := describe_view(info.color):
+        yield view
+    if info.color.assumed:
+        name = "BT.709" if info.color.matrix == 1 else "BT.601"
+        yield f"the source does not say its colour matrix; {name} was assumed from its size"
+
+
+def for_model(rgb: Tensor, color: ColorTags) -> Tensor:
+    """(..., 3, H, W) in 0..1 as an SDR screen would show it, of frames as a reader gives them."""
+    if color.transfer == LINEAR:
+        return linear_to_srgb(_roll_off(rgb.clamp(min=0)))
+    if color.transfer == PQ:
+        # The tone curve depends on the largest channel alone, and both it and the EOTF are of one variable: two tables.
+        light = _look_up(rgb, _pq_light()) * _look_up(rgb.amax(-3, keepdim=True), _pq_gain())
+    elif color.transfer == HLG:
+        scene = _look_up(rgb, _hlg_scene())
+        luminance = sum(weight * scene.select(-3, i) for i, weight in enumerate(_HLG_LUMINANCE))
+        light = scene * (torch.as_tensor(luminance) ** 0.2).unsqueeze(-3)  # the OOTF of a display of 1000 cd/m2
+        light *= _look_up(pq_encode(light.amax(-3, keepdim=True) * _PEAK), _pq_gain())
+    else:
+        return rgb.clamp(0, 1)
+    if color.primaries == _BT2020:
+        light = torch.einsum("ij,...jhw->...ihw", torch.tensor(_TO_BT709, dtype=rgb.dtype, device=rgb.device), light)
+    # Of the root the curve is nearly a line, so that a table of it is fine enough.
+    return _look_up((light * (_PEAK / _WHITE)).clamp_(0, 1).sqrt_(), _screen())
+
+
+def for_output(rgb: Tensor, color: ColorTags, curve: Callable[[Tensor], Tensor]) -> Tensor:
+    """Frames as outputs with code values take them: scene-linear light through a curve, highlights clipped at 1."""
+    return curve(rgb.clamp(0, 1)) if color.transfer == LINEAR else rgb
+
+
+def tone_curve(code: Tensor) -> Tensor:
+    """PQ code values brought into the range of an SDR white: the EETF of BT.2390-10, 5.4.1, without black lift."""
+    peak = pq_encode(torch.tensor(_PEAK, dtype=torch.float64))
+    limit = pq_encode(torch.tensor(_WHITE, dtype=torch.float64)) / peak
+    knee = 1.5 * limit - 0.5
+    e = (code / peak).clamp(0, 1)
+    t = (e - knee) / (1 - knee)
+    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * limit
+    return torch.where(e < knee, e, spline) * peak
+
+
+def _roll_off(light: Tensor) -> Tensor:
+    above = 1 - (1 - _SHOULDER) * torch.exp((_SHOULDER - light) / (1 - _SHOULDER))
+    return torch.where(light <= _SHOULDER, light, above)
+
+
+def _look_up(values: Tensor, table: Tensor) -> Tensor:
+    indices = (values * _STEPS + 0.5).clamp_(0, _STEPS).int()
+    return table.to(values.device).index_select(0, indices.reshape(-1)).view_as(values)
+
+
+def _codes() -> Tensor:
+    return torch.linspace(0, 1, _STEPS + 1, dtype=torch.float64)
+
+
+@functools.cache
+def _pq_light() -> Tensor:
+    """By code: display light over the peak, beyond which all is the same to an SDR screen."""
+    return (pq_decode(_codes()) / _PEAK).float()
+
+
+@functools.cache
+def _pq_gain() -> Tensor:
+    """By code of the largest channel: what all three are multiplied with."""
+    codes = _codes()
+    return (pq_decode(tone_curve(codes)) / pq_decode(codes).clamp(min=1e-9)).clamp(max=1).float()
+
+
+@functools.cache
+def _screen() -> Tensor:
+    return (_codes() ** (2 / 2.4)).float()
+
+
+@functools.cache
+def _hlg_scene() -> Tensor:
+    return hlg_decode(_codes()).float()

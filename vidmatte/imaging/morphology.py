@@ -1,0 +1,138 @@
+"""The outline of a matte: moved outward or inward by fractions of a pixel, and softened."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidmatte.errors import OptionError
+from vidmatte.options import WIDEST
+
+Plane: TypeAlias = NDArray[np.float32]
+
+_UNCHANGED = 1 / 4096
+"""Where nothing within reach is brighter by more than this, a pixel stays as it is."""
+_FEWEST_DIRECTIONS = 12
+_LARGEST_DISC = 8
+"""Radius of the largest disc of whole pixels that is applied at once; its cost grows with the square of it."""
+_COLUMNS = 1024
+"""OpenCV looks up pictures of points, of fewer than 2^15 rows and columns, so lists of points are folded."""
+_SIGMAS = 4.0
+
+
+def grow(alpha: Plane, radius: float) -> Plane:
+    """Move the outline outward by `radius` pixels, inward where it is negative; soft edges keep their softness.
+
+    Gray dilation with a disc: each pixel takes the highest alpha within `radius`, between pixels by bilinear
+    interpolation. Shrinking is the growth of what lies around the object. Beyond the edge of the frame the picture goes
+    on as at the edge, so that an object which is cut off there is not eaten from that side.
+
+    Args:
+        alpha: (H, W) in 0..1.
+        radius: pixels, of any fraction, from -100 to 100.
+
+    Returns:
+        (H, W) in 0..1.
+
+    Raises:
+        OptionError: the radius is out of its range.
+    """
+    if not -WIDEST <= radius <= WIDEST:
+        raise OptionError(f"growth by {radius:g} pixels asked for: it is {-WIDEST:g} to {WIDEST:g}, negative to shrink")
+    if radius < 0:
+        return np.asarray(1 - _dilate(1 - alpha, -radius), np.float32)
+    return _dilate(alpha, radius)
+
+
+def feather(alpha: Plane, sigma: float) -> Plane:
+    """Soften the outline with a Gaussian of `sigma` pixels: a hard edge becomes 2.56 sigma wide from 10 to 90 %.
+
+    Beyond the edge of the frame the picture goes on as at the edge.
+
+    Args:
+        alpha: (H, W) in 0..1.
+        sigma: pixels, of any fraction, from 0 (nothing) to 100.
+
+    Returns:
+        (H, W) in 0..1.
+
+    Raises:
+        OptionError: sigma is out of its range.
+    """
+    if not 0 <= sigma <= WIDEST:
+        raise OptionError(f"feather of {sigma:g} pixels asked for: it is 0 to {WIDEST:g}")
+    result = alpha.copy()
+    window = _busy(alpha, math.ceil(_SIGMAS * sigma) + 1)
+    if sigma and window is not None:
+        size = 2 * math.ceil(_SIGMAS * sigma) + 1
+        blurred = cv2.GaussianBlur(alpha[window], (size, size), sigma, borderType=cv2.BORDER_REPLICATE)
+        result[window] = np.clip(blurred, 0, 1)
+    return result
+
+
+def _busy(alpha: Plane, margin: int) -> tuple[slice, slice] | None:
+    """The rectangle that holds all pixels unlike the first one, and a margin; None where all are alike."""
+    different = alpha != alpha[0, 0]
+    rows, columns = np.flatnonzero(different.any(1)), np.flatnonzero(different.any(0))
+    if not len(rows):
+        return None
+    return (
+        slice(max(0, rows[0] - margin), min(alpha.shape[0], rows[-1] + 1 + margin)),
+        slice(max(0, columns[0] - margin), min(alpha.shape[1], columns[-1] + 1 + margin)),
+    )
+
+
+def _dilate(alpha: Plane, radius: float) -> Plane:
+    result = alpha.copy()
+    window = _busy(alpha, math.ceil(radius) + 1)
+    if radius and window is not None:
+        result[window] = _dilate_window(np.ascontiguousarray(alpha[window]), radius)
+    return result
+
+
+def _dilate_window(alpha: Plane, radius: float) -> Plane:
+    reach = math.ceil(radius)
+    highest = _morph(alpha, np.ones((2 * reach + 1, 1), np.uint8))
+    highest = _morph(highest, np.ones((1, 2 * reach + 1), np.uint8))
+    rows, columns = np.nonzero(highest - alpha > _UNCHANGED)
+    if not len(rows):
+        return alpha
+    result = _dilate_whole(alpha, math.floor(radius))
+    around = _highest_around(alpha, rows, columns, radius)
+    result[rows, columns] = np.maximum(result[rows, columns], around)
+    return result
+
+
+def _dilate_whole(alpha: Plane, radius: int) -> Plane:
+    """Dilate with discs of whole pixels one after the other: all of it lies inside the disc of the whole radius."""
+    while radius > 0:
+        step = min(radius, _LARGEST_DISC)
+        y, x = np.mgrid[-step : step + 1, -step : step + 1]
+        alpha = _morph(alpha, (x * x + y * y <= step * step).astype(np.uint8))
+        radius -= step
+    return alpha.copy()
+
+
+def _morph(alpha: Plane, shape: NDArray[np.uint8]) -> Plane:
+    return np.asarray(cv2.dilate(alpha, shape, borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _highest_around(alpha: Plane, rows: NDArray[np.intp], columns: NDArray[np.intp], radius: float) -> Plane:
+    """The highest value on a circle around each pixel, looked up at places less than a pixel apart."""
+    directions = max(_FEWEST_DIRECTIONS, math.ceil(math.tau * radius))
+    # The polygon of these places is as often outside of the circle as inside.
+    radius *= 2 / (1 + math.cos(math.pi / directions))
+    folded = np.full((2, -(-len(rows) // _COLUMNS) * _COLUMNS), 0, np.float32)
+    folded[0, : len(rows)], folded[1, : len(rows)] = columns, rows
+    x, y = folded.reshape(2, -1, _COLUMNS)
+    highest = np.zeros_like(x)
+    found: Any = np.empty_like(x)
+    for angle in np.arange(directions) * (math.tau / directions):
+        dx, dy = np.float32(radius * math.cos(angle)), np.float32(radius * math.sin(angle))
+        cv2.remap(alpha, x + dx, y + dy, cv2.INTER_LINEAR, dst=found, borderMode=cv2.BORDER_REPLICATE)
+        np.maximum(highest, found, out=highest)
+    return np.asarray(highest.reshape(-1)[: len(rows)], np.float32)

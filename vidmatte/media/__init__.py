@@ -1,0 +1,1 @@
+"""What reading and writing share: containers, limits, timecode, prefetching."""

@@ -1,0 +1,98 @@
+"""Movie files, opened so that nothing but the file itself is read and no header is believed beyond measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from vidmatte.errors import ReadError
+from vidmatte.media.limits import MAX_PIXELS, check_size
+
+_SELF_CONTAINED = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mxf,flv,asf,ogg,nut,ivf,gxf,dv,wtv,rm,swf,"
+    "h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,vc1,dnxhd,dirac,avs2,avs3,cavsvideo,yuv4mpegpipe,gif,apng,cine"
+)
+"""FFmpeg's names of the containers that are read. Playlists, concat scripts, session descriptions and manifests name
+other files or addresses to read from, whatever their own file name is; they are not among them."""
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _SELF_CONTAINED, "max_pixels": str(MAX_PIXELS)}
+_OPEN_SECONDS = 60.0
+
+
+def open_container(source: str | Path) -> InputContainer:
+    """Open a movie. Raises ReadError where it is none, or one that would read other files."""
+    if not Path(source).is_file():
+        raise ReadError(f"{source}: is no regular file (a pipe or a device?); copy it to a file first")
+    try:
+        return av.open(f"file:{source}", options=_OPTIONS, timeout=(_OPEN_SECONDS, None))
+    except av.ArgumentError as error:
+        # What the whitelist refuses.
+        raise ReadError(
+            f"{source}: is not a movie that is read: its content is a playlist, script or manifest, which would read "
+            f"other files, or of an unusual kind; give the movie itself, as .mov, .mp4, .mkv, .mxf, .avi or .ts"
+        ) from error
+    except (av.ExitError, TimeoutError) as error:
+        raise ReadError(f"{source}: could not be opened within {_OPEN_SECONDS:.0f} s; is the disk there?") from error
+    except av.FFmpegError as error:
+        raise ReadError(f"{source}: cannot be opened as a movie ({reason(error)}); is it complete?") from error
+    except (UnicodeDecodeError, ValueError, OverflowError) as error:  # PyAV on names and numbers of damaged headers
+        raise ReadError(f"{source}: has a damaged header ({error}); copy it again") from error
+
+
+def video_stream(source: str | Path, container: InputContainer) -> VideoStream:
+    """The first stream with moving pictures, its declared sizes checked. Raises ReadError where there is none."""
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no streams"
+        raise ReadError(f"{source}: has no picture, only {kinds}; give a file with a video stream")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise ReadError(f"{source}: its video has a codec that this FFmpeg cannot decode; convert it, to ProRes say")
+    if stream.width or stream.height:  # 0x0 is what a stream has whose header lies among its packets
+        check_size(source, stream.width, stream.height)
+    size = Path(source).stat().st_size
+    if stream.frames > size:
+        raise ReadError(f"{source}: says that it has {stream.frames:,} frames in {size:,} bytes; it is damaged")
+    stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_PIXELS)}
+    return stream
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The packets of a stream to the end of the file, and an empty one behind them.
+
+    In containers without a header, streams may begin anywhere; PyAV fails at the packets of those that were not there
+    when the file was opened; asked again, it goes on behind them.
+    """
+    while True:
+        try:
+            yield from container.demux(stream)
+        except IndexError:
+            continue
+        return
+
+
+def describe_left_out(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
+    """What to tell the user about streams that no output will have. Sound and timecode are not among them."""
+    counts: dict[str, int] = {}
+    for stream in container.streams:
+        is_kept = stream.type == "audio" or stream.index == chosen.index or "timecode" in stream.metadata
+        if not is_kept and not _is_cover(stream):
+            counts[stream.type] = counts.get(stream.type, 0) + 1
+    return tuple(
+        f"{count} {kind} stream{'s' if count > 1 else ''} of the source {'are' if count > 1 else 'is'} not carried over"
+        for kind, count in sorted(counts.items())
+    )
+
+
+def reason(error: av.FFmpegError) -> str:
+    """What FFmpeg says went wrong."""
+    return str(error.strerror or error)
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & stream.disposition.attached_pic)

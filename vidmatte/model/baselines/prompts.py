@@ -1,0 +1,103 @@
+"""From a reference back to what segmenters are prompted with: points and a box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidmatte.errors import OptionError
+from vidmatte.prompts.prompt import Reference
+
+Region = NDArray[np.bool_]
+_IN_MASKS = 0.25
+"""How close, in half-widths of a piece, points of a mask may lie."""
+
+
+_MOST_POINTS = 64
+
+
+def check_points(points: int) -> None:
+    """Raise OptionError unless a segmenter can be prompted with this many points of each kind."""
+    if not 1 <= points <= _MOST_POINTS:
+        raise OptionError(f"points {points} asked for: there are 1 to {_MOST_POINTS}")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Points and a box, as shares of the image's width and height."""
+
+    points: NDArray[np.float32]
+    """(K, 2) x, y; K may be 0."""
+    labels: NDArray[np.int64]
+    """(K,) 1 object, 0 background."""
+    box: tuple[float, float, float, float] | None = None
+    """x0, y0, x1, y1"""
+
+
+def marks_of(reference: Reference, *, most: int) -> Marks:
+    """Points in the middle of each mark, object first, and the box where all outside of one is background.
+
+    A mask gives points of the object alone; a stroke gives several along it. `most` bounds each kind of points.
+    """
+    alpha, known = (plane[0, 0].numpy() for plane in (reference.alpha, reference.known))
+    inside = (alpha * known) > 0.5
+    outside = (known > 0.5) & ~inside
+    box = None if reference.is_complete else _box(outside)
+    if reference.is_complete:
+        outside = np.zeros_like(outside)
+    elif box is not None:
+        x0, y0, x1, y1 = box
+        within = np.zeros_like(outside)
+        within[y0:y1, x0:x1] = True
+        outside = outside & within
+    apart = _IN_MASKS if reference.is_complete else 1.0
+    kinds = [spread_points(region, most, apart=apart) for region in (inside, outside)]
+    height, width = inside.shape
+    shares = np.concatenate([(points + 0.5) / (width, height) for points in kinds]).astype(np.float32)
+    labels = np.repeat(np.array([1, 0]), [len(points) for points in kinds])
+    if box is None:
+        return Marks(shares, labels)
+    return Marks(shares, labels, (box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+
+
+def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[np.int64]:
+    """Up to `most` pixels (x, y) of a region, far from its edge and from each other; the same ones each time.
+
+    The deepest pixel of each separate piece comes first, thick pieces before thin ones; then whatever pixel of the
+    inner halves of the pieces is farthest from those chosen, while it is `apart` half-widths of its piece from them: at
+    1 a click stays one point.
+    """
+    count, labels = cv2.connectedComponents(region.astype(np.uint8))
+    if count < 2:
+        return np.zeros((0, 2), np.int64)
+    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    thickness = np.zeros(count, np.float32)
+    np.maximum.at(thickness, np.asarray(labels, np.int64).ravel(), np.asarray(depth, np.float32).ravel())
+    pieces = sorted(range(1, count), key=lambda piece: -float(thickness[piece]))[:most]
+    chosen = []
+    for piece in pieces:
+        y, x = np.unravel_index(np.argmax(np.where(labels == piece, depth, 0)), depth.shape)
+        chosen.append((int(x), int(y)))
+    rows, columns = np.nonzero(region & (depth >= thickness[labels] / 2))
+    places, thick = np.stack([columns, rows], 1), thickness[labels[rows, columns]]
+    distance = np.full(len(places), np.inf)
+    for point in chosen:
+        distance = np.minimum(distance, np.hypot(*(places - point).T))
+    while len(chosen) < most and (distance > apart * thick).any():
+        farthest = int(np.argmax(np.where(distance > apart * thick, distance, 0)))
+        chosen.append((int(places[farthest, 0]), int(places[farthest, 1])))
+        distance = np.minimum(distance, np.hypot(*(places - chosen[-1]).T))
+    return np.array(chosen, np.int64)
+
+
+def _box(outside: Region) -> tuple[int, int, int, int] | None:
+    """Corners of what is left inside where everything around a rectangle is background; None where there is no such."""
+    rows, columns = (np.nonzero((~outside).any(axis))[0] for axis in (1, 0))
+    if not len(rows):
+        return None
+    found = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    height, width = outside.shape
+    return None if found == (0, 0, width, height) else found

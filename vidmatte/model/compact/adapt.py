@@ -1,0 +1,125 @@
+"""Rehearsal: before a clip is followed, the embedded network practises on clips made of its marked frames.
+
+The object is cut out of its frame, the hole is filled, and the object moves, bends and turns over what was behind it:
+the training loop goes on for a few steps with this one object. The network so learns that all of its parts belong
+together, however unlike they are, and what around it is not meant. (Khoreva et al., "Lucid data dreaming for video
+object segmentation", IJCV 2019, train a network per clip in this way; here a network that knows matting is tuned.)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidmatte.imaging.foreground import estimate_foreground
+from vidmatte.media.prefetch import prefetch
+from vidmatte.model.compact.objective import collate, learn
+from vidmatte.model.compact.predictor import CompactMatter, CompactModel, EncodedReference, MarkedFrame
+from vidmatte.model.compact.window import Alpha, Rgb, crop_alpha, crop_rgb, window_around
+from vidmatte.model.losses import Batch
+from vidmatte.options import DEFAULT_STEPS
+from vidmatte.synth.clips import FAINT, bend, make_path, make_windows, without
+from vidmatte.synth.corpus import Image, Rng
+from vidmatte.synth.render import Clip, Stage, shoot
+from vidmatte.synth.sprites import Part, premultiply
+
+_RATE = 3e-4
+_WARM_UP = 5
+_CLIPS, _FRAMES = 4, 3
+_WORKING_SHARE = 0.76
+"""Size of the practice frames in working sizes: smaller frames are quicker, and the object is as large in them."""
+_PICTURE_SHARE = 1.5
+"""Size of the picture that the object is cut from, in practice frames."""
+_MIRRORED = 0.15
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A reference cut in two: the object on a square picture, premultiplied (S, S, 4), and the scenery (h, w, 3)."""
+
+    thing: Image
+    scenery: Image
+
+
+def rehearse(
+    matter: CompactMatter, *, steps: int = DEFAULT_STEPS, seed: int = 0, on_step: Callable[[int], None] | None = None
+) -> CompactMatter:
+    """The same references, encoded by a copy of the network that has practised on them; `matter` stays as it is.
+
+    Of references that were marked in part, the matte that was found is taken for the truth. `on_step` is told how many
+    steps are done. The same references, steps and seed give the same network on the same machine.
+    """
+    model = matter.model
+    size = _practice_size(model, matter.references[0])
+    scenes = [_cut(reference.marked, size) for reference in matter.references]
+    net = copy.deepcopy(model.net).float().train()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
+    generator = torch.Generator().manual_seed(seed)
+    with closing(prefetch(_practice(scenes, size, steps, seed), 2)) as batches:
+        for step, batch in enumerate(batches):
+            for group in optimiser.param_groups:
+                group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - 0.9 * step / steps)
+            placed = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            learn(net, optimiser, placed, generator, precision=model.precision)
+            if on_step is not None:
+                on_step(step + 1)
+    return matter.with_network(net.eval())
+
+
+def _practice(scenes: Sequence[_Scene], size: tuple[int, int], steps: int, seed: int) -> Iterator[Batch]:
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        yield collate([_practice_clip(scenes[int(rng.integers(len(scenes)))], size, rng) for _ in range(_CLIPS)])
+
+
+def _practice_size(model: CompactModel, reference: EncodedReference) -> tuple[int, int]:
+    stride = model.net.stride
+    height, width = (
+        max(4, round(_WORKING_SHARE * side / stride)) * stride for side in model.fitted_size(reference.window)
+    )
+    return height, width
+
+
+def _cut(marked: MarkedFrame, size: tuple[int, int]) -> _Scene:
+    """Cut a frame in two around its object, at a size whose pictures lose nothing in practice frames."""
+    window = window_around(marked.alpha)
+    scale = _PICTURE_SHARE * (size[0] * size[1] / (window[2] * window[3])) ** 0.5
+    fitted = max(16, round(scale * window[3])), max(16, round(scale * window[2]))
+    rgb, matte = crop_rgb(marked.rgb, window, fitted), crop_alpha(marked.alpha, window, fitted)
+    scene: Image = np.dstack([rgb.astype(np.float32) / 255, matte])
+    return _Scene(_on_square(premultiply(_straight(rgb, matte), matte)), without(scene))
+
+
+def _straight(rgb: Rgb, alpha: Alpha) -> Image:
+    """Foreground colour (h, w, 3) 0-1, so that the object takes nothing of its old background along."""
+    image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+    colour = estimate_foreground(image, torch.from_numpy(alpha)[None, None])
+    return np.asarray(colour[0].permute(1, 2, 0).numpy(), np.float32)
+
+
+def _on_square(picture: Image) -> Image:
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    square = np.zeros((side, side, 4), np.float32)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = picture
+    return square
+
+
+def _practice_clip(scene: _Scene, size: tuple[int, int], rng: Rng) -> Clip:
+    mirrored = slice(None, None, -1 if rng.random() < _MIRRORED else 1)
+    thing: Image = np.ascontiguousarray(scene.thing[:, mirrored])
+    scenery: NDArray[np.float32] = np.ascontiguousarray(scene.scenery[:, mirrored])
+    tall, wide = scenery.shape[:2]
+    # In shares of the frame's shorter side: the scenery fills the frame, and the object is as large in it as it was.
+    reach = size[0] / min(size)
+    layer = bend([Part(thing, size=reach * max(tall, wide) / tall)], make_path(_FRAMES, 0.6, rng), rng)
+    windows = make_windows(layer.poses, size, rng.random() < 0.8, rng)
+    ground = make_path(_FRAMES, 0.5, rng) * FAINT
+    return shoot(Stage([layer], 0, scenery, ground, reach, windows), size, "mask", rng)

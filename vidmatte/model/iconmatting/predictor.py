@@ -1,0 +1,357 @@
+"""IconMatting behind the one interface: references in, mattes of any frame size out.
+
+Both variants go this way: the trained one (`net.py`) and the training-free one (`free.py`). Each frame is looked at
+alone, with the same noise for every frame, so that a still clip gives the same matte each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidmatte.errors import ModelError
+from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.model.compact.upsample import guided_upsample
+from vidmatte.model.iconmatting.batches import BatchLimit, is_out_of_memory
+from vidmatte.model.iconmatting.fit import Fit
+from vidmatte.model.iconmatting.free import FinishAlpha, TrainingFreeDecoder
+from vidmatte.model.iconmatting.net import Decoded, IconMattingNet
+from vidmatte.model.iconmatting.options import IconMattingOptions
+from vidmatte.model.iconmatting.prompts import query_cells
+from vidmatte.model.iconmatting.similarity import match
+from vidmatte.model.iconmatting.stable_diffusion import InContextFeatures, Role, StableDiffusion
+from vidmatte.model.interface import CoarseMatte, Model
+from vidmatte.prompts.prompt import Reference
+
+_FILLED = 0.05
+"""Weight that keeps confidence defined where the object fills the frame."""
+
+
+class Decoder(Protocol):
+    """What differs between the variants: how similarity becomes alpha."""
+
+    def tokens(self, features: InContextFeatures) -> Tensor:
+        """What is matched, (N, n, C) float32."""
+        ...
+
+    def __call__(
+        self, rgb: Tensor, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
+    ) -> Decoded:
+        """Alpha or guidance of squares rgb (N, 3, S, S) 0-1 from similarity (N, n)."""
+        ...
+
+    def finish(self, rgb: Tensor, coarse: Tensor) -> Tensor:
+        """Alpha (1, 1, H, W) of an image (1, 3, H, W) from what was made of all of it at the scale of the squares."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainedDecoder:
+    """The released network; full size by a guided filter, so that edges are those of the frame."""
+
+    net: IconMattingNet
+
+    def tokens(self, features: InContextFeatures) -> Tensor:
+        """See `IconMattingNet.tokens`."""
+        return self.net.tokens(features)
+
+    def __call__(
+        self, rgb: Tensor, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
+    ) -> Decoded:
+        """See `IconMattingNet.forward`."""
+        decoded: Decoded = self.net(rgb, features, similarity, intra=intra, multi_scale=multi_scale)
+        return decoded
+
+    def finish(self, rgb: Tensor, coarse: Tensor) -> Tensor:
+        """Alpha at full size; where the frame had to be enlarged for the squares, alpha is brought back."""
+        size, alpha = (rgb.shape[-1], rgb.shape[-2]), coarse[0, 0].numpy()
+        if alpha.shape[0] >= size[1] and alpha.shape[1] >= size[0]:
+            full = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR), np.float32)
+        else:
+            full = guided_upsample(rgb[0].numpy(), alpha)
+        return torch.from_numpy(full)[None, None]
+
+
+@dataclass(frozen=True)
+class IconMattingModel:
+    """A loaded IconMatting, of either variant."""
+
+    sd: StableDiffusion
+    decoder: Decoder
+    name: str
+    device: torch.device
+    precision: torch.dtype
+    options: IconMattingOptions
+    _limit: BatchLimit = field(repr=False, compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it ran, so far: that memory ran out and the batch was made smaller."""
+        return self._limit.notes
+
+    def with_reference(self, references: Sequence[Reference]) -> IconMattingMatter:
+        """Encode references (at least one): the features of their marked cells are the query of all together."""
+        if not references:
+            raise ValueError("at least one reference is needed")
+        used = references[: self.options.references]
+        found = [self._query(reference) for reference in used]
+        objects, background = (torch.cat([pair[i] for pair in found]) for i in range(2))
+        return IconMattingMatter(self, objects, background, len(used))
+
+    def _query(self, reference: Reference) -> tuple[Tensor, Tensor]:
+        """Tokens (Q, C) of the object and (P, C) of the background."""
+        fit = Fit(reference.rgb.shape[-2], reference.rgb.shape[-1], self.sd.side)
+        squares = fit.to_squares(reference.rgb.to(self.device))
+        while True:
+            try:
+                features = self._look(squares, "reference", maps=not reference.is_complete)
+                break
+            except RuntimeError as error:
+                self._make_room(error, len(squares))
+        marked = query_cells(reference, fit, features.cells, features.fine_attention, self.options.positions)
+        tokens = self.decoder.tokens(features).flatten(0, 1)
+        return tokens[marked[0].to(tokens.device)], tokens[marked[1].to(tokens.device)]
+
+    def _look(self, squares: Tensor, role: Role, *, maps: bool) -> InContextFeatures:
+        return self.sd(squares, self.options.features, role=role, maps=maps, at_once=self._limit.most)
+
+    def _make_room(self, error: RuntimeError, squares: int) -> None:
+        """Lower the limit after an error that says memory ran out; raise any other error again."""
+        if not is_out_of_memory(error):
+            raise error
+        whole = squares * self.options.ensemble
+        self._limit.lower(whole if self._limit.most is None else min(whole, self._limit.most), self.device)
+
+    def _frames_at_once(self, squares: int, frames: int) -> int:
+        """How many frames of so many squares go together."""
+        most = self._limit.most
+        return frames if most is None else max(1, min(frames, most // (squares * self.options.ensemble)))
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        with torch.inference_mode(), autocast:
+            yield
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was made of some frames, on the device."""
+
+    coarse: Tensor
+    """(n, 1, h, w) alpha or guidance over whole frames at the scale of the squares."""
+    confidence: Tensor
+    """(n,)"""
+    inter: Tensor
+    """(n k, c, c) similarity."""
+    intra: Tensor
+    """(n k, c, c)"""
+
+
+@dataclass(frozen=True)
+class IconMattingMatter:
+    """IconMatting with its references encoded."""
+
+    model: IconMattingModel
+    objects: Tensor
+    """(Q, C) normalised features of all references inside their regions of interest."""
+    background: Tensor
+    """(P, C) those of what was marked as background; P may be 0."""
+    references: int
+
+    def __call__(self, batch: FrameBatch) -> MatteBatch:
+        """Mattes of images, each looked at alone.
+
+        Confidence is the share of the inter-similarity that lies inside the matte, chance taken off: 0 where it is no
+        more than the matte's share of the frame, or where there is no matte, 1 where all of it is inside. It says
+        whether the matte covers what the references ask for; it is not a calibrated probability.
+        """
+        alphas, confidence = [], []
+        for i, coarse in enumerate(self._coarse(batch.rgb)):
+            alphas.append(self.finish(batch.rgb[i : i + 1], coarse))
+            confidence.append(coarse.confidence)
+        return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
+
+    def follower(self) -> None:
+        """None: each frame is looked at alone."""
+        return None
+
+    def shrink(self, rgb: Tensor) -> Tensor:
+        """The squares (k, 3, side, side) that a frame (1, 3, H, W) is looked at in."""
+        return self._fit(rgb).to_squares(rgb)
+
+    def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
+        """Full-size alpha (1, 1, H, W) from a coarse matte of the whole frame."""
+        return self.model.decoder.finish(rgb, coarse.alpha[None, None])
+
+    def guidance(self, batch: FrameBatch) -> Mapping[str, Tensor]:
+        """Inter- and intra-similarity of images, (N, 1, h, w) float32, each scaled to 0..1 over its image."""
+        fit = self._fit(batch.rgb)
+        maps: dict[str, list[Tensor]] = {"inter_similarity": [], "intra_similarity": []}
+        for seen in self._see(batch.rgb, fit):
+            for name, squares in zip(maps, (seen.inter, seen.intra), strict=True):
+                size = (self.model.sd.side, self.model.sd.side)
+                enlarged = F.interpolate(squares[:, None], size=size, mode="bilinear", align_corners=False)
+                maps[name].append(_to_unit(fit.assemble(enlarged)).cpu())
+        return {name: torch.cat(parts) for name, parts in maps.items()}
+
+    def _fit(self, rgb: Tensor) -> Fit:
+        return Fit(rgb.shape[-2], rgb.shape[-1], self.model.sd.side)
+
+    def _coarse(self, rgb: Tensor) -> Iterator[CoarseMatte]:
+        """Coarse mattes in order. Those of a chunk are handed out while the device computes the next."""
+        before: _Transfer | None = None
+        for seen in self._see(rgb, self._fit(rgb)):
+            transfer = _Transfer(seen.coarse, seen.confidence)
+            if before is not None:
+                yield from self._received(before)
+            before = transfer
+        if before is not None:
+            yield from self._received(before)
+
+    def _received(self, transfer: _Transfer) -> Iterator[CoarseMatte]:
+        coarse, confidence = transfer.wait()
+        if not bool(torch.isfinite(coarse).all()):
+            precision = str(self.model.precision).removeprefix("torch.")
+            raise ModelError(
+                f"model {self.model.name!r}: numbers went out of range in {precision}; choose precision bfloat16 or "
+                f"float32"
+            )
+        for plane, value in zip(coarse[:, 0], confidence.tolist(), strict=True):
+            yield CoarseMatte(plane, value)
+
+    def _see(self, rgb: Tensor, fit: Fit) -> Iterator[_Seen]:
+        """What is made of images, as many at a time as memory allows."""
+        first = 0
+        while first < len(rgb):
+            count = self.model._frames_at_once(fit.squares, len(rgb) - first)
+            try:
+                seen = self._see_some(_upload(rgb[first : first + count], self.model.device), fit)
+            except RuntimeError as error:
+                self.model._make_room(error, count * fit.squares)
+                continue
+            yield seen
+            first += count
+
+    def _see_some(self, rgb: Tensor, fit: Fit) -> _Seen:
+        model, options = self.model, self.model.options
+        with model._inference():
+            squares = fit.to_squares(rgb)
+            features = model._look(squares, "target", maps=options.intra)
+            similarity = self._match(features, fit)
+            decoded = model.decoder(squares, features, similarity, intra=options.intra, multi_scale=options.multi_scale)
+            coarse = fit.assemble(decoded.alpha.float())
+            confidence = self._confidence(decoded.alpha.float(), similarity, fit, features.cells)
+        cells = (features.cells, features.cells)
+        return _Seen(coarse, confidence, torch.unflatten(similarity, 1, cells), decoded.intra_similarity.float())
+
+    def _match(self, features: InContextFeatures, fit: Fit) -> Tensor:
+        """(N k, n) similarity; the squares of a frame are one target, so that a query finds its place in either."""
+        valid = fit.valid_cells(features.cells, features.fine.device)
+        tokens = torch.unflatten(self.model.decoder.tokens(features), 0, (-1, fit.squares)).flatten(1, 2)
+        if self.model.options.inter:
+            with torch.autocast(tokens.device.type, enabled=False):
+                similarity = match(self.objects, self.background, tokens, valid, self.references)
+        else:
+            shown = torch.ones_like(tokens[0, :, 0]) if valid is None else valid.float()
+            share = len(self.objects) / self.references * shown / shown.sum()
+            similarity = share.expand(len(tokens), -1)
+        return torch.unflatten(similarity, 1, (fit.squares, -1)).flatten(0, 1)
+
+    def _confidence(self, alpha: Tensor, similarity: Tensor, fit: Fit, cells: int) -> Tensor:
+        inside = F.avg_pool2d(alpha, alpha.shape[-1] // cells).flatten(1)
+        inside, weight = (torch.unflatten(x, 0, (-1, fit.squares)).flatten(1) for x in (inside, similarity))
+        valid = fit.valid_cells(cells, alpha.device)
+        area = inside.mean(1) if valid is None else inside[:, valid].mean(1)
+        share = (inside * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
+        return ((share - area + _FILLED * area) / (1 - area + _FILLED * area)).clamp(0, 1)
+
+
+class _Transfer:
+    """Tensors on their way from the device; other work goes on meanwhile."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        if tensors[0].device.type != "cuda":
+            self._received = [tensor.cpu() for tensor in tensors]
+            return
+        self._received = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for x in tensors]
+        for host, tensor in zip(self._received, tensors, strict=True):
+            host.copy_(tensor, non_blocking=True)
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._event.record()
+
+    def wait(self) -> list[Tensor]:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._received
+
+
+def _upload(rgb: Tensor, device: torch.device) -> Tensor:
+    """Frames on the device; from pinned memory the copy needs no waiting."""
+    if device.type != "cuda":
+        return rgb.to(device)
+    return rgb.pin_memory().to(device, non_blocking=True)
+
+
+def _to_unit(maps: Tensor) -> Tensor:
+    """Each of (N, 1, h, w) from its least to its largest value to 0..1."""
+    least, most = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
+    return (maps - least) / (most - least).clamp(min=1e-12)
+
+
+def build_iconmatting(
+    sd: StableDiffusion,
+    checkpoint: Mapping[str, object],
+    *,
+    name: str,
+    device: torch.device,
+    precision: torch.dtype,
+    options: IconMattingOptions | None = None,
+) -> Model:
+    """IconMatting with the authors' checkpoint: the 89 tensors, with or without Lightning's `state_dict` around them.
+
+    Raises ModelError for a checkpoint that does not fit. `sd` must be on `device` in `precision`.
+    """
+    net = IconMattingNet.from_checkpoint(
+        checkpoint, f"model {name!r}", feature_channels=sd.channels, cells=(sd.coarse_cells, sd.fine_cells)
+    )
+    net.to(device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
+    return _build(sd, TrainedDecoder(net), name, device, precision, options)
+
+
+def build_iconmatting_free(
+    sd: StableDiffusion,
+    finish_alpha: FinishAlpha,
+    *,
+    name: str,
+    device: torch.device,
+    precision: torch.dtype,
+    options: IconMattingOptions | None = None,
+) -> Model:
+    """IconMatting with Stable Diffusion alone; `finish_alpha` makes alpha of an image and a trimap, both full size."""
+    return _build(sd, TrainingFreeDecoder(finish_alpha), name, device, precision, options)
+
+
+def _build(
+    sd: StableDiffusion,
+    decoder: Decoder,
+    name: str,
+    device: torch.device,
+    precision: torch.dtype,
+    options: IconMattingOptions | None,
+) -> IconMattingModel:
+    options = options or IconMattingOptions()
+    if sd.device.type != device.type or sd.dtype != precision:
+        raise ValueError(f"Stable Diffusion is on {sd.device} in {sd.dtype}, not on {device} in {precision}")
+    used = sd.compiled() if options.compile else sd
+    return IconMattingModel(used, decoder, name, device, precision, options, BatchLimit(options.at_once))

@@ -1,0 +1,107 @@
+"""Loss terms on alpha, one function each, and the sum that training uses.
+
+l1, Laplacian and gradient are IconMatting's (Guo et al., CVPR 2024, section 3.4); cross-entropy and overlap are added
+because small objects weigh nothing in a mean over pixels; the last two train the coarse logits and the confidence.
+All take float32 (N, 1, h, w) 0-1 unless said otherwise, and return one number per item (N,), or (N,) weights apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidmatte.model.compact.net import Prediction
+
+WEIGHTS: Mapping[str, float] = {
+    "l1": 1.0,
+    "laplacian": 0.5,
+    "gradient": 0.5,
+    "cross_entropy": 0.5,
+    "overlap": 0.3,
+    "coarse": 0.2,
+    "confidence": 0.1,
+}
+
+
+def l1(alpha: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return (alpha - truth).abs().mean((1, 2, 3))
+
+
+def l1_within(alpha: Tensor, truth: Tensor, region: Tensor) -> Tensor:
+    """Mean absolute difference over the pixels of a region (N, 1, h, w) of 0 and 1; 0 where it is empty."""
+    return ((alpha - truth).abs() * region).sum((1, 2, 3)) / region.sum((1, 2, 3)).clamp(min=1)
+
+
+def laplacian(alpha: Tensor, truth: Tensor, *, levels: int = 4) -> Tensor:
+    """Absolute difference of the bands of a Laplacian pyramid (Hou and Liu, ICCV 2019), box-filtered."""
+    total = torch.zeros(alpha.shape[0], device=alpha.device)
+    for _ in range(levels):
+        bands = [x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False) for x in (alpha, truth)]
+        total = total + l1(*bands)
+        alpha, truth = F.avg_pool2d(alpha, 2), F.avg_pool2d(truth, 2)
+    return total
+
+
+def gradient(alpha: Tensor, truth: Tensor) -> Tensor:
+    """Absolute difference of the first differences in x and y."""
+    difference = alpha - truth
+    down, right = difference[..., 1:, :] - difference[..., :-1, :], difference[..., 1:] - difference[..., :-1]
+    return down.abs().mean((1, 2, 3)) + right.abs().mean((1, 2, 3))
+
+
+def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """Binary cross-entropy of logits with a soft truth."""
+    return F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((1, 2, 3))
+
+
+def overlap(alpha: Tensor, truth: Tensor) -> Tensor:
+    """One minus the soft Jaccard index; nothing where the object is absent or a few pixels."""
+    both = torch.minimum(alpha, truth).sum((1, 2, 3))
+    either = torch.maximum(alpha, truth).sum((1, 2, 3))
+    return (1 - both / either.clamp(min=1.0)) * (truth.sum((1, 2, 3)) > 8)
+
+
+def jaccard(alpha: Tensor, truth: Tensor) -> Tensor:
+    """Region overlap J at 0.5, (N,); 1 where both are empty."""
+    a, b = alpha > 0.5, truth > 0.5
+    both, either = (a & b).sum((1, 2, 3)).float(), (a | b).sum((1, 2, 3)).float()
+    return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both))
+
+
+def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
+    """All terms of a frame by name, each a mean over the batch, not yet weighted by `WEIGHTS`."""
+    alpha = prediction.alpha
+    small = F.adaptive_avg_pool2d(truth, (prediction.coarse_logits.shape[-2], prediction.coarse_logits.shape[-1]))
+    reached = jaccard(alpha.detach(), truth)
+    terms = {
+        "l1": l1(alpha, truth),
+        "laplacian": laplacian(alpha, truth),
+        "gradient": gradient(alpha, truth),
+        "cross_entropy": cross_entropy(prediction.alpha_logits, truth),
+        "overlap": overlap(alpha, truth),
+        "coarse": cross_entropy(prediction.coarse_logits, small),
+        "confidence": F.binary_cross_entropy_with_logits(prediction.confidence_logits, reached, reduction="none"),
+    }
+    return {name: term.mean() for name, term in terms.items()}
+
+
+def weighted_sum(terms: Mapping[str, Tensor]) -> Tensor:
+    """The loss that is minimised."""
+    return torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+
+
+Batch = dict[str, Tensor]
+
+
+def descend(net: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
+    """One update along the gradients that are there, which are clipped to a norm of 1."""
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    if scaler is None:
+        optimiser.step()
+    else:
+        scaler.step(optimiser)
+        scaler.update()

@@ -1,0 +1,1 @@
+"""The whole flow: a request is opened, matted and written; long clips segment by segment."""

@@ -1,0 +1,77 @@
+"""Files of followed chunks: the small matte of each frame, and what the follower remembers at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vidmatte.errors import WriteError
+from vidmatte.model.interface import CoarseMatte
+from vidmatte.pipeline.segments.journal import sync_folder
+from vidmatte.stages.propagate import pack, unpack
+
+_STATE, _FACTS = "state.", "mattes"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
+    """Write tensors to a file that is complete when it has its name. Raises WriteError."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, dict(facts or {}))
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WriteError(f"{path}: cannot be written ({reason}); free some space, and go on with --resume") from error
+
+
+def load_tensors(path: Path, wanted: Callable[[str], bool] = bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file with a wanted name, and its facts. Raises WriteError where it cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if wanted(name)]  # noqa: SIM118 - no dictionary
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise WriteError(f"{path}: cannot be read ({error}); delete {path.parent.parent} to begin anew") from error
+
+
+def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str, Tensor]) -> None:
+    """Write the mattes of a chunk by frame, and the state of its follower."""
+    tensors = {f"{_STATE}{name}": tensor for name, tensor in state.items()}
+    facts = {}
+    for frame, matte in mattes.items():
+        tensors[str(frame)] = torch.from_numpy(np.frombuffer(pack(matte.alpha), np.uint8).copy())
+        facts[frame] = [list(matte.alpha.shape), matte.confidence, list(matte.window)]
+    save_tensors(path, tensors, {_FACTS: json.dumps(facts)})
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """What the follower of a chunk remembered at its end."""
+    tensors, _ = load_tensors(path, lambda name: name.startswith(_STATE))
+    return {name.removeprefix(_STATE): tensor for name, tensor in tensors.items()}
+
+
+def load_mattes(path: Path, first: int, end: int) -> dict[int, CoarseMatte]:
+    """The mattes of a chunk from frame `first` to `end` (exclusive)."""
+    frames = set(map(str, range(first, end)))
+    tensors, facts = load_tensors(path, frames.__contains__)
+    known = json.loads(facts[_FACTS])
+    mattes = {}
+    for name, packed in tensors.items():
+        size, confidence, (left, top, right, bottom) = known[name]
+        alpha = unpack(packed.numpy().tobytes(), size)
+        mattes[int(name)] = CoarseMatte(alpha, confidence, (left, top, right, bottom))
+    return mattes

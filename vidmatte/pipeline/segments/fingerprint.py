@@ -1,0 +1,126 @@
+"""What a render depends on, as one hash: content of input, masks and weights, marks, choices, targets, version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vidmatte import __version__
+from vidmatte.model.weights import PARTS, WEIGHTS
+from vidmatte.pipeline.request import Request
+from vidmatte.read.images import IMAGE_SUFFIXES
+
+_BLOCK = 1 << 22
+
+Print = tuple[int, int, str]
+"""Size, time of change in nanoseconds, and hash of the content of a file."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a render is of."""
+
+    key: str
+    """Equal for renders that write the same."""
+    prints: Mapping[str, Print]
+    """Of the files that were read for it, by path."""
+
+
+def identify(request: Request, known: Mapping[str, Print] | None = None) -> Identity:
+    """The identity of a request.
+
+    Files of `known` whose size and time of change are the same are not read again. Raises OSError for a file that
+    cannot be read.
+    """
+    prints: dict[str, Print] = {}
+    contents = [_contents(path, prints, known or {}) for path in request.inputs()]
+    choices = _plain(replace(request.options, overwrite=False, resume=False))
+    document = {
+        "version": __version__,
+        "source": [Path(path).name if request.images else "" for path in request.source],
+        "contents": contents,
+        "objects": {name: [_plain(prompt) for prompt in prompts] for name, prompts in request.objects.items()},
+        "targets": [str(path) for path in request.output],
+        "alpha": [str(path) for path in request.alpha],
+        "report": None if request.report is None else str(request.report),
+        "images": request.images,
+        "options": choices,
+        "weights": weights_of(request, prints, known),
+    }
+    text = json.dumps(document, sort_keys=True)
+    return Identity(hashlib.blake2b(text.encode(), digest_size=20).hexdigest(), prints)
+
+
+def weights_of(
+    request: Request, prints: dict[str, Print] | None = None, known: Mapping[str, Print] | None = None
+) -> list[str]:
+    """Hashes of the weights that a request is computed with; of a model that is downloaded its name."""
+    options = request.options
+    prints = {} if prints is None else prints
+    files = [path for path in (options.model, options.sd, options.weights) if path is not None and Path(path).exists()]
+    given = [_contents(path, prints, known or {}) for path in files]
+    packaged = [part.sha256 for part in PARTS.values()]
+    if str(options.model) in WEIGHTS:
+        packaged.append(WEIGHTS[str(options.model)].sha256)
+    return [Path(options.model).name, *packaged, *given]
+
+
+def _contents(path: Path | str, prints: dict[str, Print], known: Mapping[str, Print]) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for file in _files(Path(path)):
+        # The names of frames say which frame they are; that of a movie says nothing.
+        digest.update(b"" if file == Path(path) else file.name.encode(errors="surrogateescape"))
+        digest.update(_print_of(file, prints, known)[2].encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The files of a path: itself, those of a folder, or those that a pattern of frames matches."""
+    if path.is_dir():
+        images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        # Of a sequence or a set its images: outputs may lie in the same folder. Of a folder of weights all files.
+        yield from sorted(images or (file for file in path.rglob("*") if file.is_file()))
+    elif path.is_file():
+        yield path
+    elif path.parent.is_dir():
+        pieces = re.split(r"(%\d*d|#+|\{name\})", path.name)  # every second one stands for a number or name
+        places = [".+" if piece == "{name}" else r"\d+" for piece in pieces]
+        pattern = re.compile("".join(places[n] if n % 2 else re.escape(piece) for n, piece in enumerate(pieces)))
+        yield from sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name))
+
+
+def _print_of(file: Path, prints: dict[str, Print], known: Mapping[str, Print]) -> Print:
+    name = str(file.absolute())
+    if name not in prints:
+        facts = os.stat(file)
+        before = known.get(name)
+        if before is not None and tuple(before[:2]) == (facts.st_size, facts.st_mtime_ns):
+            prints[name] = (before[0], before[1], before[2])
+        else:
+            prints[name] = (facts.st_size, facts.st_mtime_ns, _hash(file))
+    return prints[name]
+
+
+def _hash(file: Path) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    with open(file, "rb") as data:
+        while block := data.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; paths are left out, as the content of their files counts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Path):
+        return "file"
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int | float | str | bool | None) else str(value)

@@ -1,0 +1,249 @@
+"""How a long clip is cut, and the units of work that come of it: what each needs, and in which order they are done.
+
+Two things take place. Models that remember what they saw *follow* the object, in chunks of one segment that hand their
+memory on, and leave a small matte of each frame. Then each segment is *rendered* for itself: brought to full size,
+smoothed, finished, coloured, encoded. A unit is a function of the clip, the request and the files of the units that it
+needs, and of nothing else; so it does not matter which process does it, when, or how often.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from vidmatte.stages.propagate import Leg
+
+UnitKind = Literal["rehearse", "follow", "render", "join"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work on one shot."""
+
+    kind: UnitKind
+    index: int = 0
+    """The object that is rehearsed, the chunk that is followed, the segment that is rendered."""
+    object: int = 0
+    """Which object is followed."""
+    leg: int = 0
+    """Which leg of that object is followed."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the journal."""
+        if self.kind == "follow":
+            return f"follow:{self.object}:{self.leg}:{self.index}"
+        return "join" if self.kind == "join" else f"{self.kind}:{self.index}"
+
+    @classmethod
+    def parse(cls, name: str) -> Unit:
+        """The unit of a name. Raises ValueError."""
+        kind, *numbers = name.split(":")
+        values = [int(number) for number in numbers]
+        if kind == "follow":
+            return cls("follow", values[2], values[0], values[1])
+        if kind == "join":
+            return cls("join")
+        if kind not in ("rehearse", "render"):
+            raise ValueError(f"unit {name!r}")
+        return cls("rehearse" if kind == "rehearse" else "render", values[0])
+
+
+JOIN = Unit("join")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one shot is cut."""
+
+    first: int
+    end: int
+    """The frame after the last."""
+    length: int
+    """Frames of a segment; the last has what is left."""
+    rehearsed: tuple[int, ...] = ()
+    """The objects that are rehearsed."""
+    legs: tuple[tuple[Leg, ...], ...] = ()
+    """Of each object; none where the model looks at each frame alone."""
+    overlap: int = 0
+    """How many frames beyond its ends a segment looks at: those of the smoother."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the journal."""
+        legs = [[[leg.reference, leg.first, leg.last] for leg in legs] for legs in self.legs]
+        return {**asdict(self), "rehearsed": list(self.rehearsed), "legs": legs}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Plan:
+        """The plan of what `as_json` gave."""
+        legs = tuple(tuple(Leg(*numbers) for numbers in legs) for legs in document["legs"])
+        return cls(**{**document, "rehearsed": tuple(document["rehearsed"]), "legs": legs})
+
+    @property
+    def frames(self) -> int:
+        """All that are rendered."""
+        return self.end - self.first
+
+    @property
+    def segments(self) -> int:
+        """How many there are."""
+        return -(-self.frames // self.length)
+
+    def span(self, segment: int) -> tuple[int, int]:
+        """First frame of a segment, and the one after its last."""
+        first = self.first + segment * self.length
+        return first, min(first + self.length, self.end)
+
+    def seen(self, segment: int) -> tuple[int, int]:
+        """The frames that a segment looks at: its own and the overlap."""
+        first, end = self.span(segment)
+        return max(self.first, first - self.overlap), min(self.end, end + self.overlap)
+
+    def chunks(self, leg: Leg) -> range:
+        """The chunks of a leg in the order in which they are followed; those before the first frame are negative."""
+        low, high = self._chunk_of(leg.first), self._chunk_of(leg.last)
+        return range(high, low - 1, -1) if leg.is_backward else range(low, high + 1)
+
+    def chunk_span(self, leg: Leg, chunk: int) -> tuple[int, int]:
+        """First frame of a chunk of a leg, and the one after its last."""
+        first = self.first + chunk * self.length
+        return max(leg.first, first), min(leg.last + 1, first + self.length)
+
+    def followed(self, segment: int) -> Iterator[Unit]:
+        """The chunks whose mattes a segment takes."""
+        low, end = self.seen(segment)
+        for name, legs in enumerate(self.legs):
+            for number, leg in enumerate(legs):
+                first, last = max(low, leg.first), min(end - 1, leg.last)
+                if first <= last:
+                    for chunk in range(self._chunk_of(first), self._chunk_of(last) + 1):
+                        yield Unit("follow", chunk, name, number)
+
+    def takers(self, chunk: Unit) -> range:
+        """The segments that take the mattes of a chunk."""
+        first, end = self.chunk_span(self.legs[chunk.object][chunk.leg], chunk.index)
+        low = max(0, (first - self.overlap - self.first) // self.length)
+        high = min(self.segments - 1, (end - 1 + self.overlap - self.first) // self.length)
+        return range(low, high + 1)
+
+    def before(self, chunk: Unit) -> Unit | None:
+        """The chunk whose memory a chunk goes on with; None for the first of its leg."""
+        leg = self.legs[chunk.object][chunk.leg]
+        chunks = self.chunks(leg)
+        at = chunks.index(chunk.index)
+        return None if at == 0 else Unit("follow", chunks[at - 1], chunk.object, chunk.leg)
+
+    def size(self, unit: Unit) -> int:
+        """Frames that a unit goes through."""
+        if unit.kind == "render":
+            first, end = self.span(unit.index)
+            return end - first
+        if unit.kind == "follow":
+            first, end = self.chunk_span(self.legs[unit.object][unit.leg], unit.index)
+            return end - first
+        return 0
+
+    def _chunk_of(self, frame: int) -> int:
+        return (frame - self.first) // self.length
+
+
+class Schedule:
+    """Which units of a plan can be done now, those first that matter most. Grows with the segments, not the frames."""
+
+    def __init__(self, plan: Plan, done: Iterable[str] = (), *, ahead: int = 1) -> None:
+        """`done` are the names of units that are finished; following runs at most about `ahead` segments ahead."""
+        self._plan, self._ahead = plan, ahead
+        self._done = set(done)
+        self._ready: list[tuple[float, int, Unit]] = []
+        self._count = 0
+        self._missing = {
+            segment: {unit for unit in plan.followed(segment) if unit.name not in self._done}
+            for segment in range(plan.segments)
+            if Unit("render", segment).name not in self._done
+        }
+        self._unrehearsed = {unit for name in plan.rehearsed if (unit := Unit("rehearse", name)).name not in self._done}
+        for unit in sorted(self._unrehearsed, key=lambda unit: unit.index):
+            self._push(-2.0 * 10**9, unit)
+        if not self._unrehearsed:
+            self._begin()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return JOIN.name in self._done
+
+    def take(self) -> Unit | None:
+        """The next unit that can be done, if there is one; it is not given out again unless it is put back."""
+        if not self._ready:
+            return None
+        return heapq.heappop(self._ready)[2]
+
+    def put_back(self, unit: Unit) -> None:
+        """A unit that was taken was not done."""
+        self._push(-3.0 * 10**9, unit)
+
+    def finish(self, unit: Unit) -> None:
+        """A unit was done."""
+        self._done.add(unit.name)
+        if unit.kind == "rehearse":
+            self._unrehearsed.discard(unit)
+            if not self._unrehearsed:
+                self._begin()
+        elif unit.kind == "follow":
+            self._push_after(unit)
+            for segment in self._plan.takers(unit):
+                if unit in self._missing.get(segment, ()):
+                    self._missing[segment].discard(unit)
+                    self._push_render(segment)
+        elif unit.kind == "render":
+            del self._missing[unit.index]
+            self._push_join()
+
+    def _begin(self) -> None:
+        """All that hangs on nothing but the network."""
+        for name, legs in enumerate(self._plan.legs):
+            for number, leg in enumerate(legs):
+                chunks = self._plan.chunks(leg)
+                units = (Unit("follow", chunk, name, number) for chunk in chunks)
+                left = next((unit for unit in units if unit.name not in self._done), None)
+                if left is not None:
+                    self._push(self._rank(left), left)
+        for segment in self._missing:
+            self._push_render(segment)
+        self._push_join()
+
+    def _push_after(self, unit: Unit) -> None:
+        chunks = self._plan.chunks(self._plan.legs[unit.object][unit.leg])
+        at = chunks.index(unit.index) + 1
+        if at < len(chunks):
+            after = Unit("follow", chunks[at], unit.object, unit.leg)
+            self._push(self._rank(after), after)
+
+    def _rank(self, unit: Unit) -> float:
+        if self._plan.legs[unit.object][unit.leg].is_backward:
+            return -1.0 * 10**9 - unit.index
+        return unit.index + 0.5 - self._ahead
+
+    def _push_render(self, segment: int) -> None:
+        if not self._missing[segment]:
+            self._push(float(segment), Unit("render", segment))
+
+    def _push_join(self) -> None:
+        if not self._missing and not self.is_complete:
+            self._push(0.0, JOIN)
+
+    def _push(self, rank: float, unit: Unit) -> None:
+        self._count += 1
+        heapq.heappush(self._ready, (rank, self._count, unit))
+
+
+def units_of(plan: Plan) -> Sequence[Unit]:
+    """All units of a plan, in the order in which one worker does them."""
+    schedule = Schedule(plan)
+    units = []
+    while (unit := schedule.take()) is not None:
+        units.append(unit)
+        schedule.finish(unit)
+    return units

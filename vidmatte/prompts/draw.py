@@ -1,0 +1,158 @@
+"""DRAW: the alpha and the known pixels of a reference, drawn from its prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vidmatte.errors import PromptError
+from vidmatte.frames import ColorTags
+from vidmatte.imaging.display import for_model
+from vidmatte.read.images import read_pixels
+
+if TYPE_CHECKING:
+    from vidmatte.prompts.prompt import Prompt
+
+OBJECT, BACKGROUND, UNKNOWN = 1, 0, -1
+
+_POINT_RADIUS = 1 / 100
+"""Radius of the disc that a click marks, as a share of the longer side: one click has to make a usable region."""
+Labels = npt.NDArray[np.int8]
+
+
+def _inside(x: float, y: float, display: tuple[int, int]) -> None:
+    height, width = display
+    if not (0 <= x < width and 0 <= y < height):  # also refuses NaN
+        raise PromptError(
+            f"point {x:g},{y:g} is outside the frame of {width}x{height}: x is 0 to {width - 1}, y is 0 to {height - 1}"
+        )
+
+
+def _outside_box(
+    labels: Labels, box: tuple[float, float, float, float], display: tuple[int, int], scale: float
+) -> None:
+    x0, y0, x1, y1 = box
+    height, width = display
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise PromptError(
+            f"box {x0:g},{y0:g},{x1:g},{y1:g} does not fit the frame of {width}x{height}: "
+            f"give x0,y0,x1,y1 with x0 < x1 and y0 < y1 inside it"
+        )
+    inside = np.zeros(labels.shape, bool)
+    inside[math.floor(y0) : math.ceil(y1), math.floor(x0 * scale) : math.ceil(x1 * scale)] = True
+    labels[~inside] = BACKGROUND
+
+
+def _draw_line(
+    labels: Labels,
+    points: Sequence[tuple[float, float]],
+    width: float,
+    label: int,
+    display: tuple[int, int],
+    scale: float,
+) -> None:
+    for x, y in points:
+        _inside(x, y, display)
+    # A point lies in the pixel that holds it: 159.7 is in the last one of 160.
+    corners = np.floor(np.array([*points, points[-1]])).astype(np.int32)
+    radius = max(0.5, width / 2)
+    reach = math.ceil(min(radius, max(display))) + 1
+    left, top = np.maximum(corners.min(0) - reach, 0)
+    right, bottom = np.minimum(corners.max(0) + reach + 1, display[::-1])
+    line = np.ones((bottom - top, right - left), np.uint8)
+    cv2.polylines(line, [corners - (left, top)], False, 0)
+    # cv2's own thick lines are up to two pixels too wide.
+    distance = cv2.distanceTransform(line, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    painted = distance <= radius
+    if scale == 1:
+        labels[top:bottom, left:right][painted] = label
+        return
+    whole = np.zeros(display, np.float32)
+    whole[top:bottom, left:right] = painted
+    labels[cv2.resize(whole, labels.shape[::-1], interpolation=cv2.INTER_AREA) > 0] = label
+
+
+def _read_marks(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """(H, W, C) in 0..1 of a mask or scribble image, brought from display to frame size where the two differ."""
+    image = read_pixels(path)
+    if image.shape[:2] not in (size, display):
+        raise PromptError(
+            f"{path}: is {image.shape[1]}x{image.shape[0]}, but the frame is {size[1]}x{size[0]}; "
+            f"make it from that frame, without scaling or cropping"
+        )
+    if image.shape[:2] == size:
+        return image
+    scaled = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(scaled, np.float32).reshape(*size, -1)
+
+
+def _read_mask(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> npt.NDArray[np.float32]:
+    image = _read_marks(path, size, display)
+    has_alpha = image.shape[2] in (2, 4)
+    color = image[..., : image.shape[2] - has_alpha].max(axis=2)
+    # A cut-out: opaque object on a transparent background. An opaque image is a matte by its brightness.
+    alpha = image[..., -1] if has_alpha and image[..., -1].min() < 1 else color
+    if not (alpha > 0.5).any():
+        raise PromptError(
+            f"{path}: the mask is empty (brightest value {alpha.max():.2f} of 1); the object has to be white"
+        )
+    return np.ascontiguousarray(alpha)
+
+
+def _read_scribbles(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> Labels:
+    image = _read_marks(path, size, display)
+    if image.shape[2] != 4 or not (image[..., 3] < 0.5).any():
+        raise PromptError(f"{path}: strokes need a transparent background, so that unpainted pixels stay unknown")
+    _, green, red, opacity = np.moveaxis(image, 2, 0)
+    labels = np.full(size, UNKNOWN, np.int8)
+    painted = opacity >= 0.5
+    labels[painted & (green > 0.5)] = OBJECT
+    labels[painted & (green <= 0.5) & ((red > 0.5) | (image[..., :3].max(axis=2) < 0.5))] = BACKGROUND
+    if not painted.any():
+        raise PromptError(f"{path}: nothing is painted; draw on the object in white or green")
+    return labels
+
+
+def draw_prompt(
+    prompt: Prompt, rgb: Tensor, *, display_width: int | None, color: ColorTags | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rgb (1, 3, H, W), alpha and known (1, 1, H, W) of the reference; see `Prompt.reference`."""
+    size = tuple(rgb.shape[-2:])
+    display = (size[0], display_width or size[1])
+    if prompt.mask is not None:
+        alpha, known = _read_mask(prompt.mask, size, display), np.ones(size, np.float32)
+    else:
+        alpha, known = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    labels = _draw_labels(prompt, size, display)
+    alpha[labels == OBJECT], alpha[labels == BACKGROUND] = 1, 0
+    known[labels != UNKNOWN] = 1
+    if prompt.box is None and not (alpha > 0.5).any():
+        raise PromptError(f"frame {prompt.frame}: only background is marked; mark the object with at least one point")
+    rgb = for_model(rgb, color or ColorTags())
+    return rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None]
+
+
+def _draw_labels(prompt: Prompt, size: tuple[int, ...], display: tuple[int, int]) -> Labels:
+    """(H, W) labels of all marks but the mask; what is painted later covers what was there, points last."""
+    labels = np.full(size, UNKNOWN, np.int8)
+    scale = size[1] / display[1]
+    if prompt.box is not None:
+        _outside_box(labels, prompt.box, display, scale)
+    if prompt.scribbles is not None:
+        painted = _read_scribbles(prompt.scribbles, size, display)
+        labels[painted != UNKNOWN] = painted[painted != UNKNOWN]
+    for stroke in prompt.strokes:
+        _draw_line(labels, stroke.points, stroke.width, stroke.label, display, scale)
+    for x, y, label in prompt.points:
+        _inside(x, y, display)
+        radius = max(1.0, max(display) * _POINT_RADIUS)
+        _draw_line(labels, [(x, y)], 2 * radius, label, display, scale)
+    return labels

@@ -1,0 +1,133 @@
+"""PROMPT: points, strokes, a box or a mask mark the object on a reference image. Plain values: loads no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidmatte.errors import PromptError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vidmatte.frames import ColorTags
+
+OBJECT, BACKGROUND = 1, 0
+"""Labels of points and strokes."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An image with its object marked: what a model matches every other image to."""
+
+    rgb: Tensor
+    """(1, 3, H, W) float32 in 0..1, display-referred."""
+    alpha: Tensor
+    """(1, 1, H, W) float32 in 0..1: the object where it is known, 0 elsewhere."""
+    known: Tensor
+    """(1, 1, H, W) float32, 1 where `alpha` was given, 0 where the model has to find out. All ones for a mask."""
+    frame: int | None = None
+    """0-based index in the clip that is matted; None when the reference is another image."""
+    neighbour: Tensor | None = None
+    """(1, 3, H, W) the frame beside it in its clip: what moves helps to tell the object. None for a still."""
+
+    @property
+    def roi(self) -> Tensor:
+        """(1, 1, H, W) float32 0/1: the region of interest, the paper's guidance map of the reference."""
+        return ((self.alpha * self.known) > 0.5).float()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every pixel was given, as by a mask."""
+        return bool(self.known.min() > 0)
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A line painted with a round brush."""
+
+    points: tuple[tuple[float, float], ...]
+    """(x, y) corners in pixels of the displayed frame."""
+    width: float
+    """Diameter of the brush in the same pixels."""
+    label: int = OBJECT
+    """1 object, 0 background."""
+
+    def __post_init__(self) -> None:
+        if not self.points or not 0 < self.width < math.inf:
+            raise PromptError(f"a stroke of {len(self.points)} points and width {self.width} found: it needs both")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The marks on one reference frame. Coordinates are pixels of the displayed frame (rotated, square pixels)."""
+
+    frame: int = 0
+    """0-based frame of the clip that the marks belong to."""
+    points: tuple[tuple[float, float, int], ...] = ()
+    """(x, y, label) with label 1 for the object and 0 for background."""
+    strokes: tuple[Stroke, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    """(x0, y0, x1, y1): all of the object lies inside."""
+    mask: Path | None = None
+    """Image of the frame's size: white object, black background, gray in between."""
+    scribbles: Path | None = None
+    """Image of the frame's size: white or green object, black or red background, transparent unknown."""
+
+    def __post_init__(self) -> None:
+        if not (self.points or self.strokes or self.box or self.mask or self.scribbles):
+            raise PromptError(f"frame {self.frame}: nothing is marked; give points, strokes, a box or a mask")
+        if self.frame < 0:
+            raise PromptError(f"reference frame {self.frame} asked for: frames count from 0")
+        labels = {label for *_, label in self.points} | {stroke.label for stroke in self.strokes}
+        if not labels <= {OBJECT, BACKGROUND}:
+            raise PromptError(f"labels {sorted(labels)} found: a label is 1 (object) or 0 (background)")
+
+    def reference(
+        self,
+        rgb: Tensor,
+        *,
+        display_width: int | None = None,
+        frame: int | None = None,
+        color: ColorTags | None = None,
+    ) -> Reference:
+        """The reference that these marks make of the image (1, 3, H, W) they belong to.
+
+        `display_width` is the width of the displayed frame where pixels are not square. `frame` is the index of the
+        image in the clip that is matted, None when it is another image. `color` are the tags of the clip: HDR and
+        scene-linear images are shown to the model through `view.for_model`. Values beyond 0..1 are clipped.
+
+        Raises PromptError for marks outside the frame, images of another size, and prompts without any object.
+        """
+        # Imported here: a prompt is a plain value, and reading or painting pixels loads torch and OpenCV.
+        from vidmatte.prompts.draw import draw_prompt
+
+        return Reference(*draw_prompt(self, rgb, display_width=display_width, color=color), frame)
+
+
+def parse_points(text: str) -> tuple[tuple[float, float, int], ...]:
+    """Points of the form `"x,y[,label] ..."`; label 1 (object) where it is left out. Raises PromptError."""
+    points = []
+    for item in text.split():
+        parts = item.split(",")
+        try:
+            x, y, label = float(parts[0]), float(parts[1]), int(parts[2]) if len(parts) == 3 else OBJECT
+        except (ValueError, IndexError):
+            parts = []
+        if len(parts) not in (2, 3):
+            raise PromptError(f'point {item!r} asked for: write "x,y" or "x,y,label", separated by spaces')
+        points.append((x, y, label))
+    if not points:
+        raise PromptError('no points given: write "x,y" or "x,y,label", separated by spaces')
+    return tuple(points)
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """A box of the form `x0,y0,x1,y1`. Raises PromptError."""
+    try:
+        x0, y0, x1, y1 = map(float, text.split(","))
+    except ValueError as error:
+        raise PromptError(f"box {text!r} asked for: write x0,y0,x1,y1") from error
+    return x0, y0, x1, y1

@@ -1,0 +1,45 @@
+"""MARK: prompts on frames of a clip to references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vidmatte.errors import OptionError
+from vidmatte.imaging.display import for_model
+from vidmatte.prompts.prompt import Prompt, Reference
+from vidmatte.read import Video, open_video
+from vidmatte.read.images import IMAGE_SUFFIXES, read_image
+
+
+def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
+    """The references that prompts make: of frames of `video`, or of another image or clip where `reference` is given.
+
+    Raises PromptError for marks that do not fit their frame, ReadError for a frame that does not exist.
+    """
+    if not prompts:
+        raise OptionError("nothing is marked: give at least one prompt")
+    frames = [prompt.frame for prompt in prompts]
+    twice = sorted({frame for frame in frames if frames.count(frame) > 1})
+    if twice:
+        raise OptionError(f"frame {twice[0]} is marked twice: put all marks of a frame into one prompt")
+    if reference is None:
+        return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
+    if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
+        image = read_image(Path(reference))
+        rgb = torch.from_numpy(image.rgb)[None]
+        return tuple(prompt.reference(rgb, color=image.color) for prompt in prompts)
+    with open_video(reference) as clip:
+        return tuple(_mark(clip, prompt, None) for prompt in prompts)
+
+
+def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
+    rgb = video.frame(prompt.frame).rgb
+    display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
+    beside = video.neighbour(prompt.frame)
+    color = video.info.color
+    reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)
+    return reference if beside is None else replace(reference, neighbour=for_model(beside.rgb, color))

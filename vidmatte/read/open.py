@@ -1,0 +1,50 @@
+"""Open a movie, an image sequence or an image."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import get_args
+
+from vidmatte.errors import OptionError, ReadError
+from vidmatte.options import Deinterlace, Reader
+from vidmatte.read.decord import open_decord
+from vidmatte.read.images import is_image
+from vidmatte.read.movie import MovieVideo
+from vidmatte.read.sequence import SequenceVideo, is_pattern
+from vidmatte.read.video import Video
+
+
+def open_video(
+    source: str | Path,
+    *,
+    reader: Reader = "pyav",
+    frame_rate: Fraction | None = None,
+    allow_truncated: bool = False,
+    deinterlace: Deinterlace = "refuse",
+) -> Video:
+    """Open a movie, a folder of numbered frames, a pattern such as `shot.%04d.png` or `shot.####.png`, or an image.
+
+    `frame_rate` is for image sequences (default: what their header says, or 24); giving it for a movie is an error.
+    `allow_truncated` reads what there is of a movie that ends early, instead of refusing it. `deinterlace` says what to
+    do with interlaced movies: refuse them, make whole frames of them (bwdif, yadif), or read them as they are (keep).
+
+    Raises ReadError when nothing can be read there, OptionError for an unknown reader, MissingExtraError for decord.
+    """
+    for name, value, choices in (("reader", reader, Reader), ("deinterlace", deinterlace, Deinterlace)):
+        if value not in get_args(choices):
+            raise OptionError(f"{name} {value!r} asked for: choose one of {', '.join(get_args(choices))}")
+    if Path(source).is_dir() or is_pattern(source) or is_image(source):
+        if (reader, deinterlace) != ("pyav", "refuse"):
+            raise OptionError(
+                f"{source} is a sequence of images: reader {reader} and deinterlace {deinterlace} are for movies only"
+            )
+        return SequenceVideo(source, frame_rate)
+    if not Path(source).is_file():
+        found = "no such file or folder" if not Path(source).exists() else "neither a file nor a folder (a pipe?)"
+        raise ReadError(f"{source}: {found}; check the path")
+    if frame_rate is not None:
+        raise OptionError(f"{source} is a movie and has its own frame rate: a frame rate is for image sequences only")
+    if reader == "decord":
+        return open_decord(source, allow_truncated=allow_truncated, deinterlace=deinterlace)
+    return MovieVideo(source, allow_truncated=allow_truncated, deinterlace=deinterlace)

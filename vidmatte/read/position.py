@@ -1,0 +1,50 @@
+"""Parse in and out points: frame, seconds, time or timecode."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from vidmatte.errors import OptionError
+from vidmatte.media.timecode import frames_from_midnight
+from vidmatte.read.video import Video
+
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+def parse_position(text: str, video: Video) -> int:
+    """Frame index of a position: `120` (frame), `5s`, `5.25` (seconds), `00:00:05.5` (time), `00:00:05:12` (timecode).
+
+    Times count from the first frame; of the frames around a time, the first one shown at or after it is taken. Timecode
+    is that of the clip where it has one, else it counts from 00:00:00:00 at the first frame.
+
+    Raises OptionError for any other text, and for timecode that lies before the clip or does not fit its rate.
+    """
+    clock = _CLOCK.fullmatch(text)
+    if text.isdecimal():
+        return int(text)
+    if clock:
+        return _first_frame_at(int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3]), video)
+    if re.fullmatch(r"\d+(\.\d+)?s?", text):
+        return _first_frame_at(Fraction(text.removesuffix("s")), video)
+    count = frames_from_midnight(text, video.info.frame_rate)
+    if count is None:
+        raise OptionError(
+            f"position {text!r} asked for: give a frame (120), seconds (5.0 or 5s), a time (00:00:05.5) or timecode at "
+            f"the clip's rate (00:00:05:12)"
+        )
+    start = frames_from_midnight(video.info.timecode or "00:00:00:00", video.info.frame_rate) or 0
+    if count < start:
+        raise OptionError(f"position {text} asked for, but the clip's timecode begins at {video.info.timecode}")
+    return count - start
+
+
+def _first_frame_at(time: Fraction, video: Video) -> int:
+    low, high = 0, video.count_frames()
+    while low < high:
+        middle = (low + high) // 2
+        if video.seconds_of(middle) < time:
+            low = middle + 1
+        else:
+            high = middle
+    return low

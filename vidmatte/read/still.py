@@ -1,0 +1,38 @@
+"""A still image with what its file says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vidmatte.frames import ColorTags
+
+STILL = ColorTags(primaries=1, transfer=13, matrix=0, full_range=True)
+"""Display-referred RGB of still images: sRGB."""
+LINEAR_STILL = ColorTags(primaries=1, transfer=8, matrix=0, full_range=True)
+"""Scene-linear RGB: images of floats."""
+Plane: TypeAlias = npt.NDArray[np.float32]
+"""(H, W)."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image with what its file says about it."""
+
+    rgb: npt.NDArray[np.float32]
+    """(3, H, W) in 0..1, display-referred; scene-linear and unbounded where the transfer of `color` is 8."""
+    color: ColorTags
+    bit_depth: int
+    frame_rate: Fraction | None = None
+    timecode: str | None = None
+    sample_aspect_ratio: Fraction = Fraction(1)
+    notes: tuple[str, ...] = ()
+
+
+def finite(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The image without values that are no number, in place."""
+    return np.nan_to_num(rgb, copy=False, nan=0.0, posinf=65504.0, neginf=-65504.0)

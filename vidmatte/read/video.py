@@ -1,0 +1,152 @@
+"""READ: open a movie, an image sequence or an image set, and iterate over it in small batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
+from types import TracebackType
+from weakref import WeakSet
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vidmatte.errors import OptionError, ReadError
+from vidmatte.frames import FrameBatch, VideoInfo
+from vidmatte.media.prefetch import prefetch
+
+DEFAULT_SEQUENCE_RATE = Fraction(24)
+_PREFETCHED_BATCHES, _PREFETCHED_BYTES = 2, 192 << 20
+"""How far decoding works ahead: so many batches, one where they are large."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame; what the readers yield."""
+
+    rgb: npt.NDArray[np.float32]
+    """(3, H, W), code values as 0..1, or scene-linear; see `FrameBatch.rgb`."""
+    index: int
+    pts: int
+    duration: int
+    name: str = ""
+
+
+class Video(ABC):
+    """A source of frames, numbered from 0 in the order of presentation. Use it in a `with` statement.
+
+    Each iteration opens the source anew, so that several can run side by side.
+    """
+
+    info: VideoInfo
+
+    def __init__(self) -> None:
+        self._running: WeakSet[Generator[FrameBatch]] = WeakSet()
+
+    @abstractmethod
+    def decode(self, start: int = 0) -> Iterator[Frame]:
+        """Frames from index `start` to the end, one at a time. Raises ReadError where the source is damaged."""
+
+    def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
+        """Of each frame from `start` on, (H, W) in 0..1: its alpha where it has one, else the brightest channel.
+
+        Raises ReadError where the source is damaged.
+        """
+        for frame in self.decode(start):
+            yield frame.rgb.max(axis=0).clip(0, 1)
+
+    def batches(
+        self, batch_size: int = 1, *, start: int = 0, end: int | None = None, prefetched: int | None = None
+    ) -> Generator[FrameBatch]:
+        """Frames `start` to `end` (exclusive; None = all) in batches; a thread decodes `prefetched` batches ahead.
+
+        Without a number these are two, or one where frames are large.
+        """
+        if prefetched is None:
+            size = 12 * self.info.width * self.info.height * max(1, batch_size)
+            prefetched = min(_PREFETCHED_BATCHES, max(1, _PREFETCHED_BYTES // size))
+        if batch_size < 1:
+            raise OptionError(f"batch size {batch_size} asked for: it must be at least 1")
+        batches = prefetch(self._batches(batch_size, start, end), prefetched)
+        self._running.add(batches)
+        return batches
+
+    def _batches(self, batch_size: int, start: int, end: int | None) -> Iterator[FrameBatch]:
+        frames = self.decode(start)
+        try:
+            wanted = frames if end is None else islice(frames, max(0, end - start))
+            while batch := list(islice(wanted, batch_size)):
+                yield _stack(batch)
+        finally:
+            if hasattr(frames, "close"):
+                frames.close()
+
+    def small_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
+        """Frames from `start` on, no side longer than `longest` pixels: for showing, quicker than `decode`.
+
+        Indices and times are those of `decode`; the pixels are averages, near to what shrinking decoded frames gives.
+        """
+        for frame in self.decode(start):
+            size = smaller(frame.rgb.shape[2], frame.rgb.shape[1], longest)
+            planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.rgb]
+            yield replace(frame, rgb=np.stack(planes).astype(np.float32, copy=False))
+
+    def entry_before(self, index: int) -> int:
+        """The last frame up to `index` that can be read without those before it."""
+        return index
+
+    def frame(self, index: int) -> FrameBatch:
+        """One frame. Raises ReadError past the end, saying how many frames there are."""
+        for batch in self.batches(1, start=index, end=index + 1, prefetched=1):
+            return batch
+        raise ReadError(f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} (0-based)")
+
+    def neighbour(self, index: int) -> FrameBatch | None:
+        """The frame after this one, or before it at the end of the clip; None where there is no other in time."""
+        for low in (index + 1, index - 1):
+            for batch in self.batches(1, start=low, end=low + 1, prefetched=1) if low >= 0 else ():
+                return batch
+        return None
+
+    @abstractmethod
+    def count_frames(self) -> int:
+        """The number of frames, counted without decoding; headers are not trusted."""
+
+    @abstractmethod
+    def seconds_of(self, index: int) -> Fraction:
+        """Presentation time of a frame, counted from the first frame of the source."""
+
+    def close(self) -> None:
+        """Stop the iterations that were not finished, and their threads."""
+        for batches in list(self._running):
+            batches.close()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def smaller(width: int, height: int, longest: int) -> tuple[int, int]:
+    """Width and height brought down so that neither is more than `longest`."""
+    scale = min(1.0, longest / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _stack(frames: list[Frame]) -> FrameBatch:
+    first = torch.from_numpy(frames[0].rgb)
+    rgb = first[None] if len(frames) == 1 else torch.stack([torch.from_numpy(frame.rgb) for frame in frames])
+    return FrameBatch(
+        rgb,
+        frames=tuple(frame.index for frame in frames),
+        pts=tuple(frame.pts for frame in frames),
+        durations=tuple(frame.duration for frame in frames),
+        names=tuple(frame.name for frame in frames) if frames[0].name else (),
+    )

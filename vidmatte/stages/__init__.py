@@ -1,0 +1,1 @@
+"""What happens to mattes between the model and the outputs: propagate, smooth, finish, colour."""

@@ -1,0 +1,97 @@
+"""The stages behind the mattes, from the model to what is written: smooth, finish, share, colour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+import torch
+
+from vidmatte.frames import MatteBatch
+from vidmatte.imaging.despill import despill
+from vidmatte.imaging.foreground import estimate_foreground
+from vidmatte.media.prefetch import map_behind
+from vidmatte.model.display import show_to
+from vidmatte.model.interface import Matter
+from vidmatte.options import MatteOptions
+from vidmatte.prompts.objects import Mattes, for_each_object, share_overlaps
+from vidmatte.read import Video
+from vidmatte.stages.finish import Finisher
+from vidmatte.stages.smooth import smooth
+
+MattesCallback = Callable[[Mapping[str, MatteBatch]], None]
+"""Given the mattes of each object by its name, frames in order."""
+_VIDEO_PEAK = 1.25
+"""No code value of video stands for more; light of scene-linear sources goes far beyond."""
+
+
+def completed(
+    mattes: Generator[Mattes],
+    options: MatteOptions,
+    finisher: Finisher,
+    objects: int,
+    with_color: bool,
+    device: torch.device,
+    span: tuple[int, int] | None = None,
+) -> Generator[Mattes]:
+    """Smooth, finish, share what overlaps, and estimate colour where an output wants it.
+
+    Frames outside of `span` (first, and the one after the last) only help to smooth those inside.
+    """
+
+    def complete(batches: Mattes) -> Mattes:
+        done = share_overlaps(tuple(map(finisher, batches)))
+        if not with_color:
+            return done
+        edges = done
+        if options.finish.feather and options.foreground == "estimate":
+            edges = share_overlaps(tuple(finisher(batch, feathered=False) for batch in batches))
+        return tuple(_with_color(batch, edge, options, device) for batch, edge in zip(done, edges, strict=True))
+
+    with ExitStack() as stages:
+        # The last stage is closed first, so that none is closed while another still draws from it.
+        stages.enter_context(closing(mattes))
+        if options.smooth:
+            smoothed = for_each_object(lambda batches: smooth(batches, options.smooth), mattes, objects)
+            mattes = stages.enter_context(closing(smoothed))
+        if span is not None:
+            mattes = stages.enter_context(closing(_within(mattes, span)))
+        if with_color or options.finish or objects > 1:
+            mattes = stages.enter_context(closing(map_behind(complete, mattes, 1)))
+        yield from mattes
+
+
+def _within(mattes: Generator[Mattes], span: tuple[int, int]) -> Generator[Mattes]:
+    for batches in mattes:
+        inside = [index for index, frame in enumerate(batches[0].source.frames) if span[0] <= frame < span[1]]
+        if len(inside) == len(batches[0]):
+            yield batches
+        elif inside:
+            yield tuple(batch[inside[0] : inside[-1] + 1] for batch in batches)
+
+
+def _with_color(batch: MatteBatch, edge: MatteBatch, options: MatteOptions, device: torch.device) -> MatteBatch:
+    """The batch with its colour; `edge` is the matte that says how much of a pixel's colour is the object's."""
+    if options.foreground == "estimate":
+        batch = replace(batch, foreground=with_foreground(edge, device).foreground)
+    return batch if options.despill is None else replace(batch, foreground=despill(batch.color, options.despill))
+
+
+def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> MatteBatch:
+    """The batch with the straight foreground colour of its soft pixels estimated, computed on `device`."""
+    rgb, alpha = batch.source.rgb, batch.alpha
+    # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
+    peak = float(rgb.max())
+    if peak <= _VIDEO_PEAK:
+        return replace(batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device))
+    peak = 2.0 ** math.ceil(math.log2(peak))
+    color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
+    return replace(batch, foreground=color * peak)
+
+
+def matte_set(matters: Sequence[Matter], video: Video) -> Generator[Mattes]:
+    """Mattes of independent images, one of each matter for each."""
+    shown = [show_to(matter, video.info.color) for matter in matters]
+    return (tuple(matter(batch) for matter in shown) for batch in video.batches(1))

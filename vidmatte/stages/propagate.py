@@ -1,0 +1,322 @@
+"""FOLLOW: matte a clip from its reference frames, forward and backward, with the output in order.
+
+A follower carries the matte from one frame to the next, so frames before a reference have to be met in reverse. They
+are read in chunks from the back, and their coarse mattes wait in a temporary file: memory does not grow with the clip.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidmatte.errors import ReadError, WriteError
+from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.model.display import show_to
+from vidmatte.model.interface import CoarseMatte, Follower, Matter
+from vidmatte.prompts.prompt import Reference
+from vidmatte.read import Video
+
+_CHUNK_BYTES = 128 << 20
+"""Memory for the small frames of one chunk that is followed backward."""
+_FADE_FRAMES = 4
+"""Half-width of the cross-fade half-way between two references, so that the change of source does not pop."""
+_ENDLESS = 1 << 60
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A run of frames that is followed from one reference frame, away from it. `first` and `last` are inclusive."""
+
+    reference: int
+    first: int
+    last: int
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether the frames lie before their reference."""
+        return self.last < self.reference
+
+
+def plan_legs(references: Sequence[int], start: int, end: int) -> list[Leg]:
+    """How frames `start` to `end` (exclusive) are shared between reference frames: each goes to the nearest.
+
+    Half-way between two references both legs overlap by a few frames, which are cross-faded. A forward leg begins at
+    its reference even where that lies before `start`. Legs without a wanted frame are left out.
+    """
+    ordered = sorted(set(references))
+    legs = []
+    for i, reference in enumerate(ordered):
+        low, high = start, end - 1
+        if i > 0:
+            low = max(start, _middle(ordered[i - 1], reference) - _fade(ordered[i - 1], reference) + 1)
+        if i + 1 < len(ordered):
+            high = min(end - 1, _middle(reference, ordered[i + 1]) + _fade(reference, ordered[i + 1]))
+        if low < reference and low < end:
+            legs.append(Leg(reference, low, reference - 1))
+        if high >= max(reference, start):
+            legs.append(Leg(reference, reference, high))
+    return legs
+
+
+def _middle(a: int, b: int) -> int:
+    return (a + b) // 2
+
+
+def _fade(a: int, b: int) -> int:
+    return min(_FADE_FRAMES, (b - a) // 4)
+
+
+def forward_share(frame: int, forward: Leg, backward: Leg) -> float:
+    """Weight of the forward matte where two legs overlap: falls from 1 to 0 across the overlap."""
+    overlap = forward.last - backward.first + 1
+    return 1 - (frame - backward.first + 1) / (overlap + 1)
+
+
+def pack(alpha: Tensor) -> bytes:
+    """Alpha (h, w) with 16 bits a pixel, compressed."""
+    codes = (alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
+    return zlib.compress(codes.tobytes(), 1)
+
+
+def unpack(packed: bytes, size: Sequence[int]) -> Tensor:
+    """Alpha (h, w) of this size."""
+    codes = np.frombuffer(zlib.decompress(packed), np.uint16).reshape(size)
+    return torch.from_numpy(codes.astype(np.float32) / np.float32(65535))
+
+
+class _Spool:
+    """Coarse mattes on disk, by frame, with 16 bits a pixel."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._entries: dict[int, tuple[int, int, CoarseMatte]] = {}
+
+    def put(self, frame: int, matte: CoarseMatte) -> None:
+        packed = pack(matte.alpha)
+        shape_only = replace(matte, alpha=torch.empty(matte.alpha.shape, device="meta"))
+        try:
+            self._entries[frame] = (self._file.seek(0, 2), len(packed), shape_only)
+            self._file.write(packed)
+            self._file.flush()
+        except OSError as error:
+            raise WriteError(
+                f"{tempfile.gettempdir()}: mattes that wait for their turn cannot be kept there ({error.strerror}); "
+                f"free some space, or name another folder in the variable TMPDIR"
+            ) from error
+
+    def take(self, frame: int) -> CoarseMatte:
+        offset, size, matte = self._entries.pop(frame)
+        self._file.seek(offset)
+        return replace(matte, alpha=unpack(self._file.read(size), matte.alpha.shape))
+
+    def __contains__(self, frame: int) -> bool:
+        return frame in self._entries
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def matte_clip(
+    matter: Matter,
+    video: Video,
+    references: Sequence[Reference],
+    *,
+    start: int = 0,
+    end: int | None = None,
+    batch_size: int = 1,
+    on_backward: Callable[[int], None] | None = None,
+) -> Generator[MatteBatch]:
+    """Mattes of frames `start` to `end` (exclusive; None = all) in order.
+
+    `references` are those that `matter` was made with; the ones that mark a frame of this clip are where following
+    starts. The model sees the frames as `view.for_model` shows them. `on_backward` is told the number of frames of each
+    chunk that was followed backward, for progress.
+    """
+    mattes = matte_objects(
+        [matter], video, [references], start=start, end=end, batch_size=batch_size, on_backward=on_backward
+    )
+    with closing(mattes):
+        for (batch,) in mattes:
+            yield batch
+
+
+def matte_objects(
+    matters: Sequence[Matter],
+    video: Video,
+    references: Sequence[Sequence[Reference]],
+    *,
+    start: int = 0,
+    end: int | None = None,
+    batch_size: int = 1,
+    on_backward: Callable[[int], None] | None = None,
+) -> Generator[tuple[MatteBatch, ...]]:
+    """Mattes of several objects, as `matte_clip` makes those of one: for each batch, one of each matter.
+
+    The frames are decoded once for all objects, but for those before an object's references, which are followed back.
+    """
+    matters = [show_to(matter, video.info.color) for matter in matters]
+    if matters[0].follower() is None:
+        for batch in video.batches(batch_size, start=start, end=end):
+            yield tuple(matter(batch) for matter in matters)
+        return
+    with ExitStack() as stack:
+        runs = []
+        for matter, marks in zip(matters, references, strict=True):
+            marked = {reference.frame: reference for reference in marks if reference.frame is not None}
+            run = _Run(
+                matter, video, marked, start, _ENDLESS if end is None else end, on_backward or (lambda frames: None)
+            )
+            runs.append(run)
+            stack.callback(run.close)
+        for batch in video.batches(batch_size, start=min(run.first_frame for run in runs), end=end):
+            wanted = sum(index >= start for index in batch.frames)
+            coarse = [run.coarse_of(batch) for run in runs]
+            if wanted:
+                last = batch if wanted == len(batch) else batch[-wanted:]
+                yield tuple(
+                    bring_to_full_size(matter, last, of[-wanted:]) for matter, of in zip(matters, coarse, strict=True)
+                )
+
+
+Weighted = Sequence[tuple[float, CoarseMatte]]
+"""Coarse mattes of one frame with their shares: one, or two where legs overlap."""
+
+
+def bring_to_full_size(matter: Matter, batch: FrameBatch, coarse: Sequence[Weighted]) -> MatteBatch:
+    """Mattes of a batch from the small ones of each of its frames."""
+    alphas = []
+    for i, weighted in enumerate(coarse):
+        rgb = batch.rgb[i : i + 1]
+        alphas.append(sum((share * matter.finish(rgb, matte) for share, matte in weighted), torch.zeros(())))
+    confidence = tuple(sum(share * matte.confidence for share, matte in weighted) for weighted in coarse)
+    return MatteBatch(batch, torch.cat(alphas), confidence)
+
+
+def _from_the_back(matter: Matter, video: Video, leg: Leg, first: int, end: int) -> Iterator[list[tuple[int, Tensor]]]:
+    """Frames of a leg, as a follower takes them, from `end` (exclusive) down to `first`, a part of them at a time."""
+    blank = torch.zeros((1, 3, video.info.height, video.info.width))
+    size = max(1, _CHUNK_BYTES // matter.shrink(blank).nbytes)
+    for high in range(end, first, -size):
+        low = max(first, high - size)
+        part = [matter.shrink(batch.rgb) for batch in video.batches(1, start=low, end=high)]
+        if len(part) < high - low:
+            raise ReadError(
+                f"{video.info.source}: frame {low + len(part)} cannot be read, so that the reference at "
+                f"frame {leg.reference} cannot be followed back over it; mark a frame before it"
+            )
+        yield list(zip(range(high - 1, low - 1, -1), reversed(part), strict=True))
+
+
+def follow_part(
+    matter: Matter,
+    follower: Follower,
+    video: Video,
+    leg: Leg,
+    *,
+    first: int,
+    end: int,
+    reference: Reference | None,
+) -> Generator[tuple[int, CoarseMatte]]:
+    """Follow a part of a leg, `first` to `end` (exclusive), in its direction; yields (frame, matte).
+
+    The follower begins at `reference` where one is given, for the part that begins the leg, and otherwise goes on from
+    what it remembers. `matter` is what `show_to` makes of it.
+    """
+    if leg.is_backward:
+        if reference is not None:
+            follower.start(reference)
+        for part in _from_the_back(matter, video, leg, first, end):
+            for frame, small in part:
+                yield frame, follower.step(small)
+        return
+    if reference is not None:
+        yield first, follower.start(reference)
+        first += 1
+    for batch in video.batches(1, start=first, end=end):
+        yield batch.frames[0], follower.step(matter.shrink(batch.rgb))
+
+
+def share_legs(frame: int, mattes: Sequence[tuple[Leg, CoarseMatte]]) -> Weighted:
+    """The mattes of a frame from the legs that reach it, forward first, with their shares; see `forward_share`."""
+    if len(mattes) == 1:
+        return [(1.0, mattes[0][1])]
+    (forward, ahead), (backward, behind) = sorted(mattes, key=lambda found: found[0].is_backward)
+    share = forward_share(frame, forward, backward)
+    return [(share, ahead), (1 - share, behind)]
+
+
+class _Run:
+    """The coarse mattes of a clip, asked for in order: follows forward as it goes, backward when a leg is reached."""
+
+    def __init__(
+        self,
+        matter: Matter,
+        video: Video,
+        marked: dict[int, Reference],
+        start: int,
+        end: int,
+        on_backward: Callable[[int], None],
+    ) -> None:
+        self._matter, self._video, self._marked, self._end = matter, video, marked, end
+        self._on_backward = on_backward
+        self._spool = _Spool()
+        legs = plan_legs(list(marked), start, end) if marked else [Leg(start, start, end - 1)]
+        self._backward = {leg.first: leg for leg in legs if leg.is_backward}
+        self._forward = {leg.reference: leg for leg in legs if not leg.is_backward}
+        self._active_backward: Leg | None = None
+        self._active_forward: Leg | None = None
+        self._follower: Follower | None = None
+        self.first_frame = min([start, *self._forward])
+
+    def coarse_of(self, batch: FrameBatch) -> list[Weighted]:
+        """Of each frame of a batch; nothing for those before the first frame that this run needs."""
+        return [
+            self._coarse(index, batch.rgb[i : i + 1]) if index >= self.first_frame else ()
+            for i, index in enumerate(batch.frames)
+        ]
+
+    def _coarse(self, frame: int, rgb: Tensor) -> Weighted:
+        if frame in self._backward:
+            self._active_backward = self._backward[frame]
+            self._follow_backward(self._active_backward)
+        ahead = self._step_forward(frame, rgb)
+        if frame not in self._spool:
+            assert ahead is not None  # the legs cover every frame from the first one on
+            return [(1.0, ahead)]
+        behind = self._spool.take(frame)
+        if ahead is None or self._active_forward is None or self._active_backward is None:
+            return [(1.0, behind)]
+        share = forward_share(frame, self._active_forward, self._active_backward)
+        return [(share, ahead), (1 - share, behind)]
+
+    def _step_forward(self, frame: int, rgb: Tensor) -> CoarseMatte | None:
+        if frame in self._forward:
+            self._active_forward, self._follower = self._forward[frame], self._matter.follower()
+            if frame in self._marked and self._follower is not None:
+                return self._follower.start(self._marked[frame])
+        if self._active_forward is None or self._follower is None or frame > self._active_forward.last:
+            self._active_forward = None
+            return None
+        return self._follower.step(self._matter.shrink(rgb))
+
+    def _follow_backward(self, leg: Leg) -> None:
+        follower = self._matter.follower()
+        assert follower is not None  # only models that follow get here
+        reference = self._marked[leg.reference]
+        follower.start(reference)
+        for chunk in _from_the_back(self._matter, self._video, leg, leg.first, leg.last + 1):
+            for frame, small in chunk:
+                matte = follower.step(small)
+                if frame < self._end:
+                    self._spool.put(frame, matte)
+            self._on_backward(len(chunk))
+
+    def close(self) -> None:
+        self._spool.close()

@@ -1,0 +1,1 @@
+"""Procedural and composited clips to train on."""

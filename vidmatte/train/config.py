@@ -1,0 +1,58 @@
+"""The choices of every training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from vidmatte.errors import OptionError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What the precisions of a configuration stand for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """What every run decides.
+
+    Attributes:
+        steps: length of the run.
+        rate: of the learning, at its peak; `warm_up` steps to reach it, then a cosine down to the share `final` of it.
+        betas, decay: AdamW's moments and its weight decay.
+        accumulate: batches whose gradients are summed for a step, on each process.
+        precision: of mixed precision; weights are float32 all the same.
+        average: weight that the moving average keeps per step.
+        seed: of everything; workers: processes that make batches; device: "cpu" or "cuda".
+        save_every, validate_every: steps between checkpoints, and between validations of the average; 0 for none.
+        processes: how many take part, each with its own batches; torchrun's own number where it starts them.
+    """
+
+    steps: int = 20000
+    rate: float = 6e-4
+    warm_up: int = 100
+    final: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.99)
+    decay: float = 1e-3
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    average: float = 0.995
+    seed: int = 0
+    workers: int = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    save_every: int = 100
+    validate_every: int = 500
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "warm_up", "accumulate", "save_every", "processes"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} {getattr(self, name)} asked for: it must be at least 1")
+        if self.precision not in DTYPES:
+            raise OptionError(f"precision {self.precision!r} asked for: choose one of {', '.join(DTYPES)}")
+
+    @property
+    def batches(self) -> int:
+        """How many there are in the whole run."""
+        return self.steps * self.accumulate * self.processes

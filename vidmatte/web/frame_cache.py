@@ -1,0 +1,242 @@
+"""Frames of the clip as the page and the model need them: any frame soon, the marked ones whole.
+
+Whole frames are read exactly, as a run reads them. What the page shows while it is scrubbed is small; a thread goes
+through the clip once, beginning where it is looked at, and keeps a small JPEG of every frame in a temporary file, so
+that each is at hand after that.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice, pairwise
+from typing import Any, TypeAlias, cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidmatte.errors import ReadError
+from vidmatte.frames import FrameBatch
+from vidmatte.imaging.display import for_model
+from vidmatte.prompts.prompt import Prompt, Reference
+from vidmatte.read import Video
+from vidmatte.read.video import Frame, smaller
+from vidmatte.web.project import Bounds
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""(h, w, 3) blue, green, red, as OpenCV has it."""
+
+SMALL = 640
+"""Longer side of the small frames that are kept of the whole clip."""
+_SPOOL_BYTES = 1 << 30
+"""What the small frames may take on disk: about 40 minutes of most footage. What lies behind is read when asked for."""
+_WHOLE_FRAMES = 3
+_NEAR = 12
+"""Frames ahead of the last one read up to which reading on is quicker than seeking."""
+_QUALITY, _SMALL_QUALITY = 93, 82
+_SEGMENT = 128
+"""Frames that are read in one go, or more where key frames lie further apart."""
+_LONGEST = 16384
+_PAUSE_SECONDS = 0.05
+
+
+class Footage:
+    """Frames of a clip, by index. Safe to be used by several threads."""
+
+    def __init__(self, video: Video) -> None:
+        self.video = video
+        self.bounds = Bounds(video.count_frames(), video.info.display_width, video.info.height)
+        self._whole: OrderedDict[int, tuple[FrameBatch, FrameBatch | None]] = OrderedDict()
+        self._whole_lock, self._small_lock = threading.Lock(), threading.Lock()
+        self._reading: Iterator[Frame] | None = None
+        self._next = -1
+        self._last = 0
+        self._asked, self._asked_lock = 0, threading.Lock()
+        self._spool = Spool()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def whole(self, index: int) -> tuple[FrameBatch, FrameBatch | None]:
+        """A frame and the one beside it in the clip, as `Video.frame` and `Video.neighbour` give them."""
+        with self._whole_lock:
+            if index not in self._whole:
+                pair = list(self.video.batches(1, start=index, end=index + 2, prefetched=1))
+                if not pair or pair[0].frames != (index,):
+                    raise ReadError(f"{self.video.info.source}: frame {index} cannot be read")
+                beside = pair[1] if len(pair) == 2 else self.video.neighbour(index)
+                self._whole[index] = (pair[0], beside)
+                while len(self._whole) > _WHOLE_FRAMES:
+                    self._whole.popitem(last=False)
+            self._whole.move_to_end(index)
+            return self._whole[index]
+
+    def reference(self, prompt: Prompt) -> Reference:
+        """The reference that a prompt makes of its frame, as `mark.mark_references` makes it."""
+        frame, beside = self.whole(prompt.frame)
+        color = self.video.info.color
+        width = self.bounds.width if self.bounds.width != self.video.info.width else None
+        reference = prompt.reference(frame.rgb, display_width=width, frame=prompt.frame, color=color)
+        return reference if beside is None else replace(reference, neighbour=for_model(beside.rgb, color))
+
+    def jpeg(self, index: int, longest: int = _LONGEST) -> bytes:
+        """A frame as it is displayed, as JPEG; up to the size that is kept, it is at hand once the clip was read."""
+        self._last = index
+        if longest <= SMALL:
+            kept = self._spool.get(index)
+            return kept if kept is not None else _encode(self._small(index, SMALL), _SMALL_QUALITY)
+        frame, _ = self.whole(index)
+        return _encode(self._displayed(frame.rgb[0].numpy(), longest), _QUALITY)
+
+    def at_hand(self, index: int) -> int:
+        """The frame itself where it is kept, else the last one before it that is quick to read."""
+        return index if self._spool.get(index) is not None else self.video.entry_before(index)
+
+    def small_frames(self, longest: int, start: int, end: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Frames `start` to `end` (exclusive) with their indices, (1, 3, h, w) as the model sees them."""
+        frames = self.video.small_frames(longest, start=start)
+        with closing(cast("Any", frames)):
+            for frame in islice(frames, max(0, end - start)):
+                yield frame.index, for_model(torch.from_numpy(frame.rgb)[None], self.video.info.color)
+
+    def keep_all(self, is_busy: Callable[[], bool]) -> None:
+        """Begin to read the whole clip, in a thread that waits while `is_busy()`."""
+        self._thread = threading.Thread(target=self._read_all, args=(is_busy,), name="vidmatte-small", daemon=True)
+        self._thread.start()
+
+    @property
+    def kept(self) -> int:
+        """How many small frames are at hand."""
+        return len(self._spool)
+
+    def wait(self) -> None:
+        """Wait until all frames are kept that will be."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Stop reading, and remove what was kept."""
+        self._stopped.set()
+        self.wait()
+        with self._small_lock:
+            self._leave()
+        self._spool.close()
+
+    def _small(self, index: int, longest: int) -> Picture:
+        """A frame by reading on from the last one asked for, or seeking; what may wait waits meanwhile."""
+        with self._asked_lock:
+            self._asked += 1
+        try:
+            return self._sought(index, longest)
+        finally:
+            with self._asked_lock:
+                self._asked -= 1
+
+    def _sought(self, index: int, longest: int) -> Picture:
+        with self._small_lock:
+            if self._reading is None or not self._next <= index < self._next + _NEAR:
+                self._leave()
+                self._reading, self._next = self.video.small_frames(longest, start=index), index
+            for frame in self._reading:
+                self._next = frame.index + 1
+                if frame.index >= index:
+                    return self._displayed(frame.rgb, longest)
+            self._leave()
+        raise ReadError(f"{self.video.info.source}: frame {index} cannot be read")
+
+    def _leave(self) -> None:
+        if self._reading is not None and hasattr(self._reading, "close"):
+            self._reading.close()
+        self._reading = None
+
+    def _read_all(self, is_busy: Callable[[], bool]) -> None:
+        left = self._segments()
+        try:
+            while left:
+                # What is near to the frame that was last looked at is wanted first.
+                segment = min(left, key=lambda part: _distance(part, self._last))
+                left.remove(segment)
+                if not self._read(segment, is_busy):
+                    return
+        except (ReadError, OSError):
+            # A damaged clip, or a full disk: the frame that is asked for says so, or is read by itself.
+            return
+
+    def _segments(self) -> list[range]:
+        """The clip in parts that can be read by themselves."""
+        starts = sorted({self.video.entry_before(index) for index in range(0, self.bounds.frames, _SEGMENT)})
+        return [range(a, b) for a, b in pairwise([*starts, self.bounds.frames])]
+
+    def _read(self, segment: range, is_busy: Callable[[], bool]) -> bool:
+        """Keep the frames of a part; whether there is time and room for another one."""
+        frames = self.video.small_frames(SMALL, start=segment.start)
+        with closing(cast("Any", frames)):
+            for frame in islice(frames, len(segment)):
+                self._spool.put(frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY))
+                while (is_busy() or self._asked) and not self._stopped.is_set():
+                    self._stopped.wait(_PAUSE_SECONDS)
+                if self._stopped.is_set() or self._spool.bytes > _SPOOL_BYTES:
+                    return False
+        return True
+
+    def _displayed(self, rgb: NDArray[np.float32], longest: int) -> Picture:
+        """A frame (3, h, w) in square pixels, as an SDR screen shows it, no side longer than `longest`."""
+        shown = for_model(torch.from_numpy(rgb), self.video.info.color).numpy()
+        picture = cv2.cvtColor((cv2.merge(list(shown)) * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2BGR)
+        size = smaller(self.bounds.width, self.bounds.height, longest)
+        if size != (picture.shape[1], picture.shape[0]):
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(picture, np.uint8)
+
+
+class Spool:
+    """Small files by number, one behind the other in a temporary file."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._lock = threading.Lock()
+        self._entries: dict[Any, tuple[int, int]] = {}
+        self.bytes = 0
+        """What all of them take."""
+
+    def put(self, key: object, data: bytes) -> None:
+        """Keep data; what had the key before is no longer found. Raises OSError where the disk is full."""
+        with self._lock:
+            if self._file.closed:
+                return
+            self._file.seek(self.bytes)
+            self._file.write(data)
+            self._entries[key] = (self.bytes, len(data))
+            self.bytes += len(data)
+
+    def get(self, key: object) -> bytes | None:
+        """What was kept."""
+        with self._lock:
+            if key not in self._entries or self._file.closed:
+                return None
+            offset, size = self._entries[key]
+            self._file.seek(offset)
+            return self._file.read(size)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def close(self) -> None:
+        """Remove everything."""
+        with self._lock:
+            self._file.close()
+
+
+def _distance(part: range, frame: int) -> int:
+    """How far a frame lies outside of a part of the clip."""
+    return max(part.start - frame, frame - part.stop + 1, 0)
+
+
+def _encode(picture: Picture, quality: int) -> bytes:
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()

@@ -1,0 +1,145 @@
+"""What can be written at the end, and the command line that says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from vidmatte.errors import OptionError
+from vidmatte.options import MatteOptions, chosen_options
+from vidmatte.prompts.objects import prompts_of_objects, targets_of_objects
+from vidmatte.report import Invocation
+from vidmatte.web.project import Project
+from vidmatte.web.run import Job
+from vidmatte.web.store import stem_of
+from vidmatte.write import Target, parse_target, split_choices
+
+_OFFERED = (
+    ("{stem}_matte.mov", False),
+    ("{stem}_alpha.mov", True),
+    ("{stem}_matte.webm", False),
+    ("{stem}_alpha.mkv", True),
+    ("{stem}_matte.%06d.png", False),
+    ("{stem}_alpha.%06d.png", True),
+    ("{stem}_matte.%06d.exr", False),
+)
+_BY_DEFAULT = 2
+"""How many of these are written where nothing else is chosen, as by the command line."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a run will write, and how. A page can only choose from what is offered: it names no paths."""
+
+    outputs: tuple[tuple[str, bool], ...]
+    """Paths on offer, with `{object}` for the name of one of several, and whether each holds alpha alone."""
+    chosen: tuple[int, ...]
+    overwrite: bool
+    smooth: float
+    rehearsal: int | None
+
+    def with_page(self, asked: Mapping[str, Any]) -> Choices:
+        """The choices with what a page changed. Raises OptionError for what is not on offer."""
+        chosen = asked.get("outputs", list(self.chosen))
+        if not isinstance(chosen, list) or not all(type(n) is int and 0 <= n < len(self.outputs) for n in chosen):
+            raise OptionError(f"outputs {chosen!r} asked for: choose from those on offer")
+        smooth, rehearsal = asked.get("smooth", self.smooth), asked.get("rehearsal", self.rehearsal)
+        if type(smooth) not in (int, float) or not (rehearsal is None or type(rehearsal) is int):
+            raise OptionError("the smoother is a strength from 0 to 1, the rehearsal a number of steps")
+        changed = Choices(
+            self.outputs,
+            tuple(sorted(set(chosen))),
+            asked.get("overwrite", self.overwrite) is True,
+            float(smooth),
+            rehearsal,
+        )
+        MatteOptions(smooth=changed.smooth, rehearsal=rehearsal)  # refuses what is out of range
+        return changed
+
+
+def offered(
+    source: Path, outputs: Sequence[str], alphas: Sequence[str], options: MatteOptions, folder: Path
+) -> Choices:
+    """The choices at the beginning: the outputs of the command line, then files of each kind in `folder`."""
+    given = [*((path, False) for path in outputs), *((path, True) for path in alphas)]
+    kinds = {(_suffix(path), alpha_only) for path, alpha_only in given}
+    stem = stem_of(source)
+    usual = [
+        (str(_shown(folder) / pattern.format(stem=stem)), alpha_only)
+        for pattern, alpha_only in _OFFERED
+        if (Path(pattern).suffix, alpha_only) not in kinds and (not pattern.endswith(".exr") or find_spec("OpenEXR"))
+    ]
+    chosen = tuple(range(len(given))) if given else tuple(range(_BY_DEFAULT))
+    return Choices((*given, *usual), chosen, options.overwrite, options.smooth, options.rehearsal)
+
+
+def path_for(path: str, objects: int) -> str:
+    """The path of an output with a place for the name of the object where there are several."""
+    if objects < 2 or "{object}" in path or _suffix(path) == ".exr":
+        return path
+    name = Path(path).name
+    stem, _, kind = name.rpartition("_")
+    return str(Path(path).with_name(f"{stem}_{{object}}_{kind}" if stem else f"{{object}}_{name}"))
+
+
+def describe(choices: Choices, objects: int) -> list[dict[str, Any]]:
+    """What is on offer, for the page."""
+    return [
+        {
+            "path": path_for(path, objects),
+            "kind": "alpha" if alpha_only else "colour",
+            "format": parse_target(path, alpha_only=alpha_only).format.description,
+            "chosen": n in choices.chosen,
+        }
+        for n, (path, alpha_only) in enumerate(choices.outputs)
+    ]
+
+
+def job_of(source: Path, prompt_file: Path, project: Project, choices: Choices, options: MatteOptions) -> Job:
+    """What a run is asked for."""
+    paths = [(path_for(choices.outputs[n][0], len(project.marks)), choices.outputs[n][1]) for n in choices.chosen]
+    return Job(
+        source,
+        prompt_file,
+        project.marks,
+        tuple(path for path, alpha_only in paths if not alpha_only),
+        tuple(path for path, alpha_only in paths if alpha_only),
+        replace(
+            options,
+            overwrite=choices.overwrite,
+            smooth=choices.smooth,
+            rehearsal=choices.rehearsal,
+            start=None if project.start is None else str(project.start),
+            end=None if project.end is None else str(project.end),
+        ),
+    )
+
+
+def command_of(job: Job, project: Project) -> str:
+    """The command line that does the same. Empty where nothing is marked, or no output chosen."""
+    if not project.marks or not (job.outputs or job.alphas):
+        return ""
+    objects = prompts_of_objects(project.marks)
+    targets = [parse_target(path, alpha_only=False) for path in job.outputs]
+    targets += [parse_target(path, alpha_only=True) for path in job.alphas]
+    asked = Invocation([job.source], False, None, objects, targets, None, chosen_options(job.options))
+    return asked.with_prompts(_shown(job.prompt_file), overwrite=job.options.overwrite)
+
+
+def files_of(job: Job, project: Project) -> list[Target]:
+    """The files that it writes, of each object. Raises OptionError where a path does not fit the objects."""
+    names = list(prompts_of_objects(project.marks))
+    targets = [target for path in job.outputs for target in targets_of_objects(path, names, alpha_only=False)]
+    return targets + [target for path in job.alphas for target in targets_of_objects(path, names, alpha_only=True)]
+
+
+def _suffix(path: str) -> str:
+    return Path(split_choices(path)[0]).suffix.lower()
+
+
+def _shown(path: Path) -> Path:
+    """A path as one would type it: relative where it lies below the working directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
