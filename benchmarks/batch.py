@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 VIDMATTE = [sys.executable, "-m", "vidmatte"]
-SMALL = ["--working-size", "128", "--rehearsal", "0"]
+SMALL = ["--working-size", "128", "--adapt-steps", "0"]
 
 
 def write_clip(path: Path, frames: int, size: tuple[int, int]) -> Path:
@@ -51,7 +51,7 @@ def write_mask(path: Path, size: tuple[int, int]) -> Path:
 
 
 def write_manifest(folder: Path, shots: int) -> Path:
-    lines = ["[defaults]", 'mask = "mask.png"', 'alpha = "batch/{shot}.mkv"', "rehearsal = 0", "working_size = 128"]
+    lines = ["[defaults]", 'mask = "mask.png"', 'alpha = "batch/{shot}.mkv"', "adapt_steps = 0", "working_size = 128"]
     for n in range(shots):
         lines += ["[[shots]]", f'input = "c{n}.mp4"']
     (folder / "shots.toml").write_text("\n".join(lines))
@@ -239,7 +239,7 @@ def scale(frames: int) -> dict[str, object]:
     from vidmatte import MatteOptions, Prompt
     from vidmatte.pipeline.models import load, share_cores
     from vidmatte.pipeline.request import Request, open_shot
-    from vidmatte.pipeline.segments.fingerprint import identify
+    from vidmatte.pipeline.segments.fingerprint import fingerprint
     from vidmatte.pipeline.segments.journal import Journal, work_folder
     from vidmatte.pipeline.segments.plan import JOIN, units_of
     from vidmatte.pipeline.segments.render import Renderer
@@ -250,7 +250,7 @@ def scale(frames: int) -> dict[str, object]:
         folder = Path(name)
         clip = write_clip(folder / "clip.mp4", frames, size)
         prompt = Prompt(mask=write_mask(folder / "mask.png", size))
-        options = replace(MatteOptions(), rehearsal=0, segment_frames=max(2, frames // 2))
+        options = replace(MatteOptions(), adapt_steps=0, segment_frames=max(2, frames // 2))
         request = Request.of(clip, prompt, output=folder / "c.mov", alpha=folder / "a.mov", options=options)
         seconds: dict[str, float] = {}
         with open_shot(request) as shot, share_cores("cpu"):
@@ -258,7 +258,7 @@ def scale(frames: int) -> dict[str, object]:
             plan = make_plan(shot, model, frames)
             journal = Journal(work_folder(folder / "c.mov"))
             journal.folder.mkdir()
-            journal.begin(header_of(identify(request), model, plan, 1))
+            journal.begin(header_of(fingerprint(request), model, plan, 1))
             renderer = Renderer(shot, plan, journal.folder, model)
             sizes: dict[str, int] = {}
             for unit in units_of(plan):
@@ -269,7 +269,7 @@ def scale(frames: int) -> dict[str, object]:
                 seconds[unit.kind] = seconds.get(unit.kind, 0) + time.process_time() - began
                 sizes[unit.kind] = sizes.get(unit.kind, 0) + _bytes(journal.folder) - before
             began = time.process_time()
-            join(shot, plan, journal, matter=None, began=began)
+            join(shot, plan, journal, predictor=None, began=began)
             seconds["join"] = time.process_time() - began
         sizes |= {
             "input": clip.stat().st_size,

@@ -31,7 +31,7 @@ import vidmatte
 from vidmatte.pipeline.models import share_cores
 from vidmatte.read import Frame, Video
 from vidmatte.stages.chain import with_foreground
-from vidmatte.write import parse_target
+from vidmatte.write import parse_output
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"
 SAMPLE_ALPHA = SAMPLE.with_name("portrait_alpha.mkv")
@@ -113,9 +113,9 @@ def stage_times(clip: Path, folder: Path, frames: int) -> dict[str, float]:
         times["decode"] = timed(video.batches(1, end=frames))
         held = Held([frame for frame, _ in zip(video.decode(), range(12), strict=False)], video.info, frames)
     reference = vidmatte.Prompt(points=POINTS).reference(held.frame(0).rgb, frame=0)
-    matter = vidmatte.load_model().with_reference([reference])
-    times["model"] = timed(vidmatte.matte_clip(matter, held, [reference]))
-    mattes = list(vidmatte.matte_clip(matter, held, [reference], end=8))
+    predictor = vidmatte.load_model().with_reference([reference])
+    times["model"] = timed(vidmatte.matte_clip(predictor, held, [reference]))
+    mattes = list(vidmatte.matte_clip(predictor, held, [reference], end=8))
     times["foreground"] = timed(map(with_foreground, mattes * 3))
     coloured = [with_foreground(matte) for matte in mattes]
     times["encode"] = encode_time(coloured, held.info, folder, frames)
@@ -124,7 +124,7 @@ def stage_times(clip: Path, folder: Path, frames: int) -> dict[str, float]:
 
 def encode_time(mattes: list[vidmatte.MatteBatch], info: vidmatte.VideoInfo, folder: Path, frames: int) -> float:
     """Seconds per frame of writing colour and alpha as ProRes, as a run does by default."""
-    targets = [parse_target(folder / "c.mov", alpha_only=False), parse_target(folder / "a.mov", alpha_only=True)]
+    targets = [parse_output(folder / "c.mov", alpha_only=False), parse_output(folder / "a.mov", alpha_only=True)]
     began = time.perf_counter()
     with vidmatte.create_outputs(targets, like=info, overwrite=True, audio=False) as out:
         for index in range(frames):

@@ -285,12 +285,12 @@ def time_ours(
     model = build_iconmatting(
         sd, net.state_dict(), name="iconmatting", device=place.device, precision=place.dtype, options=options
     )
-    matter, seconds, _ = place.timed(lambda: model.with_reference([reference]))
+    predictor, seconds, _ = place.timed(lambda: model.with_reference([reference]))
     click.echo(f"ours, ensemble {options.ensemble}: reference, once for the clip: {seconds:.2f} s")
     batches = [batch_of(clip[i : i + batch]) for i in range(0, len(clip), batch)]
     if place.device.type != "cpu" or options.compile:
-        matter(batches[0])
-    alpha, seconds, memory = place.timed(lambda: torch.cat([matter(frames).alpha for frames in batches]))
+        predictor(batches[0])
+    alpha, seconds, memory = place.timed(lambda: torch.cat([predictor(frames).alpha for frames in batches]))
     click.echo(f"ours, ensemble {options.ensemble}: {seconds / len(clip):.2f} s a frame")
     name = f"ours, ensemble {options.ensemble}, batch {batch}"
     return Row(name, alpha, seconds, memory, arithmetic(options.ensemble)[1])

@@ -31,7 +31,7 @@ from torch import Tensor
 import vidmatte
 from vidmatte.frames import ColorTags
 from vidmatte.imaging.yuv import tags_of, to_rgb
-from vidmatte.write import FORMATS, Format, parse_target
+from vidmatte.write import FORMATS, Format, parse_output
 from vidmatte.write.exr import to_linear
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"
@@ -61,7 +61,7 @@ class Row:
     def __str__(self) -> str:
         """As a row of a table in Markdown."""
         color = "" if self.color_error is None else f"{self.color_error:.2f}"
-        alpha = "" if self.form.on_black else f"{self.alpha_error:.2f}"
+        alpha = "" if self.form.over_black else f"{self.alpha_error:.2f}"
         ratio = "" if self.ratio is None else f"{self.ratio:.2f} ({self.processor_ratio:.2f})"
         what = "alpha" if self.form.alpha_only else "colour"
         bits = self.form.bit_depth or ""
@@ -93,7 +93,7 @@ def write(target: str, form: Format, pictures: Sequence[Tensor], alpha: Tensor, 
     """Seconds, and seconds of processor time, that vidmatte takes to write frames."""
     info = vidmatte.VideoInfo("clip", *SIZE, RATE, 1 / RATE, color=TAGS)
     began, worked = time.perf_counter(), time.process_time()
-    parsed = parse_target(target, alpha_only=form.alpha_only)
+    parsed = parse_output(target, alpha_only=form.alpha_only)
     with vidmatte.create_outputs([parsed], like=info, overwrite=True) as out:
         for index in range(frames):
             source = vidmatte.FrameBatch(pictures[index % len(pictures)][None], (index,), (index,), (1,))
@@ -155,7 +155,7 @@ def errors(path: Path, form: Format, picture: Tensor, alpha: Tensor) -> tuple[fl
     alpha_error = 0.0 if found is None else float((found - alpha).abs().max())
     if color is None:
         return 1000 * alpha_error, None
-    wanted = picture * alpha if form.on_black else picture
+    wanted = picture * alpha if form.over_black else picture
     if form.codec == "exr":
         wanted = to_linear(picture, TAGS) * alpha
     return 1000 * alpha_error, 1000 * float((color - wanted).abs()[:, alpha > 0.02].mean())
@@ -178,7 +178,7 @@ def first_frame(path: Path, form: Format) -> tuple[Tensor | None, Tensor | None]
     if form.alpha_only:
         return None, torch.from_numpy(to_rgb(frame, tags_of(frame))[0]).clamp(0, 1)
     color = torch.from_numpy(to_rgb(frame, tags_of(frame)))
-    return color, None if form.on_black else torch.from_numpy(alpha_plane(frame))
+    return color, None if form.over_black else torch.from_numpy(alpha_plane(frame))
 
 
 def split(image: Tensor, form: Format) -> tuple[Tensor | None, Tensor]:
@@ -262,7 +262,7 @@ def main(only: str, frames: int) -> None:
             for choices in [form.name, *more]:
                 if only not in f"{form.extension}:{choices} {'alpha' if form.alpha_only else 'colour'}":
                     continue
-                chosen = parse_target(f"a%d{form.extension}:{choices}", alpha_only=form.alpha_only).format
+                chosen = parse_output(f"a%d{form.extension}:{choices}", alpha_only=form.alpha_only).format
                 count = max(4, frames // 4) if form.codec in SLOW else frames
                 click.echo(measure(choices, chosen, Path(name), pictures, alpha, count))
 

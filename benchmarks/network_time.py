@@ -25,15 +25,15 @@ import vidmatte
 from vidmatte.model.compact import predictor
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.interface import Model
-from vidmatte.prompts.reference import mark_references
+from vidmatte.prompts.reference import make_references
 
 PARTS = {
-    "shrink": (predictor.CompactMatter, "shrink"),
+    "shrink": (predictor.CompactPredictor, "shrink"),
     "optical flow": (predictor, "optical_flow"),
     "network, features": (CompactNet, "encode"),
     "network, similarity and head": (CompactNet, "decode"),
     "network, memory": (CompactNet, "remember"),
-    "upsampling": (predictor.CompactMatter, "finish"),
+    "upsampling": (predictor.CompactPredictor, "finish"),
 }
 WARM_UP = 5
 
@@ -42,11 +42,11 @@ def step_times(frames: int) -> tuple[dict[str, float], Model]:
     """Median seconds of each part of a step, and of the whole step."""
     with TemporaryDirectory() as folder, vidmatte.open_video(make_clip(Path(folder) / "c.mp4", 12)) as video:
         rgb = [batch.rgb for batch in video.batches(1)]
-        references = mark_references(video, [vidmatte.Prompt(points=POINTS)], None)
+        references = make_references(video, [vidmatte.Prompt(points=POINTS)], None)
     model = vidmatte.load_model(device="cpu")
-    matter = model.with_reference(references)
-    follower = matter.follower()
-    follower.start(references[0])
+    predictor = model.with_reference(references)
+    tracker = predictor.tracker()
+    tracker.start(references[0])
     table: dict[str, list[float]] = defaultdict(list)
     with ExitStack() as patches:
         spent: dict[str, float] = defaultdict(float)
@@ -57,7 +57,7 @@ def step_times(frames: int) -> tuple[dict[str, float], Model]:
             # There and back again, so that no frame follows one that is far from it.
             at = 11 - abs(index % 22 - 11)
             began = time.perf_counter()
-            matter.finish(rgb[at], follower.step(matter.shrink(rgb[at])))
+            predictor.finish(rgb[at], tracker.step(predictor.shrink(rgb[at])))
             whole = time.perf_counter() - began
             for part, seconds in {
                 **spent,

@@ -29,7 +29,7 @@ from end_to_end import make_clip
 
 from vidmatte.options import MatteOptions
 from vidmatte.web.server import PickerServer
-from vidmatte.web.session import Opening, Session
+from vidmatte.web.session import PickerConfig, Session
 
 OBJECT = ((720, 375), (720, 840), (770, 150), (680, 800), (985, 730), (400, 800))
 """Places on the person in the first frame, at 1080p."""
@@ -66,7 +66,7 @@ class Page:
 @contextmanager
 def served(clip: Path) -> Iterator[tuple[Session, Page]]:
     """A picker for a clip, and a page that uses it."""
-    session = Session(Opening(clip, options=MatteOptions(device="cpu")), folder=clip.parent)
+    session = Session(PickerConfig(clip, options=MatteOptions(device="cpu")), folder=clip.parent)
     try:
         with PickerServer(session) as server:
             yield session, Page(server)
@@ -143,7 +143,7 @@ def scrub_command(frames: int, wait: int) -> None:
             ]
             show("a thumbnail of the slider", seconds)
             time.sleep(wait)
-            kept = [frame for frame in range(CLIP_FRAMES) if session.footage.at_hand(frame) == frame]
+            kept = [frame for frame in range(CLIP_FRAMES) if session.footage.nearest_cached(frame) == frame]
             click.echo(f"{len(kept)} frames were kept {time.perf_counter() - began:.0f} s after opening")
             page.connect()
             show("a random one of these", asked(page, rng.choices(kept, k=frames)))

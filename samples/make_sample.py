@@ -248,7 +248,7 @@ def film_grain(rng: np.random.Generator) -> np.ndarray:
     return GRAIN * cv2.sepFilter2D(gray + 0.3 * tint, -1, kernel, kernel) / np.float32((kernel**2).sum())
 
 
-def shoot(portrait: np.ndarray, launch_pad: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def render(portrait: np.ndarray, launch_pad: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames in order: rgb (HEIGHT, WIDTH, 3) float32 in 0..1, and the 8-bit alpha (HEIGHT, WIDTH) it is made of.
 
     Light of the surroundings spills over the outline, exposure and grain fall on both layers alike: all of it is part
@@ -358,7 +358,7 @@ def make_sample(out: Path) -> None:
         color = add_video(movie, "libx264", "yuv420p", crf="19", preset="slower", tune="grain")
         audio = movie.add_stream("aac", rate=SAMPLE_RATE, layout="stereo", options={"b": "96k"})
         exact = add_video(matte, "ffv1", "gray", level="3", coder="0", context="0", g="1", slices="4")
-        for n, (rgb, alpha) in enumerate(shoot(make_portrait_plate(), make_launch_pad_plate())):
+        for n, (rgb, alpha) in enumerate(render(make_portrait_plate(), make_launch_pad_plate())):
             movie.mux(color.encode(video_frame(bt709_planes(rgb), "yuv420p", n)))
             matte.mux(exact.encode(video_frame([alpha], "gray", n)))
             if n == 0:

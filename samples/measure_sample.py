@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from make_sample import HEIGHT, WIDTH, make_launch_pad_plate, make_portrait_plate, shoot
+from make_sample import HEIGHT, WIDTH, make_launch_pad_plate, make_portrait_plate, render
 
 HERE = Path(__file__).parent
 
@@ -29,7 +29,7 @@ def read_rgb(frame: av.VideoFrame) -> np.ndarray:
 def main() -> None:
     everywhere, soft, different = [], [], 0
     with av.open(HERE / "portrait.mp4") as movie, av.open(HERE / "portrait_alpha.mkv") as matte:
-        rendered = shoot(make_portrait_plate(), make_launch_pad_plate())
+        rendered = render(make_portrait_plate(), make_launch_pad_plate())
         for (rgb, alpha), color, stored in zip(rendered, movie.decode(video=0), matte.decode(video=0), strict=True):
             different += int((stored.to_ndarray() != alpha).sum())
             error = 255 * np.abs(read_rgb(color) - rgb).mean(axis=2)

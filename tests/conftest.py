@@ -18,9 +18,9 @@ def movie(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _without_rehearsal(monkeypatch):
-    """What the other tests look at does not depend on practice; test_rehearse.py asks for it."""
-    monkeypatch.setattr("vidmatte.pipeline.models.DEFAULT_STEPS", 0)
+def _without_adaptation(monkeypatch):
+    """What the other tests look at does not depend on adaptation; test_adapt.py asks for it."""
+    monkeypatch.setattr("vidmatte.pipeline.models.DEFAULT_ADAPT_STEPS", 0)
 
 
 @pytest.fixture(scope="module")

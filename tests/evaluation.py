@@ -75,7 +75,7 @@ class RedMatter:
     def __call__(self, batch):
         return MatteBatch(batch, batch.rgb[:, :1].clone(), (0.5,) * len(batch))
 
-    def follower(self):
+    def tracker(self):
         return None
 
 
@@ -93,15 +93,15 @@ class TrimapModel(RedModel):
         raise AssertionError("a trimap was to be handed over")
 
     def with_trimaps(self, trimaps):
-        return TrimapMatter(trimaps)
+        return TrimapPredictor(trimaps)
 
 
 @dataclass(frozen=True)
-class TrimapMatter:
+class TrimapPredictor:
     trimaps: object
 
     def __call__(self, batch):
         return MatteBatch(batch, self.trimaps(batch).clone(), (0.5,) * len(batch))
 
-    def follower(self):
+    def tracker(self):
         return None

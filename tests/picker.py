@@ -13,10 +13,10 @@ from clips import write_movie
 
 from vidmatte.options import MatteOptions
 from vidmatte.web.server import PickerServer
-from vidmatte.web.session import Opening, Session
+from vidmatte.web.session import PickerConfig, Session
 
 SIZE = (160, 96)
-QUICK = MatteOptions(rehearsal=0, working_size=128, device="cpu")
+QUICK = MatteOptions(adapt_steps=0, working_size=128, device="cpu")
 
 
 def disc(frame: int, size: tuple[int, int] = SIZE) -> tuple[float, float, float]:
@@ -40,7 +40,7 @@ def write_disc(path: Path, frames: int = 24, size: tuple[int, int] = SIZE, **opt
 @contextmanager
 def opened(clip: Path, **opening):
     """A session for a clip, that writes into its folder."""
-    session = Session(Opening(clip, options=opening.pop("options", QUICK), **opening), folder=clip.parent)
+    session = Session(PickerConfig(clip, options=opening.pop("options", QUICK), **opening), folder=clip.parent)
     try:
         yield session
     finally:

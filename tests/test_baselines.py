@@ -31,7 +31,7 @@ from vidmatte.model.baselines.sam import Sam
 from vidmatte.model.baselines.sam2 import Sam2Model, Sam2Options
 from vidmatte.model.baselines.seggpt import SegGptModel, SegGptOptions
 from vidmatte.model.baselines.trimaps import closed_form, quantise
-from vidmatte.model.interface import TakesTrimaps
+from vidmatte.model.interface import SupportsTrimaps
 from vidmatte.model.pretrained import load_pretrained
 from vidmatte.prompts.prompt import Prompt, Reference
 
@@ -188,10 +188,10 @@ def test_icmp_carries_the_marks_to_the_target_and_mattes_what_is_there():
     reference = Prompt(points=((65, 45, 1), (105, 75, 0))).reference(cells[..., :160])
     sam, trimaps = Painted(), []
     model = icmp(sam, lambda rgb, trimap: trimaps.append(trimap) or trimap, band=0.02)
-    matter = model.with_reference([reference])
-    assert matter.follower() is None
+    predictor = model.with_reference([reference])
+    assert predictor.tracker() is None
     batch = FrameBatch(cells[..., 30:190].contiguous(), (7,), (0,), (1,))
-    matte = matter(batch)
+    matte = predictor(batch)
     (marks,) = sam.asked
     assert marks.labels.tolist() == [1, 0]
     assert (marks.points * (160, 90)).tolist() == [pytest.approx([35, 45], abs=0.1), pytest.approx([75, 75], abs=0.1)]
@@ -219,11 +219,11 @@ def test_icmp_of_real_networks_in_miniature():
     features = DinoFeatures(tiny_dino(), CPU, torch.float32, 140)
     model = IcmpModel(features, Sam(tiny_sam(), CPU, torch.float32), lambda rgb, trimap: trimap, IcmpOptions(), "icmp",
                       CPU, torch.float32)  # fmt: skip
-    matter = model.with_reference([masked(), clicked((60, 40, 1), seed=1)])
-    matte = matter(frames(2))
+    predictor = model.with_reference([masked(), clicked((60, 40, 1), seed=1)])
+    matte = predictor(frames(2))
     assert matte.alpha.shape == (2, 1, HEIGHT, WIDTH)
     assert all(0 <= value <= 1 for value in matte.confidence)
-    assert torch.equal(matte.alpha, matter(frames(2)).alpha)
+    assert torch.equal(matte.alpha, predictor(frames(2)).alpha)
 
 
 def test_sam_is_shown_the_points_and_the_box():
@@ -297,11 +297,11 @@ def sam2():
     return Sam2Model(tiny_sam2(), lambda rgb, trimap: trimap, Sam2Options(), "sam2", CPU, torch.float32)
 
 
-def follow(matter, reference, count, seed=20):
-    follower = matter.follower()
+def follow(predictor, reference, count, seed=20):
+    tracker = predictor.tracker()
     if reference is not None:
-        follower.start(reference)
-    return follower, [follower.step(matter.shrink(smooth(seed=seed + n))) for n in range(count)]
+        tracker.start(reference)
+    return tracker, [tracker.step(predictor.shrink(smooth(seed=seed + n))) for n in range(count)]
 
 
 def held(session):
@@ -320,24 +320,24 @@ def held(session):
 
 def test_sam2_holds_no_more_after_many_frames(sam2):
     reference = masked(frame=0)
-    matter = sam2.with_reference([reference])
-    follower, _ = follow(matter, reference, 6)
-    after_6 = held(follower._session)
+    predictor = sam2.with_reference([reference])
+    tracker, _ = follow(predictor, reference, 6)
+    after_6 = held(tracker._session)
     for n in range(14):
-        follower.step(matter.shrink(smooth(seed=n)))
-    assert held(follower._session) == after_6 > 0
-    assert len(follower._session.frames_tracked_per_obj[0]) <= 4
+        tracker.step(predictor.shrink(smooth(seed=n)))
+    assert held(tracker._session) == after_6 > 0
+    assert len(tracker._session.frames_tracked_per_obj[0]) <= 4
 
 
 def test_sam2_goes_on_from_what_another_follower_remembered(sam2, tmp_path):
     reference = masked(frame=3)
-    matter = sam2.with_reference([masked(frame=0), reference])
-    _, unbroken = follow(matter, reference, 9)
-    first, begun = follow(matter, reference, 5)
+    predictor = sam2.with_reference([masked(frame=0), reference])
+    _, unbroken = follow(predictor, reference, 9)
+    first, begun = follow(predictor, reference, 5)
     save_file({name: value.contiguous() for name, value in first.state().items()}, tmp_path / "state")
-    second = matter.follower()
+    second = predictor.tracker()
     second.restore(load_file(tmp_path / "state"))
-    rest = [second.step(matter.shrink(smooth(seed=25 + n))) for n in range(4)]
+    rest = [second.step(predictor.shrink(smooth(seed=25 + n))) for n in range(4)]
     for expected, coarse in zip(unbroken, begun + rest, strict=True):
         assert torch.equal(expected.alpha, coarse.alpha)
 
@@ -345,15 +345,15 @@ def test_sam2_goes_on_from_what_another_follower_remembered(sam2, tmp_path):
 def test_sam2_forgets_nothing_that_it_would_look_at(sam2):
     """The same mattes as from a session that keeps everything."""
     reference = masked(frame=0)
-    matter = sam2.with_reference([reference])
-    _, forgetful = follow(matter, reference, 9)
+    predictor = sam2.with_reference([reference])
+    _, forgetful = follow(predictor, reference, 9)
     whole = sam2.session()
-    whole.output_dict_per_obj[0]["cond_frame_outputs"][0] = dict(matter.references[0].memory)
+    whole.output_dict_per_obj[0]["cond_frame_outputs"][0] = dict(predictor.references[0].memory)
     from vidmatte.model.baselines.images import normalised
 
     for n, coarse in enumerate(forgetful):
         with torch.inference_mode():
-            image = normalised(matter.shrink(smooth(seed=20 + n)).float() / 255)
+            image = normalised(predictor.shrink(smooth(seed=20 + n)).float() / 255)
             kept = sam2.net(inference_session=whole, frame=image, frame_idx=n + 1).pred_masks[0, 0].sigmoid()
         assert torch.equal(kept, coarse.alpha), n
     assert len(whole.output_dict_per_obj[0]["non_cond_frame_outputs"]) == 9
@@ -370,20 +370,22 @@ def test_sam2_forgets_nothing_that_it_would_look_at(sam2):
 )
 def test_every_kind_of_mark_reaches_sam2(sam2, reference):
     _, plain = follow(sam2.with_reference([masked(frame=0)]), masked(frame=0), 2)
-    matter = sam2.with_reference([reference])
-    _, first = follow(matter, reference, 2)
+    predictor = sam2.with_reference([reference])
+    _, first = follow(predictor, reference, 2)
     _, again = follow(sam2.with_reference([reference]), reference, 2)
     assert not torch.equal(plain[1].alpha, first[1].alpha)
     assert all(torch.equal(a.alpha, b.alpha) for a, b in zip(first, again, strict=True))
     assert first[1].alpha.shape == (32, 32)
-    assert matter.finish(smooth(), first[1]).shape == (1, 1, HEIGHT, WIDTH)
+    assert predictor.finish(smooth(), first[1]).shape == (1, 1, HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_half_precision_is_about_the_same(sam2, precision):
     reference = clicked((60, 40, 1), frame=0)
     half = dataclasses.replace(sam2, precision=precision).with_reference([reference])
-    (*_, found), (*_, whole) = (follow(matter, reference, 3)[1] for matter in (half, sam2.with_reference([reference])))
+    (*_, found), (*_, whole) = (
+        follow(predictor, reference, 3)[1] for predictor in (half, sam2.with_reference([reference]))
+    )
     assert found.alpha.dtype == torch.float32
     assert (found.alpha - whole.alpha).abs().mean() < 0.05
     icmp = IcmpModel(DinoFeatures(tiny_dino(), CPU, precision, 140), Sam(tiny_sam(), CPU, precision),
@@ -399,17 +401,17 @@ def test_a_correction_on_a_later_frame_counts_from_the_start(sam2):
     both = sam2.with_reference([first, later])
     _, corrected = follow(both, first, 2)
     assert not torch.equal(alone[0].alpha, corrected[0].alpha)
-    follower = both.follower()
-    coarse = follower.start(later)
+    tracker = both.tracker()
+    coarse = tracker.start(later)
     assert torch.equal(coarse.alpha, later.roi[0, 0])
-    assert sorted(follower._session.output_dict_per_obj[0]["cond_frame_outputs"]) == [-8, 0]
+    assert sorted(tracker._session.output_dict_per_obj[0]["cond_frame_outputs"]) == [-8, 0]
 
 
 def test_sam2_mattes_images_of_a_set_alone(sam2):
-    matter = sam2.with_reference([masked()])
+    predictor = sam2.with_reference([masked()])
     batch = frames(2)
-    both = matter(batch)
-    second = matter(FrameBatch(batch.rgb[1:], (1,), (0,), (1,)))
+    both = predictor(batch)
+    second = predictor(FrameBatch(batch.rgb[1:], (1,), (0,), (1,)))
     assert torch.equal(both.alpha[1:], second.alpha)
     assert both.confidence[0] == pytest.approx(torch.sigmoid(torch.tensor(4.0)).item(), abs=1e-4)
 
@@ -545,7 +547,7 @@ def test_models_load_from_a_folder_and_matte_a_clip(folder, movie, tmp_path, nam
 
 def test_vitmatte_loads_from_its_own_folder(folder):
     model = load("vitmatte", weights=folder / "vitmatte")
-    assert isinstance(model, TakesTrimaps)
+    assert isinstance(model, SupportsTrimaps)
     _, trimap, _ = ramp()
     batch = frames(2)
     matte = model.with_trimaps(lambda batch: trimap.expand(len(batch), -1, -1, -1))(batch)

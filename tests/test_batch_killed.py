@@ -220,7 +220,7 @@ def test_an_exported_job_runs_in_the_tool_of_open_job_description(tmp_path):
         write_movie(tmp_path / f"{name}.mp4", frames=frames, size=(64, 48))
     path = manifest(
         tmp_path, ("long", "short"), {"mask": "mask.png", "alpha": "out/{shot}.mkv", "segment_frames": 5,
-                                      "working_size": 128, "rehearsal": 0}
+                                      "working_size": 128, "adapt_steps": 0}
     )  # fmt: skip
     batch(path)
     expected = contents(tmp_path / "out")
@@ -252,7 +252,7 @@ def test_a_cluster_of_two_nodes_whose_workers_are_killed(tmp_path):
     write_mask(tmp_path)
     path = manifest(
         tmp_path, ("long", *names), {"mask": "mask.png", "alpha": "out/{shot}.mkv", "output": "out/{shot}.%04d.png",
-                                     "segment_frames": 10, "working_size": 128, "rehearsal": 0, "smooth": 0.5}
+                                     "segment_frames": 10, "working_size": 128, "adapt_steps": 0, "smooth": 0.5}
     )  # fmt: skip
     batch(path)
     expected = contents(tmp_path / "out")

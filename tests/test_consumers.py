@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import create_outputs, parse_target
+from vidmatte.write import create_outputs, parse_output
 
 WIDTH, HEIGHT, FRAMES = 256, 128, 10
 PATCHES = (((1, 0, 0), 1), ((1, 1, 1), 0.5), ((0, 1, 0), 0), ((0.5, 0.5, 0.5), 0.25))
@@ -42,7 +42,7 @@ def write_patches(folder: Path, *targets: str, alpha_only: bool = False, **facts
         alpha[..., columns] = opacity
     given = {"color": ColorTags(1, 1, 1), "time_base": Fraction(1, 25), "frame_rate": Fraction(25), **facts}
     like = VideoInfo("clip", WIDTH, HEIGHT, **given)
-    parsed = [parse_target(folder / target, alpha_only=alpha_only) for target in targets]
+    parsed = [parse_output(folder / target, alpha_only=alpha_only) for target in targets]
     with create_outputs(parsed, like=like) as outputs:
         for k in range(FRAMES):
             outputs.write(MatteBatch(FrameBatch(rgb, (k,), (k,), (1,)), alpha, (1.0,)))

@@ -13,9 +13,9 @@ import torch
 import vidmatte
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
 from vidmatte.imaging import yuv
-from vidmatte.imaging.display import describe_view, for_model, for_output
+from vidmatte.imaging.display import describe_view, for_output, to_display
 from vidmatte.imaging.transfer import hlg_decode, linear_to_srgb, linear_to_video, pq_decode
-from vidmatte.model.display import show_to
+from vidmatte.model.display import with_display_transform
 from vidmatte.read import open_video
 from vidmatte.write.planes import output_tags, video_frame
 
@@ -39,7 +39,7 @@ def test_hlg_is_that_of_the_standard():
 
 @pytest.mark.parametrize(("tags", "white", "peak"), [(PQ, 0.5807, 0.7518), (HLG, 0.75, 1.0)])
 def test_hdr_is_toned_down_to_a_bright_picture_without_clipped_highlights(tags, white, peak):
-    shown = [for_model(gray(value), tags)[0, 0, 0, 0].item() for value in (0.0, 0.3, white, (white + peak) / 2, peak)]
+    shown = [to_display(gray(value), tags)[0, 0, 0, 0].item() for value in (0.0, 0.3, white, (white + peak) / 2, peak)]
     assert shown[0] == 0
     assert shown[-1] == pytest.approx(1, abs=2e-3)
     assert all(a < b - 0.01 for a, b in pairwise(shown))
@@ -51,19 +51,19 @@ def test_dark_hdr_light_is_shown_as_it_is():
     code = torch.tensor(0.38)
     assert pq_decode(code).item() == pytest.approx(26, rel=3e-2)
     wanted = (pq_decode(code).item() / 203) ** (1 / 2.4)
-    assert for_model(gray(code.item()), PQ).mean().item() == pytest.approx(wanted, abs=2e-3)
+    assert to_display(gray(code.item()), PQ).mean().item() == pytest.approx(wanted, abs=2e-3)
 
 
 def test_hue_survives_the_tone_curve():
     rgb = torch.tensor([0.7, 0.5, 0.5]).reshape(1, 3, 1, 1)
-    shown = for_model(rgb, replace(PQ, primaries=1)).flatten().double() ** 2.4
+    shown = to_display(rgb, replace(PQ, primaries=1)).flatten().double() ** 2.4
     light = pq_decode(rgb.flatten().double())
     assert (shown[1] / shown[0]).item() == pytest.approx((light[1] / light[0]).item(), rel=1e-2)
 
 
 def test_scene_linear_light_is_rolled_off():
     rgb = torch.tensor([0.18, 0.5, 1.0, 16.0, -0.1]).reshape(1, 1, 5, 1).expand(1, 3, 5, 1)
-    shown = for_model(rgb, LINEAR)[0, 0, :, 0]
+    shown = to_display(rgb, LINEAR)[0, 0, :, 0]
     assert shown[:2].tolist() == pytest.approx([0.4614, 0.7354], abs=1e-3)  # the curve of sRGB
     assert shown[1] < shown[2] < shown[3] <= 1
     assert shown[4] == 0
@@ -71,7 +71,7 @@ def test_scene_linear_light_is_rolled_off():
 
 def test_super_whites_are_clipped_for_the_model_alone():
     rgb = gray(1.07)
-    assert (for_model(rgb, ColorTags()) == 1).all()
+    assert (to_display(rgb, ColorTags()) == 1).all()
     assert torch.equal(for_output(rgb, ColorTags(), linear_to_video), rgb)
 
 
@@ -96,8 +96,8 @@ class Seen:
 def test_a_matter_sees_the_view_and_the_matte_carries_the_source():
     batch = FrameBatch(gray(0.58), (0,), (0,), (1,))
     seen = Seen()
-    result = show_to(seen, PQ)(batch)
-    assert torch.equal(seen.frames[0], for_model(batch.rgb, PQ))
+    result = with_display_transform(seen, PQ)(batch)
+    assert torch.equal(seen.frames[0], to_display(batch.rgb, PQ))
     assert torch.equal(result.source.rgb, batch.rgb)
 
 
@@ -139,7 +139,7 @@ def test_hdr_code_values_reach_the_outputs_untouched(tmp_path, transfer):
 def test_a_run_on_hdr_says_what_the_model_saw(tmp_path):
     write_hdr(tmp_path / "hdr.mkv", transfer=16)
     prompt = vidmatte.Prompt(box=(10, 10, 60, 40))
-    options = vidmatte.MatteOptions(foreground="source", rehearsal=0)
+    options = vidmatte.MatteOptions(foreground="source", adapt_steps=0)
     summary = vidmatte.matte(tmp_path / "hdr.mkv", prompt, output=tmp_path / "out.mov", options=options)
     assert any("HDR (PQ)" in note and "tone-mapped copy" in note for note in summary.notes)
     with av.open(str(tmp_path / "out.mov")) as container:

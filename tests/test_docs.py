@@ -53,7 +53,7 @@ def test_the_table_of_formats_is_complete():
     for form in FORMATS:
         usual = form == formats_of(form.extension, alpha_only=form.alpha_only)[0]
         cell = table[form.extension][form.alpha_only]
-        if usual and not form.on_black:
+        if usual and not form.over_black:
             assert form.description.split(",")[0].split(" ")[0] in cell
         else:
             assert f"`{form.name}`" in cell or f"`{form.name}`" in README

@@ -255,7 +255,19 @@ def test_disk_full(movie, tmp_path):
         "from vidmatte.__main__ import main; main()"
     )
     target = tmp_path / "o.mov"
-    command = [sys.executable, "-c", code, str(movie), *POINT, *SMALL, "--rehearsal", "0", "-o", str(target), "--quiet"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(movie),
+        *POINT,
+        *SMALL,
+        "--adapt-steps",
+        "0",
+        "-o",
+        str(target),
+        "--quiet",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

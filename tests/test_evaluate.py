@@ -19,7 +19,7 @@ from vidmatte.evaluate.journal import LINES
 from vidmatte.evaluate.plot import can_plot
 from vidmatte.evaluate.workers import share
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import Target, create_outputs
+from vidmatte.write import OutputSpec, create_outputs
 
 PIXELS = HEIGHT * WIDTH
 RED = Subject("red", load=load_red)
@@ -270,7 +270,7 @@ def test_clips_of_another_system_are_scored(tmp_path, form):
     else:
         rate = Fraction(24)
         info = VideoInfo("c", WIDTH, HEIGHT, rate, 1 / rate)
-        with create_outputs([Target(str(folder / "c.mkv"), alpha_only=True)], like=info) as out:
+        with create_outputs([OutputSpec(str(folder / "c.mkv"), alpha_only=True)], like=info) as out:
             for n, truth in enumerate(truths):
                 batch = FrameBatch(torch.zeros(1, 3, HEIGHT, WIDTH), (n,), (n,), (1,))
                 alpha = torch.from_numpy(np.clip(truth + np.float32(0.2), 0, 1))[None, None]

@@ -56,7 +56,7 @@ def test_json_is_all_that_is_printed_where_it_is_asked_for(data, tmp_path):
 
 def test_clips_from_end_to_end(tmp_path):
     write_clip(tmp_path / "data", "c", [0, 0, 0])
-    given = ("clips", "--root", tmp_path / "data", "--rehearsal", "0", "--smooth", "0.5", "--quiet")
+    given = ("clips", "--root", tmp_path / "data", "--adapt-steps", "0", "--smooth", "0.5", "--quiet")
     done = invoke(*given, "-o", tmp_path / "out", "--mattes")
     assert done.exit_code == 0, done.output
     header = "samples  MAD x1000  MSE x1000  Grad /1000  dtSSD x100  MESSDdt x1000  Conn /1000"

@@ -15,7 +15,7 @@ from vidmatte.cli import cli
 from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch
 from vidmatte.read import open_video
-from vidmatte.write import Target, create_outputs
+from vidmatte.write import OutputSpec, create_outputs
 
 FRAMES = 12
 SIZE = (96, 160)
@@ -28,7 +28,7 @@ def ramp(number):
 
 
 def write_mattes(path, like, *, alpha_only, frames=range(FRAMES)):
-    with open_video(like) as video, create_outputs([Target(path, alpha_only)], like=video.info) as out:
+    with open_video(like) as video, create_outputs([OutputSpec(path, alpha_only)], like=video.info) as out:
         for batch in video.batches(1, start=frames[0], end=frames[-1] + 1):
             out.write(MatteBatch(batch, torch.from_numpy(ramp(batch.frames[0]))[None, None], (1.0,)))
     return path
@@ -166,7 +166,7 @@ def test_mattes_of_another_clip_are_refused(movie, lossless, tmp_path):
 def test_choices_that_have_no_meaning_beside_given_mattes(movie, lossless, tmp_path):
     refused("marks were given, and mattes too", movie, lossless, tmp_path, "--points", "80,20")
     refused("working size was given", movie, lossless, tmp_path, "--working-size", "256")
-    refused("this model has none", movie, lossless, tmp_path, "--rehearsal", "20")
+    refused("this model has none", movie, lossless, tmp_path, "--adapt-steps", "20")
     refused("would be written over an input", lossless, lossless, tmp_path, "--alpha", str(lossless), "--overwrite")
     with pytest.raises(OptionError, match="give both, --model none and --matte PATH"):
         vidmatte.MatteOptions(matte=lossless)

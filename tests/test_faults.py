@@ -19,7 +19,7 @@ from users import as_ordinary_user
 
 import vidmatte
 from vidmatte.errors import ReadError, VidmatteError, WriteError
-from vidmatte.write import Target, create_outputs
+from vidmatte.write import OutputSpec, create_outputs
 from vidmatte.write.movie import MovieWriter, _PartialFile
 
 NOT_ON_WINDOWS = pytest.mark.skipif(sys.platform == "win32", reason="files and signals of another kind")
@@ -73,7 +73,7 @@ def test_output_folder_that_is_removed(tmp_path, name):
     folder.mkdir()
 
     def run():
-        with create_outputs([Target(folder / name)], like=info()) as outputs:
+        with create_outputs([OutputSpec(folder / name)], like=info()) as outputs:
             outputs.write(mattes())
             shutil.rmtree(folder)
             for first in range(1, 4):
@@ -88,7 +88,7 @@ def test_output_folder_that_is_removed(tmp_path, name):
 @pytest.mark.parametrize("name", ["out.mov", "%04d.png"])
 def test_permission_that_is_lost(name):
     def run():
-        with create_outputs([Target(folder / name)], like=info()) as outputs:
+        with create_outputs([OutputSpec(folder / name)], like=info()) as outputs:
             outputs.write(mattes())
             folder.chmod(0o555)
 
@@ -148,8 +148,8 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_write_safety import info, mattes
-from vidmatte.write import Target, create_outputs
-with create_outputs([Target(Path(sys.argv[2]) / name) for name in ("out.mov", "%04d.png")], like=info()) as outputs:
+from vidmatte.write import OutputSpec, create_outputs
+with create_outputs([OutputSpec(Path(sys.argv[2]) / name) for name in ("out.mov", "%04d.png")], like=info()) as outputs:
     for first in range(4):
         outputs.write(mattes(first=first))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -175,7 +175,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one(tmp_path):
 
 @NOT_ON_WINDOWS
 def test_what_another_run_works_on_is_left_alone(tmp_path):
-    with create_outputs([Target(tmp_path / "out.mov")], like=info(), overwrite=True) as first:
+    with create_outputs([OutputSpec(tmp_path / "out.mov")], like=info(), overwrite=True) as first:
         first.write(mattes())
         second = save(tmp_path / "out.mov", [mattes(2)])
         assert second.notes == ()

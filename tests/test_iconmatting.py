@@ -25,7 +25,7 @@ from vidmatte.model.iconmatting.head import TrimapHead
 from vidmatte.model.iconmatting.predictor import TrainedDecoder
 from vidmatte.model.iconmatting.prompts import cells_of_marks, query_cells, whole_cells
 from vidmatte.model.iconmatting.similarity import IntraSimilarity, inter_similarity, match, resize_cells, spread
-from vidmatte.model.interface import Explains, Matter, Model
+from vidmatte.model.interface import Model, Predictor, SupportsGuidance
 from vidmatte.prompts.prompt import Prompt, Reference
 
 CPU = torch.device("cpu")
@@ -440,17 +440,17 @@ def clip():
 
 
 @pytest.fixture(scope="module")
-def matter(model, clip):
+def predictor(model, clip):
     return model.with_reference([mask_of(clip[:1])])
 
 
-def test_the_interface_is_kept(model, matter, clip):
-    typed: tuple[Model, Matter] = (model, matter)
+def test_the_interface_is_kept(model, predictor, clip):
+    typed: tuple[Model, Predictor] = (model, predictor)
     assert typed[0].name == "tiny"
-    assert isinstance(matter, Explains)
-    assert matter.follower() is None
-    assert matter.shrink(clip[:1]).shape == (1, 3, SIDE, SIDE)
-    found = matter(batch_of(clip))
+    assert isinstance(predictor, SupportsGuidance)
+    assert predictor.tracker() is None
+    assert predictor.shrink(clip[:1]).shape == (1, 3, SIDE, SIDE)
+    found = predictor(batch_of(clip))
     assert found.alpha.shape == (4, 1, 72, 128)
     assert 0 < found.alpha.min() < found.alpha.max() < 1
     assert all(0 <= value <= 1 for value in found.confidence)
@@ -465,20 +465,20 @@ def test_any_frame_size(model, size):
     assert bool(torch.isfinite(found.alpha).all())
 
 
-def test_a_batch_equals_its_frames(matter, clip):
-    together = matter(batch_of(clip))
+def test_a_batch_equals_its_frames(predictor, clip):
+    together = predictor(batch_of(clip))
     for i in range(len(clip)):
-        alone = matter(batch_of(clip[i : i + 1]))
+        alone = predictor(batch_of(clip[i : i + 1]))
         torch.testing.assert_close(alone.alpha[0], together.alpha[i], atol=1e-5, rtol=0)
         assert alone.confidence[0] == pytest.approx(together.confidence[i], abs=1e-4)
 
 
-def test_a_still_clip_does_not_flicker(matter, clip):
-    still = [matter(batch_of(clip[1:2], first=k)).alpha for k in range(3)]
+def test_a_still_clip_does_not_flicker(predictor, clip):
+    still = [predictor(batch_of(clip[1:2], first=k)).alpha for k in range(3)]
     assert torch.equal(still[0], still[1])
     assert torch.equal(still[0], still[2])
     # Within a batch, kernels may add up in another order for each place: rounding, less than one 16-bit code.
-    together = matter(batch_of(clip[1:2].expand(3, -1, -1, -1).contiguous())).alpha
+    together = predictor(batch_of(clip[1:2].expand(3, -1, -1, -1).contiguous())).alpha
     assert together.diff(dim=0).abs().max() < 1e-5
 
 
@@ -513,10 +513,10 @@ def test_several_references_are_one_query(model, clip):
     ],
 )
 def test_marks_make_a_query(model, clip, marks):
-    matter = model.with_reference([reference_of(clip[:1], frame=0, **marks)])
-    assert 0 < len(matter.objects) < FINE**2
-    assert (len(matter.background) > 0) == ("box" in marks or len(marks["points"]) > 1)
-    found = matter(batch_of(clip[:1]))
+    predictor = model.with_reference([reference_of(clip[:1], frame=0, **marks)])
+    assert 0 < len(predictor.objects) < FINE**2
+    assert (len(predictor.background) > 0) == ("box" in marks or len(marks["points"]) > 1)
+    found = predictor(batch_of(clip[:1]))
     assert found.alpha.shape == (1, 1, 72, 128)
 
 
@@ -532,10 +532,10 @@ def test_marks_in_either_square_of_a_wide_reference(model):
     "change",
     [{"inter": False}, {"intra": False}, {"multi_scale": False}, {"time_step": 0}, {"ensemble": 1}, {"seed": 1}],
 )
-def test_every_ablation_changes_the_matte(matter, clip, change):
+def test_every_ablation_changes_the_matte(predictor, clip, change):
     options = IconMattingOptions(**{"ensemble": 2, **change})
     found = model_of(options).with_reference([mask_of(clip[:1])])(batch_of(clip[:1]))
-    assert not torch.equal(found.alpha, matter(batch_of(clip[:1])).alpha)
+    assert not torch.equal(found.alpha, predictor(batch_of(clip[:1])).alpha)
     assert bool(torch.isfinite(found.alpha).all())
 
 
@@ -545,9 +545,9 @@ def test_options_out_of_range_are_refused(change):
         IconMattingOptions(**change)
 
 
-def test_guidance_is_shown_over_the_whole_frame(model, matter):
+def test_guidance_is_shown_over_the_whole_frame(model, predictor):
     for size in ((72, 128), (61, 200)):
-        maps = matter.guidance(batch_of(pictures(2, *size)))
+        maps = predictor.guidance(batch_of(pictures(2, *size)))
         assert sorted(maps) == ["inter_similarity", "intra_similarity"]
         for map_ in maps.values():
             assert map_.shape == (2, 1, *Fit(*size, SIDE).coarse_size)
@@ -555,13 +555,13 @@ def test_guidance_is_shown_over_the_whole_frame(model, matter):
             assert map_.amax((1, 2, 3)).tolist() == [1, 1]
 
 
-def test_confidence_is_the_share_of_similarity_inside_the_matte(matter):
+def test_confidence_is_the_share_of_similarity_inside_the_matte(predictor):
     fit, side = Fit(SIDE, SIDE, SIDE), SIDE // FINE
     alpha = torch.zeros(3, 1, SIDE, SIDE)
     alpha[:2, :, : 2 * side] = 1  # a quarter of the frame
     similarity = torch.zeros(3, FINE**2)
     similarity[0, : 2 * FINE], similarity[1], similarity[2] = 1, 1, 1
-    found = matter._confidence(alpha, similarity, fit, FINE)
+    found = predictor._confidence(alpha, similarity, fit, FINE)
     # All inside; as much as chance; no matte.
     assert found.tolist() == pytest.approx([1, 0.05 * 0.25 / (0.75 + 0.05 * 0.25), 0])
 
@@ -579,26 +579,26 @@ def out_of_memory(sd, limit):
     return tried
 
 
-def test_out_of_memory_halves_the_batch_and_says_so_once(clip, matter):
+def test_out_of_memory_halves_the_batch_and_says_so_once(clip, predictor):
     sd = tiny_sd()
     model = model_of(IconMattingOptions(ensemble=2), sd)
     small = model.with_reference([mask_of(clip[:1])])
     tried = out_of_memory(sd, 3)
     found = small(batch_of(clip))
     assert tried == [8, 4, 2, 2, 2, 2]
-    torch.testing.assert_close(found.alpha, matter(batch_of(clip)).alpha, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.alpha, predictor(batch_of(clip)).alpha, atol=1e-5, rtol=0)
     small(batch_of(clip))
     assert tried[6:] == [2, 2, 2, 2]
     assert model.notes == ("memory ran out: 2 noisy images went through the network together instead of 8",)
 
 
-def test_out_of_memory_down_to_one_noise_of_one_image(clip, matter):
+def test_out_of_memory_down_to_one_noise_of_one_image(clip, predictor):
     sd = tiny_sd()
     model = model_of(IconMattingOptions(ensemble=2), sd)
     tried = out_of_memory(sd, 1)
     found = model.with_reference([mask_of(clip[:1])])(batch_of(clip[:2]))
     assert tried == [2, 1, 1, 1, 1, 1, 1]
-    torch.testing.assert_close(found.alpha, matter(batch_of(clip[:2])).alpha, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.alpha, predictor(batch_of(clip[:2])).alpha, atol=1e-5, rtol=0)
 
 
 def test_too_little_memory_for_one_image_is_an_error(clip):
@@ -620,13 +620,15 @@ def test_other_errors_of_the_network_are_not_hidden(clip):
 
 
 def test_numbers_out_of_range_are_an_error(clip, model):
-    matter = model.with_reference([mask_of(clip[:1])])
-    broken = matter.__class__(matter.model, torch.full_like(matter.objects, torch.inf), matter.background, 1)
+    predictor = model.with_reference([mask_of(clip[:1])])
+    broken = predictor.__class__(
+        predictor.model, torch.full_like(predictor.objects, torch.inf), predictor.background, 1
+    )
     with pytest.raises(ModelError, match="out of range in float32"):
         broken(batch_of(clip[:1]))
 
 
-def test_half_precision_is_near(clip, matter):
+def test_half_precision_is_near(clip, predictor):
     sd = StableDiffusion.from_parts(*tiny_parts(), dtype=torch.bfloat16)
     options = IconMattingOptions(ensemble=2)
     half = build_iconmatting(
@@ -634,7 +636,7 @@ def test_half_precision_is_near(clip, matter):
     ).with_reference([mask_of(clip[:1])])
     found = half(batch_of(clip[:1])).alpha
     assert found.dtype == torch.float32
-    assert (found - matter(batch_of(clip[:1])).alpha).abs().mean() < 0.02
+    assert (found - predictor(batch_of(clip[:1])).alpha).abs().mean() < 0.02
 
 
 def test_parts_in_another_precision_are_a_bug_of_the_caller():
@@ -663,9 +665,9 @@ def test_the_free_variant_hands_on_a_trimap(clip, size):
 
     rgb = pictures(2, *size)
     model = free_model(finish)
-    matter = model.with_reference([mask_of(clip[:1])])
-    assert isinstance(matter, Explains)
-    found = matter(batch_of(rgb))
+    predictor = model.with_reference([mask_of(clip[:1])])
+    assert isinstance(predictor, SupportsGuidance)
+    found = predictor(batch_of(rgb))
     assert [tuple(image.shape) for image, _ in asked] == [(1, 3, *size)] * 2
     assert torch.equal(asked[1][0], rgb[1:])
     trimaps = torch.cat([trimap for _, trimap in asked])

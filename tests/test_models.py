@@ -262,7 +262,7 @@ def test_a_real_allocation_that_fails_is_translated():
 
 # --- the hub ------------------------------------------------------------------------------------------------------
 
-FILES = hub.HubFiles("Thing", "some/thing", "0" * 40, ("a.json", "part/b.bin"), 1_234_000_000, "MIT", "--sd PATH")
+FILES = hub.HubFiles("Sprite", "some/thing", "0" * 40, ("a.json", "part/b.bin"), 1_234_000_000, "MIT", "--sd PATH")
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def test_offline_the_error_says_everything(caplog):
     with pytest.raises(ModelError) as error:
         hub.fetch(FILES, purpose="model 'x'")
     text = one_line(error)
-    for part in ("model 'x' needs Thing", "1.2 GB", "https://huggingface.co/some/thing", "HF_HUB_OFFLINE", "--sd PATH",
+    for part in ("model 'x' needs Sprite", "1.2 GB", "https://huggingface.co/some/thing", "HF_HUB_OFFLINE", "--sd PATH",
                  "'compact'"):  # fmt: skip
         assert part in text
     assert not caplog.records
@@ -314,7 +314,7 @@ def test_a_download_is_announced_and_happens_once(monkeypatch, empty_caches, sou
     assert [(folder / file).read_text() for file in FILES.files] == list(FILES.files)
     assert asked == [("some/thing", file, "0" * 40) for file in FILES.files]
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-        "Downloading Thing (1.2 GB from https://huggingface.co/some/thing), licence MIT, for model 'x'"
+        "Downloading Sprite (1.2 GB from https://huggingface.co/some/thing), licence MIT, for model 'x'"
     ]
     assert hub.fetch(FILES, purpose="model 'x'") == folder
     assert len(asked) == 2
@@ -477,11 +477,11 @@ def test_wrong_weights_are_refused_in_one_line(tmp_path, sd_folder, monkeypatch)
 
 def test_fingerprints_differ_where_files_do(tmp_path):
     path = tmp_path / "x"
-    prints = set()
+    file_fingerprints = set()
     for content in (b"", b"a", b"b", bytes(2_000_000), bytes(1_999_999) + b"\1", b"\1" + bytes(1_999_999)):
         path.write_bytes(content)
-        prints.add(diffusion.fingerprint(path))
-    assert len(prints) == 6
+        file_fingerprints.add(diffusion.fingerprint(path))
+    assert len(file_fingerprints) == 6
 
 
 # --- models by name -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from vidmatte.cli import cli
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.prompts.files import save_prompts
-from vidmatte.prompts.objects import for_each_object, prompts_of_objects, share_overlaps, targets_of_objects
+from vidmatte.prompts.objects import for_each_object, outputs_of_objects, prompts_of_objects, share_overlaps
 from vidmatte.stages.smooth import smooth
 
 POINT = vidmatte.Prompt(points=((5, 5, 1),))
@@ -49,19 +49,19 @@ def test_names_become_parts_of_paths():
 
 def test_targets():
     both = ["a", "b"]
-    files = targets_of_objects("out/{object}/{object}.%04d.png", both, alpha_only=True)
+    files = outputs_of_objects("out/{object}/{object}.%04d.png", both, alpha_only=True)
     assert [(str(file.path), file.object_name) for file in files] == [
         ("out/a/a.%04d.png", "a"),
         ("out/b/b.%04d.png", "b"),
     ]
-    (layered,) = targets_of_objects("o.%04d.exr", both, alpha_only=False)
+    (layered,) = outputs_of_objects("o.%04d.exr", both, alpha_only=False)
     assert (layered.layers, layered.object_name) == (("a", "b"), "")
-    (single,) = targets_of_objects("o.%04d.exr", ["a"], alpha_only=False)
+    (single,) = outputs_of_objects("o.%04d.exr", ["a"], alpha_only=False)
     assert (single.layers, single.object_name) == ((), "a")
     with pytest.raises(OptionError, match=r"2 objects are marked \(a, b\); write {object}"):
-        targets_of_objects("o.mov", both, alpha_only=False)
+        outputs_of_objects("o.mov", both, alpha_only=False)
     with pytest.raises(OptionError, match="prompt file"):
-        targets_of_objects("{object}.mov", [""], alpha_only=False)
+        outputs_of_objects("{object}.mov", [""], alpha_only=False)
 
 
 def test_stages_of_several_objects_go_in_step():
@@ -104,7 +104,7 @@ def two(tmp_path_factory):
 
 
 def run(clip, *arguments, code=0):
-    command = [str(clip), *map(str, arguments), "--working-size", "128", "--rehearsal", "0"]
+    command = [str(clip), *map(str, arguments), "--working-size", "128", "--adapt-steps", "0"]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == code, result.output
     return result

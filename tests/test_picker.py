@@ -25,10 +25,10 @@ from vidmatte.cli import cli
 from vidmatte.errors import MissingExtraError, OptionError, PromptError
 from vidmatte.prompts.files import load_prompts, save_prompts
 from vidmatte.prompts.prompt import Prompt
-from vidmatte.web.frame_cache import Footage
+from vidmatte.web.frame_cache import FrameCache
 from vidmatte.web.project import Bounds, History, Project, edited
 from vidmatte.web.server import PickerServer
-from vidmatte.web.session import Opening, Session
+from vidmatte.web.session import PickerConfig, Session
 from vidmatte.web.worker import SupersededError, Worker
 
 BOUNDS = Bounds(24, *SIZE)
@@ -193,14 +193,14 @@ def test_a_file_that_is_something_else_is_not_written_over(clip, text):
     path = clip.with_name("clip.prompts.json")
     path.write_text(text)
     with pytest.raises(PromptError, match=r"clip\.prompts\.json"):
-        Session(Opening(clip, options=QUICK), folder=clip.parent)
+        Session(PickerConfig(clip, options=QUICK), folder=clip.parent)
     assert path.read_text() == text
 
 
 def test_marks_of_a_longer_clip_are_refused(clip):
     save_prompts(clip.with_name("clip.prompts.json"), {"a": [Prompt(24, ((3, 3, 1),))]})
     with pytest.raises(PromptError, match="24 of a, but the clip has 24"):
-        Session(Opening(clip, options=QUICK), folder=clip.parent)
+        Session(PickerConfig(clip, options=QUICK), folder=clip.parent)
 
 
 def test_the_matte_of_a_click_is_that_of_the_run(clip, tmp_path):
@@ -297,20 +297,20 @@ def test_any_frame_is_shown_small_and_whole(tmp_path):
                 assert read_number(picture[..., ::-1].transpose(2, 0, 1) / 255) == frame
         session.footage.wait()
         assert session.footage.kept == 90
-        assert session.footage.at_hand(50) == 50
-        numbers = [frame.index for frame in session.footage.video.small_frames(64, start=88)]
+        assert session.footage.nearest_cached(50) == 50
+        numbers = [frame.index for frame in session.footage.video.proxy_frames(64, start=88)]
         assert numbers == [88, 89]
-        assert session.footage.video.entry_before(50) == 0
+        assert session.footage.video.keyframe_before(50) == 0
 
 
 def test_what_is_near_to_the_frame_looked_at_is_read_first(tmp_path):
     clip = write_movie(tmp_path / "long.mp4", frames=600, size=(64, 48), options={"g": "150", "sc_threshold": "0"})
     with vidmatte.open_video(clip) as video:
-        footage = Footage(video)
+        footage = FrameCache(video)
         order = []
         footage._spool.put = lambda frame, jpeg: order.append(frame)
         footage.jpeg(320, 64)
-        footage.keep_all(lambda: False)
+        footage.prefetch_all(lambda: False)
         footage.wait()
         footage.close()
     assert sorted(order) == list(range(600))
@@ -412,7 +412,7 @@ def test_a_server_that_is_killed_leaves_the_marks_and_no_half_file(tmp_path):
         browser = Browser(remote)
         assert browser.visit() == 303
         assert browser.post("/api/edit", on_disc(3))[0] == 200
-        assert browser.post("/api/choices", {"rehearsal": 0})[0] == 200
+        assert browser.post("/api/choices", {"adapt_steps": 0})[0] == 200
         assert browser.post("/api/run")[0] == 200
         wait_until(lambda: browser.get("/api/state")["run"]["done"] > 5, 120)
         process.send_signal(signal.SIGKILL)

@@ -310,8 +310,8 @@ CHOICES = [
     {"outputs": [-1]},
     {"smooth": 7},
     {"smooth": "1"},
-    {"rehearsal": -5},
-    {"rehearsal": 10**9},
+    {"adapt_steps": -5},
+    {"adapt_steps": 10**9},
 ]
 
 

@@ -217,7 +217,7 @@ def test_interrupted_run_says_how_far_it_came_and_leaves_nothing(tmp_path, stop)
     clip = write_movie(tmp_path / "long.mp4", frames=400, pictures=pictures, options={"preset": "ultrafast"})
     (tmp_path / "out").mkdir()
     outputs = ["-o", str(tmp_path / "out" / "o.mov"), "--alpha", str(tmp_path / "out" / "a.%04d.png")]
-    command = [sys.executable, "-m", "vidmatte", str(clip), "--points", "80,24", "--rehearsal", "0", *outputs]
+    command = [sys.executable, "-m", "vidmatte", str(clip), "--points", "80,24", "--adapt-steps", "0", *outputs]
     # A shell's background jobs inherit an ignored SIGINT, and pass it on.
     unignored = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=unignored)
@@ -248,7 +248,7 @@ def test_interrupted_while_it_follows_backward(tmp_path):
         "1999",
         "--points",
         "80,24",
-        "--rehearsal",
+        "--adapt-steps",
         "0",
     ]
     unignored = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)

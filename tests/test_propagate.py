@@ -11,45 +11,45 @@ from vidmatte.model import CoarseMatte
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read import Frame, Video
 from vidmatte.stages import propagate
-from vidmatte.stages.propagate import Leg, forward_share, matte_clip, plan_legs
+from vidmatte.stages.propagate import Pass, forward_share, matte_clip, plan_passes
 
 
 def test_one_reference_is_followed_both_ways():
-    assert plan_legs([5], 0, 10) == [Leg(5, 0, 4), Leg(5, 5, 9)]
+    assert plan_passes([5], 0, 10) == [Pass(5, 0, 4), Pass(5, 5, 9)]
 
 
 def test_first_frame_as_reference_needs_no_way_back():
-    assert plan_legs([0], 0, 10) == [Leg(0, 0, 9)]
+    assert plan_passes([0], 0, 10) == [Pass(0, 0, 9)]
 
 
 def test_references_share_the_frames_between_them():
     # Half-way between 0 and 40 is 20; both legs go 4 frames beyond it.
-    assert plan_legs([40, 0], 0, 60) == [Leg(0, 0, 24), Leg(40, 17, 39), Leg(40, 40, 59)]
+    assert plan_passes([40, 0], 0, 60) == [Pass(0, 0, 24), Pass(40, 17, 39), Pass(40, 40, 59)]
 
 
 def test_a_reference_outside_the_range_is_followed_into_it():
-    assert plan_legs([3], 10, 20) == [Leg(3, 3, 19)]
-    assert plan_legs([30], 10, 20) == [Leg(30, 10, 29)]
+    assert plan_passes([3], 10, 20) == [Pass(3, 3, 19)]
+    assert plan_passes([30], 10, 20) == [Pass(30, 10, 29)]
 
 
 def test_legs_without_a_wanted_frame_are_left_out():
-    assert plan_legs([0, 500], 0, 50) == [Leg(0, 0, 49)]
+    assert plan_passes([0, 500], 0, 50) == [Pass(0, 0, 49)]
 
 
 def test_neighbouring_references():
-    assert plan_legs([4, 5], 0, 8) == [Leg(4, 0, 3), Leg(4, 4, 4), Leg(5, 5, 7)]
+    assert plan_passes([4, 5], 0, 8) == [Pass(4, 0, 3), Pass(4, 4, 4), Pass(5, 5, 7)]
 
 
 @pytest.mark.parametrize("references", [[0], [9], [3, 4, 30], [0, 7, 8, 59], [100], [12, 31]])
 @pytest.mark.parametrize(("start", "end"), [(0, 60), (10, 20), (35, 36)])
 def test_every_wanted_frame_is_covered(references, start, end):
-    legs = plan_legs(references, start, end)
-    covered = {frame for leg in legs for frame in range(leg.first, leg.last + 1)}
+    passes = plan_passes(references, start, end)
+    covered = {frame for pass_ in passes for frame in range(pass_.first, pass_.last + 1)}
     assert covered >= set(range(start, end))
 
 
 def test_cross_fade_falls_evenly():
-    forward, backward = Leg(0, 0, 24), Leg(40, 17, 39)
+    forward, backward = Pass(0, 0, 24), Pass(40, 17, 39)
     shares = [forward_share(frame, forward, backward) for frame in range(17, 25)]
     assert np.allclose(shares, [8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9])
 
@@ -74,7 +74,7 @@ class CountingVideo(Video):
 
 
 class StepsFromReference:
-    """A follower whose matte of a frame is the number of steps that led to it, over 100."""
+    """A tracker whose matte of a frame is the number of steps that led to it, over 100."""
 
     def __init__(self, log):
         self.log = log
@@ -96,7 +96,7 @@ class CountingMatter:
     def __init__(self):
         self.log = []
 
-    def follower(self):
+    def tracker(self):
         return StepsFromReference(self.log)
 
     def shrink(self, rgb):
@@ -107,11 +107,11 @@ class CountingMatter:
 
 
 def run(frames, references, **options):
-    video, matter = CountingVideo(frames), CountingMatter()
+    video, predictor = CountingVideo(frames), CountingMatter()
     marked = [Prompt(frame=n, points=((1, 1, 1),)).reference(video.frame(n).rgb, frame=n) for n in references]
-    batches = list(matte_clip(matter, video, marked, **options))
+    batches = list(matte_clip(predictor, video, marked, **options))
     steps = {i: round(float(b.alpha[k].mean()) * 100) for b in batches for k, i in enumerate(b.source.frames)}
-    return steps, matter.log
+    return steps, predictor.log
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
@@ -140,11 +140,11 @@ def test_two_references_meet_in_a_cross_fade():
 
 
 def test_a_frame_missing_on_the_way_back_is_named():
-    video, matter = CountingVideo(20), CountingMatter()
+    video, predictor = CountingVideo(20), CountingMatter()
     marked = [Prompt(frame=15, points=((1, 1, 1),)).reference(video.frame(15).rgb, frame=15)]
     video.frames = 9  # as of a damaged movie, of which only what comes before the damage is read
     with pytest.raises(ReadError, match=r"frame 9 cannot be read.*reference at frame 15"):
-        list(matte_clip(matter, video, marked))
+        list(matte_clip(predictor, video, marked))
 
 
 def test_full_temporary_folder_is_named(monkeypatch):
@@ -167,20 +167,20 @@ def test_backward_progress_adds_up():
 
 def test_without_a_reference_in_the_clip_it_starts_at_the_first_frame():
     class External(CountingMatter):
-        def follower(self):
-            follower = StepsFromReference(self.log)
-            follower.origin, follower.steps = None, 0
-            return follower
+        def tracker(self):
+            tracker = StepsFromReference(self.log)
+            tracker.origin, tracker.steps = None, 0
+            return tracker
 
-    matter = External()
-    batches = list(matte_clip(matter, CountingVideo(4), [], start=1))
+    predictor = External()
+    batches = list(matte_clip(predictor, CountingVideo(4), [], start=1))
     assert [i for b in batches for i in b.source.frames] == [1, 2, 3]
-    assert matter.log == [(None, 1), (None, 2), (None, 3)]
+    assert predictor.log == [(None, 1), (None, 2), (None, 3)]
 
 
 def test_models_without_a_follower_see_batches():
     class Alone(CountingMatter):
-        def follower(self):
+        def tracker(self):
             return None
 
         def __call__(self, batch: FrameBatch) -> MatteBatch:

@@ -12,7 +12,7 @@ import pytest
 
 import vidmatte
 from vidmatte.errors import ReadError
-from vidmatte.media.limits import declared_size
+from vidmatte.media.limits import header_size
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
 
@@ -116,7 +116,7 @@ def test_light_stays_linear_and_whole_from_exr_to_exr(tmp_path, openexr):
     summary = vidmatte.matte(
         tmp_path / "in", vidmatte.Prompt(mask=tmp_path / "mask.png"),
         output=[str(tmp_path / "out" / "b.%04d.exr"), str(tmp_path / "out" / "b.mov")],
-        options=vidmatte.MatteOptions(rehearsal=0, foreground="source"),
+        options=vidmatte.MatteOptions(adapt_steps=0, foreground="source"),
     )  # fmt: skip
     written = openexr.File(str(tmp_path / "out" / "b.0007.exr")).channels()["RGBA"].pixels
     solid = written[..., 3] == 1
@@ -198,7 +198,7 @@ def test_a_stray_number_far_away_is_a_gap_and_no_memory(tmp_path):
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.webp"])
 def test_sizes_are_found_in_headers(tmp_path, name):
     cv2.imwrite(str(tmp_path / name), np.zeros((37, 53, 3), np.uint8))
-    assert declared_size((tmp_path / name).read_bytes()) == (53, 37)
+    assert header_size((tmp_path / name).read_bytes()) == (53, 37)
 
 
 def test_a_huge_declared_size_is_refused_before_memory_is_taken(tmp_path):

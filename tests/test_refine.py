@@ -154,8 +154,8 @@ def test_a_certain_matte_is_not_looked_at(packaged):
 def test_a_mask_holds_on_its_own_image():
     rgb, _, mask = strands(side=256, ratio=1)
     image, alpha = torch.from_numpy(rgb)[None], torch.from_numpy(mask)[None, None]
-    matter = load_model(device="cpu").with_reference([Reference(image, alpha, torch.ones_like(alpha), frame=0)])
-    found = matter(FrameBatch(image, (0,), (0,), (1,))).alpha[0, 0].numpy()
+    predictor = load_model(device="cpu").with_reference([Reference(image, alpha, torch.ones_like(alpha), frame=0)])
+    found = predictor(FrameBatch(image, (0,), (0,), (1,))).alpha[0, 0].numpy()
     inside, outside = (cv2.erode(side, np.ones((33, 33))) > 0 for side in (mask, 1 - mask))
     assert (found[inside] == 1).all()
     assert (found[outside] == 0).all()

@@ -33,7 +33,7 @@ from vidmatte.report.page import confidence_curve, extremes, ticks
 from vidmatte.report.sheets import SUGGESTED, contact_sheet
 from vidmatte.report.summary import Summary
 from vidmatte.report.thumbnails import SPREAD, Thumbnails
-from vidmatte.write import parse_target
+from vidmatte.write import parse_output
 
 FILES = {"report.html", "contact_sheet.jpg", "confidence.csv"}
 TIMES = [0, 3, 5, 9, 14, 15, 18, 22, 23, 27, 31, 36]
@@ -49,7 +49,7 @@ class HalfModel:
     def with_reference(self, references):
         return self
 
-    def follower(self):
+    def tracker(self):
         return None
 
     def __call__(self, batch):
@@ -105,7 +105,7 @@ def invocation(**given):
         "images": False,
         "reference": None,
         "objects": {"": [vidmatte.Prompt(points=((9, 9, 1),))]},
-        "targets": [parse_target("o.mov", alpha_only=False)],
+        "targets": [parse_output("o.mov", alpha_only=False)],
         "report": Path("rep"),
         "options": {},
     }
@@ -216,8 +216,8 @@ def test_commands_for_every_kind_of_mark():
 
 def test_choices_of_an_output_are_repeated():
     targets = [
-        parse_target("o.mov:prores-4444-xq", alpha_only=False),
-        parse_target("%d.exr:float,dwaa", alpha_only=True),
+        parse_output("o.mov:prores-4444-xq", alpha_only=False),
+        parse_output("%d.exr:float,dwaa", alpha_only=True),
     ]
     command = invocation(targets=targets).with_reference(20)
     assert "-o o.mov:prores-4444-xq --alpha %d.exr:float,dwaa" in command
@@ -490,7 +490,7 @@ def explained(model, tmp_path):
     ):
         for batch in video.batches():
             report.add(model(batch))
-        ((partial, final),) = report.write(summary([0.9, 0.9], is_set=True), matter=model, video=video)
+        ((partial, final),) = report.write(summary([0.9, 0.9], is_set=True), predictor=model, video=video)
         assert final == folder
         os.replace(partial, final)
     return folder
@@ -531,7 +531,7 @@ def test_guidance_is_asked_for_what_the_model_saw(tmp_path):
         model = Watching()
         for batch in video.batches():
             report.add(model(batch))
-        report.write(summary([0.9, 0.9], is_set=True), matter=model, video=video)
+        report.write(summary([0.9, 0.9], is_set=True), predictor=model, video=video)
     assert len(seen) == 2
     assert all(0.9 < value <= 1 for value in seen)
 

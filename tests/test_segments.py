@@ -13,12 +13,12 @@ from clips import numbered_picture, read_number, write_movie
 import vidmatte
 from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.pipeline.request import Request
-from vidmatte.pipeline.segments.fingerprint import identify
+from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit, units_of
-from vidmatte.stages.propagate import Leg
+from vidmatte.stages.propagate import Pass
 
-OPTIONS = vidmatte.MatteOptions(working_size=128, rehearsal=0, segment_frames=5)
+OPTIONS = vidmatte.MatteOptions(working_size=128, adapt_steps=0, segment_frames=5)
 FRAMES = 12
 
 
@@ -188,8 +188,8 @@ def test_the_report_of_a_clip_in_segments(clip, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "report"]
 
 
-def test_a_practised_network_is_kept_for_the_run_that_goes_on(clip, tmp_path, monkeypatch):
-    options = replace(OPTIONS, rehearsal=1)
+def test_an_adapted_network_is_kept_for_the_run_that_goes_on(clip, tmp_path, monkeypatch):
+    options = replace(OPTIONS, adapt_steps=1)
 
     def run(folder, **changes):
         folder.mkdir(exist_ok=True)
@@ -201,7 +201,7 @@ def test_a_practised_network_is_kept_for_the_run_that_goes_on(clip, tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped")
     with monkeypatch.context() as patch:
-        patch.setattr("vidmatte.pipeline.models.rehearse", lambda *args, **choices: pytest.fail("it practised again"))
+        patch.setattr("vidmatte.pipeline.models.adapt", lambda *args, **choices: pytest.fail("it adapted again"))
         run(tmp_path / "stopped", resume=True)
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
 
@@ -225,31 +225,36 @@ def test_a_range_several_objects_and_a_set_of_images_in_segments(clip, tmp_path)
 
 def test_legs_are_cut_at_the_segments():
     # Ten frames from 100 on, in segments of four; marked at 103 and, before the first frame, at 95.
-    legs = (Leg(95, 95, 101), Leg(103, 100, 102), Leg(103, 103, 109))
-    plan = Plan(first=100, end=110, length=4, legs=(legs,), overlap=1)
+    passes = (Pass(95, 95, 101), Pass(103, 100, 102), Pass(103, 103, 109))
+    plan = Plan(first=100, end=110, length=4, passes=(passes,), overlap=1)
     assert [plan.span(segment) for segment in range(plan.segments)] == [(100, 104), (104, 108), (108, 110)]
     assert [plan.seen(segment) for segment in range(plan.segments)] == [(100, 105), (103, 109), (107, 110)]
-    assert list(plan.chunks(legs[0])) == [-2, -1, 0]
-    assert [plan.chunk_span(legs[0], chunk) for chunk in (-2, -1, 0)] == [(95, 96), (96, 100), (100, 102)]
-    assert [unit.name for unit in plan.followed(1)] == ["follow:0:2:0", "follow:0:2:1", "follow:0:2:2"]
-    assert [unit.name for unit in plan.followed(0)] == ["follow:0:0:0", "follow:0:1:0", "follow:0:2:0", "follow:0:2:1"]
-    assert list(plan.takers(Unit("follow", 1, 0, 2))) == [0, 1, 2]
+    assert list(plan.chunks(passes[0])) == [-2, -1, 0]
+    assert [plan.chunk_span(passes[0], chunk) for chunk in (-2, -1, 0)] == [(95, 96), (96, 100), (100, 102)]
+    assert [unit.name for unit in plan.dependencies(1)] == ["propagate:0:2:0", "propagate:0:2:1", "propagate:0:2:2"]
+    assert [unit.name for unit in plan.dependencies(0)] == [
+        "propagate:0:0:0",
+        "propagate:0:1:0",
+        "propagate:0:2:0",
+        "propagate:0:2:1",
+    ]
+    assert list(plan.dependents(Unit("propagate", 1, 0, 2))) == [0, 1, 2]
     assert Plan.from_json(plan.as_json()) == plan
 
 
 @pytest.mark.parametrize("ahead", [1, 8])
 def test_units_come_after_what_they_need(ahead):
-    legs = (Leg(17, 0, 16), Leg(17, 17, 39))
-    plan = Plan(first=0, end=40, length=6, rehearsed=(0,), legs=(legs, legs), overlap=1)
+    passes = (Pass(17, 0, 16), Pass(17, 17, 39))
+    plan = Plan(first=0, end=40, length=6, adapted=(0,), passes=(passes, passes), overlap=1)
     schedule, done = Schedule(plan, ahead=ahead), []
     while (unit := schedule.take()) is not None:
-        if unit.kind == "follow":
-            before = plan.before(unit)
-            assert before is None or before in done
+        if unit.kind == "propagate":
+            predecessor = plan.predecessor(unit)
+            assert predecessor is None or predecessor in done
         if unit.kind == "render":
-            assert set(plan.followed(unit.index)) <= set(done)
-        if unit.kind != "rehearse":
-            assert Unit("rehearse", 0) in done
+            assert set(plan.dependencies(unit.index)) <= set(done)
+        if unit.kind != "adapt":
+            assert Unit("adapt", 0) in done
         done.append(unit)
         schedule.finish(unit)
     assert done[-1] == JOIN
@@ -286,11 +291,11 @@ def test_outputs_beside_the_frames_of_a_source_are_no_part_of_it(tmp_path):
         (tmp_path / f"p.{number:04d}.png").write_bytes(bytes([number]))
     sources = tmp_path / "p.%04d.png", tmp_path
     requests = [Request.of(source, prompt(), alpha=tmp_path / "p.matte.%04d.png") for source in sources]
-    before = [identify(request).key for request in requests]
+    predecessor = [fingerprint(request).key for request in requests]
     (tmp_path / "p.matte.0000.png").write_bytes(b"an output")
     (tmp_path / ".p.matte.png.vidmatte").mkdir()
     (tmp_path / ".p.matte.png.vidmatte" / "journal.jsonl").write_text("{}\n")
-    assert identify(requests[0]).key == before[0]
+    assert fingerprint(requests[0]).key == predecessor[0]
     (tmp_path / "p.0001.png").write_bytes(b"another frame")
-    assert identify(requests[0]).key != before[0]
-    assert identify(requests[1]).key != before[1]
+    assert fingerprint(requests[0]).key != predecessor[0]
+    assert fingerprint(requests[1]).key != predecessor[1]

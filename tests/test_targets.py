@@ -9,8 +9,8 @@ import pytest
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import VideoInfo
-from vidmatte.prompts.objects import targets_of_objects
-from vidmatte.write import FORMATS, Target, create_outputs, formats_of, parse_target, split_choices
+from vidmatte.prompts.objects import outputs_of_objects
+from vidmatte.write import FORMATS, OutputSpec, create_outputs, formats_of, parse_output, split_format_options
 
 
 @pytest.mark.parametrize(
@@ -28,20 +28,20 @@ from vidmatte.write import FORMATS, Target, create_outputs, formats_of, parse_ta
     ],
 )
 def test_choices_follow_a_known_extension(text, path, choices):
-    assert split_choices(text) == (path, choices)
-    assert split_choices(Path(text))[1] == choices
+    assert split_format_options(text) == (path, choices)
+    assert split_format_options(Path(text))[1] == choices
 
 
 def test_a_target_says_how_it_was_asked_for():
     for text in ("shot.mov", "shot.mov:qtrle", "out/%04d.exr:float,dwaa"):
-        assert parse_target(text, alpha_only=False).argument == text
-        assert str(parse_target(text, alpha_only=False)) == text.partition(":")[0]
+        assert parse_output(text, alpha_only=False).argument == text
+        assert str(parse_output(text, alpha_only=False)) == text.partition(":")[0]
 
 
 def test_every_format_is_chosen_by_its_name():
     for form in FORMATS:
         path = f"out{'' if form.is_movie else '%d'}{form.extension}"
-        chosen = parse_target(f"{path}:{form.name}", alpha_only=form.alpha_only).format
+        chosen = parse_output(f"{path}:{form.name}", alpha_only=form.alpha_only).format
         assert chosen == form
         names = [other.name for other in formats_of(form.extension, alpha_only=form.alpha_only)]
         assert names.count(form.name) == 1
@@ -51,22 +51,22 @@ def test_every_format_is_chosen_by_its_name():
 def test_the_usual_format_keeps_alpha():
     for form in FORMATS:
         usual = next(
-            (entry for entry in formats_of(form.extension, alpha_only=form.alpha_only) if not entry.on_black), None
+            (entry for entry in formats_of(form.extension, alpha_only=form.alpha_only) if not entry.over_black), None
         )
         path = f"out{'' if form.is_movie else '%d'}{form.extension.upper()}"
         if usual is None:
             with pytest.raises(OptionError, match=f"has no alpha.*{form.name}"):
-                parse_target(path, alpha_only=form.alpha_only)
+                parse_output(path, alpha_only=form.alpha_only)
         else:
-            assert parse_target(path, alpha_only=form.alpha_only).format == usual
+            assert parse_output(path, alpha_only=form.alpha_only).format == usual
 
 
 def test_words_and_numbers_become_options_of_the_encoder():
-    usual = parse_target("a.webm", alpha_only=False).format.options
-    chosen = parse_target("a.webm:fast,crf=30", alpha_only=False).format.options
+    usual = parse_output("a.webm", alpha_only=False).format.options
+    chosen = parse_output("a.webm:fast,crf=30", alpha_only=False).format.options
     assert {key for key in chosen if chosen[key] != usual.get(key)} == {"crf", "deadline", "cpu-used"}
     assert (chosen["crf"], chosen["deadline"]) == ("30", "realtime")
-    assert parse_target("%d.exr:dwab,float", alpha_only=True).format.options == {
+    assert parse_output("%d.exr:dwab,float", alpha_only=True).format.options == {
         "pixels": "float",
         "compression": "dwab",
     }
@@ -93,13 +93,13 @@ def test_words_and_numbers_become_options_of_the_encoder():
 )  # fmt: skip
 def test_choices_that_cannot_be(text, message):
     with pytest.raises(OptionError, match=message):
-        parse_target(text, alpha_only=False)
+        parse_output(text, alpha_only=False)
 
 
 def test_choices_go_with_every_object():
-    targets = targets_of_objects("{object}.mov:qtrle", ["cat", "dog"], alpha_only=False)
+    targets = outputs_of_objects("{object}.mov:qtrle", ["cat", "dog"], alpha_only=False)
     assert [target.argument for target in targets] == ["cat.mov:qtrle", "dog.mov:qtrle"]
-    (layers,) = targets_of_objects("%d.exr:float", ["cat", "dog"], alpha_only=True)
+    (layers,) = outputs_of_objects("%d.exr:float", ["cat", "dog"], alpha_only=True)
     assert (layers.layers, layers.choices) == (("cat", "dog"), ("float",))
 
 
@@ -111,10 +111,10 @@ def info(width=64, height=48, **changes):
 def test_what_a_format_cannot_hold_is_refused_before_work(tmp_path):
 
     with pytest.raises(WriteError, match=r"DNxHR 444.* begins at 256x120 pixels, and the frames have 64x48"):
-        create_outputs([parse_target(tmp_path / "a.mxf", alpha_only=True)], like=info())
+        create_outputs([parse_output(tmp_path / "a.mxf", alpha_only=True)], like=info())
     like = VideoInfo("clip.mp4", 320, 180, Fraction(12), Fraction(1, 12))
     with pytest.raises(WriteError, match=r"\.mxf knows the frame rates of television only, and the source has 12\.000"):
-        create_outputs([parse_target(tmp_path / "a.mxf", alpha_only=True)], like=like)
+        create_outputs([parse_output(tmp_path / "a.mxf", alpha_only=True)], like=like)
 
 
 def test_more_frames_than_avif_can_hold_are_refused_before_work(tmp_path):
@@ -135,5 +135,5 @@ def test_missing_pillow_is_named_before_work(tmp_path, monkeypatch):
 
 
 def test_a_path_with_choices_is_a_target_as_well(tmp_path):
-    outputs = create_outputs([f"{tmp_path}/a.mov:png", Target(tmp_path / "b.mov", choices=("qtrle",))], like=info())
+    outputs = create_outputs([f"{tmp_path}/a.mov:png", OutputSpec(tmp_path / "b.mov", choices=("qtrle",))], like=info())
     assert [writer.format.codec for writer in outputs._writers] == ["png", "qtrle"]

@@ -18,7 +18,7 @@ from vidmatte.errors import OptionError, ReadError
 from vidmatte.model.iconmatting import FeatureSettings, IconMattingNet
 from vidmatte.model.losses import l1_within
 from vidmatte.train import IconMattingConfig, train
-from vidmatte.train.feature_cache import Looks
+from vidmatte.train.feature_cache import FeatureCache
 from vidmatte.train.groups import PairBatches, away_from_edges, crop, solid, usable_groups
 from vidmatte.train.iconmatting import groups_of, make_trainer
 from vidmatte.train.recipe import load_recipe, make_config
@@ -175,9 +175,9 @@ class Counting:
 def test_features_are_kept_and_the_same_from_the_disk(tmp_path, caplog):
     rgb, keys = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.tensor([7, 8, -1])
     settings = FeatureSettings(200, 1)
-    fresh = Looks(tiny_sd(), settings)(rgb, "target", keys)
+    fresh = FeatureCache(tiny_sd(), settings)(rgb, "target", keys)
     sd = Counting()
-    looks = Looks(sd, settings, identity="a" * 64, cache=tmp_path)
+    looks = FeatureCache(sd, settings, identity="a" * 64, cache=tmp_path)
     for expected in (3, 4):  # what has no key is looked at again
         found = looks(rgb, "target", keys)
         assert sd.looked == expected
@@ -192,7 +192,7 @@ def test_features_are_kept_and_the_same_from_the_disk(tmp_path, caplog):
     next(tmp_path.glob("*/*target*")).write_bytes(b"cut")
     looks(rgb[:2], "target", keys[:2])
     assert sd.looked == 8
-    small = Looks(sd, settings, cache=tmp_path / "small", gigabytes=1e-6)
+    small = FeatureCache(sd, settings, cache=tmp_path / "small", gigabytes=1e-6)
     small(rgb, "target", keys)
     assert small.kept == 0
     assert "features no longer fit" in caplog.text
@@ -204,7 +204,7 @@ def test_a_full_disk_ends_the_cache_and_not_the_run(tmp_path, monkeypatch, caplo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vidmatte.train.feature_cache.save_file", full)
-    looks = Looks(tiny_sd(), FeatureSettings(200, 1), cache=tmp_path)
+    looks = FeatureCache(tiny_sd(), FeatureSettings(200, 1), cache=tmp_path)
     assert looks(torch.zeros(2, 3, SIDE, SIDE), "reference", torch.tensor([1, 2])).fine.shape[0] == 2
     assert [record.getMessage() for record in caplog.records if "cannot be kept" in record.getMessage()]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

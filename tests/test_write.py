@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import FORMATS, Target, create_outputs, parse_target
+from vidmatte.write import FORMATS, OutputSpec, create_outputs, parse_output
 
 BT709 = (0.2126, 0.0722)
 HEIGHT, WIDTH = 90, 160
@@ -65,7 +65,7 @@ def mattes(alphas, colors=None, *, first=0, names=()):
 def save(path, batches, *, alpha_only=False, like=None, **options):
     """Write batches to a path, with choices behind it or not."""
     height, width = batches[0].alpha.shape[2:]
-    target = parse_target(path, alpha_only=alpha_only)
+    target = parse_output(path, alpha_only=alpha_only)
     with create_outputs([target], like=like or info(width, height), **options) as outputs:
         for batch in batches:
             outputs.write(batch)
@@ -191,13 +191,13 @@ def key_of(form):
 
 
 MOVIES = [pytest.param(form, id="".join(map(str, key_of(form)))) for form in FORMATS if form.is_movie]
-WITH_ALPHA = [pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].on_black]
+WITH_ALPHA = [pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].over_black]
 WITH_COLOR = [pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].alpha_only]
 
 
 def test_table_is_all_tested():
     movies = {key_of(form): form for form in FORMATS if form.is_movie}
-    assert {key for key, form in movies.items() if not form.on_black} == set(ALPHA_LIMITS)
+    assert {key for key, form in movies.items() if not form.over_black} == set(ALPHA_LIMITS)
     assert {key for key in movies if not key[1]} == set(COLOR_LIMITS)
     images = {(form.extension, form.alpha_only) for form in FORMATS if not form.is_movie}
     assert images == {(end, alpha_only) for end in (".png", ".exr") for alpha_only in (False, True)}
@@ -254,7 +254,7 @@ def test_color_comes_back(tmp_path, form):
         difference = difference[:, away_from_edges(height, width)] if wanted is pictures[0] else difference
         assert difference.mean() <= mean
         assert difference.max() <= largest
-    straight = np.abs(found[2] - pictures[1] * (0.5 if form.on_black else 1))
+    straight = np.abs(found[2] - pictures[1] * (0.5 if form.over_black else 1))
     assert straight.max() <= largest
 
 
@@ -349,7 +349,7 @@ def test_sets_of_images_keep_names_and_sizes(tmp_path):
 
 
 def test_files_say_what_was_written(tmp_path):
-    targets = [Target(tmp_path / "shot.mov"), Target(tmp_path / "shot.mp4", alpha_only=True)]
+    targets = [OutputSpec(tmp_path / "shot.mov"), OutputSpec(tmp_path / "shot.mp4", alpha_only=True)]
     with create_outputs(targets, like=info()) as outputs:
         outputs.write(mattes([ramp()] * 3))
         assert outputs.files == ()

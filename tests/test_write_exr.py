@@ -12,7 +12,7 @@ import torch
 
 from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import FORMATS, Target, create_outputs
+from vidmatte.write import FORMATS, OutputSpec, create_outputs
 
 
 def info(**changes):
@@ -24,7 +24,7 @@ def save(path, color, alpha, *, alpha_only=False, like=None, choices=()):
     """Write one 4 x 2 frame of one colour and one alpha, the eighth of the source."""
     rgb = torch.tensor(color).reshape(1, 3, 1, 1).expand(1, 3, 2, 4).contiguous()
     batch = MatteBatch(FrameBatch(rgb, (7,), (7,), (1,)), torch.full((1, 1, 2, 4), alpha), (1.0,))
-    with create_outputs([Target(path, alpha_only, choices=choices)], like=like or info()) as outputs:
+    with create_outputs([OutputSpec(path, alpha_only, choices=choices)], like=like or info()) as outputs:
         outputs.write(batch)
     return outputs.files[0]
 
@@ -98,7 +98,7 @@ def test_light_of_hlg_is_the_scene_with_75_percent_as_white(tmp_path, code, scen
 def test_unknown_transfers_are_refused_before_work(tmp_path):
     pytest.importorskip("OpenEXR")
     with pytest.raises(OptionError, match="transfer 17"):
-        create_outputs([Target(tmp_path / "%d.exr")], like=info(color=ColorTags(9, 17, 9)))
+        create_outputs([OutputSpec(tmp_path / "%d.exr")], like=info(color=ColorTags(9, 17, 9)))
 
 
 def test_float_keeps_what_half_rounds(tmp_path):
@@ -167,5 +167,5 @@ def test_missing_library_is_named_before_work(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"vidmatte\[exr\]"):
-        create_outputs([Target(tmp_path / "%d.exr")], like=info())
+        create_outputs([OutputSpec(tmp_path / "%d.exr")], like=info())
     assert os.listdir(tmp_path) == []

@@ -18,7 +18,7 @@ import torch
 from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
 from vidmatte.media.timecode import advance_timecode
-from vidmatte.write import FORMATS, Target, create_outputs, formats_of
+from vidmatte.write import FORMATS, OutputSpec, create_outputs, formats_of
 from vidmatte.write.matroska import with_display_aspect
 
 WIDTH, HEIGHT = 64, 48
@@ -39,7 +39,7 @@ def info(**changes):
 
 def save(path, pts, *, alpha_only=False, form=None, like=None, durations=None, first=0, **options):
     """Write gray frames at the given times, two per batch."""
-    target = Target(path, alpha_only) if form is None else Target(path, form.alpha_only, choices=(form.name,))
+    target = OutputSpec(path, alpha_only) if form is None else OutputSpec(path, form.alpha_only, choices=(form.name,))
     with create_outputs([target], like=like or info(), **options) as outputs:
         for k in range(0, len(pts), 2):
             times = tuple(pts[k : k + 2])
@@ -582,7 +582,7 @@ def test_fields_of_an_interlaced_prores_are_its_lines(tmp_path):
     lines = torch.zeros(1, 1, HEIGHT, WIDTH)
     lines[:, :, ::2] = 1
     source = FrameBatch(torch.full((1, 3, HEIGHT, WIDTH), 0.5), (0,), (0,), (1,))
-    with create_outputs([Target(path)], like=info(field_order="bottom first")) as outputs:
+    with create_outputs([OutputSpec(path)], like=info(field_order="bottom first")) as outputs:
         outputs.write(MatteBatch(source, lines, (1.0,)))
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))

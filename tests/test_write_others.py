@@ -14,7 +14,7 @@ import torch
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import create_outputs, parse_target
+from vidmatte.write import create_outputs, parse_output
 from vidmatte.write.avif import AvifWriter
 
 WIDTH, HEIGHT = 256, 120
@@ -24,7 +24,7 @@ def save(target, pts, *, alpha_only=False, durations=None, first=0, start=None, 
     """Frames of one gray each, at the given times, and half transparent."""
     given = {"frame_rate": Fraction(25), "time_base": Fraction(1, 25), **facts}
     like = VideoInfo("clip.mp4", WIDTH, HEIGHT, **given)
-    parsed = parse_target(target, alpha_only=alpha_only)
+    parsed = parse_output(target, alpha_only=alpha_only)
     with create_outputs([parsed], like=like, start=start, premultiplied=premultiplied) as outputs:
         for k, time in enumerate(pts):
             rgb = torch.full((1, 3, HEIGHT, WIDTH), k / len(pts))
@@ -67,7 +67,7 @@ def test_mxf_holds_sound_as_pcm(tmp_path):
             container.mux(sound.encode(piece))
         container.mux(sound.encode(None))
     like = VideoInfo(str(source), WIDTH, HEIGHT, Fraction(25), Fraction(1, 25), audio_streams=1)
-    with create_outputs([parse_target(tmp_path / "a.mxf", alpha_only=True)], like=like) as outputs:
+    with create_outputs([parse_output(tmp_path / "a.mxf", alpha_only=True)], like=like) as outputs:
         for k in range(25):
             rgb = torch.zeros(1, 3, HEIGHT, WIDTH)
             outputs.write(MatteBatch(FrameBatch(rgb, (k,), (k,), (1,)), rgb[:, :1].clone(), (1.0,)))

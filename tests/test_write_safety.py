@@ -20,11 +20,11 @@ from users import as_ordinary_user
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import FORMATS, Target, create_outputs, parse_target
+from vidmatte.write import FORMATS, OutputSpec, create_outputs, parse_output
 from vidmatte.write.movie import MovieWriter
 
 WIDTH, HEIGHT = 160, 90
-USUAL = {(form.extension, form.alpha_only): form for form in reversed(FORMATS) if not form.on_black}
+USUAL = {(form.extension, form.alpha_only): form for form in reversed(FORMATS) if not form.over_black}
 MOVIES = [key for key, form in USUAL.items() if form.is_movie and form.smallest < (WIDTH, HEIGHT)]
 
 
@@ -41,7 +41,7 @@ def mattes(count=1, *, first=0, names=(), size=(HEIGHT, WIDTH)):
 
 
 def save(path, batches, *, alpha_only=False, **options):
-    with create_outputs([Target(path, alpha_only)], like=info(), **options) as outputs:
+    with create_outputs([OutputSpec(path, alpha_only)], like=info(), **options) as outputs:
         for batch in batches:
             outputs.write(batch)
     return outputs
@@ -67,7 +67,7 @@ def frames_in(path):
 )
 def test_targets_that_cannot_be(name, alpha_only, message):
     with pytest.raises(OptionError, match=message):
-        parse_target(name, alpha_only=alpha_only)
+        parse_output(name, alpha_only=alpha_only)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_targets_that_cannot_be(name, alpha_only, message):
 def test_places_for_frame_numbers(tmp_path, pattern, name):
     save(tmp_path / pattern, [mattes(first=7)], alpha_only=True)
     assert os.listdir(tmp_path) == [name]
-    refused(WriteError, f"{name} exists already", [Target(tmp_path / pattern, alpha_only=True)])
+    refused(WriteError, f"{name} exists already", [OutputSpec(tmp_path / pattern, alpha_only=True)])
     with pytest.raises(OptionError, match="more than one place"):
-        parse_target("%02d_##.png", alpha_only=True)
+        parse_output("%02d_##.png", alpha_only=True)
 
 
 def refused(error, message, paths, **options):
-    targets = [path if isinstance(path, Target) else Target(path) for path in paths]
+    targets = [path if isinstance(path, OutputSpec) else OutputSpec(path) for path in paths]
     with pytest.raises(error, match=message):
         create_outputs(targets, like=info(), **options)
 
@@ -114,7 +114,7 @@ def test_folder_without_write_permission():
 def test_folder_that_becomes_unusable_before_the_first_frame(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    outputs = create_outputs([Target(folder / "a.mov"), Target(folder / "%d.png")], like=info())
+    outputs = create_outputs([OutputSpec(folder / "a.mov"), OutputSpec(folder / "%d.png")], like=info())
     folder.rmdir()
     folder.write_text("now a file")
     with pytest.raises(WriteError, match=r"a\.mov: writing failed after 0 frames"), outputs:
@@ -139,7 +139,7 @@ def test_file_that_appears_during_the_run_is_not_replaced(tmp_path):
     path = tmp_path / "out.mov"
 
     def run():
-        with create_outputs([Target(path)], like=info()) as outputs:
+        with create_outputs([OutputSpec(path)], like=info()) as outputs:
             outputs.write(mattes())
             path.write_text("precious")
 
@@ -151,10 +151,10 @@ def test_file_that_appears_during_the_run_is_not_replaced(tmp_path):
 
 def test_one_path_for_two_outputs(tmp_path):
     (tmp_path / "sub").mkdir()
-    twice = [Target(tmp_path / "out.mov"), Target(tmp_path / "sub" / ".." / "out.mov", alpha_only=True)]
+    twice = [OutputSpec(tmp_path / "out.mov"), OutputSpec(tmp_path / "sub" / ".." / "out.mov", alpha_only=True)]
     refused(OptionError, "two outputs have this path", twice)
-    refused(OptionError, "two outputs", [tmp_path / "f%04d.png", Target(tmp_path / "f%06d.png", alpha_only=True)])
-    assert create_outputs([Target(tmp_path / "c%04d.png"), Target(tmp_path / "a%04d.png", True)], like=info())
+    refused(OptionError, "two outputs", [tmp_path / "f%04d.png", OutputSpec(tmp_path / "f%06d.png", alpha_only=True)])
+    assert create_outputs([OutputSpec(tmp_path / "c%04d.png"), OutputSpec(tmp_path / "a%04d.png", True)], like=info())
 
 
 def test_inputs_are_never_outputs(tmp_path):
@@ -170,7 +170,7 @@ def test_inputs_are_never_outputs(tmp_path):
     for source in (frames, frames / "%04d.png", frames / "0001.png"):
         refused(OptionError, "over an input", [frames / "%04d.png"], inputs=[source], overwrite=True)
     refused(OptionError, "over an input", [frames / "{name}.png"], inputs=[frames / "hero.png"], overwrite=True)
-    assert create_outputs([Target(frames / "{name}_matte.png")], like=info(), inputs=[frames])
+    assert create_outputs([OutputSpec(frames / "{name}_matte.png")], like=info(), inputs=[frames])
     (frames / "hero_matte.png").write_bytes(b"earlier")
     refused(WriteError, "hero_matte.png exists", [frames / "{name}_matte.png"], inputs=[frames / "hero.png"])
 
@@ -197,7 +197,7 @@ def test_frames_of_a_movie_have_one_size_and_an_order(tmp_path):
         save(tmp_path / "out.mov", [mattes(), mattes(first=1, size=(20, 30))])
     with pytest.raises(ValueError, match=r"order of presentation, got pts \[1, 0\]"):
         save(tmp_path / "out.mov", [mattes(first=1), mattes()])
-    with pytest.raises(WriteError, match="no frame"), create_outputs([Target(tmp_path / "out.mov")], like=info()):
+    with pytest.raises(WriteError, match="no frame"), create_outputs([OutputSpec(tmp_path / "out.mov")], like=info()):
         pass
     assert os.listdir(tmp_path) == []
 
@@ -205,8 +205,8 @@ def test_frames_of_a_movie_have_one_size_and_an_order(tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_an_exception_leaves_nothing(tmp_path, error):
     (tmp_path / "out.mov").write_text("precious")
-    targets = [Target(tmp_path / name) for name in ("out.mov", "out.webm", "%04d.png")]
-    targets += [Target(tmp_path / name, alpha_only=True) for name in ("m.mkv", "m.mp4", "m%04d.png")]
+    targets = [OutputSpec(tmp_path / name) for name in ("out.mov", "out.webm", "%04d.png")]
+    targets += [OutputSpec(tmp_path / name, alpha_only=True) for name in ("m.mkv", "m.mp4", "m%04d.png")]
     running = threading.active_count()
     outputs = create_outputs(targets, like=info(), overwrite=True)
 
@@ -232,7 +232,7 @@ def test_error_of_an_encode_thread_surfaces_and_leaves_nothing(tmp_path, monkeyp
     monkeypatch.setattr(MovieWriter, when, fail)
 
     def run():
-        targets = [Target(tmp_path / "out.mov"), Target(tmp_path / "%d.png")]
+        targets = [OutputSpec(tmp_path / "out.mov"), OutputSpec(tmp_path / "%d.png")]
         with create_outputs(targets, like=info()) as outputs:
             for first in range(20):
                 outputs.write(mattes(first=first))
@@ -280,7 +280,7 @@ def test_failure_while_putting_in_place_puts_all_back(tmp_path, monkeypatch, err
         put(source, target)
 
     def run():
-        targets = [Target(tmp_path / "a.mov"), Target(tmp_path / "b.mov"), Target(tmp_path / "c.mov")]
+        targets = [OutputSpec(tmp_path / "a.mov"), OutputSpec(tmp_path / "b.mov"), OutputSpec(tmp_path / "c.mov")]
         with create_outputs(targets, like=info(), overwrite=True) as outputs:
             outputs.write(mattes())
             monkeypatch.setattr(os, "replace", fail_at_the_third)

@@ -10,7 +10,7 @@ import sys
 import vidmatte
 from vidmatte.pipeline import models
 
-models.DEFAULT_STEPS = 0
+models.DEFAULT_ADAPT_STEPS = 0
 
 
 def run(source, mask, frames, folder, options):

@@ -16,9 +16,9 @@ Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
 """What to do with interlaced frames: nothing at all, deinterlace them in one of two ways, or read them as they are."""
 NO_MODEL = "none"
 """Name of the model that takes external mattes."""
-DEFAULT_STEPS = 80
-"""Adaptation steps of a clip; a short one gets `STEPS_A_FRAME` a frame at most, so that the wait is in proportion."""
-STEPS_A_FRAME = 2
+DEFAULT_ADAPT_STEPS = 80
+"""Adaptation steps of a clip; a short one gets `ADAPT_STEPS_PER_FRAME` a frame at most, so that the wait is in proportion."""
+ADAPT_STEPS_PER_FRAME = 2
 MAX_ADAPT_STEPS = 10_000
 SHORTEST_SEGMENT = 2
 WIDEST = 100.0
@@ -127,8 +127,8 @@ class MatteOptions:
     """Frames that are decoded and passed on together; None chooses by the device."""
     working_size: int | None = None
     """Longer side of what the network sees, in pixels; None is the model's own."""
-    rehearsal: int | None = None
-    """Steps of practice on the marked frames before a clip is followed, see `train.rehearse`; 0 for none. None is
+    adapt_steps: int | None = None
+    """Fine-tuning steps on the reference frames before a clip is tracked, see `model.compact.adapt`; 0 for none. None is
     twice the clip's frames, up to a default, where it can be done: clips, followed by the embedded model."""
     smooth: float = 0.0
     """Strength of the temporal alpha smoother, 0 (off) to 1."""
@@ -167,8 +167,10 @@ class MatteOptions:
             )
         if not 0 <= self.smooth <= 1:
             raise OptionError(f"smoothing {self.smooth} asked for: it is a strength from 0 to 1")
-        if self.rehearsal is not None and not 0 <= self.rehearsal <= MAX_ADAPT_STEPS:
-            raise OptionError(f"a rehearsal of {self.rehearsal} steps asked for: it has 0 (none) to {MAX_ADAPT_STEPS}")
+        if self.adapt_steps is not None and not 0 <= self.adapt_steps <= MAX_ADAPT_STEPS:
+            raise OptionError(
+                f"an adaptation of {self.adapt_steps} steps asked for: it has 0 (none) to {MAX_ADAPT_STEPS}"
+            )
         if self.segment_frames < SHORTEST_SEGMENT:
             raise OptionError(
                 f"segments of {self.segment_frames} frames asked for: they have at least {SHORTEST_SEGMENT}"

@@ -12,14 +12,14 @@ from typing import Any
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
 from vidmatte.batch.upload import address_of, refuse_existing
-from vidmatte.batch.worker import identify_sent, is_up_to_date
+from vidmatte.batch.worker import fingerprint_sent, is_up_to_date
 from vidmatte.errors import ModelError, VidmatteError
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.memory import gigabytes
 from vidmatte.options import NO_MODEL
 from vidmatte.pipeline.request import Request, Shot, open_shot
-from vidmatte.pipeline.segments.session import can_go_on, journal_of
-from vidmatte.write import Target
+from vidmatte.pipeline.segments.session import can_resume, journal_of
+from vidmatte.write import OutputSpec
 
 _BYTES_A_PIXEL: Mapping[str, float] = {"prores_ks": 1.2, "libvpx-vp9": 0.2, "ffv1": 0.8, "libx264": 0.3, "png": 4.0}
 """Of outputs with much detail, rounded up: an estimate for the free space that is needed, not of what is written."""
@@ -94,13 +94,13 @@ def space_needed(plans: Sequence[ShotPlan]) -> list[str]:
 def _check(shot: ShotRequest, results: Results) -> ShotPlan:
     request = shot.request
     _check_model(request)
-    identity = identify_sent(request, shot.addresses, results.prints(shot.name))
+    identity = fingerprint_sent(request, shot.addresses, results.file_fingerprints(shot.name))
     if is_up_to_date(results.completed(shot.name), identity, request):
         return ShotPlan(shot.name, "up to date")
     with open_shot(request) as opened:
         journal = journal_of(request)
-        goes_on = journal.exists and can_go_on(journal, request, identity)
-        if not goes_on:
+        resuming = journal.exists and can_resume(journal, request, identity)
+        if not resuming:
             refuse_existing(request, shot.addresses)
             _check_outputs(opened)
         frames = opened.video.count_frames() if opened.end is None else opened.end
@@ -110,11 +110,11 @@ def _check(shot: ShotRequest, results: Results) -> ShotPlan:
         segments = max(1, -(-frames // request.options.segment_frames))
         return ShotPlan(
             shot.name,
-            "goes on" if goes_on else "ready",
+            "goes on" if resuming else "ready",
             frames=frames,
             size=(info.width, info.height),
             segments=segments,
-            finished=sum(name.startswith("render:") for name in journal.done()) if goes_on else 0,
+            finished=sum(name.startswith("render:") for name in journal.done()) if resuming else 0,
             targets=tuple(address_of(target, shot.addresses) or str(target) for target in opened.targets),
             # Until they are joined, the parts of a movie and the movie are both there.
             needed=int(needed * (2 if segments > 1 else 1)),
@@ -153,5 +153,5 @@ def _existing(folder: Path) -> Path:
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
 
 
-def _bytes(target: Target, pixels: int) -> float:
+def _bytes(target: OutputSpec, pixels: int) -> float:
     return _BYTES_A_PIXEL.get(target.format.codec, _OTHER_BYTES_A_PIXEL) * pixels

@@ -82,7 +82,7 @@ def _texts(value: Any) -> list[str]:
 
 _OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "model": _text, "matte": _text, "sd": _text, "weights": _text, "settings": _text, "device": _text,
-    "precision": _text, "batch_size": _whole, "working_size": _whole, "rehearsal": _whole, "smooth": _number,
+    "precision": _text, "batch_size": _whole, "working_size": _whole, "adapt_steps": _whole, "smooth": _number,
     "foreground": _text, "despill": lambda value: parse_despill(_text(value)), "premultiplied": _switch,
     "bit_depth": _whole, "start": _text, "end": _text, "reader": _text, "allow_truncated": _switch,
     "deinterlace": _text, "segment_frames": _whole, "fps": lambda value: parse_rate(_text(value)),

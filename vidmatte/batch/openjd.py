@@ -24,7 +24,7 @@ from vidmatte.errors import OptionError, VidmatteError, WriteError
 from vidmatte.pipeline.request import open_shot
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule
-from vidmatte.pipeline.segments.session import frames_of_long, journal_of
+from vidmatte.pipeline.segments.session import frames_if_segmented, journal_of
 
 TEMPLATE, TASKS = "template.json", "tasks.json"
 _PREPARE, _RENDER, _JOIN = "Prepare", "Render", "Join"
@@ -59,7 +59,7 @@ def export_openjd(
 
 def _segments(shot: ShotRequest) -> int:
     with open_shot(shot.request) as opened:
-        frames = frames_of_long(opened)
+        frames = frames_if_segmented(opened)
     return 1 if frames is None else -(-frames // shot.request.options.segment_frames)
 
 
@@ -122,7 +122,7 @@ def _do(worker: Worker, task: Task, done: Path) -> None:
     if task.unit == BEGIN:
         outcome = _sure(worker.run(task))
         if outcome.kind == "planned" and outcome.plan is not None:
-            _follow(worker, replace(task, threads=int(outcome.record["threads"])), outcome.plan, journal)
+            _propagate(worker, replace(task, threads=int(outcome.record["threads"])), outcome.plan, journal)
         _keep(done, outcome)
         return
     header = journal.header()
@@ -139,7 +139,7 @@ def _do(worker: Worker, task: Task, done: Path) -> None:
     _keep(done, outcome)
 
 
-def _follow(worker: Worker, task: Task, plan: Plan, journal: Journal) -> None:
+def _propagate(worker: Worker, task: Task, plan: Plan, journal: Journal) -> None:
     """Everything but the segments themselves."""
     schedule = Schedule(plan, journal.done(), ahead=plan.segments + 1)
     while (unit := schedule.take()) is not None and unit.kind != "render" and unit != JOIN:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import WriteError
-from vidmatte.pipeline.segments.fingerprint import Print
+from vidmatte.pipeline.segments.fingerprint import FileFingerprint
 
 
 class Results:
@@ -29,9 +29,9 @@ class Results:
         """The line of the last time that a shot was completed."""
         return self._completed.get(shot)
 
-    def prints(self, shot: str) -> Mapping[str, Print]:
+    def file_fingerprints(self, shot: str) -> Mapping[str, FileFingerprint]:
         """Of files that were read for a shot before."""
-        known = self.last(shot).get("prints") or (self.completed(shot) or {}).get("prints", {})
+        known = self.last(shot).get("file_fingerprints") or (self.completed(shot) or {}).get("file_fingerprints", {})
         return {path: (size, changed, digest) for path, (size, changed, digest) in known.items()}
 
     def add(self, record: Mapping[str, Any]) -> None:

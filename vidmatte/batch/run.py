@@ -18,7 +18,7 @@ from vidmatte.batch.upload import existing_outputs
 from vidmatte.errors import PromptError, VidmatteError
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
-from vidmatte.pipeline.segments.session import forget_chunks, journal_of
+from vidmatte.pipeline.segments.session import delete_chunks, journal_of
 
 State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
 _MOST_LOSSES = 3
@@ -46,7 +46,7 @@ class ShotRun:
 
     plan: Plan | None = None
     key: str = ""
-    prints: Mapping[str, Any] = field(default_factory=dict)
+    file_fingerprints: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
     schedule: Schedule | None = None
     journal: Journal | None = None
@@ -192,7 +192,7 @@ class BatchRun:
             plan=run.plan,
             threads=run.threads,
             key=run.key,
-            prints=self._results.prints(run.name) if begins else {},
+            file_fingerprints=self._results.file_fingerprints(run.name) if begins else {},
             finished=self._results.completed(run.name) if begins else None,
             addresses=run.shot.addresses,
             sheet=None if self._sheets is None else str(self._sheets / f"{run.name}.jpg"),
@@ -224,14 +224,14 @@ class BatchRun:
 
     def _plan(self, run: ShotRun, outcome: Outcome) -> None:
         assert outcome.plan is not None
-        run.plan, run.key, run.prints = outcome.plan, outcome.key, outcome.prints
+        run.plan, run.key, run.file_fingerprints = outcome.plan, outcome.key, outcome.file_fingerprints
         run.threads = int(outcome.record["threads"])
         journal = journal_of(run.shot.request)
         run.held.enter_context(journal.held())
         run.journal = journal
         run.done = set(journal.done())
         run.schedule = Schedule(run.plan, run.done, ahead=max(1, _AHEAD * (self._engine.size - 1)))
-        followed = sum(leg.last - leg.first + 1 for legs in run.plan.legs for leg in legs)
+        followed = sum(pass_.last - pass_.first + 1 for passes in run.plan.passes for pass_ in passes)
         run.total = run.plan.frames + followed
         run.frames = sum(run.plan.size(unit) for unit in map(Unit.parse, run.done))
 
@@ -242,7 +242,7 @@ class BatchRun:
         run.done.add(unit.name)
         if run.schedule is not None and run.plan is not None:
             run.schedule.finish(unit)
-            forget_chunks(run.plan, run.journal.folder, unit, run.done)
+            delete_chunks(run.plan, run.journal.folder, unit, run.done)
 
     def _complete(self, run: ShotRun, outcome: Outcome) -> None:
         run.state = "done" if outcome.kind == "completed" else "up to date"
@@ -251,8 +251,16 @@ class BatchRun:
         run.record = {**(known or outcome.record)}
         run.frames = run.total = int(run.record.get("frames", 0))
         if outcome.kind == "completed":
-            prints = {path: list(each) for path, each in (outcome.prints or run.prints).items()}
-            facts = {"shot": run.name, "state": "done", "key": outcome.key, "prints": prints, "tries": run.tries}
+            file_fingerprints = {
+                path: list(each) for path, each in (outcome.file_fingerprints or run.file_fingerprints).items()
+            }
+            facts = {
+                "shot": run.name,
+                "state": "done",
+                "key": outcome.key,
+                "file_fingerprints": file_fingerprints,
+                "tries": run.tries,
+            }
             rate = {"seconds": round(run.seconds, 3), "fps": round(run.frames / run.seconds, 3)}
             run.record = {**facts, **outcome.record, **rate}
             self._results.add(run.record)
@@ -262,14 +270,14 @@ class BatchRun:
     def _fail(self, run: ShotRun, outcome: Outcome, unit: str) -> None:
         if run.is_over:
             return
-        if outcome.may_pass and run.tries <= self._retries and not self._stopping:
+        if outcome.retryable and run.tries <= self._retries and not self._stopping:
             run.tries += 1
             if unit == BEGIN:
                 self._active.remove(run)
                 run.tries -= 1
                 self._waiting.append(run)
             elif run.schedule is not None:
-                run.schedule.put_back(Unit.parse(unit))
+                run.schedule.requeue(Unit.parse(unit))
             return
         run.state, run.reason, run.error = "failed", outcome.reason, outcome.error
         run.seconds = time.monotonic() - run.began
@@ -300,7 +308,7 @@ class BatchRun:
             self._active.remove(run)
             self._waiting.appendleft(run)
         elif run.schedule is not None:
-            run.schedule.put_back(Unit.parse(event.task.unit))
+            run.schedule.requeue(Unit.parse(event.task.unit))
         self._watch(run)
 
     def _let_go(self, run: ShotRun) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vidmatte.pipeline.request import Request
-from vidmatte.pipeline.segments.fingerprint import Print
+from vidmatte.pipeline.segments.fingerprint import FileFingerprint
 from vidmatte.pipeline.segments.plan import Plan
 
 BEGIN, JOIN, WHOLE = "begin", "join", "whole"
@@ -26,7 +26,7 @@ class Task:
     """Of the processor, that the network computes with."""
     key: str = ""
     """Identity of the shot as it was begun."""
-    prints: Mapping[str, Print] = field(default_factory=dict)
+    file_fingerprints: Mapping[str, FileFingerprint] = field(default_factory=dict)
     """Of files whose content is known."""
     finished: Mapping[str, Any] | None = None
     """The record of the last time that the shot was completed."""
@@ -45,12 +45,12 @@ class Outcome:
     """For the journal of the shot where a unit is done, of the results where the shot is completed."""
     plan: Plan | None = None
     key: str = ""
-    prints: Mapping[str, Print] = field(default_factory=dict)
+    file_fingerprints: Mapping[str, FileFingerprint] = field(default_factory=dict)
     reason: str = ""
     """Why it failed, in one line."""
     error: str = ""
     """Name of the error."""
-    may_pass: bool = False
+    retryable: bool = False
     """Whether it may go well another time."""
     trace: str = ""
     """Where an error came up that is none of the user's."""

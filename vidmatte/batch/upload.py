@@ -13,7 +13,7 @@ from typing import Any
 
 from vidmatte.errors import MissingExtraError, WriteError
 from vidmatte.pipeline.request import Request
-from vidmatte.write import Target
+from vidmatte.write import OutputSpec
 
 STAGING = ".vidmatte-staging"
 
@@ -39,7 +39,7 @@ def stage(request: Request, folder: Path) -> tuple[Request, dict[str, str]]:
     return replace(request, output=output, alpha=alpha), addresses
 
 
-def address_of(target: Target, addresses: Mapping[str, str]) -> str | None:
+def address_of(target: OutputSpec, addresses: Mapping[str, str]) -> str | None:
     """The address of a target of a staged request; None for one that is a path."""
     for local, address in addresses.items():
         # The names of objects stand in the target, and not in what was asked for.
@@ -48,7 +48,7 @@ def address_of(target: Target, addresses: Mapping[str, str]) -> str | None:
     return None
 
 
-def files_at(address: str, target: Target) -> dict[str, int]:
+def files_at(address: str, target: OutputSpec) -> dict[str, int]:
     """Sizes of the files of a target that are at its address, by their own addresses."""
     folder, names = address.rpartition("/")[0], target.file_names
     system, place = _open(folder)

@@ -18,26 +18,26 @@ from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import load, model_of, share_cores
 from vidmatte.pipeline.request import Request, Shot, open_shot
-from vidmatte.pipeline.run import matte_at_once
-from vidmatte.pipeline.segments.fingerprint import Identity, Print, identify
+from vidmatte.pipeline.run import matte_streaming
+from vidmatte.pipeline.segments.fingerprint import FileFingerprint, Fingerprint, fingerprint
 from vidmatte.pipeline.segments.plan import Unit
 from vidmatte.pipeline.segments.render import THUMBNAILS, Renderer, load_thumbnails, part_folder
 from vidmatte.pipeline.segments.session import (
-    can_go_on,
+    can_resume,
+    check_environment,
     check_outputs,
-    frames_of_long,
+    frames_if_segmented,
     header_of,
     join,
     journal_of,
     make_plan,
-    refuse_other_machine,
 )
 from vidmatte.prompts.objects import together
 from vidmatte.report import Thumbnails
 from vidmatte.report.sheets import contact_sheet, to_jpeg
 from vidmatte.report.summary import Summary, suggested_apart
 from vidmatte.report.thumbnails import Thumbnail, for_sheet
-from vidmatte.write import Target
+from vidmatte.write import OutputSpec
 
 _OPEN_SHOTS, _LOADED_MODELS = 2, 2
 _LOWEST = 8
@@ -61,13 +61,13 @@ class Worker:
         try:
             outcome = self._run(self._placed(task), task.request)
         except VidmatteError as error:
-            outcome = _failure(error, str(error), may_pass=isinstance(error, ReadError | WriteError | ModelError))
+            outcome = _failure(error, str(error), retryable=isinstance(error, ReadError | WriteError | ModelError))
         except OSError as error:
-            outcome = _failure(error, f"{error.filename or 'a file'}: {error.strerror or error}", may_pass=True)
+            outcome = _failure(error, f"{error.filename or 'a file'}: {error.strerror or error}", retryable=True)
         except Exception as error:  # noqa: BLE001 - one bad shot never stops the rest
             trace = traceback.format_exc()
             reason = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
-            outcome = replace(_failure(error, reason, may_pass=False), trace=trace)
+            outcome = replace(_failure(error, reason, retryable=False), trace=trace)
         if outcome.kind == "failed":
             self._forget(task.shot)
         return replace(outcome, seconds=time.monotonic() - began)
@@ -104,36 +104,36 @@ class Worker:
         if request.report is not None:
             Path(request.report).parent.mkdir(parents=True, exist_ok=True)
         # As it was asked for: which of several GPUs this worker was given is no choice of the shot.
-        identity = identify_sent(asked, task.addresses, task.prints)
+        identity = fingerprint_sent(asked, task.addresses, task.file_fingerprints)
         if is_up_to_date(task.finished, identity, request):
-            return Outcome("up to date", key=identity.key, prints=identity.prints)
+            return Outcome("up to date", key=identity.key, file_fingerprints=identity.file_fingerprints)
         refuse_existing(request, task.addresses)
         clear(request, task.addresses)
         shot = self._open(task).shot
-        frames = frames_of_long(shot)
+        frames = frames_if_segmented(shot)
         if frames is None:
             return self._whole(task, shot, identity)
         journal = journal_of(request)
-        goes_on = can_go_on(journal, request, identity)
-        if not goes_on:
+        resuming = can_resume(journal, request, identity)
+        if not resuming:
             check_outputs(shot)
         with share_cores(request.options.device, task.threads):
             model = model_of(shot, self._load)
             plan = make_plan(shot, model, frames)
             with journal.held():
-                if goes_on:
-                    refuse_other_machine(journal, model)
+                if resuming:
+                    check_environment(journal, model)
                 else:
                     journal.begin(header_of(identity, model, plan, task.threads))
-        return Outcome("planned", journal.header(), plan, identity.key, identity.prints)
+        return Outcome("planned", journal.header(), plan, identity.key, identity.file_fingerprints)
 
-    def _whole(self, task: Task, shot: Shot, identity: Identity) -> Outcome:
+    def _whole(self, task: Task, shot: Shot, identity: Fingerprint) -> Outcome:
         """A shot of one segment, from its first frame to its last."""
         counter = _Reporter(task.shot, self._report)
         apart = suggested_apart(is_set=task.request.images)
         aspect = shot.video.info.sample_aspect_ratio
         thumbnails = Thumbnails(pixel_aspect=aspect, references=shot.marked, apart=apart)
-        summary = matte_at_once(
+        summary = matte_streaming(
             shot,
             self._load,
             threads=task.threads,
@@ -144,7 +144,9 @@ class Worker:
         self._forget(task.shot)
         deliver(task.request, task.addresses)
         write_sheet(task.sheet, thumbnails.sheet(summary.suggested_reference_frames), summary)
-        return Outcome("completed", _completed(task, summary), key=identity.key, prints=identity.prints)
+        return Outcome(
+            "completed", _completed(task, summary), key=identity.key, file_fingerprints=identity.file_fingerprints
+        )
 
     def _join(self, task: Task, opened: _OpenShot) -> Outcome:
         assert task.plan is not None
@@ -154,12 +156,12 @@ class Worker:
             for segment in range(task.plan.segments)
             for shown in load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
         ]
-        matter = None if task.request.report is None else opened.renderer(task, self._load).matter(0)
+        predictor = None if task.request.report is None else opened.renderer(task, self._load).predictor(0)
         summary = join(
             opened.shot,
             task.plan,
             journal,
-            matter=matter,
+            predictor=predictor,
             began=time.monotonic(),
             on_joined=lambda: deliver(task.request, task.addresses),
         )
@@ -204,7 +206,7 @@ class _OpenShot:
         if self._renderer is None:
             assert task.plan is not None
             model, journal = model_of(self.shot, loaded), journal_of(task.request)
-            refuse_other_machine(journal, model)
+            check_environment(journal, model)
             self._renderer = Renderer(self.shot, task.plan, journal.folder, model)
         return self._renderer
 
@@ -235,13 +237,15 @@ class _Reporter:
         self._waiting, self._last = 0, time.monotonic()
 
 
-def identify_sent(request: Request, addresses: Mapping[str, str], known: Mapping[str, Print]) -> Identity:
-    """The identity of a request whose outputs are sent to addresses; see `identify`."""
-    identity = identify(request, known)
+def fingerprint_sent(
+    request: Request, addresses: Mapping[str, str], known: Mapping[str, FileFingerprint]
+) -> Fingerprint:
+    """The identity of a request whose outputs are sent to addresses; see `fingerprint`."""
+    identity = fingerprint(request, known)
     return replace(identity, key=" ".join([identity.key, *sorted(addresses.values())]))
 
 
-def is_up_to_date(finished: Any, identity: Identity, request: Request) -> bool:
+def is_up_to_date(finished: Any, identity: Fingerprint, request: Request) -> bool:
     """Whether a shot was completed from the same, and its outputs lie there as they were left."""
     if not finished or finished.get("key") != identity.key:
         return False
@@ -249,7 +253,7 @@ def is_up_to_date(finished: Any, identity: Identity, request: Request) -> bool:
     return all(_stamp(output["path"], target) == output["stamp"] for output, target in pairs)
 
 
-def _stamp(address: str, target: Target) -> list[int]:
+def _stamp(address: str, target: OutputSpec) -> list[int]:
     """Number of files, bytes in all, and the last change in nanoseconds, of a movie or of a pattern of images."""
     if is_address(address):
         sizes = files_at(address, target).values()
@@ -283,5 +287,5 @@ def write_sheet(path: str | None, thumbnails: list[Thumbnail], summary: Summary)
     Path(path).write_bytes(data)
 
 
-def _failure(error: Exception, reason: str, *, may_pass: bool) -> Outcome:
-    return Outcome("failed", reason=reason, error=type(error).__name__, may_pass=may_pass)
+def _failure(error: Exception, reason: str, *, retryable: bool) -> Outcome:
+    return Outcome("failed", reason=reason, error=type(error).__name__, retryable=retryable)

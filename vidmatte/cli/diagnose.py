@@ -33,7 +33,7 @@ from vidmatte.model.build import choose_device, choose_precision
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.memory import free_memory, gigabytes
 from vidmatte.prompts.prompt import Prompt
-from vidmatte.write import FORMATS, Format, Target, create_outputs
+from vidmatte.write import FORMATS, Format, OutputSpec, create_outputs
 
 Topic = Literal["versions", "run", "read", "write", "models", "extras", "disk", "network"]
 
@@ -186,7 +186,7 @@ def _problem_of_writing(form: Format) -> str:
     path = Path(f"frame{form.extension}" if form.is_movie else f"%d{form.extension}")
     try:
         with tempfile.TemporaryDirectory(prefix="vidmatte-doctor-") as name:
-            target = Target(name / path, form.alpha_only, choices=(form.name,))
+            target = OutputSpec(name / path, form.alpha_only, choices=(form.name,))
             with create_outputs([target], like=info, audio=False) as out:
                 out.write(MatteBatch(_picture(width, height), torch.full((1, 1, height, width), 0.5), (1.0,)))
     except VidmatteError as error:

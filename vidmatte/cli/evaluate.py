@@ -60,7 +60,7 @@ _DEFAULTS = MatteOptions()
 @click.option("--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, show_default=True,
               help="Number format that the network computes in.")  # fmt: skip
 @click.option("--working-size", type=int, metavar="PIXELS", help="Longer side of what the network sees.")
-@click.option("--rehearsal", type=click.IntRange(min=0), metavar="STEPS",
+@click.option("--adapt-steps", type=click.IntRange(min=0), metavar="STEPS",
               help="Practice before a clip, as in matting.  [default: twice the frames, up to a limit]")  # fmt: skip
 @click.option("--smooth", type=click.FloatRange(0, 1), default=0.0, help="Temporal smoother of clips.  [default: off]")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True,
@@ -145,7 +145,7 @@ def _folder(kind: str | None, layout: str, given: dict[str, Any]) -> Path:
 
 def _subject(given: dict[str, Any]) -> Subject:
     predictions = given["predictions"]
-    names = ("model", "sd", "weights", "settings", "device", "precision", "working_size", "rehearsal", "smooth")
+    names = ("model", "sd", "weights", "settings", "device", "precision", "working_size", "adapt_steps", "smooth")
     options = MatteOptions(**{name: given[name] for name in names})
     if predictions is None:
         return Subject(given["name"] or str(options.model), options)

@@ -18,7 +18,7 @@ from vidmatte.cli.pick import open_picker, refuse_for_picker
 from vidmatte.cli.progress import ProgressLine
 from vidmatte.errors import OptionError
 from vidmatte.options import (
-    DEFAULT_STEPS,
+    DEFAULT_ADAPT_STEPS,
     MAX_ADAPT_STEPS,
     NO_MODEL,
     Deinterlace,
@@ -87,9 +87,9 @@ T = TypeVar("T")
 @click.option("--working-size", type=int, metavar="PIXELS",
               help="Longer side of what the network sees.  [default: the model's own]")  # fmt: skip
 @click.option(
-    "--rehearsal", type=click.IntRange(0, MAX_ADAPT_STEPS), metavar="STEPS",
-    help="Practice on the marked frames before the clip is followed; 0 for none.  "
-    f"[default: twice the frames, up to {DEFAULT_STEPS}]",
+    "--adapt-steps", type=click.IntRange(0, MAX_ADAPT_STEPS), metavar="STEPS",
+    help="Fine-tuning steps on the reference frames before tracking; 0 for none.  "
+    f"[default: twice the frames, up to {DEFAULT_ADAPT_STEPS}]",
 )  # fmt: skip
 @click.option("--smooth", type=click.FloatRange(0, 1), is_flag=False, flag_value=0.5, default=_DEFAULTS.smooth,
               help="Temporal alpha smoother; without a value 0.5.  [default: off]")  # fmt: skip
@@ -176,7 +176,7 @@ def _matted(inputs: tuple[str, ...], given: dict[str, Any], line: ProgressLine) 
             report=given["report"],
             options=_options(given),
             progress=line.update,
-            on_rehearsal=line.rehearse,
+            on_adapt=line.adapt,
         )
 
 
@@ -262,7 +262,7 @@ def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]
 
 def _options(given: dict[str, Any]) -> MatteOptions:
     names = ("model", "matte", "trimaps", "sd", "weights", "settings", "device", "precision", "batch_size",
-             "working_size", "rehearsal", "smooth", "foreground", "premultiplied", "start", "end", "reader",
+             "working_size", "adapt_steps", "smooth", "foreground", "premultiplied", "start", "end", "reader",
              "allow_truncated", "deinterlace", "overwrite", "resume", "segment_frames")  # fmt: skip
     controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
     options = MatteOptions(

@@ -87,9 +87,9 @@ def open_picker(
         raise MissingExtraError("the picker", "web")
     # Imported here: most commands need no server.
     from vidmatte.web.server import pick
-    from vidmatte.web.session import Opening
+    from vidmatte.web.session import PickerConfig
 
-    opening = Opening(clip, prompt_file, frame, outputs, alphas, options)
+    opening = PickerConfig(clip, prompt_file, frame, outputs, alphas, options)
     try:
         return pick(opening, host=host, port=port, opens_browser=opens_browser, on_address=_announce)
     except KeyboardInterrupt:

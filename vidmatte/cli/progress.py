@@ -60,17 +60,17 @@ class ProgressLine:
             self._bar.start()
             self._task = self._bar.add_task(self.text, total=None)
 
-    def rehearse(self, done: int, total: int) -> None:
-        """Report `done` of `total` steps of practice, before any frame is done."""
+    def adapt(self, done: int, total: int) -> None:
+        """Report `done` of `total` adaptation steps, before any frame is done."""
         self._start()
-        self.text = f"0 frames, step {done} of {total} of the rehearsal"
+        self.text = f"0 frames, step {done} of {total} of the adaptation"
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=f"rehearsal {done} of {total}")
+            self._bar.update(self._task, completed=done, total=total, description=f"adaptation {done} of {total}")
         elif self._enabled and time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            sys.stderr.write(f"rehearsal: {done} of {total} steps\n")
+            sys.stderr.write(f"adaptation: {done} of {total} steps\n")
             sys.stderr.flush()
-        # What was practised is no frame: their rate counts from here.
+        # Adaptation steps are no frames: their rate counts from here.
         self._base = None
 
     def update(self, done: int, total: int | None) -> None:

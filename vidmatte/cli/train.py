@@ -56,8 +56,8 @@ def train_command(run: str, debug: bool, **given: Any) -> None:
     RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
     logging.getLogger("vidmatte").setLevel(logging.WARNING)
-    goes_on = f"Interrupted; the same command goes on from the last checkpoint in {run}."
-    with one_line_errors(debug=debug, interrupted=lambda: goes_on):
+    resuming = f"Interrupted; the same command goes on from the last checkpoint in {run}."
+    with one_line_errors(debug=debug, interrupted=lambda: resuming):
         _train(run, given)
 
 

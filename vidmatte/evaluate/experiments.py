@@ -27,7 +27,7 @@ from vidmatte.evaluate.table import (
 from vidmatte.evaluate.write import JSON, NO_PLOT, PAGE, PLOT, TEXT, write_evaluation, write_files
 
 Experiment = Literal["ablation", "references", "timesteps"]
-DEFAULT_STEPS = (0, 50, 100, 200, 300, 400, 500)
+DEFAULT_ADAPT_STEPS = (0, 50, 100, 200, 300, 400, 500)
 """Time steps that are compared where none are chosen; the paper's own are not known here."""
 DEFAULT_REFERENCES = 4
 OnVariant = Callable[[str, int, int], None]
@@ -61,7 +61,7 @@ def variants_of(experiment: Experiment, *, steps: Sequence[int] = (), references
     if experiment == "references":
         most = references or DEFAULT_REFERENCES
         return [Variant(f"{n} reference{'s' * (n > 1)}", references=n) for n in range(1, most + 1)]
-    return [Variant(f"step {step}", {"time_step": step}) for step in dict.fromkeys(steps or DEFAULT_STEPS)]
+    return [Variant(f"step {step}", {"time_step": step}) for step in dict.fromkeys(steps or DEFAULT_ADAPT_STEPS)]
 
 
 def experiment(

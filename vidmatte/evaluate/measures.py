@@ -53,7 +53,7 @@ CLIP = (
     Measure("MESSDdt", "MESSDdt x1000", 2),
     Measure("Conn", "Conn /1000", 2, metrics.conn),
 )
-"""Of clips with alpha, as Lin et al. (WACV 2022) and its followers print them; MESSDdt per pixel and times 1000."""
+"""Of clips with alpha, as Lin et al. (WACV 2022) and its trackers print them; MESSDdt per pixel and times 1000."""
 MASK = (
     Measure("J", "J", 3, metrics.region_overlap, higher_is_better=True),
     Measure("F", "F", 3, metrics.contour_accuracy, higher_is_better=True),

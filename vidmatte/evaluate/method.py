@@ -19,12 +19,12 @@ from vidmatte.errors import OptionError, ReadError
 from vidmatte.evaluate.prompts import mark
 from vidmatte.evaluate.protocol import Part, Plan
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
-from vidmatte.imaging.display import for_model
+from vidmatte.imaging.display import to_display
 from vidmatte.model.build import NotedModel
 from vidmatte.model.iconmatting.predictor import IconMattingModel
-from vidmatte.model.interface import Matter, Model, TakesTrimaps
+from vidmatte.model.interface import Model, Predictor, SupportsTrimaps
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline.models import load, rehearsed
+from vidmatte.pipeline.models import adapted, load
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video, open_video
 from vidmatte.stages.propagate import matte_clip
@@ -100,8 +100,8 @@ class ModelSystem:
     """A model and how it is run."""
 
     model: Model
-    rehearsal: int | None = None
-    """As `MatteOptions.rehearsal`."""
+    adapt_steps: int | None = None
+    """As `MatteOptions.adapt_steps`."""
     smooth: float = 0.0
 
     def mattes(self, plan: Plan, part: Part) -> Generator[Found]:
@@ -114,15 +114,17 @@ class ModelSystem:
 
     def _of_group(self, model: Model, plan: Plan, part: Part, group: Group) -> Generator[Found]:
         references = [self._mark(plan, part, index, group.images[index]) for index in part.references]
-        matter = model.with_reference(references)
+        predictor = model.with_reference(references)
         for index in part.targets:
-            yield _matte(matter, _see(group.images[index], plan), index, references[0])
+            yield _matte(predictor, _see(group.images[index], plan), index, references[0])
 
     def _each(self, model: Model, plan: Plan, part: Part, group: Group) -> Generator[Found]:
         for index in part.targets:
             reference = self._mark(plan, part, index, group.images[index])
-            matter = _with_trimap(model, reference) if _wants_trimap(model, plan) else model.with_reference([reference])
-            yield _matte(matter, _see(group.images[index], plan), index, reference)
+            predictor = (
+                _with_trimap(model, reference) if _wants_trimap(model, plan) else model.with_reference([reference])
+            )
+            yield _matte(predictor, _see(group.images[index], plan), index, reference)
 
     def _mark(self, plan: Plan, part: Part, index: int, sample: ImageSample) -> Reference:
         seen = _see(sample, plan)
@@ -135,14 +137,16 @@ class ModelSystem:
         end = 1 + max(*part.references, *part.targets, 0)
         with open_video(clip.folder) as video:
             if plan.protocol.prompt == "trimap":
-                if not isinstance(model, TakesTrimaps):
+                if not isinstance(model, SupportsTrimaps):
                     raise OptionError(f"prompt 'trimap' was given, but model {model.name!r} takes none of each frame")
                 references: list[Reference] = []
-                matter = model.with_trimaps(lambda batch: _trimaps_of_frames(plan, part, clip, batch))
+                predictor = model.with_trimaps(lambda batch: _trimaps_of_frames(plan, part, clip, batch))
             else:
                 references = [_mark_frame(plan, part, clip, video, frame) for frame in part.references]
-                matter = rehearsed(model.with_reference(references), self.rehearsal, end, False, None)
-            mattes = matte_clip(matter, video, references, end=end, batch_size=4 if model.device.type == "cuda" else 1)
+                predictor = adapted(model.with_reference(references), self.adapt_steps, end, False, None)
+            mattes = matte_clip(
+                predictor, video, references, end=end, batch_size=4 if model.device.type == "cuda" else 1
+            )
             with closing(smooth(mattes, self.smooth) if self.smooth else mattes) as batches:
                 for batch in batches:
                     yield from _of_frames(batch, part, clip, video.info.color, references[0] if references else None)
@@ -155,7 +159,7 @@ def _see(sample: ImageSample, plan: Plan) -> _Seen:
     unknown = None
     if plan.region == "unknown" and sample.trimap is not None:
         unknown = read_unknown(sample.trimap, size, image=sample.image)
-    return _Seen(for_model(torch.from_numpy(image.rgb)[None], image.color), truth, unknown)
+    return _Seen(to_display(torch.from_numpy(image.rgb)[None], image.color), truth, unknown)
 
 
 def _marked(
@@ -169,9 +173,9 @@ def _marked(
 
 
 def _mark_frame(plan: Plan, part: Part, clip: Clip, video: Video, frame: int) -> Reference:
-    """The reference of a frame, with the frame beside it, as `mark.mark_references` makes it."""
+    """The reference of a frame, with the frame beside it, as `mark.make_references` makes it."""
     color = video.info.color
-    rgb = for_model(video.frame(frame).rgb, color)
+    rgb = to_display(video.frame(frame).rgb, color)
     size = (rgb.shape[-2], rgb.shape[-1])
     truth_file = clip.alphas[frame]
     truth = clip.read_alpha(frame, size)
@@ -179,12 +183,12 @@ def _mark_frame(plan: Plan, part: Part, clip: Clip, video: Video, frame: int) ->
         given = replace(clip, alphas=(clip.first_mask,), kind="mask")
         truth_file, truth = clip.first_mask, given.read_alpha(0, size)
     reference = _marked(plan, part, clip.frames[frame].stem, _Seen(rgb, truth, None), frame, None, truth_file)
-    beside = video.neighbour(frame)
-    return reference if beside is None else replace(reference, neighbour=for_model(beside.rgb, color))
+    beside = video.adjacent(frame)
+    return reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
 
 
-def _matte(matter: Matter, seen: _Seen, index: int, reference: Reference) -> Found:
-    batch = matter(FrameBatch(seen.rgb, frames=(index,), pts=(index,), durations=(1,)))
+def _matte(predictor: Predictor, seen: _Seen, index: int, reference: Reference) -> Found:
+    batch = predictor(FrameBatch(seen.rgb, frames=(index,), pts=(index,), durations=(1,)))
     alpha = np.asarray(batch.alpha[0, 0].numpy())
     return Found(index, seen.rgb[0], alpha, seen.truth, seen.unknown, reference, batch.confidence[0])
 
@@ -192,7 +196,7 @@ def _matte(matter: Matter, seen: _Seen, index: int, reference: Reference) -> Fou
 def _of_frames(
     batch: MatteBatch, part: Part, clip: Clip, color: ColorTags, reference: Reference | None
 ) -> Iterator[Found]:
-    shown = for_model(batch.source.rgb, color)
+    shown = to_display(batch.source.rgb, color)
     for i, frame in enumerate(batch.source.frames):
         if frame in part.targets:
             size = (shown.shape[-2], shown.shape[-1])
@@ -202,13 +206,13 @@ def _of_frames(
 
 def _wants_trimap(model: Model, plan: Plan) -> bool:
     """Whether a trimap is handed over as such; a model that knows none takes it for marks."""
-    if isinstance(model, TakesTrimaps) and plan.protocol.prompt != "trimap":
+    if isinstance(model, SupportsTrimaps) and plan.protocol.prompt != "trimap":
         raise OptionError(f"model {model.name!r} takes a trimap of each image: use prompt 'trimap'")
-    return isinstance(model, TakesTrimaps)
+    return isinstance(model, SupportsTrimaps)
 
 
-def _with_trimap(model: Model, reference: Reference) -> Matter:
-    assert isinstance(model, TakesTrimaps)  # only such models get here
+def _with_trimap(model: Model, reference: Reference) -> Predictor:
+    assert isinstance(model, SupportsTrimaps)  # only such models get here
     trimap = _as_trimap(reference)
     return model.with_trimaps(lambda batch: trimap.expand(len(batch), -1, -1, -1))
 

@@ -19,7 +19,7 @@ from vidmatte.datasets.samples import Matte
 from vidmatte.errors import ReadError
 from vidmatte.evaluate.method import Found
 from vidmatte.evaluate.protocol import Part, Plan
-from vidmatte.imaging.display import for_model
+from vidmatte.imaging.display import to_display
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
 
@@ -53,7 +53,7 @@ class PredictionSystem:
         area = None
         if unknown and sample.trimap is not None:
             area = read_unknown(sample.trimap, size, image=sample.image)
-        rgb = for_model(torch.from_numpy(image.rgb)[None], image.color)[0]
+        rgb = to_display(torch.from_numpy(image.rgb)[None], image.color)[0]
         return Found(index, rgb, alpha, sample.read_alpha(size), area, None, None)
 
     def _of_clip(self, clip: Clip, part: Part) -> Iterator[Found]:
@@ -63,7 +63,7 @@ class PredictionSystem:
             for frame, alpha in zip(part.targets, alphas, strict=True):
                 image = read_image(clip.frames[frame])
                 truth = clip.read_alpha(frame, (alpha.shape[0], alpha.shape[1]))
-                rgb = for_model(torch.from_numpy(image.rgb)[None], image.color)[0]
+                rgb = to_display(torch.from_numpy(image.rgb)[None], image.color)[0]
                 yield Found(frame, rgb, alpha, truth, None, None, None)
 
     def _of_files(self, clip: Clip, part: Part) -> Generator[Matte]:

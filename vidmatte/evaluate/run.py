@@ -38,7 +38,7 @@ class Subject:
     name: str
     """As tables call it."""
     options: MatteOptions = field(default_factory=MatteOptions)
-    """Of the model: its name, files, device, rehearsal and smoothing."""
+    """Of the model: its name, files, device, adaptation and smoothing."""
     load: Load | None = None
     """What loads the model instead of `load_model`: for models of one's own."""
     predictions: Path | None = None
@@ -196,7 +196,7 @@ class _Work:
         if subject.predictions is not None:
             return PredictionSystem(subject.predictions)
         model = (self.load or LoadChosen(options))(subject.switches)
-        return ModelSystem(model, options.rehearsal, options.smooth)
+        return ModelSystem(model, options.adapt_steps, options.smooth)
 
     def measure(self, system: System, part: Part) -> tuple[str, list[Result]]:
         """The key of a part and what was measured of it."""

@@ -62,7 +62,7 @@ def describe_source(info: VideoInfo) -> Iterator[str]:
         yield f"the source does not say its colour matrix; {name} was assumed from its size"
 
 
-def for_model(rgb: Tensor, color: ColorTags) -> Tensor:
+def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     """(..., 3, H, W) in 0..1 as an SDR screen would show it, of frames as a reader gives them."""
     if color.transfer == LINEAR:
         return linear_to_srgb(_roll_off(rgb.clamp(min=0)))

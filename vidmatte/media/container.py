@@ -76,7 +76,7 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
         return
 
 
-def describe_left_out(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
+def describe_dropped_streams(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
     """What to tell the user about streams that no output will have. Sound and timecode are not among them."""
     counts: dict[str, int] = {}
     for stream in container.streams:

@@ -21,7 +21,7 @@ def check_size(source: Path | str, width: int, height: int) -> None:
         )
 
 
-def declared_size(data: bytes) -> tuple[int, int] | None:
+def header_size(data: bytes) -> tuple[int, int] | None:
     """Width and height by the header of a PNG, JPEG, TIFF, BMP or WebP; None where it says none that can be found."""
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -88,7 +88,7 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
         producer.stop()
 
 
-def map_behind(function: Callable[[T], U], items: Iterable[T], depth: int) -> Generator[U]:
+def map_async(function: Callable[[T], U], items: Iterable[T], depth: int) -> Generator[U]:
     """Yield `function(item)` in order; a thread applies it while the caller's thread goes on with the next items.
 
     At most `depth` results wait. `items` are drawn on the caller's thread, so that an interruption stops them at once.

@@ -1,6 +1,6 @@
 """MODEL: in-context matting networks behind one interface."""
 
 from vidmatte.model.build import list_models, load_model
-from vidmatte.model.interface import CoarseMatte, Follower, Matter, Model
+from vidmatte.model.interface import CoarseMatte, Model, Predictor, Tracker
 
-__all__ = ["CoarseMatte", "Follower", "Matter", "Model", "list_models", "load_model"]
+__all__ = ["CoarseMatte", "Model", "Predictor", "Tracker", "list_models", "load_model"]

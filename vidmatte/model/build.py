@@ -25,7 +25,7 @@ from vidmatte.model.iconmatting.free import FinishAlpha
 from vidmatte.model.iconmatting.net import IconMattingNet, decoder_tensors
 from vidmatte.model.iconmatting.options import IconMattingOptions
 from vidmatte.model.iconmatting.predictor import build_iconmatting, build_iconmatting_free
-from vidmatte.model.interface import Matter, Model
+from vidmatte.model.interface import Model, Predictor
 from vidmatte.model.memory import gigabytes, memory_errors
 from vidmatte.model.settings import Settings, as_options
 from vidmatte.model.settings import parse_settings as parse_settings
@@ -155,7 +155,7 @@ class NotedModel:
         """The remark, and what the model itself says."""
         return (self.remark, *notes_of(self.model))
 
-    def with_reference(self, references: Sequence[Reference]) -> Matter:
+    def with_reference(self, references: Sequence[Reference]) -> Predictor:
         """See `Model.with_reference`."""
         return self.model.with_reference(references)
 

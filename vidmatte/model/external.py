@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
-from vidmatte.model.interface import CoarseMatte, Matter
+from vidmatte.model.interface import CoarseMatte, Predictor
 from vidmatte.options import NO_MODEL
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
@@ -20,7 +20,7 @@ from vidmatte.read.mask import Mask
 
 
 @dataclass(frozen=True)
-class GivenMattes:
+class ExternalMattes:
     """Takes the place of a model: needs no references, looks at no picture, and is sure of every frame."""
 
     mask: Mask
@@ -31,7 +31,7 @@ class GivenMattes:
     name: str = NO_MODEL
     precision: torch.dtype = torch.float32
 
-    def with_reference(self, references: Sequence[Reference]) -> Matter:
+    def with_reference(self, references: Sequence[Reference]) -> Predictor:
         """The mattes; there is nothing to encode."""
         return self
 
@@ -39,7 +39,7 @@ class GivenMattes:
         """The mattes of a batch. Raises OptionError for a file of another size or length."""
         return MatteBatch(batch, take(self.mask, batch, self.like), (1.0,) * len(batch))
 
-    def follower(self) -> None:
+    def tracker(self) -> None:
         """None: no frame needs another."""
         return None
 
@@ -62,13 +62,13 @@ def take(mask: Mask, batch: FrameBatch, like: VideoInfo) -> Tensor:
     return torch.from_numpy(np.stack(mask.take(batch, (height, width), display_width))[:, None])
 
 
-def given_mattes(mask: Mask, video: Video, *, start: int, end: int | None, device: torch.device) -> GivenMattes:
+def external_mattes(mask: Mask, video: Video, *, start: int, end: int | None, device: torch.device) -> ExternalMattes:
     """The mattes of a clip, or of the part `start` to `end` (`end` exclusive) where they are only as long as that.
 
     Raises OptionError for mattes of another size or length than the clip.
     """
     fit_to_clip(mask, video, start=start, end=end)
-    return GivenMattes(mask, video.info, device)
+    return ExternalMattes(mask, video.info, device)
 
 
 def fit_to_clip(mask: Mask, video: Video, *, start: int, end: int | None) -> None:

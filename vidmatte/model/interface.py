@@ -28,7 +28,7 @@ class CoarseMatte:
     """Left, top, right, bottom of what the model looked at, as shares of the frame's width and height."""
 
 
-class Follower(Protocol):
+class Tracker(Protocol):
     """Follows the object from frame to frame in one direction, remembering what it saw."""
 
     def start(self, reference: Reference) -> CoarseMatte:
@@ -36,7 +36,7 @@ class Follower(Protocol):
         ...
 
     def step(self, small: Tensor) -> CoarseMatte:
-        """Matte of the next frame, given as `Matter.shrink` makes it."""
+        """Matte of the next frame, given as `Predictor.shrink` makes it."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -44,23 +44,23 @@ class Follower(Protocol):
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what another follower of the same matter remembered, in place of `start`."""
+        """Go on from what another tracker of the same matter remembered, in place of `start`."""
         ...
 
 
-class Matter(Protocol):
+class Predictor(Protocol):
     """A model that has seen its references: encoded once, matched to any number of images. Immutable."""
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
         """Mattes of images that do not belong together: each is matched to the references alone."""
         ...
 
-    def follower(self) -> Follower | None:
-        """A new follower for consecutive frames; None where the model looks at each frame alone."""
+    def tracker(self) -> Tracker | None:
+        """A new tracker for consecutive frames; None where the model looks at each frame alone."""
         ...
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """The frame (1, 3, H, W) as a follower takes it: smaller, in a layout of the model's own."""
+        """The frame (1, 3, H, W) as a tracker takes it: smaller, in a layout of the model's own."""
         ...
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
@@ -69,7 +69,7 @@ class Matter(Protocol):
 
 
 @runtime_checkable
-class Explains(Protocol):
+class SupportsGuidance(Protocol):
     """A matter that can show what its head was guided by."""
 
     def guidance(self, batch: FrameBatch) -> Mapping[str, Tensor]:
@@ -95,15 +95,15 @@ class Model(Protocol):
         """What it computes in."""
         ...
 
-    def with_reference(self, references: Sequence[Reference]) -> Matter:
+    def with_reference(self, references: Sequence[Reference]) -> Predictor:
         """Encode references (at least one); the features inside their regions of interest become the query."""
         ...
 
 
 @runtime_checkable
-class TakesTrimaps(Protocol):
+class SupportsTrimaps(Protocol):
     """A model that is told a trimap of each image instead of a reference; `with_reference` raises OptionError then."""
 
-    def with_trimaps(self, trimaps: ReadTrimaps) -> Matter:
+    def with_trimaps(self, trimaps: ReadTrimaps) -> Predictor:
         """The matter that takes the trimap of each image from a function."""
         ...

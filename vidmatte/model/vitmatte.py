@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidmatte.errors import ModelError
-from vidmatte.model.compact.predictor import CompactMatter, CompactModel, coarse_matte
+from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, coarse_matte
 from vidmatte.model.compact.window import Alpha, crop_alpha, window_around
 from vidmatte.model.memory import memory_errors
 from vidmatte.model.pretrained import Pretrained, load_pretrained, read_json
@@ -185,7 +185,7 @@ def _finish_one(model: CompactModel, rgb: Tensor, trimap: Tensor) -> Tensor:
     for _ in range(_REVISIONS):
         look = model.look(frame, window, [look.memory], look.alpha, marks)
     coarse = coarse_matte(look.alpha, look.confidence, window, height, width)
-    alpha = CompactMatter(model, ()).finish(rgb, coarse)
+    alpha = CompactPredictor(model, ()).finish(rgb, coarse)
     return torch.where(unknown, alpha, trimap)
 
 

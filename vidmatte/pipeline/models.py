@@ -11,17 +11,17 @@ import torch
 
 from vidmatte.errors import OptionError
 from vidmatte.model.build import choose_device, load_model
-from vidmatte.model.compact.adapt import rehearse
-from vidmatte.model.compact.predictor import CompactMatter
-from vidmatte.model.external import given_mattes, take
-from vidmatte.model.interface import Matter, Model, TakesTrimaps
+from vidmatte.model.compact.adapt import adapt
+from vidmatte.model.compact.predictor import CompactPredictor
+from vidmatte.model.external import external_mattes, take
+from vidmatte.model.interface import Model, Predictor, SupportsTrimaps
 from vidmatte.model.settings import parse_settings
-from vidmatte.options import DEFAULT_STEPS, STEPS_A_FRAME, MatteOptions
+from vidmatte.options import ADAPT_STEPS_PER_FRAME, DEFAULT_ADAPT_STEPS, MatteOptions
 from vidmatte.pipeline.request import Shot
 from vidmatte.prompts.prompt import Reference
 
 StepCallback = Callable[[int, int], None]
-"""Told how many steps of practice are done, and of how many."""
+"""Told how many adaptation steps are done, and of how many."""
 
 
 @contextmanager
@@ -50,32 +50,32 @@ def batch_size_of(options: MatteOptions, device: torch.device) -> int:
     return options.batch_size or (4 if device.type == "cuda" else 1)
 
 
-def rehearsal_steps(matter: Matter, asked: int | None, frames: int | None, images: bool) -> int:
-    """Steps of practice for a clip of so many frames. Raises OptionError where they are asked for in vain."""
-    if images or not isinstance(matter, CompactMatter):
+def adaptation_steps(predictor: Predictor, asked: int | None, frames: int | None, images: bool) -> int:
+    """Adaptation steps for a clip of so many frames. Raises OptionError where they are asked for in vain."""
+    if images or not isinstance(predictor, CompactPredictor):
         if asked:
             what = "a set of images" if images else "this model"
-            raise OptionError(f"a rehearsal of {asked} steps was asked for, but {what} has none; leave it out")
+            raise OptionError(f"an adaptation of {asked} steps was asked for, but {what} has none; leave it out")
         return 0
-    steps = DEFAULT_STEPS if frames is None else min(DEFAULT_STEPS, STEPS_A_FRAME * frames)
+    steps = DEFAULT_ADAPT_STEPS if frames is None else min(DEFAULT_ADAPT_STEPS, ADAPT_STEPS_PER_FRAME * frames)
     return steps if asked is None else asked
 
 
-def rehearsed(
-    matter: Matter, asked: int | None, frames: int | None, images: bool, on_step: StepCallback | None
-) -> Matter:
-    """The matter after its practice, where it is one that can."""
-    steps = rehearsal_steps(matter, asked, frames, images)
-    if not steps or not isinstance(matter, CompactMatter):
-        return matter
-    return rehearse(matter, steps=steps, on_step=lambda done: on_step(done, steps) if on_step else None)
+def adapted(
+    predictor: Predictor, asked: int | None, frames: int | None, images: bool, on_step: StepCallback | None
+) -> Predictor:
+    """The adapted predictor, if it is of a kind that can adapt."""
+    steps = adaptation_steps(predictor, asked, frames, images)
+    if not steps or not isinstance(predictor, CompactPredictor):
+        return predictor
+    return adapt(predictor, steps=steps, on_step=lambda done: on_step(done, steps) if on_step else None)
 
 
-def part_of(on_step: StepCallback | None, number: int, rehearsals: int) -> StepCallback | None:
-    """What reports the steps of one of several rehearsals, as part of all of them."""
+def sub_progress(on_step: StepCallback | None, number: int, adaptations: int) -> StepCallback | None:
+    """What reports the steps of one of several adaptations, as part of all of them."""
     if on_step is None:
         return None
-    return lambda done, steps: on_step(number * steps + done, rehearsals * steps)
+    return lambda done, steps: on_step(number * steps + done, adaptations * steps)
 
 
 def model_of(shot: Shot, loaded: Callable[[MatteOptions], Model]) -> Model:
@@ -91,15 +91,15 @@ def model_of(shot: Shot, loaded: Callable[[MatteOptions], Model]) -> Model:
     if unused:
         raise OptionError(f"{unused[0].replace('_', ' ')} was given: it has no meaning where mattes are; leave it out")
     device = choose_device(options.device)
-    return given_mattes(shot.given, shot.video, start=shot.start, end=shot.end, device=device)
+    return external_mattes(shot.given, shot.video, start=shot.start, end=shot.end, device=device)
 
 
-def matter_of(shot: Shot, model: Model, references: Sequence[Reference]) -> Matter:
+def predictor_of(shot: Shot, model: Model, references: Sequence[Reference]) -> Predictor:
     """The model with what says where an object of a shot is: its references, or trimaps of all frames."""
     trimaps = shot.trimaps
     if trimaps is None:
         return model.with_reference(references)
-    if not isinstance(model, TakesTrimaps):
+    if not isinstance(model, SupportsTrimaps):
         raise OptionError(f"trimaps were given: model {model.name!r} goes by marks; leave the trimaps out")
     return model.with_trimaps(lambda batch: take(trimaps, batch, shot.video.info))
 

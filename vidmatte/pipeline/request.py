@@ -11,15 +11,15 @@ from pathlib import Path
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.model.external import fit_to_clip
 from vidmatte.options import MatteOptions, chosen_options
-from vidmatte.prompts.objects import prompts_of_objects, targets_of_objects
+from vidmatte.prompts.objects import outputs_of_objects, prompts_of_objects
 from vidmatte.prompts.prompt import Prompt, Reference
-from vidmatte.prompts.reference import mark_references
+from vidmatte.prompts.reference import make_references
 from vidmatte.read import Video, open_video, parse_position
 from vidmatte.read.mask import Mask, open_mask
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import Invocation, Report, create_report
 from vidmatte.stages.finish import Finisher
-from vidmatte.write import Outputs, Target, create_outputs, split_choices
+from vidmatte.write import Outputs, OutputSpec, create_outputs, split_format_options
 
 Paths = str | Path | Sequence[str | Path]
 Marks = Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]]
@@ -64,16 +64,16 @@ class Request:
             options=options or MatteOptions(),
         )
 
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[OutputSpec]:
         """What is to be written, colour first. Raises OptionError for targets that do not fit the other choices."""
         return _targets(self.output, self.alpha, self.images, self.options, list(self.objects))
 
-    def asked_targets(self) -> list[Target]:
+    def requested_outputs(self) -> list[OutputSpec]:
         """The outputs as they were asked for, `{object}` in their names."""
         return [
-            Target(path, alpha_only, choices=choices)
+            OutputSpec(path, alpha_only, choices=choices)
             for paths, alpha_only in ((self.output, False), (self.alpha, True))
-            for path, choices in map(split_choices, paths)
+            for path, choices in map(split_format_options, paths)
         ]
 
     def inputs(self) -> list[Path | str]:
@@ -86,7 +86,7 @@ class Shot:
     """A request with its source opened and its frames marked."""
 
     request: Request
-    targets: list[Target]
+    targets: list[OutputSpec]
     video: Video
     finisher: Finisher
     start: int
@@ -139,7 +139,7 @@ class Shot:
             request.images,
             request.reference,
             request.objects,
-            request.asked_targets(),
+            request.requested_outputs(),
             Path(request.report),
             chosen,
         )
@@ -181,7 +181,7 @@ def _references(video: Video, request: Request) -> dict[str, tuple[Reference, ..
     """Of each object, what its marks make; nothing where mattes or trimaps are given."""
     mattes, trimaps = request.options.matte, request.options.trimaps
     if mattes is None and trimaps is None:
-        return {name: mark_references(video, marks, request.reference) for name, marks in request.objects.items()}
+        return {name: make_references(video, marks, request.reference) for name, marks in request.objects.items()}
     if any(request.objects.values()) or request.reference is not None:
         given = f"mattes too ({mattes})" if trimaps is None else f"trimaps too ({trimaps})"
         raise OptionError(f"marks were given, and {given}: give one of them")
@@ -199,16 +199,16 @@ def _targets(
     images: bool,
     options: MatteOptions,
     objects: Sequence[str],
-) -> list[Target]:
+) -> list[OutputSpec]:
     if len(objects) > 1 and (options.finish.invert or options.finish.inside_mask):
         raise OptionError(
             f"{len(objects)} objects are marked, and an inverted matte or an inside mask would be that of each; "
             f"choose one of them (--object)"
         )
-    targets = [target for path in as_list(output) for target in targets_of_objects(path, objects, alpha_only=False)]
+    targets = [target for path in as_list(output) for target in outputs_of_objects(path, objects, alpha_only=False)]
     if not targets and (options.premultiplied or options.foreground == "source" or options.despill):
         raise OptionError("a choice of colour was given, but only alpha is written; add an output with colour (-o)")
-    targets += [target for path in as_list(alpha) for target in targets_of_objects(path, objects, alpha_only=True)]
+    targets += [target for path in as_list(alpha) for target in outputs_of_objects(path, objects, alpha_only=True)]
     for target in targets:
         if images and (target.format.is_movie or not target.is_named):
             raise OptionError(

@@ -18,34 +18,34 @@ from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import (
     StepCallback,
+    adapted,
     batch_size_of,
     load,
-    matter_of,
     model_of,
-    part_of,
-    rehearsed,
+    predictor_of,
     share_cores,
+    sub_progress,
 )
 from vidmatte.pipeline.request import Marks, Paths, Request, Shot, open_shot
-from vidmatte.pipeline.segments.fingerprint import identify
+from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
 from vidmatte.pipeline.segments.render import Renderer
 from vidmatte.pipeline.segments.session import (
-    can_go_on,
+    can_resume,
+    check_environment,
     check_outputs,
-    forget_chunks,
-    frames_of_long,
+    delete_chunks,
+    frames_if_segmented,
     header_of,
     join,
     journal_of,
     make_plan,
-    refuse_other_machine,
 )
 from vidmatte.prompts.objects import Mattes, together
 from vidmatte.report import PAGE
 from vidmatte.report.summary import Summary
-from vidmatte.stages.chain import MattesCallback, completed, matte_set
+from vidmatte.stages.chain import MattesCallback, matte_images, postprocess
 from vidmatte.stages.propagate import matte_objects
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def matte(
     report: str | Path | None = None,
     options: MatteOptions | None = None,
     progress: ProgressCallback | None = None,
-    on_rehearsal: StepCallback | None = None,
+    on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
 ) -> Summary:
     """Matte a clip, an image sequence or (with `images`) a set of independent images.
@@ -71,7 +71,7 @@ def matte(
     `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given; there are none where
     `options` give the mattes themselves (model "none"). `output` are files of colour with alpha, `alpha` files of alpha
     alone; the extension chooses the format (see `write.FORMATS`), and words behind a colon what it offers, as in
-    "shot.mov:prores-4444-xq" (see `write.split_choices`). `report` is a folder for a page with the confidence of each
+    "shot.mov:prores-4444-xq" (see `write.split_format_options`). `report` is a folder for a page with the confidence of each
     frame, small pictures and frames worth marking too.
 
     Several objects are marked by a mapping from names to prompts, as `load_prompts` returns it. A path with `{object}`
@@ -81,8 +81,8 @@ def matte(
     A long clip is rendered in segments, kept in a hidden folder beside its first output until all are there (see
     `segments`): `options.resume` goes on with those of a run that was stopped.
 
-    `progress` is called with the number of frames done and, where known, of all frames; `on_rehearsal` with the steps
-    of practice done and of all steps; `on_mattes` with the mattes of each object that were just handed to the outputs.
+    `progress` is called with the number of frames done and, where known, of all frames; `on_adapt` with the steps
+    of adaptation done and of all steps; `on_mattes` with the mattes of each object that were just handed to the outputs.
 
     Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind but
     the finished segments of a long clip.
@@ -97,31 +97,31 @@ def matte(
         report=report,
         options=options,
     )
-    return matte_request(request, progress=progress, on_rehearsal=on_rehearsal, on_mattes=on_mattes)
+    return matte_request(request, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes)
 
 
 def matte_request(
     request: Request,
     *,
     progress: ProgressCallback | None = None,
-    on_rehearsal: StepCallback | None = None,
+    on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
 ) -> Summary:
     """Do what is asked for; see `matte`."""
     with open_shot(request) as shot:
-        frames = frames_of_long(shot)
+        frames = frames_if_segmented(shot)
         if frames is None:
-            return matte_at_once(shot, load, progress=progress, on_rehearsal=on_rehearsal, on_mattes=on_mattes)
-        return _matte_in_segments(shot, frames, progress, on_rehearsal, on_mattes)
+            return matte_streaming(shot, load, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes)
+        return _matte_in_segments(shot, frames, progress, on_adapt, on_mattes)
 
 
-def matte_at_once(
+def matte_streaming(
     shot: Shot,
     load_model: Callable[[MatteOptions], Model],
     *,
     threads: int | None = None,
     progress: ProgressCallback | None = None,
-    on_rehearsal: StepCallback | None = None,
+    on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
 ) -> Summary:
     """Matte a shot in one stream from its first frame to its last; `threads` are those of `share_cores`."""
@@ -134,21 +134,21 @@ def matte_at_once(
         with reporting or nullcontext(), outputs as out:
             counter = _Counter(progress, shot.expected)
             marks = list(shot.references.values())
-            matters = [
-                rehearsed(
-                    matter_of(shot, model, references),
-                    options.rehearsal,
+            predictors = [
+                adapted(
+                    predictor_of(shot, model, references),
+                    options.adapt_steps,
                     counter.expected,
                     request.images,
-                    part_of(on_rehearsal, number, len(marks)),
+                    sub_progress(on_adapt, number, len(marks)),
                 )
                 for number, references in enumerate(marks)
             ]
             mattes = (
-                matte_set(matters, video)
+                matte_images(predictors, video)
                 if request.images
                 else matte_objects(
-                    matters,
+                    predictors,
                     video,
                     marks,
                     start=shot.start,
@@ -158,7 +158,7 @@ def matte_at_once(
                 )
             )
             with_color = any(not target.alpha_only for target in shot.targets)
-            stages = completed(mattes, options, shot.finisher, len(matters), with_color, model.device)
+            stages = postprocess(mattes, options, shot.finisher, len(predictors), with_color, model.device)
             with closing(stages):
                 for batches in stages:
                     of_objects = dict(zip(shot.references, batches, strict=True))
@@ -168,7 +168,7 @@ def matte_at_once(
                         on_mattes(of_objects)
                     if reporting is not None:
                         reporting.add(together(batches))
-            _refuse_nothing(shot, counter)
+            _check_not_empty(shot, counter)
             summary = Summary(
                 input=str(video.info.source),
                 frames=len(counter.confidence),
@@ -186,7 +186,7 @@ def matte_at_once(
                 objects=tuple(filter(None, shot.references)),
             )
             if reporting is not None:
-                out.put_beside(reporting.write(summary, matter=matters[0], video=video))
+                out.add_to_commit(reporting.write(summary, predictor=predictors[0], video=video))
     # The outputs, and what there is to say of them, are known when they are in place.
     return replace(
         summary, seconds=time.monotonic() - began, outputs=outputs.files, notes=(*summary.notes, *outputs.notes)
@@ -197,32 +197,32 @@ def _matte_in_segments(
     shot: Shot,
     frames: int,
     progress: ProgressCallback | None,
-    on_rehearsal: StepCallback | None,
+    on_adapt: StepCallback | None,
     on_mattes: MattesCallback | None,
 ) -> Summary:
     """Matte a long shot segment by segment, and go on with what a run that was stopped left."""
     began = time.monotonic()
     journal = journal_of(shot.request)
-    identity = identify(shot.request)
-    goes_on = can_go_on(journal, shot.request, identity)
-    if not (goes_on and any("joining" in record for record in journal.records())):
+    identity = fingerprint(shot.request)
+    resuming = can_resume(journal, shot.request, identity)
+    if not (resuming and any("joining" in record for record in journal.records())):
         check_outputs(shot)  # now, and not when all is rendered
-    threads = int(journal.header()["threads"]) if goes_on else None
+    threads = int(journal.header()["threads"]) if resuming else None
     with journal.held(), share_cores(shot.options.device, threads):
         try:
             model = model_of(shot, load)
             plan = make_plan(shot, model, frames)
-            if goes_on:
-                refuse_other_machine(journal, model)
+            if resuming:
+                check_environment(journal, model)
             else:
                 journal.begin(header_of(identity, model, plan, torch.get_num_threads()))
             renderer = Renderer(shot, plan, journal.folder, model, on_mattes=on_mattes)
-            _do_units(plan, journal, renderer, progress, on_rehearsal)
-            matter = None if shot.request.report is None else renderer.matter(0)
-            return join(shot, plan, journal, matter=matter, began=began)
+            _do_units(plan, journal, renderer, progress, on_adapt)
+            predictor = None if shot.request.report is None else renderer.predictor(0)
+            return join(shot, plan, journal, predictor=predictor, began=began)
         except BaseException:
             done = list(journal.done())
-            if any(not name.startswith("rehearse:") for name in done):
+            if any(not name.startswith("adapt:") for name in done):
                 segments = sum(name.startswith("render:") for name in done)
                 _log.warning("%d finished segments, and what was followed, are kept: --resume goes on", segments)
             raise
@@ -235,15 +235,15 @@ def _do_units(
     journal: Journal,
     renderer: Renderer,
     progress: ProgressCallback | None,
-    on_rehearsal: StepCallback | None,
+    on_adapt: StepCallback | None,
 ) -> None:
     done = set(journal.done())
     schedule, counter = Schedule(plan, done), _UnitCounter(plan, done, progress)
     while (unit := schedule.take()) is not None and unit != JOIN:
-        journal.add(renderer.run(unit, on_frame=counter.add, on_step=on_rehearsal))
+        journal.add(renderer.run(unit, on_frame=counter.add, on_step=on_adapt))
         done.add(unit.name)
         schedule.finish(unit)
-        forget_chunks(plan, journal.folder, unit, done)
+        delete_chunks(plan, journal.folder, unit, done)
 
 
 class _UnitCounter:
@@ -251,7 +251,7 @@ class _UnitCounter:
 
     def __init__(self, plan: Plan, done: Set[str], progress: ProgressCallback | None) -> None:
         self._frames, self._progress = plan.frames, progress
-        self._work = plan.frames + sum(leg.last - leg.first + 1 for legs in plan.legs for leg in legs)
+        self._work = plan.frames + sum(pass_.last - pass_.first + 1 for passes in plan.passes for pass_ in passes)
         self._done = sum(plan.size(unit) for unit in map(Unit.parse, done))
 
     def add(self, frames: int) -> None:
@@ -283,6 +283,6 @@ class _Counter:
             self._progress(len(self.confidence) + self._backward, expected)
 
 
-def _refuse_nothing(shot: Shot, counter: _Counter) -> None:
+def _check_not_empty(shot: Shot, counter: _Counter) -> None:
     if not counter.confidence:
         raise ReadError(f"{shot.video.info.source}: has no frame from {shot.start} on that can be read")

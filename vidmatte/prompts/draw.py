@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vidmatte.errors import PromptError
 from vidmatte.frames import ColorTags
-from vidmatte.imaging.display import for_model
+from vidmatte.imaging.display import to_display
 from vidmatte.read.images import read_pixels
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def draw_prompt(
     known[labels != UNKNOWN] = 1
     if prompt.box is None and not (alpha > 0.5).any():
         raise PromptError(f"frame {prompt.frame}: only background is marked; mark the object with at least one point")
-    rgb = for_model(rgb, color or ColorTags())
+    rgb = to_display(rgb, color or ColorTags())
     return rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None]
 
 

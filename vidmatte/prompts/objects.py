@@ -14,7 +14,7 @@ import torch
 from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch
 from vidmatte.prompts.prompt import Prompt
-from vidmatte.write import Target, parse_target, split_choices
+from vidmatte.write import OutputSpec, parse_output, split_format_options
 
 Mattes = tuple[MatteBatch, ...]
 """Of each object, for the same frames."""
@@ -57,7 +57,7 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     return [prompts] if isinstance(prompts, Prompt) else list(prompts)
 
 
-def targets_of_objects(path: str | Path, objects: Sequence[str], *, alpha_only: bool) -> list[Target]:
+def outputs_of_objects(path: str | Path, objects: Sequence[str], *, alpha_only: bool) -> list[OutputSpec]:
     """The targets of an output path: one for each object where it has `{object}`, else one for the only object.
 
     Several objects share an EXR without `{object}` as its layers. Raises OptionError for any other such path.
@@ -68,12 +68,12 @@ def targets_of_objects(path: str | Path, objects: Sequence[str], *, alpha_only: 
                 f"{path}: {_OBJECT} stands for the names of objects, which the marks of a prompt file have"
             )
         return [
-            parse_target(str(path).replace(_OBJECT, name), alpha_only=alpha_only, object_name=name) for name in objects
+            parse_output(str(path).replace(_OBJECT, name), alpha_only=alpha_only, object_name=name) for name in objects
         ]
     if len(objects) == 1:
-        return [parse_target(path, alpha_only=alpha_only, object_name=objects[0])]
-    if Path(split_choices(path)[0]).suffix.lower() == _LAYERED:
-        return [parse_target(path, alpha_only=alpha_only, layers=tuple(objects))]
+        return [parse_output(path, alpha_only=alpha_only, object_name=objects[0])]
+    if Path(split_format_options(path)[0]).suffix.lower() == _LAYERED:
+        return [parse_output(path, alpha_only=alpha_only, layers=tuple(objects))]
     raise OptionError(
         f"{path}: {len(objects)} objects are marked ({', '.join(objects)}); write {_OBJECT} into the name for a file "
         f"each, give %06d.exr for a layer each, or choose one of them (--object)"

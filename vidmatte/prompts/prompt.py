@@ -30,7 +30,7 @@ class Reference:
     """(1, 1, H, W) float32, 1 where `alpha` was given, 0 where the model has to find out. All ones for a mask."""
     frame: int | None = None
     """0-based index in the clip that is matted; None when the reference is another image."""
-    neighbour: Tensor | None = None
+    adjacent: Tensor | None = None
     """(1, 3, H, W) the frame beside it in its clip: what moves helps to tell the object. None for a still."""
 
     @property
@@ -97,7 +97,7 @@ class Prompt:
 
         `display_width` is the width of the displayed frame where pixels are not square. `frame` is the index of the
         image in the clip that is matted, None when it is another image. `color` are the tags of the clip: HDR and
-        scene-linear images are shown to the model through `view.for_model`. Values beyond 0..1 are clipped.
+        scene-linear images are shown to the model through `view.to_display`. Values beyond 0..1 are clipped.
 
         Raises PromptError for marks outside the frame, images of another size, and prompts without any object.
         """

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from vidmatte.errors import OptionError
-from vidmatte.imaging.display import for_model
+from vidmatte.imaging.display import to_display
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video, open_video
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 
 
-def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
+def make_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
     """The references that prompts make: of frames of `video`, or of another image or clip where `reference` is given.
 
     Raises PromptError for marks that do not fit their frame, ReadError for a frame that does not exist.
@@ -39,7 +39,7 @@ def mark_references(video: Video, prompts: Sequence[Prompt], reference: str | Pa
 def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
     rgb = video.frame(prompt.frame).rgb
     display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
-    beside = video.neighbour(prompt.frame)
+    beside = video.adjacent(prompt.frame)
     color = video.info.color
     reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)
-    return reference if beside is None else replace(reference, neighbour=for_model(beside.rgb, color))
+    return reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))

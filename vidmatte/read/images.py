@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import ReadError
-from vidmatte.media.limits import check_size, declared_size
+from vidmatte.media.limits import check_size, header_size
 from vidmatte.read.dpx import read_dpx
 from vidmatte.read.exr import read_exr, read_exr_opacity
 from vidmatte.read.still import LINEAR_STILL, STILL, Image, Plane, finite
@@ -24,7 +24,7 @@ def _decode(path: Path, flags: int) -> npt.NDArray[np.generic]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ReadError(f"{path}: cannot be read ({error.strerror})") from error
-    size = declared_size(data.tobytes())
+    size = header_size(data.tobytes())
     if size is not None:
         check_size(path, *size)
     try:

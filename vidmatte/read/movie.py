@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from vidmatte.errors import ReadError
 from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.imaging import yuv
-from vidmatte.media.container import describe_left_out, open_container, packets_of, reason, video_stream
+from vidmatte.media.container import describe_dropped_streams, open_container, packets_of, reason, video_stream
 from vidmatte.options import Deinterlace
 from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
@@ -122,7 +122,7 @@ class MovieVideo(Video):
             timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
             audio_streams=len(container.streams.audio),
             field_order=self._field_order(stream),
-            notes=(*describe_left_out(container, stream), *self._interlace_notes()),
+            notes=(*describe_dropped_streams(container, stream), *self._interlace_notes()),
         )
 
     def _refuse_interlaced(self, frame: av.VideoFrame, index: int) -> None:
@@ -163,8 +163,8 @@ class MovieVideo(Video):
         # A cut at an open group leaves frames in the file that nothing decodes: they lie before the first that does.
         return times[bisect.bisect_left(times, self._first_pts) :]
 
-    def entry_before(self, index: int) -> int:
-        """See `Video.entry_before`: a key frame; the first frame where packets carry no times."""
+    def keyframe_before(self, index: int) -> int:
+        """See `Video.keyframe_before`: a key frame; the first frame where packets carry no times."""
         times = self._times
         if not times or self._index is None:
             return 0
@@ -212,8 +212,8 @@ class MovieVideo(Video):
         if previous is not None and not self._allow_truncated:
             self._refuse_early_end(index + 1, previous, duration)
 
-    def small_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
-        """See `Video.small_frames`: shrunk before the conversion of colour."""
+    def proxy_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
+        """See `Video.proxy_frames`: shrunk before the conversion of colour."""
         for raw, index, pts, duration in self._timed_frames(start):
             size = smaller(raw.width, raw.height, longest)
             if size != self._format_size and raw.format.name.startswith(_SCALED):

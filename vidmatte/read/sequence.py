@@ -167,7 +167,7 @@ class ImageSet(Video):
         """The number of images."""
         return len(self._files)
 
-    def neighbour(self, index: int) -> FrameBatch | None:
+    def adjacent(self, index: int) -> FrameBatch | None:
         """None: images of a set have no time."""
         return None
 

@@ -85,7 +85,7 @@ class Video(ABC):
             if hasattr(frames, "close"):
                 frames.close()
 
-    def small_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
+    def proxy_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on, no side longer than `longest` pixels: for showing, quicker than `decode`.
 
         Indices and times are those of `decode`; the pixels are averages, near to what shrinking decoded frames gives.
@@ -95,7 +95,7 @@ class Video(ABC):
             planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.rgb]
             yield replace(frame, rgb=np.stack(planes).astype(np.float32, copy=False))
 
-    def entry_before(self, index: int) -> int:
+    def keyframe_before(self, index: int) -> int:
         """The last frame up to `index` that can be read without those before it."""
         return index
 
@@ -105,7 +105,7 @@ class Video(ABC):
             return batch
         raise ReadError(f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} (0-based)")
 
-    def neighbour(self, index: int) -> FrameBatch | None:
+    def adjacent(self, index: int) -> FrameBatch | None:
         """The frame after this one, or before it at the end of the clip; None where there is no other in time."""
         for low in (index + 1, index - 1):
             for batch in self.batches(1, start=low, end=low + 1, prefetched=1) if low >= 0 else ():

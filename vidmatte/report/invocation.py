@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidmatte.prompts.prompt import Prompt
-from vidmatte.write import Target
+from vidmatte.write import OutputSpec
 
 _OTHER_NAMES = {"frame_rate": "fps"}
 """Fields of the options that the command line calls otherwise."""
@@ -23,7 +23,7 @@ class Invocation:
     reference: str | Path | None
     objects: Mapping[str, Sequence[Prompt]]
     """The marks of each object; of one without a name where they do not come from a prompt file."""
-    targets: Sequence[Target]
+    targets: Sequence[OutputSpec]
     report: Path | None
     """Folder of the report; None where none is asked for."""
     options: Mapping[str, object]

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.imaging.display import for_model
-from vidmatte.model.interface import Explains, Matter
+from vidmatte.imaging.display import to_display
+from vidmatte.model.interface import Predictor, SupportsGuidance
 from vidmatte.read import Video
 from vidmatte.report.invocation import Invocation
 from vidmatte.report.page import page
@@ -25,7 +25,7 @@ from vidmatte.report.sheets import contact_sheet, guidance_sheet, strip, to_jpeg
 from vidmatte.report.summary import Summary, suggested_apart
 from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly, for_sheet
 from vidmatte.write import check_folder
-from vidmatte.write.partial import hold, partial_path, remove_abandoned
+from vidmatte.write.partial import clean_stale, hold, partial_path
 
 PAGE, SHEET, TABLE, GUIDANCE = "report.html", "contact_sheet.jpg", "confidence.csv", "guidance.jpg"
 _EXPLAINED = 6
@@ -96,7 +96,7 @@ class Report:
 
     def __enter__(self) -> Report:
         try:
-            remove_abandoned(self._final)
+            clean_stale(self._final)
             self._partial.mkdir()
             self._held = hold(self._partial)
         except OSError as error:
@@ -115,15 +115,15 @@ class Report:
         self._names.extend(names)
         self._taken.extend(thumbnails)
 
-    def write(self, summary: Summary, *, matter: Matter, video: Video) -> list[tuple[Path, Path]]:
+    def write(self, summary: Summary, *, predictor: Predictor, video: Video) -> list[tuple[Path, Path]]:
         """Write all files, and return what is to be renamed to what.
 
-        A matter that `Explains` is asked for the guidance of a few frames of `video`. Raises WriteError.
+        A matter that `SupportsGuidance` is asked for the guidance of a few frames of `video`. Raises WriteError.
         """
         suggested = summary.suggested_reference_frames
         thumbnails = for_sheet(self._taken, suggested) if self._taken else self._thumbnails.sheet(suggested)
         sheet = to_jpeg(contact_sheet(thumbnails, references=summary.reference_frames, suggested=suggested))
-        explained = _explained(matter, video, thumbnails) if isinstance(matter, Explains) else None
+        explained = _explained(predictor, video, thumbnails) if isinstance(predictor, SupportsGuidance) else None
         guidance = None if explained is None else to_jpeg(guidance_sheet(explained))
         strips = {shown.frame: to_jpeg(strip(shown)) for shown in thumbnails if shown.frame in suggested}
         text = page(summary, self._invocation, strips=strips, sheet=sheet, guidance=guidance)
@@ -177,14 +177,14 @@ class Report:
 
 
 def _explained(
-    matter: Explains, video: Video, thumbnails: Sequence[Thumbnail]
+    predictor: SupportsGuidance, video: Video, thumbnails: Sequence[Thumbnail]
 ) -> list[tuple[Thumbnail, Mapping[str, Tensor]]]:
     """Some of the frames, with what guided the model there; they are read again."""
     found = []
     for thumbnail in evenly(thumbnails, _EXPLAINED):
         frame = video.frame(thumbnail.frame)
         # As the model saw it: HDR and scene-linear footage toned to an ordinary screen.
-        found.append((thumbnail, matter.guidance(replace(frame, rgb=for_model(frame.rgb, video.info.color)))))
+        found.append((thumbnail, predictor.guidance(replace(frame, rgb=to_display(frame.rgb, video.info.color)))))
     return found
 
 

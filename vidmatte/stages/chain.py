@@ -12,9 +12,9 @@ import torch
 from vidmatte.frames import MatteBatch
 from vidmatte.imaging.despill import despill
 from vidmatte.imaging.foreground import estimate_foreground
-from vidmatte.media.prefetch import map_behind
-from vidmatte.model.display import show_to
-from vidmatte.model.interface import Matter
+from vidmatte.media.prefetch import map_async
+from vidmatte.model.display import with_display_transform
+from vidmatte.model.interface import Predictor
 from vidmatte.options import MatteOptions
 from vidmatte.prompts.objects import Mattes, for_each_object, share_overlaps
 from vidmatte.read import Video
@@ -27,7 +27,7 @@ _VIDEO_PEAK = 1.25
 """No code value of video stands for more; light of scene-linear sources goes far beyond."""
 
 
-def completed(
+def postprocess(
     mattes: Generator[Mattes],
     options: MatteOptions,
     finisher: Finisher,
@@ -59,7 +59,7 @@ def completed(
         if span is not None:
             mattes = stages.enter_context(closing(_within(mattes, span)))
         if with_color or options.finish or objects > 1:
-            mattes = stages.enter_context(closing(map_behind(complete, mattes, 1)))
+            mattes = stages.enter_context(closing(map_async(complete, mattes, 1)))
         yield from mattes
 
 
@@ -91,7 +91,7 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
     return replace(batch, foreground=color * peak)
 
 
-def matte_set(matters: Sequence[Matter], video: Video) -> Generator[Mattes]:
+def matte_images(predictors: Sequence[Predictor], video: Video) -> Generator[Mattes]:
     """Mattes of independent images, one of each matter for each."""
-    shown = [show_to(matter, video.info.color) for matter in matters]
-    return (tuple(matter(batch) for matter in shown) for batch in video.batches(1))
+    shown = [with_display_transform(predictor, video.info.color) for predictor in predictors]
+    return (tuple(predictor(batch) for predictor in shown) for batch in video.batches(1))

@@ -1,6 +1,6 @@
 """FOLLOW: matte a clip from its reference frames, forward and backward, with the output in order.
 
-A follower carries the matte from one frame to the next, so frames before a reference have to be met in reverse. They
+A tracker carries the matte from one frame to the next, so frames before a reference have to be met in reverse. They
 are read in chunks from the back, and their coarse mattes wait in a temporary file: memory does not grow with the clip.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.model.display import show_to
-from vidmatte.model.interface import CoarseMatte, Follower, Matter
+from vidmatte.model.display import with_display_transform
+from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
 
@@ -31,7 +31,7 @@ _ENDLESS = 1 << 60
 
 
 @dataclass(frozen=True)
-class Leg:
+class Pass:
     """A run of frames that is followed from one reference frame, away from it. `first` and `last` are inclusive."""
 
     reference: int
@@ -44,14 +44,14 @@ class Leg:
         return self.last < self.reference
 
 
-def plan_legs(references: Sequence[int], start: int, end: int) -> list[Leg]:
+def plan_passes(references: Sequence[int], start: int, end: int) -> list[Pass]:
     """How frames `start` to `end` (exclusive) are shared between reference frames: each goes to the nearest.
 
     Half-way between two references both legs overlap by a few frames, which are cross-faded. A forward leg begins at
     its reference even where that lies before `start`. Legs without a wanted frame are left out.
     """
     ordered = sorted(set(references))
-    legs = []
+    passes = []
     for i, reference in enumerate(ordered):
         low, high = start, end - 1
         if i > 0:
@@ -59,10 +59,10 @@ def plan_legs(references: Sequence[int], start: int, end: int) -> list[Leg]:
         if i + 1 < len(ordered):
             high = min(end - 1, _middle(reference, ordered[i + 1]) + _fade(reference, ordered[i + 1]))
         if low < reference and low < end:
-            legs.append(Leg(reference, low, reference - 1))
+            passes.append(Pass(reference, low, reference - 1))
         if high >= max(reference, start):
-            legs.append(Leg(reference, reference, high))
-    return legs
+            passes.append(Pass(reference, reference, high))
+    return passes
 
 
 def _middle(a: int, b: int) -> int:
@@ -73,7 +73,7 @@ def _fade(a: int, b: int) -> int:
     return min(_FADE_FRAMES, (b - a) // 4)
 
 
-def forward_share(frame: int, forward: Leg, backward: Leg) -> float:
+def forward_share(frame: int, forward: Pass, backward: Pass) -> float:
     """Weight of the forward matte where two legs overlap: falls from 1 to 0 across the overlap."""
     overlap = forward.last - backward.first + 1
     return 1 - (frame - backward.first + 1) / (overlap + 1)
@@ -124,7 +124,7 @@ class _Spool:
 
 
 def matte_clip(
-    matter: Matter,
+    predictor: Predictor,
     video: Video,
     references: Sequence[Reference],
     *,
@@ -135,12 +135,12 @@ def matte_clip(
 ) -> Generator[MatteBatch]:
     """Mattes of frames `start` to `end` (exclusive; None = all) in order.
 
-    `references` are those that `matter` was made with; the ones that mark a frame of this clip are where following
-    starts. The model sees the frames as `view.for_model` shows them. `on_backward` is told the number of frames of each
+    `references` are those that `predictor` was made with; the ones that mark a frame of this clip are where following
+    starts. The model sees the frames as `view.to_display` shows them. `on_backward` is told the number of frames of each
     chunk that was followed backward, for progress.
     """
     mattes = matte_objects(
-        [matter], video, [references], start=start, end=end, batch_size=batch_size, on_backward=on_backward
+        [predictor], video, [references], start=start, end=end, batch_size=batch_size, on_backward=on_backward
     )
     with closing(mattes):
         for (batch,) in mattes:
@@ -148,7 +148,7 @@ def matte_clip(
 
 
 def matte_objects(
-    matters: Sequence[Matter],
+    predictors: Sequence[Predictor],
     video: Video,
     references: Sequence[Sequence[Reference]],
     *,
@@ -161,17 +161,17 @@ def matte_objects(
 
     The frames are decoded once for all objects, but for those before an object's references, which are followed back.
     """
-    matters = [show_to(matter, video.info.color) for matter in matters]
-    if matters[0].follower() is None:
+    predictors = [with_display_transform(predictor, video.info.color) for predictor in predictors]
+    if predictors[0].tracker() is None:
         for batch in video.batches(batch_size, start=start, end=end):
-            yield tuple(matter(batch) for matter in matters)
+            yield tuple(predictor(batch) for predictor in predictors)
         return
     with ExitStack() as stack:
         runs = []
-        for matter, marks in zip(matters, references, strict=True):
+        for predictor, marks in zip(predictors, references, strict=True):
             marked = {reference.frame: reference for reference in marks if reference.frame is not None}
-            run = _Run(
-                matter, video, marked, start, _ENDLESS if end is None else end, on_backward or (lambda frames: None)
+            run = _Propagation(
+                predictor, video, marked, start, _ENDLESS if end is None else end, on_backward or (lambda frames: None)
             )
             runs.append(run)
             stack.callback(run.close)
@@ -181,7 +181,8 @@ def matte_objects(
             if wanted:
                 last = batch if wanted == len(batch) else batch[-wanted:]
                 yield tuple(
-                    bring_to_full_size(matter, last, of[-wanted:]) for matter, of in zip(matters, coarse, strict=True)
+                    bring_to_full_size(predictor, last, of[-wanted:])
+                    for predictor, of in zip(predictors, coarse, strict=True)
                 )
 
 
@@ -189,36 +190,38 @@ Weighted = Sequence[tuple[float, CoarseMatte]]
 """Coarse mattes of one frame with their shares: one, or two where legs overlap."""
 
 
-def bring_to_full_size(matter: Matter, batch: FrameBatch, coarse: Sequence[Weighted]) -> MatteBatch:
+def bring_to_full_size(predictor: Predictor, batch: FrameBatch, coarse: Sequence[Weighted]) -> MatteBatch:
     """Mattes of a batch from the small ones of each of its frames."""
     alphas = []
     for i, weighted in enumerate(coarse):
         rgb = batch.rgb[i : i + 1]
-        alphas.append(sum((share * matter.finish(rgb, matte) for share, matte in weighted), torch.zeros(())))
+        alphas.append(sum((share * predictor.finish(rgb, matte) for share, matte in weighted), torch.zeros(())))
     confidence = tuple(sum(share * matte.confidence for share, matte in weighted) for weighted in coarse)
     return MatteBatch(batch, torch.cat(alphas), confidence)
 
 
-def _from_the_back(matter: Matter, video: Video, leg: Leg, first: int, end: int) -> Iterator[list[tuple[int, Tensor]]]:
-    """Frames of a leg, as a follower takes them, from `end` (exclusive) down to `first`, a part of them at a time."""
+def _read_backward(
+    predictor: Predictor, video: Video, pass_: Pass, first: int, end: int
+) -> Iterator[list[tuple[int, Tensor]]]:
+    """Frames of a leg, as a tracker takes them, from `end` (exclusive) down to `first`, a part of them at a time."""
     blank = torch.zeros((1, 3, video.info.height, video.info.width))
-    size = max(1, _CHUNK_BYTES // matter.shrink(blank).nbytes)
+    size = max(1, _CHUNK_BYTES // predictor.shrink(blank).nbytes)
     for high in range(end, first, -size):
         low = max(first, high - size)
-        part = [matter.shrink(batch.rgb) for batch in video.batches(1, start=low, end=high)]
+        part = [predictor.shrink(batch.rgb) for batch in video.batches(1, start=low, end=high)]
         if len(part) < high - low:
             raise ReadError(
                 f"{video.info.source}: frame {low + len(part)} cannot be read, so that the reference at "
-                f"frame {leg.reference} cannot be followed back over it; mark a frame before it"
+                f"frame {pass_.reference} cannot be followed back over it; mark a frame before it"
             )
         yield list(zip(range(high - 1, low - 1, -1), reversed(part), strict=True))
 
 
-def follow_part(
-    matter: Matter,
-    follower: Follower,
+def propagate_chunk(
+    predictor: Predictor,
+    tracker: Tracker,
     video: Video,
-    leg: Leg,
+    pass_: Pass,
     *,
     first: int,
     end: int,
@@ -226,24 +229,24 @@ def follow_part(
 ) -> Generator[tuple[int, CoarseMatte]]:
     """Follow a part of a leg, `first` to `end` (exclusive), in its direction; yields (frame, matte).
 
-    The follower begins at `reference` where one is given, for the part that begins the leg, and otherwise goes on from
-    what it remembers. `matter` is what `show_to` makes of it.
+    The tracker begins at `reference` where one is given, for the part that begins the leg, and otherwise goes on from
+    what it remembers. `predictor` is what `with_display_transform` makes of it.
     """
-    if leg.is_backward:
+    if pass_.is_backward:
         if reference is not None:
-            follower.start(reference)
-        for part in _from_the_back(matter, video, leg, first, end):
+            tracker.start(reference)
+        for part in _read_backward(predictor, video, pass_, first, end):
             for frame, small in part:
-                yield frame, follower.step(small)
+                yield frame, tracker.step(small)
         return
     if reference is not None:
-        yield first, follower.start(reference)
+        yield first, tracker.start(reference)
         first += 1
     for batch in video.batches(1, start=first, end=end):
-        yield batch.frames[0], follower.step(matter.shrink(batch.rgb))
+        yield batch.frames[0], tracker.step(predictor.shrink(batch.rgb))
 
 
-def share_legs(frame: int, mattes: Sequence[tuple[Leg, CoarseMatte]]) -> Weighted:
+def blend_passes(frame: int, mattes: Sequence[tuple[Pass, CoarseMatte]]) -> Weighted:
     """The mattes of a frame from the legs that reach it, forward first, with their shares; see `forward_share`."""
     if len(mattes) == 1:
         return [(1.0, mattes[0][1])]
@@ -252,27 +255,27 @@ def share_legs(frame: int, mattes: Sequence[tuple[Leg, CoarseMatte]]) -> Weighte
     return [(share, ahead), (1 - share, behind)]
 
 
-class _Run:
+class _Propagation:
     """The coarse mattes of a clip, asked for in order: follows forward as it goes, backward when a leg is reached."""
 
     def __init__(
         self,
-        matter: Matter,
+        predictor: Predictor,
         video: Video,
         marked: dict[int, Reference],
         start: int,
         end: int,
         on_backward: Callable[[int], None],
     ) -> None:
-        self._matter, self._video, self._marked, self._end = matter, video, marked, end
+        self._predictor, self._video, self._marked, self._end = predictor, video, marked, end
         self._on_backward = on_backward
         self._spool = _Spool()
-        legs = plan_legs(list(marked), start, end) if marked else [Leg(start, start, end - 1)]
-        self._backward = {leg.first: leg for leg in legs if leg.is_backward}
-        self._forward = {leg.reference: leg for leg in legs if not leg.is_backward}
-        self._active_backward: Leg | None = None
-        self._active_forward: Leg | None = None
-        self._follower: Follower | None = None
+        passes = plan_passes(list(marked), start, end) if marked else [Pass(start, start, end - 1)]
+        self._backward = {pass_.first: pass_ for pass_ in passes if pass_.is_backward}
+        self._forward = {pass_.reference: pass_ for pass_ in passes if not pass_.is_backward}
+        self._active_backward: Pass | None = None
+        self._active_forward: Pass | None = None
+        self._tracker: Tracker | None = None
         self.first_frame = min([start, *self._forward])
 
     def coarse_of(self, batch: FrameBatch) -> list[Weighted]:
@@ -285,7 +288,7 @@ class _Run:
     def _coarse(self, frame: int, rgb: Tensor) -> Weighted:
         if frame in self._backward:
             self._active_backward = self._backward[frame]
-            self._follow_backward(self._active_backward)
+            self._propagate_backward(self._active_backward)
         ahead = self._step_forward(frame, rgb)
         if frame not in self._spool:
             assert ahead is not None  # the legs cover every frame from the first one on
@@ -298,22 +301,22 @@ class _Run:
 
     def _step_forward(self, frame: int, rgb: Tensor) -> CoarseMatte | None:
         if frame in self._forward:
-            self._active_forward, self._follower = self._forward[frame], self._matter.follower()
-            if frame in self._marked and self._follower is not None:
-                return self._follower.start(self._marked[frame])
-        if self._active_forward is None or self._follower is None or frame > self._active_forward.last:
+            self._active_forward, self._tracker = self._forward[frame], self._predictor.tracker()
+            if frame in self._marked and self._tracker is not None:
+                return self._tracker.start(self._marked[frame])
+        if self._active_forward is None or self._tracker is None or frame > self._active_forward.last:
             self._active_forward = None
             return None
-        return self._follower.step(self._matter.shrink(rgb))
+        return self._tracker.step(self._predictor.shrink(rgb))
 
-    def _follow_backward(self, leg: Leg) -> None:
-        follower = self._matter.follower()
-        assert follower is not None  # only models that follow get here
-        reference = self._marked[leg.reference]
-        follower.start(reference)
-        for chunk in _from_the_back(self._matter, self._video, leg, leg.first, leg.last + 1):
+    def _propagate_backward(self, pass_: Pass) -> None:
+        tracker = self._predictor.tracker()
+        assert tracker is not None  # only models that follow get here
+        reference = self._marked[pass_.reference]
+        tracker.start(reference)
+        for chunk in _read_backward(self._predictor, self._video, pass_, pass_.first, pass_.last + 1):
             for frame, small in chunk:
-                matte = follower.step(small)
+                matte = tracker.step(small)
                 if frame < self._end:
                     self._spool.put(frame, matte)
             self._on_backward(len(chunk))

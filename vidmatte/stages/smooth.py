@@ -53,7 +53,7 @@ _ROW = 4096
 def smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBatch]:
     """Reduce the flicker of consecutive mattes.
 
-    Looks one frame ahead and back, so it holds one batch until the next arrives, and gives the last one out when
+    FeatureCache one frame ahead and back, so it holds one batch until the next arrives, and gives the last one out when
     `batches` ends. Batches come out as they went in: same frames, times, confidence and colours, only alpha changes.
 
     Args:
@@ -176,7 +176,7 @@ def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Plane) -> _Neighb
     solid = np.square(np.square(here.small_alpha))
     solid *= _THIN
     solid += own + np.float32(_FLOOR)
-    reached = _extend(flow, solid * (trust + np.float32(_THIN)))
+    reached = _expand_prompt(flow, solid * (trust + np.float32(_THIN)))
     trusted, near = (
         cv2.resize(plane, trust.shape[::-1], interpolation=cv2.INTER_LINEAR)
         for plane in _averages([trust * solid, solid])
@@ -191,7 +191,7 @@ def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Plane) -> _Neighb
     return _Neighbour(other, flow, np.minimum(trust, likeness))
 
 
-def _extend(flow: Flow, weight: Plane) -> Flow:
+def _expand_prompt(flow: Flow, weight: Plane) -> Flow:
     """Fit an affine motion around each pixel (moving least squares) to the flow of the weighty ones."""
     height, width = weight.shape
     x = (np.arange(width, dtype=np.float32) - width / 2) / _REACH
@@ -277,16 +277,16 @@ def _active(alphas: list[Plane]) -> NDArray[np.intp]:
     return np.flatnonzero((highest > _CLEAR) & (lowest < _SOLID))
 
 
-def _fetch(neighbour: _Neighbour, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Plane, Plane]:
+def _fetch(adjacent: _Neighbour, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Plane, Plane]:
     """Alpha of the neighbour at the given pixels of this frame, and how far to trust it; 0 outside the frame."""
-    height, width = neighbour.frame.alpha.shape
+    height, width = adjacent.frame.alpha.shape
     x, y = columns.astype(np.float32), rows.astype(np.float32)
-    scale_x, scale_y = width / neighbour.flow.shape[1], height / neighbour.flow.shape[0]
-    small = np.dstack([neighbour.flow, neighbour.trust])
+    scale_x, scale_y = width / adjacent.flow.shape[1], height / adjacent.flow.shape[0]
+    small = np.dstack([adjacent.flow, adjacent.trust])
     motion = _sample(small, (x + 0.5) / scale_x - 0.5, (y + 0.5) / scale_y - 0.5)
     x, y = x + motion[:, 0] * scale_x, y + motion[:, 1] * scale_y
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    return _sample(neighbour.frame.alpha, x, y), motion[:, 2] * inside
+    return _sample(adjacent.frame.alpha, x, y), motion[:, 2] * inside
 
 
 def _sample(image: Plane, x: Plane, y: Plane) -> Plane:

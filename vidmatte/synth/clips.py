@@ -14,8 +14,8 @@ import numpy as np
 
 from vidmatte.synth.corpus import Corpus, Image, Rng
 from vidmatte.synth.prompts import Prompt
-from vidmatte.synth.render import Clip, Layer, Poses, Stage, draw_parts, shift, shoot, turn
-from vidmatte.synth.sprites import Matrix, Part, Thing, make_thing, noise, premultiply
+from vidmatte.synth.render import Clip, Layer, Poses, Stage, draw_parts, render, shift, turn
+from vidmatte.synth.sprites import Matrix, Part, Sprite, make_sprite, noise, premultiply
 
 FAINT = np.array([1, 1, 0.3, 0.3, 0.2, 0.2])
 """A background shifts as much as a thing does, but hardly turns, grows or shears."""
@@ -35,7 +35,7 @@ def make_clip(
         stage = _scene_stage(corpus, scene, size, frames, follow, speed, far, rng)
     else:
         stage = _corpus_stage(corpus, size, frames, follow, speed, far, rng)
-    return shoot(stage, size, prompt, rng)
+    return render(stage, size, prompt, rng)
 
 
 def _scene_stage(
@@ -61,7 +61,7 @@ def _corpus_stage(
 ) -> Stage:
     """Things of the corpus over a photograph; the marked one may be gone for a frame."""
     extent = float(np.exp(rng.uniform(np.log(0.28 if follow else 0.1), np.log(0.85))))
-    thing = make_thing(corpus, _side(extent, min(size)), rng)
+    thing = make_sprite(corpus, _side(extent, min(size)), rng)
     layers, marked = _make_layers(corpus, thing, min(size), frames, extent, rng, speed=speed, far=far, twins=True)
     windows = make_windows(layers[marked].poses, size, follow, rng)
     if frames > 2 and rng.random() < 0.12:
@@ -79,7 +79,7 @@ def _corpus_stage(
 
 def _make_layers(
     corpus: Corpus,
-    target: Thing,
+    target: Sprite,
     short: int,
     frames: int,
     extent: float,
@@ -101,7 +101,7 @@ def _make_layers(
     for i in range(count):
         is_target = i == marked
         twin = twins and rng.random() < 0.22
-        thing = target if is_target or twin else make_thing(corpus, _side(extent, short), rng)
+        thing = target if is_target or twin else make_sprite(corpus, _side(extent, short), rng)
         scale = extent / 0.8 if is_target else min(extent, 0.9) / 0.8 * np.exp(rng.uniform(-0.8, 0.8))
         path = make_path(frames, scale, rng, speed=speed, far=far)
         path[:, :2] += rng.uniform(-0.3, 0.3, 2) if is_target else rng.uniform(-0.7, 0.7, 2)
@@ -129,7 +129,7 @@ def make_path(frames: int, scale: float, rng: Rng, *, speed: float = 1.0, far: f
     return path
 
 
-def bend(thing: Thing, poses: Poses, rng: Rng) -> Layer:
+def bend(thing: Sprite, poses: Poses, rng: Rng) -> Layer:
     """A layer whose exposure blurs its motion sometimes; a thing of one part mostly moves elastically."""
     shutter = float(rng.choice([0, 0.5, 1.0], p=[0.6, 0.2, 0.2]))
     if len(thing) > 1 or rng.random() < 0.35:

@@ -61,7 +61,7 @@ class Drawing:
         return seen
 
 
-def draw_fine(corpus: Corpus, side: int, rng: Rng) -> Image:
+def draw_strands(corpus: Corpus, side: int, rng: Rng) -> Image:
     """A thing with fine structure of a random kind, premultiplied (side, side, 4)."""
     kinds: tuple[Callable[[Drawing, Image, Image, Rng], None], ...] = (draw_hair, draw_fur, draw_leaves, draw_mesh)
     drawing = Drawing(side)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vidmatte.imaging.optical_flow import optical_flow
 from vidmatte.synth.corpus import Image, Rng
 from vidmatte.synth.prompts import Prompt, make_marks
-from vidmatte.synth.sprites import Matrix, Part, Thing
+from vidmatte.synth.sprites import Matrix, Part, Sprite
 
 Poses = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ class Layer:
         shutter: share of a frame's motion that blurs it.
     """
 
-    thing: Thing
+    thing: Sprite
     poses: NDArray[np.float64]
     warp: NDArray[np.float32] | None = None
     shutter: float = 0.0
@@ -74,7 +74,7 @@ class Stage:
     windows: list[Matrix]
 
 
-def shoot(stage: Stage, size: tuple[int, int], prompt: Prompt, rng: Rng) -> Clip:
+def render(stage: Stage, size: tuple[int, int], prompt: Prompt, rng: Rng) -> Clip:
     """Film a stage in frames of a size, and mark the first one."""
     rgb, alpha = _render(stage, size, rng)
     marks, known = make_marks(alpha[0, 0], prompt, rng)

@@ -52,10 +52,10 @@ class Part:
         return premultiply(surface if self.roll > 0 else surface[:, ::-1], self.picture[..., 3])
 
 
-Thing = list[Part]
+Sprite = list[Part]
 
 
-def make_thing(corpus: Corpus, side: int, rng: Rng) -> Thing:
+def make_sprite(corpus: Corpus, side: int, rng: Rng) -> Sprite:
     """Draw a thing of a random kind with pictures of about `side` pixels."""
     kind = rng.random()
     if kind < 0.42:
@@ -73,7 +73,7 @@ def make_thing(corpus: Corpus, side: int, rng: Rng) -> Thing:
     return [Part(premultiply(_fill(corpus, side, rng), alpha))]
 
 
-def make_figure(corpus: Corpus, side: int, rng: Rng) -> Thing:
+def make_figure(corpus: Corpus, side: int, rng: Rng) -> Sprite:
     """A body with a head and limbs of two links each, in one to four textures: people, animals, machines, plants."""
     textures = [_fill(corpus, side, rng) for _ in range(rng.integers(1, 5))]
 
@@ -90,7 +90,7 @@ def make_figure(corpus: Corpus, side: int, rng: Rng) -> Thing:
 
     tall, wide = rng.uniform(0.3, 0.45), rng.uniform(0.14, 0.32)
     body = limb(tall, wide, (0.0, -tall / 2), -1, 0.0)
-    parts: Thing = [Part(body.picture, body.size, swing=(rng.uniform(0, 0.15), 0.1, 0.0))]
+    parts: Sprite = [Part(body.picture, body.size, swing=(rng.uniform(0, 0.15), 0.1, 0.0))]
     for sign in (-1, 1):
         for height, share in ((-0.4 * tall, 0.8), (0.42 * tall, 1.0)):
             length, breadth = tall * share * rng.uniform(0.5, 0.8), wide * rng.uniform(0.3, 0.65)

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 _NAMES = ("coarse", "fine", "coarse_attention", "fine_attention")
 
 
-class Looks:
+class FeatureCache:
     """What Stable Diffusion sees of crops. Whether they come from the disk makes no difference: all are float16 first.
 
     Args:

@@ -28,7 +28,7 @@ from vidmatte.model.iconmatting.similarity import match
 from vidmatte.model.losses import Batch, gradient, l1_within, laplacian
 from vidmatte.prompts.prompt import Reference
 from vidmatte.train.config import DTYPES, LoopConfig
-from vidmatte.train.feature_cache import Looks
+from vidmatte.train.feature_cache import FeatureCache
 from vidmatte.train.groups import PairBatches, as_colours, usable_groups
 from vidmatte.train.loop import Part
 
@@ -127,7 +127,7 @@ def make_trainer(
             f"crops of {config.crop} pixels asked for, but this Stable Diffusion takes {sd.side}: set crop to that"
         )
     cache = None if config.cache is None else Path(config.cache).expanduser()
-    looks = Looks(sd, config.features, identity=identity, cache=cache, gigabytes=config.cache_gigabytes)
+    looks = FeatureCache(sd, config.features, identity=identity, cache=cache, gigabytes=config.cache_gigabytes)
     usable = usable_groups(groups)
 
     def make() -> IconMattingNet:
@@ -158,7 +158,9 @@ def groups_of(places: Places) -> tuple[Group, ...]:
     return tuple(found)
 
 
-def loss(net: IconMattingNet, looks: Looks, batch: Batch, precision: torch.dtype) -> tuple[Tensor, dict[str, float]]:
+def loss(
+    net: IconMattingNet, looks: FeatureCache, batch: Batch, precision: torch.dtype
+) -> tuple[Tensor, dict[str, float]]:
     """Of a batch of pairs; figures are the mean of each term over the pairs that have it.
 
     Alpha: l1 of what is soft and of what is solid, Laplacian, gradient. Masks: l1 where they are to be trusted.
@@ -203,10 +205,10 @@ def score(
     sads, squares = list[float](), list[float]()
     for group in usable_groups(groups):
         first, *others = group.images
-        matter = model.with_reference([_reference(first)])
+        predictor = model.with_reference([_reference(first)])
         for sample in others:
             rgb = torch.from_numpy(sample.read_image().rgb)[None].clamp(0, 1)
-            found = matter(FrameBatch(rgb, (0,), (0,), (0,))).alpha[0, 0].numpy()
+            found = predictor(FrameBatch(rgb, (0,), (0,), (0,))).alpha[0, 0].numpy()
             truth = sample.read_alpha((rgb.shape[-2], rgb.shape[-1]))
             sads.append(sad(found, truth))
             squares.append(mse(found, truth))

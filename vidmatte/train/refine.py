@@ -17,9 +17,9 @@ from vidmatte.model.compact.upsample import CERTAIN, band_share, certain, guided
 from vidmatte.model.losses import Batch, gradient, l1, laplacian, weighted_sum
 from vidmatte.model.weights import load_packaged, load_strictly
 from vidmatte.synth.corpus import Corpus, Image, Rng, recolour
-from vidmatte.synth.hair import draw_fine
+from vidmatte.synth.hair import draw_strands
 from vidmatte.synth.render import Layer, draw_parts, film, shift, turn
-from vidmatte.synth.sprites import make_thing, noise, premultiply
+from vidmatte.synth.sprites import make_sprite, noise, premultiply
 from vidmatte.train.loop import Part
 from vidmatte.train.network import TrainConfig
 
@@ -131,7 +131,7 @@ def make_scene(corpus: Corpus, rng: Rng) -> tuple[Image, Image]:
 def _foreground(corpus: Corpus, rng: Rng) -> Image:
     kind = rng.random()
     if kind < 0.5:
-        return draw_fine(corpus, SIDE, rng)
+        return draw_strands(corpus, SIDE, rng)
     spin = turn(float(rng.normal(0, 0.4)))
     if kind < 0.78:
         cut = corpus.cutout(rng)
@@ -146,7 +146,7 @@ def _foreground(corpus: Corpus, rng: Rng) -> Image:
         return np.clip(moved, 0, 1).astype(np.float32)
     scale = SIDE * rng.uniform(0.7, 1.6)
     place = shift(*(SIDE * rng.uniform(0.35, 0.65, 2))) @ spin @ np.diag([scale, scale, 1])
-    drawn = draw_parts(Layer(make_thing(corpus, SIDE, rng), np.zeros((1, 6))), 0, place, (SIDE, SIDE))
+    drawn = draw_parts(Layer(make_sprite(corpus, SIDE, rng), np.zeros((1, 6))), 0, place, (SIDE, SIDE))
     return np.clip(drawn, 0, 1).astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from vidmatte.errors import ReadError
 from vidmatte.metrics import region_overlap
 from vidmatte.model.build import load_refiner
 from vidmatte.model.compact.net import CompactNet
-from vidmatte.model.compact.objective import collate, follow
+from vidmatte.model.compact.objective import collate, propagate
 from vidmatte.model.compact.predictor import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.window import Alpha
 from vidmatte.model.losses import jaccard, l1
@@ -43,7 +43,7 @@ def held_out(net: CompactNet, corpus: str, *, clips: int = 12, device: str = "cp
             batch = collate([make_clip(photographs, _SIZE, _FRAMES, kind, seed) for seed in seeds])
             placed = {name: tensor.to(device) for name, tensor in batch.items()}
             truth = placed["alpha"].float() / 255
-            for t, prediction in follow(net, placed, torch.Generator().manual_seed(0), own=1.0):
+            for t, prediction in propagate(net, placed, torch.Generator().manual_seed(0), own=1.0):
                 errors.extend(l1(prediction.alpha, truth[:, t]).tolist())
                 (later if t else first).extend(jaccard(prediction.alpha, truth[:, t]).tolist())
         figures[f"J {kind}"] = float(np.mean(later))
@@ -55,7 +55,7 @@ def held_out(net: CompactNet, corpus: str, *, clips: int = 12, device: str = "cp
 def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[str, float]:
     """Mean J by clip of a folder of clips, each with `frames/` and binary `masks/`; the first mask is the prompt.
 
-    Followed as in use, but without rehearsal, so that it measures the network alone. Raises ReadError for a folder
+    Followed as in use, but without adaptation, so that it measures the network alone. Raises ReadError for a folder
     without such clips.
     """
     folders = sorted(path.parent for path in Path(root).glob("*/masks"))
@@ -71,12 +71,12 @@ def _overlaps(model: CompactModel, folder: Path) -> Iterator[float]:
     with open_video(folder / "frames") as video:
         first = video.frame(0).rgb
         reference = Prompt(mask=masks[0]).reference(first, frame=0)
-        matter = model.with_reference([reference])
-        follower = matter.follower()
-        follower.start(reference)
+        predictor = model.with_reference([reference])
+        tracker = predictor.tracker()
+        tracker.start(reference)
         for batch, mask in zip(video.batches(1, start=1), masks[1:], strict=True):
-            coarse = follower.step(matter.shrink(batch.rgb))
-            found = matter.finish(batch.rgb, coarse)[0, 0].numpy()
+            coarse = tracker.step(predictor.shrink(batch.rgb))
+            found = predictor.finish(batch.rgb, coarse)[0, 0].numpy()
             yield region_overlap(found, _true(mask, batch.rgb))
 
 

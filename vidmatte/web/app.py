@@ -85,7 +85,7 @@ class _Api:
         if not 16 <= longest <= _LARGEST_FRAME:
             raise HTTPException(400, f"longest is 16 to {_LARGEST_FRAME}")
         if "near" in request.query_params:
-            frame, longest = await run_in_threadpool(self._session.footage.at_hand, frame), SMALL
+            frame, longest = await run_in_threadpool(self._session.footage.nearest_cached, frame), SMALL
         data = await run_in_threadpool(self._session.footage.jpeg, frame, longest)
         return Response(data, media_type="image/jpeg")
 

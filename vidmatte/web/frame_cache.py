@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import FrameBatch
-from vidmatte.imaging.display import for_model
+from vidmatte.imaging.display import to_display
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video
 from vidmatte.read.video import Frame, smaller
@@ -46,7 +46,7 @@ _LONGEST = 16384
 _PAUSE_SECONDS = 0.05
 
 
-class Footage:
+class FrameCache:
     """Frames of a clip, by index. Safe to be used by several threads."""
 
     def __init__(self, video: Video) -> None:
@@ -63,13 +63,13 @@ class Footage:
         self._thread: threading.Thread | None = None
 
     def whole(self, index: int) -> tuple[FrameBatch, FrameBatch | None]:
-        """A frame and the one beside it in the clip, as `Video.frame` and `Video.neighbour` give them."""
+        """A frame and the one beside it in the clip, as `Video.frame` and `Video.adjacent` give them."""
         with self._whole_lock:
             if index not in self._whole:
                 pair = list(self.video.batches(1, start=index, end=index + 2, prefetched=1))
                 if not pair or pair[0].frames != (index,):
                     raise ReadError(f"{self.video.info.source}: frame {index} cannot be read")
-                beside = pair[1] if len(pair) == 2 else self.video.neighbour(index)
+                beside = pair[1] if len(pair) == 2 else self.video.adjacent(index)
                 self._whole[index] = (pair[0], beside)
                 while len(self._whole) > _WHOLE_FRAMES:
                     self._whole.popitem(last=False)
@@ -77,12 +77,12 @@ class Footage:
             return self._whole[index]
 
     def reference(self, prompt: Prompt) -> Reference:
-        """The reference that a prompt makes of its frame, as `mark.mark_references` makes it."""
+        """The reference that a prompt makes of its frame, as `mark.make_references` makes it."""
         frame, beside = self.whole(prompt.frame)
         color = self.video.info.color
         width = self.bounds.width if self.bounds.width != self.video.info.width else None
         reference = prompt.reference(frame.rgb, display_width=width, frame=prompt.frame, color=color)
-        return reference if beside is None else replace(reference, neighbour=for_model(beside.rgb, color))
+        return reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
 
     def jpeg(self, index: int, longest: int = _LONGEST) -> bytes:
         """A frame as it is displayed, as JPEG; up to the size that is kept, it is at hand once the clip was read."""
@@ -93,18 +93,18 @@ class Footage:
         frame, _ = self.whole(index)
         return _encode(self._displayed(frame.rgb[0].numpy(), longest), _QUALITY)
 
-    def at_hand(self, index: int) -> int:
+    def nearest_cached(self, index: int) -> int:
         """The frame itself where it is kept, else the last one before it that is quick to read."""
-        return index if self._spool.get(index) is not None else self.video.entry_before(index)
+        return index if self._spool.get(index) is not None else self.video.keyframe_before(index)
 
-    def small_frames(self, longest: int, start: int, end: int) -> Iterator[tuple[int, torch.Tensor]]:
+    def proxy_frames(self, longest: int, start: int, end: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Frames `start` to `end` (exclusive) with their indices, (1, 3, h, w) as the model sees them."""
-        frames = self.video.small_frames(longest, start=start)
+        frames = self.video.proxy_frames(longest, start=start)
         with closing(cast("Any", frames)):
             for frame in islice(frames, max(0, end - start)):
-                yield frame.index, for_model(torch.from_numpy(frame.rgb)[None], self.video.info.color)
+                yield frame.index, to_display(torch.from_numpy(frame.rgb)[None], self.video.info.color)
 
-    def keep_all(self, is_busy: Callable[[], bool]) -> None:
+    def prefetch_all(self, is_busy: Callable[[], bool]) -> None:
         """Begin to read the whole clip, in a thread that waits while `is_busy()`."""
         self._thread = threading.Thread(target=self._read_all, args=(is_busy,), name="vidmatte-small", daemon=True)
         self._thread.start()
@@ -141,7 +141,7 @@ class Footage:
         with self._small_lock:
             if self._reading is None or not self._next <= index < self._next + _NEAR:
                 self._leave()
-                self._reading, self._next = self.video.small_frames(longest, start=index), index
+                self._reading, self._next = self.video.proxy_frames(longest, start=index), index
             for frame in self._reading:
                 self._next = frame.index + 1
                 if frame.index >= index:
@@ -169,12 +169,12 @@ class Footage:
 
     def _segments(self) -> list[range]:
         """The clip in parts that can be read by themselves."""
-        starts = sorted({self.video.entry_before(index) for index in range(0, self.bounds.frames, _SEGMENT)})
+        starts = sorted({self.video.keyframe_before(index) for index in range(0, self.bounds.frames, _SEGMENT)})
         return [range(a, b) for a, b in pairwise([*starts, self.bounds.frames])]
 
     def _read(self, segment: range, is_busy: Callable[[], bool]) -> bool:
         """Keep the frames of a part; whether there is time and room for another one."""
-        frames = self.video.small_frames(SMALL, start=segment.start)
+        frames = self.video.proxy_frames(SMALL, start=segment.start)
         with closing(cast("Any", frames)):
             for frame in islice(frames, len(segment)):
                 self._spool.put(frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY))
@@ -186,7 +186,7 @@ class Footage:
 
     def _displayed(self, rgb: NDArray[np.float32], longest: int) -> Picture:
         """A frame (3, h, w) in square pixels, as an SDR screen shows it, no side longer than `longest`."""
-        shown = for_model(torch.from_numpy(rgb), self.video.info.color).numpy()
+        shown = to_display(torch.from_numpy(rgb), self.video.info.color).numpy()
         picture = cv2.cvtColor((cv2.merge(list(shown)) * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2BGR)
         size = smaller(self.bounds.width, self.bounds.height, longest)
         if size != (picture.shape[1], picture.shape[0]):

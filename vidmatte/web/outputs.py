@@ -10,12 +10,12 @@ from typing import Any
 
 from vidmatte.errors import OptionError
 from vidmatte.options import MatteOptions, chosen_options
-from vidmatte.prompts.objects import prompts_of_objects, targets_of_objects
+from vidmatte.prompts.objects import outputs_of_objects, prompts_of_objects
 from vidmatte.report import Invocation
 from vidmatte.web.project import Project
 from vidmatte.web.run import Job
 from vidmatte.web.store import stem_of
-from vidmatte.write import Target, parse_target, split_choices
+from vidmatte.write import OutputSpec, parse_output, split_format_options
 
 _OFFERED = (
     ("{stem}_matte.mov", False),
@@ -39,24 +39,24 @@ class Choices:
     chosen: tuple[int, ...]
     overwrite: bool
     smooth: float
-    rehearsal: int | None
+    adapt_steps: int | None
 
     def with_page(self, asked: Mapping[str, Any]) -> Choices:
         """The choices with what a page changed. Raises OptionError for what is not on offer."""
         chosen = asked.get("outputs", list(self.chosen))
         if not isinstance(chosen, list) or not all(type(n) is int and 0 <= n < len(self.outputs) for n in chosen):
             raise OptionError(f"outputs {chosen!r} asked for: choose from those on offer")
-        smooth, rehearsal = asked.get("smooth", self.smooth), asked.get("rehearsal", self.rehearsal)
-        if type(smooth) not in (int, float) or not (rehearsal is None or type(rehearsal) is int):
-            raise OptionError("the smoother is a strength from 0 to 1, the rehearsal a number of steps")
+        smooth, adapt_steps = asked.get("smooth", self.smooth), asked.get("adapt_steps", self.adapt_steps)
+        if type(smooth) not in (int, float) or not (adapt_steps is None or type(adapt_steps) is int):
+            raise OptionError("the smoother is a strength from 0 to 1, the adaptation a number of steps")
         changed = Choices(
             self.outputs,
             tuple(sorted(set(chosen))),
             asked.get("overwrite", self.overwrite) is True,
             float(smooth),
-            rehearsal,
+            adapt_steps,
         )
-        MatteOptions(smooth=changed.smooth, rehearsal=rehearsal)  # refuses what is out of range
+        MatteOptions(smooth=changed.smooth, adapt_steps=adapt_steps)  # refuses what is out of range
         return changed
 
 
@@ -73,7 +73,7 @@ def offered(
         if (Path(pattern).suffix, alpha_only) not in kinds and (not pattern.endswith(".exr") or find_spec("OpenEXR"))
     ]
     chosen = tuple(range(len(given))) if given else tuple(range(_BY_DEFAULT))
-    return Choices((*given, *usual), chosen, options.overwrite, options.smooth, options.rehearsal)
+    return Choices((*given, *usual), chosen, options.overwrite, options.smooth, options.adapt_steps)
 
 
 def path_for(path: str, objects: int) -> str:
@@ -91,7 +91,7 @@ def describe(choices: Choices, objects: int) -> list[dict[str, Any]]:
         {
             "path": path_for(path, objects),
             "kind": "alpha" if alpha_only else "colour",
-            "format": parse_target(path, alpha_only=alpha_only).format.description,
+            "format": parse_output(path, alpha_only=alpha_only).format.description,
             "chosen": n in choices.chosen,
         }
         for n, (path, alpha_only) in enumerate(choices.outputs)
@@ -111,7 +111,7 @@ def job_of(source: Path, prompt_file: Path, project: Project, choices: Choices, 
             options,
             overwrite=choices.overwrite,
             smooth=choices.smooth,
-            rehearsal=choices.rehearsal,
+            adapt_steps=choices.adapt_steps,
             start=None if project.start is None else str(project.start),
             end=None if project.end is None else str(project.end),
         ),
@@ -123,21 +123,21 @@ def command_of(job: Job, project: Project) -> str:
     if not project.marks or not (job.outputs or job.alphas):
         return ""
     objects = prompts_of_objects(project.marks)
-    targets = [parse_target(path, alpha_only=False) for path in job.outputs]
-    targets += [parse_target(path, alpha_only=True) for path in job.alphas]
+    targets = [parse_output(path, alpha_only=False) for path in job.outputs]
+    targets += [parse_output(path, alpha_only=True) for path in job.alphas]
     asked = Invocation([job.source], False, None, objects, targets, None, chosen_options(job.options))
     return asked.with_prompts(_shown(job.prompt_file), overwrite=job.options.overwrite)
 
 
-def files_of(job: Job, project: Project) -> list[Target]:
+def files_of(job: Job, project: Project) -> list[OutputSpec]:
     """The files that it writes, of each object. Raises OptionError where a path does not fit the objects."""
     names = list(prompts_of_objects(project.marks))
-    targets = [target for path in job.outputs for target in targets_of_objects(path, names, alpha_only=False)]
-    return targets + [target for path in job.alphas for target in targets_of_objects(path, names, alpha_only=True)]
+    targets = [target for path in job.outputs for target in outputs_of_objects(path, names, alpha_only=False)]
+    return targets + [target for path in job.alphas for target in outputs_of_objects(path, names, alpha_only=True)]
 
 
 def _suffix(path: str) -> str:
-    return Path(split_choices(path)[0]).suffix.lower()
+    return Path(split_format_options(path)[0]).suffix.lower()
 
 
 def _shown(path: Path) -> Path:

@@ -1,9 +1,9 @@
 """A quick preview through the clip: small frames, followed from every marked one, and kept.
 
-Frames are shared between references as in a run, see `follow.plan_legs`: each is followed from the nearest reference
-before or behind it. A leg that was followed is kept with its follower. So marks on one more frame only cost the frames
+Frames are shared between references as in a run, see `follow.plan_passes`: each is followed from the nearest reference
+before or behind it. A leg that was followed is kept with its tracker. So marks on one more frame only cost the frames
 that are nearest to it, up to half-way to the references on both sides; the others keep what they have. (In the finished
-run every frame is also matched with all references, and the network practises on them first.)
+run every frame is also matched with all references, and the network adapts to them first.)
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor
 
 from vidmatte.errors import VidmatteError
 from vidmatte.frames import FrameBatch
-from vidmatte.model.interface import CoarseMatte, Follower, Matter
+from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
-from vidmatte.stages.propagate import Leg, forward_share, plan_legs
-from vidmatte.web.frame_cache import SMALL, Footage, Spool
-from vidmatte.web.project import MarkedObject, Project
+from vidmatte.stages.propagate import Pass, forward_share, plan_passes
+from vidmatte.web.frame_cache import SMALL, FrameCache, Spool
+from vidmatte.web.project import Project, PromptedObject
 from vidmatte.web.still import Stills, gray_png
 
 _SEEN = 1008
@@ -35,13 +35,13 @@ _CHUNK = 24
 
 
 @dataclass
-class _Followed:
+class _Propagated:
     """What was followed from one reference in one direction."""
 
     marks: tuple[Prompt, ...]
     """The marks that it depends on: of its reference, or of all where the model looks at each frame alone."""
     is_backward: bool
-    follower: Follower | None = None
+    tracker: Tracker | None = None
     reached: int = -1
     """The last frame that was followed; that of the reference before there is any."""
     number: int = field(default_factory=count().__next__)
@@ -54,14 +54,14 @@ class _Followed:
 class _Shown:
     """What the frames of an object are taken from now."""
 
-    one: MarkedObject
-    legs: tuple[tuple[Leg, _Followed], ...]
+    one: PromptedObject
+    passes: tuple[tuple[Pass, _Propagated], ...]
 
 
 class Preview:
     """Small mattes of the clip by object and frame. Planned by any thread, computed by one."""
 
-    def __init__(self, stills: Stills, footage: Footage) -> None:
+    def __init__(self, stills: Stills, footage: FrameCache) -> None:
         self._stills, self._footage = stills, footage
         self._spool = Spool()
         self._shown: Mapping[int, _Shown] = {}
@@ -89,17 +89,17 @@ class Preview:
     @property
     def progress(self) -> tuple[int, int]:
         """Frames that are there, and all that will be, of all objects."""
-        legs = [pair for shown in self._shown.values() for pair in shown.legs]
-        done = sum(sum(leg.first <= n <= leg.last for n in list(followed.confidence)) for leg, followed in legs)
-        return done, sum(leg.last - leg.first + 1 for leg, _ in legs)
+        passes = [pair for shown in self._shown.values() for pair in shown.passes]
+        done = sum(sum(pass_.first <= n <= pass_.last for n in list(followed.confidence)) for pass_, followed in passes)
+        return done, sum(pass_.last - pass_.first + 1 for pass_, _ in passes)
 
     def confidence(self) -> list[int]:
         """Of each frame of the clip in hundredths, that of the least sure object; -1 where it is not known."""
         values = [-1] * self._footage.bounds.frames
         for shown in list(self._shown.values()):
-            for leg, followed in shown.legs:
+            for pass_, followed in shown.passes:
                 for frame, confidence in list(followed.confidence.items()):
-                    if leg.first <= frame <= leg.last:
+                    if pass_.first <= frame <= pass_.last:
                         known = round(100 * confidence)
                         values[frame] = known if values[frame] < 0 else min(values[frame], known)
         return values
@@ -108,9 +108,9 @@ class Preview:
         """The matte of an object in a frame as a gray PNG, small; None where it is not there."""
         shown = self._shown.get(number)
         found = [
-            (leg, followed, png)
-            for leg, followed in (() if shown is None else shown.legs)
-            if leg.first <= frame <= leg.last and (png := self._spool.get((followed.number, frame))) is not None
+            (pass_, followed, png)
+            for pass_, followed in (() if shown is None else shown.passes)
+            if pass_.first <= frame <= pass_.last and (png := self._spool.get((followed.number, frame))) is not None
         ]
         if len(found) < 2:
             return found[0][2] if found else None
@@ -124,15 +124,17 @@ class Preview:
         self.clear()
         self._spool.close()
 
-    def _plan_object(self, one: MarkedObject, start: int, end: int) -> _Shown:
+    def _plan_object(self, one: PromptedObject, start: int, end: int) -> _Shown:
         before = self._shown.get(one.id)
-        known = {(run.marks, run.is_backward): run for _, run in before.legs} if before is not None else {}
-        legs = []
-        for leg in plan_legs(list(one.prompts), start, end):
-            marks = (one.prompts[leg.reference],)
-            run = known.get((marks, leg.is_backward)) or _Followed(marks, leg.is_backward, reached=leg.reference)
-            legs.append((leg, run))
-        return _Shown(one, tuple(legs))
+        known = {(run.marks, run.is_backward): run for _, run in before.passes} if before is not None else {}
+        passes = []
+        for pass_ in plan_passes(list(one.prompts), start, end):
+            marks = (one.prompts[pass_.reference],)
+            run = known.get((marks, pass_.is_backward)) or _Propagated(
+                marks, pass_.is_backward, reached=pass_.reference
+            )
+            passes.append((pass_, run))
+        return _Shown(one, tuple(passes))
 
     def _steps(self, shown: Sequence[_Shown], focus: int) -> Iterator[None]:
         try:
@@ -141,48 +143,50 @@ class Preview:
                 for prompt in prompts:
                     self._stills.prepare(prompt)
                     yield
-                matter = self._stills.matter(prompts)
-                for leg, run in sorted(of_object.legs, key=lambda pair: abs(pair[0].reference - focus)):
-                    yield from self._follow(matter, leg, run)
+                predictor = self._stills.predictor(prompts)
+                for pass_, run in sorted(of_object.passes, key=lambda pair: abs(pair[0].reference - focus)):
+                    yield from self._propagate(predictor, pass_, run)
         except VidmatteError as error:
             self.error = str(error)
         except OSError as error:
             self.error = f"the preview cannot be kept ({error.strerror}); free some space"
 
-    def _follow(self, matter: Matter, leg: Leg, run: _Followed) -> Iterator[None]:
-        if run.follower is None:
-            run.follower = matter.follower()
-            if run.follower is not None:
-                coarse = run.follower.start(self._footage.reference(run.marks[0]))
-                if not leg.is_backward:
-                    self._keep(run, leg.reference, coarse)
+    def _propagate(self, predictor: Predictor, pass_: Pass, run: _Propagated) -> Iterator[None]:
+        if run.tracker is None:
+            run.tracker = predictor.tracker()
+            if run.tracker is not None:
+                coarse = run.tracker.start(self._footage.reference(run.marks[0]))
+                if not pass_.is_backward:
+                    self._keep(run, pass_.reference, coarse)
                 yield
-        if run.follower is None:
-            yield from self._match(matter, leg, run)
-        elif leg.is_backward:
-            yield from self._follow_backward(matter, leg, run, run.follower)
+        if run.tracker is None:
+            yield from self._match(predictor, pass_, run)
+        elif pass_.is_backward:
+            yield from self._propagate_backward(predictor, pass_, run, run.tracker)
         else:
-            for frame, rgb in self._footage.small_frames(_SEEN, run.reached + 1, leg.last + 1):
-                self._keep(run, frame, run.follower.step(matter.shrink(rgb)))
+            for frame, rgb in self._footage.proxy_frames(_SEEN, run.reached + 1, pass_.last + 1):
+                self._keep(run, frame, run.tracker.step(predictor.shrink(rgb)))
                 yield
 
-    def _follow_backward(self, matter: Matter, leg: Leg, run: _Followed, follower: Follower) -> Iterator[None]:
-        for high in range(run.reached, leg.first, -_CHUNK):
-            low = max(leg.first, high - _CHUNK)
-            chunk = [(n, matter.shrink(rgb)) for n, rgb in self._footage.small_frames(_SEEN, low, high)]
+    def _propagate_backward(
+        self, predictor: Predictor, pass_: Pass, run: _Propagated, tracker: Tracker
+    ) -> Iterator[None]:
+        for high in range(run.reached, pass_.first, -_CHUNK):
+            low = max(pass_.first, high - _CHUNK)
+            chunk = [(n, predictor.shrink(rgb)) for n, rgb in self._footage.proxy_frames(_SEEN, low, high)]
             for frame, small in reversed(chunk):
-                self._keep(run, frame, follower.step(small))
+                self._keep(run, frame, tracker.step(small))
                 yield
 
-    def _match(self, matter: Matter, leg: Leg, run: _Followed) -> Iterator[None]:
+    def _match(self, predictor: Predictor, pass_: Pass, run: _Propagated) -> Iterator[None]:
         """Mattes of a model that looks at each frame alone."""
-        for frame, rgb in self._footage.small_frames(SMALL, leg.first, leg.last + 1):
+        for frame, rgb in self._footage.proxy_frames(SMALL, pass_.first, pass_.last + 1):
             if frame not in run.confidence:
-                matte = matter(FrameBatch(rgb, (frame,), (frame,), (0,)))
+                matte = predictor(FrameBatch(rgb, (frame,), (frame,), (0,)))
                 self._keep(run, frame, CoarseMatte(matte.alpha[0, 0], matte.confidence[0]))
             yield
 
-    def _keep(self, run: _Followed, frame: int, coarse: CoarseMatte) -> None:
+    def _keep(self, run: _Propagated, frame: int, coarse: CoarseMatte) -> None:
         self._spool.put((run.number, frame), gray_png(_pasted(coarse, self._size), *self._size))
         run.confidence[frame], run.reached = coarse.confidence, frame
         self.computed += 1

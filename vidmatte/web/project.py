@@ -23,7 +23,7 @@ Edit = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class MarkedObject:
+class PromptedObject:
     """One object with its marks."""
 
     id: int
@@ -38,7 +38,7 @@ class MarkedObject:
 class Project:
     """All that a person did to one clip."""
 
-    objects: tuple[MarkedObject, ...] = (MarkedObject(1, "object", COLORS[0]),)
+    objects: tuple[PromptedObject, ...] = (PromptedObject(1, "object", COLORS[0]),)
     start: int | None = None
     """In point, a frame; None is the beginning."""
     end: int | None = None
@@ -49,14 +49,14 @@ class Project:
         """Prompts in the order of their frames, by the names of the objects that have any."""
         return {one.name: tuple(one.prompts[n] for n in sorted(one.prompts)) for one in self.objects if one.prompts}
 
-    def object(self, number: int) -> MarkedObject:
+    def object(self, number: int) -> PromptedObject:
         """The object with this id. Raises PromptError."""
         for one in self.objects:
             if one.id == number:
                 return one
         raise PromptError(f"object {number} asked for: it was removed; choose another one")
 
-    def with_object(self, changed: MarkedObject) -> Project:
+    def with_object(self, changed: PromptedObject) -> Project:
         """The project with the object that has this id replaced."""
         return replace(self, objects=tuple(changed if one.id == changed.id else one for one in self.objects))
 
@@ -140,7 +140,7 @@ def _add_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
     color = next((color for color in COLORS if color not in used), COLORS[number % len(COLORS)])
     names = {one.name for one in project.objects}
     name = edit.get("name") or next(name for n in range(1, 99) if (name := f"object {n}") not in names)
-    added = MarkedObject(number, _name(project, number, name), color)
+    added = PromptedObject(number, _name(project, number, name), color)
     return replace(project, objects=(*project.objects, added))
 
 
@@ -158,7 +158,7 @@ def _change_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
 def _remove_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
     gone = project.object(_object_id(edit))
     left = tuple(one for one in project.objects if one.id != gone.id)
-    return replace(project, objects=left or (MarkedObject(gone.id + 1, "object", COLORS[0]),))
+    return replace(project, objects=left or (PromptedObject(gone.id + 1, "object", COLORS[0]),))
 
 
 def _add_point(project: Project, edit: Edit, bounds: Bounds) -> Project:
@@ -244,7 +244,7 @@ _OPERATIONS: Mapping[str, Callable[[Project, Edit, Bounds], Project]] = {
 }
 
 
-def _with_marks(project: Project, one: MarkedObject, frame: int, **marks: Any) -> Project:
+def _with_marks(project: Project, one: PromptedObject, frame: int, **marks: Any) -> Project:
     """The project with some kinds of marks of one frame replaced; a frame without any is no reference."""
     prompt = one.prompts.get(frame)
     kinds = ("points", "strokes", "box", "mask", "scribbles")

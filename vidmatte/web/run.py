@@ -21,7 +21,7 @@ from vidmatte.frames import MatteBatch
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.run import matte_request
-from vidmatte.pipeline.segments.fingerprint import identify
+from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.segments.session import journal_of
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
@@ -29,7 +29,7 @@ from vidmatte.report.summary import Summary
 from vidmatte.web.frame_cache import SMALL, Spool
 from vidmatte.web.still import gray_png
 
-State = Literal["starting", "rehearsal", "matting", "done", "failed", "cancelled"]
+State = Literal["starting", "adapting", "matting", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Progress:
     state: State = "starting"
     done: int = 0
     total: int | None = None
-    """Steps of the rehearsal, then frames; None where the number of frames is not known."""
+    """Steps of the adaptation, then frames; None where the number of frames is not known."""
     since: float = 0.0
     """`time.monotonic()` at which this state began to count."""
     at: float = 0.0
@@ -142,8 +142,8 @@ class Run:
 
 def _after(progress: Progress, what: str, *values: Any) -> Progress:
     now = time.monotonic()
-    if what in ("rehearsal", "matting"):
-        state: State = "rehearsal" if what == "rehearsal" else "matting"
+    if what in ("adapting", "matting"):
+        state: State = "adapting" if what == "adapting" else "matting"
         since = progress.since if progress.state == state else now
         base = progress.base if progress.state == state else values[0]
         return Progress(state, done=values[0], total=values[1], since=since, at=now, base=base)
@@ -166,7 +166,7 @@ def _work(job: Job, pipe: Connection) -> None:
         summary = matte_request(
             _request(job),
             progress=lambda done, total: pipe.send(("matting", done, total)),
-            on_rehearsal=lambda done, total: pipe.send(("rehearsal", done, total)),
+            on_adapt=lambda done, total: pipe.send(("adapting", done, total)),
             on_mattes=lambda mattes: _show(mattes, pipe),
         )
         answer = ("done", summary)
@@ -188,7 +188,7 @@ def _request(job: Job) -> Request:
     journal = journal_of(request)
     if next(journal.done(), None) is None:
         return request
-    if journal.header().get("key") == identify(request).key:
+    if journal.header().get("key") == fingerprint(request).key:
         return replace(request, options=replace(options, resume=True))
     with journal.held():
         journal.remove()

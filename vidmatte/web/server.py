@@ -16,7 +16,7 @@ from vidmatte.errors import OptionError
 from vidmatte.report.summary import Summary
 from vidmatte.web.app import create_app
 from vidmatte.web.guard import Guard
-from vidmatte.web.session import Opening, Session
+from vidmatte.web.session import PickerConfig, Session
 
 _SHUTDOWN_SECONDS = 2
 
@@ -58,7 +58,7 @@ class PickerServer:
 
 
 def pick(
-    opening: Opening,
+    opening: PickerConfig,
     *,
     host: str = "127.0.0.1",
     port: int = 0,

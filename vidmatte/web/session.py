@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
-from vidmatte.media.limits import check_size, declared_size
+from vidmatte.media.limits import check_size, header_size
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import load
 from vidmatte.pipeline.request import open_clip
 from vidmatte.prompts.objects import clean_name
 from vidmatte.read import parse_position
 from vidmatte.report.summary import SUGGESTED_BELOW, Summary
-from vidmatte.web.frame_cache import Footage
+from vidmatte.web.frame_cache import FrameCache
 from vidmatte.web.outputs import command_of, describe, files_of, job_of, offered
 from vidmatte.web.preview import Preview
-from vidmatte.web.project import Edit, History, MarkedObject, Project, edited, frame_of, with_mask
+from vidmatte.web.project import Edit, History, Project, PromptedObject, edited, frame_of, with_mask
 from vidmatte.web.result import Result, can_show
 from vidmatte.web.run import Run
 from vidmatte.web.still import Still, Stills
@@ -30,7 +30,7 @@ from vidmatte.web.worker import Worker
 
 
 @dataclass(frozen=True)
-class Opening:
+class PickerConfig:
     """What the picker is opened with."""
 
     source: Path
@@ -51,14 +51,14 @@ class Session:
     Raises a VidmatteError for a clip, a model or a prompt file that cannot be used.
     """
 
-    def __init__(self, opening: Opening, *, folder: Path | None = None) -> None:
+    def __init__(self, opening: PickerConfig, *, folder: Path | None = None) -> None:
         self.opening = opening
         self._folder = folder or Path()
         with ExitStack() as stack:
             # What was begun is closed again where something later cannot be used.
             self._video = stack.enter_context(open_clip(opening.source, opening.options))
             model = load(opening.options)
-            self.footage = Footage(self._video)
+            self.footage = FrameCache(self._video)
             stack.callback(self.footage.close)
             self.bounds = self.footage.bounds
             frame_of({"frame": opening.frame}, self.bounds)
@@ -83,7 +83,7 @@ class Session:
         self._results: tuple[Run, list[Result]] | None = None
         self.ended = threading.Event()
         """Set when the page says that it is done."""
-        self.footage.keep_all(lambda: self.worker.is_busy or self._is_computing())
+        self.footage.prefetch_all(lambda: self.worker.is_busy or self._is_computing())
 
     def _opened(self) -> Project:
         project = self.store.load(self.bounds)
@@ -115,7 +115,7 @@ class Session:
 
     def load_mask(self, number: int, frame: int, image: bytes) -> None:
         """Take an image as the mask of a frame. Raises PromptError for one that does not fit."""
-        size = declared_size(image)
+        size = header_size(image)
         try:
             if size is not None:
                 check_size("the mask", *size)
@@ -257,7 +257,7 @@ class Session:
                 "outputs": describe(self._choices, len(project.marks)),
                 "overwrite": self._choices.overwrite,
                 "smooth": self._choices.smooth,
-                "rehearsal": self._choices.rehearsal,
+                "adapt_steps": self._choices.adapt_steps,
                 "preview": {
                     "on": self._is_previewing,
                     "done": done,
@@ -322,7 +322,7 @@ class Session:
         self.store.tidy([self.project])
 
 
-def _object_json(one: MarkedObject) -> dict[str, Any]:
+def _object_json(one: PromptedObject) -> dict[str, Any]:
     return {
         "id": one.id,
         "name": one.name,

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from vidmatte.model.compact.predictor import CompactMatter, CompactModel, EncodedReference
-from vidmatte.model.display import show_to
-from vidmatte.model.interface import Matter, Model
+from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, EncodedReference
+from vidmatte.model.display import with_display_transform
+from vidmatte.model.interface import Model, Predictor
 from vidmatte.prompts.prompt import Prompt
-from vidmatte.web.frame_cache import Footage
+from vidmatte.web.frame_cache import FrameCache
 
 T = TypeVar("T")
 _KEPT = 64
@@ -33,7 +33,7 @@ class Still:
 class Stills:
     """Mattes of marked frames. To be used by one thread."""
 
-    def __init__(self, model: Model, footage: Footage) -> None:
+    def __init__(self, model: Model, footage: FrameCache) -> None:
         self._model, self._footage = model, footage
         self._stills: OrderedDict[Prompt, Still] = OrderedDict()
         self._encoded: OrderedDict[Prompt, EncodedReference] = OrderedDict()
@@ -51,14 +51,14 @@ class Stills:
         return self._stills[prompt]
 
     def prepare(self, prompt: Prompt) -> None:
-        """Do for these marks what `matter` would, so that other work can be done in between."""
+        """Do for these marks what `predictor` would, so that other work can be done in between."""
         if isinstance(self._model, CompactModel):
             self._encode(self._model, prompt)
 
-    def matter(self, prompts: tuple[Prompt, ...]) -> Matter:
-        """The model with these references, as a run has it before its rehearsal."""
+    def predictor(self, prompts: tuple[Prompt, ...]) -> Predictor:
+        """The model with these references, as a run has it before its adaptation."""
         if isinstance(self._model, CompactModel):
-            return CompactMatter(self._model, tuple(self._encode(self._model, prompt) for prompt in prompts))
+            return CompactPredictor(self._model, tuple(self._encode(self._model, prompt) for prompt in prompts))
         return self._model.with_reference([self._footage.reference(prompt) for prompt in prompts])
 
     def _encode(self, model: CompactModel, prompt: Prompt) -> EncodedReference:
@@ -71,7 +71,7 @@ class Stills:
     def _matte(self, prompt: Prompt) -> Still:
         frame, _ = self._footage.whole(prompt.frame)
         # A matter answers for a frame that it was given as a reference with the matte of its marks.
-        matte = show_to(self.matter((prompt,)), self._footage.video.info.color)(frame)
+        matte = with_display_transform(self.predictor((prompt,)), self._footage.video.info.color)(frame)
         bounds = self._footage.bounds
         return Still(gray_png(matte.alpha, bounds.width, bounds.height), matte.confidence[0])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from vidmatte.errors import PromptError, WriteError
 from vidmatte.prompts.files import load_prompts, save_prompts
-from vidmatte.web.project import COLORS, Bounds, MarkedObject, Project
+from vidmatte.web.project import COLORS, Bounds, Project, PromptedObject
 
 
 def stem_of(source: Path) -> str:
@@ -114,7 +114,7 @@ def _project(marks: Mapping[str, Any], notes: Mapping[str, Any], bounds: Bounds)
     for n, name in enumerate(names):
         color = colors.get(name, "")
         color = color if re.fullmatch("#[0-9a-f]{6}", color) else COLORS[n % len(COLORS)]
-        objects.append(MarkedObject(n + 1, name, color, {prompt.frame: prompt for prompt in marks.get(name, ())}))
+        objects.append(PromptedObject(n + 1, name, color, {prompt.frame: prompt for prompt in marks.get(name, ())}))
     start, end = (_frame(notes.get(key), bounds) for key in ("start", "end"))
     project = Project(tuple(objects), start, end)
     return project if start is None or end is None or start <= end else replace(project, start=None, end=None)

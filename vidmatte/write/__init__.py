@@ -4,18 +4,18 @@ from vidmatte.write.checks import check_folder
 from vidmatte.write.formats import FORMATS, Format, formats_of
 from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs
 from vidmatte.write.part import Part
-from vidmatte.write.targets import Target, parse_target, split_choices
+from vidmatte.write.targets import OutputSpec, parse_output, split_format_options
 
 __all__ = [
     "FORMATS",
     "Format",
+    "OutputSpec",
     "Outputs",
     "Part",
-    "Target",
     "WrittenFile",
     "check_folder",
     "create_outputs",
     "formats_of",
-    "parse_target",
-    "split_choices",
+    "parse_output",
+    "split_format_options",
 ]

@@ -18,7 +18,7 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import linear_to_srgb
 from vidmatte.write.planes import packed_codes, with_width
-from vidmatte.write.targets import Target
+from vidmatte.write.targets import OutputSpec
 
 MOST_BYTES = 1 << 30
 """What the frames of one file may take in memory, at 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
@@ -27,7 +27,7 @@ _HEADERS = re.compile(rb"(?:mvhd|tkhd|mdhd)\x01...", re.DOTALL)
 _CLOCKS = 16
 
 
-def check_avif(target: Target, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
+def check_avif(target: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
     """Raise MissingExtraError without Pillow or its AVIF, WriteError for more frames than can be held.
 
     Raises OptionError for premultiplied colour: Chromium shows it up to 13 code values too dark.
@@ -44,7 +44,7 @@ def check_avif(target: Target, like: VideoInfo, *, frames: int | None, premultip
         _check_frames(target, like, frames)
 
 
-def _check_frames(target: Target, like: VideoInfo, frames: int) -> None:
+def _check_frames(target: OutputSpec, like: VideoInfo, frames: int) -> None:
     most = MOST_BYTES // (4 * like.display_width * like.height)
     if frames > most:
         raise WriteError(
@@ -58,7 +58,7 @@ class AvifWriter:
 
     kind: Literal["colour", "alpha"] = "colour"
 
-    def __init__(self, target: Target, partial: Path, *, like: VideoInfo, audio: bool) -> None:
+    def __init__(self, target: OutputSpec, partial: Path, *, like: VideoInfo, audio: bool) -> None:
         self.target = target
         self.format = target.format
         self.pixel_format = self.format.pixel_format

@@ -14,13 +14,13 @@ from av.codec.codec import UnknownCodecError
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import VideoInfo
 from vidmatte.media.timecode import nominal_rate
-from vidmatte.write.targets import Target
+from vidmatte.write.targets import OutputSpec
 
 _TELEVISION_RATES = (*map(Fraction, (24, 25, 30, 50, 60)), *(Fraction(n * 1000, 1001) for n in (24, 30, 60)))
 
 
 def check_targets(
-    targets: Sequence[Target], *, like: VideoInfo, inputs: Sequence[Path | str], overwrite: bool
+    targets: Sequence[OutputSpec], *, like: VideoInfo, inputs: Sequence[Path | str], overwrite: bool
 ) -> frozenset[Path]:
     """Check targets against each other, the inputs and the disk; return the resolved files that must not be touched.
 
@@ -39,7 +39,7 @@ def check_targets(
     return used
 
 
-def _refuse_same_paths(targets: Iterable[Target]) -> None:
+def _refuse_same_paths(targets: Iterable[OutputSpec]) -> None:
     seen: set[tuple[Path, str]] = set()
     for target in targets:
         path = Path(target.path)
@@ -64,7 +64,7 @@ def _input_files(inputs: Sequence[Path | str]) -> Iterator[Path]:
         yield source.resolve()
 
 
-def _refuse_inputs(target: Target, used: Set[Path]) -> None:
+def _refuse_inputs(target: OutputSpec, used: Set[Path]) -> None:
     for path in sorted(used):
         if target.is_named:
             is_written = (target.folder / target.image_name(number=0, name=path.stem)).resolve() in used
@@ -76,7 +76,7 @@ def _refuse_inputs(target: Target, used: Set[Path]) -> None:
             raise OptionError(f"{target}: would be written over an input ({path}); choose another path")
 
 
-def _check_encoder(target: Target) -> None:
+def _check_encoder(target: OutputSpec) -> None:
     if not target.format.is_movie or target.format.codec == "avif":
         return
     try:
@@ -88,7 +88,7 @@ def _check_encoder(target: Target) -> None:
         ) from error
 
 
-def _check_picture(target: Target, like: VideoInfo) -> None:
+def _check_picture(target: OutputSpec, like: VideoInfo) -> None:
     """Raises WriteError for a size or a frame rate that the format does not have."""
     form = target.format
     if like.width < form.smallest[0] or like.height < form.smallest[1]:
@@ -103,7 +103,7 @@ def _check_picture(target: Target, like: VideoInfo) -> None:
         )
 
 
-def _check_folder(target: Target) -> None:
+def _check_folder(target: OutputSpec) -> None:
     check_folder(target.folder, asked=target)
     if target.format.is_movie and Path(target.path).is_dir():
         raise WriteError(f"{target}: is a folder; choose another name")
@@ -119,7 +119,7 @@ def check_folder(folder: Path, *, asked: object) -> None:
         raise WriteError(f"{asked}: the folder {folder.absolute()} is not writable; choose another one")
 
 
-def _refuse_existing(target: Target, used: Set[Path]) -> None:
+def _refuse_existing(target: OutputSpec, used: Set[Path]) -> None:
     if target.is_named:
         names = {target.image_name(number=0, name=path.stem) for path in used}
         existing = sorted(name for name in names if (target.folder / name).exists())

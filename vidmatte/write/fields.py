@@ -14,7 +14,7 @@ CODED_ORDER: dict[FieldOrder, str] = {"top first": "tt", "bottom first": "bb"}
 _PARITY: dict[FieldOrder, str] = {"top first": "tff", "bottom first": "bff"}
 
 
-class FieldMarker:
+class FieldOrderFilter:
     """Marks frames of one size and pixel format; nothing is copied."""
 
     def __init__(self, like: av.VideoFrame, order: FieldOrder) -> None:

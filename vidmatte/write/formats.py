@@ -21,7 +21,7 @@ class Format:
     bit_depth: int = 0
     """Bits of the alpha that a reader gets back; 0 where there is none."""
     alpha_only: bool = False
-    on_black: bool = False
+    over_black: bool = False
     """Colour multiplied with alpha, which itself is not stored; only written where it is asked for by its name."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of the encoder."""
@@ -31,7 +31,7 @@ class Format:
     """Options that are chosen as numbers, as in shot.webm:crf=18."""
     full_range: bool = False
     """Whether 0..1 spans all code values (of luma, where there is chroma) instead of the video range."""
-    drops_hidden: bool = False
+    zero_rgb_where_transparent: bool = False
     """No colour is kept where alpha is 0, which halves what lossless codecs write."""
     odd_pixel_format: str | None = None
     """Replaces `pixel_format` where a side is odd and the codec refuses that with chroma of half size."""
@@ -56,7 +56,7 @@ class Format:
         return self.container != "images"
 
     @property
-    def joins(self) -> bool:
+    def concatenable(self) -> bool:
         """Whether parts that were encoded one by one can be joined as they are: animations for browsers cannot."""
         return self.container not in ("webp", "avif")
 
@@ -150,7 +150,7 @@ FORMATS: tuple[Format, ...] = (
         _PNG_IN_MOV,
         description="PNG, 16 bits, exact",
         pixel_format="rgba64be",
-        drops_hidden=True,
+        zero_rgb_where_transparent=True,
     ),
     replace(
         _MOV,
@@ -161,7 +161,7 @@ FORMATS: tuple[Format, ...] = (
         bit_depth=8,
         options=_BITEXACT,
         full_range=True,
-        drops_hidden=True,
+        zero_rgb_where_transparent=True,
     ),
     replace(
         _PRORES,
@@ -169,7 +169,7 @@ FORMATS: tuple[Format, ...] = (
         description="ProRes 422 HQ, colour on black without alpha",
         pixel_format="yuv422p10le",
         bit_depth=0,
-        on_black=True,
+        over_black=True,
         options={**_PRORES_BEST, "profile": "hq"},
     ),
     replace(_MKV, description="FFV1, 16 bits, exact", pixel_format="gbrap16le"),
@@ -212,7 +212,7 @@ FORMATS: tuple[Format, ...] = (
         _MP4,
         name="on-black",
         description="H.264, colour on black without alpha",
-        on_black=True,
+        over_black=True,
         options={"crf": "14", "bf": "0", **_BITEXACT},
         numbers={"crf": range(52)},
         odd_pixel_format="yuv444p",
@@ -222,9 +222,14 @@ FORMATS: tuple[Format, ...] = (
         name="on-black",
         description="DNxHR 444, 10 bits, colour on black without alpha",
         bit_depth=0,
-        on_black=True,
+        over_black=True,
     ),
-    replace(_PNG_IMAGES, description="PNG with alpha, one per frame", pixel_format="rgba64be", drops_hidden=True),
+    replace(
+        _PNG_IMAGES,
+        description="PNG with alpha, one per frame",
+        pixel_format="rgba64be",
+        zero_rgb_where_transparent=True,
+    ),
     replace(
         _EXR_IMAGES,
         description="OpenEXR, scene-linear, premultiplied, half float, one per frame",

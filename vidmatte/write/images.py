@@ -22,7 +22,7 @@ from vidmatte.imaging.transfer import linear_to_srgb
 from vidmatte.write.exr import write_exr
 from vidmatte.write.part import Part
 from vidmatte.write.planes import packed_codes, premultiply
-from vidmatte.write.targets import Target
+from vidmatte.write.targets import OutputSpec
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
@@ -38,7 +38,7 @@ class ImageWriter:
 
     def __init__(
         self,
-        target: Target,
+        target: OutputSpec,
         partial: Path,
         *,
         like: VideoInfo,
@@ -177,7 +177,13 @@ class ImageWriter:
         color = for_output(color, self._like.color, linear_to_srgb)
         if self._premultiplied:
             color = premultiply(color, alpha, peak=self._peak)
-        return packed_codes(color, alpha[0], order="bgra", dtype=dtype, drops_hidden=self.format.drops_hidden)
+        return packed_codes(
+            color,
+            alpha[0],
+            order="bgra",
+            dtype=dtype,
+            zero_rgb_where_transparent=self.format.zero_rgb_where_transparent,
+        )
 
 
 def _give_second_name(path: Path, name: Path) -> None:

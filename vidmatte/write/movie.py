@@ -26,11 +26,11 @@ from vidmatte.imaging.transfer import linear_to_video
 from vidmatte.media.timecode import advance_timecode, nominal_rate
 from vidmatte.write import matroska, webp
 from vidmatte.write.audio import Soundtrack, Span
-from vidmatte.write.fields import CODED_ORDER, FieldMarker
+from vidmatte.write.fields import CODED_ORDER, FieldOrderFilter
 from vidmatte.write.formats import Format
 from vidmatte.write.part import Part
 from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame, with_width
-from vidmatte.write.targets import Target
+from vidmatte.write.targets import OutputSpec
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16
@@ -46,7 +46,7 @@ class MovieWriter:
 
     def __init__(
         self,
-        target: Target,
+        target: OutputSpec,
         partial: Path,
         *,
         like: VideoInfo,
@@ -75,7 +75,7 @@ class MovieWriter:
         self._container: OutputContainer | None = None
         self._soundtrack: Soundtrack | None = None
         self._file: _PartialFile | None = None
-        self._fields: FieldMarker | None = None
+        self._fields: FieldOrderFilter | None = None
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"codec {target}")
         self._encoding: Future[None] | None = None
         self.notes += _losses(target, like, audio=audio)
@@ -92,8 +92,10 @@ class MovieWriter:
             self._open(source.pts[0], source.frames[0])
         for index in range(len(batch)):
             color, alpha = self._picture(batch, index)
-            hidden = self.format.drops_hidden
-            frame = video_frame(color, alpha, pixel_format=self.pixel_format, tags=self._tags, drops_hidden=hidden)
+            hidden = self.format.zero_rgb_where_transparent
+            frame = video_frame(
+                color, alpha, pixel_format=self.pixel_format, tags=self._tags, zero_rgb_where_transparent=hidden
+            )
             self._set_time(frame, source.pts[index], source.durations[index])
             self._encode(self._with_fields(frame))
             self.frames += 1
@@ -213,7 +215,7 @@ class MovieWriter:
         order = self._like.field_order
         if order is None or not self.format.keeps_fields:
             return frame
-        self._fields = self._fields or FieldMarker(frame, order)
+        self._fields = self._fields or FieldOrderFilter(frame, order)
         return self._fields.mark(frame)
 
     def _set_time(self, frame: av.VideoFrame | Packet[VideoStream], pts: int, duration: int) -> None:
@@ -274,7 +276,7 @@ class MovieWriter:
         if color is None:
             return None, alpha[0]
         color = with_width(color, self._width)
-        if self._premultiplied or self.format.on_black:
+        if self._premultiplied or self.format.over_black:
             color = premultiply(color, alpha, peak=2 ** (self.format.bit_depth or 16) - 1)
         return color, alpha[0]
 
@@ -296,7 +298,7 @@ class MovieWriter:
             self._container.mux(packet)
 
 
-def _losses(target: Target, like: VideoInfo, *, audio: bool) -> list[str]:
+def _losses(target: OutputSpec, like: VideoInfo, *, audio: bool) -> list[str]:
     """What the format has no place for, one sentence each."""
     losses = []
     if audio and like.audio_streams and not target.format.audio_codec:

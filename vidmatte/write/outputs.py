@@ -26,8 +26,8 @@ from vidmatte.write.exr import check_exr
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
 from vidmatte.write.part import Part
-from vidmatte.write.partial import hold, partial_path, put_in_place, remove_abandoned
-from vidmatte.write.targets import Target, check_target, parse_target
+from vidmatte.write.partial import clean_stale, hold, partial_path, publish
+from vidmatte.write.targets import OutputSpec, check_output, parse_output
 
 _QUEUED_BATCHES, _LARGE_FRAME = 2, 1 << 22
 """How many batches wait for an encoder at most; one where a frame has more pixels than that."""
@@ -52,7 +52,7 @@ class WrittenFile:
 
 
 def create_outputs(
-    targets: Sequence[Target | Path | str],
+    targets: Sequence[OutputSpec | Path | str],
     *,
     like: VideoInfo,
     overwrite: bool = False,
@@ -67,7 +67,7 @@ def create_outputs(
 
     All that can be checked before any work is checked here, and nothing is created yet.
 
-    A target is a path (colour with alpha), with choices behind it or not (see `split_choices`), or what `parse_target`
+    A target is a path (colour with alpha), with choices behind it or not (see `split_format_options`), or what `parse_output`
     makes of one. `like` gives size, time base, colour, pixel aspect, timecode and sound. `premultiplied` multiplies the
     colour with alpha, in display space; EXR is premultiplied in linear light unless "straight" is chosen for it.
     `bit_depth` is that of PNG, 8 or 16. `start` and `end` are the part of the source that will be written, in seconds
@@ -88,7 +88,7 @@ def create_outputs(
         _check_library(target, like, frames=_frames_in_header(like, start, end), premultiplied=premultiplied)
     used = check_targets(checked, like=like, inputs=inputs, overwrite=overwrite)
 
-    def writer(target: Target, partial: Path) -> _Writer:
+    def writer(target: OutputSpec, partial: Path) -> _Writer:
         if target.format.codec == "avif":
             return AvifWriter(target, partial, like=like, audio=audio)
         if target.format.is_movie:
@@ -112,7 +112,7 @@ def create_outputs(
     return Outputs(writers, finals, partials, like=like, overwrite=overwrite)
 
 
-def _check_library(target: Target, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
+def _check_library(target: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
     if target.format.codec == "exr":
         check_exr(like.color, alpha_only=target.alpha_only)
     elif target.format.codec == "avif":
@@ -127,10 +127,10 @@ def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | N
     return last - math.floor((start or 0) * like.frame_rate)
 
 
-def _as_target(target: Target | Path | str) -> Target:
-    if not isinstance(target, Target):
-        return parse_target(target, alpha_only=False)
-    check_target(target)
+def _as_target(target: OutputSpec | Path | str) -> OutputSpec:
+    if not isinstance(target, OutputSpec):
+        return parse_output(target, alpha_only=False)
+    check_output(target)
     return target
 
 
@@ -170,7 +170,7 @@ class Outputs:
         try:
             for writer, final, partial in zip(self._writers, self._finals, self._partials, strict=True):
                 try:
-                    if removed := remove_abandoned(final):
+                    if removed := clean_stale(final):
                         self._notes.append(f"{writer.target}: removed what a killed run had left: {', '.join(removed)}")
                     writer.create()
                     self._hold(partial)
@@ -206,7 +206,7 @@ class Outputs:
         for thread, part in zip(self._threads, parts, strict=True):
             thread.put(part)
 
-    def put_beside(self, moves: Sequence[tuple[Path, Path]]) -> None:
+    def add_to_commit(self, moves: Sequence[tuple[Path, Path]]) -> None:
         """Rename these files too, from what to what, when the outputs are put in place: all of them or none."""
         self._beside.extend(moves)
 
@@ -222,7 +222,7 @@ class Outputs:
             moves = [move for thread in self._threads for move in thread.result()]
             if any(writer.frames == 0 for writer in self._writers):
                 raise WriteError(f"{self._writers[0].target}: there was no frame to write")
-            put_in_place([*moves, *self._beside], overwrite=self._overwrite)
+            publish([*moves, *self._beside], overwrite=self._overwrite)
         except BaseException as failure:
             self._give_up(failure)
             raise
@@ -241,7 +241,7 @@ class Outputs:
             for writer in self._writers
         )
 
-    def _check_for_movie(self, batch: MatteBatch, target: Target) -> None:
+    def _check_for_movie(self, batch: MatteBatch, target: OutputSpec) -> None:
         if batch.source.names:
             raise WriteError(f"{target}: a set of images is not a movie; use {{name}}.png")
         height, width = batch.alpha.shape[2:]
@@ -332,7 +332,7 @@ class _EncodeThread:
                 if self._stopped.is_set():
                     return
                 if isinstance(mattes, Part):
-                    assert not isinstance(writer, AvifWriter)  # its format cannot be joined, see `Format.joins`
+                    assert not isinstance(writer, AvifWriter)  # its format cannot be joined, see `Format.concatenable`
                     writer.append(mattes)
                 else:
                     writer.write(mattes)

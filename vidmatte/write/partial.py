@@ -39,7 +39,7 @@ def hold(path: Path) -> int | None:
     return descriptor
 
 
-def remove_abandoned(final: Path) -> tuple[str, ...]:
+def clean_stale(final: Path) -> tuple[str, ...]:
     """Remove what killed runs left of an output, and return the names of it."""
     name = re.compile(rf"\.{re.escape(_plain(final))}\.[0-9a-f]{{8}}\.partial")
     removed = []
@@ -94,7 +94,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def put_in_place(moves: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
+def publish(moves: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
     """Rename every (partial, final) pair; where one fails or the user interrupts, all is put back.
 
     What a symbolic link leads to is replaced, not the link. Raises WriteError.

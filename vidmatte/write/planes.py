@@ -51,11 +51,11 @@ def premultiply(color: Tensor, alpha: Tensor, *, peak: int) -> Tensor:
 
 
 def video_frame(
-    color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags: ColorTags, drops_hidden: bool = False
+    color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags: ColorTags, zero_rgb_where_transparent: bool = False
 ) -> av.VideoFrame:
     """A tagged frame of (3, H, W) display-referred colour and (H, W) alpha, or of alpha as luma without colour.
 
-    Formats without a place for alpha get the colour alone. `drops_hidden` is that of `packed_codes`.
+    Formats without a place for alpha get the colour alone. `zero_rgb_where_transparent` is that of `packed_codes`.
     """
     height, width = alpha.shape
     frame = av.VideoFrame(width, height, pixel_format)
@@ -63,7 +63,7 @@ def video_frame(
     bits = frame.format.components[0].bits
     peak = 2**bits - 1
     if color is not None and frame.format.is_rgb:
-        _fill_rgb(frame, color, alpha, drops_hidden=drops_hidden)
+        _fill_rgb(frame, color, alpha, zero_rgb_where_transparent=zero_rgb_where_transparent)
         return frame
     if color is None:
         unit = 2.0 ** (bits - 8)
@@ -89,15 +89,15 @@ def _yuv(color: Tensor, bits: int, tags: ColorTags) -> list[Tensor]:
 
 
 def packed_codes(
-    color: Tensor, alpha: Tensor, *, order: str, dtype: npt.DTypeLike, drops_hidden: bool = False
+    color: Tensor, alpha: Tensor, *, order: str, dtype: npt.DTypeLike, zero_rgb_where_transparent: bool = False
 ) -> npt.NDArray[Any]:
     """(H, W, 4) code values of (3, H, W) colour and (H, W) alpha, side by side in an order such as "bgra".
 
-    With `drops_hidden` no colour is kept where the code of alpha is 0.
+    With `zero_rgb_where_transparent` no colour is kept where the code of alpha is 0.
     """
     peak = np.iinfo(dtype).max
     codes = [_rounded(plane * peak, peak).astype(dtype) for plane in (*color, alpha)]
-    if drops_hidden:
+    if zero_rgb_where_transparent:
         visible = codes[3] > 0
         codes[:3] = [plane * visible for plane in codes[:3]]
     packed: npt.NDArray[Any] = cv2.merge([codes["rgba".index(channel)] for channel in order])
@@ -114,7 +114,7 @@ def with_width(planes: Tensor, width: int) -> Tensor:
     return torch.from_numpy(np.stack(scaled))
 
 
-def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, drops_hidden: bool) -> None:
+def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, zero_rgb_where_transparent: bool) -> None:
     """Round red, green, blue and alpha into planes of their own, or into one that holds them side by side."""
     samples, peak = _samples(frame.planes[0], frame.format)
     if len(frame.planes) > 1:
@@ -122,7 +122,9 @@ def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, drops_hidde
             _fill(plane, values * peak, frame.format)
         return
     dtype = samples.dtype.newbyteorder("=")
-    packed = packed_codes(color, alpha, order=frame.format.name[:4], dtype=dtype, drops_hidden=drops_hidden)
+    packed = packed_codes(
+        color, alpha, order=frame.format.name[:4], dtype=dtype, zero_rgb_where_transparent=zero_rgb_where_transparent
+    )
     samples[:, : 4 * frame.width] = packed.reshape(frame.height, -1)
 
 

@@ -15,7 +15,7 @@ _NAME = "{name}"
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputSpec:
     """One output: a movie, or a pattern for one image per frame.
 
     A pattern has `%06d` or `######` (any width) for the frame number, or `{name}` for the name of the image it is of.
@@ -45,7 +45,7 @@ class Target:
 
     @property
     def argument(self) -> str:
-        """Path and choices, as `split_choices` takes them apart."""
+        """Path and choices, as `split_format_options` takes them apart."""
         return ":".join(filter(None, (str(self.path), ",".join(self.choices))))
 
     def image_name(self, *, number: int, name: str) -> str:
@@ -73,7 +73,7 @@ class Target:
         return str(self.path)
 
 
-def split_choices(path: Path | str) -> tuple[Path | str, tuple[str, ...]]:
+def split_format_options(path: Path | str) -> tuple[Path | str, tuple[str, ...]]:
     """An output as it is asked for, taken apart: shot.exr:float,dwaa is shot.exr with the choices float and dwaa.
 
     A colon anywhere but behind a known extension belongs to the path.
@@ -85,26 +85,26 @@ def split_choices(path: Path | str) -> tuple[Path | str, tuple[str, ...]]:
     return start, tuple(words.split(","))
 
 
-def parse_target(
+def parse_output(
     path: Path | str,
     *,
     alpha_only: bool,
     object_name: str = "",
     layers: tuple[str, ...] = (),
-) -> Target:
-    """The target of an output path, for one object or several as layers; choices may follow it, see `split_choices`.
+) -> OutputSpec:
+    """The target of an output path, for one object or several as layers; choices may follow it, see `split_format_options`.
 
     Raises OptionError for an extension that is not in FORMATS, choices that it does not offer, or an image path that
     does not say how to name the images.
     """
-    plain, choices = split_choices(path)
-    target = Target(plain, alpha_only, object_name, layers, choices)
-    check_target(target)
+    plain, choices = split_format_options(path)
+    target = OutputSpec(plain, alpha_only, object_name, layers, choices)
+    check_output(target)
     return target
 
 
-def check_target(target: Target) -> None:
-    """Raises OptionError for a target that cannot be one, see `parse_target`."""
+def check_output(target: OutputSpec) -> None:
+    """Raises OptionError for a target that cannot be one, see `parse_output`."""
     path = Path(target.path)
     places = len(_NUMBER.findall(path.name)) + path.name.count(_NAME)
     if not target.format.is_movie and places != 1:
@@ -117,14 +117,14 @@ def check_target(target: Target) -> None:
         raise OptionError(f"{target}: only EXR has layers; write each object to a file of its own")
 
 
-def _chosen_format(target: Target) -> Format:
+def _chosen_format(target: OutputSpec) -> Format:
     forms = formats_of(Path(target.path).suffix, alpha_only=target.alpha_only)
     if not forms:
         raise OptionError(_no_format(target))
     named = [form for form in forms if form.name in target.choices]
     if len(named) > 1:
         raise OptionError(f"{target.argument}: asks for {' and '.join(form.name for form in named)}; choose one")
-    form = next(iter(named or (form for form in forms if not form.on_black)), None)
+    form = next(iter(named or (form for form in forms if not form.over_black)), None)
     if form is None:
         raise OptionError(
             f"{target}: {forms[0].extension} has no alpha; use .mov or .webm, or ask for what it can hold: "
@@ -134,7 +134,7 @@ def _chosen_format(target: Target) -> Format:
     return replace(form, options={**form.options, **_options_of(words, form, forms, target)})
 
 
-def _options_of(words: Iterable[str], form: Format, forms: Sequence[Format], target: Target) -> Mapping[str, str]:
+def _options_of(words: Iterable[str], form: Format, forms: Sequence[Format], target: OutputSpec) -> Mapping[str, str]:
     """The options that words set. Raises OptionError where a word is not offered or contradicts another one."""
     options: dict[str, str] = {}
     chosen_by: dict[str, str] = {}
@@ -146,7 +146,7 @@ def _options_of(words: Iterable[str], form: Format, forms: Sequence[Format], tar
     return options
 
 
-def _meaning(word: str, form: Format, forms: Sequence[Format], target: Target) -> Mapping[str, str]:
+def _meaning(word: str, form: Format, forms: Sequence[Format], target: OutputSpec) -> Mapping[str, str]:
     if word in form.words:
         return form.words[word]
     name, _, value = word.partition("=")
@@ -159,9 +159,9 @@ def _meaning(word: str, form: Format, forms: Sequence[Format], target: Target) -
     raise OptionError(f"{target.argument}: {word!r} was asked for, which {form.extension} does not offer; {what}")
 
 
-def _no_format(target: Target) -> str:
+def _no_format(target: OutputSpec) -> str:
     extension = Path(target.path).suffix
-    usual = [form for form in FORMATS if form.alpha_only == target.alpha_only and not form.on_black]
+    usual = [form for form in FORMATS if form.alpha_only == target.alpha_only and not form.over_black]
     seen: dict[str, Format] = {}
     for form in usual:
         seen.setdefault(form.extension, form)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vidmatte.errors import OptionError
 from vidmatte.model.baselines.correspondence import Features, carry
-from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskMatter, check_band, mean_of
+from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskPredictor, check_band, mean_of
 from vidmatte.model.baselines.prompts import Marks, check_points, marks_of, spread_points
 from vidmatte.model.baselines.sam import Sam
 from vidmatte.model.interface import CoarseMatte
@@ -64,12 +64,12 @@ class IcmpModel:
     device: torch.device
     precision: torch.dtype
 
-    def with_reference(self, references: Sequence[Reference]) -> MaskMatter:
+    def with_reference(self, references: Sequence[Reference]) -> MaskPredictor:
         """Points of all references are looked for in each image, and make one mask together."""
         if not references:
             raise ValueError("at least one reference is needed")
         encoded = [self._encode(reference) for reference in references]
-        return MaskMatter(lambda rgb, index: self._find(encoded, rgb, index), self.finish_alpha, self.options.band)
+        return MaskPredictor(lambda rgb, index: self._find(encoded, rgb, index), self.finish_alpha, self.options.band)
 
     def _encode(self, reference: Reference) -> Encoded:
         marks = marks_of(reference, most=self.options.points)

@@ -39,7 +39,7 @@ def check_band(band: float) -> None:
 
 
 @dataclass(frozen=True)
-class MaskMatter:
+class MaskPredictor:
     """A matter that looks at each frame alone: finds a mask, and mattes its edge."""
 
     find: FindMask
@@ -53,7 +53,7 @@ class MaskMatter:
         alphas = [self.finish(batch.rgb[i : i + 1], coarse) for i, coarse in enumerate(found)]
         return MatteBatch(batch, torch.cat(alphas), tuple(coarse.confidence for coarse in found))
 
-    def follower(self) -> None:
+    def tracker(self) -> None:
         """None: each frame is looked at alone."""
         return None
 

@@ -26,7 +26,7 @@ _OBJECT = 1
 _BOX_LABELS = (2, 3)
 """How the prompt encoder is told the two corners of a box, among the labels of points."""
 _NOWHERE = -1
-"""Stands for the start of a follower that began at no frame of the clip."""
+"""Stands for the start of a tracker that began at no frame of the clip."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Sam2Model:
     device: torch.device
     precision: torch.dtype
 
-    def with_reference(self, references: Sequence[Reference]) -> Sam2Matter:
+    def with_reference(self, references: Sequence[Reference]) -> Sam2Predictor:
         """Each reference is looked at once; later frames look back at all of them."""
         if not references:
             raise ValueError("at least one reference is needed")
-        return Sam2Matter(self, tuple(self._remember(reference) for reference in references))
+        return Sam2Predictor(self, tuple(self._remember(reference) for reference in references))
 
     def picture(self, rgb: Tensor) -> Tensor:
         """(1, 3, S, S) uint8 of a frame (1, 3, H, W) 0-1, stretched to the network's square."""
@@ -141,7 +141,7 @@ class Sam2Model:
 
 
 @dataclass(frozen=True)
-class Sam2Matter:
+class Sam2Predictor:
     """`sam2` with its references encoded."""
 
     model: Sam2Model
@@ -158,8 +158,8 @@ class Sam2Matter:
         alphas = [self.finish(batch.rgb[i : i + 1], coarse) for i, coarse in enumerate(found)]
         return MatteBatch(batch, torch.cat(alphas), tuple(coarse.confidence for coarse in found))
 
-    def follower(self) -> Sam2Follower:
-        """A new follower for consecutive frames."""
+    def tracker(self) -> Sam2Follower:
+        """A new tracker for consecutive frames."""
         return Sam2Follower(self, None)
 
     def shrink(self, rgb: Tensor) -> Tensor:
@@ -178,8 +178,8 @@ class Sam2Follower:
     directions. Those of the clip lie as far back as they are away from the start, other images farther still.
     """
 
-    def __init__(self, matter: Sam2Matter, start: int | None) -> None:
-        self._matter = matter
+    def __init__(self, predictor: Sam2Predictor, start: int | None) -> None:
+        self._predictor = predictor
         self._session: Any = None
         self._next = 0
         self._begin(start)
@@ -187,11 +187,11 @@ class Sam2Follower:
     def start(self, reference: Reference) -> CoarseMatte:
         """Begin at a reference frame, with the mask that was marked there."""
         self._begin(reference.frame)
-        return next(known.coarse for known in self._matter.references if known.frame == reference.frame)
+        return next(known.coarse for known in self._predictor.references if known.frame == reference.frame)
 
     def step(self, small: Tensor) -> CoarseMatte:
         """Matte of the next frame; see `Sam2Model.picture`."""
-        coarse = self._matter.model.look(self._session, small, self._next)
+        coarse = self._predictor.model.look(self._session, small, self._next)
         self._next += 1
         return coarse
 
@@ -208,7 +208,7 @@ class Sam2Follower:
         return {"start": torch.tensor(start), "next": torch.tensor(self._next), **memories}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Remember what another follower did."""
+        """Remember what another tracker did."""
         start = int(state["start"])
         self._begin(None if start == _NOWHERE else start)
         self._next = int(state["next"])
@@ -216,15 +216,15 @@ class Sam2Follower:
         for key, value in state.items():
             if key.startswith("kept."):
                 _, index, name = key.split(".")
-                kept.setdefault(int(index), {})[name] = value.to(self._matter.model.device)
+                kept.setdefault(int(index), {})[name] = value.to(self._predictor.model.device)
                 self._session.frames_tracked_per_obj[0][int(index)] = {"reverse": False}
 
     def _begin(self, start: int | None) -> None:
         self._start = start
-        self._session = self._matter.model.session()
+        self._session = self._predictor.model.session()
         memories = self._session.output_dict_per_obj[0]["cond_frame_outputs"]
-        farthest = 1 + max((known.frame or 0 for known in self._matter.references), default=0)
-        for number, known in enumerate(self._matter.references):
+        farthest = 1 + max((known.frame or 0 for known in self._predictor.references), default=0)
+        for number, known in enumerate(self._predictor.references):
             away = abs(known.frame - (start or 0)) if known.frame is not None else farthest + number
             place = -away if start is not None else -away - 1
             while place in memories:

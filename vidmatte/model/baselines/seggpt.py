@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vidmatte.errors import OptionError
 from vidmatte.model.baselines.images import inference, normalised, resized
-from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskMatter, check_band
+from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskPredictor, check_band
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.prompts.prompt import Reference
 
@@ -42,7 +42,7 @@ class SegGptModel:
     device: torch.device
     precision: torch.dtype
 
-    def with_reference(self, references: Sequence[Reference]) -> MaskMatter:
+    def with_reference(self, references: Sequence[Reference]) -> MaskPredictor:
         """References are averaged inside the network. Each needs a mask: raises OptionError for other marks."""
         if not references:
             raise ValueError("at least one reference is needed")
@@ -52,7 +52,7 @@ class SegGptModel:
         pictures = torch.cat([self._picture(reference.rgb) for reference in references])
         masks = torch.cat([resized(reference.roi, size) for reference in references])
         painted = normalised((masks > 0.5).float().expand(-1, 3, -1, -1).to(self.device))
-        return MaskMatter(
+        return MaskPredictor(
             lambda rgb, index: self._find(pictures, painted, rgb),
             self.finish_alpha if self.options.matte else None,
             self.options.band,

@@ -15,7 +15,7 @@ from torch import Tensor
 from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.baselines.mask import FinishAlpha
-from vidmatte.model.interface import CoarseMatte, Matter, ReadTrimaps
+from vidmatte.model.interface import CoarseMatte, Predictor, ReadTrimaps
 from vidmatte.prompts.prompt import Reference
 
 _log = logging.getLogger(__name__)
@@ -32,17 +32,17 @@ class TrimapModel:
     device: torch.device
     precision: torch.dtype
 
-    def with_reference(self, references: Sequence[Reference]) -> Matter:
+    def with_reference(self, references: Sequence[Reference]) -> Predictor:
         """Raises OptionError: a reference says nothing about the other images to such a model."""
         raise OptionError(f"model {self.name!r} mattes with a trimap of every frame: give --trimaps PATH, and no marks")
 
-    def with_trimaps(self, trimaps: ReadTrimaps) -> TrimapMatter:
+    def with_trimaps(self, trimaps: ReadTrimaps) -> TrimapPredictor:
         """The matter that takes the trimap of each image from `trimaps`."""
-        return TrimapMatter(self.finish_alpha, trimaps)
+        return TrimapPredictor(self.finish_alpha, trimaps)
 
 
 @dataclass(frozen=True)
-class TrimapMatter:
+class TrimapPredictor:
     """Mattes images with the trimaps that a function gives for them."""
 
     finish_alpha: FinishAlpha
@@ -57,7 +57,7 @@ class TrimapMatter:
         known = 1 - (trimaps == 0.5).float().mean((1, 2, 3))
         return MatteBatch(batch, torch.cat(alphas), tuple(known.tolist()))
 
-    def follower(self) -> None:
+    def tracker(self) -> None:
         """None: each frame is looked at alone."""
         return None
 

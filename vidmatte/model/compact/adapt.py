@@ -1,4 +1,4 @@
-"""Rehearsal: before a clip is followed, the embedded network practises on clips made of its marked frames.
+"""Adaptation: before a clip is followed, the embedded network is fine-tuned on clips made of its marked frames.
 
 The object is cut out of its frame, the hole is filled, and the object moves, bends and turns over what was behind it:
 the training loop goes on for a few steps with this one object. The network so learns that all of its parts belong
@@ -20,22 +20,22 @@ from numpy.typing import NDArray
 from vidmatte.imaging.foreground import estimate_foreground
 from vidmatte.media.prefetch import prefetch
 from vidmatte.model.compact.objective import collate, learn
-from vidmatte.model.compact.predictor import CompactMatter, CompactModel, EncodedReference, MarkedFrame
+from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, EncodedReference, PromptedFrame
 from vidmatte.model.compact.window import Alpha, Rgb, crop_alpha, crop_rgb, window_around
 from vidmatte.model.losses import Batch
-from vidmatte.options import DEFAULT_STEPS
+from vidmatte.options import DEFAULT_ADAPT_STEPS
 from vidmatte.synth.clips import FAINT, bend, make_path, make_windows, without
 from vidmatte.synth.corpus import Image, Rng
-from vidmatte.synth.render import Clip, Stage, shoot
+from vidmatte.synth.render import Clip, Stage, render
 from vidmatte.synth.sprites import Part, premultiply
 
 _RATE = 3e-4
 _WARM_UP = 5
 _CLIPS, _FRAMES = 4, 3
 _WORKING_SHARE = 0.76
-"""Size of the practice frames in working sizes: smaller frames are quicker, and the object is as large in them."""
+"""Size of the training frames in working sizes: smaller frames are quicker, and the object is as large in them."""
 _PICTURE_SHARE = 1.5
-"""Size of the picture that the object is cut from, in practice frames."""
+"""Size of the picture that the object is cut from, in training frames."""
 _MIRRORED = 0.15
 
 
@@ -47,21 +47,25 @@ class _Scene:
     scenery: Image
 
 
-def rehearse(
-    matter: CompactMatter, *, steps: int = DEFAULT_STEPS, seed: int = 0, on_step: Callable[[int], None] | None = None
-) -> CompactMatter:
-    """The same references, encoded by a copy of the network that has practised on them; `matter` stays as it is.
+def adapt(
+    predictor: CompactPredictor,
+    *,
+    steps: int = DEFAULT_ADAPT_STEPS,
+    seed: int = 0,
+    on_step: Callable[[int], None] | None = None,
+) -> CompactPredictor:
+    """The same references, encoded by a copy of the network that was adapted to them; `predictor` stays as it is.
 
     Of references that were marked in part, the matte that was found is taken for the truth. `on_step` is told how many
     steps are done. The same references, steps and seed give the same network on the same machine.
     """
-    model = matter.model
-    size = _practice_size(model, matter.references[0])
-    scenes = [_cut(reference.marked, size) for reference in matter.references]
+    model = predictor.model
+    size = _training_size(model, predictor.references[0])
+    scenes = [_cut(reference.marked, size) for reference in predictor.references]
     net = copy.deepcopy(model.net).float().train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     generator = torch.Generator().manual_seed(seed)
-    with closing(prefetch(_practice(scenes, size, steps, seed), 2)) as batches:
+    with closing(prefetch(_training_batches(scenes, size, steps, seed), 2)) as batches:
         for step, batch in enumerate(batches):
             for group in optimiser.param_groups:
                 group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - 0.9 * step / steps)
@@ -69,16 +73,16 @@ def rehearse(
             learn(net, optimiser, placed, generator, precision=model.precision)
             if on_step is not None:
                 on_step(step + 1)
-    return matter.with_network(net.eval())
+    return predictor.with_network(net.eval())
 
 
-def _practice(scenes: Sequence[_Scene], size: tuple[int, int], steps: int, seed: int) -> Iterator[Batch]:
+def _training_batches(scenes: Sequence[_Scene], size: tuple[int, int], steps: int, seed: int) -> Iterator[Batch]:
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        yield collate([_practice_clip(scenes[int(rng.integers(len(scenes)))], size, rng) for _ in range(_CLIPS)])
+        yield collate([_training_clip(scenes[int(rng.integers(len(scenes)))], size, rng) for _ in range(_CLIPS)])
 
 
-def _practice_size(model: CompactModel, reference: EncodedReference) -> tuple[int, int]:
+def _training_size(model: CompactModel, reference: EncodedReference) -> tuple[int, int]:
     stride = model.net.stride
     height, width = (
         max(4, round(_WORKING_SHARE * side / stride)) * stride for side in model.fitted_size(reference.window)
@@ -86,8 +90,8 @@ def _practice_size(model: CompactModel, reference: EncodedReference) -> tuple[in
     return height, width
 
 
-def _cut(marked: MarkedFrame, size: tuple[int, int]) -> _Scene:
-    """Cut a frame in two around its object, at a size whose pictures lose nothing in practice frames."""
+def _cut(marked: PromptedFrame, size: tuple[int, int]) -> _Scene:
+    """Cut a frame in two around its object, at a size whose pictures lose nothing in training frames."""
     window = window_around(marked.alpha)
     scale = _PICTURE_SHARE * (size[0] * size[1] / (window[2] * window[3])) ** 0.5
     fitted = max(16, round(scale * window[3])), max(16, round(scale * window[2]))
@@ -112,7 +116,7 @@ def _on_square(picture: Image) -> Image:
     return square
 
 
-def _practice_clip(scene: _Scene, size: tuple[int, int], rng: Rng) -> Clip:
+def _training_clip(scene: _Scene, size: tuple[int, int], rng: Rng) -> Clip:
     mirrored = slice(None, None, -1 if rng.random() < _MIRRORED else 1)
     thing: Image = np.ascontiguousarray(scene.thing[:, mirrored])
     scenery: NDArray[np.float32] = np.ascontiguousarray(scene.scenery[:, mirrored])
@@ -122,4 +126,4 @@ def _practice_clip(scene: _Scene, size: tuple[int, int], rng: Rng) -> Clip:
     layer = bend([Part(thing, size=reach * max(tall, wide) / tall)], make_path(_FRAMES, 0.6, rng), rng)
     windows = make_windows(layer.poses, size, rng.random() < 0.8, rng)
     ground = make_path(_FRAMES, 0.5, rng) * FAINT
-    return shoot(Stage([layer], 0, scenery, ground, reach, windows), size, "mask", rng)
+    return render(Stage([layer], 0, scenery, ground, reach, windows), size, "mask", rng)

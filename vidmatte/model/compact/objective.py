@@ -27,7 +27,7 @@ def loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Follow each clip of a batch frame by frame and sum the losses. Figures are mean terms, and mean J by frame."""
     with torch.autocast(batch["rgb"].device.type, precision, enabled=precision != torch.float32):
-        predictions = list(follow(net, batch, generator))
+        predictions = list(propagate(net, batch, generator))
     truth = batch["alpha"].float() / 255
     losses = [matting_losses(prediction, truth[:, t]) for t, prediction in predictions]
     terms = {name: torch.stack([found[name] for found in losses]).mean() for name in losses[0]}
@@ -44,14 +44,14 @@ def learn(
     *,
     precision: torch.dtype,
 ) -> None:
-    """One step on one batch, outside of the loop: for the rehearsal."""
+    """One step on one batch, outside of the loop: for the adaptation."""
     optimiser.zero_grad(set_to_none=True)
     total, _ = loss(net, batch, generator, precision)
     torch.autograd.backward(total)
     descend(net, optimiser)
 
 
-def follow(
+def propagate(
     net: CompactNet, batch: Batch, generator: torch.Generator, *, own: float = 0.85
 ) -> Iterator[tuple[int, Prediction]]:
     """Matte a batch of clips as inference does, feeding mattes back; yields (frame, prediction) for those decoded.

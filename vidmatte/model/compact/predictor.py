@@ -24,7 +24,7 @@ from vidmatte.model.compact.window import (
     Rgb,
     crop_alpha,
     crop_rgb,
-    keep_near,
+    drop_far_components,
     paste,
     whole,
     wider,
@@ -46,12 +46,12 @@ _REVISIONS = 3
 _SEARCHED = (0.7, 0.45)
 """Windows that a marked object is looked for in beside the whole frame, as shares of its side."""
 _MARKS_REACH = 0.1
-_SPECK = 2e-5
+_MIN_AREA = 2e-5
 """Share of the frame under which a matte is nothing."""
 
 
 @dataclass(frozen=True)
-class _Look:
+class _WindowPrediction:
     """What the network made of a window of a frame."""
 
     alpha: Alpha
@@ -73,11 +73,11 @@ class CompactModel:
     working_size: int
     """Longer side, in pixels, of what the network sees of a 16:9 frame; others get as many pixels."""
 
-    def with_reference(self, references: Sequence[Reference]) -> CompactMatter:
+    def with_reference(self, references: Sequence[Reference]) -> CompactPredictor:
         """Encode the references; those that are marked in part get their whole alpha from the network first."""
         if not references:
             raise ValueError("at least one reference is needed")
-        return CompactMatter(self, tuple(self.encode(reference) for reference in references))
+        return CompactPredictor(self, tuple(self.encode(reference) for reference in references))
 
     def shrink(self, rgb: Tensor) -> Tensor:
         """(h, w, 3) uint8 of (1, 3, H, W) in 0..1: what windows are cut from, at most three working sizes wide."""
@@ -103,7 +103,7 @@ class CompactModel:
         expected: Alpha | None,
         marks: tuple[Alpha, Alpha] | None = None,
         flow: Flow | None = None,
-    ) -> _Look:
+    ) -> _WindowPrediction:
         """Matte of a window of a frame.
 
         `expected` (h, w) is the alpha that is foreseen, None for nothing. `flow` (h, w, 2) leads to a frame of the clip
@@ -121,7 +121,7 @@ class CompactModel:
             prediction = self.net.decode(image, features, [*marked, *memories], prior, known, motion)
             alpha = torch.where(where > 0, label, prediction.alpha.float())
             memory = self.net.remember(features, alpha, torch.ones_like(alpha))
-        return _Look(alpha[0, 0].cpu().numpy(), float(prediction.confidence), memory)
+        return _WindowPrediction(alpha[0, 0].cpu().numpy(), float(prediction.confidence), memory)
 
     def flow(self, frame: Rgb, other: Rgb, window: Box) -> Flow:
         """Optical flow from a frame to another one, over a window, at the size that the network sees it."""
@@ -139,15 +139,15 @@ class CompactModel:
     def encode(self, reference: Reference) -> EncodedReference:
         """A reference as it is matched; one that is marked in part gets its whole alpha from the network first."""
         frame = self.shrink(reference.rgb).numpy()
-        neighbour = None if reference.neighbour is None else self.shrink(reference.neighbour).numpy()
-        marked = MarkedFrame(frame, neighbour, *_shrink_labels(reference, frame.shape[0], frame.shape[1]))
+        adjacent = None if reference.adjacent is None else self.shrink(reference.adjacent).numpy()
+        marked = PromptedFrame(frame, adjacent, *_shrink_labels(reference, frame.shape[0], frame.shape[1]))
         if reference.is_complete:
-            return self.encode_whole(reference.frame, marked)
-        window, look = self._extend(marked)
+            return self.encode_known(reference.frame, marked)
+        window, look = self._expand_prompt(marked)
         whole_alpha = replace(marked, alpha=paste(look.alpha, window, *marked.alpha.shape))
         return EncodedReference(reference.frame, whole_alpha, look.memory, window, look.alpha, look.confidence)
 
-    def encode_whole(self, index: int | None, marked: MarkedFrame) -> EncodedReference:
+    def encode_known(self, index: int | None, marked: PromptedFrame) -> EncodedReference:
         """A frame of the clip whose alpha is known everywhere as a reference."""
         window = window_around(marked.alpha)
         given = crop_alpha(marked.alpha, window, self.fitted_size(window))
@@ -156,7 +156,7 @@ class CompactModel:
         # The mask is what the artist wants: on its own frame it holds, and only its edge is refined.
         return EncodedReference(index, marked, memory, window, given, look.confidence)
 
-    def _extend(self, marked: MarkedFrame) -> tuple[Box, _Look]:
+    def _expand_prompt(self, marked: PromptedFrame) -> tuple[Box, _WindowPrediction]:
         """From marks to the whole object (section 3.6): the frame is its own reference.
 
         Marks do not say how large the object is, so it is looked for in windows of several sizes, then in the one that
@@ -169,7 +169,7 @@ class CompactModel:
         windows = {whole(height, width), *(window_on(inside, share) for share in _SEARCHED)}
         tried = [self._look_for(marked, window) for window in sorted(windows)]
         window, look = max(tried, key=lambda found: found[1].confidence)
-        found = keep_near(paste(look.alpha, window, height, width), inside, _MARKS_REACH)
+        found = drop_far_components(paste(look.alpha, window, height, width), inside, _MARKS_REACH)
         nearer = window_around(np.maximum(found, inside))
         if nearer[2] < window[2]:
             tried.append(self._look_for(marked, nearer))
@@ -179,14 +179,14 @@ class CompactModel:
             look = self.look(marked.rgb, window, [look.memory], look.alpha, marks, flow)
         return window, look
 
-    def _look_for(self, marked: MarkedFrame, window: Box) -> tuple[Box, _Look]:
+    def _look_for(self, marked: PromptedFrame, window: Box) -> tuple[Box, _WindowPrediction]:
         marks, flow = self._marks(window, marked), self._flow(marked, window)
         return window, self.look(marked.rgb, window, [], None, marks, flow)
 
-    def _flow(self, marked: MarkedFrame, window: Box) -> Flow | None:
-        return None if marked.neighbour is None else self.flow(marked.rgb, marked.neighbour, window)
+    def _flow(self, marked: PromptedFrame, window: Box) -> Flow | None:
+        return None if marked.adjacent is None else self.flow(marked.rgb, marked.adjacent, window)
 
-    def _marks(self, window: Box, marked: MarkedFrame) -> tuple[Alpha, Alpha]:
+    def _marks(self, window: Box, marked: PromptedFrame) -> tuple[Alpha, Alpha]:
         """Marks of a window at the size that the network sees it: labels, and where there are any."""
         size = self.fitted_size(window)
         weight = crop_alpha(marked.known, window, size)
@@ -220,18 +220,18 @@ class _Marked:
     """A reference frame (h, w, 3), the one beside it in its clip, and its alpha where it is known, both (h, w)."""
 
     frame: Rgb
-    neighbour: Rgb | None
+    adjacent: Rgb | None
     alpha: Alpha
     known: Alpha
 
 
 @dataclass(frozen=True)
-class MarkedFrame:
+class PromptedFrame:
     """A frame with its object marked, small enough to be kept."""
 
     rgb: Rgb
     """(h, w, 3)"""
-    neighbour: Rgb | None
+    adjacent: Rgb | None
     """The frame beside it in its clip; None for a still."""
     alpha: Alpha
     """(h, w), read where it is known."""
@@ -245,7 +245,7 @@ class EncodedReference:
 
     frame: int | None
     """Its index in the clip; None for another image."""
-    marked: MarkedFrame
+    marked: PromptedFrame
     """With its whole alpha, given or found."""
     memory: Memory
     window: Box
@@ -260,7 +260,7 @@ class EncodedReference:
 
 
 @dataclass(frozen=True)
-class CompactMatter:
+class CompactPredictor:
     """`compact` with its references encoded."""
 
     model: CompactModel
@@ -289,18 +289,18 @@ class CompactMatter:
             window, look = nearer, self.model.look(frame, nearer, memories, None)
         return coarse_matte(look.alpha, look.confidence, window, height, width)
 
-    def with_network(self, net: CompactNet) -> CompactMatter:
+    def with_network(self, net: CompactNet) -> CompactPredictor:
         """The same references, encoded by another network."""
         model = replace(self.model, net=net)
-        again = tuple(model.encode_whole(reference.frame, reference.marked) for reference in self.references)
-        return CompactMatter(model, again)
+        again = tuple(model.encode_known(reference.frame, reference.marked) for reference in self.references)
+        return CompactPredictor(model, again)
 
-    def follower(self) -> CompactFollower:
-        """A new follower for consecutive frames."""
-        return CompactFollower(self)
+    def tracker(self) -> CompactTracker:
+        """A new tracker for consecutive frames."""
+        return CompactTracker(self)
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """The frame as a follower takes it, (h, w, 3) uint8."""
+        """The frame as a tracker takes it, (h, w, 3) uint8."""
         return self.model.shrink(rgb)
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
@@ -314,11 +314,11 @@ class CompactMatter:
         return torch.from_numpy(alpha)[None, None]
 
 
-class CompactFollower:
+class CompactTracker:
     """Carries the matte along: the flow-warped last alpha is the prior, the last sure frame is one more reference."""
 
-    def __init__(self, matter: CompactMatter) -> None:
-        self._matter = matter
+    def __init__(self, predictor: CompactPredictor) -> None:
+        self._predictor = predictor
         self._recent: list[Memory] = []
         self._before: tuple[Rgb, Alpha] | None = None
         self._window: Box = (0, 0, 0, 0)
@@ -326,22 +326,22 @@ class CompactFollower:
 
     def start(self, reference: Reference) -> CoarseMatte:
         """Begin at a reference frame, with the alpha that was marked there."""
-        encoded = next(known for known in self._matter.references if known.frame == reference.frame)
-        frame = self._matter.shrink(reference.rgb).numpy()
+        encoded = next(known for known in self._predictor.references if known.frame == reference.frame)
+        frame = self._predictor.shrink(reference.rgb).numpy()
         self._before, self._window, self._recent, self._sure = (frame, encoded.marked.alpha), encoded.window, [], True
         return encoded.coarse()
 
     def step(self, small: Tensor) -> CoarseMatte:
         """Matte of the next frame; see `CompactModel.shrink`."""
-        model, frame = self._matter.model, small.numpy()
+        model, frame = self._predictor.model, small.numpy()
         height, width = frame.shape[:2]
         self._place(height, width)
         flow, expected = self._expect(frame)
-        memories = [reference.memory for reference in self._matter.references] + self._recent
+        memories = [reference.memory for reference in self._predictor.references] + self._recent
         look = model.look(frame, self._window, memories, expected, flow=flow)
-        alpha = look.alpha if expected is None else keep_near(look.alpha, expected)
+        alpha = look.alpha if expected is None else drop_far_components(look.alpha, expected)
         whole_alpha = paste(alpha, self._window, height, width)
-        present = bool((whole_alpha > 0.5).mean() > _SPECK)
+        present = bool((whole_alpha > 0.5).mean() > _MIN_AREA)
         if present and look.confidence >= _TRUSTED:
             memory = look.memory if alpha is look.alpha else model.remember(frame, self._window, alpha)
             self._recent = [memory]
@@ -358,12 +358,12 @@ class CompactFollower:
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Remember what another follower did."""
+        """Remember what another tracker did."""
         x, y, width, height = state["window"].tolist()
         self._window, self._sure = (x, y, width, height), bool(state["sure"])
         self._before = (state["frame"].numpy(), state["alpha"].numpy()) if "frame" in state else None
         kept = {name.removeprefix("memory."): part for name, part in state.items() if name.startswith("memory.")}
-        place = self._matter.model.device
+        place = self._predictor.model.device
         self._recent = [Memory(**{name: part.to(place) for name, part in kept.items()})] if kept else []
 
     def _place(self, height: int, width: int) -> None:
@@ -378,7 +378,7 @@ class CompactFollower:
         """The optical flow to the last frame and the last alpha moved along it; no alpha where the object is lost."""
         if self._before is None:
             return None, None
-        flow = self._matter.model.flow(frame, self._before[0], self._window)
+        flow = self._predictor.model.flow(frame, self._before[0], self._window)
         if not self._sure:
             return flow, None
         return flow, warp(crop_alpha(self._before[1], self._window, flow.shape[:2]), flow)

@@ -96,7 +96,7 @@ def paste(alpha: Alpha, window: Box, height: int, width: int) -> Alpha:
     return frame
 
 
-def keep_near(alpha: Alpha, expected: Alpha, reach: float = REACH) -> Alpha:
+def drop_far_components(alpha: Alpha, expected: Alpha, reach: float = REACH) -> Alpha:
     """Drop pieces of a matte that lie nowhere near where the object was expected; all stay if none is near."""
     pieces = (alpha > 0.3).astype(np.uint8)
     there = (expected > 0.3).astype(np.uint8)

@@ -97,14 +97,14 @@ class IconMattingModel:
         """What a user should know of how it ran, so far: that memory ran out and the batch was made smaller."""
         return self._limit.notes
 
-    def with_reference(self, references: Sequence[Reference]) -> IconMattingMatter:
+    def with_reference(self, references: Sequence[Reference]) -> IconMattingPredictor:
         """Encode references (at least one): the features of their marked cells are the query of all together."""
         if not references:
             raise ValueError("at least one reference is needed")
         used = references[: self.options.references]
         found = [self._query(reference) for reference in used]
         objects, background = (torch.cat([pair[i] for pair in found]) for i in range(2))
-        return IconMattingMatter(self, objects, background, len(used))
+        return IconMattingPredictor(self, objects, background, len(used))
 
     def _query(self, reference: Reference) -> tuple[Tensor, Tensor]:
         """Tokens (Q, C) of the object and (P, C) of the background."""
@@ -157,7 +157,7 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class IconMattingMatter:
+class IconMattingPredictor:
     """IconMatting with its references encoded."""
 
     model: IconMattingModel
@@ -180,7 +180,7 @@ class IconMattingMatter:
             confidence.append(coarse.confidence)
         return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
 
-    def follower(self) -> None:
+    def tracker(self) -> None:
         """None: each frame is looked at alone."""
         return None
 

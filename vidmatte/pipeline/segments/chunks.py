@@ -1,4 +1,4 @@
-"""Files of followed chunks: the small matte of each frame, and what the follower remembers at the end."""
+"""Files of followed chunks: the small matte of each frame, and what the tracker remembers at the end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def load_tensors(path: Path, wanted: Callable[[str], bool] = bool) -> tuple[dict
 
 
 def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str, Tensor]) -> None:
-    """Write the mattes of a chunk by frame, and the state of its follower."""
+    """Write the mattes of a chunk by frame, and the state of its tracker."""
     tensors = {f"{_STATE}{name}": tensor for name, tensor in state.items()}
     facts = {}
     for frame, matte in mattes.items():
@@ -59,7 +59,7 @@ def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """What the follower of a chunk remembered at its end."""
+    """What the tracker of a chunk remembered at its end."""
     tensors, _ = load_tensors(path, lambda name: name.startswith(_STATE))
     return {name.removeprefix(_STATE): tensor for name, tensor in tensors.items()}
 

@@ -18,28 +18,28 @@ from vidmatte.read.images import IMAGE_SUFFIXES
 
 _BLOCK = 1 << 22
 
-Print = tuple[int, int, str]
+FileFingerprint = tuple[int, int, str]
 """Size, time of change in nanoseconds, and hash of the content of a file."""
 
 
 @dataclass(frozen=True)
-class Identity:
+class Fingerprint:
     """What a render is of."""
 
     key: str
     """Equal for renders that write the same."""
-    prints: Mapping[str, Print]
+    file_fingerprints: Mapping[str, FileFingerprint]
     """Of the files that were read for it, by path."""
 
 
-def identify(request: Request, known: Mapping[str, Print] | None = None) -> Identity:
+def fingerprint(request: Request, known: Mapping[str, FileFingerprint] | None = None) -> Fingerprint:
     """The identity of a request.
 
     Files of `known` whose size and time of change are the same are not read again. Raises OSError for a file that
     cannot be read.
     """
-    prints: dict[str, Print] = {}
-    contents = [_contents(path, prints, known or {}) for path in request.inputs()]
+    file_fingerprints: dict[str, FileFingerprint] = {}
+    contents = [_contents(path, file_fingerprints, known or {}) for path in request.inputs()]
     choices = _plain(replace(request.options, overwrite=False, resume=False))
     document = {
         "version": __version__,
@@ -51,32 +51,36 @@ def identify(request: Request, known: Mapping[str, Print] | None = None) -> Iden
         "report": None if request.report is None else str(request.report),
         "images": request.images,
         "options": choices,
-        "weights": weights_of(request, prints, known),
+        "weights": weights_of(request, file_fingerprints, known),
     }
     text = json.dumps(document, sort_keys=True)
-    return Identity(hashlib.blake2b(text.encode(), digest_size=20).hexdigest(), prints)
+    return Fingerprint(hashlib.blake2b(text.encode(), digest_size=20).hexdigest(), file_fingerprints)
 
 
 def weights_of(
-    request: Request, prints: dict[str, Print] | None = None, known: Mapping[str, Print] | None = None
+    request: Request,
+    file_fingerprints: dict[str, FileFingerprint] | None = None,
+    known: Mapping[str, FileFingerprint] | None = None,
 ) -> list[str]:
     """Hashes of the weights that a request is computed with; of a model that is downloaded its name."""
     options = request.options
-    prints = {} if prints is None else prints
+    file_fingerprints = {} if file_fingerprints is None else file_fingerprints
     files = [path for path in (options.model, options.sd, options.weights) if path is not None and Path(path).exists()]
-    given = [_contents(path, prints, known or {}) for path in files]
+    given = [_contents(path, file_fingerprints, known or {}) for path in files]
     packaged = [part.sha256 for part in PARTS.values()]
     if str(options.model) in WEIGHTS:
         packaged.append(WEIGHTS[str(options.model)].sha256)
     return [Path(options.model).name, *packaged, *given]
 
 
-def _contents(path: Path | str, prints: dict[str, Print], known: Mapping[str, Print]) -> str:
+def _contents(
+    path: Path | str, file_fingerprints: dict[str, FileFingerprint], known: Mapping[str, FileFingerprint]
+) -> str:
     digest = hashlib.blake2b(digest_size=20)
     for file in _files(Path(path)):
         # The names of frames say which frame they are; that of a movie says nothing.
         digest.update(b"" if file == Path(path) else file.name.encode(errors="surrogateescape"))
-        digest.update(_print_of(file, prints, known)[2].encode())
+        digest.update(_fingerprint_of(file, file_fingerprints, known)[2].encode())
     return digest.hexdigest()
 
 
@@ -95,16 +99,18 @@ def _files(path: Path) -> Iterator[Path]:
         yield from sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name))
 
 
-def _print_of(file: Path, prints: dict[str, Print], known: Mapping[str, Print]) -> Print:
+def _fingerprint_of(
+    file: Path, file_fingerprints: dict[str, FileFingerprint], known: Mapping[str, FileFingerprint]
+) -> FileFingerprint:
     name = str(file.absolute())
-    if name not in prints:
+    if name not in file_fingerprints:
         facts = os.stat(file)
         before = known.get(name)
         if before is not None and tuple(before[:2]) == (facts.st_size, facts.st_mtime_ns):
-            prints[name] = (before[0], before[1], before[2])
+            file_fingerprints[name] = (before[0], before[1], before[2])
         else:
-            prints[name] = (facts.st_size, facts.st_mtime_ns, _hash(file))
-    return prints[name]
+            file_fingerprints[name] = (facts.st_size, facts.st_mtime_ns, _hash(file))
+    return file_fingerprints[name]
 
 
 def _hash(file: Path) -> str:

@@ -96,8 +96,8 @@ class Journal:
             shutil.rmtree(self.folder)
 
     def remove_if_empty(self) -> None:
-        """Remove the folder where no more than practice is done."""
-        if all(name.startswith("rehearse:") for name in self.done()):
+        """Remove the folder where no more than adaptation is done."""
+        if all(name.startswith("adapt:") for name in self.done()):
             self.remove()
 
     @contextmanager

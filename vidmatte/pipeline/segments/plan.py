@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from vidmatte.stages.propagate import Leg
+from vidmatte.stages.propagate import Pass
 
-UnitKind = Literal["rehearse", "follow", "render", "join"]
+UnitKind = Literal["adapt", "propagate", "render", "join"]
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Unit:
 
     kind: UnitKind
     index: int = 0
-    """The object that is rehearsed, the chunk that is followed, the segment that is rendered."""
+    """The object that is adapted to, the chunk that is followed, the segment that is rendered."""
     object: int = 0
     """Which object is followed."""
-    leg: int = 0
+    pass_index: int = 0
     """Which leg of that object is followed."""
 
     @property
     def name(self) -> str:
         """As it stands in the journal."""
-        if self.kind == "follow":
-            return f"follow:{self.object}:{self.leg}:{self.index}"
+        if self.kind == "propagate":
+            return f"propagate:{self.object}:{self.pass_index}:{self.index}"
         return "join" if self.kind == "join" else f"{self.kind}:{self.index}"
 
     @classmethod
@@ -42,13 +42,13 @@ class Unit:
         """The unit of a name. Raises ValueError."""
         kind, *numbers = name.split(":")
         values = [int(number) for number in numbers]
-        if kind == "follow":
-            return cls("follow", values[2], values[0], values[1])
+        if kind == "propagate":
+            return cls("propagate", values[2], values[0], values[1])
         if kind == "join":
             return cls("join")
-        if kind not in ("rehearse", "render"):
+        if kind not in ("adapt", "render"):
             raise ValueError(f"unit {name!r}")
-        return cls("rehearse" if kind == "rehearse" else "render", values[0])
+        return cls("adapt" if kind == "adapt" else "render", values[0])
 
 
 JOIN = Unit("join")
@@ -63,23 +63,23 @@ class Plan:
     """The frame after the last."""
     length: int
     """Frames of a segment; the last has what is left."""
-    rehearsed: tuple[int, ...] = ()
-    """The objects that are rehearsed."""
-    legs: tuple[tuple[Leg, ...], ...] = ()
+    adapted: tuple[int, ...] = ()
+    """The objects that are adapted to."""
+    passes: tuple[tuple[Pass, ...], ...] = ()
     """Of each object; none where the model looks at each frame alone."""
     overlap: int = 0
     """How many frames beyond its ends a segment looks at: those of the smoother."""
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in the journal."""
-        legs = [[[leg.reference, leg.first, leg.last] for leg in legs] for legs in self.legs]
-        return {**asdict(self), "rehearsed": list(self.rehearsed), "legs": legs}
+        passes = [[[pass_.reference, pass_.first, pass_.last] for pass_ in passes] for passes in self.passes]
+        return {**asdict(self), "adapted": list(self.adapted), "legs": passes}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Plan:
         """The plan of what `as_json` gave."""
-        legs = tuple(tuple(Leg(*numbers) for numbers in legs) for legs in document["legs"])
-        return cls(**{**document, "rehearsed": tuple(document["rehearsed"]), "legs": legs})
+        passes = tuple(tuple(Pass(*numbers) for numbers in passes) for passes in document["legs"])
+        return cls(**{**document, "adapted": tuple(document["adapted"]), "legs": passes})
 
     @property
     def frames(self) -> int:
@@ -101,47 +101,47 @@ class Plan:
         first, end = self.span(segment)
         return max(self.first, first - self.overlap), min(self.end, end + self.overlap)
 
-    def chunks(self, leg: Leg) -> range:
+    def chunks(self, pass_: Pass) -> range:
         """The chunks of a leg in the order in which they are followed; those before the first frame are negative."""
-        low, high = self._chunk_of(leg.first), self._chunk_of(leg.last)
-        return range(high, low - 1, -1) if leg.is_backward else range(low, high + 1)
+        low, high = self._chunk_of(pass_.first), self._chunk_of(pass_.last)
+        return range(high, low - 1, -1) if pass_.is_backward else range(low, high + 1)
 
-    def chunk_span(self, leg: Leg, chunk: int) -> tuple[int, int]:
+    def chunk_span(self, pass_: Pass, chunk: int) -> tuple[int, int]:
         """First frame of a chunk of a leg, and the one after its last."""
         first = self.first + chunk * self.length
-        return max(leg.first, first), min(leg.last + 1, first + self.length)
+        return max(pass_.first, first), min(pass_.last + 1, first + self.length)
 
-    def followed(self, segment: int) -> Iterator[Unit]:
+    def dependencies(self, segment: int) -> Iterator[Unit]:
         """The chunks whose mattes a segment takes."""
         low, end = self.seen(segment)
-        for name, legs in enumerate(self.legs):
-            for number, leg in enumerate(legs):
-                first, last = max(low, leg.first), min(end - 1, leg.last)
+        for name, passes in enumerate(self.passes):
+            for number, pass_ in enumerate(passes):
+                first, last = max(low, pass_.first), min(end - 1, pass_.last)
                 if first <= last:
                     for chunk in range(self._chunk_of(first), self._chunk_of(last) + 1):
-                        yield Unit("follow", chunk, name, number)
+                        yield Unit("propagate", chunk, name, number)
 
-    def takers(self, chunk: Unit) -> range:
+    def dependents(self, chunk: Unit) -> range:
         """The segments that take the mattes of a chunk."""
-        first, end = self.chunk_span(self.legs[chunk.object][chunk.leg], chunk.index)
+        first, end = self.chunk_span(self.passes[chunk.object][chunk.pass_index], chunk.index)
         low = max(0, (first - self.overlap - self.first) // self.length)
         high = min(self.segments - 1, (end - 1 + self.overlap - self.first) // self.length)
         return range(low, high + 1)
 
-    def before(self, chunk: Unit) -> Unit | None:
+    def predecessor(self, chunk: Unit) -> Unit | None:
         """The chunk whose memory a chunk goes on with; None for the first of its leg."""
-        leg = self.legs[chunk.object][chunk.leg]
-        chunks = self.chunks(leg)
+        pass_ = self.passes[chunk.object][chunk.pass_index]
+        chunks = self.chunks(pass_)
         at = chunks.index(chunk.index)
-        return None if at == 0 else Unit("follow", chunks[at - 1], chunk.object, chunk.leg)
+        return None if at == 0 else Unit("propagate", chunks[at - 1], chunk.object, chunk.pass_index)
 
     def size(self, unit: Unit) -> int:
         """Frames that a unit goes through."""
         if unit.kind == "render":
             first, end = self.span(unit.index)
             return end - first
-        if unit.kind == "follow":
-            first, end = self.chunk_span(self.legs[unit.object][unit.leg], unit.index)
+        if unit.kind == "propagate":
+            first, end = self.chunk_span(self.passes[unit.object][unit.pass_index], unit.index)
             return end - first
         return 0
 
@@ -159,14 +159,14 @@ class Schedule:
         self._ready: list[tuple[float, int, Unit]] = []
         self._count = 0
         self._missing = {
-            segment: {unit for unit in plan.followed(segment) if unit.name not in self._done}
+            segment: {unit for unit in plan.dependencies(segment) if unit.name not in self._done}
             for segment in range(plan.segments)
             if Unit("render", segment).name not in self._done
         }
-        self._unrehearsed = {unit for name in plan.rehearsed if (unit := Unit("rehearse", name)).name not in self._done}
-        for unit in sorted(self._unrehearsed, key=lambda unit: unit.index):
+        self._unadapted = {unit for name in plan.adapted if (unit := Unit("adapt", name)).name not in self._done}
+        for unit in sorted(self._unadapted, key=lambda unit: unit.index):
             self._push(-2.0 * 10**9, unit)
-        if not self._unrehearsed:
+        if not self._unadapted:
             self._begin()
 
     @property
@@ -180,20 +180,20 @@ class Schedule:
             return None
         return heapq.heappop(self._ready)[2]
 
-    def put_back(self, unit: Unit) -> None:
+    def requeue(self, unit: Unit) -> None:
         """A unit that was taken was not done."""
         self._push(-3.0 * 10**9, unit)
 
     def finish(self, unit: Unit) -> None:
         """A unit was done."""
         self._done.add(unit.name)
-        if unit.kind == "rehearse":
-            self._unrehearsed.discard(unit)
-            if not self._unrehearsed:
+        if unit.kind == "adapt":
+            self._unadapted.discard(unit)
+            if not self._unadapted:
                 self._begin()
-        elif unit.kind == "follow":
+        elif unit.kind == "propagate":
             self._push_after(unit)
-            for segment in self._plan.takers(unit):
+            for segment in self._plan.dependents(unit):
                 if unit in self._missing.get(segment, ()):
                     self._missing[segment].discard(unit)
                     self._push_render(segment)
@@ -203,10 +203,10 @@ class Schedule:
 
     def _begin(self) -> None:
         """All that hangs on nothing but the network."""
-        for name, legs in enumerate(self._plan.legs):
-            for number, leg in enumerate(legs):
-                chunks = self._plan.chunks(leg)
-                units = (Unit("follow", chunk, name, number) for chunk in chunks)
+        for name, passes in enumerate(self._plan.passes):
+            for number, pass_ in enumerate(passes):
+                chunks = self._plan.chunks(pass_)
+                units = (Unit("propagate", chunk, name, number) for chunk in chunks)
                 left = next((unit for unit in units if unit.name not in self._done), None)
                 if left is not None:
                     self._push(self._rank(left), left)
@@ -215,14 +215,14 @@ class Schedule:
         self._push_join()
 
     def _push_after(self, unit: Unit) -> None:
-        chunks = self._plan.chunks(self._plan.legs[unit.object][unit.leg])
+        chunks = self._plan.chunks(self._plan.passes[unit.object][unit.pass_index])
         at = chunks.index(unit.index) + 1
         if at < len(chunks):
-            after = Unit("follow", chunks[at], unit.object, unit.leg)
+            after = Unit("propagate", chunks[at], unit.object, unit.pass_index)
             self._push(self._rank(after), after)
 
     def _rank(self, unit: Unit) -> float:
-        if self._plan.legs[unit.object][unit.leg].is_backward:
+        if self._plan.passes[unit.object][unit.pass_index].is_backward:
             return -1.0 * 10**9 - unit.index
         return unit.index + 0.5 - self._ahead
 

@@ -1,4 +1,4 @@
-"""What is done in a unit: rehearse, follow a chunk, render a segment; each from files to files."""
+"""What is done in a unit: adapt, follow a chunk, render a segment; each from files to files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ import numpy as np
 from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.build import notes_of
-from vidmatte.model.compact.predictor import CompactMatter
-from vidmatte.model.display import show_to
-from vidmatte.model.interface import CoarseMatte, Matter, Model
-from vidmatte.pipeline.models import StepCallback, batch_size_of, matter_of, part_of, rehearsed
+from vidmatte.model.compact.predictor import CompactPredictor
+from vidmatte.model.display import with_display_transform
+from vidmatte.model.interface import CoarseMatte, Model, Predictor
+from vidmatte.pipeline.models import StepCallback, adapted, batch_size_of, predictor_of, sub_progress
 from vidmatte.pipeline.request import Shot
 from vidmatte.pipeline.segments.chunks import load_mattes, load_state, load_tensors, save_chunk, save_tensors
 from vidmatte.pipeline.segments.journal import Record, sync_folder
@@ -31,22 +31,22 @@ from vidmatte.pipeline.segments.plan import Plan, Unit
 from vidmatte.prompts.objects import Mattes, together
 from vidmatte.report import Thumbnail, Thumbnails, spread_frames
 from vidmatte.report.summary import suggested_apart
-from vidmatte.stages.chain import MattesCallback, completed
-from vidmatte.stages.propagate import Leg, bring_to_full_size, follow_part, share_legs
-from vidmatte.write import Outputs, Target, create_outputs
+from vidmatte.stages.chain import MattesCallback, postprocess
+from vidmatte.stages.propagate import Pass, blend_passes, bring_to_full_size, propagate_chunk
+from vidmatte.write import Outputs, OutputSpec, create_outputs
 
 FrameCallback = Callable[[int], None]
 THUMBNAILS = "thumbnails.npz"
 
 
 def weights_file(folder: Path, name: int) -> Path:
-    """Where the network that practised on an object is kept."""
+    """Where the network that was adapted to an object is kept."""
     return folder / f"network.{name}.safetensors"
 
 
 def chunk_file(folder: Path, unit: Unit) -> Path:
     """Where the mattes of a chunk are kept."""
-    return folder / "followed" / f"{unit.object}.{unit.leg}.{unit.index}.safetensors"
+    return folder / "propagated" / f"{unit.object}.{unit.pass_index}.{unit.index}.safetensors"
 
 
 def part_folder(folder: Path, segment: int) -> Path:
@@ -54,7 +54,7 @@ def part_folder(folder: Path, segment: int) -> Path:
     return folder / "parts" / f"{segment:06d}"
 
 
-def part_path(folder: Path, segment: int, number: int, target: Target) -> Path:
+def part_path(folder: Path, segment: int, number: int, target: OutputSpec) -> Path:
     """The movie, or the folder of images, of one target in a segment."""
     place = part_folder(folder, segment) / str(number)
     return place / Path(target.path).name if target.format.is_movie else place
@@ -70,55 +70,55 @@ class Renderer:
         self._shot, self._plan, self._folder, self._model = shot, plan, folder, model
         self._on_mattes = on_mattes
         self._references = list(shot.references.values())
-        self._encoded: dict[int, Matter] = {}
+        self._encoded: dict[int, Predictor] = {}
 
     def run(self, unit: Unit, *, on_frame: FrameCallback, on_step: StepCallback | None = None) -> Record:
         """Do a unit; returns what the journal is to say of it. `on_frame` is told how many frames came to be done."""
-        if unit.kind == "rehearse":
-            return self._rehearse(unit, on_step)
-        return self._follow(unit, on_frame) if unit.kind == "follow" else self._render(unit.index, on_frame)
+        if unit.kind == "adapt":
+            return self._adapt(unit, on_step)
+        return self._propagate(unit, on_frame) if unit.kind == "propagate" else self._render(unit.index, on_frame)
 
-    def _rehearse(self, unit: Unit, on_step: StepCallback | None) -> Record:
+    def _adapt(self, unit: Unit, on_step: StepCallback | None) -> Record:
         shot = self._shot
-        matter = matter_of(shot, self._model, self._references[unit.index])
-        on_step = part_of(on_step, unit.index, len(self._references))
-        matter = rehearsed(matter, shot.options.rehearsal, self._plan.frames, shot.request.images, on_step)
-        assert isinstance(matter, CompactMatter)  # the plan has no others rehearsed
-        save_tensors(weights_file(self._folder, unit.index), dict(matter.model.net.state_dict()))
+        predictor = predictor_of(shot, self._model, self._references[unit.index])
+        on_step = sub_progress(on_step, unit.index, len(self._references))
+        predictor = adapted(predictor, shot.options.adapt_steps, self._plan.frames, shot.request.images, on_step)
+        assert isinstance(predictor, CompactPredictor)  # the plan has no others adapted
+        save_tensors(weights_file(self._folder, unit.index), dict(predictor.model.net.state_dict()))
         return {"unit": unit.name}
 
-    def matter(self, name: int) -> Matter:
-        """The references of an object, encoded by the network that practised on them, where one did."""
+    def predictor(self, name: int) -> Predictor:
+        """The references of an object, encoded by the network that was adapted to them, if one was."""
         if name not in self._encoded:
-            matter = matter_of(self._shot, self._model, self._references[name])
-            if name in self._plan.rehearsed:
-                assert isinstance(matter, CompactMatter)
-                net = copy.deepcopy(matter.model.net)
+            predictor = predictor_of(self._shot, self._model, self._references[name])
+            if name in self._plan.adapted:
+                assert isinstance(predictor, CompactPredictor)
+                net = copy.deepcopy(predictor.model.net)
                 net.load_state_dict(load_tensors(weights_file(self._folder, name))[0])
-                matter = matter.with_network(net.eval())
-            self._encoded[name] = matter
-        return show_to(self._encoded[name], self._shot.video.info.color)
+                predictor = predictor.with_network(net.eval())
+            self._encoded[name] = predictor
+        return with_display_transform(self._encoded[name], self._shot.video.info.color)
 
-    def _follow(self, unit: Unit, on_frame: FrameCallback) -> Record:
-        plan, leg = self._plan, self._plan.legs[unit.object][unit.leg]
-        matter = self.matter(unit.object)
-        follower = matter.follower()
-        assert follower is not None  # the plan has legs for models that follow
-        before, reference = plan.before(unit), None
-        if before is not None:
-            follower.restore(load_state(chunk_file(self._folder, before)))
+    def _propagate(self, unit: Unit, on_frame: FrameCallback) -> Record:
+        plan, pass_ = self._plan, self._plan.passes[unit.object][unit.pass_index]
+        predictor = self.predictor(unit.object)
+        tracker = predictor.tracker()
+        assert tracker is not None  # the plan has legs for models that follow
+        predecessor, reference = plan.predecessor(unit), None
+        if predecessor is not None:
+            tracker.restore(load_state(chunk_file(self._folder, predecessor)))
         else:
-            marks = (mark for mark in self._references[unit.object] if mark.frame == leg.reference)
+            marks = (mark for mark in self._references[unit.object] if mark.frame == pass_.reference)
             reference = next(marks, None)
-        first, end = plan.chunk_span(leg, unit.index)
+        first, end = plan.chunk_span(pass_, unit.index)
         mattes: dict[int, CoarseMatte] = {}
-        found = follow_part(matter, follower, self._shot.video, leg, first=first, end=end, reference=reference)
+        found = propagate_chunk(predictor, tracker, self._shot.video, pass_, first=first, end=end, reference=reference)
         with closing(found):
             for frame, matte in found:
                 if plan.first <= frame < plan.end:
                     mattes[frame] = matte
                 on_frame(1)
-        save_chunk(chunk_file(self._folder, unit), mattes, follower.state())
+        save_chunk(chunk_file(self._folder, unit), mattes, tracker.state())
         return {"unit": unit.name}
 
     def _render(self, segment: int, on_frame: FrameCallback) -> Record:
@@ -155,7 +155,9 @@ class Renderer:
         with_color = any(not target.alpha_only for target in shot.targets)
         device = self._model.device
         mattes = self._mattes(*plan.seen(segment))
-        stages = completed(mattes, shot.options, shot.finisher, len(self._references), with_color, device, (first, end))
+        stages = postprocess(
+            mattes, shot.options, shot.finisher, len(self._references), with_color, device, (first, end)
+        )
         with closing(stages):
             begun = next(stages, None)
             if begun is not None:
@@ -194,37 +196,37 @@ class Renderer:
     def _mattes(self, first: int, end: int) -> Generator[Mattes]:
         """Mattes of all objects as the model gives them, `first` to `end` (exclusive)."""
         shot = self._shot
-        matters = [self.matter(name) for name in range(len(self._references))]
-        coarse = [self._coarse(name, first, end) for name in range(len(self._plan.legs))]
+        predictors = [self.predictor(name) for name in range(len(self._references))]
+        coarse = [self._coarse(name, first, end) for name in range(len(self._plan.passes))]
         size = 1 if shot.request.images else batch_size_of(shot.options, self._model.device)
         with closing(shot.video.batches(size, start=first, end=end)) as batches:
             for batch in batches:
                 if coarse:
-                    pairs = zip(matters, coarse, strict=True)
-                    yield tuple(_from_coarse(matter, batch, of) for matter, of in pairs)
+                    pairs = zip(predictors, coarse, strict=True)
+                    yield tuple(_from_coarse(predictor, batch, of) for predictor, of in pairs)
                 else:
-                    yield tuple(matter(batch) for matter in matters)
+                    yield tuple(predictor(batch) for predictor in predictors)
 
-    def _coarse(self, name: int, first: int, end: int) -> dict[int, list[tuple[Leg, CoarseMatte]]]:
+    def _coarse(self, name: int, first: int, end: int) -> dict[int, list[tuple[Pass, CoarseMatte]]]:
         """The small mattes of an object by frame, each with the leg that it was found on."""
-        found: dict[int, list[tuple[Leg, CoarseMatte]]] = {frame: [] for frame in range(first, end)}
-        for number, leg in enumerate(self._plan.legs[name]):
-            for chunk in self._plan.chunks(leg):
-                low, high = self._plan.chunk_span(leg, chunk)
+        found: dict[int, list[tuple[Pass, CoarseMatte]]] = {frame: [] for frame in range(first, end)}
+        for number, pass_ in enumerate(self._plan.passes[name]):
+            for chunk in self._plan.chunks(pass_):
+                low, high = self._plan.chunk_span(pass_, chunk)
                 if low < end and high > first:
-                    path = chunk_file(self._folder, Unit("follow", chunk, name, number))
+                    path = chunk_file(self._folder, Unit("propagate", chunk, name, number))
                     for frame, matte in load_mattes(path, max(low, first), min(high, end)).items():
-                        found[frame].append((leg, matte))
+                        found[frame].append((pass_, matte))
         return found
 
 
 def _from_coarse(
-    matter: Matter, batch: FrameBatch, coarse: Mapping[int, Sequence[tuple[Leg, CoarseMatte]]]
+    predictor: Predictor, batch: FrameBatch, coarse: Mapping[int, Sequence[tuple[Pass, CoarseMatte]]]
 ) -> MatteBatch:
-    return bring_to_full_size(matter, batch, [share_legs(frame, coarse[frame]) for frame in batch.frames])
+    return bring_to_full_size(predictor, batch, [blend_passes(frame, coarse[frame]) for frame in batch.frames])
 
 
-def _inside(targets: Sequence[Target], folder: Path) -> list[Target]:
+def _inside(targets: Sequence[OutputSpec], folder: Path) -> list[OutputSpec]:
     """The same targets in a folder for each."""
     moved = []
     for number, target in enumerate(targets):

@@ -13,16 +13,16 @@ import torch
 from vidmatte import __version__
 from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.imaging.display import describe_source
-from vidmatte.model.interface import Matter, Model
-from vidmatte.pipeline.models import matter_of, rehearsal_steps
+from vidmatte.model.interface import Model, Predictor
+from vidmatte.pipeline.models import adaptation_steps, predictor_of
 from vidmatte.pipeline.request import Request, Shot
-from vidmatte.pipeline.segments.fingerprint import Identity
+from vidmatte.pipeline.segments.fingerprint import Fingerprint
 from vidmatte.pipeline.segments.journal import Journal, Record, work_folder
 from vidmatte.pipeline.segments.plan import Plan, Unit
 from vidmatte.pipeline.segments.render import THUMBNAILS, chunk_file, load_thumbnails, part_folder, part_path
 from vidmatte.report import PAGE
 from vidmatte.report.summary import Summary
-from vidmatte.stages.propagate import Leg, plan_legs
+from vidmatte.stages.propagate import Pass, plan_passes
 from vidmatte.write import Part
 from vidmatte.write.partial import remove_backups
 
@@ -30,10 +30,10 @@ _SMOOTHED_OVER = 1
 """Frames that the smoother looks ahead and back."""
 
 
-def frames_of_long(shot: Shot) -> int | None:
+def frames_if_segmented(shot: Shot) -> int | None:
     """How many frames a shot has, where they are more than one segment, and its outputs can be joined; else None."""
     length, expected = shot.options.segment_frames, shot.expected
-    if (expected is not None and expected <= length) or not all(target.format.joins for target in shot.targets):
+    if (expected is not None and expected <= length) or not all(target.format.concatenable for target in shot.targets):
         return None
     counted = shot.video.count_frames()
     frames = max(0, min(counted, counted if shot.end is None else shot.end) - shot.start)
@@ -43,25 +43,25 @@ def frames_of_long(shot: Shot) -> int | None:
 def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
     """How a shot of so many frames is cut, for what a model needs."""
     references = list(shot.references.values())
-    matter = matter_of(shot, model, references[0])
+    predictor = predictor_of(shot, model, references[0])
     end, images = shot.start + frames, shot.request.images
-    steps = rehearsal_steps(matter, shot.options.rehearsal, frames, images)
-    legs: tuple[tuple[Leg, ...], ...] = ()
-    if not images and matter.follower() is not None:
-        legs = tuple(_legs([mark.frame for mark in marks], shot.start, end) for marks in references)
+    steps = adaptation_steps(predictor, shot.options.adapt_steps, frames, images)
+    passes: tuple[tuple[Pass, ...], ...] = ()
+    if not images and predictor.tracker() is not None:
+        passes = tuple(_passes([mark.frame for mark in marks], shot.start, end) for marks in references)
     return Plan(
         first=shot.start,
         end=end,
         length=shot.options.segment_frames,
-        rehearsed=tuple(range(len(references))) if steps else (),
-        legs=legs,
+        adapted=tuple(range(len(references))) if steps else (),
+        passes=passes,
         overlap=_SMOOTHED_OVER if shot.options.smooth else 0,
     )
 
 
-def _legs(frames: Sequence[int | None], start: int, end: int) -> tuple[Leg, ...]:
+def _passes(frames: Sequence[int | None], start: int, end: int) -> tuple[Pass, ...]:
     marked = [frame for frame in frames if frame is not None]
-    return tuple(plan_legs(marked, start, end)) if marked else (Leg(start, start, end - 1),)
+    return tuple(plan_passes(marked, start, end)) if marked else (Pass(start, start, end - 1),)
 
 
 def journal_of(request: Request) -> Journal:
@@ -69,7 +69,7 @@ def journal_of(request: Request) -> Journal:
     return Journal(work_folder(request.targets()[0].path))
 
 
-def can_go_on(journal: Journal, request: Request, identity: Identity) -> bool:
+def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> bool:
     """Whether a journal holds segments that the request may go on with.
 
     Raises OptionError where one was left that the request neither asks to go on with nor to begin anew, or that is of
@@ -98,7 +98,7 @@ def check_outputs(shot: Shot) -> None:
     shot.create_report(overwrite=shot.options.overwrite)
 
 
-def header_of(identity: Identity, model: Model, plan: Plan, threads: int) -> Record:
+def header_of(identity: Fingerprint, model: Model, plan: Plan, threads: int) -> Record:
     """The first line of a journal: what is rendered, and all on which its last bits depend."""
     return {
         "version": __version__,
@@ -112,7 +112,7 @@ def header_of(identity: Identity, model: Model, plan: Plan, threads: int) -> Rec
     }
 
 
-def refuse_other_machine(journal: Journal, model: Model) -> None:
+def check_environment(journal: Journal, model: Model) -> None:
     """Raises OptionError where the segments that are there were computed by another torch, device or precision."""
     header = journal.header()
     if header["torch"] != torch.__version__:
@@ -129,15 +129,17 @@ def refuse_other_machine(journal: Journal, model: Model) -> None:
         )
 
 
-def forget_chunks(plan: Plan, folder: Path, unit: Unit, done: Set[str]) -> None:
+def delete_chunks(plan: Plan, folder: Path, unit: Unit, done: Set[str]) -> None:
     """Remove the followed chunks that nothing needs any more, now that a unit is done; `done` are names of units."""
-    near = set(plan.followed(unit.index)) if unit.kind == "render" else {unit}
-    before = plan.before(unit) if unit.kind == "follow" else None
-    for chunk in near | ({before} if before is not None else set()):
-        chunks = plan.chunks(plan.legs[chunk.object][chunk.leg])
+    near = set(plan.dependencies(unit.index)) if unit.kind == "render" else {unit}
+    predecessor = plan.predecessor(unit) if unit.kind == "propagate" else None
+    for chunk in near | ({predecessor} if predecessor is not None else set()):
+        chunks = plan.chunks(plan.passes[chunk.object][chunk.pass_index])
         after = chunks.index(chunk.index) + 1
-        handed_on = after == len(chunks) or Unit("follow", chunks[after], chunk.object, chunk.leg).name in done
-        if handed_on and all(Unit("render", segment).name in done for segment in plan.takers(chunk)):
+        handed_on = (
+            after == len(chunks) or Unit("propagate", chunks[after], chunk.object, chunk.pass_index).name in done
+        )
+        if handed_on and all(Unit("render", segment).name in done for segment in plan.dependents(chunk)):
             chunk_file(folder, chunk).unlink(missing_ok=True)
 
 
@@ -146,21 +148,21 @@ def join(
     plan: Plan,
     journal: Journal,
     *,
-    matter: Matter | None,
+    predictor: Predictor | None,
     began: float,
     on_joined: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Join the parts of a shot to its outputs, put them in place, and remove the journal.
 
-    `matter` is for the report, which is written where one was asked for. `on_joined` is called while the parts are
+    `predictor` is for the report, which is written where one was asked for. `on_joined` is called while the parts are
     still there: where it fails, all can be joined again. Raises WriteError.
     """
     records = {str(record["unit"]): record for record in journal.records() if "unit" in record}
     rendered = [records[Unit("render", segment).name] for segment in range(plan.segments)]
     header = journal.header()
     # What stands under the final names may be of a join that was cut short.
-    joins = [record["joining"] for record in journal.records() if "joining" in record]
-    overwrite = shot.options.overwrite or bool(joins and joins[-1])
+    concatenable = [record["joining"] for record in journal.records() if "joining" in record]
+    overwrite = shot.options.overwrite or bool(concatenable and concatenable[-1])
     for target in shot.targets:
         remove_backups(Path(target.path))
     outputs = shot.create_outputs(overwrite=overwrite)
@@ -175,8 +177,8 @@ def join(
                     thumbnails = load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
                     reporting.take(pts=record["pts"], names=record["names"], thumbnails=thumbnails)
             summary = _summary(shot, header, rendered, began)
-            if reporting is not None and matter is not None:
-                out.put_beside(reporting.write(summary, matter=matter, video=shot.video))
+            if reporting is not None and predictor is not None:
+                out.add_to_commit(reporting.write(summary, predictor=predictor, video=shot.video))
     except BaseException:
         # All was put back: what stands under a final name now is not of this join.
         with suppress(WriteError):

@@ -5,9 +5,9 @@ import { compose } from "./composite.js";
 import { byId, emit, firstFrame, model, on, say, set } from "./model.js";
 import { maskOf, smallFrame } from "./pictures.js";
 
-const ACTIVE = ["starting", "rehearsal", "matting"];
+const ACTIVE = ["starting", "adapting", "matting"];
 const FIRST = 3;
-const STATES = { starting: "starting", rehearsal: "rehearsal", matting: "frame" };
+const STATES = { starting: "starting", adapting: "adaptation", matting: "frame" };
 
 let outputsShown = "";
 
@@ -38,9 +38,9 @@ function outputLabel(output) {
 
 function choose() {
   const chosen = [...byId("outputs").querySelectorAll("input")].flatMap((check, n) => (check.checked ? [n] : []));
-  const rehearsal = byId("rehearse").checked ? null : 0;
+  const adaptSteps = byId("adapt").checked ? null : 0;
   const smooth = byId("smooth").checked ? model.state.smooth || 0.5 : 0;
-  post("/api/choices", { outputs: chosen, overwrite: byId("overwrite").checked, smooth, rehearsal });
+  post("/api/choices", { outputs: chosen, overwrite: byId("overwrite").checked, smooth, adapt_steps: adaptSteps });
 }
 
 export function isRunning() {
@@ -184,11 +184,11 @@ export function startFinish() {
   byId("watch").addEventListener("click", openResult);
   byId("result-close").addEventListener("click", closeResult);
   byId("result-color").addEventListener("input", () => (paintBackdrop(), showResult()));
-  for (const id of ["overwrite", "smooth", "rehearse"]) byId(id).addEventListener("change", choose);
+  for (const id of ["overwrite", "smooth", "adapt"]) byId(id).addEventListener("change", choose);
   on("state", () => {
     byId("overwrite").checked = model.state.overwrite;
     byId("smooth").checked = model.state.smooth > 0;
-    byId("rehearse").checked = model.state.rehearsal !== 0;
+    byId("adapt").checked = model.state.adapt_steps !== 0;
     showOutputs();
     showRun();
     announce();
