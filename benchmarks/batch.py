@@ -125,7 +125,7 @@ def driver() -> dict[str, object]:
 
 
 def plan(segments: int) -> dict[str, object]:
-    from vidmatte.batch.engine import Finished
+    from vidmatte.batch.engine import TaskDone
     from vidmatte.batch.manifest import ShotRequest
     from vidmatte.batch.results import Results
     from vidmatte.batch.run import BatchRun
@@ -143,7 +143,7 @@ def plan(segments: int) -> dict[str, object]:
         size = idle = 8
 
         def __init__(self) -> None:
-            self.events: list[Finished] = []
+            self.events: list[TaskDone] = []
 
         def submit(self, task: Task) -> None:
             if task.unit == "begin":
@@ -159,10 +159,10 @@ def plan(segments: int) -> dict[str, object]:
                 numbers = list(range(length))
                 facts = {"pts": numbers, "durations": numbers, "confidence": [0.123456789] * length, "names": []}
                 outcome = Outcome("done", {"unit": task.unit, "first": 0, "frames": length, "notes": [], **facts})
-            self.events.append(Finished(task, outcome))
+            self.events.append(TaskDone(task, outcome))
             self.idle = 8 - len(self.events)
 
-        def wait(self, seconds: float) -> list[Finished]:
+        def poll(self, seconds: float) -> list[TaskDone]:
             events, self.events, self.idle = self.events, [], 8
             return events
 

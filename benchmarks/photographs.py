@@ -16,7 +16,7 @@ import numpy as np
 from pymatting import estimate_alpha_cf
 
 from vidmatte.datasets import Dataset, ImageSample, open_dataset, read_truth, read_unknown
-from vidmatte.evaluate import Protocol, Subject, run
+from vidmatte.evaluate import MethodUnderTest, Protocol, run
 
 PROTOCOL = Protocol(guidance="each", region="unknown")
 
@@ -54,9 +54,9 @@ def main(root: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subjects = [
-            Subject("compact"),
-            Subject("closed-form", predictions=write(dataset, closed_form, folder / "closed-form")),
-            Subject("mask", predictions=write(dataset, hard_mask, folder / "mask")),
+            MethodUnderTest("compact"),
+            MethodUnderTest("closed-form", predictions=write(dataset, closed_form, folder / "closed-form")),
+            MethodUnderTest("mask", predictions=write(dataset, hard_mask, folder / "mask")),
         ]
         found = [run(dataset, subject, PROTOCOL, folder / f"{subject.name}-results") for subject in subjects]
     table = np.array([[result.values["SAD"] for result in evaluation.results] for evaluation in found])

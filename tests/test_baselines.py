@@ -26,7 +26,7 @@ from vidmatte.model.baselines import build as baselines
 from vidmatte.model.baselines.correspondence import DinoFeatures, carry
 from vidmatte.model.baselines.icmp import IcmpModel, IcmpOptions
 from vidmatte.model.baselines.mask import pseudo_trimap
-from vidmatte.model.baselines.prompts import Marks, marks_of, spread_points
+from vidmatte.model.baselines.prompts import PointPrompt, point_prompt, spread_points
 from vidmatte.model.baselines.sam import Sam
 from vidmatte.model.baselines.sam2 import Sam2Model, Sam2Options
 from vidmatte.model.baselines.seggpt import SegGptModel, SegGptOptions
@@ -76,18 +76,18 @@ def clicked(*points, frame=None, seed=0):
 
 
 def test_clicks_come_back_as_they_were_given():
-    marks = marks_of(clicked((60, 40, 1), (100, 80, 0), (20, 10, 1)), most=8)
+    prompt = point_prompt(clicked((60, 40, 1), (100, 80, 0), (20, 10, 1)), most=8)
     points = {(round(x * WIDTH - 0.5), round(y * HEIGHT - 0.5), int(label))
-              for (x, y), label in zip(marks.points, marks.labels, strict=True)}  # fmt: skip
+              for (x, y), label in zip(prompt.points, prompt.labels, strict=True)}  # fmt: skip
     assert points == {(60, 40, 1), (20, 10, 1), (100, 80, 0)}
-    assert marks.box is None
+    assert prompt.box is None
 
 
 def test_a_box_comes_back_with_the_clicks_inside_it():
-    marks = marks_of(Prompt(box=(30, 20, 90, 60), points=((50, 40, 0),)).reference(smooth()), most=8)
-    assert marks.box == pytest.approx((30 / WIDTH, 20 / HEIGHT, 90 / WIDTH, 60 / HEIGHT))
-    assert marks.labels.tolist() == [0]
-    assert (marks.points[0] * (WIDTH, HEIGHT) - 0.5).tolist() == pytest.approx([50, 40], abs=1e-4)
+    prompt = point_prompt(Prompt(box=(30, 20, 90, 60), points=((50, 40, 0),)).reference(smooth()), most=8)
+    assert prompt.box == pytest.approx((30 / WIDTH, 20 / HEIGHT, 90 / WIDTH, 60 / HEIGHT))
+    assert prompt.labels.tolist() == [0]
+    assert (prompt.points[0] * (WIDTH, HEIGHT) - 0.5).tolist() == pytest.approx([50, 40], abs=1e-4)
 
 
 def test_points_of_a_mask_lie_deep_inside_and_apart():
@@ -166,11 +166,11 @@ class Painted:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, rgb, marks):
-        self.asked.append(marks)
+    def __call__(self, rgb, prompt):
+        self.asked.append(prompt)
         height, width = rgb.shape[-2:]
         y, x = np.mgrid[:height, :width] + 0.5
-        centre = marks.points[marks.labels == 1][0] if (marks.labels == 1).any() else (0.5, 0.5)
+        centre = prompt.points[prompt.labels == 1][0] if (prompt.labels == 1).any() else (0.5, 0.5)
         return torch.from_numpy((np.hypot(x - centre[0] * width, y - centre[1] * height) < 15).astype(np.float32)), 0.9
 
 
@@ -192,9 +192,9 @@ def test_icmp_carries_the_marks_to_the_target_and_mattes_what_is_there():
     assert predictor.tracker() is None
     batch = FrameBatch(cells[..., 30:190].contiguous(), (7,), (0,), (1,))
     matte = predictor(batch)
-    (marks,) = sam.asked
-    assert marks.labels.tolist() == [1, 0]
-    assert (marks.points * (160, 90)).tolist() == [pytest.approx([35, 45], abs=0.1), pytest.approx([75, 75], abs=0.1)]
+    (prompt,) = sam.asked
+    assert prompt.labels.tolist() == [1, 0]
+    assert (prompt.points * (160, 90)).tolist() == [pytest.approx([35, 45], abs=0.1), pytest.approx([75, 75], abs=0.1)]
     assert matte.alpha[0, 0, 45, 35] == 1
     assert matte.alpha[0, 0, 45, 60] == 0
     assert trimaps[0].unique().tolist() == [0, 0.5, 1]
@@ -231,10 +231,10 @@ def test_sam_is_shown_the_points_and_the_box():
     rgb = smooth()
     nothing = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
     masks = [
-        sam(rgb, Marks(np.array([[0.2, 0.5]], np.float32), np.array([1])))[0],
-        sam(rgb, Marks(np.array([[0.8, 0.5]], np.float32), np.array([1])))[0],
-        sam(rgb, Marks(np.array([[0.8, 0.5]], np.float32), np.array([0])))[0],
-        sam(rgb, Marks(*nothing, (0.1, 0.2, 0.6, 0.7)))[0],
+        sam(rgb, PointPrompt(np.array([[0.2, 0.5]], np.float32), np.array([1])))[0],
+        sam(rgb, PointPrompt(np.array([[0.8, 0.5]], np.float32), np.array([1])))[0],
+        sam(rgb, PointPrompt(np.array([[0.8, 0.5]], np.float32), np.array([0])))[0],
+        sam(rgb, PointPrompt(*nothing, (0.1, 0.2, 0.6, 0.7)))[0],
     ]
     assert masks[0].shape == (18, 32)  # the padding below is gone
     assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
@@ -304,7 +304,7 @@ def follow(predictor, reference, count, seed=20):
     return tracker, [tracker.step(predictor.shrink(smooth(seed=seed + n))) for n in range(count)]
 
 
-def held(session):
+def lock(session):
     """Numbers that a session holds on to, in tensors."""
 
     def numbers(value):
@@ -322,10 +322,10 @@ def test_sam2_holds_no_more_after_many_frames(sam2):
     reference = masked(frame=0)
     predictor = sam2.with_reference([reference])
     tracker, _ = follow(predictor, reference, 6)
-    after_6 = held(tracker._session)
+    after_6 = lock(tracker._session)
     for n in range(14):
         tracker.step(predictor.shrink(smooth(seed=n)))
-    assert held(tracker._session) == after_6 > 0
+    assert lock(tracker._session) == after_6 > 0
     assert len(tracker._session.frames_tracked_per_obj[0]) <= 4
 
 

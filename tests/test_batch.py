@@ -16,11 +16,11 @@ from clips import write_movie
 
 from vidmatte.batch.check import ShotPlan, check_shots, space_needed
 from vidmatte.batch.cluster import own_facts, refuse_other
-from vidmatte.batch.engine import Finished, Lost
+from vidmatte.batch.engine import TaskDone, WorkerLost
 from vidmatte.batch.manifest import load_manifest
 from vidmatte.batch.results import Results
 from vidmatte.batch.run import BatchRun
-from vidmatte.batch.task import Frames
+from vidmatte.batch.task import Progress
 from vidmatte.batch.worker import Worker
 from vidmatte.cli import cli
 from vidmatte.errors import OptionError, VidmatteError
@@ -64,20 +64,20 @@ class OneWorker:
     size = 1
 
     def __init__(self, lose=()):
-        self._worker, self._events, self._lose = Worker(), [], list(lose)
+        self._worker, self._events, self._on_worker_lost = Worker(), [], list(lose)
 
     @property
     def idle(self):
         return 0 if self._events else 1
 
     def submit(self, task):
-        if task.unit in self._lose:
-            self._lose.remove(task.unit)
-            self._events.append(Lost(task, "its worker was killed by signal 9"))
+        if task.unit in self._on_worker_lost:
+            self._on_worker_lost.remove(task.unit)
+            self._events.append(WorkerLost(task, "its worker was killed by signal 9"))
         else:
-            self._events.append(Finished(task, self._worker.run(task)))
+            self._events.append(TaskDone(task, self._worker.run(task)))
 
-    def wait(self, seconds):
+    def poll(self, seconds):
         events, self._events = self._events, []
         return events
 
@@ -207,8 +207,8 @@ def test_outputs_are_sent_to_addresses(job, root):
     root = root if root.startswith("memory") else f"file://{job}/sent"
     run(job / "shots.toml")
     expected = {path.name: path.read_bytes() for path in (job / "out").iterdir()}
-    addresses = {"alpha": f"{root}/{{shot}}.mkv", "segment_frames": 3}
-    write_manifest(job, "abc", **addresses)
+    uris = {"alpha": f"{root}/{{shot}}.mkv", "segment_frames": 3}
+    write_manifest(job, "abc", **uris)
     assert [each.reason for each in run(job / "shots.toml").values()] == ["", "", ""]
     system, place = fsspec.core.url_to_fs(root)
     assert {path.rpartition("/")[2]: system.cat_file(path) for path in system.ls(place, detail=False)} == expected
@@ -328,4 +328,4 @@ def test_frames_are_counted_as_they_come(clips, job):
 
     outcome = worker.run(Task(shot.name, BEGIN, shot.request))
     assert outcome.kind == "completed"
-    assert sum(event.count for event in seen if isinstance(event, Frames)) == FRAMES
+    assert sum(event.count for event in seen if isinstance(event, Progress)) == FRAMES

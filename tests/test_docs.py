@@ -57,7 +57,7 @@ def test_the_table_of_formats_is_complete():
             assert form.description.split(",")[0].split(" ")[0] in cell
         else:
             assert f"`{form.name}`" in cell or f"`{form.name}`" in README
-        for word in (*form.words, *(f"{name}=" for name in form.numbers)):
+        for word in (*form.presets, *(f"{name}=" for name in form.parameters)):
             assert re.search(rf"`{word}(\d+)?`", README)
 
 

@@ -14,7 +14,7 @@ from evaluation import HEIGHT, WIDTH, RedModel, TrimapModel, codes, disk, load_r
 
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError, ReadError, VidmatteError, WriteError
-from vidmatte.evaluate import Protocol, Subject, as_text, run, write_evaluation
+from vidmatte.evaluate import MethodUnderTest, Protocol, as_text, run, write_evaluation
 from vidmatte.evaluate.journal import LINES
 from vidmatte.evaluate.plot import can_plot
 from vidmatte.evaluate.workers import share
@@ -22,7 +22,7 @@ from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
 from vidmatte.write import OutputSpec, create_outputs
 
 PIXELS = HEIGHT * WIDTH
-RED = Subject("red", load=load_red)
+RED = MethodUnderTest("red", load=load_red)
 
 
 def values(evaluation, name):
@@ -148,7 +148,7 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same(groups, tmp_path):
 
         return Counting()
 
-    resumed = run(groups, Subject("red", load=counted), protocol, tmp_path / "out")
+    resumed = run(groups, MethodUnderTest("red", load=counted), protocol, tmp_path / "out")
     write_evaluation(resumed)
     assert len(seen) == 2  # of four parts
     for name in ("results.csv", "table.txt", "index.html"):
@@ -227,7 +227,7 @@ def write_predictions(dataset, folder, offset):
 
 def test_mattes_of_another_system_are_scored(groups, tmp_path):
     write_predictions(groups, tmp_path / "theirs", 0.25)
-    subject = Subject("theirs", predictions=tmp_path / "theirs")
+    subject = MethodUnderTest("theirs", predictions=tmp_path / "theirs")
     found = run(groups, subject, Protocol(guidance="each"), tmp_path / "out")
     outside = 1 - disk().mean()
     assert values(found, "MAD")["b/i0"] == pytest.approx(0.25 * outside, abs=1e-4)
@@ -238,21 +238,21 @@ def test_mattes_of_another_system_are_scored(groups, tmp_path):
 
 def test_what_is_kept_of_a_run_can_be_scored(groups, tmp_path):
     ours = run(groups, RED, Protocol(), tmp_path / "out", keep_mattes=True)
-    again = run(groups, Subject("red", predictions=tmp_path / "out/mattes"), Protocol(), tmp_path / "again")
+    again = run(groups, MethodUnderTest("red", predictions=tmp_path / "out/mattes"), Protocol(), tmp_path / "again")
     assert values(again, "SAD") == pytest.approx(values(ours, "SAD"))
 
 
 def test_a_matte_that_is_missing_or_of_another_size_is_named(groups, tmp_path):
     write_predictions(groups, tmp_path / "theirs", 0.25)
     (tmp_path / "theirs/b/i1.png").unlink()
-    subject = Subject("theirs", predictions=tmp_path / "theirs")
+    subject = MethodUnderTest("theirs", predictions=tmp_path / "theirs")
     with pytest.raises(ReadError, match=r"no matte of .*i1.*; looked for b/i1\.\* and i1\.\*"):
         run(groups, subject, Protocol(guidance="each"), tmp_path / "out")
     cv2.imwrite(str(tmp_path / "theirs/b/i1.png"), np.zeros((4, 4), np.uint8))
     with pytest.raises(ReadError, match=r"i1\.png: is 4x4, but its image .* is 64x48"):
         run(groups, subject, Protocol(guidance="each"), tmp_path / "out")
     with pytest.raises(OptionError, match="no folder"):
-        run(groups, Subject("x", predictions=tmp_path / "nowhere"), Protocol(), tmp_path / "new")
+        run(groups, MethodUnderTest("x", predictions=tmp_path / "nowhere"), Protocol(), tmp_path / "new")
 
 
 @pytest.mark.parametrize("form", ["files", "movie"])
@@ -275,7 +275,7 @@ def test_clips_of_another_system_are_scored(tmp_path, form):
                 batch = FrameBatch(torch.zeros(1, 3, HEIGHT, WIDTH), (n,), (n,), (1,))
                 alpha = torch.from_numpy(np.clip(truth + np.float32(0.2), 0, 1))[None, None]
                 out.write(MatteBatch(batch, alpha, (1.0,)))
-    found = run(dataset, Subject("theirs", predictions=folder), Protocol(), tmp_path / "out")
+    found = run(dataset, MethodUnderTest("theirs", predictions=folder), Protocol(), tmp_path / "out")
     assert found.results[0].values["MAD"] == pytest.approx(1000 * 0.2 * (1 - disk().mean()), rel=0.01)
     assert found.results[0].frames == (1, 2)
 
@@ -284,7 +284,7 @@ def test_a_movie_of_mattes_that_is_too_short_is_named(tmp_path):
     write_clip(tmp_path / "data", "c", [0, 0, 0])
     (tmp_path / "theirs").mkdir()
     write_movie(tmp_path / "theirs" / "c.mp4", frames=2, size=(WIDTH, HEIGHT))
-    subject = Subject("theirs", predictions=tmp_path / "theirs")
+    subject = MethodUnderTest("theirs", predictions=tmp_path / "theirs")
     with pytest.raises(ReadError, match=r"c\.mp4: has 2 mattes, but .* at least 3 frames"):
         run(open_dataset("clips", tmp_path / "data"), subject, Protocol(), tmp_path / "out")
 
@@ -318,7 +318,7 @@ def test_the_same_values_give_the_same_plot(groups, tmp_path):
 def test_a_model_that_takes_trimaps_gets_that_of_each_image(tmp_path):
     write_group(tmp_path / "data", "a", [0, 0], trimap=True)
     dataset = open_dataset("groups", tmp_path / "data")
-    subject = Subject("trimaps", load=lambda switches: TrimapModel())
+    subject = MethodUnderTest("trimaps", load=lambda switches: TrimapModel())
     found = run(dataset, subject, Protocol(prompt="trimap", region="whole"), tmp_path / "out")
     # Unknown is the first row, half wrong all along; the rest is the truth.
     assert list(values(found, "SAD").values()) == pytest.approx([0.5 * WIDTH / 1000] * 2)
@@ -332,7 +332,7 @@ def test_a_model_that_takes_trimaps_gets_that_of_each_frame(tmp_path):
     soft[0] = 200  # neither object nor background: unknown in the trimap, and so 0.5 in the matte
     cv2.imwrite(str(tmp_path / "data/c/alpha/0001.png"), soft)
     dataset = open_dataset("clips", tmp_path / "data")
-    subject = Subject("trimaps", load=lambda switches: TrimapModel())
+    subject = MethodUnderTest("trimaps", load=lambda switches: TrimapModel())
     found = run(dataset, subject, Protocol(prompt="trimap"), tmp_path / "out")
     assert found.results[0].frames == (0, 1, 2)  # no frame is a reference
     assert found.results[0].values["MAD"] == pytest.approx(1000 * WIDTH * (200 / 255 - 0.5) / PIXELS / 3)

@@ -12,7 +12,7 @@ from evaluation import write_clip, write_group
 from vidmatte.cli import cli
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError
-from vidmatte.evaluate import Protocol, Subject, as_text, experiment, run
+from vidmatte.evaluate import MethodUnderTest, Protocol, as_text, experiment, run
 from vidmatte.evaluate.method import reseed
 from vidmatte.evaluate.plot import can_plot
 from vidmatte.model.iconmatting.free import TrainingFreeDecoder
@@ -126,7 +126,7 @@ def tiny_iconmatting(switches):
     return replace(model, decoder=Guided(model.decoder.finish_alpha))
 
 
-TINY = Subject("tiny", load=tiny_iconmatting)
+TINY = MethodUnderTest("tiny", load=tiny_iconmatting)
 
 
 @pytest.fixture
@@ -180,4 +180,4 @@ def test_rounds_of_a_model_with_noise_differ_by_its_seed(small, tmp_path):
 
 def test_a_model_without_a_switch_is_refused(small, tmp_path):
     with pytest.raises(OptionError, match="timesteps asked for, but the model has no switch time_step"):
-        experiment("timesteps", small, Subject("compact"), Protocol(), tmp_path / "out")
+        experiment("timesteps", small, MethodUnderTest("compact"), Protocol(), tmp_path / "out")

@@ -23,7 +23,7 @@ from vidmatte.model.iconmatting.fit import Fit
 from vidmatte.model.iconmatting.free import TrainingFreeDecoder
 from vidmatte.model.iconmatting.head import TrimapHead
 from vidmatte.model.iconmatting.predictor import TrainedDecoder
-from vidmatte.model.iconmatting.prompts import cells_of_marks, query_cells, whole_cells
+from vidmatte.model.iconmatting.prompts import cells_of_prompt, query_cells, whole_cells
 from vidmatte.model.iconmatting.similarity import IntraSimilarity, inter_similarity, match, resize_cells, spread
 from vidmatte.model.interface import Model, Predictor, SupportsGuidance
 from vidmatte.prompts.prompt import Prompt, Reference
@@ -279,7 +279,7 @@ def test_no_click_is_lost_beside_a_broad_stroke():
     marks = torch.zeros(1, 64, 64)
     marks[0, :32, :32] = 1
     marks[0, 57:60, 57:60] = 1
-    assert cells_of_marks(marks, 4).reshape(4, 4).nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [3, 3]]
+    assert cells_of_prompt(marks, 4).reshape(4, 4).nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [3, 3]]
 
 
 def reference_of(rgb, frame=None, **marks):
@@ -376,7 +376,7 @@ def test_no_mark_counts_twice():
     fit = Fit(60, 200, SIDE)
     marks = torch.zeros(1, 1, 60, 200)
     marks[..., 20:40, 90:96] = 1
-    left, right = fit.marks_to_squares(marks)
+    left, right = fit.prompt_to_squares(marks)
     assert left.sum() > 0
     assert right.sum() == 0
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vidmatte.errors import ModelError, OptionError, WriteError
-from vidmatte.train import LoopConfig, Part, train
+from vidmatte.train import LoopConfig, TrainingTask, train
 from vidmatte.train import checkpoint as checkpoints
 from vidmatte.train.loop import schedule
 
@@ -59,7 +59,7 @@ def loss(net, batch, generator, precision):
     return error, {"error": error.item()}
 
 
-PART = Part("line", Line, Points, loss)
+PART = TrainingTask("line", Line, Points, loss)
 
 
 def config(**changes):

@@ -26,12 +26,12 @@ from vidmatte.errors import MissingExtraError, OptionError, PromptError
 from vidmatte.prompts.files import load_prompts, save_prompts
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.web.frame_cache import FrameCache
-from vidmatte.web.project import Bounds, History, Project, edited
+from vidmatte.web.project import ClipInfo, History, Project, edited
 from vidmatte.web.server import PickerServer
 from vidmatte.web.session import PickerConfig, Session
 from vidmatte.web.worker import SupersededError, Worker
 
-BOUNDS = Bounds(24, *SIZE)
+BOUNDS = ClipInfo(24, *SIZE)
 
 
 def gray(png: bytes) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_a_mark_is_moved_and_removed_and_a_frame_without_marks_is_no_reference()
     project = edited(Project(), on_disc(3), BOUNDS)
     project = edited(project, {"op": "move_point", "object": 1, "frame": 3, "index": 0, "x": 1, "y": 2}, BOUNDS)
     assert project.marks["object"][0].points == ((1, 2, 1),)
-    gone = {"op": "remove_mark", "object": 1, "frame": 3, "kind": "points", "index": 0}
+    gone = {"op": "remove_prompt", "object": 1, "frame": 3, "kind": "points", "index": 0}
     assert edited(project, gone, BOUNDS).marks == {}
 
 
@@ -99,17 +99,17 @@ def test_undo_and_redo_go_through_all_states():
     history = History(Project())
     states = [history.project]
     for frame in range(3):
-        history.put(edited(history.project, on_disc(frame), BOUNDS))
+        history.push(edited(history.project, on_disc(frame), BOUNDS))
         states.append(history.project)
     for state in reversed(states[:-1]):
-        history.move(-1)
+        history.step(-1)
         assert history.project == state
     assert not history.can_undo
-    history.move(-1)
+    history.step(-1)
     assert history.project == states[0]
-    history.move(1)
+    history.step(1)
     assert history.project == states[1]
-    history.put(edited(history.project, on_disc(9), BOUNDS))
+    history.push(edited(history.project, on_disc(9), BOUNDS))
     assert not history.can_redo
 
 
@@ -308,7 +308,7 @@ def test_what_is_near_to_the_frame_looked_at_is_read_first(tmp_path):
     with vidmatte.open_video(clip) as video:
         footage = FrameCache(video)
         order = []
-        footage._spool.put = lambda frame, jpeg: order.append(frame)
+        footage._disk_cache.put = lambda frame, jpeg: order.append(frame)
         footage.jpeg(320, 64)
         footage.prefetch_all(lambda: False)
         footage.wait()

@@ -172,7 +172,7 @@ def test_a_run_that_fails_before_its_first_segment_leaves_nothing(clip, tmp_path
 
 def test_two_runs_do_not_write_the_same_outputs(clip, tmp_path):
     journal = Journal(tmp_path / ".a.mkv.vidmatte")
-    with journal.held(), pytest.raises(OptionError, match="another run is writing these outputs"):
+    with journal.lock(), pytest.raises(OptionError, match="another run is writing these outputs"):
         vidmatte.matte(clip, prompt(), alpha=tmp_path / "a.mkv", options=OPTIONS)
 
 
@@ -272,7 +272,7 @@ def test_units_come_after_what_they_need(ahead):
 
 def test_a_journal_forgets_the_line_that_a_crash_cut_off(tmp_path):
     journal = Journal(tmp_path / "j")
-    with journal.held():
+    with journal.lock():
         journal.begin({"key": "x"})
         journal.add({"unit": "render:0"})
     path = tmp_path / "j/journal.jsonl"

@@ -66,10 +66,10 @@ def test_a_clip_belongs_to_its_seed_and_its_marks_to_its_alpha(corpus, prompt):
 
 
 def test_train_and_held_out_photographs_do_not_meet(corpus):
-    train_set, held = Corpus(corpus, "train"), Corpus(corpus, "held-out")
-    assert len(train_set.photos) + len(held.photos) == 20
-    assert held.photos
-    assert not any(np.array_equal(a, b) for a in train_set.photos for b in held.photos)
+    train_set, lock = Corpus(corpus, "train"), Corpus(corpus, "held-out")
+    assert len(train_set.photos) + len(lock.photos) == 20
+    assert lock.photos
+    assert not any(np.array_equal(a, b) for a in train_set.photos for b in lock.photos)
 
 
 def interrupted_after(steps, part):
@@ -99,9 +99,9 @@ def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path, 
         train(config, tmp_path / "broken", part, log=quiet, start=interrupted_after(steps - 1, part))
     train(config, tmp_path / "broken", part, log=quiet)  # from the checkpoint after step 2
     for name in ("weights", "average"):
-        whole = load_file(tmp_path / "whole" / f"{name}.safetensors")
+        full_frame = load_file(tmp_path / "whole" / f"{name}.safetensors")
         broken = load_file(tmp_path / "broken" / f"{name}.safetensors")
-        assert all(torch.equal(whole[key], broken[key]) for key in whole), name
+        assert all(torch.equal(full_frame[key], broken[key]) for key in full_frame), name
     assert read_config(tmp_path / "broken") == config
 
 

@@ -135,7 +135,7 @@ def test_compressions(tmp_path, name):
 def test_every_compression_is_tested():
     tested = next(mark for mark in test_compressions.pytestmark if mark.name == "parametrize").args[1]
     offered = {
-        word for form in FORMATS if form.codec == "exr" for word, sets in form.words.items() if "compression" in sets
+        word for form in FORMATS if form.codec == "exr" for word, sets in form.presets.items() if "compression" in sets
     }
     assert offered == set(tested)
 

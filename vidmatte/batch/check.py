@@ -11,7 +11,7 @@ from typing import Any
 
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
-from vidmatte.batch.upload import address_of, refuse_existing
+from vidmatte.batch.upload import refuse_existing, uri_of
 from vidmatte.batch.worker import fingerprint_sent, is_up_to_date
 from vidmatte.errors import ModelError, VidmatteError
 from vidmatte.model.catalogue import all_models
@@ -40,7 +40,7 @@ class ShotPlan:
     segments: int = 0
     finished: int = 0
     """Segments that an earlier run finished."""
-    targets: tuple[str, ...] = ()
+    specs: tuple[str, ...] = ()
     needed: int = 0
     """Bytes, estimated."""
     folder: Path = Path()
@@ -57,7 +57,7 @@ class ShotPlan:
             "height": self.size[1],
             "segments": self.segments,
             "finished_segments": self.finished,
-            "outputs": list(self.targets),
+            "outputs": list(self.specs),
             "bytes": self.needed,
         }
 
@@ -94,19 +94,19 @@ def space_needed(plans: Sequence[ShotPlan]) -> list[str]:
 def _check(shot: ShotRequest, results: Results) -> ShotPlan:
     request = shot.request
     _check_model(request)
-    identity = fingerprint_sent(request, shot.addresses, results.file_fingerprints(shot.name))
+    identity = fingerprint_sent(request, shot.uris, results.file_fingerprints(shot.name))
     if is_up_to_date(results.completed(shot.name), identity, request):
         return ShotPlan(shot.name, "up to date")
     with open_shot(request) as opened:
         journal = journal_of(request)
         resuming = journal.exists and can_resume(journal, request, identity)
         if not resuming:
-            refuse_existing(request, shot.addresses)
+            refuse_existing(request, shot.uris)
             _check_outputs(opened)
         frames = opened.video.count_frames() if opened.end is None else opened.end
         frames = max(0, min(frames, opened.video.count_frames()) - opened.start)
         info = opened.video.info
-        needed = sum(_bytes(target, info.width * info.height) for target in opened.targets) * frames
+        needed = sum(_bytes(spec, info.width * info.height) for spec in opened.specs) * frames
         segments = max(1, -(-frames // request.options.segment_frames))
         return ShotPlan(
             shot.name,
@@ -115,10 +115,10 @@ def _check(shot: ShotRequest, results: Results) -> ShotPlan:
             size=(info.width, info.height),
             segments=segments,
             finished=sum(name.startswith("render:") for name in journal.done()) if resuming else 0,
-            targets=tuple(address_of(target, shot.addresses) or str(target) for target in opened.targets),
+            specs=tuple(uri_of(spec, shot.uris) or str(spec) for spec in opened.specs),
             # Until they are joined, the parts of a movie and the movie are both there.
             needed=int(needed * (2 if segments > 1 else 1)),
-            folder=opened.targets[0].folder,
+            folder=opened.specs[0].folder,
         )
 
 
@@ -139,19 +139,19 @@ def _check_model(request: Request) -> None:
 
 def _check_outputs(shot: Shot) -> None:
     """Raise what the run would; folders that it will create are no error."""
-    missing = [target for target in shot.targets if not target.folder.is_dir()]
-    there = [target for target in shot.targets if target not in missing]
+    missing = [spec for spec in shot.specs if not spec.folder.is_dir()]
+    there = [spec for spec in shot.specs if spec not in missing]
     if there:
-        replace(shot, targets=there).create_outputs(overwrite=shot.options.overwrite)
-    for target in missing:
-        above = _existing(target.folder)
+        replace(shot, specs=there).create_outputs(overwrite=shot.options.overwrite)
+    for spec in missing:
+        above = _existing(spec.folder)
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise VidmatteError(f"{target}: its folder cannot be created in {above}; check the path and its rights")
+            raise VidmatteError(f"{spec}: its folder cannot be created in {above}; check the path and its rights")
 
 
 def _existing(folder: Path) -> Path:
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
 
 
-def _bytes(target: OutputSpec, pixels: int) -> float:
-    return _BYTES_A_PIXEL.get(target.format.codec, _OTHER_BYTES_A_PIXEL) * pixels
+def _bytes(spec: OutputSpec, pixels: int) -> float:
+    return _BYTES_A_PIXEL.get(spec.format.codec, _OTHER_BYTES_A_PIXEL) * pixels

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from vidmatte import __version__
-from vidmatte.batch.engine import Event, Finished, Lost
-from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
+from vidmatte.batch.engine import Event, TaskDone, WorkerLost
+from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
 from vidmatte.batch.worker import Worker
 from vidmatte.errors import MissingExtraError, OptionError, VidmatteError
 from vidmatte.model.weights import PARTS, WEIGHTS
@@ -26,7 +26,7 @@ from vidmatte.pipeline.segments.plan import Unit
 _ANSWER_SECONDS = 10.0
 """How long the address of a cluster may take to answer, and how long it may take to join the cluster there."""
 _JOIN_SECONDS = 60.0
-_MOST_STILLBORN = 3
+_MAX_FAILED_STARTS = 3
 
 
 class ClusterWorker:
@@ -65,7 +65,7 @@ def refuse_other(facts: Mapping[str, str]) -> None:
 
 
 @dataclass
-class _Member:
+class _RayWorker:
     """An actor and what it does."""
 
     handle: Any
@@ -89,8 +89,8 @@ class RayEngine:
             raise MissingExtraError("--engine ray", "ray") from error
         self._ray: Any = ray
         self._address, self._asked, self._threads, self._gpus = address, workers, threads, gpus
-        self._members: list[_Member] = []
-        self._count = self._stillborn = 0
+        self._members: list[_RayWorker] = []
+        self._count = self._failed_starts = 0
         self._options: dict[str, Any] = {}
 
     @property
@@ -111,7 +111,7 @@ class RayEngine:
         if best.is_up:
             best.doing = best.handle.run.remote(task)
 
-    def wait(self, seconds: float) -> Sequence[Event]:
+    def poll(self, seconds: float) -> Sequence[Event]:
         """What happened, as soon as anything did, and nothing after so many seconds."""
         asked = {member.doing: member for member in self._members if member.doing is not None}
         if not asked:
@@ -119,40 +119,40 @@ class RayEngine:
         ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=seconds)
         return [event for reference in ready for event in self._receive(asked[reference])]
 
-    def _receive(self, member: _Member) -> list[Event]:
+    def _receive(self, member: _RayWorker) -> list[Event]:
         try:
             found = self._ray.get(member.doing)
         except self._ray.exceptions.RayError as error:
             reason = str(error).splitlines()[0].rstrip(".")
             task = member.task
-            self._refuse_endless(member, reason)
+            self._check_startup(member, reason)
             self._members[self._members.index(member)] = self._start()
-            return [] if task is None else [Lost(task, f"its worker was lost ({reason})")]
+            return [] if task is None else [WorkerLost(task, f"its worker was lost ({reason})")]
         member.doing = None
         if not member.is_up:
             refuse_other(found)
-            member.is_up, self._stillborn = True, 0
+            member.is_up, self._failed_starts = True, 0
             if member.task is not None:
                 member.doing = member.handle.run.remote(member.task)
             return []
         task, member.task = member.task, None
         assert task is not None  # it was asked for its facts before, and since then only for tasks
         frames = 0 if task.plan is None or task.unit == BEGIN else task.plan.size(Unit.parse(task.unit))
-        done = [Frames(task.shot, frames)] if frames and found.kind == "done" else []
-        return [*done, Finished(task, found)]
+        done = [Progress(task.shot, frames)] if frames and found.kind == "done" else []
+        return [*done, TaskDone(task, found)]
 
-    def _refuse_endless(self, member: _Member, reason: str) -> None:
+    def _check_startup(self, member: _RayWorker, reason: str) -> None:
         """Raise VidmatteError where one worker after the other ends before it did anything."""
-        self._stillborn += not member.is_up
-        if self._stillborn > _MOST_STILLBORN * self._count:
+        self._failed_starts += not member.is_up
+        if self._failed_starts > _MAX_FAILED_STARTS * self._count:
             raise VidmatteError(
                 f"the workers of the Ray cluster end before they can do anything ({reason}); check that vidmatte is "
                 f"installed on all of its machines, and 'ray status'"
             )
 
-    def _start(self) -> _Member:
+    def _start(self) -> _RayWorker:
         handle: Any = self._ray.remote(ClusterWorker).options(**self._options).remote()
-        return _Member(handle, handle.facts.remote())
+        return _RayWorker(handle, handle.facts.remote())
 
     def __enter__(self) -> RayEngine:
         self._join()
@@ -182,7 +182,7 @@ class RayEngine:
     def _join(self) -> None:
         """Connect to the cluster. Raises VidmatteError where there is none, or it does not answer in time."""
         if self._address not in (None, "auto", "local"):
-            _knock(str(self._address))
+            _ping(str(self._address))
         # Workers say what is wrong in their outcomes; Ray's own reports are for whoever runs the cluster.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if self._address is None:
@@ -232,7 +232,7 @@ def _room(node: Mapping[str, float], cores: float, share: float) -> int:
     return min(int(node.get("CPU", 0.0) // cores), by_gpu) if cores else by_gpu
 
 
-def _knock(address: str) -> None:
+def _ping(address: str) -> None:
     """Raise VidmatteError where nothing answers at an address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, TypeAlias
 
-from vidmatte.batch.task import Frames, Outcome, Task
+from vidmatte.batch.task import Outcome, Progress, Task
 
 
 @dataclass(frozen=True)
-class Finished:
+class TaskDone:
     """A worker came to the end of a task, well or not."""
 
     task: Task
@@ -19,14 +19,14 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Lost:
+class WorkerLost:
     """The worker of a task is gone; another one took its place."""
 
     task: Task
     reason: str
 
 
-Event: TypeAlias = Finished | Lost | Frames
+Event: TypeAlias = TaskDone | WorkerLost | Progress
 
 
 class Engine(Protocol):
@@ -49,7 +49,7 @@ class Engine(Protocol):
         """Give a task to an idle worker, to one that has its shot open where there is one."""
         ...
 
-    def wait(self, seconds: float) -> Sequence[Event]:
+    def poll(self, seconds: float) -> Sequence[Event]:
         """What happened, as soon as anything did, and nothing after so many seconds."""
         ...
 

@@ -15,8 +15,8 @@ from types import FrameType, TracebackType
 
 import torch
 
-from vidmatte.batch.engine import Event, Finished, Lost
-from vidmatte.batch.task import Frames, Outcome, Task
+from vidmatte.batch.engine import Event, TaskDone, WorkerLost
+from vidmatte.batch.task import Outcome, Progress, Task
 from vidmatte.batch.worker import Worker
 
 _MOST_THREADS = 4
@@ -85,7 +85,7 @@ class LocalEngine:
         with suppress(OSError):  # a worker that died while it was idle: `wait` finds out
             worker.pipe.send(task)
 
-    def wait(self, seconds: float) -> Sequence[Event]:
+    def poll(self, seconds: float) -> Sequence[Event]:
         """What happened, as soon as anything did, and nothing after so many seconds."""
         ready = wait([worker.pipe for worker in self._workers], seconds)
         events: list[Event] = []
@@ -103,11 +103,11 @@ class LocalEngine:
             self._workers[number] = self._start(worker.device)
             code = worker.process.exitcode or 0
             cause = f"killed by signal {-code}" if code < 0 else f"ended with {code}"
-            return [] if worker.task is None else [Lost(worker.task, f"its worker was {cause}")]
+            return [] if worker.task is None else [WorkerLost(worker.task, f"its worker was {cause}")]
         if isinstance(message, Outcome) and worker.task is not None:
             task, worker.task = worker.task, None
-            return [Finished(task, message)]
-        return [message] if isinstance(message, Frames) else []
+            return [TaskDone(task, message)]
+        return [message] if isinstance(message, Progress) else []
 
     def _start(self, device: str) -> _Process:
         here, there = self._context.Pipe()

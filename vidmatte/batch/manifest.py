@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
-from vidmatte.batch.upload import STAGING, address_of, is_address, stage
+from vidmatte.batch.upload import STAGING, is_uri, stage_locally, uri_of
 from vidmatte.errors import OptionError, PromptError, VidmatteError
 from vidmatte.options import FinishOptions, MatteOptions, parse_despill, parse_region
 from vidmatte.pipeline.request import Request
@@ -43,7 +43,7 @@ class ShotRequest:
 
     name: str
     request: Request
-    addresses: Mapping[str, str] = field(default_factory=dict)
+    uris: Mapping[str, str] = field(default_factory=dict)
     """Of outputs that are made in a staging folder and sent, see `delivery`."""
     problem: str = ""
     """Why its marks cannot be read: it fails, and the other shots are rendered."""
@@ -145,8 +145,8 @@ def load_manifest(
         shot = _shot({**defaults, **entry, **(changes or {})}, number, folder, path, overwrite, resume)
         if root is not None:
             _refuse_outside(shot, Path(root))
-        request, addresses = stage(shot.request, Path(staging or folder / STAGING).absolute() / shot.name)
-        shots.append(replace(shot, request=request, addresses=addresses))
+        request, uris = stage_locally(shot.request, Path(staging or folder / STAGING).absolute() / shot.name)
+        shots.append(replace(shot, request=request, uris=uris))
     if not shots:
         raise OptionError(f"{path}: lists no shots; add at least one")
     _refuse_twice([shot.name for shot in shots], f"{path}: two shots are named")
@@ -240,8 +240,8 @@ def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, 
     def place(text: str) -> Path:
         return folder / text.replace(SHOT, name)
 
-    def target(text: str) -> Path | str:
-        return text.replace(SHOT, name) if is_address(text) else place(text)
+    def spec(text: str) -> Path | str:
+        return text.replace(SHOT, name) if is_uri(text) else place(text)
 
     _place_all(values, place)
     chosen = any(values.get(key) for key in ("output", "alpha"))
@@ -251,15 +251,15 @@ def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, 
         request = Request(
             source=tuple(place(text) for text in values["input"]),
             objects=objects,
-            output=tuple(map(target, output)),
-            alpha=tuple(map(target, alpha)),
+            output=tuple(map(spec, output)),
+            alpha=tuple(map(spec, alpha)),
             reference=values.get("reference"),
             images=values.get("images", False),
             report=values.get("report"),
             options=_options(values, overwrite, resume),
         )
         if not problem:
-            request.targets()
+            request.specs()
     except VidmatteError as error:
         raise OptionError(f"{where}: {error}") from error
     return ShotRequest(name, request, problem=problem)
@@ -333,13 +333,13 @@ def _refuse_same_outputs(shots: Sequence[ShotRequest], path: Path) -> None:
     for shot in shots:
         if shot.problem:
             continue
-        targets = [(address_of(target, shot.addresses), Path(target.path)) for target in shot.request.targets()]
-        targets += [] if shot.request.report is None else [(None, Path(shot.request.report))]
-        for address, output in targets:
-            place = address or str(output.parent.resolve() / output.name.casefold())
+        specs = [(uri_of(spec, shot.uris), Path(spec.path)) for spec in shot.request.specs()]
+        specs += [] if shot.request.report is None else [(None, Path(shot.request.report))]
+        for uri, output in specs:
+            place = uri or str(output.parent.resolve() / output.name.casefold())
             if place in owners:
                 raise OptionError(
-                    f"{path}: shots {owners[place]!r} and {shot.name!r} would both write {address or output}; "
+                    f"{path}: shots {owners[place]!r} and {shot.name!r} would both write {uri or output}; "
                     f"put {SHOT} into the path, or give each its own"
                 )
             owners[place] = shot.name

@@ -109,7 +109,7 @@ def do_task(shots: Sequence[ShotRequest], place: str, *, threads: int) -> None:
     # A task that is done again goes on with what there is.
     request = replace(request, options=replace(request.options, resume=True))
     done = Path(file).with_name(f"{name}.done.json")
-    task = Task(name, unit, request, threads=threads, finished=_read(done), addresses=shot.addresses)
+    task = Task(name, unit, request, threads=threads, finished=_read(done), uris=shot.uris)
     worker = Worker()
     try:
         _do(worker, task, done)

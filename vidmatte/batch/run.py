@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vidmatte.batch.engine import Engine, Finished, Lost
+from vidmatte.batch.engine import Engine, TaskDone, WorkerLost
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
-from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
+from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
 from vidmatte.batch.upload import existing_outputs
 from vidmatte.errors import PromptError, VidmatteError
 from vidmatte.pipeline.segments.journal import Journal
@@ -21,7 +21,7 @@ from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
 from vidmatte.pipeline.segments.session import delete_chunks, journal_of
 
 State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
-_MOST_LOSSES = 3
+_MAX_CRASHES = 3
 """A unit whose worker is lost so often is given up: it may be what kills them."""
 _WAIT_SECONDS = 0.2
 _AHEAD = 2
@@ -53,16 +53,16 @@ class ShotRun:
     done: set[str] = field(default_factory=set)
     running: int = 0
     tries: int = 0
-    losses: Counter[str] = field(default_factory=Counter)
+    crash_count: Counter[str] = field(default_factory=Counter)
     """How often the worker of each unit was lost."""
-    held: ExitStack = field(default_factory=ExitStack)
+    lock: ExitStack = field(default_factory=ExitStack)
 
     @property
     def name(self) -> str:
         """Of the shot."""
         return self.shot.name
 
-    def own_outputs(self) -> None:
+    def claim_outputs(self) -> None:
         """What lies under its final names is of this shot, and may be replaced."""
         request = self.shot.request
         self.shot = replace(self.shot, request=replace(request, options=replace(request.options, overwrite=True)))
@@ -104,11 +104,11 @@ class BatchRun:
         """Do all that can be done; returns how each shot ended."""
         try:
             while self._give_out() or self._busy:
-                for event in self._engine.wait(_WAIT_SECONDS):
-                    if isinstance(event, Frames):
+                for event in self._engine.poll(_WAIT_SECONDS):
+                    if isinstance(event, Progress):
                         self._count(event)
-                    elif isinstance(event, Lost):
-                        self._lose(event)
+                    elif isinstance(event, WorkerLost):
+                        self._on_worker_lost(event)
                     else:
                         self._take(event)
         finally:
@@ -164,24 +164,24 @@ class BatchRun:
         self._active.append(run)
         self._watch(run)
         try:
-            self._settle_outputs(run)
+            self._claim_outputs(run)
         except (VidmatteError, OSError) as error:
             self._fail(run, _failed(error), BEGIN)
             self._watch(run)
             return self._next()
         return self._task(run, BEGIN)
 
-    def _settle_outputs(self, run: ShotRun) -> None:
+    def _claim_outputs(self, run: ShotRun) -> None:
         """Let a shot replace what it left under its final names itself, when it was killed or could not send it."""
         request = run.shot.request
-        places = [*(str(target.path) for target in request.targets()), *run.shot.addresses.values()]
-        if not request.options.overwrite and not existing_outputs(request, run.shot.addresses):
+        places = [*(str(spec.path) for spec in request.specs()), *run.shot.uris.values()]
+        if not request.options.overwrite and not existing_outputs(request, run.shot.uris):
             self._results.add({"shot": run.name, "state": "begun", "outputs": places})
             return
         last = self._results.last(run.name)
-        again = request.options.resume or run.losses or (run.tries > 1 and run.shot.addresses)
+        again = request.options.resume or run.crash_count or (run.tries > 1 and run.shot.uris)
         if again and last.get("state") == "begun" and last.get("outputs") == places:
-            run.own_outputs()
+            run.claim_outputs()
 
     def _task(self, run: ShotRun, unit: str) -> Task:
         begins = unit == BEGIN
@@ -194,16 +194,16 @@ class BatchRun:
             key=run.key,
             file_fingerprints=self._results.file_fingerprints(run.name) if begins else {},
             finished=self._results.completed(run.name) if begins else None,
-            addresses=run.shot.addresses,
+            uris=run.shot.uris,
             sheet=None if self._sheets is None else str(self._sheets / f"{run.name}.jpg"),
         )
 
-    def _count(self, event: Frames) -> None:
+    def _count(self, event: Progress) -> None:
         run = self._by_name[event.shot]
         run.frames += event.count
         self._watch(run)
 
-    def _take(self, event: Finished) -> None:
+    def _take(self, event: TaskDone) -> None:
         run, outcome = self._by_name[event.task.shot], event.outcome
         run.running -= 1
         if outcome.kind == "failed":
@@ -213,7 +213,7 @@ class BatchRun:
                 if outcome.kind == "planned":
                     self._plan(run, outcome)
                 else:
-                    self._note(run, Unit.parse(event.task.unit), outcome)
+                    self._record_done(run, Unit.parse(event.task.unit), outcome)
             except (VidmatteError, OSError) as error:
                 self._fail(run, _failed(error), event.task.unit)
         else:
@@ -227,7 +227,7 @@ class BatchRun:
         run.plan, run.key, run.file_fingerprints = outcome.plan, outcome.key, outcome.file_fingerprints
         run.threads = int(outcome.record["threads"])
         journal = journal_of(run.shot.request)
-        run.held.enter_context(journal.held())
+        run.lock.enter_context(journal.lock())
         run.journal = journal
         run.done = set(journal.done())
         run.schedule = Schedule(run.plan, run.done, ahead=max(1, _AHEAD * (self._engine.size - 1)))
@@ -235,7 +235,7 @@ class BatchRun:
         run.total = run.plan.frames + followed
         run.frames = sum(run.plan.size(unit) for unit in map(Unit.parse, run.done))
 
-    def _note(self, run: ShotRun, unit: Unit, outcome: Outcome) -> None:
+    def _record_done(self, run: ShotRun, unit: Unit, outcome: Outcome) -> None:
         """Write down that a unit is done. A shot that failed meanwhile keeps it for the next run."""
         assert run.journal is not None
         run.journal.add(outcome.record)
@@ -289,21 +289,21 @@ class BatchRun:
         }  # fmt: skip
         self._results.add(run.record)
 
-    def _lose(self, event: Lost) -> None:
+    def _on_worker_lost(self, event: WorkerLost) -> None:
         """The worker of a task is gone: the task is given to another one."""
         run = self._by_name[event.task.shot]
         run.running -= 1
         unit = event.task.unit
-        run.losses[unit] += 1
-        if run.losses[unit] > _MOST_LOSSES:
-            reason = f"{event.reason}, {run.losses[unit]} times; it may take more memory than there is"
+        run.crash_count[unit] += 1
+        if run.crash_count[unit] > _MAX_CRASHES:
+            reason = f"{event.reason}, {run.crash_count[unit]} times; it may take more memory than there is"
             self._fail(run, Outcome("failed", reason=reason, error="Lost"), unit)
         elif unit == BEGIN or (unit == JOIN.name and run.journal is not None and not run.journal.exists):
             # A worker that was lost behind the last step of all left outputs that nobody knows of.
             if unit != BEGIN:
-                run.own_outputs()
+                run.claim_outputs()
             run.schedule, run.state = None, "waiting"
-            run.held.close()
+            run.lock.close()
             run.tries -= 1
             self._active.remove(run)
             self._waiting.appendleft(run)
@@ -316,7 +316,7 @@ class BatchRun:
             with suppress(VidmatteError, OSError):
                 run.journal.remove_if_empty()  # while it is held: another run may begin there after
         run.journal = None
-        run.held.close()
+        run.lock.close()
 
 
 def _failed(error: Exception) -> Outcome:

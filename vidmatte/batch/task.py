@@ -30,7 +30,7 @@ class Task:
     """Of files whose content is known."""
     finished: Mapping[str, Any] | None = None
     """The record of the last time that the shot was completed."""
-    addresses: Mapping[str, str] = field(default_factory=dict)
+    uris: Mapping[str, str] = field(default_factory=dict)
     """Where outputs are sent that are made in a staging folder, see `delivery`."""
     sheet: str | None = None
     """Where to write the contact sheet of the shot, when it is completed."""
@@ -58,7 +58,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Frames:
+class Progress:
     """A task went so many frames further."""
 
     shot: str

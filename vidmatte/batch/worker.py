@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidmatte.batch.task import BEGIN, Frames, Outcome, Task
-from vidmatte.batch.upload import address_of, clear, deliver, files_at, is_address, refuse_existing, remove_staged
+from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
+from vidmatte.batch.upload import clear, files_at, is_uri, refuse_existing, remove_staged, upload, uri_of
 from vidmatte.errors import ModelError, ReadError, VidmatteError, WriteError
 from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline.models import load, model_of, share_cores
+from vidmatte.pipeline.models import model_from_options, model_of, share_cores
 from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.run import matte_streaming
 from vidmatte.pipeline.segments.fingerprint import FileFingerprint, Fingerprint, fingerprint
@@ -48,7 +48,7 @@ _SECONDS_BETWEEN_REPORTS = 0.5
 class Worker:
     """Does tasks one after the other."""
 
-    def __init__(self, device: str = "auto", report: Callable[[Frames], None] | None = None) -> None:
+    def __init__(self, device: str = "auto", report: Callable[[Progress], None] | None = None) -> None:
         """`device` is where networks compute whose shots do not name one; `report` is told of frames as they come."""
         self._device = device
         self._report = report or (lambda frames: None)
@@ -99,16 +99,16 @@ class Worker:
     def _begin(self, task: Task, asked: Request) -> Outcome:
         request = task.request
         self._forget(task.shot)  # one that is still open may have been asked for with other options
-        for target in request.targets():
-            target.folder.mkdir(parents=True, exist_ok=True)
+        for spec in request.specs():
+            spec.folder.mkdir(parents=True, exist_ok=True)
         if request.report is not None:
             Path(request.report).parent.mkdir(parents=True, exist_ok=True)
         # As it was asked for: which of several GPUs this worker was given is no choice of the shot.
-        identity = fingerprint_sent(asked, task.addresses, task.file_fingerprints)
+        identity = fingerprint_sent(asked, task.uris, task.file_fingerprints)
         if is_up_to_date(task.finished, identity, request):
             return Outcome("up to date", key=identity.key, file_fingerprints=identity.file_fingerprints)
-        refuse_existing(request, task.addresses)
-        clear(request, task.addresses)
+        refuse_existing(request, task.uris)
+        clear(request, task.uris)
         shot = self._open(task).shot
         frames = frames_if_segmented(shot)
         if frames is None:
@@ -120,7 +120,7 @@ class Worker:
         with share_cores(request.options.device, task.threads):
             model = model_of(shot, self._load)
             plan = make_plan(shot, model, frames)
-            with journal.held():
+            with journal.lock():
                 if resuming:
                     check_environment(journal, model)
                 else:
@@ -132,7 +132,7 @@ class Worker:
         counter = _Reporter(task.shot, self._report)
         apart = suggested_apart(is_set=task.request.images)
         aspect = shot.video.info.sample_aspect_ratio
-        thumbnails = Thumbnails(pixel_aspect=aspect, references=shot.marked, apart=apart)
+        thumbnails = Thumbnails(pixel_aspect=aspect, references=shot.reference_frames, apart=apart)
         summary = matte_streaming(
             shot,
             self._load,
@@ -142,7 +142,7 @@ class Worker:
         )
         counter.flush()
         self._forget(task.shot)
-        deliver(task.request, task.addresses)
+        upload(task.request, task.uris)
         write_sheet(task.sheet, thumbnails.sheet(summary.suggested_reference_frames), summary)
         return Outcome(
             "completed", _completed(task, summary), key=identity.key, file_fingerprints=identity.file_fingerprints
@@ -163,7 +163,7 @@ class Worker:
             journal,
             predictor=predictor,
             began=time.monotonic(),
-            on_joined=lambda: deliver(task.request, task.addresses),
+            on_joined=lambda: upload(task.request, task.uris),
         )
         self._forget(task.shot)
         write_sheet(task.sheet, for_sheet(thumbnails, summary.suggested_reference_frames), summary)
@@ -189,7 +189,7 @@ class Worker:
         if key not in self._models:
             while len(self._models) >= _LOADED_MODELS:
                 self._models.popitem(last=False)
-            self._models[key] = load(options)
+            self._models[key] = model_from_options(options)
         self._models.move_to_end(key)
         return self._models[key]
 
@@ -217,7 +217,7 @@ class _OpenShot:
 class _Reporter:
     """Tells of frames now and then."""
 
-    def __init__(self, shot: str, report: Callable[[Frames], None]) -> None:
+    def __init__(self, shot: str, report: Callable[[Progress], None]) -> None:
         self._shot, self._report = shot, report
         self._reached = self._waiting = 0
         self._last = time.monotonic()
@@ -233,32 +233,30 @@ class _Reporter:
 
     def flush(self) -> None:
         if self._waiting:
-            self._report(Frames(self._shot, self._waiting))
+            self._report(Progress(self._shot, self._waiting))
         self._waiting, self._last = 0, time.monotonic()
 
 
-def fingerprint_sent(
-    request: Request, addresses: Mapping[str, str], known: Mapping[str, FileFingerprint]
-) -> Fingerprint:
+def fingerprint_sent(request: Request, uris: Mapping[str, str], known: Mapping[str, FileFingerprint]) -> Fingerprint:
     """The identity of a request whose outputs are sent to addresses; see `fingerprint`."""
     identity = fingerprint(request, known)
-    return replace(identity, key=" ".join([identity.key, *sorted(addresses.values())]))
+    return replace(identity, key=" ".join([identity.key, *sorted(uris.values())]))
 
 
 def is_up_to_date(finished: Any, identity: Fingerprint, request: Request) -> bool:
     """Whether a shot was completed from the same, and its outputs lie there as they were left."""
     if not finished or finished.get("key") != identity.key:
         return False
-    pairs = zip(finished["outputs"], request.targets(), strict=True)
-    return all(_stamp(output["path"], target) == output["stamp"] for output, target in pairs)
+    pairs = zip(finished["outputs"], request.specs(), strict=True)
+    return all(_stamp(output["path"], spec) == output["stamp"] for output, spec in pairs)
 
 
-def _stamp(address: str, target: OutputSpec) -> list[int]:
+def _stamp(uri: str, spec: OutputSpec) -> list[int]:
     """Number of files, bytes in all, and the last change in nanoseconds, of a movie or of a pattern of images."""
-    if is_address(address):
-        sizes = files_at(address, target).values()
+    if is_uri(uri):
+        sizes = files_at(uri, spec).values()
         return [len(sizes), sum(sizes), 0]
-    folder, names = target.folder, target.file_names
+    folder, names = spec.folder, spec.file_names
     files = [file for file in folder.iterdir() if names.fullmatch(file.name)] if folder.is_dir() else []
     facts = [file.stat() for file in files]
     return [len(facts), sum(each.st_size for each in facts), max((each.st_mtime_ns for each in facts), default=0)]
@@ -266,13 +264,13 @@ def _stamp(address: str, target: OutputSpec) -> list[int]:
 
 def _completed(task: Task, summary: Summary) -> dict[str, Any]:
     """What the results say of a shot whose outputs are in place; removes those in the staging folder."""
-    remove_staged(task.request, task.addresses)
+    remove_staged(task.request, task.uris)
     confidence = summary.confidence
     lowest = sorted(range(len(confidence)), key=confidence.__getitem__)[:_LOWEST]
     document = summary.as_json()
-    for target, output in zip(task.request.targets(), document["outputs"], strict=True):
-        output["path"] = address_of(target, task.addresses) or output["path"]
-        output["stamp"] = _stamp(output["path"], target)
+    for spec, output in zip(task.request.specs(), document["outputs"], strict=True):
+        output["path"] = uri_of(spec, task.uris) or output["path"]
+        output["stamp"] = _stamp(output["path"], spec)
     return {**document, "lowest": [[summary.first_frame + n, round(confidence[n], 4)] for n in lowest]}
 
 

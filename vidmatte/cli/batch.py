@@ -175,7 +175,7 @@ def _print_plans(plans: Sequence[ShotPlan]) -> None:
             width, height = plan.size
             facts += f", {plan.frames} frames of {width}x{height} in {plan.segments} segments"
             facts += f" ({plan.finished} finished)" * bool(plan.finished)
-            facts += f", about {gigabytes(plan.needed)}: {', '.join(plan.targets)}"
+            facts += f", about {gigabytes(plan.needed)}: {', '.join(plan.specs)}"
         click.echo(f"{plan.name}: {facts}" + (f": {plan.reason}" if plan.reason else ""), err=True)
     ready = [plan for plan in plans if plan.state in ("ready", "goes on")]
     click.echo(

@@ -186,8 +186,8 @@ def _problem_of_writing(form: Format) -> str:
     path = Path(f"frame{form.extension}" if form.is_movie else f"%d{form.extension}")
     try:
         with tempfile.TemporaryDirectory(prefix="vidmatte-doctor-") as name:
-            target = OutputSpec(name / path, form.alpha_only, choices=(form.name,))
-            with create_outputs([target], like=info, audio=False) as out:
+            spec = OutputSpec(name / path, form.alpha_only, format_options=(form.name,))
+            with create_outputs([spec], like=info, audio=False) as out:
                 out.write(MatteBatch(_picture(width, height), torch.full((1, 1, height, width), 0.5), (1.0,)))
     except VidmatteError as error:
         return str(error).split(f"{path}: ")[-1]

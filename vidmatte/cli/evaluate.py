@@ -15,10 +15,10 @@ from vidmatte.errors import OptionError
 from vidmatte.evaluate import (
     Experiment,
     Guidance,
+    MethodUnderTest,
     PromptKind,
     Protocol,
     Region,
-    Subject,
     as_text,
     experiment,
     run,
@@ -143,16 +143,16 @@ def _folder(kind: str | None, layout: str, given: dict[str, Any]) -> Path:
     return Path("evaluation") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def _subject(given: dict[str, Any]) -> Subject:
+def _subject(given: dict[str, Any]) -> MethodUnderTest:
     predictions = given["predictions"]
     names = ("model", "sd", "weights", "settings", "device", "precision", "working_size", "adapt_steps", "smooth")
     options = MatteOptions(**{name: given[name] for name in names})
     if predictions is None:
-        return Subject(given["name"] or str(options.model), options)
+        return MethodUnderTest(given["name"] or str(options.model), options)
     changed = [name for name in names if getattr(options, name) != getattr(_DEFAULTS, name)]
     if changed:
         raise OptionError(f"--{changed[0].replace('_', '-')} was given, but mattes are scored and no model is run")
-    return Subject(given["name"] or Path(predictions).name, options, predictions=Path(predictions))
+    return MethodUnderTest(given["name"] or Path(predictions).name, options, predictions=Path(predictions))
 
 
 def _protocol(kind: str | None, given: dict[str, Any]) -> Protocol:

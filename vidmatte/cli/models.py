@@ -56,7 +56,7 @@ def _print_findings(findings: Findings) -> None:
     click.echo(f"{findings.path}: {findings.kind}; {content}")
     wrong = {
         "missing": findings.mismatch.missing,
-        "surplus": findings.mismatch.surplus,
+        "surplus": findings.mismatch.unexpected_keys,
         "of another shape": findings.mismatch.reshaped,
         "NaN or infinite": findings.not_finite,
         "problem": findings.problems,

@@ -95,7 +95,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
 def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     """The part and what validates it, None where nothing does."""
     from vidmatte.synth.corpus import photographs
-    from vidmatte.train import PARTS, IconMattingConfig, TrainConfig
+    from vidmatte.train import TRAINING_TASKS, IconMattingConfig, TrainConfig
     from vidmatte.train.iconmatting import prepare
     from vidmatte.train.processes import own_device
     from vidmatte.train.validate import held_out, on_clips
@@ -110,7 +110,7 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
         figures = held_out(averaged, config.corpus, device=config.device)
         return figures if clips is None else {**figures, **on_clips(averaged, clips, device=config.device)}
 
-    return PARTS[part], validate if part == "network" else None
+    return TRAINING_TASKS[part], validate if part == "network" else None
 
 
 def _places(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,7 @@
 
 from vidmatte.evaluate.experiments import Experiment, experiment
 from vidmatte.evaluate.protocol import Guidance, PromptKind, Protocol, Region
-from vidmatte.evaluate.run import Evaluation, Subject, run
+from vidmatte.evaluate.run import Evaluation, MethodUnderTest, run
 from vidmatte.evaluate.table import Table, as_text
 from vidmatte.evaluate.write import write_evaluation
 
@@ -10,10 +10,10 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "Guidance",
+    "MethodUnderTest",
     "PromptKind",
     "Protocol",
     "Region",
-    "Subject",
     "Table",
     "as_text",
     "experiment",

@@ -13,7 +13,7 @@ from vidmatte.evaluate.page import page_of_variants
 from vidmatte.evaluate.plot import can_plot, plot_of_variants
 from vidmatte.evaluate.protocol import Protocol
 from vidmatte.evaluate.quoted import ABLATION, REFERENCES, Quoted
-from vidmatte.evaluate.run import Evaluation, Subject, run
+from vidmatte.evaluate.run import Evaluation, MethodUnderTest, run
 from vidmatte.evaluate.table import (
     Table,
     as_text,
@@ -67,7 +67,7 @@ def variants_of(experiment: Experiment, *, steps: Sequence[int] = (), references
 def experiment(
     kind: Experiment,
     dataset: Dataset,
-    subject: Subject,
+    subject: MethodUnderTest,
     protocol: Protocol,
     folder: str | Path,
     *,
@@ -113,7 +113,9 @@ def _told(on_done: OnVariant, label: str) -> Callable[[int, int], None]:
     return lambda done, total: on_done(label, done, total)
 
 
-def _write(kind: Experiment, done: Sequence[tuple[Variant, Evaluation]], folder: Path, subject: Subject) -> Table:
+def _write(
+    kind: Experiment, done: Sequence[tuple[Variant, Evaluation]], folder: Path, subject: MethodUnderTest
+) -> Table:
     first = done[0][1]
     rows = tuple(row_of(variant.label, found.results, found.measures) for variant, found in done)
     quoted: tuple[Quoted, ...] = {"ablation": ABLATION, "references": REFERENCES}.get(kind, ())

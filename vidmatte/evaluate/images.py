@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidmatte.evaluate.method import Found
+from vidmatte.evaluate.method import PredictedMatte
 from vidmatte.prompts.prompt import Reference
 from vidmatte.report.sheets import heat, side_by_side, to_jpeg
 from vidmatte.report.thumbnails import Picture, shrink, shrunk_size, to_codes
@@ -17,7 +17,7 @@ _OBJECT, _BACKGROUND = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2)
 _DIMMED, _TRACE, _MOSTLY = 0.3, 0.05, 0.3
 
 
-def strip(found: Found) -> bytes:
+def strip(found: PredictedMatte) -> bytes:
     """The pictures as a JPEG file; the error is shown over the whole image, dark blue for none, yellow for 1."""
     height, width = found.truth.shape
     size = shrunk_size(height, width)

@@ -16,15 +16,15 @@ from torch import Tensor
 from vidmatte.datasets import Clip, Group, ImageSample, read_unknown
 from vidmatte.datasets.samples import Matte
 from vidmatte.errors import OptionError, ReadError
-from vidmatte.evaluate.prompts import mark
-from vidmatte.evaluate.protocol import Part, Plan
+from vidmatte.evaluate.prompts import draw_reference
+from vidmatte.evaluate.protocol import Plan, WorkItem
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
 from vidmatte.imaging.display import to_display
 from vidmatte.model.build import NotedModel
 from vidmatte.model.iconmatting.predictor import IconMattingModel
 from vidmatte.model.interface import Model, Predictor, SupportsTrimaps
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline.models import adapted, load
+from vidmatte.pipeline.models import adapted, model_from_options
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video, open_video
 from vidmatte.stages.propagate import matte_clip
@@ -42,7 +42,7 @@ class LoadChosen:
 
     def __call__(self, switches: Mapping[str, object]) -> Model:
         """The model; `switches` go before the settings of the options. Raises OptionError, ModelError."""
-        return load(self.options, {name: _text(value) for name, value in switches.items()})
+        return model_from_options(self.options, {name: _text(value) for name, value in switches.items()})
 
 
 def _text(value: object) -> str:
@@ -60,7 +60,7 @@ def reseed(model: Model, seed: int) -> Model | None:
 
 
 @dataclass(frozen=True)
-class Found:
+class PredictedMatte:
     """One matte, with all there is to say and to show of it."""
 
     index: int
@@ -77,10 +77,10 @@ class Found:
     confidence: float | None
 
 
-class System(Protocol):
+class Method(Protocol):
     """What makes mattes of a part of the plan."""
 
-    def mattes(self, plan: Plan, part: Part) -> Generator[Found]:
+    def mattes(self, plan: Plan, part: WorkItem) -> Generator[PredictedMatte]:
         """The mattes of the targets of a part, in order."""
         ...
 
@@ -96,7 +96,7 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class ModelSystem:
+class ModelMethod:
     """A model and how it is run."""
 
     model: Model
@@ -104,21 +104,21 @@ class ModelSystem:
     """As `MatteOptions.adapt_steps`."""
     smooth: float = 0.0
 
-    def mattes(self, plan: Plan, part: Part) -> Generator[Found]:
-        """See `System.mattes`. Images are looked at alone, clips followed from their marked frames."""
+    def mattes(self, plan: Plan, part: WorkItem) -> Generator[PredictedMatte]:
+        """See `Method.mattes`. Images are looked at alone, clips followed from their marked frames."""
         model = reseed(self.model, plan.protocol.seed + part.round) or self.model
         if plan.dataset.clips:
             return self._of_clip(model, plan, part, plan.dataset.clips[part.index])
         group = plan.dataset.groups[part.index]
         return (self._each if plan.guidance == "each" else self._of_group)(model, plan, part, group)
 
-    def _of_group(self, model: Model, plan: Plan, part: Part, group: Group) -> Generator[Found]:
+    def _of_group(self, model: Model, plan: Plan, part: WorkItem, group: Group) -> Generator[PredictedMatte]:
         references = [self._mark(plan, part, index, group.images[index]) for index in part.references]
         predictor = model.with_reference(references)
         for index in part.targets:
             yield _matte(predictor, _see(group.images[index], plan), index, references[0])
 
-    def _each(self, model: Model, plan: Plan, part: Part, group: Group) -> Generator[Found]:
+    def _each(self, model: Model, plan: Plan, part: WorkItem, group: Group) -> Generator[PredictedMatte]:
         for index in part.targets:
             reference = self._mark(plan, part, index, group.images[index])
             predictor = (
@@ -126,14 +126,14 @@ class ModelSystem:
             )
             yield _matte(predictor, _see(group.images[index], plan), index, reference)
 
-    def _mark(self, plan: Plan, part: Part, index: int, sample: ImageSample) -> Reference:
+    def _mark(self, plan: Plan, part: WorkItem, index: int, sample: ImageSample) -> Reference:
         seen = _see(sample, plan)
         unknown = seen.unknown
         if plan.protocol.prompt == "trimap" and sample.trimap is not None and unknown is None:
             unknown = read_unknown(sample.trimap, seen.truth.shape, image=sample.image)
         return _marked(plan, part, sample.name, seen, index, unknown, sample.alpha)
 
-    def _of_clip(self, model: Model, plan: Plan, part: Part, clip: Clip) -> Generator[Found]:
+    def _of_clip(self, model: Model, plan: Plan, part: WorkItem, clip: Clip) -> Generator[PredictedMatte]:
         end = 1 + max(*part.references, *part.targets, 0)
         with open_video(clip.folder) as video:
             if plan.protocol.prompt == "trimap":
@@ -163,17 +163,17 @@ def _see(sample: ImageSample, plan: Plan) -> _Seen:
 
 
 def _marked(
-    plan: Plan, part: Part, name: str, seen: _Seen, index: int, unknown: NDArray[np.bool_] | None, truth_file: Path
+    plan: Plan, part: WorkItem, name: str, seen: _Seen, index: int, unknown: NDArray[np.bool_] | None, truth_file: Path
 ) -> Reference:
     rng = plan.rng(part, name)
     try:
-        return mark(plan.protocol.prompt, seen.rgb, seen.truth, rng, frame=index, unknown=unknown)
+        return draw_reference(plan.protocol.prompt, seen.rgb, seen.truth, rng, frame=index, unknown=unknown)
     except ReadError as error:
         raise ReadError(f"{truth_file}: {error}") from error
 
 
-def _mark_frame(plan: Plan, part: Part, clip: Clip, video: Video, frame: int) -> Reference:
-    """The reference of a frame, with the frame beside it, as `mark.make_references` makes it."""
+def _mark_frame(plan: Plan, part: WorkItem, clip: Clip, video: Video, frame: int) -> Reference:
+    """The reference of a frame, with the frame beside it, as `draw_reference.make_references` makes it."""
     color = video.info.color
     rgb = to_display(video.frame(frame).rgb, color)
     size = (rgb.shape[-2], rgb.shape[-1])
@@ -187,21 +187,23 @@ def _mark_frame(plan: Plan, part: Part, clip: Clip, video: Video, frame: int) ->
     return reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
 
 
-def _matte(predictor: Predictor, seen: _Seen, index: int, reference: Reference) -> Found:
+def _matte(predictor: Predictor, seen: _Seen, index: int, reference: Reference) -> PredictedMatte:
     batch = predictor(FrameBatch(seen.rgb, frames=(index,), pts=(index,), durations=(1,)))
     alpha = np.asarray(batch.alpha[0, 0].numpy())
-    return Found(index, seen.rgb[0], alpha, seen.truth, seen.unknown, reference, batch.confidence[0])
+    return PredictedMatte(index, seen.rgb[0], alpha, seen.truth, seen.unknown, reference, batch.confidence[0])
 
 
 def _of_frames(
-    batch: MatteBatch, part: Part, clip: Clip, color: ColorTags, reference: Reference | None
-) -> Iterator[Found]:
+    batch: MatteBatch, part: WorkItem, clip: Clip, color: ColorTags, reference: Reference | None
+) -> Iterator[PredictedMatte]:
     shown = to_display(batch.source.rgb, color)
     for i, frame in enumerate(batch.source.frames):
         if frame in part.targets:
             size = (shown.shape[-2], shown.shape[-1])
             alpha = np.asarray(batch.alpha[i, 0].numpy())
-            yield Found(frame, shown[i], alpha, clip.read_alpha(frame, size), None, reference, batch.confidence[i])
+            yield PredictedMatte(
+                frame, shown[i], alpha, clip.read_alpha(frame, size), None, reference, batch.confidence[i]
+            )
 
 
 def _wants_trimap(model: Model, plan: Plan) -> bool:
@@ -221,7 +223,7 @@ def _as_trimap(reference: Reference) -> Tensor:
     return torch.where(reference.known > 0, reference.alpha, torch.full((), 0.5))
 
 
-def _trimaps_of_frames(plan: Plan, part: Part, clip: Clip, batch: FrameBatch) -> Tensor:
+def _trimaps_of_frames(plan: Plan, part: WorkItem, clip: Clip, batch: FrameBatch) -> Tensor:
     size = (batch.rgb.shape[-2], batch.rgb.shape[-1])
     trimaps = []
     for i, frame in enumerate(batch.frames):

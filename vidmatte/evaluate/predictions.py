@@ -17,8 +17,8 @@ from vidmatte.datasets import Clip, ImageSample, read_truth, read_unknown
 from vidmatte.datasets.find import image_named
 from vidmatte.datasets.samples import Matte
 from vidmatte.errors import ReadError
-from vidmatte.evaluate.method import Found
-from vidmatte.evaluate.protocol import Part, Plan
+from vidmatte.evaluate.method import PredictedMatte
+from vidmatte.evaluate.protocol import Plan, WorkItem
 from vidmatte.imaging.display import to_display
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
@@ -27,13 +27,13 @@ MOVIES = (".mkv", ".mov", ".webm", ".mp4")
 
 
 @dataclass(frozen=True)
-class PredictionSystem:
+class PredictionMethod:
     """A folder of mattes."""
 
     folder: Path
 
-    def mattes(self, plan: Plan, part: Part) -> Generator[Found]:
-        """See `System.mattes`. Raises ReadError for a matte that is missing or has another size than its image."""
+    def mattes(self, plan: Plan, part: WorkItem) -> Generator[PredictedMatte]:
+        """See `Method.mattes`. Raises ReadError for a matte that is missing or has another size than its image."""
         if plan.dataset.clips:
             yield from self._of_clip(plan.dataset.clips[part.index], part)
             return
@@ -41,7 +41,7 @@ class PredictionSystem:
         for index in part.targets:
             yield self._of_image(group.images[index], group.name, index, unknown=plan.region == "unknown")
 
-    def _of_image(self, sample: ImageSample, group: str, index: int, *, unknown: bool) -> Found:
+    def _of_image(self, sample: ImageSample, group: str, index: int, *, unknown: bool) -> PredictedMatte:
         path = image_named(self.folder / group, sample.name) or image_named(self.folder, sample.name)
         if path is None:
             raise ReadError(
@@ -54,9 +54,9 @@ class PredictionSystem:
         if unknown and sample.trimap is not None:
             area = read_unknown(sample.trimap, size, image=sample.image)
         rgb = to_display(torch.from_numpy(image.rgb)[None], image.color)[0]
-        return Found(index, rgb, alpha, sample.read_alpha(size), area, None, None)
+        return PredictedMatte(index, rgb, alpha, sample.read_alpha(size), area, None, None)
 
-    def _of_clip(self, clip: Clip, part: Part) -> Iterator[Found]:
+    def _of_clip(self, clip: Clip, part: WorkItem) -> Iterator[PredictedMatte]:
         movie = next((path for suffix in MOVIES if (path := self.folder / f"{clip.name}{suffix}").is_file()), None)
         alphas = self._of_files(clip, part) if movie is None else _of_movie(movie, clip, part)
         with closing(alphas):
@@ -64,9 +64,9 @@ class PredictionSystem:
                 image = read_image(clip.frames[frame])
                 truth = clip.read_alpha(frame, (alpha.shape[0], alpha.shape[1]))
                 rgb = to_display(torch.from_numpy(image.rgb)[None], image.color)[0]
-                yield Found(frame, rgb, alpha, truth, None, None, None)
+                yield PredictedMatte(frame, rgb, alpha, truth, None, None, None)
 
-    def _of_files(self, clip: Clip, part: Part) -> Generator[Matte]:
+    def _of_files(self, clip: Clip, part: WorkItem) -> Generator[Matte]:
         places = [self.folder / clip.name / inner for inner in ("", "pha", "alpha")]
         for frame in part.targets:
             stem = clip.frames[frame].stem
@@ -81,7 +81,7 @@ class PredictionSystem:
             yield read_truth((path,), "alpha", (image.rgb.shape[1], image.rgb.shape[2]), image=clip.frames[frame])
 
 
-def _of_movie(movie: Path, clip: Clip, part: Part) -> Generator[Matte]:
+def _of_movie(movie: Path, clip: Clip, part: WorkItem) -> Generator[Matte]:
     """The mattes of the frames that count, in a movie of all frames of the clip."""
     with open_video(movie) as video:
         count = video.count_frames()

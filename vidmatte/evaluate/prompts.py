@@ -31,7 +31,7 @@ _TURN = math.radians(35)
 _BACKGROUND_BELOW = 0.05
 
 
-def mark(
+def draw_reference(
     kind: PromptKind, rgb: Tensor, truth: Matte, rng: Rng, *, frame: int, unknown: NDArray[np.bool_] | None = None
 ) -> Reference:
     """The reference that marks of one kind make of an image.

@@ -27,7 +27,7 @@ class Protocol:
     """
 
     prompt: PromptKind = "mask"
-    """What is marked on a reference, made from its truth; see `marks.mark`."""
+    """What is marked on a reference, made from its truth; see `marks.draw_reference`."""
     guidance: Guidance | None = None
     """"group": references stand for the other images of their group (in-context matting); "each": every image is marked
     itself (the paper's rows "Ours*"). None is "group", but "each" for trimaps and where all groups have one image."""
@@ -69,7 +69,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkItem:
     """What is matted in one go: a group with its references drawn, or a clip."""
 
     index: int
@@ -94,7 +94,7 @@ class Plan:
     protocol: Protocol
     guidance: Guidance
     region: Region
-    parts: tuple[Part, ...]
+    parts: tuple[WorkItem, ...]
     notes: tuple[str, ...]
     """What a reader of the table should know of it."""
 
@@ -103,11 +103,11 @@ class Plan:
         """How many images or clips are matted, all rounds together."""
         return len(self.parts) if self.dataset.clips else sum(len(part.targets) for part in self.parts)
 
-    def rng(self, part: Part, sample: str) -> Rng:
+    def rng(self, part: WorkItem, sample: str) -> Rng:
         """What marks of a sample are drawn with: the same whatever else is done, and in whatever order."""
         return _rng(self.protocol.seed + part.round, f"{self._name(part)}/{sample}")
 
-    def _name(self, part: Part) -> str:
+    def _name(self, part: WorkItem) -> str:
         return self.dataset.clips[part.index].name if self.dataset.clips else self.dataset.groups[part.index].name
 
 
@@ -126,7 +126,7 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
         raise OptionError(f"{protocol.frames} frames asked for, but {dataset.name} holds images; leave it out")
     if guidance == "each":
         every = [tuple(range(len(group.images))) for group in dataset.groups]
-        parts = [Part(i, k, (), images) for k in range(rounds) for i, images in enumerate(every)]
+        parts = [WorkItem(i, k, (), images) for k in range(rounds) for i, images in enumerate(every)]
         return Plan(dataset, protocol, guidance, region, tuple(parts), ("every image is marked itself",))
     kept_out = max(protocol.kept_out, protocol.references)
     large = [i for i, group in enumerate(dataset.groups) if _is_large_enough(group, dataset, kept_out)]
@@ -140,10 +140,10 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
     return Plan(dataset, protocol, guidance, region, tuple(parts), tuple(notes))
 
 
-def _part(index: int, number: int, group: Group, protocol: Protocol, kept_out: int) -> Part:
+def _part(index: int, number: int, group: Group, protocol: Protocol, kept_out: int) -> WorkItem:
     seed = protocol.seed + (number if protocol.draw_references else 0)
     order = _rng(seed, group.name).permutation(len(group.images)).tolist()
-    return Part(index, number, tuple(order[: protocol.references]), tuple(sorted(order[kept_out:])))
+    return WorkItem(index, number, tuple(order[: protocol.references]), tuple(sorted(order[kept_out:])))
 
 
 def _plan_of_clips(dataset: Dataset, protocol: Protocol, rounds: int) -> Plan:
@@ -156,12 +156,12 @@ def _plan_of_clips(dataset: Dataset, protocol: Protocol, rounds: int) -> Plan:
         for i, clip in enumerate(dataset.clips):
             count = _frames_used(clip, protocol)
             if protocol.prompt == "trimap":
-                parts.append(Part(i, k, (), tuple(range(count))))
+                parts.append(WorkItem(i, k, (), tuple(range(count))))
                 continue
             marked = tuple(dict.fromkeys(count * n // protocol.references for n in range(protocol.references)))
             later = tuple(frame for frame in range(count) if frame not in marked)
             # Of a single frame it is the marked one that is looked at.
-            parts.append(Part(i, k, marked, later or marked))
+            parts.append(WorkItem(i, k, marked, later or marked))
     guidance: Guidance = "each" if protocol.prompt == "trimap" else "group"
     return Plan(dataset, protocol, guidance, "whole", tuple(parts), tuple(_notes_of_clips(dataset, protocol)))
 

@@ -19,9 +19,9 @@ from vidmatte.errors import OptionError, WriteError
 from vidmatte.evaluate.images import strip
 from vidmatte.evaluate.journal import MATTES, PICTURES, Journal, Result, open_journal
 from vidmatte.evaluate.measures import ClipScore, Measure, measure_image, measures_of, ranking
-from vidmatte.evaluate.method import Found, Load, LoadChosen, ModelSystem, System, reseed
-from vidmatte.evaluate.predictions import PredictionSystem
-from vidmatte.evaluate.protocol import Part, Plan, Protocol, make_plan
+from vidmatte.evaluate.method import Load, LoadChosen, Method, ModelMethod, PredictedMatte, reseed
+from vidmatte.evaluate.predictions import PredictionMethod
+from vidmatte.evaluate.protocol import Plan, Protocol, WorkItem, make_plan
 from vidmatte.evaluate.workers import share
 from vidmatte.imaging.optical_flow import to_gray
 from vidmatte.model.build import notes_of
@@ -32,7 +32,7 @@ OnDone = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Subject:
+class MethodUnderTest:
     """What is to be measured: a model and how it is run, or a folder of mattes."""
 
     name: str
@@ -58,7 +58,7 @@ class Subject:
 class Evaluation:
     """What came out of a run."""
 
-    subject: Subject
+    subject: MethodUnderTest
     plan: Plan
     measures: tuple[Measure, ...]
     results: tuple[Result, ...]
@@ -80,7 +80,7 @@ class Evaluation:
 
 def run(
     dataset: Dataset,
-    subject: Subject,
+    subject: MethodUnderTest,
     protocol: Protocol,
     folder: str | Path,
     *,
@@ -125,7 +125,7 @@ def run(
     return Evaluation(subject, plan, measures, complete, (*plan.notes, *notes), folder)
 
 
-def _prepare(subject: Subject, protocol: Protocol) -> tuple[Load | None, int, list[str]]:
+def _prepare(subject: MethodUnderTest, protocol: Protocol) -> tuple[Load | None, int, list[str]]:
     """How the model comes, loaded once here so that errors come early; rounds that differ; what to say of them."""
     if subject.predictions is not None:
         if not subject.predictions.is_dir():
@@ -147,7 +147,7 @@ def _measures(dataset: Dataset) -> tuple[Measure, ...]:
     return measures_of(clips=bool(dataset.clips), soft=kinds == {"alpha"})
 
 
-def _identity(plan: Plan, subject: Subject, folder: Path, *, keep_mattes: bool) -> dict[str, Any]:
+def _identity(plan: Plan, subject: MethodUnderTest, folder: Path, *, keep_mattes: bool) -> dict[str, Any]:
     options = subject.options
     given = [subject.predictions] if subject.predictions else [options.model, options.weights, options.sd]
     return {
@@ -186,26 +186,26 @@ class _Work:
     folder: Path
     keep_mattes: bool
     load: Load | None
-    subject: Subject
+    subject: MethodUnderTest
 
-    def __call__(self) -> Callable[[Part], tuple[str, list[Result]]]:
-        return partial(self.measure, self._system())
+    def __call__(self) -> Callable[[WorkItem], tuple[str, list[Result]]]:
+        return partial(self.measure, self._method())
 
-    def _system(self) -> System:
+    def _method(self) -> Method:
         subject, options = self.subject, self.subject.options
         if subject.predictions is not None:
-            return PredictionSystem(subject.predictions)
+            return PredictionMethod(subject.predictions)
         model = (self.load or LoadChosen(options))(subject.switches)
-        return ModelSystem(model, options.adapt_steps, options.smooth)
+        return ModelMethod(model, options.adapt_steps, options.smooth)
 
-    def measure(self, system: System, part: Part) -> tuple[str, list[Result]]:
+    def measure(self, method: Method, part: WorkItem) -> tuple[str, list[Result]]:
         """The key of a part and what was measured of it."""
-        with closing(system.mattes(self.plan, part)) as mattes:
+        with closing(method.mattes(self.plan, part)) as mattes:
             if self.plan.dataset.clips:
                 return part.key, [self._measure_clip(mattes, part)]
             return part.key, [self._measure_image(found, part) for found in mattes]
 
-    def _measure_image(self, found: Found, part: Part) -> Result:
+    def _measure_image(self, found: PredictedMatte, part: WorkItem) -> Result:
         group = self.plan.dataset.groups[part.index]
         name = group.images[found.index].name
         values = measure_image(self.measures, found.alpha, found.truth, found.unknown)
@@ -215,7 +215,7 @@ class _Work:
             pictures.append(("", self._picture(f"{part.index:05d}_{found.index:05d}", strip(found))))
         return Result(group.name, name, part.round, values, found.confidence, pictures=pictures)
 
-    def _measure_clip(self, mattes: Generator[Found], part: Part) -> Result:
+    def _measure_clip(self, mattes: Generator[PredictedMatte], part: WorkItem) -> Result:
         clip = self.plan.dataset.clips[part.index]
         rank, score = ranking(self.measures), ClipScore(self.measures)
         confidence: list[float] = []
@@ -250,7 +250,7 @@ class _Work:
         _write(self.folder / path, data)
         return path
 
-    def _keep(self, found: Found, group: str, name: str) -> None:
+    def _keep(self, found: PredictedMatte, group: str, name: str) -> None:
         if self.keep_mattes:
             codes = (found.alpha * 65535 + 0.5).clip(0, 65535).astype(np.uint16)
             _, data = cv2.imencode(".png", codes)

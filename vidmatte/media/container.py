@@ -39,7 +39,7 @@ def open_container(source: str | Path) -> InputContainer:
     except (av.ExitError, TimeoutError) as error:
         raise ReadError(f"{source}: could not be opened within {_OPEN_SECONDS:.0f} s; is the disk there?") from error
     except av.FFmpegError as error:
-        raise ReadError(f"{source}: cannot be opened as a movie ({reason(error)}); is it complete?") from error
+        raise ReadError(f"{source}: cannot be opened as a movie ({error_message(error)}); is it complete?") from error
     except (UnicodeDecodeError, ValueError, OverflowError) as error:  # PyAV on names and numbers of damaged headers
         raise ReadError(f"{source}: has a damaged header ({error}); copy it again") from error
 
@@ -89,7 +89,7 @@ def describe_dropped_streams(container: InputContainer, chosen: VideoStream) -> 
     )
 
 
-def reason(error: av.FFmpegError) -> str:
+def error_message(error: av.FFmpegError) -> str:
     """What FFmpeg says went wrong."""
     return str(error.strerror or error)
 

@@ -41,7 +41,7 @@ DESCRIPTIONS = {
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """Weights that a model is made of."""
 
     name: str
@@ -64,7 +64,7 @@ class ModelFacts:
 
     name: str
     description: str
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
 
     @property
     def installed(self) -> bool:
@@ -114,14 +114,14 @@ def find_checkpoint() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _packaged(name: str) -> Part:
+def _packaged(name: str) -> ModelPart:
     path = WEIGHTS[name].path
     found = path if path.is_file() else None
     size = path.stat().st_size if found else 0
-    return Part("weights", found, size, WEIGHTS[name].licence, "the package", "comes with vidmatte")
+    return ModelPart("weights", found, size, WEIGHTS[name].licence, "the package", "comes with vidmatte")
 
 
-def _stable_diffusion() -> tuple[Part, Part]:
+def _stable_diffusion() -> tuple[ModelPart, ModelPart]:
     folder = cached(STABLE_DIFFUSION)
     prompt = None if folder is None else place_of_prompt(folder)
     if prompt is None or not prompt.is_file():
@@ -130,13 +130,13 @@ def _stable_diffusion() -> tuple[Part, Part]:
     return _from_hub(STABLE_DIFFUSION, folder), _from_hub(TEXT_ENCODER, prompt, once)
 
 
-def _checkpoint() -> Part:
+def _checkpoint() -> ModelPart:
     get = f"by hand from its authors: --weights FILE, or put it at {own_folder() / _CHECKPOINT_NAMES[1]}"
     licence = "MIT by its README, which asks to be contacted for commercial use"
-    return Part("decoder of IconMatting", find_checkpoint(), CHECKPOINT_SIZE, licence, CHECKPOINT_SOURCE, get)
+    return ModelPart("decoder of IconMatting", find_checkpoint(), CHECKPOINT_SIZE, licence, CHECKPOINT_SOURCE, get)
 
 
-def _vitmatte() -> Part:
+def _vitmatte() -> ModelPart:
     get = f"downloaded on first use, or {VITMATTE.option}; without it 'compact' finishes the alpha"
     if find_spec("transformers") is None:
         get = "pip install 'vidmatte[vitmatte]', then " + get
@@ -152,13 +152,13 @@ def _baseline(name: str, *networks: HubFiles, finished: bool = False) -> ModelFa
     return ModelFacts(name, DESCRIPTIONS[name], (*parts, _vitmatte()) if finished else tuple(parts))
 
 
-def _pymatting() -> Part:
+def _pymatting() -> ModelPart:
     spec = find_spec("pymatting")
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent
     source = "https://github.com/pymatting/pymatting"
-    return Part("PyMatting, a package", path, 54_000, "MIT", source, "pip install 'vidmatte[baselines]'")
+    return ModelPart("PyMatting, a package", path, 54_000, "MIT", source, "pip install 'vidmatte[baselines]'")
 
 
-def _from_hub(files: HubFiles, path: Path | None, get: str | None = None, *, needed: bool = True) -> Part:
+def _from_hub(files: HubFiles, path: Path | None, get: str | None = None, *, needed: bool = True) -> ModelPart:
     get = get or f"downloaded on first use, or {files.option}"
-    return Part(files.name, path, files.size, files.licence, files.source, get, needed)
+    return ModelPart(files.name, path, files.size, files.licence, files.source, get, needed)

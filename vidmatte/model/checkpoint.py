@@ -68,7 +68,7 @@ class Findings:
             "numbers": self.numbers,
             "dtypes": dict(self.dtypes),
             "missing": list(self.mismatch.missing),
-            "surplus": list(self.mismatch.surplus),
+            "surplus": list(self.mismatch.unexpected_keys),
             "reshaped": list(self.mismatch.reshaped),
             "not_finite": list(self.not_finite),
             "problems": list(self.problems),
@@ -193,7 +193,7 @@ def _baseline(folder: Path) -> _Verdict | None:
             several = sum(other.model == network.model for other in NETWORKS.values()) > 1
             use = f"--model {network.model} --weights {_quoted(folder.parent if several else folder)}"
             try:
-                load_pretrained(folder, network.pretrained, surplus=network.surplus)
+                load_pretrained(folder, network.pretrained, unexpected_keys=network.unexpected_keys)
             except (ModelError, MissingExtraError) as error:
                 return _Verdict(network.pretrained.name, use, problems=(str(error),))
             return _Verdict(network.pretrained.name, use)

@@ -37,7 +37,7 @@ class ExternalMattes:
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
         """The mattes of a batch. Raises OptionError for a file of another size or length."""
-        return MatteBatch(batch, take(self.mask, batch, self.like), (1.0,) * len(batch))
+        return MatteBatch(batch, read_masks(self.mask, batch, self.like), (1.0,) * len(batch))
 
     def tracker(self) -> None:
         """None: no frame needs another."""
@@ -52,14 +52,14 @@ class ExternalMattes:
         return F.interpolate(coarse.alpha[None, None], size=rgb.shape[2:], mode="bilinear")
 
 
-def take(mask: Mask, batch: FrameBatch, like: VideoInfo) -> Tensor:
+def read_masks(mask: Mask, batch: FrameBatch, like: VideoInfo) -> Tensor:
     """(N, 1, H, W) in 0..1 of what lies beside the frames of a batch of the clip `like`.
 
     Raises OptionError for a file of another size or length.
     """
     height, width = batch.rgb.shape[2:]
     display_width = max(1, round(width * like.sample_aspect_ratio))
-    return torch.from_numpy(np.stack(mask.take(batch, (height, width), display_width))[:, None])
+    return torch.from_numpy(np.stack(mask.read(batch, (height, width), display_width))[:, None])
 
 
 def external_mattes(mask: Mask, video: Video, *, start: int, end: int | None, device: torch.device) -> ExternalMattes:

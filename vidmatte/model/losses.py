@@ -97,7 +97,9 @@ def weighted_sum(terms: Mapping[str, Tensor]) -> Tensor:
 Batch = dict[str, Tensor]
 
 
-def descend(net: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
+def optimizer_step(
+    net: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
+) -> None:
     """One update along the gradients that are there, which are clipped to a norm of 1."""
     torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     if scaler is None:

@@ -33,7 +33,7 @@ class Pretrained:
 
 
 def load_pretrained(
-    folder: Path, wanted: Pretrained, *, adapt: Callable[[Any], None] | None = None, surplus: bool = False
+    folder: Path, wanted: Pretrained, *, adapt: Callable[[Any], None] | None = None, unexpected_keys: bool = False
 ) -> nn.Module:
     """The network in a folder with `config.json` and `model.safetensors`, in evaluation mode, its weights frozen.
 
@@ -73,11 +73,11 @@ def load_pretrained(
         raise ModelError(
             f"{folder}: {wanted.name} cannot be loaded ({first_line(error)}); get its files again"
         ) from error
-    return _checked(net, info, f"{folder}: does not fit {wanted.name}", str(folder), surplus)
+    return _checked(net, info, f"{folder}: does not fit {wanted.name}", str(folder), unexpected_keys)
 
 
-def _checked(net: nn.Module, info: dict[str, Any], says: str, source: str, surplus: bool) -> nn.Module:
-    unexpected = () if surplus else tuple(sorted(info["unexpected_keys"]))
+def _checked(net: nn.Module, info: dict[str, Any], says: str, source: str, unexpected_keys: bool) -> nn.Module:
+    unexpected = () if unexpected_keys else tuple(sorted(info["unexpected_keys"]))
     mismatch = Mismatch(tuple(sorted(info["missing_keys"])), unexpected)
     if mismatch:
         raise ModelError(f"{says}: {mismatch}")

@@ -111,12 +111,12 @@ class VitMatte:
         """Alpha of a box, seen in a region around it that holds known object and known background, if there is one."""
         region, picture = box, self._picture(rgb, trimap, box)
         while not _tells_both(picture[:, 3]):
-            wider = _twice(region, trimap.shape)
-            if wider == region:
+            expand = _twice(region, trimap.shape)
+            if expand == region:
                 # There is none in all of the image: then nothing is won by seeing less of the detail.
                 region, picture = box, self._picture(rgb, trimap, box)
                 break
-            region, picture = wider, self._picture(rgb, trimap, wider)
+            region, picture = expand, self._picture(rgb, trimap, expand)
         alpha = self._run(picture)
         size = region[1] - region[0], region[3] - region[2]
         if alpha.shape[-2:] != size:
@@ -181,10 +181,10 @@ def _finish_one(model: CompactModel, rgb: Tensor, trimap: Tensor) -> Tensor:
     size = model.fitted_size(window)
     label, doubt = (crop_alpha(np.ascontiguousarray(part), window, size) for part in (object_share, unknown_share))
     marks: tuple[Alpha, Alpha] = ((label > 0.5).astype(np.float32), (doubt < 0.01).astype(np.float32))
-    look = model.look(frame, window, [], None, marks)
+    estimate = model.infer_window(frame, window, [], None, marks)
     for _ in range(_REVISIONS):
-        look = model.look(frame, window, [look.memory], look.alpha, marks)
-    coarse = coarse_matte(look.alpha, look.confidence, window, height, width)
+        estimate = model.infer_window(frame, window, [estimate.memory], estimate.alpha, marks)
+    coarse = coarse_matte(estimate.alpha, estimate.confidence, window, height, width)
     alpha = CompactPredictor(model, ()).finish(rgb, coarse)
     return torch.where(unknown, alpha, trimap)
 

@@ -125,10 +125,10 @@ def is_safetensors(path: Path) -> bool:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
-class _Inert:
+class _Stub:
     """Stands in for an object of a training run that was kept beside the weights."""
 
-    def __new__(cls, *given: Any, **named: Any) -> _Inert:
+    def __new__(cls, *given: Any, **named: Any) -> _Stub:
         return object.__new__(cls)
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -152,7 +152,7 @@ def _unpickle(path: Path) -> Any:
             f"ask for the weights as safetensors"
         )
     try:
-        with warnings.catch_warnings(), safe_globals([(_Inert, name) for name in named]):
+        with warnings.catch_warnings(), safe_globals([(_Stub, name) for name in named]):
             # About pickles of an unusual kind; whether it can be read shows at once.
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -171,15 +171,15 @@ class Mismatch:
     """Where the tensors of a file and those of a network differ."""
 
     missing: tuple[str, ...] = ()
-    surplus: tuple[str, ...] = ()
+    unexpected_keys: tuple[str, ...] = ()
     reshaped: tuple[str, ...] = ()
     """Each with the shape found and the one wanted."""
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.surplus or self.reshaped)
+        return bool(self.missing or self.unexpected_keys or self.reshaped)
 
     def __str__(self) -> str:
-        wrong = [f"{key} is missing" for key in self.missing] + [f"{key} is surplus" for key in self.surplus]
+        wrong = [f"{key} is missing" for key in self.missing] + [f"{key} is surplus" for key in self.unexpected_keys]
         return _listed([*wrong, *self.reshaped], "; ")
 
 
@@ -187,7 +187,7 @@ def compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int
     """Differences between the shapes of a file's tensors and those that a network has."""
     return Mismatch(
         missing=tuple(key for key in wanted if key not in found),
-        surplus=tuple(key for key in found if key not in wanted),
+        unexpected_keys=tuple(key for key in found if key not in wanted),
         reshaped=tuple(
             f"{key} is {found[key]} instead of {wanted[key]}"
             for key in wanted

@@ -13,7 +13,7 @@ from vidmatte.errors import OptionError
 from vidmatte.model.build import choose_device, load_model
 from vidmatte.model.compact.adapt import adapt
 from vidmatte.model.compact.predictor import CompactPredictor
-from vidmatte.model.external import external_mattes, take
+from vidmatte.model.external import external_mattes, read_masks
 from vidmatte.model.interface import Model, Predictor, SupportsTrimaps
 from vidmatte.model.settings import parse_settings
 from vidmatte.options import ADAPT_STEPS_PER_FRAME, DEFAULT_ADAPT_STEPS, MatteOptions
@@ -101,10 +101,10 @@ def predictor_of(shot: Shot, model: Model, references: Sequence[Reference]) -> P
         return model.with_reference(references)
     if not isinstance(model, SupportsTrimaps):
         raise OptionError(f"trimaps were given: model {model.name!r} goes by marks; leave the trimaps out")
-    return model.with_trimaps(lambda batch: take(trimaps, batch, shot.video.info))
+    return model.with_trimaps(lambda batch: read_masks(trimaps, batch, shot.video.info))
 
 
-def load(options: MatteOptions, settings: Mapping[str, str] | None = None) -> Model:
+def model_from_options(options: MatteOptions, settings: Mapping[str, str] | None = None) -> Model:
     """The model that the options ask for; `settings` go before those of the options. See `load_model`."""
     return load_model(
         options.model,

@@ -22,7 +22,7 @@ from vidmatte.stages.finish import Finisher
 from vidmatte.write import Outputs, OutputSpec, create_outputs, split_format_options
 
 Paths = str | Path | Sequence[str | Path]
-Marks = Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]]
+Prompts = Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Request:
     def of(
         cls,
         source: Paths,
-        marks: Marks,
+        prompts: Prompts,
         *,
         output: Paths = (),
         alpha: Paths = (),
@@ -55,7 +55,7 @@ class Request:
         """The request of what `pipeline.matte` takes. Raises OptionError for objects whose names do not fit."""
         return cls(
             source=tuple(as_list(source)),
-            objects=prompts_of_objects(marks),
+            objects=prompts_of_objects(prompts),
             output=tuple(as_list(output)),
             alpha=tuple(as_list(alpha)),
             reference=reference,
@@ -64,16 +64,16 @@ class Request:
             options=options or MatteOptions(),
         )
 
-    def targets(self) -> list[OutputSpec]:
+    def specs(self) -> list[OutputSpec]:
         """What is to be written, colour first. Raises OptionError for targets that do not fit the other choices."""
-        return _targets(self.output, self.alpha, self.images, self.options, list(self.objects))
+        return _output_specs(self.output, self.alpha, self.images, self.options, list(self.objects))
 
     def requested_outputs(self) -> list[OutputSpec]:
         """The outputs as they were asked for, `{object}` in their names."""
         return [
-            OutputSpec(path, alpha_only, choices=choices)
+            OutputSpec(path, alpha_only, format_options=format_options)
             for paths, alpha_only in ((self.output, False), (self.alpha, True))
-            for path, choices in map(split_format_options, paths)
+            for path, format_options in map(split_format_options, paths)
         ]
 
     def inputs(self) -> list[Path | str]:
@@ -86,7 +86,7 @@ class Shot:
     """A request with its source opened and its frames marked."""
 
     request: Request
-    targets: list[OutputSpec]
+    specs: list[OutputSpec]
     video: Video
     finisher: Finisher
     start: int
@@ -106,9 +106,9 @@ class Shot:
         return self.request.options
 
     @property
-    def marked(self) -> tuple[int, ...]:
+    def reference_frames(self) -> tuple[int, ...]:
         """The frames of the source that are marked."""
-        return tuple(mark.frame for marks in self.references.values() for mark in marks if mark.frame is not None)
+        return tuple(mark.frame for prompts in self.references.values() for mark in prompts if mark.frame is not None)
 
     @property
     def expected(self) -> int | None:
@@ -118,7 +118,7 @@ class Shot:
     def create_outputs(self, *, overwrite: bool) -> Outputs:
         """Its outputs, checked and not created yet; see `write.create_outputs`."""
         return create_outputs(
-            self.targets,
+            self.specs,
             like=self.video.info,
             overwrite=overwrite,
             premultiplied=self.options.premultiplied,
@@ -146,7 +146,7 @@ class Shot:
         return create_report(
             asked,
             like=self.video.info,
-            references=self.marked,
+            references=self.reference_frames,
             inputs=request.inputs(),
             start=self._start_seconds or Fraction(0),
             overwrite=overwrite,
@@ -161,7 +161,7 @@ class Shot:
 def open_shot(request: Request) -> Iterator[Shot]:
     """Open the source, check targets, range and masks, and mark the references. Raises what `pipeline.matte` raises."""
     options = request.options
-    targets = request.targets()
+    specs = request.specs()
     with (
         _open_source(request.source, request.images, options) as video,
         Finisher(options.finish, like=video.info) as finisher,
@@ -174,14 +174,14 @@ def open_shot(request: Request) -> Iterator[Shot]:
         references = _references(video, request)
         if trimaps is not None:
             fit_to_clip(trimaps, video, start=start, end=end)
-        yield Shot(request, targets, video, finisher, start, end, references, given, trimaps)
+        yield Shot(request, specs, video, finisher, start, end, references, given, trimaps)
 
 
 def _references(video: Video, request: Request) -> dict[str, tuple[Reference, ...]]:
     """Of each object, what its marks make; nothing where mattes or trimaps are given."""
     mattes, trimaps = request.options.matte, request.options.trimaps
     if mattes is None and trimaps is None:
-        return {name: make_references(video, marks, request.reference) for name, marks in request.objects.items()}
+        return {name: make_references(video, prompts, request.reference) for name, prompts in request.objects.items()}
     if any(request.objects.values()) or request.reference is not None:
         given = f"mattes too ({mattes})" if trimaps is None else f"trimaps too ({trimaps})"
         raise OptionError(f"marks were given, and {given}: give one of them")
@@ -193,7 +193,7 @@ def as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
-def _targets(
+def _output_specs(
     output: str | Path | Sequence[str | Path],
     alpha: str | Path | Sequence[str | Path],
     images: bool,
@@ -205,21 +205,19 @@ def _targets(
             f"{len(objects)} objects are marked, and an inverted matte or an inside mask would be that of each; "
             f"choose one of them (--object)"
         )
-    targets = [target for path in as_list(output) for target in outputs_of_objects(path, objects, alpha_only=False)]
-    if not targets and (options.premultiplied or options.foreground == "source" or options.despill):
+    specs = [spec for path in as_list(output) for spec in outputs_of_objects(path, objects, alpha_only=False)]
+    if not specs and (options.premultiplied or options.foreground == "source" or options.despill):
         raise OptionError("a choice of colour was given, but only alpha is written; add an output with colour (-o)")
-    targets += [target for path in as_list(alpha) for target in outputs_of_objects(path, objects, alpha_only=True)]
-    for target in targets:
-        if images and (target.format.is_movie or not target.is_named):
+    specs += [spec for path in as_list(alpha) for spec in outputs_of_objects(path, objects, alpha_only=True)]
+    for spec in specs:
+        if images and (spec.format.is_movie or not spec.is_named):
+            raise OptionError(f"{spec}: a set of images needs a file for each; use {{name}}, as in 'out/{{name}}.png'")
+        if spec.is_named and not images:
             raise OptionError(
-                f"{target}: a set of images needs a file for each; use {{name}}, as in 'out/{{name}}.png'"
-            )
-        if target.is_named and not images:
-            raise OptionError(
-                f"{target}: {{name}} stands for the names of an image set (--images); for a clip give the name of a "
+                f"{spec}: {{name}} stands for the names of an image set (--images); for a clip give the name of a "
                 f"movie, or %06d.png"
             )
-    return targets
+    return specs
 
 
 def _open_source(source: str | Path | Sequence[str | Path], images: bool, options: MatteOptions) -> Video:
@@ -281,9 +279,9 @@ def _inputs(
     objects: Mapping[str, Iterable[Prompt]],
     options: MatteOptions,
 ) -> list[Path | str]:
-    marks = [path for prompts in objects.values() for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
+    prompts = [path for prompts in objects.values() for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
     given = [options.matte, options.trimaps, options.finish.inside_mask, options.finish.outside_mask]
-    other = [reference, *marks, *given]
+    other = [reference, *prompts, *given]
     return [*as_list(source), *(path for path in other if path is not None)]
 
 

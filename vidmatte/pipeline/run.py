@@ -20,13 +20,13 @@ from vidmatte.pipeline.models import (
     StepCallback,
     adapted,
     batch_size_of,
-    load,
+    model_from_options,
     model_of,
     predictor_of,
     share_cores,
     sub_progress,
 )
-from vidmatte.pipeline.request import Marks, Paths, Request, Shot, open_shot
+from vidmatte.pipeline.request import Paths, Prompts, Request, Shot, open_shot
 from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
@@ -54,7 +54,7 @@ ProgressCallback = Callable[[int, "int | None"], None]
 
 def matte(
     source: Paths,
-    prompts: Marks = (),
+    prompts: Prompts = (),
     *,
     output: Paths = (),
     alpha: Paths = (),
@@ -111,7 +111,7 @@ def matte_request(
     with open_shot(request) as shot:
         frames = frames_if_segmented(shot)
         if frames is None:
-            return matte_streaming(shot, load, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes)
+            return matte_streaming(shot, model_from_options, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes)
         return _matte_in_segments(shot, frames, progress, on_adapt, on_mattes)
 
 
@@ -133,16 +133,16 @@ def matte_streaming(
         model = model_of(shot, load_model)
         with reporting or nullcontext(), outputs as out:
             counter = _Counter(progress, shot.expected)
-            marks = list(shot.references.values())
+            reference_sets = list(shot.references.values())
             predictors = [
                 adapted(
                     predictor_of(shot, model, references),
                     options.adapt_steps,
                     counter.expected,
                     request.images,
-                    sub_progress(on_adapt, number, len(marks)),
+                    sub_progress(on_adapt, number, len(reference_sets)),
                 )
-                for number, references in enumerate(marks)
+                for number, references in enumerate(reference_sets)
             ]
             mattes = (
                 matte_images(predictors, video)
@@ -150,14 +150,14 @@ def matte_streaming(
                 else matte_objects(
                     predictors,
                     video,
-                    marks,
+                    reference_sets,
                     start=shot.start,
                     end=shot.end,
                     batch_size=batch_size_of(options, model.device),
                     on_backward=counter.more,
                 )
             )
-            with_color = any(not target.alpha_only for target in shot.targets)
+            with_color = any(not spec.alpha_only for spec in shot.specs)
             stages = postprocess(mattes, options, shot.finisher, len(predictors), with_color, model.device)
             with closing(stages):
                 for batches in stages:
@@ -179,7 +179,7 @@ def matte_streaming(
                 outputs=(),
                 confidence=tuple(counter.confidence),
                 first_frame=shot.start,
-                reference_frames=shot.marked,
+                reference_frames=shot.reference_frames,
                 notes=(*describe_source(video.info), *notes_of(model)),
                 is_set=request.images,
                 report=None if request.report is None else Path(request.report) / PAGE,
@@ -208,9 +208,9 @@ def _matte_in_segments(
     if not (resuming and any("joining" in record for record in journal.records())):
         check_outputs(shot)  # now, and not when all is rendered
     threads = int(journal.header()["threads"]) if resuming else None
-    with journal.held(), share_cores(shot.options.device, threads):
+    with journal.lock(), share_cores(shot.options.device, threads):
         try:
-            model = model_of(shot, load)
+            model = model_of(shot, model_from_options)
             plan = make_plan(shot, model, frames)
             if resuming:
                 check_environment(journal, model)

@@ -47,7 +47,7 @@ class Mask(ABC):
         """Index in the clip of the frame that a movie or sequence begins at."""
         self._held: tuple[object, list[Plane]] = None, []
 
-    def take(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Plane]:
+    def read(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Plane]:
         """(H, W) planes in 0..1 of `size`, one for each frame of a batch, that was drawn with or without square pixels.
 
         Several objects may ask for the same frames one after the other. Raises OptionError for another size, and where

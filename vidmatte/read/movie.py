@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from vidmatte.errors import ReadError
 from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.imaging import yuv
-from vidmatte.media.container import describe_dropped_streams, open_container, packets_of, reason, video_stream
+from vidmatte.media.container import describe_dropped_streams, error_message, open_container, packets_of, video_stream
 from vidmatte.options import Deinterlace
 from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
@@ -99,7 +99,7 @@ class MovieVideo(Video):
             for frame in _decoded(container, stream):
                 return frame
         except av.FFmpegError as error:
-            raise ReadError(f"{self._source}: its first frame cannot be decoded ({reason(error)})") from error
+            raise ReadError(f"{self._source}: its first frame cannot be decoded ({error_message(error)})") from error
         raise ReadError(f"{self._source}: holds a video stream but not a single frame")
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> VideoInfo:
@@ -153,7 +153,7 @@ class MovieVideo(Video):
                 return PacketIndex.read(container, stream)
             except av.FFmpegError as error:
                 if not self._allow_truncated:
-                    raise ReadError(f"{self._source}: cannot be read to its end ({reason(error)})") from error
+                    raise ReadError(f"{self._source}: cannot be read to its end ({error_message(error)})") from error
                 return None
 
     @functools.cached_property
@@ -256,7 +256,7 @@ class MovieVideo(Video):
                         index += 1
             except av.FFmpegError as error:
                 if not self._allow_truncated:
-                    raise ReadError(self._truncated(index, reason(error))) from error
+                    raise ReadError(self._truncated(index, error_message(error))) from error
 
     def _decode_from(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
         times = self._times
@@ -270,7 +270,7 @@ class MovieVideo(Video):
                     yield bisect.bisect_left(times, frame.pts or 0), frame
             except av.FFmpegError as error:
                 if not self._allow_truncated:
-                    raise ReadError(self._truncated(start, reason(error))) from error
+                    raise ReadError(self._truncated(start, error_message(error))) from error
         if found is None:
             yield from ((index, frame) for index, frame in self._decode_from_start() if index >= start)
 
@@ -312,7 +312,7 @@ class MovieVideo(Video):
                         self._refuse_other_size(frame, index)
                         yield frame
             except av.FFmpegError as error:
-                raise ReadError(self._truncated(index, reason(error))) from error
+                raise ReadError(self._truncated(index, error_message(error))) from error
 
 
 def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:

@@ -23,7 +23,7 @@ class Invocation:
     reference: str | Path | None
     objects: Mapping[str, Sequence[Prompt]]
     """The marks of each object; of one without a name where they do not come from a prompt file."""
-    targets: Sequence[OutputSpec]
+    specs: Sequence[OutputSpec]
     report: Path | None
     """Folder of the report; None where none is asked for."""
     options: Mapping[str, object]
@@ -39,8 +39,8 @@ class Invocation:
 
     def _words(self, marks: Sequence[str]) -> list[str]:
         words = ["vidmatte", *map(str, self.sources), *(["--images"] if self.images else []), *marks]
-        for target in self.targets:
-            words += ["--alpha" if target.alpha_only else "-o", target.argument]
+        for spec in self.specs:
+            words += ["--alpha" if spec.alpha_only else "-o", spec.argument]
         for name, value in self.options.items():
             option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
             words += [option] if value is True else [option, str(value)]

@@ -25,7 +25,7 @@ from vidmatte.report.sheets import contact_sheet, guidance_sheet, strip, to_jpeg
 from vidmatte.report.summary import Summary, suggested_apart
 from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly, for_sheet
 from vidmatte.write import check_folder
-from vidmatte.write.partial import clean_stale, hold, partial_path
+from vidmatte.write.partial import clean_stale, lock, partial_path
 
 PAGE, SHEET, TABLE, GUIDANCE = "report.html", "contact_sheet.jpg", "confidence.csv", "guidance.jpg"
 _EXPLAINED = 6
@@ -56,7 +56,7 @@ def create_report(
         check_folder(folder.parent, asked=folder)
     if os.path.lexists(folder) and not folder.is_dir():
         raise WriteError(f"{folder}: is not a folder, but a report is one; choose another name")
-    used = [Path(path) for path in inputs] + [Path(target.path) for target in invocation.targets]
+    used = [Path(path) for path in inputs] + [Path(spec.path) for spec in invocation.specs]
     if folder.resolve() in (path.resolve() for path in used):
         raise OptionError(f"{folder}: is also an input or an output; choose another folder for the report")
     existing = [name for name in (PAGE, SHEET, TABLE, GUIDANCE) if os.path.lexists(folder / name)]
@@ -98,7 +98,7 @@ class Report:
         try:
             clean_stale(self._final)
             self._partial.mkdir()
-            self._held = hold(self._partial)
+            self._held = lock(self._partial)
         except OSError as error:
             raise self._failure(error) from error
         return self

@@ -81,7 +81,7 @@ class Finisher:
         n, _, *size = batch.alpha.shape
         display_width = max(1, round(size[1] * self._aspect))
         inside, outside = (
-            [None] * n if mask is None else mask.take(batch.source, (size[0], size[1]), display_width)
+            [None] * n if mask is None else mask.read(batch.source, (size[0], size[1]), display_width)
             for mask in (self._inside, self._outside)
         )
         planes = batch.alpha[:, 0].detach().cpu().numpy()

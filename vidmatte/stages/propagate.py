@@ -79,19 +79,19 @@ def forward_share(frame: int, forward: Pass, backward: Pass) -> float:
     return 1 - (frame - backward.first + 1) / (overlap + 1)
 
 
-def pack(alpha: Tensor) -> bytes:
+def encode_alpha(alpha: Tensor) -> bytes:
     """Alpha (h, w) with 16 bits a pixel, compressed."""
     codes = (alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
     return zlib.compress(codes.tobytes(), 1)
 
 
-def unpack(packed: bytes, size: Sequence[int]) -> Tensor:
+def decode_alpha(encoded: bytes, size: Sequence[int]) -> Tensor:
     """Alpha (h, w) of this size."""
-    codes = np.frombuffer(zlib.decompress(packed), np.uint16).reshape(size)
+    codes = np.frombuffer(zlib.decompress(encoded), np.uint16).reshape(size)
     return torch.from_numpy(codes.astype(np.float32) / np.float32(65535))
 
 
-class _Spool:
+class _DiskCache:
     """Coarse mattes on disk, by frame, with 16 bits a pixel."""
 
     def __init__(self) -> None:
@@ -99,11 +99,11 @@ class _Spool:
         self._entries: dict[int, tuple[int, int, CoarseMatte]] = {}
 
     def put(self, frame: int, matte: CoarseMatte) -> None:
-        packed = pack(matte.alpha)
+        encoded = encode_alpha(matte.alpha)
         shape_only = replace(matte, alpha=torch.empty(matte.alpha.shape, device="meta"))
         try:
-            self._entries[frame] = (self._file.seek(0, 2), len(packed), shape_only)
-            self._file.write(packed)
+            self._entries[frame] = (self._file.seek(0, 2), len(encoded), shape_only)
+            self._file.write(encoded)
             self._file.flush()
         except OSError as error:
             raise WriteError(
@@ -111,10 +111,10 @@ class _Spool:
                 f"free some space, or name another folder in the variable TMPDIR"
             ) from error
 
-    def take(self, frame: int) -> CoarseMatte:
+    def pop(self, frame: int) -> CoarseMatte:
         offset, size, matte = self._entries.pop(frame)
         self._file.seek(offset)
-        return replace(matte, alpha=unpack(self._file.read(size), matte.alpha.shape))
+        return replace(matte, alpha=decode_alpha(self._file.read(size), matte.alpha.shape))
 
     def __contains__(self, frame: int) -> bool:
         return frame in self._entries
@@ -168,8 +168,8 @@ def matte_objects(
         return
     with ExitStack() as stack:
         runs = []
-        for predictor, marks in zip(predictors, references, strict=True):
-            marked = {reference.frame: reference for reference in marks if reference.frame is not None}
+        for predictor, of_object in zip(predictors, references, strict=True):
+            marked = {reference.frame: reference for reference in of_object if reference.frame is not None}
             run = _Propagation(
                 predictor, video, marked, start, _ENDLESS if end is None else end, on_backward or (lambda frames: None)
             )
@@ -269,7 +269,7 @@ class _Propagation:
     ) -> None:
         self._predictor, self._video, self._marked, self._end = predictor, video, marked, end
         self._on_backward = on_backward
-        self._spool = _Spool()
+        self._disk_cache = _DiskCache()
         passes = plan_passes(list(marked), start, end) if marked else [Pass(start, start, end - 1)]
         self._backward = {pass_.first: pass_ for pass_ in passes if pass_.is_backward}
         self._forward = {pass_.reference: pass_ for pass_ in passes if not pass_.is_backward}
@@ -290,10 +290,10 @@ class _Propagation:
             self._active_backward = self._backward[frame]
             self._propagate_backward(self._active_backward)
         ahead = self._step_forward(frame, rgb)
-        if frame not in self._spool:
+        if frame not in self._disk_cache:
             assert ahead is not None  # the legs cover every frame from the first one on
             return [(1.0, ahead)]
-        behind = self._spool.take(frame)
+        behind = self._disk_cache.pop(frame)
         if ahead is None or self._active_forward is None or self._active_backward is None:
             return [(1.0, behind)]
         share = forward_share(frame, self._active_forward, self._active_backward)
@@ -318,8 +318,8 @@ class _Propagation:
             for frame, small in chunk:
                 matte = tracker.step(small)
                 if frame < self._end:
-                    self._spool.put(frame, matte)
+                    self._disk_cache.put(frame, matte)
             self._on_backward(len(chunk))
 
     def close(self) -> None:
-        self._spool.close()
+        self._disk_cache.close()

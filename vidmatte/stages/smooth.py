@@ -53,7 +53,7 @@ _ROW = 4096
 def smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBatch]:
     """Reduce the flicker of consecutive mattes.
 
-    FeatureCache one frame ahead and back, so it holds one batch until the next arrives, and gives the last one out when
+    Looks one frame ahead and back, so it holds one batch until the next arrives, and gives the last one out when
     `batches` ends. Batches come out as they went in: same frames, times, confidence and colours, only alpha changes.
 
     Args:

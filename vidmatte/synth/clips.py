@@ -13,16 +13,16 @@ import cv2
 import numpy as np
 
 from vidmatte.synth.corpus import Corpus, Image, Rng
-from vidmatte.synth.prompts import Prompt
-from vidmatte.synth.render import Clip, Layer, Poses, Stage, draw_parts, render, shift, turn
-from vidmatte.synth.sprites import Matrix, Part, Sprite, make_sprite, noise, premultiply
+from vidmatte.synth.prompts import PromptKind
+from vidmatte.synth.render import Clip, Layer, Poses, Scene, draw_parts, render, shift, turn
+from vidmatte.synth.sprites import Matrix, Sprite, SpritePart, make_sprite, noise, premultiply
 
-FAINT = np.array([1, 1, 0.3, 0.3, 0.2, 0.2])
+BACKGROUND_MOTION = np.array([1, 1, 0.3, 0.3, 0.2, 0.2])
 """A background shifts as much as a thing does, but hardly turns, grows or shears."""
 
 
 def make_clip(
-    corpus: Corpus, size: tuple[int, int], frames: int, prompt: Prompt, seed: int, *, still: bool = False
+    corpus: Corpus, size: tuple[int, int], frames: int, prompt: PromptKind, seed: int, *, still: bool = False
 ) -> Clip:
     """Make the clip that belongs to a seed; `still` keeps the camera from following the object."""
     rng = np.random.default_rng(seed)
@@ -30,40 +30,40 @@ def make_clip(
     # A marked frame is compared with its neighbour; a matted one often with one further off.
     speed, far = (float(rng.choice([0.4, 1.0])), 0.5) if prompt == "mask" else (0.25, 0.15)
     # Marks are learnt best where they will be made: on things in their photographs.
-    scene = corpus.scene(rng) if rng.random() < (0.15 if prompt == "mask" else 0.35) else None
-    if scene is not None:
-        stage = _scene_stage(corpus, scene, size, frames, follow, speed, far, rng)
+    photo = corpus.scene(rng) if rng.random() < (0.15 if prompt == "mask" else 0.35) else None
+    if photo is not None:
+        scene = _photo_scene(corpus, photo, size, frames, follow, speed, far, rng)
     else:
-        stage = _corpus_stage(corpus, size, frames, follow, speed, far, rng)
-    return render(stage, size, prompt, rng)
+        scene = _corpus_scene(corpus, size, frames, follow, speed, far, rng)
+    return render(scene, size, prompt, rng)
 
 
-def _scene_stage(
-    corpus: Corpus, scene: Image, size: tuple[int, int], frames: int, follow: bool, speed: float, far: float, rng: Rng
-) -> Stage:
+def _photo_scene(
+    corpus: Corpus, photo: Image, size: tuple[int, int], frames: int, follow: bool, speed: float, far: float, rng: Rng
+) -> Scene:
     """A photograph (S, S, 4) with its subject in place, and other things about it.
 
     A subject that leaves its place shows what moves together; one that stays, what marks alone can say.
     """
     extent, loose = float(rng.uniform(0.9, 1.7)), rng.random() < 0.6
-    subject = [Part(premultiply(scene[..., :3], scene[..., 3]))]
+    subject = [SpritePart(premultiply(photo[..., :3], photo[..., 3]))]
     layers, marked = _make_layers(
         corpus, subject, min(size), frames, extent, rng, speed=speed, far=far, rigid=not loose
     )
     poses = layers[marked].poses
-    ground = poses[0] + 0.3 * make_path(frames, 0.5, rng, speed=speed) * FAINT if loose else poses
-    scenery = without(scene) if loose else scene[..., :3]
-    return Stage(layers, marked, scenery, ground, 1.0, make_windows(poses, size, follow, rng))
+    ground = poses[0] + 0.3 * make_path(frames, 0.5, rng, speed=speed) * BACKGROUND_MOTION if loose else poses
+    scenery = inpaint_object(photo) if loose else photo[..., :3]
+    return Scene(layers, marked, scenery, ground, 1.0, make_crops(poses, size, follow, rng))
 
 
-def _corpus_stage(
+def _corpus_scene(
     corpus: Corpus, size: tuple[int, int], frames: int, follow: bool, speed: float, far: float, rng: Rng
-) -> Stage:
+) -> Scene:
     """Things of the corpus over a photograph; the marked one may be gone for a frame."""
     extent = float(np.exp(rng.uniform(np.log(0.28 if follow else 0.1), np.log(0.85))))
-    thing = make_sprite(corpus, _side(extent, min(size)), rng)
-    layers, marked = _make_layers(corpus, thing, min(size), frames, extent, rng, speed=speed, far=far, twins=True)
-    windows = make_windows(layers[marked].poses, size, follow, rng)
+    sprite = make_sprite(corpus, _side(extent, min(size)), rng)
+    layers, marked = _make_layers(corpus, sprite, min(size), frames, extent, rng, speed=speed, far=far, twins=True)
+    crops = make_crops(layers[marked].poses, size, follow, rng)
     if frames > 2 and rng.random() < 0.12:
         poses = layers[marked].poses.copy()
         poses[rng.integers(1, frames)] += np.array([4.0, 4.0, 0, 0, 0, 0])
@@ -72,9 +72,9 @@ def _corpus_stage(
     if rng.random() < 0.3:
         scenery = np.asarray(cv2.GaussianBlur(scenery, (0, 0), float(rng.uniform(0.8, 3))), np.float32)
     if rng.random() < 0.22:
-        scenery = _crowd(scenery, layers[marked], rng)
-    ground = make_path(frames, 0.5 if rng.random() < 0.7 else 0.0, rng, speed=speed) * FAINT
-    return Stage(layers, marked, scenery, ground, 2.2, windows)
+        scenery = _add_distractors(scenery, layers[marked], rng)
+    ground = make_path(frames, 0.5 if rng.random() < 0.7 else 0.0, rng, speed=speed) * BACKGROUND_MOTION
+    return Scene(layers, marked, scenery, ground, 2.2, crops)
 
 
 def _make_layers(
@@ -101,12 +101,12 @@ def _make_layers(
     for i in range(count):
         is_target = i == marked
         twin = twins and rng.random() < 0.22
-        thing = target if is_target or twin else make_sprite(corpus, _side(extent, short), rng)
+        sprite = target if is_target or twin else make_sprite(corpus, _side(extent, short), rng)
         scale = extent / 0.8 if is_target else min(extent, 0.9) / 0.8 * np.exp(rng.uniform(-0.8, 0.8))
         path = make_path(frames, scale, rng, speed=speed, far=far)
         path[:, :2] += rng.uniform(-0.3, 0.3, 2) if is_target else rng.uniform(-0.7, 0.7, 2)
         path[:, 3] += np.log(scale)
-        layers.append(Layer(thing, path) if is_target and rigid else bend(thing, path, rng))
+        layers.append(Layer(sprite, path) if is_target and rigid else warp_sprite(sprite, path, rng))
     return layers, marked
 
 
@@ -129,21 +129,21 @@ def make_path(frames: int, scale: float, rng: Rng, *, speed: float = 1.0, far: f
     return path
 
 
-def bend(thing: Sprite, poses: Poses, rng: Rng) -> Layer:
+def warp_sprite(sprite: Sprite, poses: Poses, rng: Rng) -> Layer:
     """A layer whose exposure blurs its motion sometimes; a thing of one part mostly moves elastically."""
     shutter = float(rng.choice([0, 0.5, 1.0], p=[0.6, 0.2, 0.2]))
-    if len(thing) > 1 or rng.random() < 0.35:
-        return Layer(thing, poses, shutter=shutter)
-    side = thing[0].picture.shape[0]
+    if len(sprite) > 1 or rng.random() < 0.35:
+        return Layer(sprite, poses, shutter=shutter)
+    side = sprite[0].picture.shape[0]
     strength = rng.choice([0.01, 0.025, 0.05]) * side
     warp = np.zeros((len(poses), 2, side, side), np.float32)
     for t in range(1, len(poses)):
         change = np.stack([noise(side, 4, rng), noise(side, 4, rng)])
         warp[t] = warp[t - 1] + change * strength * (1.0 if t == 1 else 0.35)
-    return Layer(thing, poses, warp, shutter)
+    return Layer(sprite, poses, warp, shutter)
 
 
-def make_windows(poses: Poses, size: tuple[int, int], follow: bool, rng: Rng) -> list[Matrix]:
+def make_crops(poses: Poses, size: tuple[int, int], follow: bool, rng: Rng) -> list[Matrix]:
     """For each frame the (3, 3) map from scene to pixels: fixed, or following the object as closely as one does.
 
     Now and then the object comes in over the edge of the frame, or goes out, as far as half of it.
@@ -153,27 +153,27 @@ def make_windows(poses: Poses, size: tuple[int, int], follow: bool, rng: Rng) ->
     if follow and rng.random() < 0.3:
         way = np.linspace(1, 0, len(poses)) if rng.random() < 0.7 else np.linspace(0, 1, len(poses))
         aside = way[:, None] * rng.uniform(-0.5, 0.5, 2) * np.array(size[::-1]) / min(size)
-    windows = []
+    crops = []
     for pose, offset in zip(poses, aside, strict=True):
         centre, zoom = np.zeros(2), 1.0
         if follow:
             centre = pose[:2] + offset + rng.normal(0, 0.09, 2)
             zoom = float(np.exp(poses[0, 3] - pose[3] + rng.normal(0, 0.15)))
         scale = zoom * min(size)
-        windows.append(
+        crops.append(
             np.array([[scale, 0, width / 2 - scale * centre[0]], [0, scale, height / 2 - scale * centre[1]], [0, 0, 1]])
         )
-    return windows
+    return crops
 
 
-def without(scene: Image) -> Image:
+def inpaint_object(photo: Image) -> Image:
     """The scenery (h, w, 3) of a scene (h, w, 4) with the hole of its subject filled from around it (Telea, 2004)."""
-    hole = cv2.dilate((scene[..., 3] > 0.05).astype(np.uint8), np.ones((7, 7), np.uint8))
-    seen = np.rint(scene[..., :3] * 255).astype(np.uint8)
+    hole = cv2.dilate((photo[..., 3] > 0.05).astype(np.uint8), np.ones((7, 7), np.uint8))
+    seen = np.rint(photo[..., :3] * 255).astype(np.uint8)
     return np.asarray(cv2.inpaint(seen, hole, 4, cv2.INPAINT_TELEA), np.float32) / np.float32(255)
 
 
-def _crowd(scenery: Image, layer: Layer, rng: Rng) -> Image:
+def _add_distractors(scenery: Image, layer: Layer, rng: Rng) -> Image:
     """Scenery with a dozen or fewer lookalikes of a thing standing in it, each a little another colour and size."""
     side = scenery.shape[0]
     for _ in range(rng.integers(3, 12)):

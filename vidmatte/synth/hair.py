@@ -22,7 +22,7 @@ _SAMPLES = 3
 """Samples along a pixel's side."""
 
 
-class Drawing:
+class SupersampledCanvas:
     """A picture in the making: opaque paint on nothing, `side` pixels wide when it is seen."""
 
     def __init__(self, side: int) -> None:
@@ -45,9 +45,9 @@ class Drawing:
             cv2.polylines(self.paint, [line], False, colour, int(width), cv2.LINE_8, 3)
             cv2.polylines(self.cover, [line], False, 255, int(width), cv2.LINE_8, 3)
 
-    def blades(self, outlines: Points, colours: Colours) -> None:
+    def polygons(self, corners_of: Points, colours: Colours) -> None:
         """Paint polygons (n, corners, 2), each with its colour (n, 3)."""
-        corners = np.rint(outlines * _SAMPLES * 8).astype(np.int32)
+        corners = np.rint(corners_of * _SAMPLES * 8).astype(np.int32)
         for polygon, colour in zip(corners, _codes(colours).tolist(), strict=True):
             cv2.fillPoly(self.paint, [polygon], colour, cv2.LINE_8, 3)
             cv2.fillPoly(self.cover, [polygon], 255, cv2.LINE_8, 3)
@@ -63,20 +63,23 @@ class Drawing:
 
 def draw_strands(corpus: Corpus, side: int, rng: Rng) -> Image:
     """A thing with fine structure of a random kind, premultiplied (side, side, 4)."""
-    kinds: tuple[Callable[[Drawing, Image, Image, Rng], None], ...] = (draw_hair, draw_fur, draw_leaves, draw_mesh)
-    drawing = Drawing(side)
-    kinds[rng.choice(len(kinds), p=[0.4, 0.34, 0.14, 0.12])](
-        drawing, _body(side, rng), _surface(corpus, side, rng), rng
+    kinds: tuple[Callable[[SupersampledCanvas, Image, Image, Rng], None], ...] = (
+        draw_hair,
+        draw_fur,
+        draw_leaves,
+        draw_mesh,
     )
-    return drawing.picture()
+    canvas = SupersampledCanvas(side)
+    kinds[rng.choice(len(kinds), p=[0.4, 0.34, 0.14, 0.12])](canvas, _body(side, rng), _surface(corpus, side, rng), rng)
+    return canvas.picture()
 
 
-def draw_hair(drawing: Drawing, body: Image, surface: Image, rng: Rng) -> None:
+def draw_hair(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) -> None:
     """Long strands in locks that leave the outline of a body, and a few that fly."""
-    side = drawing.side
+    side = canvas.side
     if rng.random() < 0.9:
-        drawing.fill(body, surface)
-    roots, outward = _outline(body, rng)
+        canvas.fill(body, surface)
+    roots, outward = _edge(body, rng)
     locks = int(rng.integers(4, 60))
     each = rng.integers(locks, size=int(rng.integers(40, 900)))
     chosen = rng.integers(len(roots), size=locks)
@@ -94,14 +97,14 @@ def draw_hair(drawing: Drawing, body: Image, surface: Image, rng: Rng) -> None:
         rng,
     )
     widths = rng.uniform(0.3, 1.8) * np.exp(rng.normal(0, 0.35, len(each)))
-    drawing.lines(strands, widths.astype(np.float32), _strand_colours(surface, strands, rng))
+    canvas.lines(strands, widths.astype(np.float32), _strand_colours(surface, strands, rng))
 
 
-def draw_fur(drawing: Drawing, body: Image, surface: Image, rng: Rng) -> None:
+def draw_fur(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) -> None:
     """Dense short hairs over the outline of a body, and over the body itself."""
-    side = drawing.side
-    drawing.fill(body, surface)
-    roots, outward = _outline(body, rng)
+    side = canvas.side
+    canvas.fill(body, surface)
+    roots, outward = _edge(body, rng)
     chosen = rng.integers(len(roots), size=int(rng.integers(600, 3500)))
     lean = 1.2 * noise(side, 4, rng)
     places = roots[chosen] + rng.normal(0, rng.uniform(0.004, 0.025) * side, (len(chosen), 2))
@@ -110,22 +113,22 @@ def draw_fur(drawing: Drawing, body: Image, surface: Image, rng: Rng) -> None:
     length = side * rng.uniform(0.01, 0.1) * np.exp(rng.normal(0, 0.35, len(chosen)))
     strands = curl(places, heading, length, rng.normal(0, 0.6, len(chosen)), rng)
     widths = rng.uniform(0.3, 1.3) * np.exp(rng.normal(0, 0.3, len(chosen)))
-    drawing.lines(strands, widths.astype(np.float32), _strand_colours(surface, strands, rng))
+    canvas.lines(strands, widths.astype(np.float32), _strand_colours(surface, strands, rng))
 
 
-def draw_leaves(drawing: Drawing, body: Image, surface: Image, rng: Rng) -> None:
+def draw_leaves(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) -> None:
     """Twigs with leaves that grow out of a body."""
-    side = drawing.side
+    side = canvas.side
     if rng.random() < 0.6:
-        drawing.fill(body, surface)
-    roots, outward = _outline(body, rng)
+        canvas.fill(body, surface)
+    roots, outward = _edge(body, rng)
     chosen = rng.integers(len(roots), size=int(rng.integers(4, 40)))
     heading = outward[chosen] + rng.normal(0, 0.4, len(chosen))
     twigs = curl(
         roots[chosen], heading, side * rng.uniform(0.1, 0.4, len(chosen)), rng.normal(0, 0.8, len(chosen)), rng
     )
     widths = rng.uniform(0.6, 4, len(chosen)).astype(np.float32)
-    drawing.lines(twigs, widths, _strand_colours(surface, twigs, rng))
+    canvas.lines(twigs, widths, _strand_colours(surface, twigs, rng))
     stems = np.repeat(twigs, 6, axis=0)
     at = rng.integers(2, twigs.shape[1], size=len(stems))
     base = stems[np.arange(len(stems)), at]
@@ -137,15 +140,15 @@ def draw_leaves(drawing: Drawing, body: Image, surface: Image, rng: Rng) -> None
     v = wide[:, None] * np.sin(outline)
     c, s = np.cos(turn)[:, None], np.sin(turn)[:, None]
     leaves = base[:, None] + np.stack([c * u - s * v, s * u + c * v], axis=-1)
-    drawing.blades(leaves.astype(np.float32), _strand_colours(surface, leaves.astype(np.float32), rng))
+    canvas.polygons(leaves.astype(np.float32), _strand_colours(surface, leaves.astype(np.float32), rng))
 
 
-def draw_mesh(drawing: Drawing, body: Image, surface: Image, rng: Rng) -> None:
+def draw_mesh(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) -> None:
     """A net, a fence or lace in the shape of a body."""
-    side = drawing.side
+    side = canvas.side
     if rng.random() < 0.4:
         pattern = noise(side, int(rng.integers(side // 24, side // 5)), rng)
-        drawing.fill(body * np.float32(1) * (pattern > rng.uniform(-0.6, 0.4)), surface)
+        canvas.fill(body * np.float32(1) * (pattern > rng.uniform(-0.6, 0.4)), surface)
         return
     pitch, slant = side * np.exp(rng.uniform(np.log(0.015), np.log(0.1))), rng.uniform(0, np.pi)
     cross, bow = slant + rng.uniform(0.6, 1.6), rng.uniform(-0.3, 0.3)
@@ -157,9 +160,9 @@ def draw_mesh(drawing: Drawing, body: Image, surface: Image, rng: Rng) -> None:
         lines.append(curl(start, np.full(len(start), angle - bow / 2), np.full(len(start), 2.0 * side), bow, rng))
     strands = np.concatenate(lines)
     widths = np.full(len(strands), rng.uniform(0.4, 0.3 * pitch), np.float32)
-    drawing.lines(strands, widths, _strand_colours(surface, strands, rng))
-    outside = np.asarray(cv2.resize(body, drawing.cover.shape[::-1], interpolation=cv2.INTER_CUBIC)) <= 0.5
-    drawing.cover[outside], drawing.paint[outside] = 0, 0
+    canvas.lines(strands, widths, _strand_colours(surface, strands, rng))
+    outside = np.asarray(cv2.resize(body, canvas.cover.shape[::-1], interpolation=cv2.INTER_CUBIC)) <= 0.5
+    canvas.cover[outside], canvas.paint[outside] = 0, 0
 
 
 def curl(
@@ -196,7 +199,7 @@ def _pick(x: NDArray[np.int64], y: NDArray[np.int64], rng: Rng) -> tuple[float, 
     return float(x[i]), float(y[i])
 
 
-def _outline(body: Image, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _edge(body: Image, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (n, 2) on the edge of a body, x and y, and the heading outward there (n,); often of a part of the edge."""
     smooth = cv2.GaussianBlur(body, (0, 0), 4)
     rows, columns = np.where((body > 0.5) & (cv2.erode((body > 0.5).astype(np.uint8), np.ones((3, 3))) == 0))

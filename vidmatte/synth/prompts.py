@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from vidmatte.synth.corpus import Rng
 
-Prompt = Literal["mask", "clicks", "strokes", "box"]
+PromptKind = Literal["mask", "clicks", "strokes", "box"]
 
 
-def make_marks(alpha: NDArray[np.uint8], prompt: Prompt, rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def make_prompt(alpha: NDArray[np.uint8], prompt: PromptKind, rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Simulate what a person marks on a reference: labels 0 or 255 (h, w), and where they are known (h, w) 0 or 1."""
     inside, outside = (alpha > 180).astype(np.uint8), (alpha < 13).astype(np.uint8)
     known = np.zeros_like(alpha)
@@ -21,7 +21,7 @@ def make_marks(alpha: NDArray[np.uint8], prompt: Prompt, rng: Rng) -> tuple[NDAr
         return alpha.copy(), np.ones_like(alpha)
     if prompt == "box":
         return np.full_like(alpha, 0), 1 - _box(inside, rng)
-    radius = max(1, round(mark_radius(alpha.shape) * float(np.exp(rng.uniform(-0.4, 0.9)))))
+    radius = max(1, round(prompt_radius(alpha.shape) * float(np.exp(rng.uniform(-0.4, 0.9)))))
     if prompt == "clicks":
         for region, count in ((inside, rng.integers(1, 6)), (_outside_near(inside, outside, rng), rng.integers(4))):
             for x, y in _draw_points(region, int(count), rng):
@@ -39,7 +39,7 @@ def make_marks(alpha: NDArray[np.uint8], prompt: Prompt, rng: Rng) -> tuple[NDAr
     return inside * np.uint8(255), known
 
 
-def mark_radius(size: tuple[int, ...]) -> int:
+def prompt_radius(size: tuple[int, ...]) -> int:
     """Radius in pixels of the disc that stands for a click on a frame of a working size: 2 at 128, 4 at 256."""
     return max(2, round(min(size) / 64))
 

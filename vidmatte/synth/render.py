@@ -1,4 +1,4 @@
-"""From things and their ways to the frames of a clip: drawing, light, camera, codec, marks and optical flow."""
+"""From things and their ways to the frames of a clip: drawing, light, camera, codec, labels and optical flow."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from vidmatte.imaging.optical_flow import optical_flow
 from vidmatte.synth.corpus import Image, Rng
-from vidmatte.synth.prompts import Prompt, make_marks
-from vidmatte.synth.sprites import Matrix, Part, Sprite
+from vidmatte.synth.prompts import PromptKind, make_prompt
+from vidmatte.synth.sprites import Matrix, Sprite, SpritePart
 
 Poses = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ class Clip:
         flow: (T, h, w, 2) float32; from frame t to frame t - 1 as seen through the window of t, by optical flow. From
             frame 0, which has none before it, to frame 1.
         between: (T, 2, 3) float32 affine map from pixels of the window of t to those of the other frame.
-        marks: (1, h, w) uint8, 255 object or 0 background, read where `known`.
+        labels: (1, h, w) uint8, 255 object or 0 background, read where `known`.
         known: (1, h, w) uint8, 1 where the reference is marked.
     """
 
@@ -35,7 +35,7 @@ class Clip:
     alpha: NDArray[np.uint8]
     flow: NDArray[np.float32]
     between: NDArray[np.float32]
-    marks: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
     known: NDArray[np.uint8]
 
 
@@ -49,14 +49,14 @@ class Layer:
         shutter: share of a frame's motion that blurs it.
     """
 
-    thing: Sprite
+    sprite: Sprite
     poses: NDArray[np.float64]
     warp: NDArray[np.float32] | None = None
     shutter: float = 0.0
 
 
 @dataclass(frozen=True)
-class Stage:
+class Scene:
     """What is to be seen in a clip of T frames.
 
     Attributes:
@@ -71,43 +71,43 @@ class Stage:
     scenery: Image
     ground: Poses
     reach: float
-    windows: list[Matrix]
+    crops: list[Matrix]
 
 
-def render(stage: Stage, size: tuple[int, int], prompt: Prompt, rng: Rng) -> Clip:
+def render(scene: Scene, size: tuple[int, int], prompt: PromptKind, rng: Rng) -> Clip:
     """Film a stage in frames of a size, and mark the first one."""
-    rgb, alpha = _render(stage, size, rng)
-    marks, known = make_marks(alpha[0, 0], prompt, rng)
-    windows, frames = stage.windows, len(rgb)
-    between = [windows[abs(t - 1)] @ np.linalg.inv(windows[t]) for t in range(frames)]
-    flow = np.stack([trace(rgb[t], rgb[abs(t - 1)], between[t]) for t in range(frames)])
+    rgb, alpha = _render(scene, size, rng)
+    labels, known = make_prompt(alpha[0, 0], prompt, rng)
+    crops, frames = scene.crops, len(rgb)
+    between = [crops[abs(t - 1)] @ np.linalg.inv(crops[t]) for t in range(frames)]
+    flow = np.stack([flow_between(rgb[t], rgb[abs(t - 1)], between[t]) for t in range(frames)])
     affine = np.stack(between)[:, :2].astype(np.float32)
-    return Clip(rgb.transpose(0, 3, 1, 2).copy(), alpha, flow, affine, marks[None], known[None])
+    return Clip(rgb.transpose(0, 3, 1, 2).copy(), alpha, flow, affine, labels[None], known[None])
 
 
-def _render(stage: Stage, size: tuple[int, int], rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _render(scene: Scene, size: tuple[int, int], rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw all frames: (T, h, w, 3) and the marked thing's visible alpha (T, 1, h, w)."""
     height, width = size
-    tall, wide = stage.scenery.shape[:2]
-    to_unit = np.diag([stage.reach / tall, stage.reach / tall, 1]) @ shift(-wide / 2, -tall / 2)
+    tall, wide = scene.scenery.shape[:2]
+    to_unit = np.diag([scene.reach / tall, scene.reach / tall, 1]) @ shift(-wide / 2, -tall / 2)
     shade = _shade(rng)
     frames, alphas = [], []
-    for t, window in enumerate(stage.windows):
-        base = window @ _pose(stage.ground[t]) @ to_unit
-        behind = cv2.warpAffine(stage.scenery, base[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    for t, crop in enumerate(scene.crops):
+        base = crop @ _pose(scene.ground[t]) @ to_unit
+        behind = cv2.warpAffine(scene.scenery, base[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101)
         image: Image = np.asarray(behind, np.float32)
         seen = np.zeros((height, width), np.float32)
-        for i, layer in enumerate(stage.layers):
-            drawn = draw_layer(layer, t, window, size)
+        for i, layer in enumerate(scene.layers):
+            drawn = draw_layer(layer, t, crop, size)
             image = np.asarray(shade(image, drawn[..., 3]) * (1 - drawn[..., 3:]) + drawn[..., :3], np.float32)
-            seen = seen * (1 - drawn[..., 3]) + (drawn[..., 3] if i == stage.marked else 0)
+            seen = seen * (1 - drawn[..., 3]) + (drawn[..., 3] if i == scene.marked else 0)
         frames.append(image)
         alphas.append(seen)
-    rgb = film(np.stack(frames), rng)
+    rgb = camera_effects(np.stack(frames), rng)
     return rgb, np.rint(np.clip(np.stack(alphas), 0, 1) * 255).astype(np.uint8)[:, None]
 
 
-def trace(now: NDArray[np.uint8], other: NDArray[np.uint8], between: Matrix) -> NDArray[np.float32]:
+def flow_between(now: NDArray[np.uint8], other: NDArray[np.uint8], between: Matrix) -> NDArray[np.float32]:
     """Optical flow (h, w, 2) from a frame (h, w, 3) to another.
 
     The other frame is first seen through this one's window, so that the flow has only the motion left to find.
@@ -124,18 +124,18 @@ def trace(now: NDArray[np.uint8], other: NDArray[np.uint8], between: Matrix) -> 
     return optical_flow(target, source)
 
 
-def draw_layer(layer: Layer, t: int, window: Matrix, size: tuple[int, int]) -> Image:
+def draw_layer(layer: Layer, t: int, crop: Matrix, size: tuple[int, int]) -> Image:
     """A thing as seen in frame t, premultiplied (h, w, 4); averaged over the shutter's opening if it has one."""
     moved = (
         layer.poses[t] - layer.poses[t - 1]
         if t > 1
         else 0.1 * (layer.poses[min(1, len(layer.poses) - 1)] - layer.poses[0])
     )
-    pixels = float(np.abs(moved[:2]).max() * window[0, 0]) * layer.shutter
+    pixels = float(np.abs(moved[:2]).max() * crop[0, 0]) * layer.shutter
     samples = int(np.clip(pixels / 2, 1, 7))
     drawn = np.zeros((*size, 4), np.float32)
     for offset in np.linspace(-0.5, 0.5, samples) if samples > 1 else [0.0]:
-        pose = window @ _pose(layer.poses[t] + offset * layer.shutter * moved)
+        pose = crop @ _pose(layer.poses[t] + offset * layer.shutter * moved)
         drawn += draw_parts(layer, t, pose, size) / samples
     return np.clip(drawn, 0, 1)
 
@@ -144,7 +144,7 @@ def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Ima
     """A thing's parts in frame t, premultiplied (h, w, 4), each on the part that carries it."""
     drawn = np.zeros((*size, 4), np.float32)
     carried: list[Matrix] = []
-    for part in layer.thing:
+    for part in layer.sprite:
         base = carried[part.parent] if part.parent >= 0 else pose
         carried.append(base @ shift(*part.joint) @ turn(_angle(part, t)))
         picture = part.seen(_turns(t))
@@ -155,7 +155,7 @@ def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Ima
             picture = np.asarray(bent, np.float32)
         place = (
             carried[-1]
-            @ shift(*part.hang)
+            @ shift(*part.offset)
             @ np.diag([part.size / side, part.size / side, 1])
             @ shift(-side / 2, -side / 2)
         )
@@ -164,7 +164,7 @@ def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Ima
     return drawn
 
 
-def film(frames: Image, rng: Rng) -> NDArray[np.uint8]:
+def camera_effects(frames: Image, rng: Rng) -> NDArray[np.uint8]:
     """What a camera and a codec do to frames (T, h, w, 3) 0-1: light, gamma, blur, noise, compression."""
     gamma, drifting = np.exp(rng.normal(0, 0.2)), rng.random() < 0.35
     blur, grain = rng.choice([0.0, 0.6, 1.2], p=[0.6, 0.25, 0.15]), rng.choice([0.0, 0.01, 0.03], p=[0.4, 0.4, 0.2])
@@ -175,7 +175,7 @@ def film(frames: Image, rng: Rng) -> NDArray[np.uint8]:
 def _expose(
     frame: Image, gamma: float, drifting: bool, blur: float, grain: float, quality: int, rng: Rng
 ) -> NDArray[np.uint8]:
-    """One frame of `film`; quality 100 is left uncompressed."""
+    """One frame of `camera_effects`; quality 100 is left uncompressed."""
     seen = np.clip(frame, 0, 1) ** gamma
     if drifting:
         seen = seen * rng.uniform(0.8, 1.2) + rng.uniform(-0.06, 0.06, 3)
@@ -205,8 +205,8 @@ def _shade(rng: Rng) -> Callable[[Image, Image], Image]:
     return throw
 
 
-def _angle(part: Part, t: int) -> float:
-    amplitude, cycles, phase = part.swing
+def _angle(part: SpritePart, t: int) -> float:
+    amplitude, cycles, phase = part.oscillation
     return part.rest + amplitude * float(np.sin(phase + 2 * np.pi * cycles * _turns(t)))
 
 

@@ -18,7 +18,7 @@ Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Part:
+class SpritePart:
     """A picture and how it hangs on its thing.
 
     Attributes:
@@ -35,24 +35,24 @@ class Part:
     picture: Image
     size: float = 1.0
     joint: tuple[float, float] = (0.0, 0.0)
-    hang: tuple[float, float] = (0.0, 0.0)
+    offset: tuple[float, float] = (0.0, 0.0)
     parent: int = -1
-    swing: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    oscillation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     rest: float = 0.0
-    reel: Image | None = None
-    roll: float = 0.0
+    texture: Image | None = None
+    scroll: float = 0.0
 
     def seen(self, turns: float) -> Image:
         """The picture (S, S, 4) after its surface has moved `turns` times."""
-        if self.reel is None:
+        if self.texture is None:
             return self.picture
-        side, width = self.reel.shape[:2]
-        start = int(abs(self.roll) * turns) % max(1, width - side)
-        surface = self.reel[:, start : start + side]
-        return premultiply(surface if self.roll > 0 else surface[:, ::-1], self.picture[..., 3])
+        side, width = self.texture.shape[:2]
+        start = int(abs(self.scroll) * turns) % max(1, width - side)
+        surface = self.texture[:, start : start + side]
+        return premultiply(surface if self.scroll > 0 else surface[:, ::-1], self.picture[..., 3])
 
 
-Sprite = list[Part]
+Sprite = list[SpritePart]
 
 
 def make_sprite(corpus: Corpus, side: int, rng: Rng) -> Sprite:
@@ -62,22 +62,22 @@ def make_sprite(corpus: Corpus, side: int, rng: Rng) -> Sprite:
         source = (corpus.cutout, corpus.subject, corpus.segment)[rng.choice(3, p=[0.3, 0.4, 0.3])]
         cut = source(rng)
         if cut is not None:
-            return [Part(_place_cut(cut, side, rng))]
+            return [SpritePart(_place_cut(cut, side, rng))]
     if kind < 0.62:
         return make_figure(corpus, side, rng)
     alpha = _decorate(draw_shape(side, rng), rng)
     if rng.random() < 0.4:
-        reel = np.hstack([_fill(corpus, side, rng) for _ in range(3)])
-        roll = float(rng.choice([-1, 1]) * rng.uniform(0.02, 0.25) * side)
-        return [Part(premultiply(reel[:, :side], alpha), reel=reel, roll=roll)]
-    return [Part(premultiply(_fill(corpus, side, rng), alpha))]
+        texture = np.hstack([_fill(corpus, side, rng) for _ in range(3)])
+        scroll = float(rng.choice([-1, 1]) * rng.uniform(0.02, 0.25) * side)
+        return [SpritePart(premultiply(texture[:, :side], alpha), texture=texture, scroll=scroll)]
+    return [SpritePart(premultiply(_fill(corpus, side, rng), alpha))]
 
 
 def make_figure(corpus: Corpus, side: int, rng: Rng) -> Sprite:
     """A body with a head and limbs of two links each, in one to four textures: people, animals, machines, plants."""
     textures = [_fill(corpus, side, rng) for _ in range(rng.integers(1, 5))]
 
-    def limb(length: float, breadth: float, joint: tuple[float, float], parent: int, rest: float) -> Part:
+    def limb(length: float, breadth: float, joint: tuple[float, float], parent: int, rest: float) -> SpritePart:
         texture = textures[rng.integers(len(textures))]
         pixels = max(12, int(side * length * 1.2))
         alpha = np.zeros((pixels, pixels), np.float32)
@@ -85,12 +85,12 @@ def make_figure(corpus: Corpus, side: int, rng: Rng) -> Sprite:
         cv2.ellipse(alpha, ((pixels / 2, pixels / 2), (2 * axes[0], 2 * axes[1]), 0.0), 1.0, -1, cv2.LINE_AA)
         y, x = rng.integers(max(1, side - pixels + 1), size=2)
         patch = np.asarray(cv2.resize(texture[y : y + pixels, x : x + pixels], (pixels, pixels)), np.float32)
-        swing = (rng.uniform(0, 0.8), rng.uniform(0.05, 0.3), rng.uniform(0, 6.3))
-        return Part(premultiply(patch, alpha), length * 1.1, joint, (0.0, length / 2), parent, swing, rest)
+        oscillation = (rng.uniform(0, 0.8), rng.uniform(0.05, 0.3), rng.uniform(0, 6.3))
+        return SpritePart(premultiply(patch, alpha), length * 1.1, joint, (0.0, length / 2), parent, oscillation, rest)
 
     tall, wide = rng.uniform(0.3, 0.45), rng.uniform(0.14, 0.32)
     body = limb(tall, wide, (0.0, -tall / 2), -1, 0.0)
-    parts: Sprite = [Part(body.picture, body.size, swing=(rng.uniform(0, 0.15), 0.1, 0.0))]
+    parts: Sprite = [SpritePart(body.picture, body.size, oscillation=(rng.uniform(0, 0.15), 0.1, 0.0))]
     for sign in (-1, 1):
         for height, share in ((-0.4 * tall, 0.8), (0.42 * tall, 1.0)):
             length, breadth = tall * share * rng.uniform(0.5, 0.8), wide * rng.uniform(0.3, 0.65)
@@ -143,7 +143,7 @@ def premultiply(colour: Image, alpha: Image) -> Image:
 
 
 def _fill(corpus: Corpus, side: int, rng: Rng) -> Image:
-    """A texture, a flat or a shaded colour, or a patchwork of two: things, like clothes, are not of one look."""
+    """A texture, a flat or a shaded colour, or a patchwork of two: sprites, like clothes, are not of one look."""
     if rng.random() < 0.4:
         first, second = _fill(corpus, side, rng), _fill(corpus, side, rng)
         patches = np.clip((noise(side, int(rng.integers(2, 6)), rng) + rng.uniform(-0.5, 0.5)) * 20, 0, 1)[..., None]

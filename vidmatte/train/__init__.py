@@ -5,21 +5,21 @@ from typing import Any
 
 from vidmatte.train.config import LoopConfig
 from vidmatte.train.iconmatting import IconMattingConfig
-from vidmatte.train.loop import Part, train
+from vidmatte.train.loop import TrainingTask, train
 from vidmatte.train.network import NETWORK, TrainConfig, read_config
 from vidmatte.train.refine import REFINER
 
-PARTS: Mapping[str, Part[Any]] = {"network": NETWORK, "refiner": REFINER}
+TRAINING_TASKS: Mapping[str, TrainingTask[Any]] = {"network": NETWORK, "refiner": REFINER}
 """What can be trained of the embedded model, by name."""
 
 __all__ = [
     "NETWORK",
-    "PARTS",
     "REFINER",
+    "TRAINING_TASKS",
     "IconMattingConfig",
     "LoopConfig",
-    "Part",
     "TrainConfig",
+    "TrainingTask",
     "read_config",
     "train",
 ]

@@ -49,26 +49,26 @@ class FeatureCache:
 
     def __call__(self, rgb: Tensor, role: Role, keys: Tensor) -> InContextFeatures:
         """Features of crops (N, 3, S, S) 0-1 with keys (N,), as `groups.Crop` has them; targets have attention maps."""
-        found = [self._see(rgb[i : i + 1], role, int(key)) for i, key in enumerate(keys)]
-        whole = {name: torch.stack([each[name].to(self._sd.device) for each in found]) for name in found[0]}
-        return InContextFeatures(**{name: part.float() for name, part in whole.items()})
+        found = [self._encode(rgb[i : i + 1], role, int(key)) for i, key in enumerate(keys)]
+        full_frame = {name: torch.stack([each[name].to(self._sd.device) for each in found]) for name in found[0]}
+        return InContextFeatures(**{name: part.float() for name, part in full_frame.items()})
 
-    def _see(self, rgb: Tensor, role: Role, key: int) -> dict[str, Tensor]:
+    def _encode(self, rgb: Tensor, role: Role, key: int) -> dict[str, Tensor]:
         """Of one crop: alone, since what it is seen with would change its last bits."""
-        known = self._recall(role, key)
+        known = self._load(role, key)
         if known is not None:
             return known
         seen = self._sd(rgb, self._settings, role=role, maps=role == "target")
         parts = {name: getattr(seen, name) for name in _NAMES}
         # Out of inference mode, where nothing that is learnt from may come from.
         own = {name: part[0].half().clone() for name, part in parts.items() if part is not None}
-        self._keep(role, key, own)
+        self._store(role, key, own)
         return own
 
     def _path(self, role: Role, key: int) -> Path | None:
         return None if self._folder is None or key < 0 else self._folder / f"{key:014x}-{role}.safetensors"
 
-    def _recall(self, role: Role, key: int) -> dict[str, Tensor] | None:
+    def _load(self, role: Role, key: int) -> dict[str, Tensor] | None:
         path = self._path(role, key)
         if path is None or not path.is_file():
             return None
@@ -79,7 +79,7 @@ class FeatureCache:
             path.unlink(missing_ok=True)
             return None
 
-    def _keep(self, role: Role, key: int, tensors: dict[str, Tensor]) -> None:
+    def _store(self, role: Role, key: int, tensors: dict[str, Tensor]) -> None:
         path = self._path(role, key)
         if path is None:
             return

@@ -30,7 +30,7 @@ from vidmatte.prompts.prompt import Reference
 from vidmatte.train.config import DTYPES, LoopConfig
 from vidmatte.train.feature_cache import FeatureCache
 from vidmatte.train.groups import PairBatches, as_colours, usable_groups
-from vidmatte.train.loop import Part
+from vidmatte.train.loop import TrainingTask
 
 Places = tuple[tuple[str, str], ...]
 """Data sets: layout (see `datasets.DATASETS`) and folder."""
@@ -95,7 +95,7 @@ class IconMattingConfig(LoopConfig):
 class Trainer:
     """The part and its validation, with Stable Diffusion loaded."""
 
-    part: Part[IconMattingNet]
+    part: TrainingTask[IconMattingNet]
     validate: Callable[[IconMattingNet], Mapping[str, float]] | None
 
 
@@ -141,7 +141,7 @@ def make_trainer(
     def validate(net: IconMattingNet) -> Mapping[str, float]:
         return score(net, sd, held_out, IconMattingOptions(config.time_step, config.ensemble))
 
-    part = Part("iconmatting", make, lambda given: PairBatches(given, usable), of_batch)
+    part = TrainingTask("iconmatting", make, lambda given: PairBatches(given, usable), of_batch)
     return Trainer(part, validate if held_out else None)
 
 

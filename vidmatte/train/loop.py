@@ -1,7 +1,7 @@
 """The training loop, in order: draw, sum gradients, step, average, validate, keep. On one device or, by torchrun, many.
 
 Everything random is a function of the step, so a run that was stopped and resumed ends with the weights of an unbroken
-one; `checkpoint.py` says what a run keeps. What is trained is a `Part`.
+one; `checkpoint.py` says what a run keeps. What is trained is a `TrainingTask`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from vidmatte.errors import MissingExtraError
-from vidmatte.model.losses import Batch, descend
+from vidmatte.model.losses import Batch, optimizer_step
 from vidmatte.train.checkpoint import State, load_run, save_run
 from vidmatte.train.config import DTYPES, LoopConfig
 from vidmatte.train.processes import Processes, sum_gradients, together
@@ -34,7 +34,7 @@ _LOG_EVERY = 20
 
 
 @dataclass(frozen=True)
-class Part(Generic[Net]):
+class TrainingTask(Generic[Net]):
     """What is trained: how the network is made, what it learns from, and what it is to make small.
 
     Attributes:
@@ -52,7 +52,7 @@ class Part(Generic[Net]):
 def train(
     config: LoopConfig,
     run: str | Path,
-    part: Part[Net],
+    part: TrainingTask[Net],
     *,
     start: Net | None = None,
     validate: Callable[[Net], Mapping[str, float]] | None = None,
@@ -85,7 +85,7 @@ def train(
         with _events(Path(run), tensorboard and processes.is_first) as note:
             for step in range(first, config.steps):
                 found = _step(part, state, step, stream, processes)
-                _keep_average(average, net, min(config.average, (step + 1) / (step + 10)))
+                _update_average(average, net, min(config.average, (step + 1) / (step + 10)))
                 for name, value in found.items():
                     figures[name] = 0.98 * figures.get(name, value) + 0.02 * value
                 if (step + 1) % _LOG_EVERY == 0:
@@ -103,15 +103,17 @@ def train(
         return net
 
 
-def _step(part: Part[Any], state: State, step: int, stream: Iterator[Batch], processes: Processes) -> dict[str, float]:
+def _step(
+    part: TrainingTask[Any], state: State, step: int, stream: Iterator[Batch], processes: Processes
+) -> dict[str, float]:
     """One step of all processes: gradients of all their batches, averaged. Returns the mean figures of this one."""
     config, net, optimiser = state.config, state.net, state.optimiser
     for group in optimiser.param_groups:
         group["lr"] = config.rate * schedule(step, config)
     optimiser.zero_grad(set_to_none=True)
     found: list[dict[str, float]] = []
-    for turn in range(config.accumulate):
-        index = processes.share(step * config.accumulate + turn)
+    for micro_step in range(config.accumulate):
+        index = processes.share(step * config.accumulate + micro_step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
         batch = {name: tensor.to(processes.device, non_blocking=True) for name, tensor in next(stream).items()}
         loss, figures = part.loss(net, batch, generator, DTYPES[config.precision])
@@ -119,7 +121,7 @@ def _step(part: Part[Any], state: State, step: int, stream: Iterator[Batch], pro
         found.append(figures)
     state.scaler.unscale_(optimiser)
     sum_gradients(net, processes)
-    descend(net, optimiser, state.scaler)
+    optimizer_step(net, optimiser, state.scaler)
     names = {name: [figures[name] for figures in found if name in figures] for figures in found for name in figures}
     return {name: sum(values) / len(values) for name, values in names.items()}
 
@@ -130,7 +132,7 @@ def schedule(step: int, config: LoopConfig) -> float:
     return min(1.0, (step + 1) / config.warm_up) * fall
 
 
-def _keep_average(average: Mapping[str, Tensor], net: nn.Module, keep: float) -> None:
+def _update_average(average: Mapping[str, Tensor], net: nn.Module, keep: float) -> None:
     new = net.state_dict()
     moving = [name for name, value in average.items() if value.is_floating_point()]
     with torch.no_grad():
@@ -197,7 +199,7 @@ def _stream(batches: Dataset[Batch], config: LoopConfig, first: int, processes: 
         DataLoader(
             batches,
             batch_size=None,
-            sampler=[processes.share(turn) for turn in range(done, config.steps * config.accumulate)],
+            sampler=[processes.share(micro_step) for micro_step in range(done, config.steps * config.accumulate)],
             num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,
             pin_memory=config.device == "cuda",

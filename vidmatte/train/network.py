@@ -14,10 +14,10 @@ from vidmatte.model.compact.objective import collate, loss
 from vidmatte.model.losses import Batch
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus
-from vidmatte.synth.prompts import Prompt
+from vidmatte.synth.prompts import PromptKind
 from vidmatte.train.checkpoint import read_facts
 from vidmatte.train.config import LoopConfig
-from vidmatte.train.loop import Part
+from vidmatte.train.loop import TrainingTask
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Batches(Dataset[Batch]):
         count = max(1, round(self.config.pixels / (frames * height * width)))
         clips = []
         for i in range(count):
-            prompt: Prompt = "mask" if masks else rng.choice(["clicks", "strokes", "box"], p=[0.58, 0.25, 0.17])
+            prompt: PromptKind = "mask" if masks else rng.choice(["clicks", "strokes", "box"], p=[0.58, 0.25, 0.17])
             seed = int(np.random.SeedSequence((self.config.seed, index, i)).generate_state(1)[0])
             clips.append(make_clip(self._corpus, (height, width), frames, prompt, seed))
         return collate(clips)
 
 
-NETWORK = Part("network", CompactNet, Batches, loss)
+NETWORK = TrainingTask("network", CompactNet, Batches, loss)
 
 
 def read_config(run: str | Path) -> TrainConfig:

@@ -18,9 +18,9 @@ from vidmatte.model.losses import Batch, gradient, l1, laplacian, weighted_sum
 from vidmatte.model.weights import load_packaged, load_strictly
 from vidmatte.synth.corpus import Corpus, Image, Rng, recolour
 from vidmatte.synth.hair import draw_strands
-from vidmatte.synth.render import Layer, draw_parts, film, shift, turn
+from vidmatte.synth.render import Layer, camera_effects, draw_parts, shift, turn
 from vidmatte.synth.sprites import make_sprite, noise, premultiply
-from vidmatte.train.loop import Part
+from vidmatte.train.loop import TrainingTask
 from vidmatte.train.network import TrainConfig
 
 SIDE = 448
@@ -125,7 +125,7 @@ def make_scene(corpus: Corpus, rng: Rng) -> tuple[Image, Image]:
     if rng.random() < 0.4:
         behind = np.asarray(cv2.GaussianBlur(behind, (0, 0), float(np.exp(rng.uniform(-0.5, 1.6)))), np.float32)
     seen = picture[..., :3] + (1 - picture[..., 3:]) * behind
-    return film(seen[None], rng)[0].astype(np.float32) / np.float32(255), picture[..., 3]
+    return camera_effects(seen[None], rng)[0].astype(np.float32) / np.float32(255), picture[..., 3]
 
 
 def _foreground(corpus: Corpus, rng: Rng) -> Image:
@@ -198,9 +198,9 @@ def as_found(net: CompactNet, rgb: Image, expected: Image) -> NDArray[np.float32
     prior = torch.from_numpy(expected)[None, None]
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         features = net.encode(image)
-        memory = net.remember(features, (prior > 0.5).float(), torch.ones_like(prior))
+        memory = net.encode_memory(features, (prior > 0.5).float(), torch.ones_like(prior))
         prediction = net.decode(image, features, [memory], prior, torch.ones_like(prior), no_motion(image))
     return np.asarray(prediction.alpha[0, 0].float().numpy(), np.float32)
 
 
-REFINER = Part("refiner", Refiner, TileBatches, loss)
+REFINER = TrainingTask("refiner", Refiner, TileBatches, loss)

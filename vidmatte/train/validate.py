@@ -22,7 +22,7 @@ from vidmatte.read import open_video
 from vidmatte.read.images import list_images
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus
-from vidmatte.synth.prompts import Prompt as Kind
+from vidmatte.synth.prompts import PromptKind as Kind
 
 _SIZE, _FRAMES, _BATCH = (144, 208), 6, 4
 _FIRST_SEED = 1 << 40
@@ -43,7 +43,7 @@ def held_out(net: CompactNet, corpus: str, *, clips: int = 12, device: str = "cp
             batch = collate([make_clip(photographs, _SIZE, _FRAMES, kind, seed) for seed in seeds])
             placed = {name: tensor.to(device) for name, tensor in batch.items()}
             truth = placed["alpha"].float() / 255
-            for t, prediction in propagate(net, placed, torch.Generator().manual_seed(0), own=1.0):
+            for t, prediction in propagate(net, placed, torch.Generator().manual_seed(0), feedback=1.0):
                 errors.extend(l1(prediction.alpha, truth[:, t]).tolist())
                 (later if t else first).extend(jaccard(prediction.alpha, truth[:, t]).tolist())
         figures[f"J {kind}"] = float(np.mean(later))

@@ -52,7 +52,7 @@ def create_app(session: Session) -> Starlette:
         Route("/api/redo", api.redo, methods=["POST"]),
         Route("/api/mask/{object:int}/{frame:int}", api.mask, methods=["POST"]),
         Route("/api/preview", api.preview, methods=["POST"]),
-        Route("/api/choices", api.choices, methods=["POST"]),
+        Route("/api/choices", api.selection, methods=["POST"]),
         Route("/api/run", api.run, methods=["POST"]),
         Route("/api/cancel", api.cancel, methods=["POST"]),
         Route("/api/end", api.end, methods=["POST"]),
@@ -85,8 +85,8 @@ class _Api:
         if not 16 <= longest <= _LARGEST_FRAME:
             raise HTTPException(400, f"longest is 16 to {_LARGEST_FRAME}")
         if "near" in request.query_params:
-            frame, longest = await run_in_threadpool(self._session.footage.nearest_cached, frame), SMALL
-        data = await run_in_threadpool(self._session.footage.jpeg, frame, longest)
+            frame, longest = await run_in_threadpool(self._session.frame_cache.nearest_cached, frame), SMALL
+        data = await run_in_threadpool(self._session.frame_cache.jpeg, frame, longest)
         return Response(data, media_type="image/jpeg")
 
     async def alpha(self, request: Request) -> Response:
@@ -127,8 +127,8 @@ class _Api:
         await run_in_threadpool(self._session.show_preview, is_on, focus if type(focus) is int else 0)
         return await self._state()
 
-    async def choices(self, request: Request) -> Response:
-        await run_in_threadpool(self._session.choose, await _json(request))
+    async def selection(self, request: Request) -> Response:
+        await run_in_threadpool(self._session.set_outputs, await _json(request))
         return await self._state()
 
     async def run(self, request: Request) -> Response:
@@ -160,8 +160,8 @@ class _Api:
 
     def _frame(self, request: Request) -> int:
         frame = int(request.path_params["frame"])
-        if frame >= self._session.bounds.frames:
-            raise HTTPException(404, f"frame {frame} asked for: there are 0 to {self._session.bounds.frames - 1}")
+        if frame >= self._session.clip_info.frames:
+            raise HTTPException(404, f"frame {frame} asked for: there are 0 to {self._session.clip_info.frames - 1}")
         return frame
 
 

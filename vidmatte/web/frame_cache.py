@@ -27,14 +27,14 @@ from vidmatte.imaging.display import to_display
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video
 from vidmatte.read.video import Frame, smaller
-from vidmatte.web.project import Bounds
+from vidmatte.web.project import ClipInfo
 
 Picture: TypeAlias = NDArray[np.uint8]
 """(h, w, 3) blue, green, red, as OpenCV has it."""
 
 SMALL = 640
 """Longer side of the small frames that are kept of the whole clip."""
-_SPOOL_BYTES = 1 << 30
+_CACHE_BYTES = 1 << 30
 """What the small frames may take on disk: about 40 minutes of most footage. What lies behind is read when asked for."""
 _WHOLE_FRAMES = 3
 _NEAR = 12
@@ -51,14 +51,14 @@ class FrameCache:
 
     def __init__(self, video: Video) -> None:
         self.video = video
-        self.bounds = Bounds(video.count_frames(), video.info.display_width, video.info.height)
+        self.clip_info = ClipInfo(video.count_frames(), video.info.display_width, video.info.height)
         self._whole: OrderedDict[int, tuple[FrameBatch, FrameBatch | None]] = OrderedDict()
         self._whole_lock, self._small_lock = threading.Lock(), threading.Lock()
         self._reading: Iterator[Frame] | None = None
         self._next = -1
         self._last = 0
         self._asked, self._asked_lock = 0, threading.Lock()
-        self._spool = Spool()
+        self._disk_cache = DiskCache()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -80,7 +80,7 @@ class FrameCache:
         """The reference that a prompt makes of its frame, as `mark.make_references` makes it."""
         frame, beside = self.whole(prompt.frame)
         color = self.video.info.color
-        width = self.bounds.width if self.bounds.width != self.video.info.width else None
+        width = self.clip_info.width if self.clip_info.width != self.video.info.width else None
         reference = prompt.reference(frame.rgb, display_width=width, frame=prompt.frame, color=color)
         return reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
 
@@ -88,14 +88,14 @@ class FrameCache:
         """A frame as it is displayed, as JPEG; up to the size that is kept, it is at hand once the clip was read."""
         self._last = index
         if longest <= SMALL:
-            kept = self._spool.get(index)
+            kept = self._disk_cache.get(index)
             return kept if kept is not None else _encode(self._small(index, SMALL), _SMALL_QUALITY)
         frame, _ = self.whole(index)
         return _encode(self._displayed(frame.rgb[0].numpy(), longest), _QUALITY)
 
     def nearest_cached(self, index: int) -> int:
         """The frame itself where it is kept, else the last one before it that is quick to read."""
-        return index if self._spool.get(index) is not None else self.video.keyframe_before(index)
+        return index if self._disk_cache.get(index) is not None else self.video.keyframe_before(index)
 
     def proxy_frames(self, longest: int, start: int, end: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Frames `start` to `end` (exclusive) with their indices, (1, 3, h, w) as the model sees them."""
@@ -112,7 +112,7 @@ class FrameCache:
     @property
     def kept(self) -> int:
         """How many small frames are at hand."""
-        return len(self._spool)
+        return len(self._disk_cache)
 
     def wait(self) -> None:
         """Wait until all frames are kept that will be."""
@@ -125,7 +125,7 @@ class FrameCache:
         self.wait()
         with self._small_lock:
             self._leave()
-        self._spool.close()
+        self._disk_cache.close()
 
     def _small(self, index: int, longest: int) -> Picture:
         """A frame by reading on from the last one asked for, or seeking; what may wait waits meanwhile."""
@@ -169,18 +169,18 @@ class FrameCache:
 
     def _segments(self) -> list[range]:
         """The clip in parts that can be read by themselves."""
-        starts = sorted({self.video.keyframe_before(index) for index in range(0, self.bounds.frames, _SEGMENT)})
-        return [range(a, b) for a, b in pairwise([*starts, self.bounds.frames])]
+        starts = sorted({self.video.keyframe_before(index) for index in range(0, self.clip_info.frames, _SEGMENT)})
+        return [range(a, b) for a, b in pairwise([*starts, self.clip_info.frames])]
 
     def _read(self, segment: range, is_busy: Callable[[], bool]) -> bool:
         """Keep the frames of a part; whether there is time and room for another one."""
         frames = self.video.proxy_frames(SMALL, start=segment.start)
         with closing(cast("Any", frames)):
             for frame in islice(frames, len(segment)):
-                self._spool.put(frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY))
+                self._disk_cache.put(frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY))
                 while (is_busy() or self._asked) and not self._stopped.is_set():
                     self._stopped.wait(_PAUSE_SECONDS)
-                if self._stopped.is_set() or self._spool.bytes > _SPOOL_BYTES:
+                if self._stopped.is_set() or self._disk_cache.bytes > _CACHE_BYTES:
                     return False
         return True
 
@@ -188,13 +188,13 @@ class FrameCache:
         """A frame (3, h, w) in square pixels, as an SDR screen shows it, no side longer than `longest`."""
         shown = to_display(torch.from_numpy(rgb), self.video.info.color).numpy()
         picture = cv2.cvtColor((cv2.merge(list(shown)) * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2BGR)
-        size = smaller(self.bounds.width, self.bounds.height, longest)
+        size = smaller(self.clip_info.width, self.clip_info.height, longest)
         if size != (picture.shape[1], picture.shape[0]):
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         return np.asarray(picture, np.uint8)
 
 
-class Spool:
+class DiskCache:
     """Small files by number, one behind the other in a temporary file."""
 
     def __init__(self) -> None:

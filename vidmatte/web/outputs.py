@@ -31,7 +31,7 @@ _BY_DEFAULT = 2
 
 
 @dataclass(frozen=True)
-class Choices:
+class OutputSelection:
     """What a run will write, and how. A page can only choose from what is offered: it names no paths."""
 
     outputs: tuple[tuple[str, bool], ...]
@@ -41,7 +41,7 @@ class Choices:
     smooth: float
     adapt_steps: int | None
 
-    def with_page(self, asked: Mapping[str, Any]) -> Choices:
+    def with_page(self, asked: Mapping[str, Any]) -> OutputSelection:
         """The choices with what a page changed. Raises OptionError for what is not on offer."""
         chosen = asked.get("outputs", list(self.chosen))
         if not isinstance(chosen, list) or not all(type(n) is int and 0 <= n < len(self.outputs) for n in chosen):
@@ -49,7 +49,7 @@ class Choices:
         smooth, adapt_steps = asked.get("smooth", self.smooth), asked.get("adapt_steps", self.adapt_steps)
         if type(smooth) not in (int, float) or not (adapt_steps is None or type(adapt_steps) is int):
             raise OptionError("the smoother is a strength from 0 to 1, the adaptation a number of steps")
-        changed = Choices(
+        changed = OutputSelection(
             self.outputs,
             tuple(sorted(set(chosen))),
             asked.get("overwrite", self.overwrite) is True,
@@ -60,9 +60,9 @@ class Choices:
         return changed
 
 
-def offered(
+def default_outputs(
     source: Path, outputs: Sequence[str], alphas: Sequence[str], options: MatteOptions, folder: Path
-) -> Choices:
+) -> OutputSelection:
     """The choices at the beginning: the outputs of the command line, then files of each kind in `folder`."""
     given = [*((path, False) for path in outputs), *((path, True) for path in alphas)]
     kinds = {(_suffix(path), alpha_only) for path, alpha_only in given}
@@ -73,10 +73,10 @@ def offered(
         if (Path(pattern).suffix, alpha_only) not in kinds and (not pattern.endswith(".exr") or find_spec("OpenEXR"))
     ]
     chosen = tuple(range(len(given))) if given else tuple(range(_BY_DEFAULT))
-    return Choices((*given, *usual), chosen, options.overwrite, options.smooth, options.adapt_steps)
+    return OutputSelection((*given, *usual), chosen, options.overwrite, options.smooth, options.adapt_steps)
 
 
-def path_for(path: str, objects: int) -> str:
+def output_path(path: str, objects: int) -> str:
     """The path of an output with a place for the name of the object where there are several."""
     if objects < 2 or "{object}" in path or _suffix(path) == ".exr":
         return path
@@ -85,33 +85,35 @@ def path_for(path: str, objects: int) -> str:
     return str(Path(path).with_name(f"{stem}_{{object}}_{kind}" if stem else f"{{object}}_{name}"))
 
 
-def describe(choices: Choices, objects: int) -> list[dict[str, Any]]:
+def describe(selection: OutputSelection, objects: int) -> list[dict[str, Any]]:
     """What is on offer, for the page."""
     return [
         {
-            "path": path_for(path, objects),
+            "path": output_path(path, objects),
             "kind": "alpha" if alpha_only else "colour",
             "format": parse_output(path, alpha_only=alpha_only).format.description,
-            "chosen": n in choices.chosen,
+            "chosen": n in selection.chosen,
         }
-        for n, (path, alpha_only) in enumerate(choices.outputs)
+        for n, (path, alpha_only) in enumerate(selection.outputs)
     ]
 
 
-def job_of(source: Path, prompt_file: Path, project: Project, choices: Choices, options: MatteOptions) -> Job:
+def job_of(source: Path, prompt_file: Path, project: Project, selection: OutputSelection, options: MatteOptions) -> Job:
     """What a run is asked for."""
-    paths = [(path_for(choices.outputs[n][0], len(project.marks)), choices.outputs[n][1]) for n in choices.chosen]
+    paths = [
+        (output_path(selection.outputs[n][0], len(project.prompts)), selection.outputs[n][1]) for n in selection.chosen
+    ]
     return Job(
         source,
         prompt_file,
-        project.marks,
+        project.prompts,
         tuple(path for path, alpha_only in paths if not alpha_only),
         tuple(path for path, alpha_only in paths if alpha_only),
         replace(
             options,
-            overwrite=choices.overwrite,
-            smooth=choices.smooth,
-            adapt_steps=choices.adapt_steps,
+            overwrite=selection.overwrite,
+            smooth=selection.smooth,
+            adapt_steps=selection.adapt_steps,
             start=None if project.start is None else str(project.start),
             end=None if project.end is None else str(project.end),
         ),
@@ -120,20 +122,20 @@ def job_of(source: Path, prompt_file: Path, project: Project, choices: Choices, 
 
 def command_of(job: Job, project: Project) -> str:
     """The command line that does the same. Empty where nothing is marked, or no output chosen."""
-    if not project.marks or not (job.outputs or job.alphas):
+    if not project.prompts or not (job.outputs or job.alphas):
         return ""
-    objects = prompts_of_objects(project.marks)
-    targets = [parse_output(path, alpha_only=False) for path in job.outputs]
-    targets += [parse_output(path, alpha_only=True) for path in job.alphas]
-    asked = Invocation([job.source], False, None, objects, targets, None, chosen_options(job.options))
+    objects = prompts_of_objects(project.prompts)
+    specs = [parse_output(path, alpha_only=False) for path in job.outputs]
+    specs += [parse_output(path, alpha_only=True) for path in job.alphas]
+    asked = Invocation([job.source], False, None, objects, specs, None, chosen_options(job.options))
     return asked.with_prompts(_shown(job.prompt_file), overwrite=job.options.overwrite)
 
 
 def files_of(job: Job, project: Project) -> list[OutputSpec]:
     """The files that it writes, of each object. Raises OptionError where a path does not fit the objects."""
-    names = list(prompts_of_objects(project.marks))
-    targets = [target for path in job.outputs for target in outputs_of_objects(path, names, alpha_only=False)]
-    return targets + [target for path in job.alphas for target in outputs_of_objects(path, names, alpha_only=True)]
+    names = list(prompts_of_objects(project.prompts))
+    specs = [spec for path in job.outputs for spec in outputs_of_objects(path, names, alpha_only=False)]
+    return specs + [spec for path in job.alphas for spec in outputs_of_objects(path, names, alpha_only=True)]
 
 
 def _suffix(path: str) -> str:

@@ -24,7 +24,7 @@ from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
 from vidmatte.stages.propagate import Pass, forward_share, plan_passes
-from vidmatte.web.frame_cache import SMALL, FrameCache, Spool
+from vidmatte.web.frame_cache import SMALL, DiskCache, FrameCache
 from vidmatte.web.project import Project, PromptedObject
 from vidmatte.web.still import Stills, gray_png
 
@@ -38,7 +38,7 @@ _CHUNK = 24
 class _Propagated:
     """What was followed from one reference in one direction."""
 
-    marks: tuple[Prompt, ...]
+    prompts: tuple[Prompt, ...]
     """The marks that it depends on: of its reference, or of all where the model looks at each frame alone."""
     is_backward: bool
     tracker: Tracker | None = None
@@ -54,18 +54,18 @@ class _Propagated:
 class _Shown:
     """What the frames of an object are taken from now."""
 
-    one: PromptedObject
+    obj: PromptedObject
     passes: tuple[tuple[Pass, _Propagated], ...]
 
 
 class Preview:
     """Small mattes of the clip by object and frame. Planned by any thread, computed by one."""
 
-    def __init__(self, stills: Stills, footage: FrameCache) -> None:
-        self._stills, self._footage = stills, footage
-        self._spool = Spool()
+    def __init__(self, stills: Stills, frame_cache: FrameCache) -> None:
+        self._stills, self._frame_cache = stills, frame_cache
+        self._disk_cache = DiskCache()
         self._shown: Mapping[int, _Shown] = {}
-        self._size = smaller(footage.bounds.width, footage.bounds.height, SMALL)
+        self._size = smaller(frame_cache.clip_info.width, frame_cache.clip_info.height, SMALL)
         self.error = ""
         """Why it stopped; empty where it did not."""
         self.computed = 0
@@ -77,8 +77,8 @@ class Preview:
         Legs begin with those from the reference nearest to the frame `focus`.
         """
         start = project.start or 0
-        end = self._footage.bounds.frames if project.end is None else project.end + 1
-        self._shown = {one.id: self._plan_object(one, start, end) for one in project.objects if one.prompts}
+        end = self._frame_cache.clip_info.frames if project.end is None else project.end + 1
+        self._shown = {obj.id: self._plan_object(obj, start, end) for obj in project.objects if obj.prompts}
         self.error = ""
         return self._steps(tuple(self._shown.values()), focus)
 
@@ -95,7 +95,7 @@ class Preview:
 
     def confidence(self) -> list[int]:
         """Of each frame of the clip in hundredths, that of the least sure object; -1 where it is not known."""
-        values = [-1] * self._footage.bounds.frames
+        values = [-1] * self._frame_cache.clip_info.frames
         for shown in list(self._shown.values()):
             for pass_, followed in shown.passes:
                 for frame, confidence in list(followed.confidence.items()):
@@ -110,7 +110,8 @@ class Preview:
         found = [
             (pass_, followed, png)
             for pass_, followed in (() if shown is None else shown.passes)
-            if pass_.first <= frame <= pass_.last and (png := self._spool.get((followed.number, frame))) is not None
+            if pass_.first <= frame <= pass_.last
+            and (png := self._disk_cache.get((followed.number, frame))) is not None
         ]
         if len(found) < 2:
             return found[0][2] if found else None
@@ -122,24 +123,24 @@ class Preview:
     def close(self) -> None:
         """Remove what was kept."""
         self.clear()
-        self._spool.close()
+        self._disk_cache.close()
 
-    def _plan_object(self, one: PromptedObject, start: int, end: int) -> _Shown:
-        before = self._shown.get(one.id)
-        known = {(run.marks, run.is_backward): run for _, run in before.passes} if before is not None else {}
+    def _plan_object(self, obj: PromptedObject, start: int, end: int) -> _Shown:
+        before = self._shown.get(obj.id)
+        known = {(run.prompts, run.is_backward): run for _, run in before.passes} if before is not None else {}
         passes = []
-        for pass_ in plan_passes(list(one.prompts), start, end):
-            marks = (one.prompts[pass_.reference],)
-            run = known.get((marks, pass_.is_backward)) or _Propagated(
-                marks, pass_.is_backward, reached=pass_.reference
+        for pass_ in plan_passes(list(obj.prompts), start, end):
+            prompts = (obj.prompts[pass_.reference],)
+            run = known.get((prompts, pass_.is_backward)) or _Propagated(
+                prompts, pass_.is_backward, reached=pass_.reference
             )
             passes.append((pass_, run))
-        return _Shown(one, tuple(passes))
+        return _Shown(obj, tuple(passes))
 
     def _steps(self, shown: Sequence[_Shown], focus: int) -> Iterator[None]:
         try:
             for of_object in shown:
-                prompts = tuple(of_object.one.prompts.values())
+                prompts = tuple(of_object.obj.prompts.values())
                 for prompt in prompts:
                     self._stills.prepare(prompt)
                     yield
@@ -155,7 +156,7 @@ class Preview:
         if run.tracker is None:
             run.tracker = predictor.tracker()
             if run.tracker is not None:
-                coarse = run.tracker.start(self._footage.reference(run.marks[0]))
+                coarse = run.tracker.start(self._frame_cache.reference(run.prompts[0]))
                 if not pass_.is_backward:
                     self._keep(run, pass_.reference, coarse)
                 yield
@@ -164,7 +165,7 @@ class Preview:
         elif pass_.is_backward:
             yield from self._propagate_backward(predictor, pass_, run, run.tracker)
         else:
-            for frame, rgb in self._footage.proxy_frames(_SEEN, run.reached + 1, pass_.last + 1):
+            for frame, rgb in self._frame_cache.proxy_frames(_SEEN, run.reached + 1, pass_.last + 1):
                 self._keep(run, frame, run.tracker.step(predictor.shrink(rgb)))
                 yield
 
@@ -173,21 +174,21 @@ class Preview:
     ) -> Iterator[None]:
         for high in range(run.reached, pass_.first, -_CHUNK):
             low = max(pass_.first, high - _CHUNK)
-            chunk = [(n, predictor.shrink(rgb)) for n, rgb in self._footage.proxy_frames(_SEEN, low, high)]
+            chunk = [(n, predictor.shrink(rgb)) for n, rgb in self._frame_cache.proxy_frames(_SEEN, low, high)]
             for frame, small in reversed(chunk):
                 self._keep(run, frame, tracker.step(small))
                 yield
 
     def _match(self, predictor: Predictor, pass_: Pass, run: _Propagated) -> Iterator[None]:
         """Mattes of a model that looks at each frame alone."""
-        for frame, rgb in self._footage.proxy_frames(SMALL, pass_.first, pass_.last + 1):
+        for frame, rgb in self._frame_cache.proxy_frames(SMALL, pass_.first, pass_.last + 1):
             if frame not in run.confidence:
                 matte = predictor(FrameBatch(rgb, (frame,), (frame,), (0,)))
                 self._keep(run, frame, CoarseMatte(matte.alpha[0, 0], matte.confidence[0]))
             yield
 
     def _keep(self, run: _Propagated, frame: int, coarse: CoarseMatte) -> None:
-        self._spool.put((run.number, frame), gray_png(_pasted(coarse, self._size), *self._size))
+        self._disk_cache.put((run.number, frame), gray_png(_pasted(coarse, self._size), *self._size))
         run.confidence[frame], run.reached = coarse.confidence, frame
         self.computed += 1
 

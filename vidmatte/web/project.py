@@ -15,7 +15,7 @@ from vidmatte.prompts.prompt import Prompt, Stroke
 
 COLORS = ("#35d07f", "#ffb020", "#4aa8ff", "#ff6b81", "#b58cff", "#2ed3c6", "#f2e35c", "#ff8a4c")
 """Of the first objects, in order: far from each other for most kinds of colour vision."""
-MOST_OBJECTS, MOST_MARKS, MOST_CORNERS, LONGEST_NAME = 16, 500, 4000, 60
+MAX_OBJECTS, MAX_PROMPTS, MAX_CORNERS, MAX_NAME = 16, 500, 4000, 60
 _UNDONE = 500
 """Edits that can be undone."""
 
@@ -45,24 +45,24 @@ class Project:
     """Out point, itself included; None is the end."""
 
     @property
-    def marks(self) -> dict[str, tuple[Prompt, ...]]:
+    def prompts(self) -> dict[str, tuple[Prompt, ...]]:
         """Prompts in the order of their frames, by the names of the objects that have any."""
-        return {one.name: tuple(one.prompts[n] for n in sorted(one.prompts)) for one in self.objects if one.prompts}
+        return {obj.name: tuple(obj.prompts[n] for n in sorted(obj.prompts)) for obj in self.objects if obj.prompts}
 
     def object(self, number: int) -> PromptedObject:
         """The object with this id. Raises PromptError."""
-        for one in self.objects:
-            if one.id == number:
-                return one
+        for obj in self.objects:
+            if obj.id == number:
+                return obj
         raise PromptError(f"object {number} asked for: it was removed; choose another one")
 
     def with_object(self, changed: PromptedObject) -> Project:
         """The project with the object that has this id replaced."""
-        return replace(self, objects=tuple(changed if one.id == changed.id else one for one in self.objects))
+        return replace(self, objects=tuple(changed if obj.id == changed.id else obj for obj in self.objects))
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ClipInfo:
     """What marks have to fit."""
 
     frames: int
@@ -97,18 +97,18 @@ class History:
         """Whether there is an edit that was taken back."""
         return self._at + 1 < len(self._states)
 
-    def put(self, project: Project) -> None:
+    def push(self, project: Project) -> None:
         """A new state; what was undone is forgotten."""
         if project != self.project:
             self._states = [*self._states[: self._at + 1], project][-_UNDONE:]
             self._at = len(self._states) - 1
 
-    def move(self, by: int) -> None:
+    def step(self, by: int) -> None:
         """Undo (-1) or redo (1), as far as there is anything."""
         self._at = min(max(self._at + by, 0), len(self._states) - 1)
 
 
-def edited(project: Project, edit: Edit, bounds: Bounds) -> Project:
+def edited(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     """The project after an edit: a mapping with "op" and what the operation needs.
 
     Raises PromptError for anything that is not an edit, or does not fit the clip.
@@ -116,121 +116,121 @@ def edited(project: Project, edit: Edit, bounds: Bounds) -> Project:
     operation = _OPERATIONS.get(str(edit.get("op")))
     if operation is None:
         raise PromptError(f"edit {edit.get('op')!r} asked for: there are {', '.join(_OPERATIONS)}")
-    return operation(project, edit, bounds)
+    return operation(project, edit, clip_info)
 
 
 def with_mask(project: Project, number: int, frame: int, mask: Path | None) -> Project:
     """The project with the mask of a frame replaced, or taken away."""
-    return _with_marks(project, project.object(number), frame, mask=mask)
+    return _with_prompts(project, project.object(number), frame, mask=mask)
 
 
-def frame_of(edit: Edit, bounds: Bounds, key: str = "frame") -> int:
+def frame_of(edit: Edit, clip_info: ClipInfo, key: str = "frame") -> int:
     """A frame of the clip. Raises PromptError."""
     frame = edit.get(key)
-    if type(frame) is not int or not 0 <= frame < bounds.frames:
-        raise PromptError(f"frame {frame!r} asked for: there are 0 to {bounds.frames - 1}")
+    if type(frame) is not int or not 0 <= frame < clip_info.frames:
+        raise PromptError(f"frame {frame!r} asked for: there are 0 to {clip_info.frames - 1}")
     return frame
 
 
-def _add_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    if len(project.objects) >= MOST_OBJECTS:
-        raise PromptError(f"one more object asked for: there can be {MOST_OBJECTS}")
-    number = 1 + max((one.id for one in project.objects), default=0)
-    used = {one.color for one in project.objects}
+def _add_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    if len(project.objects) >= MAX_OBJECTS:
+        raise PromptError(f"one more object asked for: there can be {MAX_OBJECTS}")
+    number = 1 + max((obj.id for obj in project.objects), default=0)
+    used = {obj.color for obj in project.objects}
     color = next((color for color in COLORS if color not in used), COLORS[number % len(COLORS)])
-    names = {one.name for one in project.objects}
+    names = {obj.name for obj in project.objects}
     name = edit.get("name") or next(name for n in range(1, 99) if (name := f"object {n}") not in names)
     added = PromptedObject(number, _name(project, number, name), color)
     return replace(project, objects=(*project.objects, added))
 
 
-def _change_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    one = project.object(_object_id(edit))
+def _change_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj = project.object(_object_id(edit))
     if "name" in edit:
-        one = replace(one, name=_name(project, one.id, edit["name"]))
+        obj = replace(obj, name=_name(project, obj.id, edit["name"]))
     if "color" in edit:
         if not isinstance(edit["color"], str) or not re.fullmatch("#[0-9a-f]{6}", edit["color"]):
             raise PromptError(f"colour {edit['color']!r} asked for: write #rrggbb")
-        one = replace(one, color=edit["color"])
-    return project.with_object(one)
+        obj = replace(obj, color=edit["color"])
+    return project.with_object(obj)
 
 
-def _remove_object(project: Project, edit: Edit, bounds: Bounds) -> Project:
+def _remove_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     gone = project.object(_object_id(edit))
-    left = tuple(one for one in project.objects if one.id != gone.id)
+    left = tuple(obj for obj in project.objects if obj.id != gone.id)
     return replace(project, objects=left or (PromptedObject(gone.id + 1, "object", COLORS[0]),))
 
 
-def _add_point(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
-    x, y = _place((edit.get("x"), edit.get("y")), bounds)
-    points = one.prompts[frame].points if frame in one.prompts else ()
-    return _with_marks(project, one, frame, points=(*points, (x, y, _label(edit))))
+def _add_point(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    x, y = _place((edit.get("x"), edit.get("y")), clip_info)
+    points = obj.prompts[frame].points if frame in obj.prompts else ()
+    return _with_prompts(project, obj, frame, points=(*points, (x, y, _label(edit))))
 
 
-def _move_point(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
-    points = list(one.prompts[frame].points) if frame in one.prompts else []
+def _move_point(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    points = list(obj.prompts[frame].points) if frame in obj.prompts else []
     index = _index(edit, points)
-    points[index] = (*_place((edit.get("x"), edit.get("y")), bounds), points[index][2])
-    return _with_marks(project, one, frame, points=tuple(points))
+    points[index] = (*_place((edit.get("x"), edit.get("y")), clip_info), points[index][2])
+    return _with_prompts(project, obj, frame, points=tuple(points))
 
 
-def _add_stroke(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
+def _add_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
     corners = edit.get("points")
-    if not isinstance(corners, list) or not 0 < len(corners) <= MOST_CORNERS:
-        raise PromptError(f"a stroke needs 1 to {MOST_CORNERS} points")
-    places = tuple(_place(corner, bounds) for corner in corners)
-    width = min(_number(edit.get("width"), "width of a stroke"), 2.0 * max(bounds.width, bounds.height))
-    strokes = one.prompts[frame].strokes if frame in one.prompts else ()
-    return _with_marks(project, one, frame, strokes=(*strokes, Stroke(places, width, _label(edit))))
+    if not isinstance(corners, list) or not 0 < len(corners) <= MAX_CORNERS:
+        raise PromptError(f"a stroke needs 1 to {MAX_CORNERS} points")
+    places = tuple(_place(corner, clip_info) for corner in corners)
+    width = min(_number(edit.get("width"), "width of a stroke"), 2.0 * max(clip_info.width, clip_info.height))
+    strokes = obj.prompts[frame].strokes if frame in obj.prompts else ()
+    return _with_prompts(project, obj, frame, strokes=(*strokes, Stroke(places, width, _label(edit))))
 
 
-def _set_box(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
+def _set_box(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
     corners = edit.get("box")
     if corners is None:
-        return _with_marks(project, one, frame, box=None)
+        return _with_prompts(project, obj, frame, box=None)
     if not isinstance(corners, list) or len(corners) != 4:
         raise PromptError("a box needs x0, y0, x1, y1")
     x0, y0, x1, y1 = (_number(value, "corner of a box") for value in corners)
-    left, right = sorted((min(max(x0, 0.0), bounds.width), min(max(x1, 0.0), bounds.width)))
-    top, bottom = sorted((min(max(y0, 0.0), bounds.height), min(max(y1, 0.0), bounds.height)))
+    left, right = sorted((min(max(x0, 0.0), clip_info.width), min(max(x1, 0.0), clip_info.width)))
+    top, bottom = sorted((min(max(y0, 0.0), clip_info.height), min(max(y1, 0.0), clip_info.height)))
     if right - left < 1 or bottom - top < 1:
         raise PromptError("the box is empty: drag it over the object")
-    return _with_marks(project, one, frame, box=(left, top, right, bottom))
+    return _with_prompts(project, obj, frame, box=(left, top, right, bottom))
 
 
-def _remove_mark(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
-    prompt = one.prompts.get(frame)
+def _remove_prompt(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    prompt = obj.prompts.get(frame)
     kind = edit.get("kind")
     if prompt is None:
-        raise PromptError(f"frame {frame} has no marks of {one.name}")
+        raise PromptError(f"frame {frame} has no marks of {obj.name}")
     if kind in ("box", "mask", "scribbles"):
-        return _with_marks(project, one, frame, **{kind: None})
+        return _with_prompts(project, obj, frame, **{kind: None})
     if kind not in ("points", "strokes"):
         raise PromptError(f"mark {kind!r} asked for: there are points, strokes, box, mask and scribbles")
-    marks = list(getattr(prompt, kind))
-    del marks[_index(edit, marks)]
-    return _with_marks(project, one, frame, **{kind: tuple(marks)})
+    prompts = list(getattr(prompt, kind))
+    del prompts[_index(edit, prompts)]
+    return _with_prompts(project, obj, frame, **{kind: tuple(prompts)})
 
 
-def _clear_frame(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    one, frame = project.object(_object_id(edit)), frame_of(edit, bounds)
-    return project.with_object(replace(one, prompts={n: marks for n, marks in one.prompts.items() if n != frame}))
+def _clear_frame(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    return project.with_object(replace(obj, prompts={n: prompts for n, prompts in obj.prompts.items() if n != frame}))
 
 
-def _set_range(project: Project, edit: Edit, bounds: Bounds) -> Project:
-    start, end = (None if edit.get(key) is None else frame_of(edit, bounds, key) for key in ("start", "end"))
-    if (start or 0) > (bounds.frames - 1 if end is None else end):
+def _set_range(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    start, end = (None if edit.get(key) is None else frame_of(edit, clip_info, key) for key in ("start", "end"))
+    if (start or 0) > (clip_info.frames - 1 if end is None else end):
         raise PromptError(f"in point {start} lies behind out point {end}; swap them")
     # What is the whole clip is said by saying nothing.
-    return replace(project, start=start or None, end=None if end == bounds.frames - 1 else end)
+    return replace(project, start=start or None, end=None if end == clip_info.frames - 1 else end)
 
 
-_OPERATIONS: Mapping[str, Callable[[Project, Edit, Bounds], Project]] = {
+_OPERATIONS: Mapping[str, Callable[[Project, Edit, ClipInfo], Project]] = {
     "add_object": _add_object,
     "change_object": _change_object,
     "remove_object": _remove_object,
@@ -238,23 +238,23 @@ _OPERATIONS: Mapping[str, Callable[[Project, Edit, Bounds], Project]] = {
     "move_point": _move_point,
     "add_stroke": _add_stroke,
     "set_box": _set_box,
-    "remove_mark": _remove_mark,
+    "remove_prompt": _remove_prompt,
     "clear_frame": _clear_frame,
     "set_range": _set_range,
 }
 
 
-def _with_marks(project: Project, one: PromptedObject, frame: int, **marks: Any) -> Project:
+def _with_prompts(project: Project, obj: PromptedObject, frame: int, **prompts: Any) -> Project:
     """The project with some kinds of marks of one frame replaced; a frame without any is no reference."""
-    prompt = one.prompts.get(frame)
+    prompt = obj.prompts.get(frame)
     kinds = ("points", "strokes", "box", "mask", "scribbles")
-    values = {kind: getattr(prompt, kind) for kind in kinds if prompt is not None} | marks
-    if sum(len(values.get(kind) or ()) for kind in ("points", "strokes")) > MOST_MARKS:
-        raise PromptError(f"one more mark asked for: a frame can have {MOST_MARKS}")
-    others = {n: kept for n, kept in one.prompts.items() if n != frame}
+    values = {kind: getattr(prompt, kind) for kind in kinds if prompt is not None} | prompts
+    if sum(len(values.get(kind) or ()) for kind in ("points", "strokes")) > MAX_PROMPTS:
+        raise PromptError(f"one more mark asked for: a frame can have {MAX_PROMPTS}")
+    others = {n: kept for n, kept in obj.prompts.items() if n != frame}
     if any(values.values()):
         others[frame] = Prompt(frame, **values)
-    return project.with_object(replace(one, prompts=others))
+    return project.with_object(replace(obj, prompts=others))
 
 
 def _object_id(edit: Edit) -> int:
@@ -265,10 +265,10 @@ def _object_id(edit: Edit) -> int:
 
 
 def _name(project: Project, number: int, name: object) -> str:
-    if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME or not name.isprintable():
-        raise PromptError(f"a name needs 1 to {LONGEST_NAME} letters")
+    if not isinstance(name, str) or not 0 < len(name.strip()) <= MAX_NAME or not name.isprintable():
+        raise PromptError(f"a name needs 1 to {MAX_NAME} letters")
     # Names become parts of file names, where not all of their letters stand; see `objects.prompts_of_objects`.
-    taken = {clean_name(one.name).casefold() for one in project.objects if one.id != number}
+    taken = {clean_name(obj.name).casefold() for obj in project.objects if obj.id != number}
     if clean_name(name.strip()).casefold() in taken:
         raise PromptError(f"two objects would be called {name.strip()!r}; give each its own name")
     return name.strip()
@@ -281,19 +281,19 @@ def _label(edit: Edit) -> int:
     return label
 
 
-def _index(edit: Edit, marks: Sequence[object]) -> int:
+def _index(edit: Edit, prompts: Sequence[object]) -> int:
     index = edit.get("index")
-    if type(index) is not int or not 0 <= index < len(marks):
-        raise PromptError(f"mark {index!r} asked for: there are {len(marks)}")
+    if type(index) is not int or not 0 <= index < len(prompts):
+        raise PromptError(f"mark {index!r} asked for: there are {len(prompts)}")
     return index
 
 
-def _place(corner: object, bounds: Bounds) -> tuple[float, float]:
+def _place(corner: object, clip_info: ClipInfo) -> tuple[float, float]:
     if not isinstance(corner, list | tuple) or len(corner) != 2:
         raise PromptError("a place needs x and y")
     x, y = (_number(value, "place") for value in cast("Sequence[object]", corner))
-    if not (0 <= x < bounds.width and 0 <= y < bounds.height):
-        raise PromptError(f"{x:g},{y:g} is outside the frame of {bounds.width}x{bounds.height}")
+    if not (0 <= x < clip_info.width and 0 <= y < clip_info.height):
+        raise PromptError(f"{x:g},{y:g} is outside the frame of {clip_info.width}x{clip_info.height}")
     return x, y
 
 

@@ -26,7 +26,7 @@ from vidmatte.pipeline.segments.session import journal_of
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
 from vidmatte.report.summary import Summary
-from vidmatte.web.frame_cache import SMALL, Spool
+from vidmatte.web.frame_cache import SMALL, DiskCache
 from vidmatte.web.still import gray_png
 
 State = Literal["starting", "adapting", "matting", "done", "failed", "cancelled"]
@@ -39,7 +39,7 @@ class Job:
     source: Path
     prompt_file: Path
     """Holds the marks, and may change while the run goes on."""
-    marks: Mapping[str, tuple[Prompt, ...]]
+    prompts: Mapping[str, tuple[Prompt, ...]]
     outputs: tuple[str, ...]
     alphas: tuple[str, ...]
     options: MatteOptions
@@ -87,7 +87,7 @@ class Run:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.progress = Progress()
-        self.mattes = Spool()
+        self.mattes = DiskCache()
         """Small gray PNGs by (name of the object, frame), as they are written."""
         self.confidence: dict[int, float] = {}
         """Of the frames that were written, that of the least sure object."""
@@ -184,13 +184,13 @@ def _work(job: Job, pipe: Connection) -> None:
 def _request(job: Job) -> Request:
     """What is asked for; it goes on with the segments that a stopped run left of the very same, and removes others."""
     options = replace(job.options, resume=False)
-    request = Request.of(job.source, job.marks, output=job.outputs, alpha=job.alphas, options=options)
+    request = Request.of(job.source, job.prompts, output=job.outputs, alpha=job.alphas, options=options)
     journal = journal_of(request)
     if next(journal.done(), None) is None:
         return request
     if journal.header().get("key") == fingerprint(request).key:
         return replace(request, options=replace(options, resume=True))
-    with journal.held():
+    with journal.lock():
         journal.remove()
     return request
 

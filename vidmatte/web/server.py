@@ -58,7 +58,7 @@ class PickerServer:
 
 
 def pick(
-    opening: PickerConfig,
+    config: PickerConfig,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -71,7 +71,7 @@ def pick(
 
     Raises a VidmatteError for a clip, a model or a prompt file that cannot be used, and for a port that is taken.
     """
-    session = Session(opening)
+    session = Session(config)
     try:
         with PickerServer(session, host=host, port=port) as server:
             on_address(server.address)

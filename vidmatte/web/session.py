@@ -13,13 +13,13 @@ from typing import Any
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.media.limits import check_size, header_size
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline.models import load
+from vidmatte.pipeline.models import model_from_options
 from vidmatte.pipeline.request import open_clip
 from vidmatte.prompts.objects import clean_name
 from vidmatte.read import parse_position
 from vidmatte.report.summary import SUGGESTED_BELOW, Summary
 from vidmatte.web.frame_cache import FrameCache
-from vidmatte.web.outputs import command_of, describe, files_of, job_of, offered
+from vidmatte.web.outputs import command_of, default_outputs, describe, files_of, job_of
 from vidmatte.web.preview import Preview
 from vidmatte.web.project import Edit, History, Project, PromptedObject, edited, frame_of, with_mask
 from vidmatte.web.result import Result, can_show
@@ -51,29 +51,31 @@ class Session:
     Raises a VidmatteError for a clip, a model or a prompt file that cannot be used.
     """
 
-    def __init__(self, opening: PickerConfig, *, folder: Path | None = None) -> None:
-        self.opening = opening
+    def __init__(self, config: PickerConfig, *, folder: Path | None = None) -> None:
+        self.config = config
         self._folder = folder or Path()
         with ExitStack() as stack:
             # What was begun is closed again where something later cannot be used.
-            self._video = stack.enter_context(open_clip(opening.source, opening.options))
-            model = load(opening.options)
-            self.footage = FrameCache(self._video)
-            stack.callback(self.footage.close)
-            self.bounds = self.footage.bounds
-            frame_of({"frame": opening.frame}, self.bounds)
-            beside = prompt_file_of(opening.source, self._folder.resolve())
-            self.store = Store(opening.prompt_file or beside, opening.source)
+            self._video = stack.enter_context(open_clip(config.source, config.options))
+            model = model_from_options(config.options)
+            self.frame_cache = FrameCache(self._video)
+            stack.callback(self.frame_cache.close)
+            self.clip_info = self.frame_cache.clip_info
+            frame_of({"frame": config.frame}, self.clip_info)
+            beside = prompt_file_of(config.source, self._folder.resolve())
+            self.store = Store(config.prompt_file or beside, config.source)
             self._history = History(self._opened())
-            self._choices = offered(opening.source, opening.outputs, opening.alphas, opening.options, self._folder)
+            self._selection = default_outputs(
+                config.source, config.outputs, config.alphas, config.options, self._folder
+            )
             # What the page would fail with at every step is refused before it opens.
             project = self._history.project
-            describe(self._choices, len(project.marks))
-            command_of(job_of(opening.source, self.store.path, project, self._choices, opening.options), project)
+            describe(self._selection, len(project.prompts))
+            command_of(job_of(config.source, self.store.path, project, self._selection, config.options), project)
             stack.pop_all()
         self._lock = threading.RLock()
-        self._stills = Stills(model, self.footage)
-        self.preview = Preview(self._stills, self.footage)
+        self._stills = Stills(model, self.frame_cache)
+        self.preview = Preview(self._stills, self.frame_cache)
         self._is_previewing = False
         self._version = 0
         self.worker = Worker()
@@ -83,18 +85,18 @@ class Session:
         self._results: tuple[Run, list[Result]] | None = None
         self.ended = threading.Event()
         """Set when the page says that it is done."""
-        self.footage.prefetch_all(lambda: self.worker.is_busy or self._is_computing())
+        self.frame_cache.prefetch_all(lambda: self.worker.is_busy or self._is_computing())
 
     def _opened(self) -> Project:
-        project = self.store.load(self.bounds)
-        options = self.opening.options
+        project = self.store.load(self.clip_info)
+        options = self.config.options
         if (project.start, project.end) != (None, None) or (options.start, options.end) == (None, None):
             return project
         ends = {
             name: None if text is None else parse_position(text, self._video)
             for name, text in (("start", options.start), ("end", options.end))
         }
-        return edited(project, {"op": "set_range", **ends}, self.bounds)
+        return edited(project, {"op": "set_range", **ends}, self.clip_info)
 
     @property
     def project(self) -> Project:
@@ -111,7 +113,7 @@ class Session:
         """Change the marks, save them, and go on with the preview. Raises PromptError, WriteError."""
         with self._lock:
             frame = edit.get("frame")
-            self._put(edited(self.project, edit, self.bounds), frame if type(frame) is int else self.opening.frame)
+            self._put(edited(self.project, edit, self.clip_info), frame if type(frame) is int else self.config.frame)
 
     def load_mask(self, number: int, frame: int, image: bytes) -> None:
         """Take an image as the mask of a frame. Raises PromptError for one that does not fit."""
@@ -121,21 +123,21 @@ class Session:
                 check_size("the mask", *size)
         except ReadError as error:
             raise PromptError(str(error)) from error
-        wanted = {(self.bounds.width, self.bounds.height), (self._video.info.width, self._video.info.height)}
+        wanted = {(self.clip_info.width, self.clip_info.height), (self._video.info.width, self._video.info.height)}
         if size not in wanted:
             found = "no image that can be read" if size is None else f"{size[0]}x{size[1]}"
             raise PromptError(
-                f"the mask is {found}, but the frame is {self.bounds.width}x{self.bounds.height}; make it from that "
+                f"the mask is {found}, but the frame is {self.clip_info.width}x{self.clip_info.height}; make it from that "
                 f"frame, without scaling or cropping, as PNG for instance"
             )
         with self._lock:
-            frame_of({"frame": frame}, self.bounds)
+            frame_of({"frame": frame}, self.clip_info)
             self.project.object(number)
             path = self.store.put_mask(image, number, frame)
             project = with_mask(self.project, number, frame, path)
             try:
                 # Read whole before it is kept: it may be damaged, or empty.
-                self.footage.reference(project.object(number).prompts[frame])
+                self.frame_cache.reference(project.object(number).prompts[frame])
             except VidmatteError:
                 self.store.tidy(self._history.all)
                 raise
@@ -144,11 +146,11 @@ class Session:
     def undo(self, by: int) -> None:
         """Take an edit back (-1), or do it again (1)."""
         with self._lock:
-            self._history.move(by)
-            self._changed(self.opening.frame)
+            self._history.step(by)
+            self._changed(self.config.frame)
 
     def _put(self, project: Project, focus: int) -> None:
-        self._history.put(project)
+        self._history.push(project)
         self._changed(focus)
 
     def _changed(self, focus: int) -> None:
@@ -191,26 +193,26 @@ class Session:
     def show_preview(self, is_on: bool, focus: int) -> None:
         """Begin to compute a preview, or stop. Raises OptionError where nothing is marked."""
         with self._lock:
-            if is_on and not self.project.marks:
+            if is_on and not self.project.prompts:
                 raise OptionError("nothing is marked yet: click on the object")
             self._is_previewing = is_on
             self.worker.work_on(self.preview.plan(self.project, focus) if is_on else None)
 
-    def choose(self, asked: Mapping[str, Any]) -> None:
+    def set_outputs(self, asked: Mapping[str, Any]) -> None:
         """Change what will be written. Raises OptionError."""
         with self._lock:
-            self._choices = self._choices.with_page(asked)
+            self._selection = self._selection.with_page(asked)
 
     def start_run(self) -> None:
         """Begin the run at full quality. Raises a VidmatteError where it cannot be begun."""
         with self._lock:
             if self.run is not None and not self.run.progress.is_over:
                 raise OptionError("a run is under way already: wait for it, or cancel it")
-            if not self.project.marks:
+            if not self.project.prompts:
                 raise OptionError("nothing is marked yet: click on the object")
-            if not self._choices.chosen:
+            if not self._selection.chosen:
                 raise OptionError("no output is chosen: choose at least one")
-            job = job_of(self.opening.source, self.store.path, self.project, self._choices, self.opening.options)
+            job = job_of(self.config.source, self.store.path, self.project, self._selection, self.config.options)
             files_of(job, self.project)
             self.store.save(self.project)
             self.show_preview(False, 0)
@@ -235,7 +237,7 @@ class Session:
                 return []
             if self._results is None or self._results[0] is not run:
                 shown = sorted(filter(can_show, run.progress.summary.outputs), key=lambda output: output.kind)
-                size = self.bounds.width, self.bounds.height
+                size = self.clip_info.width, self.clip_info.height
                 self._results = (run, [Result(output, *size) for output in shown])
             return self._results[1]
 
@@ -243,21 +245,21 @@ class Session:
         """Everything that the page shows, but for pictures and the curve."""
         with self._lock:
             project = self.project
-            job = job_of(self.opening.source, self.store.path, project, self._choices, self.opening.options)
+            job = job_of(self.config.source, self.store.path, project, self._selection, self.config.options)
             done, total = self.preview.progress
             return {
                 "version": self._version,
-                "objects": [_object_json(one) for one in project.objects],
+                "objects": [_object_json(obj) for obj in project.objects],
                 "start": project.start,
                 "end": project.end,
                 "can_undo": self._history.can_undo,
                 "can_redo": self._history.can_redo,
                 "saved_as": str(self.store.path),
                 "command": command_of(job, project),
-                "outputs": describe(self._choices, len(project.marks)),
-                "overwrite": self._choices.overwrite,
-                "smooth": self._choices.smooth,
-                "adapt_steps": self._choices.adapt_steps,
+                "outputs": describe(self._selection, len(project.prompts)),
+                "overwrite": self._selection.overwrite,
+                "smooth": self._selection.smooth,
+                "adapt_steps": self._selection.adapt_steps,
                 "preview": {
                     "on": self._is_previewing,
                     "done": done,
@@ -265,22 +267,22 @@ class Session:
                     "error": self.preview.error,
                 },
                 "run": None if self.run is None else self._run_json(self.run),
-                "kept": self.footage.kept,
+                "kept": self.frame_cache.kept,
             }
 
     def clip(self) -> dict[str, Any]:
         """What does not change: the clip."""
         info = self._video.info
         return {
-            "name": self.opening.source.name or str(self.opening.source),
-            "frames": self.bounds.frames,
-            "width": self.bounds.width,
-            "height": self.bounds.height,
+            "name": self.config.source.name or str(self.config.source),
+            "frames": self.clip_info.frames,
+            "width": self.clip_info.width,
+            "height": self.clip_info.height,
             "frame_rate": float(info.frame_rate),
-            "frame": self.opening.frame,
+            "frame": self.config.frame,
             "suggested_below": SUGGESTED_BELOW,
             "notes": list(info.notes),
-            "model": str(self.opening.options.model),
+            "model": str(self.config.options.model),
         }
 
     def _run_json(self, run: Run) -> dict[str, Any]:
@@ -303,7 +305,7 @@ class Session:
                 }
                 for output in summary.outputs
             ],
-            "shown": [{"path": str(one.output.path), "object": one.output.object_name} for one in results],
+            "shown": [{"path": str(obj.output.path), "object": obj.output.object_name} for obj in results],
         }
 
     def _is_computing(self) -> bool:
@@ -314,7 +316,7 @@ class Session:
         if self.run is not None:
             self.run.close()
         self.worker.close()
-        self.footage.close()
+        self.frame_cache.close()
         self.preview.close()
         for result in self.results():
             result.close()
@@ -322,11 +324,11 @@ class Session:
         self.store.tidy([self.project])
 
 
-def _object_json(one: PromptedObject) -> dict[str, Any]:
+def _object_json(obj: PromptedObject) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "name": one.name,
-        "color": one.color,
+        "id": obj.id,
+        "name": obj.name,
+        "color": obj.color,
         "frames": {
             str(frame): {
                 "points": [list(point) for point in prompt.points],
@@ -338,6 +340,6 @@ def _object_json(one: PromptedObject) -> dict[str, Any]:
                 "mask": None if prompt.mask is None else prompt.mask.name,
                 "scribbles": None if prompt.scribbles is None else prompt.scribbles.name,
             }
-            for frame, prompt in sorted(one.prompts.items())
+            for frame, prompt in sorted(obj.prompts.items())
         },
     }

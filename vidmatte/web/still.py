@@ -33,8 +33,8 @@ class Still:
 class Stills:
     """Mattes of marked frames. To be used by one thread."""
 
-    def __init__(self, model: Model, footage: FrameCache) -> None:
-        self._model, self._footage = model, footage
+    def __init__(self, model: Model, frame_cache: FrameCache) -> None:
+        self._model, self._frame_cache = model, frame_cache
         self._stills: OrderedDict[Prompt, Still] = OrderedDict()
         self._encoded: OrderedDict[Prompt, EncodedReference] = OrderedDict()
 
@@ -59,21 +59,21 @@ class Stills:
         """The model with these references, as a run has it before its adaptation."""
         if isinstance(self._model, CompactModel):
             return CompactPredictor(self._model, tuple(self._encode(self._model, prompt) for prompt in prompts))
-        return self._model.with_reference([self._footage.reference(prompt) for prompt in prompts])
+        return self._model.with_reference([self._frame_cache.reference(prompt) for prompt in prompts])
 
     def _encode(self, model: CompactModel, prompt: Prompt) -> EncodedReference:
         if prompt not in self._encoded:
-            self._encoded[prompt] = model.encode(self._footage.reference(prompt))
+            self._encoded[prompt] = model.encode(self._frame_cache.reference(prompt))
             _forget(self._encoded)
         self._encoded.move_to_end(prompt)
         return self._encoded[prompt]
 
     def _matte(self, prompt: Prompt) -> Still:
-        frame, _ = self._footage.whole(prompt.frame)
+        frame, _ = self._frame_cache.whole(prompt.frame)
         # A matter answers for a frame that it was given as a reference with the matte of its marks.
-        matte = with_display_transform(self.predictor((prompt,)), self._footage.video.info.color)(frame)
-        bounds = self._footage.bounds
-        return Still(gray_png(matte.alpha, bounds.width, bounds.height), matte.confidence[0])
+        matte = with_display_transform(self.predictor((prompt,)), self._frame_cache.video.info.color)(frame)
+        clip_info = self._frame_cache.clip_info
+        return Still(gray_png(matte.alpha, clip_info.width, clip_info.height), matte.confidence[0])
 
 
 def gray_png(alpha: Tensor, width: int, height: int) -> bytes:

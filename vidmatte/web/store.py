@@ -13,7 +13,7 @@ from typing import Any
 
 from vidmatte.errors import PromptError, WriteError
 from vidmatte.prompts.files import load_prompts, save_prompts
-from vidmatte.web.project import COLORS, Bounds, Project, PromptedObject
+from vidmatte.web.project import COLORS, ClipInfo, Project, PromptedObject
 
 
 def stem_of(source: Path) -> str:
@@ -38,7 +38,7 @@ class Store:
         self._masks = path.with_name(f"{path.name.removesuffix('.json').removesuffix('.prompts')}.masks")
         self._loaded: set[Path] = set()
 
-    def load(self, bounds: Bounds) -> Project:
+    def load(self, clip_info: ClipInfo) -> Project:
         """The project that was saved, or a new one. Raises PromptError for a file that is something else."""
         if not self.path.exists():
             return Project()
@@ -49,17 +49,17 @@ class Store:
         notes = document.get("picker") if isinstance(document, dict) else None
         # Without marks, the file holds what the page remembers, and nothing else that could be read.
         is_empty = isinstance(notes, dict) and document.get("objects") == []
-        marks = {} if is_empty else load_prompts(self.path)
-        self._check(marks, bounds)
+        by_name = {} if is_empty else load_prompts(self.path)
+        self._check(by_name, clip_info)
         known = notes if isinstance(notes, dict) else {}
-        return _project(marks, known, bounds)
+        return _project(by_name, known, clip_info)
 
-    def _check(self, marks: Mapping[str, Any], bounds: Bounds) -> None:
-        for name, prompts in marks.items():
+    def _check(self, by_name: Mapping[str, Any], clip_info: ClipInfo) -> None:
+        for name, prompts in by_name.items():
             frames = [prompt.frame for prompt in prompts]
-            if max(frames) >= bounds.frames:
+            if max(frames) >= clip_info.frames:
                 raise PromptError(
-                    f"{self.path}: marks frame {max(frames)} of {name}, but the clip has {bounds.frames}; it belongs "
+                    f"{self.path}: marks frame {max(frames)} of {name}, but the clip has {clip_info.frames}; it belongs "
                     f"to another clip: move it away, or name another file (--prompts)"
                 )
             if len(set(frames)) < len(frames):
@@ -68,12 +68,12 @@ class Store:
     def save(self, project: Project) -> None:
         """Write the prompt file. Raises WriteError."""
         picker = {
-            "objects": [{"name": one.name, "color": one.color} for one in project.objects],
+            "objects": [{"name": obj.name, "color": obj.color} for obj in project.objects],
             "start": project.start,
             "end": project.end,
         }
         try:
-            save_prompts(self.path, project.marks, source=self._source.name, picker=picker)
+            save_prompts(self.path, project.prompts, source=self._source.name, picker=picker)
         except OSError as error:
             raise WriteError(
                 f"{self.path}: the marks cannot be saved ({error.strerror}); check the free space and the rights of "
@@ -96,29 +96,29 @@ class Store:
 
     def tidy(self, projects: Iterable[Project]) -> None:
         """Remove the masks that were loaded here and that none of these projects has."""
-        used = {prompt.mask for project in projects for one in project.objects for prompt in one.prompts.values()}
+        used = {prompt.mask for project in projects for obj in project.objects for prompt in obj.prompts.values()}
         for path in self._loaded - used:
             path.unlink(missing_ok=True)
         if self._loaded and self._masks.is_dir() and not any(self._masks.iterdir()):
             self._masks.rmdir()
 
 
-def _project(marks: Mapping[str, Any], notes: Mapping[str, Any], bounds: Bounds) -> Project:
+def _project(by_name: Mapping[str, Any], notes: Mapping[str, Any], clip_info: ClipInfo) -> Project:
     """Marks by object, in the order and with the colours that the page remembers, where it does."""
     listed = notes.get("objects")
     remembered = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     colors = {str(item.get("name")): str(item.get("color")) for item in remembered}
     # Names that are remembered without marks are those of empty objects.
-    names = [*dict.fromkeys([*colors, *marks])] or ["object"]
+    names = [*dict.fromkeys([*colors, *by_name])] or ["object"]
     objects = []
     for n, name in enumerate(names):
         color = colors.get(name, "")
         color = color if re.fullmatch("#[0-9a-f]{6}", color) else COLORS[n % len(COLORS)]
-        objects.append(PromptedObject(n + 1, name, color, {prompt.frame: prompt for prompt in marks.get(name, ())}))
-    start, end = (_frame(notes.get(key), bounds) for key in ("start", "end"))
+        objects.append(PromptedObject(n + 1, name, color, {prompt.frame: prompt for prompt in by_name.get(name, ())}))
+    start, end = (_frame(notes.get(key), clip_info) for key in ("start", "end"))
     project = Project(tuple(objects), start, end)
     return project if start is None or end is None or start <= end else replace(project, start=None, end=None)
 
 
-def _frame(value: object, bounds: Bounds) -> int | None:
-    return value if type(value) is int and 0 <= value < bounds.frames else None
+def _frame(value: object, clip_info: ClipInfo) -> int | None:
+    return value if type(value) is int and 0 <= value < clip_info.frames else None

@@ -3,15 +3,15 @@
 from vidmatte.write.checks import check_folder
 from vidmatte.write.formats import FORMATS, Format, formats_of
 from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs
-from vidmatte.write.part import Part
-from vidmatte.write.targets import OutputSpec, parse_output, split_format_options
+from vidmatte.write.part import EncodedPart
+from vidmatte.write.specs import OutputSpec, parse_output, split_format_options
 
 __all__ = [
     "FORMATS",
+    "EncodedPart",
     "Format",
     "OutputSpec",
     "Outputs",
-    "Part",
     "WrittenFile",
     "check_folder",
     "create_outputs",

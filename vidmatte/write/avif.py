@@ -18,7 +18,7 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import linear_to_srgb
 from vidmatte.write.planes import packed_codes, with_width
-from vidmatte.write.targets import OutputSpec
+from vidmatte.write.specs import OutputSpec
 
 MOST_BYTES = 1 << 30
 """What the frames of one file may take in memory, at 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
@@ -27,13 +27,13 @@ _HEADERS = re.compile(rb"(?:mvhd|tkhd|mdhd)\x01...", re.DOTALL)
 _CLOCKS = 16
 
 
-def check_avif(target: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
+def check_avif(spec: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
     """Raise MissingExtraError without Pillow or its AVIF, WriteError for more frames than can be held.
 
     Raises OptionError for premultiplied colour: Chromium shows it up to 13 code values too dark.
     """
     if premultiplied:
-        raise OptionError(f"{target}: AVIF is shown right with straight colour only; leave out --premultiplied")
+        raise OptionError(f"{spec}: AVIF is shown right with straight colour only; leave out --premultiplied")
     try:
         from PIL import features
     except ImportError as error:
@@ -41,14 +41,14 @@ def check_avif(target: OutputSpec, like: VideoInfo, *, frames: int | None, premu
     if not features.check("avif"):
         raise MissingExtraError("AVIF output", "avif")
     if frames is not None:
-        _check_frames(target, like, frames)
+        _check_frames(spec, like, frames)
 
 
-def _check_frames(target: OutputSpec, like: VideoInfo, frames: int) -> None:
+def _check_frames(spec: OutputSpec, like: VideoInfo, frames: int) -> None:
     most = MOST_BYTES // (4 * like.display_width * like.height)
     if frames > most:
         raise WriteError(
-            f"{target}: AVIF has to be held in memory whole, {most} frames of {like.display_width}x{like.height} at "
+            f"{spec}: AVIF has to be held in memory whole, {most} frames of {like.display_width}x{like.height} at "
             f"most, and there are {frames} or more; cut with --start and --end, or choose .webm"
         )
 
@@ -58,13 +58,13 @@ class AvifWriter:
 
     kind: Literal["colour", "alpha"] = "colour"
 
-    def __init__(self, target: OutputSpec, partial: Path, *, like: VideoInfo, audio: bool) -> None:
-        self.target = target
-        self.format = target.format
+    def __init__(self, spec: OutputSpec, partial: Path, *, like: VideoInfo, audio: bool) -> None:
+        self.spec = spec
+        self.format = spec.format
         self.pixel_format = self.format.pixel_format
         self.notes: list[str] = []
         if audio and like.audio_streams:
-            self.notes.append(f"{target}: .avif holds no sound; that of the source is left out")
+            self.notes.append(f"{spec}: .avif holds no sound; that of the source is left out")
         self.frames = 0
         self._partial = partial
         self._like = like
@@ -79,9 +79,9 @@ class AvifWriter:
 
     def write(self, mattes: Mapping[str, MatteBatch]) -> None:
         """Take the frames of the target's object. Raises WriteError where they become too many."""
-        batch = mattes[self.target.object_name]
+        batch = mattes[self.spec.object_name]
         self.frames += len(batch)
-        _check_frames(self.target, self._like, self.frames)
+        _check_frames(self.spec, self._like, self.frames)
         for index in range(len(batch)):
             color = for_output(batch.color[index], self._like.color, linear_to_srgb)
             alpha = with_width(batch.alpha[index], self._like.display_width)
@@ -110,7 +110,7 @@ class AvifWriter:
             file.write(_without_clock(encoded.getvalue()))
             file.flush()
             os.fsync(file.fileno())
-        return [(self._partial, Path(self.target.path))]
+        return [(self._partial, Path(self.spec.path))]
 
     def close(self) -> None:
         """Let go of the frames."""
@@ -124,8 +124,8 @@ class AvifWriter:
         """The error to raise for one of the file or of Pillow."""
         reason = getattr(error, "strerror", None) or str(error)
         return WriteError(
-            f"{self.target}: writing failed after {self.frames} frames ({reason}); no output was written; "
-            f"check the free space and the rights of {self.target.folder.absolute()}"
+            f"{self.spec}: writing failed after {self.frames} frames ({reason}); no output was written; "
+            f"check the free space and the rights of {self.spec.folder.absolute()}"
         )
 
     def _durations(self) -> list[int]:

@@ -25,9 +25,9 @@ class Format:
     """Colour multiplied with alpha, which itself is not stored; only written where it is asked for by its name."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of the encoder."""
-    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """What can be chosen for an output, as in shot.webm:fast, and the options that it sets."""
-    numbers: Mapping[str, range] = field(default_factory=dict)
+    parameters: Mapping[str, range] = field(default_factory=dict)
     """Options that are chosen as numbers, as in shot.webm:crf=18."""
     full_range: bool = False
     """Whether 0..1 spans all code values (of luma, where there is chroma) instead of the video range."""
@@ -115,7 +115,7 @@ _WEBM = Format(
     "vp9",
     codec="libvpx-vp9",
     bit_depth=8,
-    words=_VP9_WORDS,
+    presets=_VP9_WORDS,
     square_pixels=True,
     copied_audio=("opus", "vorbis"),
     audio_codec="libopus",
@@ -129,7 +129,7 @@ _MP4 = Format(
     audio_codec="aac",
 )
 _PNG_IMAGES = Format(".png", "images", "png", codec="png", bit_depth=16, full_range=True)
-_EXR_IMAGES = Format(".exr", "images", "exr", codec="exr", bit_depth=11, options=_EXR, words=_EXR_WORDS)
+_EXR_IMAGES = Format(".exr", "images", "exr", codec="exr", bit_depth=11, options=_EXR, presets=_EXR_WORDS)
 
 FORMATS: tuple[Format, ...] = (
     replace(
@@ -178,8 +178,8 @@ FORMATS: tuple[Format, ...] = (
         description="VP9 with alpha, for browsers",
         pixel_format="yuva420p",
         options={**_VP9, "crf": "12"},
-        words={**_VP9_WORDS, "lossless": {"lossless": "1", "crf": "0"}},
-        numbers={"crf": range(64)},
+        presets={**_VP9_WORDS, "lossless": {"lossless": "1", "crf": "0"}},
+        parameters={"crf": range(64)},
     ),
     Format(
         ".webp",
@@ -190,8 +190,8 @@ FORMATS: tuple[Format, ...] = (
         pixel_format="bgra",
         bit_depth=8,
         options={"quality": "90", "compression_level": "4", **_BITEXACT},
-        words={"lossless": {"lossless": "1", "quality": "50"}},
-        numbers={"quality": range(101)},
+        presets={"lossless": {"lossless": "1", "quality": "50"}},
+        parameters={"quality": range(101)},
         full_range=True,
         square_pixels=True,
     ),
@@ -204,7 +204,7 @@ FORMATS: tuple[Format, ...] = (
         pixel_format="rgba",
         bit_depth=8,
         options={"quality": "90", "speed": "6"},
-        numbers={"quality": range(101)},
+        parameters={"quality": range(101)},
         full_range=True,
         square_pixels=True,
     ),
@@ -214,7 +214,7 @@ FORMATS: tuple[Format, ...] = (
         description="H.264, colour on black without alpha",
         over_black=True,
         options={"crf": "14", "bf": "0", **_BITEXACT},
-        numbers={"crf": range(52)},
+        parameters={"crf": range(52)},
         odd_pixel_format="yuv444p",
     ),
     replace(
@@ -235,7 +235,7 @@ FORMATS: tuple[Format, ...] = (
         description="OpenEXR, scene-linear, premultiplied, half float, one per frame",
         pixel_format="gbrapf16le",
         options={**_EXR, "colour": "premultiplied"},
-        words={**_EXR_WORDS, **{name: {"colour": name} for name in ("premultiplied", "straight")}},
+        presets={**_EXR_WORDS, **{name: {"colour": name} for name in ("premultiplied", "straight")}},
     ),
     replace(_MKV, alpha_only=True, description="FFV1, 16-bit gray, lossless", pixel_format="gray16le"),
     replace(

@@ -20,9 +20,9 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import linear_to_srgb
 from vidmatte.write.exr import write_exr
-from vidmatte.write.part import Part
+from vidmatte.write.part import EncodedPart
 from vidmatte.write.planes import packed_codes, premultiply
-from vidmatte.write.targets import OutputSpec
+from vidmatte.write.specs import OutputSpec
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
@@ -38,7 +38,7 @@ class ImageWriter:
 
     def __init__(
         self,
-        target: OutputSpec,
+        spec: OutputSpec,
         partial: Path,
         *,
         like: VideoInfo,
@@ -47,12 +47,12 @@ class ImageWriter:
         overwrite: bool,
         inputs: Set[Path],
     ) -> None:
-        self.target = target
-        self.kind = "alpha" if target.alpha_only else "colour"
-        self.format = target.format
+        self.spec = spec
+        self.kind = "alpha" if spec.alpha_only else "colour"
+        self.format = spec.format
         self._is_png = self.format.codec == "png"
         if self._is_png:
-            self.pixel_format = _PIXEL_FORMATS[target.alpha_only, bit_depth]
+            self.pixel_format = _PIXEL_FORMATS[spec.alpha_only, bit_depth]
         else:
             self.pixel_format = self.format.pixel_format.replace("f16", _EXR_SUFFIX[self.format.options["pixels"]])
         self.notes: list[str] = []
@@ -63,7 +63,7 @@ class ImageWriter:
         self._overwrite = overwrite
         self._inputs = inputs
         self._names: set[str] = set()
-        self._encoders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"images {target}")
+        self._encoders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"images {spec}")
         self._waiting: deque[Future[None]] = deque()
 
     @property
@@ -81,28 +81,28 @@ class ImageWriter:
         for index, frame in enumerate(source.frames):
             name = self._name(frame, source.names[index] if source.names else "")
             layers = {
-                layer: (None if self.target.alpha_only else batch.color[index], batch.alpha[index])
+                layer: (None if self.spec.alpha_only else batch.color[index], batch.alpha[index])
                 for layer, batch in mattes.items()
             }
             self._wait(most=_AT_ONCE - 1)
             self._waiting.append(self._encoders.submit(self._write_image, self._partial / name, layers, frame))
             self._names.add(name)
 
-    def append(self, part: Part) -> None:
+    def append(self, part: EncodedPart) -> None:
         """Take the images of a part, made with the same choices, as they are. Raises as `write` does."""
         for index in range(len(part.pts)):
             name = self._name(part.first_frame + index, part.names[index] if part.names else "")
-            _give_second_name(part.path / name, self._partial / name)
+            _link_backup(part.path / name, self._partial / name)
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
         """What to rename to what, when all is written. Notes images of an earlier run that stay among the new ones."""
         self._wait(most=0)
-        folder = self.target.folder
-        pattern = self.target.file_names
-        kept = [] if self.target.is_named else [name for name in os.listdir(folder) if pattern.fullmatch(name)]
+        folder = self.spec.folder
+        pattern = self.spec.file_names
+        kept = [] if self.spec.is_named else [name for name in os.listdir(folder) if pattern.fullmatch(name)]
         if stale := sorted(set(kept) - self._names):
-            self.notes.append(f"{self.target}: {len(stale)} older images stay there, the first is {stale[0]}")
+            self.notes.append(f"{self.spec}: {len(stale)} older images stay there, the first is {stale[0]}")
         return [(self._partial / name, folder / name) for name in sorted(self._names)]
 
     def close(self) -> None:
@@ -118,8 +118,8 @@ class ImageWriter:
         """The error to raise for one of a file."""
         reason = getattr(error, "strerror", None) or str(error)
         return WriteError(
-            f"{self.target}: writing failed after {self.frames} images ({reason}); no output was written; "
-            f"check the free space and the rights of {self.target.folder.absolute()}"
+            f"{self.spec}: writing failed after {self.frames} images ({reason}); no output was written; "
+            f"check the free space and the rights of {self.spec.folder.absolute()}"
         )
 
     def _wait(self, *, most: int) -> None:
@@ -129,19 +129,19 @@ class ImageWriter:
 
     def _write_image(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int) -> None:
         if self._is_png:
-            self._write_png(path, *layers[self.target.object_name])
-        elif self.target.layers:
+            self._write_png(path, *layers[self.spec.object_name])
+        elif self.spec.layers:
             self._write_exr(path, layers, frame)
         else:
-            self._write_exr(path, {"": layers[self.target.object_name]}, frame)
+            self._write_exr(path, {"": layers[self.spec.object_name]}, frame)
 
     def _name(self, frame: int, stem: str) -> str:
         """File name of an image. Raises WriteError where it cannot be used."""
-        if self.target.is_named and not stem:
-            raise WriteError(f"{self.target}: the frames of a clip have no names; use %06d in place of {{name}}")
+        if self.spec.is_named and not stem:
+            raise WriteError(f"{self.spec}: the frames of a clip have no names; use %06d in place of {{name}}")
         number = frame + (self._like.first_number or 0)
-        name = self.target.image_name(number=number, name=stem)
-        path = self.target.folder / name
+        name = self.spec.image_name(number=number, name=stem)
+        path = self.spec.folder / name
         if name in self._names:
             raise WriteError(f"{path}: two images of the set have this name; rename one of them")
         if path.resolve() in self._inputs:
@@ -154,7 +154,7 @@ class ImageWriter:
         # Encoded in memory and written here, as OpenCV's own writing of files does not say what went wrong.
         done, data = cv2.imencode(".png", self._picture(color, alpha), _FAST)
         if not done:
-            raise WriteError(f"{self.target}: OpenCV cannot encode a PNG of {alpha.shape[2]}x{alpha.shape[1]} pixels")
+            raise WriteError(f"{self.spec}: OpenCV cannot encode a PNG of {alpha.shape[2]}x{alpha.shape[1]} pixels")
         with open(path, "wb") as file:
             file.write(data.data)
             file.flush()
@@ -186,7 +186,7 @@ class ImageWriter:
         )
 
 
-def _give_second_name(path: Path, name: Path) -> None:
+def _link_backup(path: Path, name: Path) -> None:
     """A link to an image, or a copy where the file system has none: the part stays whole until all is in place."""
     try:
         os.link(path, name)

@@ -28,9 +28,9 @@ from vidmatte.write import matroska, webp
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.fields import CODED_ORDER, FieldOrderFilter
 from vidmatte.write.formats import Format
-from vidmatte.write.part import Part
+from vidmatte.write.part import EncodedPart
 from vidmatte.write.planes import output_tags, premultiply, set_tags, video_frame, with_width
-from vidmatte.write.targets import OutputSpec
+from vidmatte.write.specs import OutputSpec
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16
@@ -46,7 +46,7 @@ class MovieWriter:
 
     def __init__(
         self,
-        target: OutputSpec,
+        spec: OutputSpec,
         partial: Path,
         *,
         like: VideoInfo,
@@ -55,9 +55,9 @@ class MovieWriter:
         end: Fraction | None,
         audio: bool,
     ) -> None:
-        self.target = target
-        self.kind = "alpha" if target.alpha_only else "colour"
-        self.format = target.format
+        self.spec = spec
+        self.kind = "alpha" if spec.alpha_only else "colour"
+        self.format = spec.format
         self.notes: list[str] = []
         self.frames = 0
         self._partial = partial
@@ -76,9 +76,9 @@ class MovieWriter:
         self._soundtrack: Soundtrack | None = None
         self._file: _PartialFile | None = None
         self._fields: FieldOrderFilter | None = None
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"codec {target}")
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"codec {spec}")
         self._encoding: Future[None] | None = None
-        self.notes += _losses(target, like, audio=audio)
+        self.notes += _losses(spec, like, audio=audio)
 
     def create(self) -> None:
         """Create the partial file; raises OSError where that is not possible."""
@@ -86,7 +86,7 @@ class MovieWriter:
 
     def write(self, mattes: Mapping[str, MatteBatch]) -> None:
         """Encode the frames of the target's object. Raises WriteError, or OSError or FFmpegError of the file."""
-        batch = mattes[self.target.object_name]
+        batch = mattes[self.spec.object_name]
         source = batch.source
         if self._container is None:
             self._open(source.pts[0], source.frames[0])
@@ -100,7 +100,7 @@ class MovieWriter:
             self._encode(self._with_fields(frame))
             self.frames += 1
 
-    def append(self, part: Part) -> None:
+    def append(self, part: EncodedPart) -> None:
         """Copy the pictures of a part, made with the same choices, as they are. Raises as `write` does."""
         if self._container is None:
             self._open(part.pts[0], part.first_frame)
@@ -135,7 +135,7 @@ class MovieWriter:
         elif self.format.container == "webp":
             webp.set_end(self._file, round(1000 * self._end_time))
         self._file.complete()
-        return [(self._partial, Path(self.target.path))]
+        return [(self._partial, Path(self.spec.path))]
 
     def close(self) -> None:
         """Let go of the files, complete or not. Never raises."""
@@ -156,8 +156,8 @@ class MovieWriter:
         cause = self._file.error if self._file is not None and self._file.error is not None else error
         reason = getattr(cause, "strerror", None) or str(cause)
         return WriteError(
-            f"{self.target}: writing failed after {self.frames} frames ({reason}); no output was written; "
-            f"check the free space and the rights of {self.target.folder.absolute()}"
+            f"{self.spec}: writing failed after {self.frames} frames ({reason}); no output was written; "
+            f"check the free space and the rights of {self.spec.folder.absolute()}"
         )
 
     def _open(self, first: int, first_frame: int) -> None:
@@ -184,7 +184,7 @@ class MovieWriter:
         self._set_timecode(first_frame)
         if self._with_audio:
             self._soundtrack = Soundtrack(like.source, self._container, form=self.format, span=self._span(first))
-            self.notes += [f"{self.target}: {note}" for note in self._soundtrack.notes]
+            self.notes += [f"{self.spec}: {note}" for note in self._soundtrack.notes]
 
     def _add_video(self, container: OutputContainer, rate: Fraction) -> VideoStream:
         stream = cast(VideoStream, container.add_stream(self.format.codec, rate, self._encoder_options()))
@@ -230,7 +230,7 @@ class MovieWriter:
         late = (pts - self._first) * self._like.time_base - self.frames / self._rate
         if abs(late) > 1 / (2 * self._rate):
             raise WriteError(
-                f"{self.target}: frame {self.frames} comes {float(late):+.3f} s off a constant rate of "
+                f"{self.spec}: frame {self.frames} comes {float(late):+.3f} s off a constant rate of "
                 f"{float(self._rate):.3f} frames/s, and {self.format.extension} has no other; write .mov, which keeps "
                 f"the times of all frames"
             )
@@ -244,7 +244,7 @@ class MovieWriter:
             patched = matroska.with_display_aspect(header, aspect)
             if patched is None:
                 self.notes.append(
-                    f"{self.target}: pixel aspect {like.sample_aspect_ratio} could not be written to this file"
+                    f"{self.spec}: pixel aspect {like.sample_aspect_ratio} could not be written to this file"
                 )
             header = patched or header
         if self._soundtrack is not None:
@@ -257,7 +257,7 @@ class MovieWriter:
         timecode = advance_timecode(self._like.timecode, first_frame, self._like.frame_rate)
         if timecode is None:
             self.notes.append(
-                f"{self.target}: start timecode {self._like.timecode} not written: it does not fit "
+                f"{self.spec}: start timecode {self._like.timecode} not written: it does not fit "
                 f"{float(self._like.frame_rate):.3f} frames/s"
             )
         else:
@@ -271,7 +271,7 @@ class MovieWriter:
 
     def _picture(self, batch: MatteBatch, index: int) -> tuple[Tensor | None, Tensor]:
         alpha = batch.alpha[index]
-        color = None if self.target.alpha_only else for_output(batch.color[index], self._like.color, linear_to_video)
+        color = None if self.spec.alpha_only else for_output(batch.color[index], self._like.color, linear_to_video)
         alpha = with_width(alpha, self._width)
         if color is None:
             return None, alpha[0]
@@ -298,13 +298,13 @@ class MovieWriter:
             self._container.mux(packet)
 
 
-def _losses(target: OutputSpec, like: VideoInfo, *, audio: bool) -> list[str]:
+def _losses(spec: OutputSpec, like: VideoInfo, *, audio: bool) -> list[str]:
     """What the format has no place for, one sentence each."""
     losses = []
-    if audio and like.audio_streams and not target.format.audio_codec:
-        losses.append(f"{target}: {target.format.extension} holds no sound; that of the source is left out")
-    if like.field_order is not None and not target.format.keeps_fields:
-        losses.append(f"{target}: cannot say that its frames are interlaced, {like.field_order}")
+    if audio and like.audio_streams and not spec.format.audio_codec:
+        losses.append(f"{spec}: {spec.format.extension} holds no sound; that of the source is left out")
+    if like.field_order is not None and not spec.format.keeps_fields:
+        losses.append(f"{spec}: cannot say that its frames are interlaced, {like.field_order}")
     return losses
 
 

@@ -21,13 +21,13 @@ import av
 from vidmatte.errors import OptionError, VidmatteError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.write.avif import AvifWriter, check_avif
-from vidmatte.write.checks import check_targets
+from vidmatte.write.checks import check_outputs_apart
 from vidmatte.write.exr import check_exr
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
-from vidmatte.write.part import Part
-from vidmatte.write.partial import clean_stale, hold, partial_path, publish
-from vidmatte.write.targets import OutputSpec, check_output, parse_output
+from vidmatte.write.part import EncodedPart
+from vidmatte.write.partial import clean_stale, lock, partial_path, publish
+from vidmatte.write.specs import OutputSpec, check_output, parse_output
 
 _QUEUED_BATCHES, _LARGE_FRAME = 2, 1 << 22
 """How many batches wait for an encoder at most; one where a frame has more pixels than that."""
@@ -52,7 +52,7 @@ class WrittenFile:
 
 
 def create_outputs(
-    targets: Sequence[OutputSpec | Path | str],
+    specs: Sequence[OutputSpec | Path | str],
     *,
     like: VideoInfo,
     overwrite: bool = False,
@@ -77,26 +77,24 @@ def create_outputs(
     Raises OptionError for targets that do not fit each other or the inputs, WriteError where a target cannot be
     written or exists already.
     """
-    checked = [_as_target(target) for target in targets]
+    checked = [_as_spec(spec) for spec in specs]
     if not checked:
         raise OptionError("no output was asked for; give at least one path")
     if bit_depth not in (8, 16):
         raise OptionError(f"PNG has 8 or 16 bits, not {bit_depth}")
-    if bit_depth != 16 and all(target.format.codec != "png" for target in checked):
+    if bit_depth != 16 and all(spec.format.codec != "png" for spec in checked):
         raise OptionError(f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own")
-    for target in checked:
-        _check_library(target, like, frames=_frames_in_header(like, start, end), premultiplied=premultiplied)
-    used = check_targets(checked, like=like, inputs=inputs, overwrite=overwrite)
+    for spec in checked:
+        _check_library(spec, like, frames=_frames_in_header(like, start, end), premultiplied=premultiplied)
+    used = check_outputs_apart(checked, like=like, inputs=inputs, overwrite=overwrite)
 
-    def writer(target: OutputSpec, partial: Path) -> _Writer:
-        if target.format.codec == "avif":
-            return AvifWriter(target, partial, like=like, audio=audio)
-        if target.format.is_movie:
-            return MovieWriter(
-                target, partial, like=like, premultiplied=premultiplied, start=start, end=end, audio=audio
-            )
+    def writer(spec: OutputSpec, partial: Path) -> _Writer:
+        if spec.format.codec == "avif":
+            return AvifWriter(spec, partial, like=like, audio=audio)
+        if spec.format.is_movie:
+            return MovieWriter(spec, partial, like=like, premultiplied=premultiplied, start=start, end=end, audio=audio)
         return ImageWriter(
-            target,
+            spec,
             partial,
             like=like,
             premultiplied=premultiplied,
@@ -106,17 +104,17 @@ def create_outputs(
         )
 
     # Beside what a link leads to, so that renaming need not cross disks.
-    finals = [Path(os.path.realpath(target.path)) for target in checked]
+    finals = [Path(os.path.realpath(spec.path)) for spec in checked]
     partials = [partial_path(final) for final in finals]
-    writers = [writer(target, partial) for target, partial in zip(checked, partials, strict=True)]
+    writers = [writer(spec, partial) for spec, partial in zip(checked, partials, strict=True)]
     return Outputs(writers, finals, partials, like=like, overwrite=overwrite)
 
 
-def _check_library(target: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
-    if target.format.codec == "exr":
-        check_exr(like.color, alpha_only=target.alpha_only)
-    elif target.format.codec == "avif":
-        check_avif(target, like, frames=frames, premultiplied=premultiplied)
+def _check_library(spec: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
+    if spec.format.codec == "exr":
+        check_exr(like.color, alpha_only=spec.alpha_only)
+    elif spec.format.codec == "avif":
+        check_avif(spec, like, frames=frames, premultiplied=premultiplied)
 
 
 def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | None) -> int | None:
@@ -127,11 +125,11 @@ def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | N
     return last - math.floor((start or 0) * like.frame_rate)
 
 
-def _as_target(target: OutputSpec | Path | str) -> OutputSpec:
-    if not isinstance(target, OutputSpec):
-        return parse_output(target, alpha_only=False)
-    check_output(target)
-    return target
+def _as_spec(spec: OutputSpec | Path | str) -> OutputSpec:
+    if not isinstance(spec, OutputSpec):
+        return parse_output(spec, alpha_only=False)
+    check_output(spec)
+    return spec
 
 
 class Outputs:
@@ -171,7 +169,7 @@ class Outputs:
             for writer, final, partial in zip(self._writers, self._finals, self._partials, strict=True):
                 try:
                     if removed := clean_stale(final):
-                        self._notes.append(f"{writer.target}: removed what a killed run had left: {', '.join(removed)}")
+                        self._notes.append(f"{writer.spec}: removed what a killed run had left: {', '.join(removed)}")
                     writer.create()
                     self._hold(partial)
                 except OSError as error:
@@ -191,17 +189,17 @@ class Outputs:
         Raises WriteError when an output failed, now or with an earlier batch. The batch must not be changed afterwards.
         """
         if isinstance(mattes, MatteBatch):
-            mattes = {writer.target.object_name: mattes for writer in self._writers}
+            mattes = {writer.spec.object_name: mattes for writer in self._writers}
         batch = next(iter(mattes.values()))
         for writer in self._writers:
             if writer.format.is_movie:
-                self._check_for_movie(batch, writer.target)
+                self._check_for_movie(batch, writer.spec)
         self._last_pts = batch.source.pts[-1]
         for thread, writer in zip(self._threads, self._writers, strict=True):
-            layers = writer.target.layers
-            thread.put({name: mattes[name] for name in layers or (writer.target.object_name,)})
+            layers = writer.spec.layers
+            thread.put({name: mattes[name] for name in layers or (writer.spec.object_name,)})
 
-    def append(self, parts: Sequence[Part]) -> None:
+    def append(self, parts: Sequence[EncodedPart]) -> None:
         """Take the next part of each output, in the order of the targets; in place of `write`. Raises WriteError."""
         for thread, part in zip(self._threads, parts, strict=True):
             thread.put(part)
@@ -221,7 +219,7 @@ class Outputs:
                 thread.end()
             moves = [move for thread in self._threads for move in thread.result()]
             if any(writer.frames == 0 for writer in self._writers):
-                raise WriteError(f"{self._writers[0].target}: there was no frame to write")
+                raise WriteError(f"{self._writers[0].spec}: there was no frame to write")
             publish([*moves, *self._beside], overwrite=self._overwrite)
         except BaseException as failure:
             self._give_up(failure)
@@ -231,23 +229,23 @@ class Outputs:
         self._let_go()
         self.files = tuple(
             WrittenFile(
-                Path(writer.target.path),
+                Path(writer.spec.path),
                 writer.kind,
                 writer.format.codec,
                 writer.pixel_format,
                 writer.frames,
-                writer.target.object_name,
+                writer.spec.object_name,
             )
             for writer in self._writers
         )
 
-    def _check_for_movie(self, batch: MatteBatch, target: OutputSpec) -> None:
+    def _check_for_movie(self, batch: MatteBatch, spec: OutputSpec) -> None:
         if batch.source.names:
-            raise WriteError(f"{target}: a set of images is not a movie; use {{name}}.png")
+            raise WriteError(f"{spec}: a set of images is not a movie; use {{name}}.png")
         height, width = batch.alpha.shape[2:]
         if (width, height) != (self._like.width, self._like.height):
             raise WriteError(
-                f"{target}: frame {batch.source.frames[0]} is {width}x{height}, but the movie is "
+                f"{spec}: frame {batch.source.frames[0]} is {width}x{height}, but the movie is "
                 f"{self._like.width}x{self._like.height}; all frames of a movie have one size"
             )
         times = [*([] if self._last_pts is None else [self._last_pts]), *batch.source.pts]
@@ -255,7 +253,7 @@ class Outputs:
             raise ValueError(f"frames must come in order of presentation, got pts {times}")
 
     def _hold(self, partial: Path) -> None:
-        descriptor = hold(partial)
+        descriptor = lock(partial)
         if descriptor is not None:
             self._held.append(descriptor)
 
@@ -285,14 +283,14 @@ class _EncodeThread:
     def __init__(self, writer: _Writer, like: VideoInfo) -> None:
         self._writer = writer
         waiting = _QUEUED_BATCHES if like.width * like.height <= _LARGE_FRAME else 1
-        self._queue: queue.Queue[Mapping[str, MatteBatch] | Part | None] = queue.Queue(waiting)
+        self._queue: queue.Queue[Mapping[str, MatteBatch] | EncodedPart | None] = queue.Queue(waiting)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._moves: list[tuple[Path, Path]] = []
-        self._thread = threading.Thread(target=self._run, name=f"encode {writer.target}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"encode {writer.spec}", daemon=True)
         self._thread.start()
 
-    def put(self, mattes: Mapping[str, MatteBatch] | Part | None) -> None:
+    def put(self, mattes: Mapping[str, MatteBatch] | EncodedPart | None) -> None:
         """Queue the next mattes by object, or the next part; raises what the writer raised."""
         while True:
             self._raise_error()
@@ -331,7 +329,7 @@ class _EncodeThread:
             while (mattes := self._queue.get()) is not None:
                 if self._stopped.is_set():
                     return
-                if isinstance(mattes, Part):
+                if isinstance(mattes, EncodedPart):
                     assert not isinstance(writer, AvifWriter)  # its format cannot be joined, see `Format.concatenable`
                     writer.append(mattes)
                 else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Part:
+class EncodedPart:
     """Consecutive frames of one target, encoded with the choices of the whole."""
 
     path: Path

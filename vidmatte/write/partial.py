@@ -26,7 +26,7 @@ def partial_path(final: Path) -> Path:
     return final.parent / f".{_plain(final)}.{secrets.token_hex(4)}.partial"
 
 
-def hold(path: Path) -> int | None:
+def lock(path: Path) -> int | None:
     """Mark a file or folder as being worked on, until what this returns is closed or the process ends.
 
     None where that is not possible: on Windows (where a file that is open cannot be removed anyway).
@@ -108,10 +108,10 @@ def publish(moves: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
             backup = partial.with_name(f"{partial.name}.replaced.partial")
             done.append((partial, final, backup))
             if final.is_file():
-                _give_second_name(final, backup)
+                _link_backup(final, backup)
             os.replace(partial, final)
     except BaseException as error:
-        outcome = _put_all_back(done)
+        outcome = _roll_back(done)
         if isinstance(error, OSError) and not isinstance(error, WriteError):
             raise WriteError(f"{done[-1][1]}: cannot be put in place ({error.strerror}); {outcome}") from error
         raise
@@ -119,25 +119,25 @@ def publish(moves: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
         backup.unlink(missing_ok=True)
 
 
-def _put_all_back(done: Sequence[tuple[Path, Path, Path]]) -> str:
+def _roll_back(done: Sequence[tuple[Path, Path, Path]]) -> str:
     """What to tell of it."""
     lost = []
     for partial, final, backup in reversed(done):
         try:
-            _put_back(partial, final, backup)
+            _restore(partial, final, backup)
         except OSError:
             lost.append(f"{final} lies at {backup}" if os.path.lexists(backup) else f"{final} is the new one")
     return "; ".join(lost) or "nothing was changed"
 
 
-def _give_second_name(final: Path, backup: Path) -> None:
+def _link_backup(final: Path, backup: Path) -> None:
     try:
         os.link(final, backup)
     except OSError:  # a file system without links: renaming keeps the file too, but its name is free for a moment
         os.replace(final, backup)
 
 
-def _put_back(partial: Path, final: Path, backup: Path) -> None:
+def _restore(partial: Path, final: Path, backup: Path) -> None:
     if final.exists() and not partial.exists():
         os.replace(final, partial)
     if backup.exists():

@@ -40,7 +40,7 @@ class Network:
     """That it is for."""
     files: HubFiles
     pretrained: Pretrained
-    surplus: bool = False
+    unexpected_keys: bool = False
     """Whether its file holds tensors of other networks too."""
 
 
@@ -52,7 +52,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
             "sam2",
             SAM2,
             Pretrained("SAM 2.1", "Sam2VideoConfig", "Sam2VideoModel", "sam2_video", "baselines"),
-            surplus=True,
+            unexpected_keys=True,
         ),
         "seggpt": Network(
             "seggpt", SEGGPT, Pretrained("SegGPT", "SegGptConfig", "SegGptForImageSegmentation", "seggpt", "baselines")
@@ -75,7 +75,7 @@ class _Choices:
         """A network of `NETWORKS` on the device."""
         wanted = NETWORKS[part]
         folder = self.folder(part, wanted.files)
-        return load_pretrained(folder, wanted.pretrained, surplus=wanted.surplus).to(self.device)
+        return load_pretrained(folder, wanted.pretrained, unexpected_keys=wanted.unexpected_keys).to(self.device)
 
     def vitmatte(self) -> VitMatte:
         folder = self.folder("vitmatte", VITMATTE)

@@ -16,7 +16,7 @@ from torch import Tensor
 from vidmatte.errors import OptionError
 from vidmatte.model.baselines.correspondence import Features, carry
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, MaskPredictor, check_band, mean_of
-from vidmatte.model.baselines.prompts import Marks, check_points, marks_of, spread_points
+from vidmatte.model.baselines.prompts import PointPrompt, check_points, point_prompt, spread_points
 from vidmatte.model.baselines.sam import Sam
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.prompts.prompt import Reference
@@ -46,7 +46,7 @@ class Encoded:
 
     features: Tensor
     """(C, h, w)"""
-    marks: Marks
+    prompt: PointPrompt
     frame: int | None
     mask: Tensor | None
     """(1, 1, H, W) of a reference that is known everywhere: on its own frame it holds."""
@@ -72,28 +72,28 @@ class IcmpModel:
         return MaskPredictor(lambda rgb, index: self._find(encoded, rgb, index), self.finish_alpha, self.options.band)
 
     def _encode(self, reference: Reference) -> Encoded:
-        marks = marks_of(reference, most=self.options.points)
-        if not (marks.labels == 1).any():
+        prompt = point_prompt(reference, most=self.options.points)
+        if not (prompt.labels == 1).any():
             # A box alone marks no point of the object: its mask does.
-            found, _ = self.sam(reference.rgb, marks)
+            found, _ = self.sam(reference.rgb, prompt)
             points = (spread_points(found.numpy() > 0.5, self.options.points) + 0.5) / (found.shape[1], found.shape[0])
-            if not len(points) and marks.box is not None:
-                points = np.array([[(marks.box[0] + marks.box[2]) / 2, (marks.box[1] + marks.box[3]) / 2]])
-            shares = np.concatenate([points, marks.points]).astype(np.float32)
-            marks = Marks(shares, np.concatenate([np.ones(len(points), np.int64), marks.labels]))
+            if not len(points) and prompt.box is not None:
+                points = np.array([[(prompt.box[0] + prompt.box[2]) / 2, (prompt.box[1] + prompt.box[3]) / 2]])
+            shares = np.concatenate([points, prompt.points]).astype(np.float32)
+            prompt = PointPrompt(shares, np.concatenate([np.ones(len(points), np.int64), prompt.labels]))
         mask = reference.roi if reference.is_complete else None
-        return Encoded(self.features(reference.rgb), Marks(marks.points, marks.labels), reference.frame, mask)
+        return Encoded(self.features(reference.rgb), PointPrompt(prompt.points, prompt.labels), reference.frame, mask)
 
     def _find(self, encoded: Sequence[Encoded], rgb: Tensor, index: int | None) -> CoarseMatte:
         for reference in encoded:
             if reference.mask is not None and reference.frame == index and reference.mask.shape[-2:] == rgb.shape[-2:]:
                 return CoarseMatte(reference.mask[0, 0], 1.0)
         target = self.features(rgb)
-        carried = [carry(reference.marks.points, reference.features, target) for reference in encoded]
-        labels = np.concatenate([each.marks.labels[found.kept] for each, found in zip(encoded, carried, strict=True)])
+        carried = [carry(reference.prompt.points, reference.features, target) for reference in encoded]
+        labels = np.concatenate([each.prompt.labels[found.kept] for each, found in zip(encoded, carried, strict=True)])
         points = np.concatenate([found.points for found in carried])
         likeness = np.concatenate([found.similarity for found in carried])[labels == 1]
         if not len(likeness):
             return CoarseMatte(torch.zeros(1, 1), 0.0)
-        mask, expected = self.sam(rgb, Marks(points, labels))
+        mask, expected = self.sam(rgb, PointPrompt(points, labels))
         return CoarseMatte(mask, expected * max(0.0, mean_of(likeness.tolist())))

@@ -26,7 +26,7 @@ def check_points(points: int) -> None:
 
 
 @dataclass(frozen=True)
-class Marks:
+class PointPrompt:
     """Points and a box, as shares of the image's width and height."""
 
     points: NDArray[np.float32]
@@ -37,7 +37,7 @@ class Marks:
     """x0, y0, x1, y1"""
 
 
-def marks_of(reference: Reference, *, most: int) -> Marks:
+def point_prompt(reference: Reference, *, most: int) -> PointPrompt:
     """Points in the middle of each mark, object first, and the box where all outside of one is background.
 
     A mask gives points of the object alone; a stroke gives several along it. `most` bounds each kind of points.
@@ -59,8 +59,8 @@ def marks_of(reference: Reference, *, most: int) -> Marks:
     shares = np.concatenate([(points + 0.5) / (width, height) for points in kinds]).astype(np.float32)
     labels = np.repeat(np.array([1, 0]), [len(points) for points in kinds])
     if box is None:
-        return Marks(shares, labels)
-    return Marks(shares, labels, (box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+        return PointPrompt(shares, labels)
+    return PointPrompt(shares, labels, (box[0] / width, box[1] / height, box[2] / width, box[3] / height))
 
 
 def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidmatte.model.baselines.images import inference, normalised, resized
-from vidmatte.model.baselines.prompts import Marks
+from vidmatte.model.baselines.prompts import PointPrompt
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Sam:
     device: torch.device
     precision: torch.dtype
 
-    def __call__(self, rgb: Tensor, marks: Marks) -> tuple[Tensor, float]:
+    def __call__(self, rgb: Tensor, prompt: PointPrompt) -> tuple[Tensor, float]:
         """The mask that the network thinks best of the three it makes.
 
         Args:
@@ -34,13 +34,13 @@ class Sam:
         scale = side / max(rgb.shape[-2:])
         height, width = (max(1, int(length * scale + 0.5)) for length in rgb.shape[-2:])
         size = torch.tensor([width, height], dtype=torch.float32)
-        points = torch.from_numpy(marks.points) * size
+        points = torch.from_numpy(prompt.points) * size
         given: dict[str, Tensor] = {}
         if len(points):
             given["input_points"] = points[None, None].to(self.device)
-            given["input_labels"] = torch.from_numpy(marks.labels)[None, None].to(self.device)
-        if marks.box is not None:
-            corners = torch.tensor(marks.box) * size.repeat(2)
+            given["input_labels"] = torch.from_numpy(prompt.labels)[None, None].to(self.device)
+        if prompt.box is not None:
+            corners = torch.tensor(prompt.box) * size.repeat(2)
             given["input_boxes"] = corners[None, None].to(self.device)
         with inference(self.device, self.precision, f"SAM on {width}x{height} pixels"):
             image = normalised(resized(rgb.to(self.device), (height, width)))

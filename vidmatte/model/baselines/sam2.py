@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.baselines.images import inference, normalised, resized
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, check_band, matte_mask
-from vidmatte.model.baselines.prompts import Marks, check_points, marks_of
+from vidmatte.model.baselines.prompts import PointPrompt, check_points, point_prompt
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.prompts.prompt import Reference
 
@@ -119,7 +119,7 @@ class Sam2Model:
             mask = (resized(reference.alpha, (side, side)) > 0.5).float()
             session.add_mask_inputs(0, 0, mask)
         else:
-            session.add_point_inputs(0, 0, self._points(marks_of(reference, most=self.options.points)))
+            session.add_point_inputs(0, 0, self._points(point_prompt(reference, most=self.options.points)))
         session.obj_with_new_inputs = [_OBJECT]
         coarse = self.look(session, self.picture(reference.rgb), 0)
         memory = session.output_dict_per_obj[0]["cond_frame_outputs"][0]
@@ -128,10 +128,10 @@ class Sam2Model:
             coarse = CoarseMatte(reference.roi[0, 0], 1.0)
         return Remembered(reference.frame, dict(memory), coarse)
 
-    def _points(self, marks: Marks) -> dict[str, Tensor]:
-        points, labels = marks.points, marks.labels
-        if marks.box is not None:
-            points = np.concatenate([np.array(marks.box, np.float32).reshape(2, 2), points])
+    def _points(self, prompt: PointPrompt) -> dict[str, Tensor]:
+        points, labels = prompt.points, prompt.labels
+        if prompt.box is not None:
+            points = np.concatenate([np.array(prompt.box, np.float32).reshape(2, 2), points])
             labels = np.concatenate([np.array(_BOX_LABELS), labels])
         side: int = self.net.config.image_size  # type: ignore[union-attr,assignment]
         return {

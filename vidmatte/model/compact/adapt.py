@@ -24,10 +24,10 @@ from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, Enc
 from vidmatte.model.compact.window import Alpha, Rgb, crop_alpha, crop_rgb, window_around
 from vidmatte.model.losses import Batch
 from vidmatte.options import DEFAULT_ADAPT_STEPS
-from vidmatte.synth.clips import FAINT, bend, make_path, make_windows, without
+from vidmatte.synth.clips import BACKGROUND_MOTION, inpaint_object, make_crops, make_path, warp_sprite
 from vidmatte.synth.corpus import Image, Rng
-from vidmatte.synth.render import Clip, Stage, render
-from vidmatte.synth.sprites import Part, premultiply
+from vidmatte.synth.render import Clip, Scene, render
+from vidmatte.synth.sprites import SpritePart, premultiply
 
 _RATE = 3e-4
 _WARM_UP = 5
@@ -40,10 +40,10 @@ _MIRRORED = 0.15
 
 
 @dataclass(frozen=True)
-class _Scene:
+class _CutReference:
     """A reference cut in two: the object on a square picture, premultiplied (S, S, 4), and the scenery (h, w, 3)."""
 
-    thing: Image
+    sprite: Image
     scenery: Image
 
 
@@ -61,11 +61,11 @@ def adapt(
     """
     model = predictor.model
     size = _training_size(model, predictor.references[0])
-    scenes = [_cut(reference.marked, size) for reference in predictor.references]
+    cuts = [_cut(reference.marked, size) for reference in predictor.references]
     net = copy.deepcopy(model.net).float().train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     generator = torch.Generator().manual_seed(seed)
-    with closing(prefetch(_training_batches(scenes, size, steps, seed), 2)) as batches:
+    with closing(prefetch(_training_batches(cuts, size, steps, seed), 2)) as batches:
         for step, batch in enumerate(batches):
             for group in optimiser.param_groups:
                 group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - 0.9 * step / steps)
@@ -76,10 +76,10 @@ def adapt(
     return predictor.with_network(net.eval())
 
 
-def _training_batches(scenes: Sequence[_Scene], size: tuple[int, int], steps: int, seed: int) -> Iterator[Batch]:
+def _training_batches(cuts: Sequence[_CutReference], size: tuple[int, int], steps: int, seed: int) -> Iterator[Batch]:
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        yield collate([_training_clip(scenes[int(rng.integers(len(scenes)))], size, rng) for _ in range(_CLIPS)])
+        yield collate([_training_clip(cuts[int(rng.integers(len(cuts)))], size, rng) for _ in range(_CLIPS)])
 
 
 def _training_size(model: CompactModel, reference: EncodedReference) -> tuple[int, int]:
@@ -90,14 +90,14 @@ def _training_size(model: CompactModel, reference: EncodedReference) -> tuple[in
     return height, width
 
 
-def _cut(marked: PromptedFrame, size: tuple[int, int]) -> _Scene:
+def _cut(marked: PromptedFrame, size: tuple[int, int]) -> _CutReference:
     """Cut a frame in two around its object, at a size whose pictures lose nothing in training frames."""
     window = window_around(marked.alpha)
     scale = _PICTURE_SHARE * (size[0] * size[1] / (window[2] * window[3])) ** 0.5
     fitted = max(16, round(scale * window[3])), max(16, round(scale * window[2]))
     rgb, matte = crop_rgb(marked.rgb, window, fitted), crop_alpha(marked.alpha, window, fitted)
-    scene: Image = np.dstack([rgb.astype(np.float32) / 255, matte])
-    return _Scene(_on_square(premultiply(_straight(rgb, matte), matte)), without(scene))
+    cut: Image = np.dstack([rgb.astype(np.float32) / 255, matte])
+    return _CutReference(_on_square(premultiply(_straight(rgb, matte), matte)), inpaint_object(cut))
 
 
 def _straight(rgb: Rgb, alpha: Alpha) -> Image:
@@ -116,14 +116,14 @@ def _on_square(picture: Image) -> Image:
     return square
 
 
-def _training_clip(scene: _Scene, size: tuple[int, int], rng: Rng) -> Clip:
+def _training_clip(cut: _CutReference, size: tuple[int, int], rng: Rng) -> Clip:
     mirrored = slice(None, None, -1 if rng.random() < _MIRRORED else 1)
-    thing: Image = np.ascontiguousarray(scene.thing[:, mirrored])
-    scenery: NDArray[np.float32] = np.ascontiguousarray(scene.scenery[:, mirrored])
+    sprite: Image = np.ascontiguousarray(cut.sprite[:, mirrored])
+    scenery: NDArray[np.float32] = np.ascontiguousarray(cut.scenery[:, mirrored])
     tall, wide = scenery.shape[:2]
     # In shares of the frame's shorter side: the scenery fills the frame, and the object is as large in it as it was.
     reach = size[0] / min(size)
-    layer = bend([Part(thing, size=reach * max(tall, wide) / tall)], make_path(_FRAMES, 0.6, rng), rng)
-    windows = make_windows(layer.poses, size, rng.random() < 0.8, rng)
-    ground = make_path(_FRAMES, 0.5, rng) * FAINT
-    return render(Stage([layer], 0, scenery, ground, reach, windows), size, "mask", rng)
+    layer = warp_sprite([SpritePart(sprite, size=reach * max(tall, wide) / tall)], make_path(_FRAMES, 0.6, rng), rng)
+    crops = make_crops(layer.poses, size, rng.random() < 0.8, rng)
+    ground = make_path(_FRAMES, 0.5, rng) * BACKGROUND_MOTION
+    return render(Scene([layer], 0, scenery, ground, reach, crops), size, "mask", rng)

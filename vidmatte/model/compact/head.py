@@ -132,7 +132,7 @@ class MattingHead(nn.Module):
 class ConfidenceHead(nn.Module):
     """One number per frame: the overlap that the network expects between its matte and the truth.
 
-    FeatureCache at the fused features averaged over the object, over its edge and over the frame, and at a few plain facts:
+    Looks at the fused features averaged over the object, over its edge and over the frame, and at a few plain facts:
     how decided the matte is, how large, how well it agrees with the prior and with the similarity's votes. It does
     not steer the rest of the network: its inputs are cut off from the gradient.
     """

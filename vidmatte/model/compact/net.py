@@ -107,9 +107,9 @@ class CompactNet(nn.Module):
         keys = F.normalize(self.key(eighth).float(), dim=1)
         return Features(half, quarter, eighth, sixteenth, keys)
 
-    def remember(self, features: Features, alpha: Tensor, known: Tensor) -> Memory:
+    def encode_memory(self, features: Features, alpha: Tensor, known: Tensor) -> Memory:
         """Make a reference of frames whose alpha (N, 1, h, w) 0-1 is given where known (N, 1, h, w) is 1."""
-        return self.inter.remember(features.keys, features.eighth, alpha, known)
+        return self.inter.encode_memory(features.keys, features.eighth, alpha, known)
 
     def decode(
         self,

@@ -12,13 +12,13 @@ from torch import Tensor
 from vidmatte.model.compact.motion import motion_cue
 from vidmatte.model.compact.net import CompactNet, Prediction
 from vidmatte.model.compact.similarity import Memory
-from vidmatte.model.losses import Batch, descend, jaccard, matting_losses, weighted_sum
+from vidmatte.model.losses import Batch, jaccard, matting_losses, optimizer_step, weighted_sum
 from vidmatte.synth.render import Clip
 
 
 def collate(clips: list[Clip]) -> Batch:
-    """Clips of one size as a batch: each field (B, T, ...) or (B, ...) in its own dtype."""
-    names = ("rgb", "alpha", "flow", "between", "marks", "known")
+    """Clips of one size as a batch: each field (B, T, ...) or (B, ...) in its feedback dtype."""
+    names = ("rgb", "alpha", "flow", "between", "labels", "known")
     return {name: torch.from_numpy(np.stack([getattr(clip, name) for clip in clips])) for name in names}
 
 
@@ -48,46 +48,46 @@ def learn(
     optimiser.zero_grad(set_to_none=True)
     total, _ = loss(net, batch, generator, precision)
     torch.autograd.backward(total)
-    descend(net, optimiser)
+    optimizer_step(net, optimiser)
 
 
 def propagate(
-    net: CompactNet, batch: Batch, generator: torch.Generator, *, own: float = 0.85
+    net: CompactNet, batch: Batch, generator: torch.Generator, *, feedback: float = 0.85
 ) -> Iterator[tuple[int, Prediction]]:
     """Matte a batch of clips as inference does, feeding mattes back; yields (frame, prediction) for those decoded.
 
-    What a frame leaves for the next (memory and prior) is the network's own matte with a chance of `own`, else the
-    truth. The prior is spoilt now and then, so that the network learns when to overrule it; with `own` 1, as in
+    What a frame leaves for the next (memory and prior) is the network's feedback matte with a chance of `feedback`, else the
+    truth. The prior is spoilt now and then, so that the network learns when to overrule it; with `feedback` 1, as in
     validation, nothing is spoilt or left out.
     """
     rgb, truth, known = batch["rgb"].float() / 255, batch["alpha"].float() / 255, batch["known"].float()
     clips, frames = rgb.shape[:2]
     features = net.encode(rgb.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-    each = [features[_every(t, frames, clips)] for t in range(frames)]
+    each = [features[_frame_slice(t, frames, clips)] for t in range(frames)]
     none = torch.zeros_like(truth[:, 0])
     matte = truth[:, 0]
 
     def cue(flow: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
         """Images of a set have no motion, so the network is to do without it now and then."""
-        return motion_cue(flow, inside, outside) * _coin(none, 0.85 if own < 1 else 1.0, generator)
+        return motion_cue(flow, inside, outside) * _bernoulli(none, 0.85 if feedback < 1 else 1.0, generator)
 
     if not bool(known.all()):
-        marks = batch["marks"].float() / 255
-        motion = cue(batch["flow"][:, 0], marks * known, 1 - marks * known)
-        prediction = net.decode(rgb[:, 0], each[0], [net.remember(each[0], marks, known)], marks, known, motion)
+        labels = batch["labels"].float() / 255
+        motion = cue(batch["flow"][:, 0], labels * known, 1 - labels * known)
+        prediction = net.decode(rgb[:, 0], each[0], [net.encode_memory(each[0], labels, known)], labels, known, motion)
         yield 0, prediction
-        matte = _either(prediction.alpha.detach(), truth[:, 0], 0.5 if own < 1 else 1.0, generator)
-    memories: list[Memory] = [net.remember(each[0], matte, torch.ones_like(none))]
+        matte = _mix_per_item(prediction.alpha.detach(), truth[:, 0], 0.5 if feedback < 1 else 1.0, generator)
+    memories: list[Memory] = [net.encode_memory(each[0], matte, torch.ones_like(none))]
     for t in range(1, frames):
         prior = warp(matte, batch["flow"][:, t], batch["between"][:, t])
-        prior = spoil(prior, generator) if own < 1 else prior
-        present = _coin(prior, (0.7 if t == 1 else 0.9) if own < 1 else 1.0, generator).expand_as(prior)
+        prior = corrupt_prior(prior, generator) if feedback < 1 else prior
+        present = _bernoulli(prior, (0.7 if t == 1 else 0.9) if feedback < 1 else 1.0, generator).expand_as(prior)
         motion = cue(batch["flow"][:, t], prior * present, 1 - prior * present)
         prediction = net.decode(rgb[:, t], each[t], memories, prior, present, motion)
         yield t, prediction
-        matte = _either(prediction.alpha.detach(), truth[:, t], own, generator)
-        recent = net.remember(each[t], matte, torch.ones_like(none))
-        memories = [memories[0], *memories[1:][-1:], recent] if _flip(0.5, generator) else [memories[0], recent]
+        matte = _mix_per_item(prediction.alpha.detach(), truth[:, t], feedback, generator)
+        recent = net.encode_memory(each[t], matte, torch.ones_like(none))
+        memories = [memories[0], *memories[1:][-1:], recent] if _coin_flip(0.5, generator) else [memories[0], recent]
 
 
 def warp(alpha: Tensor, flow: Tensor, between: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def warp(alpha: Tensor, flow: Tensor, between: Tensor) -> Tensor:
     return F.grid_sample(alpha, (places + 0.5) / size * 2 - 1, align_corners=False)
 
 
-def spoil(prior: Tensor, generator: torch.Generator) -> Tensor:
+def corrupt_prior(prior: Tensor, generator: torch.Generator) -> Tensor:
     """Spoil about a fifth of the priors (N, 1, h, w): shifted, grown, shrunk, faded, half lost or partly invented."""
     height, width = prior.shape[-2:]
     shift = (torch.randint(-height // 12, height // 12 + 1, (2,), generator=generator)).tolist()
@@ -123,21 +123,21 @@ def spoil(prior: Tensor, generator: torch.Generator) -> Tensor:
     return prior
 
 
-def _every(t: int, frames: int, clips: int) -> slice:
+def _frame_slice(t: int, frames: int, clips: int) -> slice:
     """Frame t of every clip in a flattened (clips x frames) batch."""
     return slice(t, frames * clips, frames)
 
 
-def _coin(like: Tensor, chance: float, generator: torch.Generator) -> Tensor:
+def _bernoulli(like: Tensor, chance: float, generator: torch.Generator) -> Tensor:
     """(N, 1, 1, 1) 1 with a chance, else 0."""
     return (torch.rand(len(like), 1, 1, 1, generator=generator) < chance).to(like)
 
 
-def _either(first: Tensor, second: Tensor, chance: float, generator: torch.Generator) -> Tensor:
+def _mix_per_item(first: Tensor, second: Tensor, chance: float, generator: torch.Generator) -> Tensor:
     """Per item `first` with a chance, else `second`."""
-    coin = _coin(first, chance, generator)
+    coin = _bernoulli(first, chance, generator)
     return coin * first + (1 - coin) * second
 
 
-def _flip(chance: float, generator: torch.Generator) -> bool:
+def _coin_flip(chance: float, generator: torch.Generator) -> bool:
     return float(torch.rand(1, generator=generator)) < chance

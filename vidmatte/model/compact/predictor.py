@@ -25,9 +25,9 @@ from vidmatte.model.compact.window import (
     crop_alpha,
     crop_rgb,
     drop_far_components,
+    expand,
+    full_frame,
     paste,
-    whole,
-    wider,
     window_around,
     window_on,
 )
@@ -95,7 +95,7 @@ class CompactModel:
         height, width = (max(2, round(side * scale / stride)) * stride for side in (window[3], window[2]))
         return height, width
 
-    def look(
+    def infer_window(
         self,
         frame: Rgb,
         window: Box,
@@ -116,11 +116,11 @@ class CompactModel:
         prior, known = (label, where) if expected is None else (self._plane(expected), torch.ones_like(where))
         with self._inference():
             features = self.net.encode(image)
-            marked = [self.net.remember(features, label, where)] if marks else []
+            marked = [self.net.encode_memory(features, label, where)] if marks else []
             motion = no_motion(image) if flow is None else self._motion(flow, prior * known)
             prediction = self.net.decode(image, features, [*marked, *memories], prior, known, motion)
             alpha = torch.where(where > 0, label, prediction.alpha.float())
-            memory = self.net.remember(features, alpha, torch.ones_like(alpha))
+            memory = self.net.encode_memory(features, alpha, torch.ones_like(alpha))
         return _WindowPrediction(alpha[0, 0].cpu().numpy(), float(prediction.confidence), memory)
 
     def flow(self, frame: Rgb, other: Rgb, window: Box) -> Flow:
@@ -129,12 +129,12 @@ class CompactModel:
         here, there = (cv2.cvtColor(crop_rgb(each, window, size), cv2.COLOR_RGB2GRAY) for each in (frame, other))
         return optical_flow(np.asarray(here, np.uint8), np.asarray(there, np.uint8))
 
-    def remember(self, frame: Rgb, window: Box, alpha: Alpha) -> Memory:
+    def encode_memory(self, frame: Rgb, window: Box, alpha: Alpha) -> Memory:
         """A window of a frame with its alpha as a reference."""
         with self._inference():
             features = self.net.encode(self._image(crop_rgb(frame, window, alpha.shape)))
             given = self._plane(alpha)
-            return self.net.remember(features, given, torch.ones_like(given))
+            return self.net.encode_memory(features, given, torch.ones_like(given))
 
     def encode(self, reference: Reference) -> EncodedReference:
         """A reference as it is matched; one that is marked in part gets its whole alpha from the network first."""
@@ -143,18 +143,20 @@ class CompactModel:
         marked = PromptedFrame(frame, adjacent, *_shrink_labels(reference, frame.shape[0], frame.shape[1]))
         if reference.is_complete:
             return self.encode_known(reference.frame, marked)
-        window, look = self._expand_prompt(marked)
-        whole_alpha = replace(marked, alpha=paste(look.alpha, window, *marked.alpha.shape))
-        return EncodedReference(reference.frame, whole_alpha, look.memory, window, look.alpha, look.confidence)
+        window, estimate = self._expand_prompt(marked)
+        whole_alpha = replace(marked, alpha=paste(estimate.alpha, window, *marked.alpha.shape))
+        return EncodedReference(
+            reference.frame, whole_alpha, estimate.memory, window, estimate.alpha, estimate.confidence
+        )
 
     def encode_known(self, index: int | None, marked: PromptedFrame) -> EncodedReference:
         """A frame of the clip whose alpha is known everywhere as a reference."""
         window = window_around(marked.alpha)
         given = crop_alpha(marked.alpha, window, self.fitted_size(window))
-        memory = self.remember(marked.rgb, window, given)
-        look = self.look(marked.rgb, window, [memory], given, flow=self._flow(marked, window))
+        memory = self.encode_memory(marked.rgb, window, given)
+        estimate = self.infer_window(marked.rgb, window, [memory], given, flow=self._flow(marked, window))
         # The mask is what the artist wants: on its own frame it holds, and only its edge is refined.
-        return EncodedReference(index, marked, memory, window, given, look.confidence)
+        return EncodedReference(index, marked, memory, window, given, estimate.confidence)
 
     def _expand_prompt(self, marked: PromptedFrame) -> tuple[Box, _WindowPrediction]:
         """From marks to the whole object (section 3.6): the frame is its own reference.
@@ -166,22 +168,22 @@ class CompactModel:
         height, width = marked.alpha.shape
         # A box alone marks no object: it is somewhere inside.
         inside = marked.alpha * marked.known if (marked.alpha * marked.known).any() else 1 - marked.known
-        windows = {whole(height, width), *(window_on(inside, share) for share in _SEARCHED)}
-        tried = [self._look_for(marked, window) for window in sorted(windows)]
-        window, look = max(tried, key=lambda found: found[1].confidence)
-        found = drop_far_components(paste(look.alpha, window, height, width), inside, _MARKS_REACH)
+        windows = {full_frame(height, width), *(window_on(inside, share) for share in _SEARCHED)}
+        tried = [self._estimate_in(marked, window) for window in sorted(windows)]
+        window, estimate = max(tried, key=lambda found: found[1].confidence)
+        found = drop_far_components(paste(estimate.alpha, window, height, width), inside, _MARKS_REACH)
         nearer = window_around(np.maximum(found, inside))
         if nearer[2] < window[2]:
-            tried.append(self._look_for(marked, nearer))
-            window, look = max(tried, key=lambda found: found[1].confidence)
+            tried.append(self._estimate_in(marked, nearer))
+            window, estimate = max(tried, key=lambda found: found[1].confidence)
         marks, flow = self._marks(window, marked), self._flow(marked, window)
         for _ in range(_REVISIONS):
-            look = self.look(marked.rgb, window, [look.memory], look.alpha, marks, flow)
-        return window, look
+            estimate = self.infer_window(marked.rgb, window, [estimate.memory], estimate.alpha, marks, flow)
+        return window, estimate
 
-    def _look_for(self, marked: PromptedFrame, window: Box) -> tuple[Box, _WindowPrediction]:
+    def _estimate_in(self, marked: PromptedFrame, window: Box) -> tuple[Box, _WindowPrediction]:
         marks, flow = self._marks(window, marked), self._flow(marked, window)
-        return window, self.look(marked.rgb, window, [], None, marks, flow)
+        return window, self.infer_window(marked.rgb, window, [], None, marks, flow)
 
     def _flow(self, marked: PromptedFrame, window: Box) -> Flow | None:
         return None if marked.adjacent is None else self.flow(marked.rgb, marked.adjacent, window)
@@ -282,12 +284,12 @@ class CompactPredictor:
 
     def _match(self, frame: Rgb, memories: Sequence[Memory]) -> CoarseMatte:
         height, width = frame.shape[:2]
-        window = whole(height, width)
-        look = self.model.look(frame, window, memories, None)
-        nearer = window_around(paste(look.alpha, window, height, width))
+        window = full_frame(height, width)
+        estimate = self.model.infer_window(frame, window, memories, None)
+        nearer = window_around(paste(estimate.alpha, window, height, width))
         if nearer != window:
-            window, look = nearer, self.model.look(frame, nearer, memories, None)
-        return coarse_matte(look.alpha, look.confidence, window, height, width)
+            window, estimate = nearer, self.model.infer_window(frame, nearer, memories, None)
+        return coarse_matte(estimate.alpha, estimate.confidence, window, height, width)
 
     def with_network(self, net: CompactNet) -> CompactPredictor:
         """The same references, encoded by another network."""
@@ -338,15 +340,15 @@ class CompactTracker:
         self._place(height, width)
         flow, expected = self._expect(frame)
         memories = [reference.memory for reference in self._predictor.references] + self._recent
-        look = model.look(frame, self._window, memories, expected, flow=flow)
-        alpha = look.alpha if expected is None else drop_far_components(look.alpha, expected)
+        estimate = model.infer_window(frame, self._window, memories, expected, flow=flow)
+        alpha = estimate.alpha if expected is None else drop_far_components(estimate.alpha, expected)
         whole_alpha = paste(alpha, self._window, height, width)
         present = bool((whole_alpha > 0.5).mean() > _MIN_AREA)
-        if present and look.confidence >= _TRUSTED:
-            memory = look.memory if alpha is look.alpha else model.remember(frame, self._window, alpha)
+        if present and estimate.confidence >= _TRUSTED:
+            memory = estimate.memory if alpha is estimate.alpha else model.encode_memory(frame, self._window, alpha)
             self._recent = [memory]
-        self._before, self._sure = (frame, whole_alpha), present and look.confidence >= _LOST
-        return coarse_matte(alpha, look.confidence, self._window, height, width)
+        self._before, self._sure = (frame, whole_alpha), present and estimate.confidence >= _LOST
+        return coarse_matte(alpha, estimate.confidence, self._window, height, width)
 
     def state(self) -> dict[str, Tensor]:
         """The window, the last frame with its alpha, and the memory of the last sure one."""
@@ -368,11 +370,11 @@ class CompactTracker:
 
     def _place(self, height: int, width: int) -> None:
         if self._before is None:
-            self._window = whole(height, width)
+            self._window = full_frame(height, width)
         elif self._sure:
             self._window = window_around(self._before[1], before=self._window)
         else:
-            self._window = wider(self._window, height, width)
+            self._window = expand(self._window, height, width)
 
     def _expect(self, frame: Rgb) -> tuple[Flow | None, Alpha | None]:
         """The optical flow to the last frame and the last alpha moved along it; no alpha where the object is lost."""

@@ -90,7 +90,7 @@ class InterSimilarity(nn.Module):
         self.ridge = nn.Parameter(torch.tensor(-4.0))
         self.out_channels = 10 + value_channels
 
-    def remember(self, keys: Tensor, features: Tensor, alpha: Tensor, known: Tensor) -> Memory:
+    def encode_memory(self, keys: Tensor, features: Tensor, alpha: Tensor, known: Tensor) -> Memory:
         """Store a frame: `keys` (N, C, h/8, w/8), `features` (N, F, h/8, w/8), alpha and known (N, 1, h, w)."""
         size = (features.shape[-2], features.shape[-1])
         labels, given = pool_labels(alpha, known, size)

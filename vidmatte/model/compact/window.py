@@ -15,11 +15,11 @@ Rgb: TypeAlias = NDArray[np.uint8]
 Alpha: TypeAlias = NDArray[np.float32]
 Box: TypeAlias = tuple[int, int, int, int]
 
-FILL = 0.5
+TARGET_FILL = 0.5
 """Share of the window's side that the object is to take: about as much as in training."""
-LEAST = 0.3
+MIN_SHARE = 0.3
 """Smallest window, as a share of the frame's side."""
-REACH = 0.3
+MAX_DISTANCE = 0.3
 """How far from where it was expected a piece of the object may lie, as a share of the object's size."""
 GROWTH = 1.12
 """By how much the window may grow or shrink from one frame to the next."""
@@ -27,7 +27,7 @@ _NEARLY_ALL = 0.9
 _OPENING = 1.5
 
 
-def whole(height: int, width: int) -> Box:
+def full_frame(height: int, width: int) -> Box:
     """The window that shows the whole frame."""
     return 0, 0, width, height
 
@@ -40,11 +40,11 @@ def window_around(alpha: Alpha, *, before: Box | None = None) -> Box:
     height, width = alpha.shape
     box = bounds(alpha)
     if box is None:
-        return whole(height, width)
-    share = max(box[2] / width, box[3] / height) / FILL
+        return full_frame(height, width)
+    share = max(box[2] / width, box[3] / height) / TARGET_FILL
     if before is not None:
         share = float(np.clip(share, before[2] / width / GROWTH, before[2] / width * GROWTH))
-    share = float(np.clip(share, LEAST, 1.0))
+    share = float(np.clip(share, MIN_SHARE, 1.0))
     # A window that would show nearly everything may as well show everything.
     return _centred(box, 1.0 if share > _NEARLY_ALL else share, height, width)
 
@@ -54,11 +54,11 @@ def window_on(marks: Alpha, share: float) -> Box:
     height, width = marks.shape
     box = bounds(marks)
     if box is None:
-        return whole(height, width)
+        return full_frame(height, width)
     return _centred(box, min(1.0, max(share, 1.3 * box[2] / width, 1.3 * box[3] / height)), height, width)
 
 
-def wider(window: Box, height: int, width: int) -> Box:
+def expand(window: Box, height: int, width: int) -> Box:
     """The window half as wide again: where to look for an object that was lost."""
     return _centred(window, min(1.0, _OPENING * window[2] / width), height, width)
 
@@ -74,17 +74,17 @@ def crop_rgb(frame: Rgb, window: Box, size: tuple[int, int]) -> Rgb:
     """The window of a frame at another size (height, width)."""
     x, y, width, height = window
     part = frame[y : y + height, x : x + width]
-    return np.asarray(cv2.resize(part, size[::-1], interpolation=_how(window, size)), np.uint8)
+    return np.asarray(cv2.resize(part, size[::-1], interpolation=_interpolation(window, size)), np.uint8)
 
 
 def crop_alpha(alpha: Alpha, window: Box, size: tuple[int, int]) -> Alpha:
     """The window of an alpha at another size (height, width)."""
     x, y, width, height = window
     part = alpha[y : y + height, x : x + width]
-    return np.asarray(cv2.resize(part, size[::-1], interpolation=_how(window, size)), np.float32)
+    return np.asarray(cv2.resize(part, size[::-1], interpolation=_interpolation(window, size)), np.float32)
 
 
-def _how(window: Box, size: tuple[int, int]) -> int:
+def _interpolation(window: Box, size: tuple[int, int]) -> int:
     return cv2.INTER_AREA if size[0] < window[3] else cv2.INTER_LINEAR
 
 
@@ -96,7 +96,7 @@ def paste(alpha: Alpha, window: Box, height: int, width: int) -> Alpha:
     return frame
 
 
-def drop_far_components(alpha: Alpha, expected: Alpha, reach: float = REACH) -> Alpha:
+def drop_far_components(alpha: Alpha, expected: Alpha, reach: float = MAX_DISTANCE) -> Alpha:
     """Drop pieces of a matte that lie nowhere near where the object was expected; all stay if none is near."""
     pieces = (alpha > 0.3).astype(np.uint8)
     there = (expected > 0.3).astype(np.uint8)

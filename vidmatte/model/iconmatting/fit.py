@@ -88,7 +88,7 @@ class Fit:
         """Frames (N, 3, height, width) 0-1 as (N k, 3, side, side) 0-1, the k squares of a frame next to each other."""
         return self._place(rgb, _BAR, own=False)
 
-    def marks_to_squares(self, plane: Tensor) -> Tensor:
+    def prompt_to_squares(self, plane: Tensor) -> Tensor:
         """A plane (N, 1, height, width) of marks as (N k, 1, side, side), bars 0, averaged over the pixels.
 
         What two squares show is given to the one whose middle is nearer, so that no mark counts twice.

@@ -30,11 +30,11 @@ def query_cells(
         attention: (k, n, n) self-attention of the reference's squares; None for a mask, which needs none.
         positions: how many of the strongest positions of a marked cell join it.
     """
-    marked = fit.marks_to_squares(reference.alpha * reference.known)[:, 0]
+    marked = fit.prompt_to_squares(reference.alpha * reference.known)[:, 0]
     if attention is None:
         return whole_cells(marked, cells), torch.zeros(fit.squares * cells**2, dtype=torch.bool)
-    objects = cells_of_marks(marked, cells)
-    background = cells_of_marks(fit.marks_to_squares((1 - reference.alpha) * reference.known)[:, 0], cells) & ~objects
+    objects = cells_of_prompt(marked, cells)
+    background = cells_of_prompt(fit.prompt_to_squares((1 - reference.alpha) * reference.known)[:, 0], cells) & ~objects
     shown = fit.valid_cells(cells)
     free = ~objects & ~background if shown is None else ~objects & ~background & shown
     wanted, claimed = (
@@ -66,7 +66,7 @@ def whole_cells(marked: Tensor, cells: int) -> Tensor:
     return (coverage > 0) & (coverage >= coverage.max() / 2)
 
 
-def cells_of_marks(marked: Tensor, cells: int) -> Tensor:
+def cells_of_prompt(marked: Tensor, cells: int) -> Tensor:
     """The cells of each separate mark by `whole_cells`, (k n,) bool: no click is lost beside a broad stroke."""
     found = []
     for square in marked:

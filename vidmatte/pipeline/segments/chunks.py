@@ -17,7 +17,7 @@ from torch import Tensor
 from vidmatte.errors import WriteError
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.pipeline.segments.journal import sync_folder
-from vidmatte.stages.propagate import pack, unpack
+from vidmatte.stages.propagate import decode_alpha, encode_alpha
 
 _STATE, _FACTS = "state.", "mattes"
 
@@ -53,7 +53,7 @@ def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str
     tensors = {f"{_STATE}{name}": tensor for name, tensor in state.items()}
     facts = {}
     for frame, matte in mattes.items():
-        tensors[str(frame)] = torch.from_numpy(np.frombuffer(pack(matte.alpha), np.uint8).copy())
+        tensors[str(frame)] = torch.from_numpy(np.frombuffer(encode_alpha(matte.alpha), np.uint8).copy())
         facts[frame] = [list(matte.alpha.shape), matte.confidence, list(matte.window)]
     save_tensors(path, tensors, {_FACTS: json.dumps(facts)})
 
@@ -72,6 +72,6 @@ def load_mattes(path: Path, first: int, end: int) -> dict[int, CoarseMatte]:
     mattes = {}
     for name, packed in tensors.items():
         size, confidence, (left, top, right, bottom) = known[name]
-        alpha = unpack(packed.numpy().tobytes(), size)
+        alpha = decode_alpha(packed.numpy().tobytes(), size)
         mattes[int(name)] = CoarseMatte(alpha, confidence, (left, top, right, bottom))
     return mattes

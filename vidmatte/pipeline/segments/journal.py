@@ -80,7 +80,7 @@ class Journal:
         """Append a line, and return when it is on the disk. Raises WriteError."""
         line = json.dumps(record, separators=(",", ":")) + "\n"
         try:
-            with open(self._path, "ab+") as file, _alone(file.fileno()):
+            with open(self._path, "ab+") as file, _exclusive(file.fileno()):
                 _end_line(file)
                 file.write(line.encode())
                 file.flush()
@@ -101,7 +101,7 @@ class Journal:
             self.remove()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other processes from rendering to the same outputs, and create the folder where there is none.
 
         Raises OptionError where another process holds it.
@@ -143,7 +143,7 @@ def _end_line(file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _alone(descriptor: int) -> Iterator[None]:
+def _exclusive(descriptor: int) -> Iterator[None]:
     _lock(descriptor, wait=True)
     yield  # closing the file lets go of it
 

@@ -54,10 +54,10 @@ def part_folder(folder: Path, segment: int) -> Path:
     return folder / "parts" / f"{segment:06d}"
 
 
-def part_path(folder: Path, segment: int, number: int, target: OutputSpec) -> Path:
+def part_path(folder: Path, segment: int, number: int, spec: OutputSpec) -> Path:
     """The movie, or the folder of images, of one target in a segment."""
     place = part_folder(folder, segment) / str(number)
-    return place / Path(target.path).name if target.format.is_movie else place
+    return place / Path(spec.path).name if spec.format.is_movie else place
 
 
 class Renderer:
@@ -135,7 +135,7 @@ class Renderer:
             if isinstance(error, WriteError):
                 raise
             raise WriteError(
-                f"{shot.targets[0]}: a segment cannot be kept in {self._folder} ({error.strerror}); free some space, "
+                f"{shot.specs[0]}: a segment cannot be kept in {self._folder} ({error.strerror}); free some space, "
                 f"and go on with --resume"
             ) from error
         finally:
@@ -147,12 +147,12 @@ class Renderer:
         first, end = plan.span(segment)
         thumbnails = Thumbnails(
             pixel_aspect=shot.video.info.sample_aspect_ratio,
-            references=shot.marked,
+            references=shot.reference_frames,
             apart=suggested_apart(is_set=shot.request.images),
             chosen=spread_frames(plan.first, plan.end),
         )
         facts: dict[str, list[Any]] = {"pts": [], "durations": [], "confidence": [], "names": []}
-        with_color = any(not target.alpha_only for target in shot.targets)
+        with_color = any(not spec.alpha_only for spec in shot.specs)
         device = self._model.device
         mattes = self._mattes(*plan.seen(segment))
         stages = postprocess(
@@ -185,7 +185,7 @@ class Renderer:
     def _outputs(self, folder: Path) -> Outputs:
         """The targets of the shot without sound, in a folder for each inside of `folder`."""
         return create_outputs(
-            _inside(self._shot.targets, folder),
+            _inside(self._shot.specs, folder),
             like=self._shot.video.info,
             premultiplied=self._shot.options.premultiplied,
             bit_depth=self._shot.options.bit_depth,
@@ -226,13 +226,13 @@ def _from_coarse(
     return bring_to_full_size(predictor, batch, [blend_passes(frame, coarse[frame]) for frame in batch.frames])
 
 
-def _inside(targets: Sequence[OutputSpec], folder: Path) -> list[OutputSpec]:
+def _inside(specs: Sequence[OutputSpec], folder: Path) -> list[OutputSpec]:
     """The same targets in a folder for each."""
     moved = []
-    for number, target in enumerate(targets):
+    for number, spec in enumerate(specs):
         place = folder / str(number)
         place.mkdir(parents=True)
-        moved.append(replace(target, path=place / Path(target.path).name))
+        moved.append(replace(spec, path=place / Path(spec.path).name))
     return moved
 
 

@@ -23,7 +23,7 @@ from vidmatte.pipeline.segments.render import THUMBNAILS, chunk_file, load_thumb
 from vidmatte.report import PAGE
 from vidmatte.report.summary import Summary
 from vidmatte.stages.propagate import Pass, plan_passes
-from vidmatte.write import Part
+from vidmatte.write import EncodedPart
 from vidmatte.write.partial import remove_backups
 
 _SMOOTHED_OVER = 1
@@ -33,7 +33,7 @@ _SMOOTHED_OVER = 1
 def frames_if_segmented(shot: Shot) -> int | None:
     """How many frames a shot has, where they are more than one segment, and its outputs can be joined; else None."""
     length, expected = shot.options.segment_frames, shot.expected
-    if (expected is not None and expected <= length) or not all(target.format.concatenable for target in shot.targets):
+    if (expected is not None and expected <= length) or not all(spec.format.concatenable for spec in shot.specs):
         return None
     counted = shot.video.count_frames()
     frames = max(0, min(counted, counted if shot.end is None else shot.end) - shot.start)
@@ -66,7 +66,7 @@ def _passes(frames: Sequence[int | None], start: int, end: int) -> tuple[Pass, .
 
 def journal_of(request: Request) -> Journal:
     """The journal of a request, by its first output."""
-    return Journal(work_folder(request.targets()[0].path))
+    return Journal(work_folder(request.specs()[0].path))
 
 
 def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> bool:
@@ -79,9 +79,7 @@ def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> boo
     if next(journal.done(), None) is None or (request.options.overwrite and not request.options.resume):
         return False
     done = sum(name.startswith("render:") for name in journal.done())
-    found = (
-        f"{request.targets()[0]}: a run that was stopped left its work ({done} finished segments) in {journal.folder}"
-    )
+    found = f"{request.specs()[0]}: a run that was stopped left its work ({done} finished segments) in {journal.folder}"
     if not request.options.resume:
         raise OptionError(f"{found}; use --resume to go on, or --overwrite to begin anew")
     if header.get("key") != identity.key:
@@ -163,8 +161,8 @@ def join(
     # What stands under the final names may be of a join that was cut short.
     concatenable = [record["joining"] for record in journal.records() if "joining" in record]
     overwrite = shot.options.overwrite or bool(concatenable and concatenable[-1])
-    for target in shot.targets:
-        remove_backups(Path(target.path))
+    for spec in shot.specs:
+        remove_backups(Path(spec.path))
     outputs = shot.create_outputs(overwrite=overwrite)
     reporting = shot.create_report(overwrite=overwrite)
     journal.add({"joining": True})
@@ -172,7 +170,7 @@ def join(
         with reporting or nullcontext(), outputs as out:
             for segment, record in enumerate(rendered):
                 if record["frames"]:
-                    out.append([_part(shot, journal.folder, record, number) for number in range(len(shot.targets))])
+                    out.append([_part(shot, journal.folder, record, number) for number in range(len(shot.specs))])
                 if reporting is not None:
                     thumbnails = load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
                     reporting.take(pts=record["pts"], names=record["names"], thumbnails=thumbnails)
@@ -194,10 +192,10 @@ def join(
     )
 
 
-def _part(shot: Shot, folder: Path, record: Record, number: int) -> Part:
+def _part(shot: Shot, folder: Path, record: Record, number: int) -> EncodedPart:
     segment = Unit.parse(record["unit"]).index
-    return Part(
-        part_path(folder, segment, number, shot.targets[number]),
+    return EncodedPart(
+        part_path(folder, segment, number, shot.specs[number]),
         int(record["first"]),
         tuple(record["pts"]),
         tuple(record["durations"]),
@@ -220,7 +218,7 @@ def _summary(shot: Shot, header: Record, rendered: Sequence[Record], began: floa
         outputs=(),
         confidence=confidence,
         first_frame=shot.start,
-        reference_frames=shot.marked,
+        reference_frames=shot.reference_frames,
         notes=(*describe_source(shot.video.info), *notes),
         is_set=shot.request.images,
         report=None if shot.request.report is None else Path(shot.request.report) / PAGE,

@@ -152,7 +152,7 @@ function removeNearest() {
   if (!points.length) return;
   const away = ([x, y]) => Math.hypot(x - model.cross.x, y - model.cross.y);
   const index = points.reduce((best, point, n) => (away(point) < away(points[best]) ? n : best), 0);
-  edit("remove_mark", { object, frame, kind: "points", index });
+  edit("remove_prompt", { object, frame, kind: "points", index });
   say("The nearest point was removed");
 }
 

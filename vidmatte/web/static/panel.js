@@ -60,7 +60,7 @@ function markItem(text, label, kind, index) {
   dot.setAttribute("aria-label", label ? "object" : "background");
   dot.setAttribute("role", "img");
   const values = { object: chosenObject().id, frame: model.frame, kind, index };
-  const remove = quietButton("×", `Remove ${text}`, () => edit("remove_mark", values));
+  const remove = quietButton("×", `Remove ${text}`, () => edit("remove_prompt", values));
   return element("li", {}, dot, element("span", { textContent: text }), remove);
 }
 

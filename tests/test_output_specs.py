@@ -45,7 +45,7 @@ def test_every_format_is_chosen_by_its_name():
         assert chosen == form
         names = [other.name for other in formats_of(form.extension, alpha_only=form.alpha_only)]
         assert names.count(form.name) == 1
-        assert not set(names) & set(form.words)
+        assert not set(names) & set(form.presets)
 
 
 def test_the_usual_format_keeps_alpha():

@@ -27,7 +27,7 @@ class OutputSpec:
     """Which of several objects it shows; empty where there is one without a name."""
     layers: tuple[str, ...] = ()
     """Objects that share one EXR as layers, as in person.R; empty for all other targets."""
-    choices: tuple[str, ...] = ()
+    format_options: tuple[str, ...] = ()
     """A format of the extension by its name, and what the format lets choose, as in ("float", "dwaa")."""
 
     @property
@@ -46,7 +46,7 @@ class OutputSpec:
     @property
     def argument(self) -> str:
         """Path and choices, as `split_format_options` takes them apart."""
-        return ":".join(filter(None, (str(self.path), ",".join(self.choices))))
+        return ":".join(filter(None, (str(self.path), ",".join(self.format_options))))
 
     def image_name(self, *, number: int, name: str) -> str:
         """File name of one image of a pattern."""
@@ -97,78 +97,78 @@ def parse_output(
     Raises OptionError for an extension that is not in FORMATS, choices that it does not offer, or an image path that
     does not say how to name the images.
     """
-    plain, choices = split_format_options(path)
-    target = OutputSpec(plain, alpha_only, object_name, layers, choices)
-    check_output(target)
-    return target
+    plain, format_options = split_format_options(path)
+    spec = OutputSpec(plain, alpha_only, object_name, layers, format_options)
+    check_output(spec)
+    return spec
 
 
-def check_output(target: OutputSpec) -> None:
+def check_output(spec: OutputSpec) -> None:
     """Raises OptionError for a target that cannot be one, see `parse_output`."""
-    path = Path(target.path)
+    path = Path(spec.path)
     places = len(_NUMBER.findall(path.name)) + path.name.count(_NAME)
-    if not target.format.is_movie and places != 1:
+    if not spec.format.is_movie and places != 1:
         found = "no place for their numbers" if places == 0 else "more than one place for their numbers"
         raise OptionError(
-            f"{target}: images are written one per frame, and the file name has {found}; use "
+            f"{spec}: images are written one per frame, and the file name has {found}; use "
             f"{path.stem if places == 0 else 'frame'}_%06d{path.suffix}, or {{name}}{path.suffix} for a set of images"
         )
-    if target.layers and target.format.codec != "exr":
-        raise OptionError(f"{target}: only EXR has layers; write each object to a file of its own")
+    if spec.layers and spec.format.codec != "exr":
+        raise OptionError(f"{spec}: only EXR has layers; write each object to a file of its own")
 
 
-def _chosen_format(target: OutputSpec) -> Format:
-    forms = formats_of(Path(target.path).suffix, alpha_only=target.alpha_only)
+def _chosen_format(spec: OutputSpec) -> Format:
+    forms = formats_of(Path(spec.path).suffix, alpha_only=spec.alpha_only)
     if not forms:
-        raise OptionError(_no_format(target))
-    named = [form for form in forms if form.name in target.choices]
+        raise OptionError(_no_format(spec))
+    named = [form for form in forms if form.name in spec.format_options]
     if len(named) > 1:
-        raise OptionError(f"{target.argument}: asks for {' and '.join(form.name for form in named)}; choose one")
+        raise OptionError(f"{spec.argument}: asks for {' and '.join(form.name for form in named)}; choose one")
     form = next(iter(named or (form for form in forms if not form.over_black)), None)
     if form is None:
         raise OptionError(
-            f"{target}: {forms[0].extension} has no alpha; use .mov or .webm, or ask for what it can hold: "
-            f"{', '.join(f'{target}:{form.name} ({form.description})' for form in forms)}"
+            f"{spec}: {forms[0].extension} has no alpha; use .mov or .webm, or ask for what it can hold: "
+            f"{', '.join(f'{spec}:{form.name} ({form.description})' for form in forms)}"
         )
-    words = [word for word in target.choices if word != form.name]
-    return replace(form, options={**form.options, **_options_of(words, form, forms, target)})
+    words = [word for word in spec.format_options if word != form.name]
+    return replace(form, options={**form.options, **_options_of(words, form, forms, spec)})
 
 
-def _options_of(words: Iterable[str], form: Format, forms: Sequence[Format], target: OutputSpec) -> Mapping[str, str]:
+def _options_of(words: Iterable[str], form: Format, forms: Sequence[Format], spec: OutputSpec) -> Mapping[str, str]:
     """The options that words set. Raises OptionError where a word is not offered or contradicts another one."""
     options: dict[str, str] = {}
     chosen_by: dict[str, str] = {}
     for word in words:
-        for option, value in _meaning(word, form, forms, target).items():
+        for option, value in _parse_option(word, form, forms, spec).items():
             if option in chosen_by:
-                raise OptionError(f"{target.argument}: {chosen_by[option]} and {word} exclude each other; keep one")
+                raise OptionError(f"{spec.argument}: {chosen_by[option]} and {word} exclude each other; keep one")
             options[option], chosen_by[option] = value, word
     return options
 
 
-def _meaning(word: str, form: Format, forms: Sequence[Format], target: OutputSpec) -> Mapping[str, str]:
-    if word in form.words:
-        return form.words[word]
+def _parse_option(word: str, form: Format, forms: Sequence[Format], spec: OutputSpec) -> Mapping[str, str]:
+    if word in form.presets:
+        return form.presets[word]
     name, _, value = word.partition("=")
-    if name in form.numbers and value.isdecimal() and int(value) in form.numbers[name]:
+    if name in form.parameters and value.isdecimal() and int(value) in form.parameters[name]:
         return {name: str(int(value))}
-    numbers = [f"{name}={span[0]} to {name}={span[-1]}" for name, span in form.numbers.items()]
+    numbers = [f"{name}={span[0]} to {name}={span[-1]}" for name, span in form.parameters.items()]
     formats = [f"{form.name} ({form.description})" for form in forms if len(forms) > 1]
-    offered = [*formats, *form.words, *numbers]
+    offered = [*formats, *form.presets, *numbers]
     what = f"choose from {', '.join(offered)}" if offered else "there is nothing to choose for it"
-    raise OptionError(f"{target.argument}: {word!r} was asked for, which {form.extension} does not offer; {what}")
+    raise OptionError(f"{spec.argument}: {word!r} was asked for, which {form.extension} does not offer; {what}")
 
 
-def _no_format(target: OutputSpec) -> str:
-    extension = Path(target.path).suffix
-    usual = [form for form in FORMATS if form.alpha_only == target.alpha_only and not form.over_black]
+def _no_format(spec: OutputSpec) -> str:
+    extension = Path(spec.path).suffix
+    usual = [form for form in FORMATS if form.alpha_only == spec.alpha_only and not form.over_black]
     seen: dict[str, Format] = {}
     for form in usual:
         seen.setdefault(form.extension, form)
-    kind = "an alpha matte" if target.alpha_only else "colour with alpha"
+    kind = "an alpha matte" if spec.alpha_only else "colour with alpha"
     found = f"the extension {extension.lower()!r}" if extension else "no extension"
     other = ""
-    if formats_of(extension, alpha_only=not target.alpha_only):
-        other = "; give it to -o/--output" if target.alpha_only else "; give it to --alpha"
-    choices = ", ".join(f"{end} ({form.description})" for end, form in seen.items())
-    return f"{target}: {kind} cannot be written with {found}{other}; choose from {choices}"
+    if formats_of(extension, alpha_only=not spec.alpha_only):
+        other = "; give it to -o/--output" if spec.alpha_only else "; give it to --alpha"
+    format_options = ", ".join(f"{end} ({form.description})" for end, form in seen.items())
+    return f"{spec}: {kind} cannot be written with {found}{other}; choose from {format_options}"
