@@ -237,11 +237,11 @@ def scale(frames: int) -> dict[str, object]:
     from dataclasses import replace
 
     from vidmatte import MatteOptions, Prompt
-    from vidmatte.pipeline.models import load, share_cores
+    from vidmatte.pipeline.models import model_from_options, share_cores
     from vidmatte.pipeline.request import Request, open_shot
     from vidmatte.pipeline.segments.fingerprint import fingerprint
     from vidmatte.pipeline.segments.journal import Journal, work_folder
-    from vidmatte.pipeline.segments.plan import JOIN, units_of
+    from vidmatte.pipeline.segments.plan import JOIN, Schedule
     from vidmatte.pipeline.segments.render import Renderer
     from vidmatte.pipeline.segments.session import header_of, join, make_plan
 
@@ -254,16 +254,18 @@ def scale(frames: int) -> dict[str, object]:
         request = Request.of(clip, prompt, output=folder / "c.mov", alpha=folder / "a.mov", options=options)
         seconds: dict[str, float] = {}
         with open_shot(request) as shot, share_cores("cpu"):
-            model = load(options)
+            model = model_from_options(options)
             plan = make_plan(shot, model, frames)
             journal = Journal(work_folder(folder / "c.mov"))
             journal.folder.mkdir()
             journal.begin(header_of(fingerprint(request), model, plan, 1))
             renderer = Renderer(shot, plan, journal.folder, model)
             sizes: dict[str, int] = {}
-            for unit in units_of(plan):
+            schedule = Schedule(plan)
+            while (unit := schedule.take()) is not None:
+                schedule.finish(unit)
                 if unit == JOIN:
-                    continue
+                    break
                 before, began = _bytes(journal.folder), time.process_time()
                 journal.add(renderer.run(unit, on_frame=lambda count: None))
                 seconds[unit.kind] = seconds.get(unit.kind, 0) + time.process_time() - began

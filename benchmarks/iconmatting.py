@@ -175,7 +175,7 @@ def arithmetic(ensemble: int) -> tuple[float, float]:
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel.from_config(dict(SD_2_1_UNET)), AutoencoderKL.from_config(dict(SD_2_1_VAE))
         latent, prompt = torch.empty(1, 4, SIDE // 8, SIDE // 8), torch.empty(1, 77, 1024)
-        with FlopCounterMode(display=False) as full_frame:
+        with FlopCounterMode(display=False) as whole:
             vae.encode(torch.empty(1, 3, SIDE, SIDE))
             unet.set_attn_processor(HeldAttention())
             unet(latent, torch.tensor(200), prompt)
@@ -191,7 +191,7 @@ def arithmetic(ensemble: int) -> tuple[float, float]:
         )
         with FlopCounterMode(display=False) as decoding:
             net(torch.empty(1, 3, SIDE, SIDE), features, torch.empty(1, FINE**2))
-    counts = [counter.get_total_flops() / 1e12 for counter in (full_frame, encoding, looking, decoding)]
+    counts = [counter.get_total_flops() / 1e12 for counter in (whole, encoding, looking, decoding)]
     return 2 * ensemble * counts[0] + counts[3], counts[1] + ensemble * counts[2] + counts[3]
 
 

@@ -58,11 +58,11 @@ def step_times(frames: int) -> tuple[dict[str, float], Model]:
             at = 11 - abs(index % 22 - 11)
             began = time.perf_counter()
             predictor.finish(rgb[at], tracker.step(predictor.shrink(rgb[at])))
-            full_frame = time.perf_counter() - began
+            whole = time.perf_counter() - began
             for part, seconds in {
                 **spent,
-                "whole": full_frame,
-                "rest (crops, keeping)": full_frame - sum(spent.values()),
+                "whole": whole,
+                "rest (crops, keeping)": whole - sum(spent.values()),
             }.items():
                 table[part].append(seconds)
     return {part: float(np.median(times[-frames:])) for part, times in table.items()}, model

@@ -135,10 +135,10 @@ def write_palette_png(path, indices, colors):
     """An 8-bit PNG with a palette, as the annotations of DAVIS are; by hand, as OpenCV writes none."""
 
     def chunk(kind, data):
-        return struct.encode_alpha(">I", len(data)) + kind + data + struct.encode_alpha(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = indices.shape
-    header = struct.encode_alpha(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in indices.astype(np.uint8))
     chunks = [(b"IHDR", header), (b"PLTE", bytes(sum(colors, ()))), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,7 @@ def test_curves_for_outputs_of_scene_linear_light(curve, middle):
 
 
 class Seen:
-    """A matter that keeps what it is shown."""
+    """A predictor that keeps what it is shown."""
 
     def __init__(self):
         self.frames = []

@@ -12,7 +12,7 @@ from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.evaluate import Protocol
 from vidmatte.evaluate.measures import CLIP, ClipScore
-from vidmatte.evaluate.prompts import mark
+from vidmatte.evaluate.prompts import draw_reference
 from vidmatte.evaluate.protocol import make_plan
 from vidmatte.metrics import conn, dtssd, grad, mad, messddt
 
@@ -111,7 +111,7 @@ def test_choices_that_images_do_not_allow_are_refused(groups):
 
 
 def marked(kind, truth, seed=0, **given):
-    reference = mark(kind, RGB, truth, np.random.default_rng(seed), frame=3, **given)
+    reference = draw_reference(kind, RGB, truth, np.random.default_rng(seed), frame=3, **given)
     assert reference.frame == 3
     return reference.alpha[0, 0].numpy(), reference.known[0, 0].numpy()
 

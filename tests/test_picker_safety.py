@@ -324,9 +324,9 @@ def test_a_page_names_no_paths_and_no_strange_numbers(browser, asked):
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.encode_alpha(">I", len(body)) + kind + body + struct.encode_alpha(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.encode_alpha(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 

@@ -23,7 +23,7 @@ def test_first_frame_as_reference_needs_no_way_back():
 
 
 def test_references_share_the_frames_between_them():
-    # Half-way between 0 and 40 is 20; both legs go 4 frames beyond it.
+    # Half-way between 0 and 40 is 20; both passes go 4 frames beyond it.
     assert plan_passes([40, 0], 0, 60) == [Pass(0, 0, 24), Pass(40, 17, 39), Pass(40, 40, 59)]
 
 

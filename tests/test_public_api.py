@@ -1,4 +1,7 @@
 import ast
+import dataclasses
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +11,7 @@ import pytest
 
 import vidmatte
 from vidmatte.cli import cli
+from vidmatte.options import Despill, FinishOptions, MatteOptions
 from vidmatte.stages import smooth as smoothing
 
 PACKAGE = Path(vidmatte.__file__).parent
@@ -150,3 +154,33 @@ def options():
 def test_every_option_has_help(option):
     assert option.help
     assert option.help.endswith((".", "]"))
+
+
+BANNED = re.compile(
+    r"(^|_)(rehears\w*|practi[sc]e\w*|matters?|follow\w*|legs?|things?|shoot\w*|spools?|takers?|prints?|surplus|outlines?"
+    r"|marks?|marked|picture|pictures|footage|looks?|may_pass|given)(_|$)"
+)
+"""Words that docs/glossary.md has others for."""
+
+
+def public_names():
+    yield from vidmatte.__all__
+    for values in (MatteOptions, FinishOptions, Despill, vidmatte.Prompt, vidmatte.Stroke, vidmatte.Reference):
+        yield from (field.name for field in dataclasses.fields(values))
+    for command in cli.commands.values():
+        yield from (parameter.name for parameter in command.params)
+        yield from (name.lstrip("-") for parameter in command.params for name in parameter.opts)
+    yield from inspect.signature(vidmatte.matte).parameters
+
+
+@pytest.mark.parametrize("name", sorted(set(public_names())))
+def test_public_names_use_the_words_of_the_glossary(name):
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").lower()
+    assert not BANNED.search(words)
+
+
+def test_the_glossary_is_in_order_and_uses_no_banned_word():
+    text = (PACKAGE.parent / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = [line.split("|")[1].split(",")[0].strip() for line in text.splitlines() if line.startswith("| ")][2:]
+    assert words == sorted(words)
+    assert not [word for word in words if BANNED.search(word)]

@@ -1,6 +1,7 @@
 """Long clips in segments: cut, rendered piece by piece, joined; stopped anywhere, the result is the same."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -15,10 +16,22 @@ from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.segments.journal import Journal
-from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit, units_of
+from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
 from vidmatte.stages.propagate import Pass
 
 OPTIONS = vidmatte.MatteOptions(working_size=128, adapt_steps=0, segment_frames=5)
+
+
+def units_of(plan: Plan) -> Sequence[Unit]:
+    """All units of a plan, in the order in which one worker does them."""
+    schedule = Schedule(plan)
+    units = []
+    while (unit := schedule.take()) is not None:
+        units.append(unit)
+        schedule.finish(unit)
+    return units
+
+
 FRAMES = 12
 
 

@@ -20,7 +20,7 @@ from vidmatte.model.losses import cross_entropy, gradient, jaccard, l1, laplacia
 from vidmatte.model.weights import load_packaged
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus
-from vidmatte.synth.hair import Drawing, draw_fur, draw_hair, draw_leaves, draw_mesh
+from vidmatte.synth.hair import SupersampledCanvas, draw_fur, draw_hair, draw_leaves, draw_mesh
 from vidmatte.train import NETWORK, REFINER, TrainConfig, read_config, train
 from vidmatte.train.validate import held_out, on_clips
 
@@ -99,9 +99,9 @@ def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path, 
         train(config, tmp_path / "broken", part, log=quiet, start=interrupted_after(steps - 1, part))
     train(config, tmp_path / "broken", part, log=quiet)  # from the checkpoint after step 2
     for name in ("weights", "average"):
-        full_frame = load_file(tmp_path / "whole" / f"{name}.safetensors")
+        whole = load_file(tmp_path / "whole" / f"{name}.safetensors")
         broken = load_file(tmp_path / "broken" / f"{name}.safetensors")
-        assert all(torch.equal(full_frame[key], broken[key]) for key in full_frame), name
+        assert all(torch.equal(whole[key], broken[key]) for key in whole), name
     assert read_config(tmp_path / "broken") == config
 
 
@@ -109,9 +109,9 @@ def test_a_drawing_covers_what_its_lines_cover():
     # Four lines across, 2 pixels wide, in a picture 60 pixels wide: 8 of 60 rows, wherever they fall between pixels.
     y = np.array([10.0, 20.4, 30.7, 45.2])
     strands = np.stack([np.stack([[-5, 65], [row, row]], axis=-1) for row in y]).astype(np.float32)
-    drawing = Drawing(60)
-    drawing.lines(strands, np.full(4, 2, np.float32), np.full((4, 3), 0.5, np.float32))
-    picture = drawing.picture()
+    canvas = SupersampledCanvas(60)
+    canvas.lines(strands, np.full(4, 2, np.float32), np.full((4, 3), 0.5, np.float32))
+    picture = canvas.picture()
     assert picture[..., 3].mean() == pytest.approx(8 / 60, rel=0.2)
     # Premultiplied with one colour, to the rounding of 8 bits.
     assert np.abs(picture[..., :3] - picture[..., 3:] * 128 / 255).max() <= 1 / 255 + 1e-6
@@ -133,9 +133,9 @@ def drawn(corpus, draw):
     rng = np.random.default_rng(3)
     body = np.zeros((160, 160), np.float32)
     cv2.circle(body, (80, 80), 40, 1.0, -1)
-    drawing = Drawing(160)
-    draw(drawing, body, Corpus(corpus, "train").texture(160, rng), rng)
-    return drawing.picture()
+    canvas = SupersampledCanvas(160)
+    draw(canvas, body, Corpus(corpus, "train").texture(160, rng), rng)
+    return canvas.picture()
 
 
 def test_losses_by_hand():

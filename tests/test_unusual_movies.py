@@ -64,15 +64,15 @@ def alias(path):
     text += b"\0" * (len(text) % 2)
     name = path.name.encode()
     record = bytes(10) + b"\4disk".ljust(28, b"\0") + bytes(12) + bytes([len(name)]) + name.ljust(63, b"\0")
-    record += bytes(16) + struct.encode_alpha(">HH", 1, 1) + bytes(16)
-    return record + struct.encode_alpha(">HH", 2, len(text)) + text + struct.encode_alpha(">hH", -1, 0)
+    record += bytes(16) + struct.pack(">HH", 1, 1) + bytes(16)
+    return record + struct.pack(">HH", 2, len(text)) + text + struct.pack(">hH", -1, 0)
 
 
 def with_reference(data, path):
     """The movie, its own data blank, that of another file named instead."""
     record = alias(path)
-    entry = struct.encode_alpha(">I4sI", 12 + len(record), b"alis", 0) + record
-    reference = struct.encode_alpha(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
+    entry = struct.pack(">I4sI", 12 + len(record), b"alis", 0) + record
+    reference = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
 
     def rebuilt(start, end):
         done = b""
@@ -81,7 +81,7 @@ def with_reference(data, path):
                 done += reference
             elif kind in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
                 inner = rebuilt(low + 8, high)
-                done += struct.encode_alpha(">I4s", 8 + len(inner), kind) + inner
+                done += struct.pack(">I4s", 8 + len(inner), kind) + inner
             else:
                 done += data[low : low + 8] + (bytes(high - low - 8) if kind == b"mdat" else data[low + 8 : high])
         return done

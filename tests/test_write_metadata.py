@@ -100,7 +100,7 @@ def test_color_tags_of_the_source(tmp_path, extension, source, wanted):
     if extension == ".mov":
         data = path.read_bytes()
         at = data.index(b"colrnclc") + 8
-        assert struct.decode_alpha(">3H", data[at : at + 6]) == wanted
+        assert struct.unpack(">3H", data[at : at + 6]) == wanted
 
 
 @pytest.mark.parametrize("ending", [".mov:png", ".mov:qtrle", ".mkv:ffv1"])

@@ -136,7 +136,7 @@ def test_paletted_sources_are_read_through_their_palette(tmp_path):
     # A 4 x 2 bitmap of 8-bit indices, all 7; entry 7 of the palette is red 0x33, green 0x66, blue 0xcc.
     palette = bytearray(1024)
     palette[28:32] = bytes([0xCC, 0x66, 0x33, 0])
-    header = struct.encode_alpha("<2sIHHIIiiHHIIiiII", b"BM", 1086, 0, 0, 1078, 40, 4, 2, 1, 8, 0, 8, 0, 0, 256, 0)
+    header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 1086, 0, 0, 1078, 40, 4, 2, 1, 8, 0, 8, 0, 0, 256, 0)
     (tmp_path / "flat.bmp").write_bytes(header + palette + bytes([7] * 8))
     with av.open(str(tmp_path / "flat.bmp")) as container:
         frame = next(container.decode(video=0))

@@ -80,7 +80,8 @@ class FrameBatch:
     rgb: Tensor
     """(N, 3, H, W) float32, code values as 0..1, display-referred; scene-linear where the clip's transfer is 8.
 
-    Super-whites of video and light above diffuse white lie beyond 1; models are shown `view.to_display` of it.
+    Super-whites of video and light above diffuse white lie beyond 1; models are shown `imaging.display.to_display` of
+    it.
     """
     frames: tuple[int, ...]
     """0-based index of each frame in its source."""

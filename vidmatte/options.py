@@ -17,7 +17,7 @@ Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
 NO_MODEL = "none"
 """Name of the model that takes external mattes."""
 DEFAULT_ADAPT_STEPS = 80
-"""Adaptation steps of a clip; a short one gets `ADAPT_STEPS_PER_FRAME` a frame at most, so that the wait is in proportion."""
+"""Adaptation steps of a clip; a short one gets at most `ADAPT_STEPS_PER_FRAME`, so that the wait is in proportion."""
 ADAPT_STEPS_PER_FRAME = 2
 MAX_ADAPT_STEPS = 10_000
 SHORTEST_SEGMENT = 2
@@ -65,7 +65,7 @@ class FinishOptions:
     clip_white: float = 1.0
     """Alpha that becomes 1, 0..1, above `clip_black`."""
     grow: float = 0.0
-    """Pixels by which the outline moves out (in where negative), -100..100, see `outline.grow`."""
+    """Pixels by which the outline moves out (in where negative), -100..100, see `imaging.morphology.grow`."""
     feather: float = 0.0
     """Standard deviation in pixels of the Gaussian that softens the outline, 0..100."""
     invert: bool = False
@@ -128,16 +128,18 @@ class MatteOptions:
     working_size: int | None = None
     """Longer side of what the network sees, in pixels; None is the model's own."""
     adapt_steps: int | None = None
-    """Fine-tuning steps on the reference frames before a clip is tracked, see `model.compact.adapt`; 0 for none. None is
-    twice the clip's frames, up to a default, where it can be done: clips, followed by the embedded model."""
+    """Fine-tuning steps on the reference frames before a clip is tracked, see `model.compact.adapt`; 0 for none.
+
+    None is twice the clip's frames, up to a default, for clips that are tracked by the embedded model; else 0.
+    """
     smooth: float = 0.0
     """Strength of the temporal alpha smoother, 0 (off) to 1."""
     finish: FinishOptions = field(default_factory=FinishOptions)
-    """Clip, grow, feather, invert, masks and region, see `finish`."""
+    """Clip, grow, feather, invert, masks and region, see `stages.finish`."""
     foreground: Foreground = "estimate"
     """Colour of soft pixels: estimated, or the source's with the old background in it."""
     despill: Despill | None = None
-    """Takes the light of a green or blue screen out of the foreground's colour, see `despill`."""
+    """Takes the light of a green or blue screen out of the foreground's colour, see `imaging.despill`."""
     premultiplied: bool = False
     bit_depth: int = 16
     """Of PNG outputs: 8 or 16."""
@@ -168,9 +170,7 @@ class MatteOptions:
         if not 0 <= self.smooth <= 1:
             raise OptionError(f"smoothing {self.smooth} asked for: it is a strength from 0 to 1")
         if self.adapt_steps is not None and not 0 <= self.adapt_steps <= MAX_ADAPT_STEPS:
-            raise OptionError(
-                f"an adaptation of {self.adapt_steps} steps asked for: it has 0 (none) to {MAX_ADAPT_STEPS}"
-            )
+            raise OptionError(f"adapt_steps is {self.adapt_steps}: it must be 0 (off) to {MAX_ADAPT_STEPS}")
         if self.segment_frames < SHORTEST_SEGMENT:
             raise OptionError(
                 f"segments of {self.segment_frames} frames asked for: they have at least {SHORTEST_SEGMENT}"

@@ -44,7 +44,7 @@ class ShotRequest:
     name: str
     request: Request
     uris: Mapping[str, str] = field(default_factory=dict)
-    """Of outputs that are made in a staging folder and sent, see `delivery`."""
+    """Of outputs that are made in a staging folder and sent, see `upload`."""
     problem: str = ""
     """Why its marks cannot be read: it fails, and the other shots are rendered."""
 

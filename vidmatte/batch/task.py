@@ -10,7 +10,7 @@ from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.segments.fingerprint import FileFingerprint
 from vidmatte.pipeline.segments.plan import Plan
 
-BEGIN, JOIN, WHOLE = "begin", "join", "whole"
+BEGIN, JOIN = "begin", "join"
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Task:
 
     shot: str
     unit: str
-    """"begin", "whole" or the name of a unit of the plan, see `segments.plan.Unit`."""
+    """"begin", "whole" or the name of a unit of the plan, see `pipeline.segments.plan.Unit`."""
     request: Request
     plan: Plan | None = None
     threads: int = 1
@@ -31,7 +31,7 @@ class Task:
     finished: Mapping[str, Any] | None = None
     """The record of the last time that the shot was completed."""
     uris: Mapping[str, str] = field(default_factory=dict)
-    """Where outputs are sent that are made in a staging folder, see `delivery`."""
+    """Where outputs are sent that are made in a staging folder, see `upload`."""
     sheet: str | None = None
     """Where to write the contact sheet of the shot, when it is completed."""
 

@@ -13,7 +13,6 @@ from vidmatte.datasets.find import folders, image_named, images_by_stem, nothing
 from vidmatte.datasets.samples import Dataset, Group, ImageSample
 from vidmatte.errors import ReadError
 
-Names = Mapping[str, Sequence[str]]
 _INSTANCE = re.compile(r"(?P<image>[^_]+)_(?P<label>[^_]+)_[^_]+")
 """Names of mask files of Open Images: image, label, box."""
 

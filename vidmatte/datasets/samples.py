@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vidmatte.errors import ReadError
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.read.images import read_image, read_pixels
-from vidmatte.read.still import Image
+from vidmatte.read.still import StillImage
 
 Truth = Literal["alpha", "mask", "labels"]
 """What files of truth say: alpha; a mask, object above one half; labels, object where not black."""
-Matte: TypeAlias = NDArray[np.float32]
 _UNKNOWN = (85 / 255, 170 / 255)
 """Brightness of a trimap from which, and below which, a pixel is unknown: the bounds of the research code."""
 
@@ -44,11 +44,11 @@ class ImageSample:
         """Whether the truth is alpha; otherwise a segmentation, whose edges are not to be trusted."""
         return self.kind == "alpha"
 
-    def read_image(self) -> Image:
+    def read_image(self) -> StillImage:
         """The image. Raises ReadError."""
         return read_image(self.image)
 
-    def read_alpha(self, size: tuple[int, int]) -> Matte:
+    def read_alpha(self, size: tuple[int, int]) -> Alpha:
         """The truth (H, W) in 0..1 of an image of `size` (height, width). Raises ReadError where it does not fit."""
         return read_truth((self.alpha, *self.others), self.kind, size, image=self.image, scaled=self.scaled)
 
@@ -85,7 +85,7 @@ class Clip:
         """Where the frames lie."""
         return self.frames[0].parent
 
-    def read_alpha(self, frame: int, size: tuple[int, int]) -> Matte:
+    def read_alpha(self, frame: int, size: tuple[int, int]) -> Alpha:
         """The truth (H, W) in 0..1 of a frame of `size` (height, width). Raises ReadError where it does not fit."""
         return read_truth((self.alphas[frame],), self.kind, size, image=self.frames[frame])
 
@@ -113,7 +113,7 @@ class Dataset:
 
 def read_truth(
     paths: Sequence[Path], kind: Truth, size: tuple[int, int], *, image: Path, scaled: bool = False
-) -> Matte:
+) -> Alpha:
     """Truth (H, W) float32 in 0..1 from one or several files, of which the largest value counts.
 
     Raises:
@@ -142,7 +142,7 @@ def read_unknown(trimap: Path, size: tuple[int, int], *, image: Path) -> NDArray
     return np.asarray((values >= np.float32(_UNKNOWN[0])) & (values < np.float32(_UNKNOWN[1])))
 
 
-def _brightness(pixels: NDArray[np.float32]) -> Matte:
+def _brightness(pixels: NDArray[np.float32]) -> Alpha:
     """(H, W) of (H, W, C): gray as it is, of colour the brightest channel; an alpha channel does not count."""
     channels = pixels.shape[2] - (pixels.shape[2] in (2, 4))
     return np.asarray(pixels[..., :channels].max(axis=2), np.float32)

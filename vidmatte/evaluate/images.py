@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from vidmatte.evaluate.method import PredictedMatte
+from vidmatte.imaging.arrays import Bgr8
 from vidmatte.prompts.prompt import Reference
 from vidmatte.report.sheets import heat, side_by_side, to_jpeg
-from vidmatte.report.thumbnails import Picture, shrink, shrunk_size, to_codes
+from vidmatte.report.thumbnails import shrink, shrunk_size, to_codes
 
 COLUMNS = ("input", "prompt", "alpha", "truth", "error")
 _OBJECT, _BACKGROUND = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2)
@@ -32,11 +33,11 @@ def strip(found: PredictedMatte) -> bytes:
     return to_jpeg(side_by_side(pictures))
 
 
-def _gray(plane: Tensor, size: tuple[int, int]) -> Picture:
+def _gray(plane: Tensor, size: tuple[int, int]) -> Bgr8:
     return to_codes(np.repeat(shrink(plane[None].float(), size), 3, axis=2))
 
 
-def _prompt(reference: Reference | None, size: tuple[int, int]) -> Picture:
+def _prompt(reference: Reference | None, size: tuple[int, int]) -> Bgr8:
     """The reference with its marks: a mask dims what is not meant, points and strokes are painted green and red.
 
     Where most of the image is known, as by a trimap, that is shown: background black, unknown gray.

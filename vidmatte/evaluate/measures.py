@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmatte import metrics
-from vidmatte.datasets.samples import Matte
 from vidmatte.errors import OptionError
-from vidmatte.imaging.optical_flow import Gray, optical_flow
+from vidmatte.imaging.arrays import Alpha, Gray8
+from vidmatte.imaging.optical_flow import optical_flow
 
 Values: TypeAlias = Mapping[str, float]
 """By the name of their measure, in its scale."""
@@ -74,13 +74,13 @@ def ranking(measures: Sequence[Measure]) -> Measure:
 
 
 def measure_image(
-    measures: Sequence[Measure], found: Matte, truth: Matte, unknown: NDArray[np.bool_] | None
+    measures: Sequence[Measure], found: Alpha, truth: Alpha, unknown: NDArray[np.bool_] | None
 ) -> dict[str, float]:
     """Values of one matte (H, W); over the unknown area where one is given, NaN where that is empty."""
     return {measure.name: measure.factor * _of_frame(measure, found, truth, unknown) for measure in measures}
 
 
-def _of_frame(measure: Measure, found: Matte, truth: Matte, unknown: NDArray[np.bool_] | None) -> float:
+def _of_frame(measure: Measure, found: Alpha, truth: Alpha, unknown: NDArray[np.bool_] | None) -> float:
     if measure.of_frame is None:
         raise OptionError(f"{measure.name} was asked of one frame, but it takes two")
     if measure.of_frame is metrics.contour_accuracy:
@@ -96,9 +96,9 @@ class ClipScore:
 
     measures: Sequence[Measure]
     by_frame: dict[str, list[float]] = field(default_factory=dict)
-    _before: tuple[Matte, Matte, Gray] | None = None
+    _before: tuple[Alpha, Alpha, Gray8] | None = None
 
-    def add(self, found: Matte, truth: Matte, gray: Gray) -> None:
+    def add(self, found: Alpha, truth: Alpha, gray: Gray8) -> None:
         """Take the next frame (H, W); measures over time compare it with the one before."""
         values = measure_image([m for m in self.measures if m.of_frame is not None], found, truth, None)
         if self._before is not None and any(measure.of_frame is None for measure in self.measures):
@@ -113,7 +113,7 @@ class ClipScore:
         lists = {measure.name: self.by_frame.get(measure.name, []) for measure in self.measures}
         return {name: math.fsum(values) / len(values) if values else math.nan for name, values in lists.items()}
 
-    def _over_time(self, before: tuple[Matte, Matte, Gray], found: Matte, truth: Matte, gray: Gray) -> Values:
+    def _over_time(self, before: tuple[Alpha, Alpha, Gray8], found: Alpha, truth: Alpha, gray: Gray8) -> Values:
         pair, true = np.stack([before[0], found]), np.stack([before[1], truth])
         flow = optical_flow(before[2], gray)[None]
         return {"dtSSD": metrics.dtssd(pair, true), "MESSDdt": metrics.messddt(pair, true, flow)}

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidmatte.datasets import Clip, Group, ImageSample, read_unknown
-from vidmatte.datasets.samples import Matte
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.evaluate.prompts import draw_reference
 from vidmatte.evaluate.protocol import Plan, WorkItem
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.display import to_display
 from vidmatte.model.build import NotedModel
 from vidmatte.model.iconmatting.predictor import IconMattingModel
@@ -67,9 +67,9 @@ class PredictedMatte:
     """Of the image in its group, or of the frame in its clip."""
     rgb: Tensor
     """(3, H, W) as a model sees it."""
-    alpha: Matte
+    alpha: Alpha
     """(H, W) what was found."""
-    truth: Matte
+    truth: Alpha
     unknown: NDArray[np.bool_] | None
     """(H, W) where errors count; None for everywhere."""
     reference: Reference | None
@@ -91,7 +91,7 @@ class _Seen:
 
     rgb: Tensor
     """(1, 3, H, W)."""
-    truth: Matte
+    truth: Alpha
     unknown: NDArray[np.bool_] | None
 
 
@@ -173,7 +173,7 @@ def _marked(
 
 
 def _mark_frame(plan: Plan, part: WorkItem, clip: Clip, video: Video, frame: int) -> Reference:
-    """The reference of a frame, with the frame beside it, as `draw_reference.make_references` makes it."""
+    """The reference of a frame, with the frame beside it, as `prompts.reference.make_references` makes it."""
     color = video.info.color
     rgb = to_display(video.frame(frame).rgb, color)
     size = (rgb.shape[-2], rgb.shape[-1])

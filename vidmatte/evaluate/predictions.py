@@ -15,10 +15,10 @@ import torch
 
 from vidmatte.datasets import Clip, ImageSample, read_truth, read_unknown
 from vidmatte.datasets.find import image_named
-from vidmatte.datasets.samples import Matte
 from vidmatte.errors import ReadError
 from vidmatte.evaluate.method import PredictedMatte
 from vidmatte.evaluate.protocol import Plan, WorkItem
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.display import to_display
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
@@ -66,7 +66,7 @@ class PredictionMethod:
                 rgb = to_display(torch.from_numpy(image.rgb)[None], image.color)[0]
                 yield PredictedMatte(frame, rgb, alpha, truth, None, None, None)
 
-    def _of_files(self, clip: Clip, part: WorkItem) -> Generator[Matte]:
+    def _of_files(self, clip: Clip, part: WorkItem) -> Generator[Alpha]:
         places = [self.folder / clip.name / inner for inner in ("", "pha", "alpha")]
         for frame in part.targets:
             stem = clip.frames[frame].stem
@@ -81,7 +81,7 @@ class PredictionMethod:
             yield read_truth((path,), "alpha", (image.rgb.shape[1], image.rgb.shape[2]), image=clip.frames[frame])
 
 
-def _of_movie(movie: Path, clip: Clip, part: WorkItem) -> Generator[Matte]:
+def _of_movie(movie: Path, clip: Clip, part: WorkItem) -> Generator[Alpha]:
     """The mattes of the frames that count, in a movie of all frames of the clip."""
     with open_video(movie) as video:
         count = video.count_frames()

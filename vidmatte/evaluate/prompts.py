@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidmatte.datasets.samples import Matte
 from vidmatte.errors import ReadError
 from vidmatte.evaluate.protocol import PromptKind, Rng
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.model.trimap import make_trimap
 from vidmatte.prompts.prompt import Prompt, Reference, Stroke
 
@@ -32,7 +32,7 @@ _BACKGROUND_BELOW = 0.05
 
 
 def draw_reference(
-    kind: PromptKind, rgb: Tensor, truth: Matte, rng: Rng, *, frame: int, unknown: NDArray[np.bool_] | None = None
+    kind: PromptKind, rgb: Tensor, truth: Alpha, rng: Rng, *, frame: int, unknown: NDArray[np.bool_] | None = None
 ) -> Reference:
     """The reference that marks of one kind make of an image.
 

@@ -27,7 +27,7 @@ class Protocol:
     """
 
     prompt: PromptKind = "mask"
-    """What is marked on a reference, made from its truth; see `marks.draw_reference`."""
+    """What is marked on a reference, made from its truth; see `evaluate.prompts.draw_reference`."""
     guidance: Guidance | None = None
     """"group": references stand for the other images of their group (in-context matting); "each": every image is marked
     itself (the paper's rows "Ours*"). None is "group", but "each" for trimaps and where all groups have one image."""

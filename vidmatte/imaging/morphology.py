@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vidmatte.errors import OptionError
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.options import WIDEST
-
-Plane: TypeAlias = NDArray[np.float32]
 
 _UNCHANGED = 1 / 4096
 """Where nothing within reach is brighter by more than this, a pixel stays as it is."""
@@ -24,7 +23,7 @@ _COLUMNS = 1024
 _SIGMAS = 4.0
 
 
-def grow(alpha: Plane, radius: float) -> Plane:
+def grow(alpha: Alpha, radius: float) -> Alpha:
     """Move the outline outward by `radius` pixels, inward where it is negative; soft edges keep their softness.
 
     Gray dilation with a disc: each pixel takes the highest alpha within `radius`, between pixels by bilinear
@@ -48,7 +47,7 @@ def grow(alpha: Plane, radius: float) -> Plane:
     return _dilate(alpha, radius)
 
 
-def feather(alpha: Plane, sigma: float) -> Plane:
+def feather(alpha: Alpha, sigma: float) -> Alpha:
     """Soften the outline with a Gaussian of `sigma` pixels: a hard edge becomes 2.56 sigma wide from 10 to 90 %.
 
     Beyond the edge of the frame the picture goes on as at the edge.
@@ -74,7 +73,7 @@ def feather(alpha: Plane, sigma: float) -> Plane:
     return result
 
 
-def _busy(alpha: Plane, margin: int) -> tuple[slice, slice] | None:
+def _busy(alpha: Alpha, margin: int) -> tuple[slice, slice] | None:
     """The rectangle that holds all pixels unlike the first one, and a margin; None where all are alike."""
     different = alpha != alpha[0, 0]
     rows, columns = np.flatnonzero(different.any(1)), np.flatnonzero(different.any(0))
@@ -86,7 +85,7 @@ def _busy(alpha: Plane, margin: int) -> tuple[slice, slice] | None:
     )
 
 
-def _dilate(alpha: Plane, radius: float) -> Plane:
+def _dilate(alpha: Alpha, radius: float) -> Alpha:
     result = alpha.copy()
     window = _busy(alpha, math.ceil(radius) + 1)
     if radius and window is not None:
@@ -94,7 +93,7 @@ def _dilate(alpha: Plane, radius: float) -> Plane:
     return result
 
 
-def _dilate_window(alpha: Plane, radius: float) -> Plane:
+def _dilate_window(alpha: Alpha, radius: float) -> Alpha:
     reach = math.ceil(radius)
     highest = _morph(alpha, np.ones((2 * reach + 1, 1), np.uint8))
     highest = _morph(highest, np.ones((1, 2 * reach + 1), np.uint8))
@@ -107,7 +106,7 @@ def _dilate_window(alpha: Plane, radius: float) -> Plane:
     return result
 
 
-def _dilate_whole(alpha: Plane, radius: int) -> Plane:
+def _dilate_whole(alpha: Alpha, radius: int) -> Alpha:
     """Dilate with discs of whole pixels one after the other: all of it lies inside the disc of the whole radius."""
     while radius > 0:
         step = min(radius, _LARGEST_DISC)
@@ -117,11 +116,11 @@ def _dilate_whole(alpha: Plane, radius: int) -> Plane:
     return alpha.copy()
 
 
-def _morph(alpha: Plane, shape: NDArray[np.uint8]) -> Plane:
+def _morph(alpha: Alpha, shape: NDArray[np.uint8]) -> Alpha:
     return np.asarray(cv2.dilate(alpha, shape, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _highest_around(alpha: Plane, rows: NDArray[np.intp], columns: NDArray[np.intp], radius: float) -> Plane:
+def _highest_around(alpha: Alpha, rows: NDArray[np.intp], columns: NDArray[np.intp], radius: float) -> Alpha:
     """The highest value on a circle around each pixel, looked up at places less than a pixel apart."""
     directions = max(_FEWEST_DIRECTIONS, math.ceil(math.tau * radius))
     # The polygon of these places is as often outside of the circle as inside.

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vidmatte.errors import OptionError
-
-Gray: TypeAlias = NDArray[np.uint8]
-Flow: TypeAlias = NDArray[np.float32]
-Picture: TypeAlias = NDArray[np.float32]
+from vidmatte.imaging.arrays import Flow, Gray8, Pixels
 
 _LUMA = (0.2126, 0.7152, 0.0722)
 # OpenCV refuses frames of less than 12 pixels a side, or crashes on them.
 _SMALLEST_SIDE = 16
 
 
-def optical_flow(target: Gray, source: Gray) -> Flow:
+def optical_flow(target: Gray8, source: Gray8) -> Flow:
     """Find where each pixel of `target` lies in `source`.
 
     Kroeger et al., "Fast Optical Flow Using Dense Inverse Search", ECCV 2016: OpenCV's implementation, preset medium.
@@ -47,7 +43,7 @@ def optical_flow(target: Gray, source: Gray) -> Flow:
     return np.asarray(search.calc(target, source, None), np.float32)  # type: ignore[call-overload]
 
 
-def warp(image: Picture, flow: Flow) -> Picture:
+def warp(image: Pixels, flow: Flow) -> Pixels:
     """Move `image` along `flow`, so that it lines up with the target that the flow was found for.
 
     Bilinear. What comes from outside the frame is 0: an object that was out of sight is not there yet.
@@ -71,7 +67,7 @@ def warp(image: Picture, flow: Flow) -> Picture:
     return np.asarray(moved, np.float32).reshape(image.shape)
 
 
-def to_gray(rgb: Tensor, size: tuple[int, int] | None = None) -> Gray:
+def to_gray(rgb: Tensor, size: tuple[int, int] | None = None) -> Gray8:
     """BT.709 luma of a display-referred frame, as `optical_flow` takes it.
 
     Args:

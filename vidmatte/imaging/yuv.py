@@ -19,8 +19,7 @@ from av.video.plane import VideoPlane
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags
-
-Array = npt.NDArray[np.float32]
+from vidmatte.imaging.arrays import Pixels
 
 KR_KB = {
     1: (0.2126, 0.0722),
@@ -83,13 +82,13 @@ def _is_full(frame: av.VideoFrame) -> bool:
     return int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj") or frame.format.is_rgb
 
 
-def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
+def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     """(3, H, W) float32 display-referred RGB of a decoded frame: 0..1, with super-whites and their kind beyond.
 
     Chroma is brought to full size in 16 bits by linear interpolation, see `_enlarge`; the matrix is exact to 0.01 of an
     8-bit code value.
     """
-    rgb: Array
+    rgb: Pixels
     if frame.format.name in _PALETTED:
         rgb = _separate_rgb(frame.reformat(format="rgb24", threads=1))
     elif frame.format.is_rgb:
@@ -103,7 +102,7 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Array:
     return rgb
 
 
-def opacity(frame: av.VideoFrame, tags: ColorTags) -> Array:
+def opacity(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     """(H, W) float32 in 0..1: the alpha of a decoded frame whose format has one, else its brightest channel."""
     if any(component.is_alpha for component in frame.format.components):
         return _alpha(frame)
@@ -119,7 +118,7 @@ def opacity(frame: av.VideoFrame, tags: ColorTags) -> Array:
     return np.asarray(_in_range(luma, bits, tags).clip(0, 1))
 
 
-def _alpha(frame: av.VideoFrame) -> Array:
+def _alpha(frame: av.VideoFrame) -> Pixels:
     bits = frame.format.components[0].bits
     if bits > 16:
         raise ReadError(f"alpha of the pixel format {frame.format.name} is not read; convert the clip, to ProRes say")
@@ -144,7 +143,7 @@ def _rows(plane: VideoPlane, dtype: type[np.generic]) -> npt.NDArray[np.generic]
     return samples.reshape(-1, plane.line_size // np.dtype(dtype).itemsize)
 
 
-def _gray(frame: av.VideoFrame, tags: ColorTags) -> Array:
+def _gray(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     """(H, W) of a frame of luma alone."""
     bits = frame.format.components[0].bits
     if frame.format.name.startswith("ya") or frame.format.name.endswith("be"):
@@ -153,7 +152,7 @@ def _gray(frame: av.VideoFrame, tags: ColorTags) -> Array:
     return _in_range(luma, bits, tags)
 
 
-def _in_range(luma: npt.NDArray[np.generic], bits: int, tags: ColorTags) -> Array:
+def _in_range(luma: npt.NDArray[np.generic], bits: int, tags: ColorTags) -> Pixels:
     """Luma codes as 0..1, what lies beyond the video range beyond."""
     low, span = (0, 2**bits - 1) if tags.full_range else (16 << (bits - 8), 219 << (bits - 8))
     return (luma.astype(np.float32) - np.float32(low)) / np.float32(span)
@@ -197,18 +196,18 @@ def _enlarge(chroma: npt.NDArray[np.uint16], shape: tuple[int, ...], *, centered
     return cv2.warpAffine(chroma, place, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Array:
+def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     # swscale numbers both BT.601 systems 5
     return _separate(_without_subsampling(frame), matrix=5 if tags.matrix == 6 else tags.matrix)
 
 
-def _separate(frame: av.VideoFrame, *, matrix: int | None) -> Array:
+def _separate(frame: av.VideoFrame, *, matrix: int | None) -> Pixels:
     frame = frame.reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1)
     green, blue, red = _planes(frame, np.float32)
-    return cast("Array", np.stack([red, green, blue]))
+    return cast("Pixels", np.stack([red, green, blue]))
 
 
-def _separate_rgb(frame: av.VideoFrame) -> Array:
+def _separate_rgb(frame: av.VideoFrame) -> Pixels:
     if frame.width >= _NARROWEST and exact_conversion_works():
         return _separate(frame, matrix=None)
     deep = frame.format.components[0].bits > 8
@@ -230,7 +229,7 @@ def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:
     return np.hstack([linear, -(linear @ offset)[:, None]])
 
 
-def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Array:
+def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     bits = frame.format.components[0].bits
     affine = yuv_to_rgb_affine(tags, bits)
     affine[:, :3] /= 2.0 ** (16 - bits)

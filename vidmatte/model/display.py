@@ -13,12 +13,15 @@ from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
 
 
 def with_display_transform(predictor: Predictor, color: ColorTags) -> Predictor:
-    """The matter, shown what `to_display` makes of frames with this colour; mattes that are given look at no frame."""
-    return predictor if isinstance(predictor, ExternalMattes) else _Viewer(predictor, color)
+    """Return the predictor behind the display transform of this colour; external mattes look at no frame."""
+    return predictor if isinstance(predictor, ExternalMattes) else _DisplayTransform(predictor, color)
 
 
-class _Viewer:
-    """A matter behind a view. A frame is seen twice, small and in full: the last view is kept for that."""
+class _DisplayTransform:
+    """A predictor behind a display transform.
+
+    A frame is seen twice, small and in full: the last transformed one is kept for that.
+    """
 
     def __init__(self, predictor: Predictor, color: ColorTags) -> None:
         self._predictor = predictor
@@ -32,12 +35,12 @@ class _Viewer:
         return self._predictor.tracker()
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        return self._predictor.shrink(self._view(rgb))
+        return self._predictor.shrink(self._transform(rgb))
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        return self._predictor.finish(self._view(rgb), coarse)
+        return self._predictor.finish(self._transform(rgb), coarse)
 
-    def _view(self, rgb: Tensor) -> Tensor:
+    def _transform(self, rgb: Tensor) -> Tensor:
         if self._last is None or self._last[0].data_ptr() != rgb.data_ptr() or self._last[0].shape != rgb.shape:
             self._last = rgb, to_display(rgb, self._color)
         return self._last[1]

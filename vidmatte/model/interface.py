@@ -44,7 +44,7 @@ class Tracker(Protocol):
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what another tracker of the same matter remembered, in place of `start`."""
+        """Go on from what another tracker of the same predictor remembered, in place of `start`."""
         ...
 
 
@@ -70,7 +70,7 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class SupportsGuidance(Protocol):
-    """A matter that can show what its head was guided by."""
+    """A predictor that can show what its head was guided by."""
 
     def guidance(self, batch: FrameBatch) -> Mapping[str, Tensor]:
         """Maps (N, 1, h, w) in 0..1 over whole images, by name: `inter_similarity`, `intra_similarity`."""
@@ -105,5 +105,5 @@ class SupportsTrimaps(Protocol):
     """A model that is told a trimap of each image instead of a reference; `with_reference` raises OptionError then."""
 
     def with_trimaps(self, trimaps: ReadTrimaps) -> Predictor:
-        """The matter that takes the trimap of each image from a function."""
+        """The predictor that takes the trimap of each image from a function."""
         ...

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidmatte.errors import ModelError
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, coarse_matte
-from vidmatte.model.compact.window import Alpha, crop_alpha, window_around
+from vidmatte.model.compact.window import crop_alpha, window_around
 from vidmatte.model.memory import memory_errors
 from vidmatte.model.pretrained import Pretrained, load_pretrained, read_json
 
@@ -111,12 +112,12 @@ class VitMatte:
         """Alpha of a box, seen in a region around it that holds known object and known background, if there is one."""
         region, picture = box, self._picture(rgb, trimap, box)
         while not _tells_both(picture[:, 3]):
-            expand = _twice(region, trimap.shape)
-            if expand == region:
+            larger = _twice(region, trimap.shape)
+            if larger == region:
                 # There is none in all of the image: then nothing is won by seeing less of the detail.
                 region, picture = box, self._picture(rgb, trimap, box)
                 break
-            region, picture = expand, self._picture(rgb, trimap, expand)
+            region, picture = larger, self._picture(rgb, trimap, larger)
         alpha = self._run(picture)
         size = region[1] - region[0], region[3] - region[2]
         if alpha.shape[-2:] != size:

@@ -27,7 +27,7 @@ Prompts = Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]]
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for; see `pipeline.matte`."""
+    """What a run is asked for; see `pipeline.run.matte`."""
 
     source: tuple[str | Path, ...]
     objects: Mapping[str, Sequence[Prompt]]
@@ -52,7 +52,7 @@ class Request:
         report: str | Path | None = None,
         options: MatteOptions | None = None,
     ) -> Request:
-        """The request of what `pipeline.matte` takes. Raises OptionError for objects whose names do not fit."""
+        """The request of what `pipeline.run.matte` takes. Raises OptionError for objects whose names do not fit."""
         return cls(
             source=tuple(as_list(source)),
             objects=prompts_of_objects(prompts),
@@ -159,7 +159,7 @@ class Shot:
 
 @contextmanager
 def open_shot(request: Request) -> Iterator[Shot]:
-    """Open the source, check targets, range and masks, and mark the references. Raises what `pipeline.matte` raises."""
+    """Open the source, check outputs, range and masks, and draw the references. Raises what `matte` raises."""
     options = request.options
     specs = request.specs()
     with (

@@ -70,19 +70,20 @@ def matte(
 
     `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given; there are none where
     `options` give the mattes themselves (model "none"). `output` are files of colour with alpha, `alpha` files of alpha
-    alone; the extension chooses the format (see `write.FORMATS`), and words behind a colon what it offers, as in
-    "shot.mov:prores-4444-xq" (see `write.split_format_options`). `report` is a folder for a page with the confidence of each
-    frame, small pictures and frames worth marking too.
+    alone; the extension chooses the format (see `write.FORMATS`), and format options follow a colon, as in
+    "shot.mov:prores-4444-xq" (see `write.split_format_options`). `report` is a folder for a page with the confidence of
+    each frame, small pictures and frames worth marking too.
 
     Several objects are marked by a mapping from names to prompts, as `load_prompts` returns it. A path with `{object}`
     gives each a file, an EXR without it each a layer; where their mattes overlap, alpha sums to 1 at most (see
-    `objects.share_overlaps`). The confidence of a frame is that of its least sure object.
+    `prompts.objects.share_overlaps`). The confidence of a frame is that of its least sure object.
 
     A long clip is rendered in segments, kept in a hidden folder beside its first output until all are there (see
     `segments`): `options.resume` goes on with those of a run that was stopped.
 
     `progress` is called with the number of frames done and, where known, of all frames; `on_adapt` with the steps
-    of adaptation done and of all steps; `on_mattes` with the mattes of each object that were just handed to the outputs.
+    of adaptation done and of all steps; `on_mattes` with the mattes of each object that were just handed to the
+    outputs.
 
     Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind but
     the finished segments of a long clip.

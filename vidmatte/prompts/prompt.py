@@ -97,7 +97,7 @@ class Prompt:
 
         `display_width` is the width of the displayed frame where pixels are not square. `frame` is the index of the
         image in the clip that is matted, None when it is another image. `color` are the tags of the clip: HDR and
-        scene-linear images are shown to the model through `view.to_display`. Values beyond 0..1 are clipped.
+        scene-linear images are shown to the model through `imaging.display.to_display`. Values beyond 0..1 are clipped.
 
         Raises PromptError for marks outside the frame, images of another size, and prompts without any object.
         """

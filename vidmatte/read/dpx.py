@@ -12,7 +12,7 @@ import av
 from vidmatte.errors import ReadError
 from vidmatte.imaging import yuv
 from vidmatte.media.limits import MAX_PIXELS, check_size
-from vidmatte.read.still import STILL, Image
+from vidmatte.read.still import STILL, StillImage
 
 _HEADER = 2048
 _GENERIC_HEADER = 1664
@@ -22,7 +22,7 @@ _LOGARITHMIC = (1, 3)
 _UNDEFINED = 0xFFFFFFFF
 
 
-def read_dpx(path: Path) -> Image:
+def read_dpx(path: Path) -> StillImage:
     """A DPX image with rate, timecode and pixel aspect of its header. Raises ReadError when it cannot be decoded."""
     try:
         with open(path, "rb") as file:
@@ -45,7 +45,7 @@ def read_dpx(path: Path) -> Image:
         raise ReadError(f"{path}: holds no picture; render it again")
     tags = yuv.tags_of(frame)
     is_log = header[801] in _LOGARITHMIC
-    return Image(
+    return StillImage(
         yuv.to_rgb(frame, tags),
         STILL if frame.format.is_rgb else tags,
         max(component.bits for component in frame.format.components),

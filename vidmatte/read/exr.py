@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vidmatte.errors import MissingExtraError, ReadError
 from vidmatte.media.limits import check_size
-from vidmatte.read.still import LINEAR_STILL, Image, finite
+from vidmatte.read.still import LINEAR_STILL, StillImage, finite
 
 OTHER_PRIMARIES = 3
 """A number that H.273 reserves: primaries that the header tells, but that have no number there (ACES, for one)."""
@@ -26,7 +26,7 @@ _PRIMARIES = {
 _NAMES = {("R", "G", "B"), ("r", "g", "b"), ("red", "green", "blue"), ("Red", "Green", "Blue")}
 
 
-def read_exr(path: Path) -> Image:
+def read_exr(path: Path) -> StillImage:
     """The R, G and B of the first part that has them (or Y as gray), cut or filled with black to the display window.
 
     Layers (`beauty.R`) count where there are no plain channels. Raises ReadError when there is no such part, or it is
@@ -40,7 +40,7 @@ def read_exr_opacity(path: Path) -> npt.NDArray[np.float32]:
     return np.asarray(_read(path, _find_opacity, "A, Y, or R, G and B").rgb.max(axis=0).clip(0, 1))
 
 
-def _read(path: Path, find: Callable[[list[str]], tuple[str, str, str] | None], wanted: str) -> Image:
+def _read(path: Path, find: Callable[[list[str]], tuple[str, str, str] | None], wanted: str) -> StillImage:
     """The image of the three channels that `find` chooses among the names of a part."""
     try:
         import OpenEXR
@@ -79,7 +79,7 @@ def _find_rgb(channels: list[str]) -> tuple[str, str, str] | None:
     return ("Y", "Y", "Y") if is_gray else None
 
 
-def _image(path: Path, header: dict[str, Any], channels: list[npt.NDArray[np.generic]]) -> Image:
+def _image(path: Path, header: dict[str, Any], channels: list[npt.NDArray[np.generic]]) -> StillImage:
     (left, top), _ = header["dataWindow"]
     (x, y), _ = header["displayWindow"]
     width, height = _size(header["displayWindow"])
@@ -95,7 +95,7 @@ def _image(path: Path, header: dict[str, Any], channels: list[npt.NDArray[np.gen
     primaries, notes = _primaries(header.get("chromaticities"))
     rate = header.get("framesPerSecond")
     aspect = float(header.get("pixelAspectRatio", 1.0))
-    return Image(
+    return StillImage(
         finite(rgb),
         replace(LINEAR_STILL, primaries=primaries),
         8 * channels[0].dtype.itemsize,

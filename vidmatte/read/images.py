@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import ReadError
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.media.limits import check_size, header_size
 from vidmatte.read.dpx import read_dpx
 from vidmatte.read.exr import read_exr, read_exr_opacity
-from vidmatte.read.still import LINEAR_STILL, STILL, Image, Plane, finite
+from vidmatte.read.still import LINEAR_STILL, STILL, StillImage, finite
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx", ".exr")
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
@@ -48,7 +49,7 @@ def read_pixels(path: Path) -> npt.NDArray[np.float32]:
     return _in_unit(path, image).reshape(*image.shape[:2], -1)
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path) -> StillImage:
     """An 8- or 16-bit integer or a float image; its EXIF orientation is applied, its alpha ignored.
 
     Integers are display-referred; floats (EXR, TIFF) scene-linear, not-a-number in them 0 and infinity 65504.
@@ -60,11 +61,11 @@ def read_image(path: Path) -> Image:
         return read_dpx(path)
     image = _decode(path, _COLOR)
     if image.dtype in _FLOATS:
-        return Image(finite(_planes(image.astype(np.float32))), LINEAR_STILL, 8 * image.dtype.itemsize)
-    return Image(_planes(_in_unit(path, image)), STILL, 8 * image.dtype.itemsize)
+        return StillImage(finite(_planes(image.astype(np.float32))), LINEAR_STILL, 8 * image.dtype.itemsize)
+    return StillImage(_planes(_in_unit(path, image)), STILL, 8 * image.dtype.itemsize)
 
 
-def read_opacity(path: Path, *, in_sequence: bool = False) -> Plane:
+def read_opacity(path: Path, *, in_sequence: bool = False) -> Alpha:
     """(H, W) in 0..1: the alpha of an image that has one, else its brightest channel.
 
     Many programs add alpha that is 1 everywhere to what they save: it counts only `in_sequence`, where the other

@@ -12,10 +12,10 @@ import numpy as np
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, VideoInfo
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.media.prefetch import prefetch
 from vidmatte.read.images import IMAGE_SUFFIXES, read_opacity
 from vidmatte.read.open import open_video
-from vidmatte.read.still import Plane
 
 _NAME = "{name}"
 _PREFETCHED_PLANES = 2
@@ -45,9 +45,9 @@ class Mask(ABC):
         self.path = path
         self.first = 0
         """Index in the clip of the frame that a movie or sequence begins at."""
-        self._held: tuple[object, list[Plane]] = None, []
+        self._held: tuple[object, list[Alpha]] = None, []
 
-    def read(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Plane]:
+    def read(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Alpha]:
         """(H, W) planes in 0..1 of `size`, one for each frame of a batch, that was drawn with or without square pixels.
 
         Several objects may ask for the same frames one after the other. Raises OptionError for another size, and where
@@ -59,10 +59,10 @@ class Mask(ABC):
         return self._held[1]
 
     @abstractmethod
-    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
+    def _planes(self, batch: FrameBatch) -> Iterable[Alpha]:
         """The planes as they are in the file."""
 
-    def _fit(self, plane: Plane, size: tuple[int, int], display_width: int) -> Plane:
+    def _fit(self, plane: Alpha, size: tuple[int, int], display_width: int) -> Alpha:
         height, width = plane.shape
         if (height, width) == size:
             return plane
@@ -123,14 +123,14 @@ class _Image(Mask):
     def size(self) -> tuple[int, int]:
         return self._plane.shape[0], self._plane.shape[1]
 
-    def _planes(self, batch: FrameBatch) -> list[Plane]:
+    def _planes(self, batch: FrameBatch) -> list[Alpha]:
         return [self._plane] * len(batch)
 
 
 class _NamedImages(Mask):
     """An image for each image of a set."""
 
-    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
+    def _planes(self, batch: FrameBatch) -> Iterable[Alpha]:
         for name in batch.names or [""]:
             if not name:
                 raise OptionError(f"{self.path}: the frames of a clip have no names; give a movie, or mask.%06d.png")
@@ -143,7 +143,7 @@ class _Movie(Mask):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._video = open_video(path)
-        self._ahead: Generator[Plane] | None = None
+        self._ahead: Generator[Alpha] | None = None
         self._next = 0
         self._count: int | None = None
 
@@ -157,7 +157,7 @@ class _Movie(Mask):
             self._count = self._video.count_frames()
         return self._count
 
-    def _planes(self, batch: FrameBatch) -> Iterable[Plane]:
+    def _planes(self, batch: FrameBatch) -> Iterable[Alpha]:
         if batch.names:
             raise OptionError(f"{self.path}: images of a set have no order; give one image, or {{name}}.png")
         for frame in batch.frames:

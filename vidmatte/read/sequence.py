@@ -10,9 +10,10 @@ from pathlib import Path
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.transfer import LINEAR
 from vidmatte.read.images import is_image, list_images, read_image, read_opacity
-from vidmatte.read.still import Image, Plane
+from vidmatte.read.still import StillImage
 from vidmatte.read.video import DEFAULT_SEQUENCE_RATE, Frame, Video
 
 _PATTERN = re.compile(r"%0?(\d*)d|(#+)")
@@ -96,7 +97,7 @@ def _describe(
     )
 
 
-def _read_like(path: Path, info: VideoInfo) -> Image:
+def _read_like(path: Path, info: VideoInfo) -> StillImage:
     """The image. Raises ReadError where its colour is of another kind than that of the first one."""
     image = read_image(path)
     if (image.color.transfer == LINEAR) != (info.color.transfer == LINEAR):
@@ -134,7 +135,7 @@ class SequenceVideo(Video):
             self._check_size(self._files[index], rgb.shape[1:])
             yield Frame(rgb, index, index, 1)
 
-    def opacity(self, start: int = 0) -> Generator[Plane]:
+    def opacity(self, start: int = 0) -> Generator[Alpha]:
         """See `Video.opacity`."""
         for path in self._files[start:]:
             plane = read_opacity(path, in_sequence=True)

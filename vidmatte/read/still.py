@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,10 @@ STILL = ColorTags(primaries=1, transfer=13, matrix=0, full_range=True)
 """Display-referred RGB of still images: sRGB."""
 LINEAR_STILL = ColorTags(primaries=1, transfer=8, matrix=0, full_range=True)
 """Scene-linear RGB: images of floats."""
-Plane: TypeAlias = npt.NDArray[np.float32]
-"""(H, W)."""
 
 
 @dataclass(frozen=True)
-class Image:
+class StillImage:
     """An image with what its file says about it."""
 
     rgb: npt.NDArray[np.float32]

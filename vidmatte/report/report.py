@@ -118,7 +118,7 @@ class Report:
     def write(self, summary: Summary, *, predictor: Predictor, video: Video) -> list[tuple[Path, Path]]:
         """Write all files, and return what is to be renamed to what.
 
-        A matter that `SupportsGuidance` is asked for the guidance of a few frames of `video`. Raises WriteError.
+        A predictor that `SupportsGuidance` is asked for the guidance of a few frames of `video`. Raises WriteError.
         """
         suggested = summary.suggested_reference_frames
         thumbnails = for_sheet(self._taken, suggested) if self._taken else self._thumbnails.sheet(suggested)

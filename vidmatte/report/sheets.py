@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from vidmatte.report.thumbnails import Picture, Thumbnail
+from vidmatte.imaging.arrays import Bgr8
+from vidmatte.report.thumbnails import Thumbnail
 
 _WIDTH = 2400
 """Of a contact sheet at most, in pixels, unless one tile is wider."""
@@ -24,7 +25,7 @@ _QUALITY = 90
 
 def contact_sheet(
     thumbnails: Sequence[Thumbnail], *, references: Collection[int] = (), suggested: Collection[int] = ()
-) -> Picture:
+) -> Bgr8:
     """Source, alpha and composite of each frame, under its number and confidence, in rows."""
     cell = _cell(thumbnails)
     tiles = []
@@ -42,18 +43,18 @@ def contact_sheet(
     return _pad(np.vstack(rows))
 
 
-def strip(thumbnail: Thumbnail) -> Picture:
+def strip(thumbnail: Thumbnail) -> Bgr8:
     """Source, alpha and composite of one frame side by side."""
     return _row(thumbnail.pictures, _cell([thumbnail]))
 
 
-def side_by_side(pictures: Sequence[Picture]) -> Picture:
+def side_by_side(pictures: Sequence[Bgr8]) -> Bgr8:
     """Pictures of any size beside each other."""
     heights, widths = zip(*(picture.shape[:2] for picture in pictures), strict=True)
     return _row(pictures, (max(widths), max(heights)))
 
 
-def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Picture:
+def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Bgr8:
     """Image, what the model was guided by, and alpha of some frames, as in figure 10 of the paper.
 
     Guo et al., "In-Context Matting", CVPR 2024. The maps are (1, 1, h, w) in 0..1; dark blue is 0, yellow 1.
@@ -69,7 +70,7 @@ def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Pi
     return _pad(np.vstack([title[:, : lines[0].shape[1]], *lines]))
 
 
-def to_jpeg(picture: Picture) -> bytes:
+def to_jpeg(picture: Bgr8) -> bytes:
     """The picture as a JPEG file."""
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return data.tobytes()
@@ -81,7 +82,7 @@ def _cell(thumbnails: Sequence[Thumbnail]) -> tuple[int, int]:
     return max(widths), max(heights)
 
 
-def _row(pictures: Sequence[Picture], cell: tuple[int, int]) -> Picture:
+def _row(pictures: Sequence[Bgr8], cell: tuple[int, int]) -> Bgr8:
     """Pictures in the middle of their cells, with gaps between them."""
     row = _plain(cell[1], len(pictures) * (cell[0] + _GAP) - _GAP)
     for n, picture in enumerate(pictures):
@@ -95,24 +96,24 @@ def _label(thumbnail: Thumbnail) -> str:
     return f"{thumbnail.frame} {thumbnail.name}".strip() + f"  confidence {thumbnail.confidence:.2f}"
 
 
-def _bar(text: str, width: int, color: tuple[int, int, int]) -> Picture:
+def _bar(text: str, width: int, color: tuple[int, int, int]) -> Bgr8:
     """A line of text, cut where it is too long."""
     bar = _plain(_BAR, width)
     cv2.putText(bar, text, (3, _BAR - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
     return bar
 
 
-def heat(values: Tensor, size: tuple[int, int]) -> Picture:
+def heat(values: Tensor, size: tuple[int, int]) -> Bgr8:
     """A map (1, 1, h, w) in 0..1 in colours, dark blue for 0 and yellow for 1, enlarged to width and height."""
     codes = (values.float().cpu().numpy().reshape(values.shape[-2:]) * 255).round().clip(0, 255).astype(np.uint8)
     enlarged = cv2.resize(codes, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS), np.uint8)
 
 
-def _plain(height: int, width: int) -> Picture:
+def _plain(height: int, width: int) -> Bgr8:
     return np.full((height, width, 3), _BACK, np.uint8)
 
 
-def _pad(picture: Picture) -> Picture:
+def _pad(picture: Bgr8) -> Bgr8:
     bordered = cv2.copyMakeBorder(picture, _GAP, _GAP, _GAP, _GAP, cv2.BORDER_CONSTANT, value=_BACK)
     return np.asarray(bordered, np.uint8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -13,10 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidmatte.frames import MatteBatch
+from vidmatte.imaging.arrays import Bgr8
 from vidmatte.report.summary import SUGGESTIONS, least_sure
-
-Picture: TypeAlias = NDArray[np.uint8]
-"""(h, w, 3) blue, green, red, as OpenCV writes them."""
 
 SPREAD = 24
 """How many pictures are evenly spread over the run."""
@@ -35,13 +32,13 @@ class Thumbnail:
     name: str
     """Of an image of a set; empty for a frame of a clip."""
     confidence: float
-    source: Picture
-    alpha: Picture
-    composite: Picture
+    source: Bgr8
+    alpha: Bgr8
+    composite: Bgr8
     """The object over a checkerboard, with the colour that is written."""
 
     @property
-    def pictures(self) -> tuple[Picture, Picture, Picture]:
+    def pictures(self) -> tuple[Bgr8, Bgr8, Bgr8]:
         """In the order in which they are shown."""
         return self.source, self.alpha, self.composite
 
@@ -160,6 +157,6 @@ def _checkerboard(size: tuple[int, int]) -> NDArray[np.float32]:
     return np.asarray(np.array(_CHECKS, np.float32)[(x + y) % 2])
 
 
-def to_codes(picture: NDArray[np.float32]) -> Picture:
+def to_codes(picture: NDArray[np.float32]) -> Bgr8:
     """Values 0..1 as 8-bit codes."""
     return (picture * 255 + np.float32(0.5)).clip(0, 255).astype(np.uint8)

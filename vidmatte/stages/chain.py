@@ -92,6 +92,6 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
 
 
 def matte_images(predictors: Sequence[Predictor], video: Video) -> Generator[Mattes]:
-    """Mattes of independent images, one of each matter for each."""
+    """Mattes of independent images, one of each predictor for each."""
     shown = [with_display_transform(predictor, video.info.color) for predictor in predictors]
     return (tuple(predictor(batch) for predictor in shown) for batch in video.batches(1))

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch, VideoInfo
-from vidmatte.imaging.morphology import Plane, feather, grow
+from vidmatte.imaging.arrays import Alpha
+from vidmatte.imaging.morphology import feather, grow
 from vidmatte.options import FinishOptions
 from vidmatte.read.mask import open_mask
 
@@ -92,8 +93,8 @@ class Finisher:
         return replace(batch, alpha=torch.from_numpy(np.stack(done)[:, None]).to(batch.alpha.device))
 
     def _finish(
-        self, alpha: Plane, inside: Plane | None, outside: Plane | None, display_width: int, feathered: bool
-    ) -> Plane:
+        self, alpha: Alpha, inside: Alpha | None, outside: Alpha | None, display_width: int, feathered: bool
+    ) -> Alpha:
         options = self._options
         if (options.clip_black, options.clip_white) != (0, 1):
             alpha = np.clip((alpha - options.clip_black) / (options.clip_white - options.clip_black), 0, 1)
@@ -130,7 +131,7 @@ class Finisher:
         self.close()
 
 
-def _coverage(region: tuple[float, float, float, float], size: Sequence[int], display_width: int) -> Plane:
+def _coverage(region: tuple[float, float, float, float], size: Sequence[int], display_width: int) -> Alpha:
     """(H, W) share of each pixel that lies inside the region."""
     x0, y0, x1, y1 = region
     height, width = size

@@ -47,8 +47,8 @@ class Pass:
 def plan_passes(references: Sequence[int], start: int, end: int) -> list[Pass]:
     """How frames `start` to `end` (exclusive) are shared between reference frames: each goes to the nearest.
 
-    Half-way between two references both legs overlap by a few frames, which are cross-faded. A forward leg begins at
-    its reference even where that lies before `start`. Legs without a wanted frame are left out.
+    Half-way between two references both passes overlap by a few frames, which are cross-faded. A forward pass begins at
+    its reference even where that lies before `start`. Passes without a wanted frame are left out.
     """
     ordered = sorted(set(references))
     passes = []
@@ -74,7 +74,7 @@ def _fade(a: int, b: int) -> int:
 
 
 def forward_share(frame: int, forward: Pass, backward: Pass) -> float:
-    """Weight of the forward matte where two legs overlap: falls from 1 to 0 across the overlap."""
+    """Weight of the forward matte where two passes overlap: falls from 1 to 0 across the overlap."""
     overlap = forward.last - backward.first + 1
     return 1 - (frame - backward.first + 1) / (overlap + 1)
 
@@ -136,8 +136,8 @@ def matte_clip(
     """Mattes of frames `start` to `end` (exclusive; None = all) in order.
 
     `references` are those that `predictor` was made with; the ones that mark a frame of this clip are where following
-    starts. The model sees the frames as `view.to_display` shows them. `on_backward` is told the number of frames of each
-    chunk that was followed backward, for progress.
+    starts. The model sees the frames as `imaging.display.to_display` shows them. `on_backward` is told the number of
+    frames of each chunk that was followed backward, for progress.
     """
     mattes = matte_objects(
         [predictor], video, [references], start=start, end=end, batch_size=batch_size, on_backward=on_backward
@@ -157,7 +157,7 @@ def matte_objects(
     batch_size: int = 1,
     on_backward: Callable[[int], None] | None = None,
 ) -> Generator[tuple[MatteBatch, ...]]:
-    """Mattes of several objects, as `matte_clip` makes those of one: for each batch, one of each matter.
+    """Mattes of several objects, as `matte_clip` makes those of one: for each batch, one of each predictor.
 
     The frames are decoded once for all objects, but for those before an object's references, which are followed back.
     """
@@ -187,7 +187,7 @@ def matte_objects(
 
 
 Weighted = Sequence[tuple[float, CoarseMatte]]
-"""Coarse mattes of one frame with their shares: one, or two where legs overlap."""
+"""Coarse mattes of one frame with their shares: one, or two where passes overlap."""
 
 
 def bring_to_full_size(predictor: Predictor, batch: FrameBatch, coarse: Sequence[Weighted]) -> MatteBatch:
@@ -203,7 +203,7 @@ def bring_to_full_size(predictor: Predictor, batch: FrameBatch, coarse: Sequence
 def _read_backward(
     predictor: Predictor, video: Video, pass_: Pass, first: int, end: int
 ) -> Iterator[list[tuple[int, Tensor]]]:
-    """Frames of a leg, as a tracker takes them, from `end` (exclusive) down to `first`, a part of them at a time."""
+    """Frames of a pass, as a tracker takes them, from `end` (exclusive) down to `first`, a part of them at a time."""
     blank = torch.zeros((1, 3, video.info.height, video.info.width))
     size = max(1, _CHUNK_BYTES // predictor.shrink(blank).nbytes)
     for high in range(end, first, -size):
@@ -227,9 +227,9 @@ def propagate_chunk(
     end: int,
     reference: Reference | None,
 ) -> Generator[tuple[int, CoarseMatte]]:
-    """Follow a part of a leg, `first` to `end` (exclusive), in its direction; yields (frame, matte).
+    """Follow a part of a pass, `first` to `end` (exclusive), in its direction; yields (frame, matte).
 
-    The tracker begins at `reference` where one is given, for the part that begins the leg, and otherwise goes on from
+    The tracker begins at `reference` where one is given, for the part that begins the pass, and otherwise goes on from
     what it remembers. `predictor` is what `with_display_transform` makes of it.
     """
     if pass_.is_backward:
@@ -247,7 +247,7 @@ def propagate_chunk(
 
 
 def blend_passes(frame: int, mattes: Sequence[tuple[Pass, CoarseMatte]]) -> Weighted:
-    """The mattes of a frame from the legs that reach it, forward first, with their shares; see `forward_share`."""
+    """The mattes of a frame from the passes that reach it, forward first, with their shares; see `forward_share`."""
     if len(mattes) == 1:
         return [(1.0, mattes[0][1])]
     (forward, ahead), (backward, behind) = sorted(mattes, key=lambda found: found[0].is_backward)
@@ -256,7 +256,7 @@ def blend_passes(frame: int, mattes: Sequence[tuple[Pass, CoarseMatte]]) -> Weig
 
 
 class _Propagation:
-    """The coarse mattes of a clip, asked for in order: follows forward as it goes, backward when a leg is reached."""
+    """The coarse mattes of a clip, asked for in order: follows forward as it goes, backward when a pass is reached."""
 
     def __init__(
         self,
@@ -291,7 +291,7 @@ class _Propagation:
             self._propagate_backward(self._active_backward)
         ahead = self._step_forward(frame, rgb)
         if frame not in self._disk_cache:
-            assert ahead is not None  # the legs cover every frame from the first one on
+            assert ahead is not None  # the passes cover every frame from the first one on
             return [(1.0, ahead)]
         behind = self._disk_cache.pop(frame)
         if ahead is None or self._active_forward is None or self._active_backward is None:

@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -21,9 +20,8 @@ from numpy.typing import NDArray
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch
-from vidmatte.imaging.optical_flow import Flow, Gray, optical_flow, to_gray, warp
-
-Plane: TypeAlias = NDArray[np.float32]
+from vidmatte.imaging.arrays import Alpha, Flow, Gray8
+from vidmatte.imaging.optical_flow import optical_flow, to_gray, warp
 
 # Motion is found at this size: its errors stay under the width of a soft edge, at a twentieth of the time.
 _FLOW_SIDE = 512
@@ -80,7 +78,7 @@ def _smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBa
             for i in range(len(batch)):
                 yield _Frame.of(batch, i)
 
-    done: list[Plane] = []
+    done: list[Alpha] = []
     for alpha in _smoothed(frames(), strength):
         done.append(alpha)
         if len(done) == len(waiting[0]):
@@ -89,7 +87,7 @@ def _smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBa
             done = []
 
 
-def _smoothed(frames: Iterator[_Frame], strength: float) -> Iterator[Plane]:
+def _smoothed(frames: Iterator[_Frame], strength: float) -> Iterator[Alpha]:
     """Yield the new (H, W) alpha of each frame, one frame behind."""
     here = next(frames, None)
     before: _Neighbour | None = None
@@ -104,9 +102,9 @@ def _smoothed(frames: Iterator[_Frame], strength: float) -> Iterator[Plane]:
 class _Frame:
     """One frame: its matte at full size, picture and matte at the size at which motion is found."""
 
-    alpha: Plane
-    gray: Gray
-    small_alpha: Plane
+    alpha: Alpha
+    gray: Gray8
+    small_alpha: Alpha
 
     @classmethod
     def of(cls, batch: MatteBatch, index: int) -> _Frame:
@@ -125,7 +123,7 @@ class _Neighbour:
     frame: _Frame
     flow: Flow
     """(h, w, 2) where the object is in `frame`, in small pixels."""
-    trust: Plane
+    trust: Alpha
     """(h, w) 0..1"""
 
 
@@ -146,33 +144,33 @@ def _agree(ahead: _Neighbour, behind: _Neighbour) -> _Neighbour:
     return replace(ahead, trust=np.minimum(ahead.trust, warp(behind.trust, ahead.flow)))
 
 
-def _trust(here: _Frame, other: _Frame, flow: Flow, back: Flow) -> Plane:
+def _trust(here: _Frame, other: _Frame, flow: Flow, back: Flow) -> Alpha:
     """How well each pixel is found again: 1 for an equal picture there and a flow back that ends where it began."""
     missed = _squared_length(flow + warp(back, flow))
     tolerance = _RETURN_TOLERANCE**2 + _RETURN_TOLERANCE_SHARE**2 * _squared_length(flow)
-    trust: Plane = _likeness(here, other, flow) * np.exp(-missed / tolerance)
+    trust: Alpha = _likeness(here, other, flow) * np.exp(-missed / tolerance)
     return trust
 
 
-def _likeness(here: _Frame, other: _Frame, flow: Flow) -> Plane:
+def _likeness(here: _Frame, other: _Frame, flow: Flow) -> Alpha:
     moved = warp(other.gray.astype(np.float32), flow)
     difference = cv2.blur(np.abs(moved - here.gray.astype(np.float32)), (3, 3))
-    likeness: Plane = np.exp(-np.square(difference / _GRAY_TOLERANCE))
+    likeness: Alpha = np.exp(-np.square(difference / _GRAY_TOLERANCE))
     return likeness
 
 
-def _squared_length(flow: Flow) -> Plane:
-    squared: Plane = np.square(flow[..., 0]) + np.square(flow[..., 1])
+def _squared_length(flow: Flow) -> Alpha:
+    squared: Alpha = np.square(flow[..., 0]) + np.square(flow[..., 1])
     return squared
 
 
-def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Plane) -> _Neighbour:
+def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Alpha) -> _Neighbour:
     """Let the motion of the solid object reach over its soft edge.
 
     There the flow found is a mixture of object and background, while alpha moves with the object.
     """
     core = cv2.erode(here.small_alpha, np.ones((2 * _CORE_MARGIN + 1,) * 2, np.uint8))
-    own: Plane = np.square(np.square(np.asarray(core, np.float32)))
+    own: Alpha = np.square(np.square(np.asarray(core, np.float32)))
     solid = np.square(np.square(here.small_alpha))
     solid *= _THIN
     solid += own + np.float32(_FLOOR)
@@ -191,7 +189,7 @@ def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Plane) -> _Neighb
     return _Neighbour(other, flow, np.minimum(trust, likeness))
 
 
-def _expand_prompt(flow: Flow, weight: Plane) -> Flow:
+def _expand_prompt(flow: Flow, weight: Alpha) -> Flow:
     """Fit an affine motion around each pixel (moving least squares) to the flow of the weighty ones."""
     height, width = weight.shape
     x = (np.arange(width, dtype=np.float32) - width / 2) / _REACH
@@ -215,7 +213,7 @@ def _expand_prompt(flow: Flow, weight: Plane) -> Flow:
     return result
 
 
-def _averages(planes: list[Plane]) -> list[Plane]:
+def _averages(planes: list[Alpha]) -> list[Alpha]:
     """Gaussian means of each (h, w) plane over the reach of the object's motion, at a quarter of the size."""
     height, width = planes[0].shape
     size = (math.ceil(width / 4), math.ceil(height / 4))
@@ -223,7 +221,7 @@ def _averages(planes: list[Plane]) -> list[Plane]:
     return [_blur(np.asarray(quarter, np.float32), _REACH / 4) for quarter in quarters]
 
 
-def _blur(plane: Plane, sigma: float) -> Plane:
+def _blur(plane: Alpha, sigma: float) -> Alpha:
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
@@ -246,7 +244,7 @@ def _meet(before: _Neighbour, after: _Neighbour) -> tuple[_Neighbour, _Neighbour
     return replace(before, flow=before.flow + shift), replace(after, flow=after.flow - shift)
 
 
-def _blend(here: _Frame, neighbours: list[_Neighbour], strength: float) -> Plane:
+def _blend(here: _Frame, neighbours: list[_Neighbour], strength: float) -> Alpha:
     """Draw the pixels that are soft or differ towards the neighbours."""
     result = here.alpha.copy()
     active = _active([here.alpha, *(n.frame.alpha for n in neighbours)])
@@ -268,7 +266,7 @@ def _blend(here: _Frame, neighbours: list[_Neighbour], strength: float) -> Plane
     return result
 
 
-def _active(alphas: list[Plane]) -> NDArray[np.intp]:
+def _active(alphas: list[Alpha]) -> NDArray[np.intp]:
     """Flat indices of the pixels that are not clear, or not solid, in all mattes."""
     highest, lowest = alphas[0].copy(), alphas[0].copy()
     for alpha in alphas[1:]:
@@ -277,7 +275,7 @@ def _active(alphas: list[Plane]) -> NDArray[np.intp]:
     return np.flatnonzero((highest > _CLEAR) & (lowest < _SOLID))
 
 
-def _fetch(adjacent: _Neighbour, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Plane, Plane]:
+def _fetch(adjacent: _Neighbour, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Alpha, Alpha]:
     """Alpha of the neighbour at the given pixels of this frame, and how far to trust it; 0 outside the frame."""
     height, width = adjacent.frame.alpha.shape
     x, y = columns.astype(np.float32), rows.astype(np.float32)
@@ -289,7 +287,7 @@ def _fetch(adjacent: _Neighbour, rows: NDArray[np.intp], columns: NDArray[np.int
     return _sample(adjacent.frame.alpha, x, y), motion[:, 2] * inside
 
 
-def _sample(image: Plane, x: Plane, y: Plane) -> Plane:
+def _sample(image: Alpha, x: Alpha, y: Alpha) -> Alpha:
     """Bilinear values of (H, W) or (H, W, C) at P points, edges replicated: (P,) or (P, C)."""
     points = len(x)
     # OpenCV limits the sides of a map, so the list of points is folded into rows.

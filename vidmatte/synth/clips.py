@@ -12,13 +12,14 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from vidmatte.synth.corpus import Corpus, Image, Rng
+from vidmatte.imaging.arrays import Pixels
+from vidmatte.synth.corpus import Corpus, Rng
 from vidmatte.synth.prompts import PromptKind
 from vidmatte.synth.render import Clip, Layer, Poses, Scene, draw_parts, render, shift, turn
 from vidmatte.synth.sprites import Matrix, Sprite, SpritePart, make_sprite, noise, premultiply
 
 BACKGROUND_MOTION = np.array([1, 1, 0.3, 0.3, 0.2, 0.2])
-"""A background shifts as much as a thing does, but hardly turns, grows or shears."""
+"""A background shifts as much as a sprite does, but hardly turns, grows or shears."""
 
 
 def make_clip(
@@ -39,9 +40,9 @@ def make_clip(
 
 
 def _photo_scene(
-    corpus: Corpus, photo: Image, size: tuple[int, int], frames: int, follow: bool, speed: float, far: float, rng: Rng
+    corpus: Corpus, photo: Pixels, size: tuple[int, int], frames: int, follow: bool, speed: float, far: float, rng: Rng
 ) -> Scene:
-    """A photograph (S, S, 4) with its subject in place, and other things about it.
+    """A photograph (S, S, 4) with its subject in place, and other sprites about it.
 
     A subject that leaves its place shows what moves together; one that stays, what marks alone can say.
     """
@@ -59,7 +60,7 @@ def _photo_scene(
 def _corpus_scene(
     corpus: Corpus, size: tuple[int, int], frames: int, follow: bool, speed: float, far: float, rng: Rng
 ) -> Scene:
-    """Things of the corpus over a photograph; the marked one may be gone for a frame."""
+    """Sprites of the corpus over a photograph; the marked one may be gone for a frame."""
     extent = float(np.exp(rng.uniform(np.log(0.28 if follow else 0.1), np.log(0.85))))
     sprite = make_sprite(corpus, _side(extent, min(size)), rng)
     layers, marked = _make_layers(corpus, sprite, min(size), frames, extent, rng, speed=speed, far=far, twins=True)
@@ -90,7 +91,7 @@ def _make_layers(
     rigid: bool = False,
     twins: bool = False,
 ) -> tuple[list[Layer], int]:
-    """The target among up to three other things, back to front, and its index; `speed` and `far` are `make_path`'s.
+    """The target among up to three other sprites, back to front, and its index; `speed` and `far` are `make_path`'s.
 
     A `rigid` target neither bends nor blurs, as it moves as one with what is behind it; with `twins`, some of the
     others look like it.
@@ -111,7 +112,7 @@ def _make_layers(
 
 
 def _side(extent: float, short: int) -> int:
-    """Pixels of the picture of a thing that takes this share of the frame's shorter side."""
+    """Pixels of the picture of a sprite that takes this share of the frame's shorter side."""
     return int(np.clip(1.25 * extent * short, 48, 224))
 
 
@@ -130,7 +131,7 @@ def make_path(frames: int, scale: float, rng: Rng, *, speed: float = 1.0, far: f
 
 
 def warp_sprite(sprite: Sprite, poses: Poses, rng: Rng) -> Layer:
-    """A layer whose exposure blurs its motion sometimes; a thing of one part mostly moves elastically."""
+    """A layer whose exposure blurs its motion sometimes; a sprite of one part mostly moves elastically."""
     shutter = float(rng.choice([0, 0.5, 1.0], p=[0.6, 0.2, 0.2]))
     if len(sprite) > 1 or rng.random() < 0.35:
         return Layer(sprite, poses, shutter=shutter)
@@ -166,15 +167,15 @@ def make_crops(poses: Poses, size: tuple[int, int], follow: bool, rng: Rng) -> l
     return crops
 
 
-def inpaint_object(photo: Image) -> Image:
+def inpaint_object(photo: Pixels) -> Pixels:
     """The scenery (h, w, 3) of a scene (h, w, 4) with the hole of its subject filled from around it (Telea, 2004)."""
     hole = cv2.dilate((photo[..., 3] > 0.05).astype(np.uint8), np.ones((7, 7), np.uint8))
     seen = np.rint(photo[..., :3] * 255).astype(np.uint8)
     return np.asarray(cv2.inpaint(seen, hole, 4, cv2.INPAINT_TELEA), np.float32) / np.float32(255)
 
 
-def _add_distractors(scenery: Image, layer: Layer, rng: Rng) -> Image:
-    """Scenery with a dozen or fewer lookalikes of a thing standing in it, each a little another colour and size."""
+def _add_distractors(scenery: Pixels, layer: Layer, rng: Rng) -> Pixels:
+    """Scenery with a dozen or fewer lookalikes of a sprite standing in it, each a little another colour and size."""
     side = scenery.shape[0]
     for _ in range(rng.integers(3, 12)):
         x, y = rng.uniform(0.15, 0.85) * side, rng.uniform(0.25, 0.75) * side

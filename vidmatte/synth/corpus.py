@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmatte.errors import MissingExtraError, ReadError
+from vidmatte.imaging.arrays import Pixels
 
-Image = NDArray[np.float32]
 Rng = np.random.Generator
 Split = Literal["train", "held-out"]
 
@@ -54,10 +54,10 @@ class Corpus:
             _read_cutout(path, cut_side) for i, path in enumerate(mattes) if (i % 7 == 3) == (split == "held-out")
         ]
         self._segments: dict[int, NDArray[np.int32]] = {}
-        self._cuts: dict[int, Image | None] = {}
+        self._cuts: dict[int, Pixels | None] = {}
         self._masks: dict[int, NDArray[np.bool_] | None] = {}
 
-    def texture(self, side: int, rng: Rng, *, least: float = 0.25) -> Image:
+    def texture(self, side: int, rng: Rng, *, least: float = 0.25) -> Pixels:
         """A square crop of a photograph (side, side, 3), `least` to all of it, often with changed colours."""
         photo = self.photos[rng.integers(len(self.photos))]
         height, width = photo.shape[:2]
@@ -66,14 +66,14 @@ class Corpus:
         how = cv2.INTER_AREA if crop > side else cv2.INTER_LINEAR
         patch = cv2.resize(photo[y : y + crop, x : x + crop], (side, side), interpolation=how)
         patch = patch[:, ::-1] if rng.random() < 0.5 else patch
-        colour: Image = np.asarray(patch, np.float32) / np.float32(255)
+        colour: Pixels = np.asarray(patch, np.float32) / np.float32(255)
         return recolour(colour, rng) if rng.random() < 0.5 else colour
 
-    def cutout(self, rng: Rng) -> Image:
+    def cutout(self, rng: Rng) -> Pixels:
         """A foreground that came with a matte."""
         return self.cutouts[rng.integers(len(self.cutouts))]
 
-    def subject(self, rng: Rng) -> Image | None:
+    def subject(self, rng: Rng) -> Pixels | None:
         """The thing in the middle of a photograph, or None where GrabCut finds none."""
         index = int(rng.choice(self.subjects)) if self.subjects else -1
         if index < 0:
@@ -84,7 +84,7 @@ class Corpus:
             self._cuts[index] = None if mask is None else _cut(photo, mask)
         return self._cuts[index]
 
-    def scene(self, rng: Rng) -> Image | None:
+    def scene(self, rng: Rng) -> Pixels | None:
         """A photograph with its subject in place, square (S, S, 4); its alpha is GrabCut's, so only about right."""
         index = int(rng.choice(self.subjects)) if self.subjects else -1
         if index < 0:
@@ -99,10 +99,10 @@ class Corpus:
         if mask is None:
             return None
         alpha = cv2.resize(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7), (side, side))
-        scene: Image = np.dstack([photo.astype(np.float32) / 255, alpha]).astype(np.float32)
+        scene: Pixels = np.dstack([photo.astype(np.float32) / 255, alpha]).astype(np.float32)
         return scene[:, ::-1].copy() if rng.random() < 0.5 else scene
 
-    def segment(self, rng: Rng) -> Image | None:
+    def segment(self, rng: Rng) -> Pixels | None:
         """A region of a photograph and up to three of its neighbours, or None where the photograph has no fit one."""
         index = int(rng.integers(len(self.photos)))
         photo = _shrink(self.photos[index], _CUT_SIDE)
@@ -119,10 +119,10 @@ class Corpus:
         return _cut(photo, mask) if 0.01 < share < 0.5 else None
 
 
-def recolour(image: Image, rng: Rng) -> Image:
+def recolour(image: Pixels, rng: Rng) -> Pixels:
     """Change contrast, brightness and colour balance of an image 0-1."""
     contrast, shift = rng.uniform(0.6, 1.4), rng.uniform(-0.2, 0.2, 3)
-    changed: Image = np.clip((image - 0.5) * contrast + 0.5 + shift, 0, 1).astype(np.float32)
+    changed: Pixels = np.clip((image - 0.5) * contrast + 0.5 + shift, 0, 1).astype(np.float32)
     return changed
 
 
@@ -146,7 +146,7 @@ def _shrink(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _read_cutout(path: Path, side: int) -> Image:
+def _read_cutout(path: Path, side: int) -> Pixels:
     """Colour and matte, trimmed to the object; colour made straight by multi-level estimation (Germer et al., 2020)."""
     try:
         from pymatting import estimate_foreground_ml
@@ -163,7 +163,7 @@ def _read_cutout(path: Path, side: int) -> Image:
     scale = min(1.0, side / max(rgba.shape[:2]))
     rgba = np.asarray(cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
     straight = estimate_foreground_ml(rgba[..., :3].astype(np.float64), rgba[..., 3].astype(np.float64))
-    cut: Image = np.dstack([np.clip(straight, 0, 1), rgba[..., 3]]).astype(np.float32)
+    cut: Pixels = np.dstack([np.clip(straight, 0, 1), rgba[..., 3]]).astype(np.float32)
     return cut
 
 
@@ -194,16 +194,16 @@ def find_subject(photo: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     solid = labels == largest
     edge = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]]).mean()
     core = solid[height * 2 // 5 : height * 3 // 5, width * 2 // 5 : width * 3 // 5].mean()
-    # A thing covers the middle and leaves most of the border free; what does not is likely the background.
+    # A sprite covers the middle and leaves most of the border free; what does not is likely the background.
     return solid if 0.06 < solid.mean() < 0.6 and edge < 0.2 and core > 0.5 else None
 
 
-def _cut(photo: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Image:
+def _cut(photo: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Pixels:
     """Cut a region with a pixel of softness, trimmed to its bounds."""
     alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.8)
     # Pulling the edge inward keeps the old surroundings out of the soft pixels.
     alpha = np.clip(alpha * 2 - 1, 0, 1)
     rows, columns = np.where(mask)
     part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    cut: Image = np.dstack([photo[part].astype(np.float32) / 255, alpha[part]]).astype(np.float32)
+    cut: Pixels = np.dstack([photo[part].astype(np.float32) / 255, alpha[part]]).astype(np.float32)
     return cut

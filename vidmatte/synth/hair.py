@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidmatte.synth.corpus import Corpus, Image, Rng
+from vidmatte.imaging.arrays import Pixels
+from vidmatte.synth.corpus import Corpus, Rng
 from vidmatte.synth.sprites import draw_shape, noise
 
 Points = NDArray[np.float32]
@@ -30,7 +31,7 @@ class SupersampledCanvas:
         self.paint = np.zeros((side * _SAMPLES, side * _SAMPLES, 3), np.uint8)
         self.cover = np.zeros((side * _SAMPLES, side * _SAMPLES), np.uint8)
 
-    def fill(self, mask: Image, colour: Image) -> None:
+    def fill(self, mask: Pixels, colour: Pixels) -> None:
         """Paint a mask (side, side) with a picture (side, side, 3), with a hard edge."""
         size = self.cover.shape[::-1]
         inside = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_CUBIC)) > 0.5
@@ -52,18 +53,18 @@ class SupersampledCanvas:
             cv2.fillPoly(self.paint, [polygon], colour, cv2.LINE_8, 3)
             cv2.fillPoly(self.cover, [polygon], 255, cv2.LINE_8, 3)
 
-    def picture(self) -> Image:
+    def picture(self) -> Pixels:
         """The drawing as it is seen, premultiplied."""
         size = (self.side, self.side)
         colour = cv2.resize(self.paint, size, interpolation=cv2.INTER_AREA)
         alpha = cv2.resize(self.cover, size, interpolation=cv2.INTER_AREA)
-        seen: Image = np.dstack([colour, alpha]).astype(np.float32) / np.float32(255)
+        seen: Pixels = np.dstack([colour, alpha]).astype(np.float32) / np.float32(255)
         return seen
 
 
-def draw_strands(corpus: Corpus, side: int, rng: Rng) -> Image:
-    """A thing with fine structure of a random kind, premultiplied (side, side, 4)."""
-    kinds: tuple[Callable[[SupersampledCanvas, Image, Image, Rng], None], ...] = (
+def draw_strands(corpus: Corpus, side: int, rng: Rng) -> Pixels:
+    """A sprite with fine structure of a random kind, premultiplied (side, side, 4)."""
+    kinds: tuple[Callable[[SupersampledCanvas, Pixels, Pixels, Rng], None], ...] = (
         draw_hair,
         draw_fur,
         draw_leaves,
@@ -74,7 +75,7 @@ def draw_strands(corpus: Corpus, side: int, rng: Rng) -> Image:
     return canvas.picture()
 
 
-def draw_hair(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) -> None:
+def draw_hair(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng) -> None:
     """Long strands in locks that leave the outline of a body, and a few that fly."""
     side = canvas.side
     if rng.random() < 0.9:
@@ -100,7 +101,7 @@ def draw_hair(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng)
     canvas.lines(strands, widths.astype(np.float32), _strand_colours(surface, strands, rng))
 
 
-def draw_fur(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) -> None:
+def draw_fur(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng) -> None:
     """Dense short hairs over the outline of a body, and over the body itself."""
     side = canvas.side
     canvas.fill(body, surface)
@@ -116,7 +117,7 @@ def draw_fur(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) 
     canvas.lines(strands, widths.astype(np.float32), _strand_colours(surface, strands, rng))
 
 
-def draw_leaves(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) -> None:
+def draw_leaves(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng) -> None:
     """Twigs with leaves that grow out of a body."""
     side = canvas.side
     if rng.random() < 0.6:
@@ -143,7 +144,7 @@ def draw_leaves(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rn
     canvas.polygons(leaves.astype(np.float32), _strand_colours(surface, leaves.astype(np.float32), rng))
 
 
-def draw_mesh(canvas: SupersampledCanvas, body: Image, surface: Image, rng: Rng) -> None:
+def draw_mesh(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng) -> None:
     """A net, a fence or lace in the shape of a body."""
     side = canvas.side
     if rng.random() < 0.4:
@@ -184,7 +185,7 @@ def curl(
     return curves
 
 
-def _body(side: int, rng: Rng) -> Image:
+def _body(side: int, rng: Rng) -> Pixels:
     """A shape (side, side), as a whole or so near that the frame cuts it."""
     shape = draw_shape(side, rng)
     zoom = rng.uniform(0.6, 1.0) if rng.random() < 0.5 else rng.uniform(1.0, 2.2)
@@ -199,7 +200,7 @@ def _pick(x: NDArray[np.int64], y: NDArray[np.int64], rng: Rng) -> tuple[float, 
     return float(x[i]), float(y[i])
 
 
-def _edge(body: Image, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _edge(body: Pixels, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (n, 2) on the edge of a body, x and y, and the heading outward there (n,); often of a part of the edge."""
     smooth = cv2.GaussianBlur(body, (0, 0), 4)
     rows, columns = np.where((body > 0.5) & (cv2.erode((body > 0.5).astype(np.uint8), np.ones((3, 3))) == 0))
@@ -216,16 +217,16 @@ def _edge(body: Image, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float6
     return points, outward
 
 
-def _surface(corpus: Corpus, side: int, rng: Rng) -> Image:
+def _surface(corpus: Corpus, side: int, rng: Rng) -> Pixels:
     """Colour (side, side, 3): a photograph, or one colour with a little shade."""
     if rng.random() < 0.55:
         return corpus.texture(side, rng, least=0.3)
     shade = 1 + rng.uniform(0, 0.3) * noise(side, int(rng.integers(3, 12)), rng)[..., None]
-    surface: Image = np.clip(rng.random(3) * shade, 0, 1).astype(np.float32)
+    surface: Pixels = np.clip(rng.random(3) * shade, 0, 1).astype(np.float32)
     return surface
 
 
-def _strand_colours(surface: Image, strands: Points, rng: Rng) -> Colours:
+def _strand_colours(surface: Pixels, strands: Points, rng: Rng) -> Colours:
     """Colour (n, 3) of each strand: that of the surface at its root, lighter or darker."""
     side = surface.shape[0]
     x, y = np.clip(strands[:, 0], 0, side - 1).astype(int).T

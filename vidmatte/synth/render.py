@@ -1,4 +1,4 @@
-"""From things and their ways to the frames of a clip: drawing, light, camera, codec, labels and optical flow."""
+"""Render sprites and their motion to the frames of a clip: drawing, light, camera, codec, prompt and optical flow."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidmatte.imaging.arrays import Pixels
 from vidmatte.imaging.optical_flow import optical_flow
-from vidmatte.synth.corpus import Image, Rng
+from vidmatte.synth.corpus import Rng
 from vidmatte.synth.prompts import PromptKind, make_prompt
 from vidmatte.synth.sprites import Matrix, Sprite, SpritePart
 
@@ -41,7 +42,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Layer:
-    """A thing with its way through the clip.
+    """A sprite with its way through the clip.
 
     Attributes:
         poses: (T, 6) x, y, rotation, log of scale, two shears; lengths in shares of the frame's shorter side.
@@ -57,18 +58,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be seen in a clip of T frames.
+    """Everything in a clip of T frames.
 
     Attributes:
-        layers: things, back to front; `marked` is the index of the one whose matte is asked for.
+        layers: sprites, back to front; `marked` is the index of the one whose matte is asked for.
         scenery: (S, S', 3) what is behind them, mirrored at its edges.
         ground: (T, 6) poses of the scenery; `reach` is its height in shares of the frame's shorter side.
-        windows: for each frame the (3, 3) map from the stage to pixels.
+        windows: for each frame the (3, 3) map from the scene to pixels.
     """
 
     layers: list[Layer]
     marked: int
-    scenery: Image
+    scenery: Pixels
     ground: Poses
     reach: float
     crops: list[Matrix]
@@ -86,7 +87,7 @@ def render(scene: Scene, size: tuple[int, int], prompt: PromptKind, rng: Rng) ->
 
 
 def _render(scene: Scene, size: tuple[int, int], rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw all frames: (T, h, w, 3) and the marked thing's visible alpha (T, 1, h, w)."""
+    """Draw all frames: (T, h, w, 3) and the marked sprite's visible alpha (T, 1, h, w)."""
     height, width = size
     tall, wide = scene.scenery.shape[:2]
     to_unit = np.diag([scene.reach / tall, scene.reach / tall, 1]) @ shift(-wide / 2, -tall / 2)
@@ -95,7 +96,7 @@ def _render(scene: Scene, size: tuple[int, int], rng: Rng) -> tuple[NDArray[np.u
     for t, crop in enumerate(scene.crops):
         base = crop @ _pose(scene.ground[t]) @ to_unit
         behind = cv2.warpAffine(scene.scenery, base[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101)
-        image: Image = np.asarray(behind, np.float32)
+        image: Pixels = np.asarray(behind, np.float32)
         seen = np.zeros((height, width), np.float32)
         for i, layer in enumerate(scene.layers):
             drawn = draw_layer(layer, t, crop, size)
@@ -124,8 +125,8 @@ def flow_between(now: NDArray[np.uint8], other: NDArray[np.uint8], between: Matr
     return optical_flow(target, source)
 
 
-def draw_layer(layer: Layer, t: int, crop: Matrix, size: tuple[int, int]) -> Image:
-    """A thing as seen in frame t, premultiplied (h, w, 4); averaged over the shutter's opening if it has one."""
+def draw_layer(layer: Layer, t: int, crop: Matrix, size: tuple[int, int]) -> Pixels:
+    """A sprite as seen in frame t, premultiplied (h, w, 4); averaged over the shutter's opening if it has one."""
     moved = (
         layer.poses[t] - layer.poses[t - 1]
         if t > 1
@@ -140,8 +141,8 @@ def draw_layer(layer: Layer, t: int, crop: Matrix, size: tuple[int, int]) -> Ima
     return np.clip(drawn, 0, 1)
 
 
-def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Image:
-    """A thing's parts in frame t, premultiplied (h, w, 4), each on the part that carries it."""
+def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Pixels:
+    """A sprite's parts in frame t, premultiplied (h, w, 4), each on the part that carries it."""
     drawn = np.zeros((*size, 4), np.float32)
     carried: list[Matrix] = []
     for part in layer.sprite:
@@ -164,7 +165,7 @@ def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Ima
     return drawn
 
 
-def camera_effects(frames: Image, rng: Rng) -> NDArray[np.uint8]:
+def camera_effects(frames: Pixels, rng: Rng) -> NDArray[np.uint8]:
     """What a camera and a codec do to frames (T, h, w, 3) 0-1: light, gamma, blur, noise, compression."""
     gamma, drifting = np.exp(rng.normal(0, 0.2)), rng.random() < 0.35
     blur, grain = rng.choice([0.0, 0.6, 1.2], p=[0.6, 0.25, 0.15]), rng.choice([0.0, 0.01, 0.03], p=[0.4, 0.4, 0.2])
@@ -173,7 +174,7 @@ def camera_effects(frames: Image, rng: Rng) -> NDArray[np.uint8]:
 
 
 def _expose(
-    frame: Image, gamma: float, drifting: bool, blur: float, grain: float, quality: int, rng: Rng
+    frame: Pixels, gamma: float, drifting: bool, blur: float, grain: float, quality: int, rng: Rng
 ) -> NDArray[np.uint8]:
     """One frame of `camera_effects`; quality 100 is left uncompressed."""
     seen = np.clip(frame, 0, 1) ** gamma
@@ -189,13 +190,13 @@ def _expose(
     return pixels
 
 
-def _shade(rng: Rng) -> Callable[[Image, Image], Image]:
-    """A function (image, alpha) -> image: a soft shadow of a thing on what is behind it, or nothing."""
+def _shade(rng: Rng) -> Callable[[Pixels, Pixels], Pixels]:
+    """A function (image, alpha) -> image: a soft shadow of a sprite on what is behind it, or nothing."""
     if rng.random() > 0.3:
         return lambda image, alpha: image
     strength, offset = rng.uniform(0.2, 0.6), rng.uniform(-0.15, 0.15, 2)
 
-    def throw(image: Image, alpha: Image) -> Image:
+    def throw(image: Pixels, alpha: Pixels) -> Pixels:
         height, width = alpha.shape
         moved = cv2.warpAffine(alpha, shift(*(offset * min(height, width)))[:2], (width, height))
         return np.asarray(
@@ -211,7 +212,7 @@ def _angle(part: SpritePart, t: int) -> float:
 
 
 def _turns(t: int) -> float:
-    """Steps of a thing's own motion until frame t: frame 1 is some way off the reference."""
+    """Steps of a sprite's own motion until frame t: frame 1 is some way off the reference."""
     return float(t + 3 * (t > 0))
 
 

@@ -1,6 +1,6 @@
 """Things that move in training clips: drawn shapes, hair, lace, smoke, photographed cut-outs, jointed figures.
 
-A thing is one or more parts; a part is a square picture with alpha that turns about a joint. Pictures are
+A sprite is one or more parts; a part is a square picture with alpha that turns about a joint. Pictures are
 premultiplied (S, S, 4) float32, so that they can be resampled and averaged without fringes.
 """
 
@@ -12,37 +12,38 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidmatte.synth.corpus import Corpus, Image, Rng, recolour
+from vidmatte.imaging.arrays import Pixels
+from vidmatte.synth.corpus import Corpus, Rng, recolour
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SpritePart:
-    """A picture and how it hangs on its thing.
+    """A picture and how it hangs on its sprite.
 
     Attributes:
         picture: (S, S, 4) premultiplied.
-        size: side of the picture in units of the thing (1 = the thing's own square).
+        size: side of the picture in units of the sprite (1 = the sprite's own square).
         joint: (x, y) in units of the parent's square, about which it turns; the parent's centre is (0, 0).
-        hang: (x, y) from the joint to the picture's centre, in units of the thing.
+        hang: (x, y) from the joint to the picture's centre, in units of the sprite.
         parent: index of the part that carries it, or -1.
         swing: amplitude, cycles per frame and phase of its turning, radians; rest: its angle at rest.
         reel: (S, W, 3) straight colour of a surface that comes into view as the part turns away, or None.
         roll: pixels of the reel by which the surface moves from frame to frame.
     """
 
-    picture: Image
+    picture: Pixels
     size: float = 1.0
     joint: tuple[float, float] = (0.0, 0.0)
     offset: tuple[float, float] = (0.0, 0.0)
     parent: int = -1
     oscillation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     rest: float = 0.0
-    texture: Image | None = None
+    texture: Pixels | None = None
     scroll: float = 0.0
 
-    def seen(self, turns: float) -> Image:
+    def seen(self, turns: float) -> Pixels:
         """The picture (S, S, 4) after its surface has moved `turns` times."""
         if self.texture is None:
             return self.picture
@@ -56,7 +57,7 @@ Sprite = list[SpritePart]
 
 
 def make_sprite(corpus: Corpus, side: int, rng: Rng) -> Sprite:
-    """Draw a thing of a random kind with pictures of about `side` pixels."""
+    """Draw a sprite of a random kind with pictures of about `side` pixels."""
     kind = rng.random()
     if kind < 0.42:
         source = (corpus.cutout, corpus.subject, corpus.segment)[rng.choice(3, p=[0.3, 0.4, 0.3])]
@@ -102,7 +103,7 @@ def make_figure(corpus: Corpus, side: int, rng: Rng) -> Sprite:
     return parts
 
 
-def draw_shape(side: int, rng: Rng) -> Image:
+def draw_shape(side: int, rng: Rng) -> Pixels:
     """Alpha (side, side) of a blob, a cluster of ellipses, a polygon or a ring."""
     kind = rng.random()
     alpha = np.zeros((side, side), np.float32)
@@ -129,20 +130,20 @@ def draw_shape(side: int, rng: Rng) -> Image:
     return alpha
 
 
-def noise(side: int, cells: int, rng: Rng) -> Image:
+def noise(side: int, cells: int, rng: Rng) -> Pixels:
     """Smooth normal noise (side, side) with about `cells` bumps along a side."""
     coarse = rng.standard_normal((cells, cells)).astype(np.float32)
-    smooth: Image = np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
+    smooth: Pixels = np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
     return smooth
 
 
-def premultiply(colour: Image, alpha: Image) -> Image:
+def premultiply(colour: Pixels, alpha: Pixels) -> Pixels:
     """Straight colour (h, w, 3) and alpha (h, w) as one premultiplied picture (h, w, 4)."""
-    picture: Image = np.dstack([colour * alpha[..., None], alpha]).astype(np.float32)
+    picture: Pixels = np.dstack([colour * alpha[..., None], alpha]).astype(np.float32)
     return picture
 
 
-def _fill(corpus: Corpus, side: int, rng: Rng) -> Image:
+def _fill(corpus: Corpus, side: int, rng: Rng) -> Pixels:
     """A texture, a flat or a shaded colour, or a patchwork of two: sprites, like clothes, are not of one look."""
     if rng.random() < 0.4:
         first, second = _fill(corpus, side, rng), _fill(corpus, side, rng)
@@ -156,7 +157,7 @@ def _fill(corpus: Corpus, side: int, rng: Rng) -> Image:
     return flat.astype(np.float32)
 
 
-def _decorate(alpha: Image, rng: Rng) -> Image:
+def _decorate(alpha: Pixels, rng: Rng) -> Pixels:
     """Hair along the outline, holes, softness or partial transparency, each sometimes."""
     if rng.random() < 0.25:
         alpha = _draw_hair(alpha, rng)
@@ -171,7 +172,7 @@ def _decorate(alpha: Image, rng: Rng) -> Image:
     return np.clip(alpha, 0, 1).astype(np.float32)
 
 
-def _draw_hair(alpha: Image, rng: Rng) -> Image:
+def _draw_hair(alpha: Pixels, rng: Rng) -> Pixels:
     """Curved strands that leave the outline."""
     side = alpha.shape[0]
     rows, columns = np.where((cv2.dilate(alpha, np.ones((3, 3))) - alpha) > 0.5)
@@ -186,11 +187,11 @@ def _draw_hair(alpha: Image, rng: Rng) -> Image:
         strand = root + np.cumsum(step * np.stack([np.cos(heading), np.sin(heading)], 1), 0)
         points = (np.vstack([root, strand]) * 8).astype(np.int32)
         cv2.polylines(hair, [points], False, float(rng.uniform(0.4, 1)), 1, cv2.LINE_AA, 3)
-    grown: Image = np.maximum(alpha, hair)
+    grown: Pixels = np.maximum(alpha, hair)
     return grown
 
 
-def _place_cut(cut: Image, side: int, rng: Rng) -> Image:
+def _place_cut(cut: Pixels, side: int, rng: Rng) -> Pixels:
     """A straight cut (h, w, 4) centred on a square picture, sometimes mirrored and recoloured, premultiplied."""
     scale = 0.8 * side / max(cut.shape[:2])
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -74,8 +74,8 @@ def save_run(run: Path, state: State, step: int, history: Sequence[Mapping[str, 
         _remove(fresh)
         fresh.mkdir(parents=True)
         for name, tensors in parts.items():
-            full_frame = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_file(full_frame, fresh / f"{name}.safetensors", metadata={"vidmatte": json.dumps(facts)})
+            whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            save_file(whole, fresh / f"{name}.safetensors", metadata={"vidmatte": json.dumps(facts)})
         (fresh / "run.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
         for path in (*fresh.iterdir(), fresh):
             _to_disk(path)

@@ -50,8 +50,8 @@ class FeatureCache:
     def __call__(self, rgb: Tensor, role: Role, keys: Tensor) -> InContextFeatures:
         """Features of crops (N, 3, S, S) 0-1 with keys (N,), as `groups.Crop` has them; targets have attention maps."""
         found = [self._encode(rgb[i : i + 1], role, int(key)) for i, key in enumerate(keys)]
-        full_frame = {name: torch.stack([each[name].to(self._sd.device) for each in found]) for name in found[0]}
-        return InContextFeatures(**{name: part.float() for name, part in full_frame.items()})
+        whole = {name: torch.stack([each[name].to(self._sd.device) for each in found]) for name in found[0]}
+        return InContextFeatures(**{name: part.float() for name, part in whole.items()})
 
     def _encode(self, rgb: Tensor, role: Role, key: int) -> dict[str, Tensor]:
         """Of one crop: alone, since what it is seen with would change its last bits."""

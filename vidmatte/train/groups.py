@@ -172,7 +172,7 @@ def crop(sample: ImageSample, side: int, rng: Rng) -> tuple[NDArray[np.uint8], N
     rgb = sample.read_image().rgb
     height, width = rgb.shape[1:]
     alpha = sample.read_alpha((height, width))
-    full_frame = float(alpha.sum())
+    whole = float(alpha.sum())
     if not (alpha > 0.5).any():
         raise ReadError(f"{sample.alpha}: shows no object: nothing in it is white; take the image out of its group")
     least = min(height, width, side)
@@ -181,7 +181,7 @@ def crop(sample: ImageSample, side: int, rng: Rng) -> tuple[NDArray[np.uint8], N
         wide = int(rng.integers(least, min(height, width) + 1))
         top, left = int(rng.integers(height - wide + 1)), int(rng.integers(width - wide + 1))
         part = alpha[top : top + wide, left : left + wide]
-        share = float(part.sum()) / full_frame if (part > 0.5).any() else 0.0
+        share = float(part.sum()) / whole if (part > 0.5).any() else 0.0
         if share > best_share:
             best, best_share = (top, left, wide), share
         if share >= _ENOUGH:

@@ -25,7 +25,7 @@ class TrainConfig(LoopConfig):
     """Everything that decides what a run of the network, or of the refiner, does.
 
     Attributes:
-        corpus: folder of photographs, see `corpus.Corpus`.
+        corpus: folder of photographs, see `synth.corpus.Corpus`.
         pixels: budget of a batch: clips x frames x height x width comes close to it for every size drawn.
         sizes: (height, width, share of steps).
         frames: least and most frames of a clip.

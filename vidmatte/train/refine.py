@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vidmatte.imaging.arrays import Pixels
 from vidmatte.model.compact.motion import no_motion
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.refine import CORE, HALO, TILE, Refiner, Tiles, coarse_features, refined, tiles_on
 from vidmatte.model.compact.upsample import CERTAIN, band_share, certain, guided_upsample
 from vidmatte.model.losses import Batch, gradient, l1, laplacian, weighted_sum
 from vidmatte.model.weights import load_packaged, load_strictly
-from vidmatte.synth.corpus import Corpus, Image, Rng, recolour
+from vidmatte.synth.corpus import Corpus, Rng, recolour
 from vidmatte.synth.hair import draw_strands
 from vidmatte.synth.render import Layer, camera_effects, draw_parts, shift, turn
 from vidmatte.synth.sprites import make_sprite, noise, premultiply
@@ -118,7 +119,7 @@ def predict(net: Refiner, batch: Batch) -> Tensor:
     return (found - CERTAIN) / (1 - 2 * CERTAIN)
 
 
-def make_scene(corpus: Corpus, rng: Rng) -> tuple[Image, Image]:
+def make_scene(corpus: Corpus, rng: Rng) -> tuple[Pixels, Pixels]:
     """A thing over a photograph: colour (SIDE, SIDE, 3) 0-1 as a camera gives it, and exact alpha (SIDE, SIDE)."""
     picture = blur(_foreground(corpus, rng), rng)
     behind = corpus.texture(SIDE, rng, least=0.5)
@@ -128,7 +129,7 @@ def make_scene(corpus: Corpus, rng: Rng) -> tuple[Image, Image]:
     return camera_effects(seen[None], rng)[0].astype(np.float32) / np.float32(255), picture[..., 3]
 
 
-def _foreground(corpus: Corpus, rng: Rng) -> Image:
+def _foreground(corpus: Corpus, rng: Rng) -> Pixels:
     kind = rng.random()
     if kind < 0.5:
         return draw_strands(corpus, SIDE, rng)
@@ -150,7 +151,7 @@ def _foreground(corpus: Corpus, rng: Rng) -> Image:
     return np.clip(drawn, 0, 1).astype(np.float32)
 
 
-def blur(picture: Image, rng: Rng) -> Image:
+def blur(picture: Pixels, rng: Rng) -> Pixels:
     """A premultiplied picture out of focus, moving, or letting light through, each sometimes."""
     if rng.random() < 0.3:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), float(np.exp(rng.uniform(-0.7, 1.1)))), np.float32)
@@ -168,7 +169,7 @@ def blur(picture: Image, rng: Rng) -> Image:
     return np.clip(picture, 0, 1).astype(np.float32)
 
 
-def spoil(alpha: Image, rng: Rng) -> Image:
+def spoil(alpha: Pixels, rng: Rng) -> Pixels:
     """A coarse alpha (h, w) as a network might give it: softer, harder, shifted, wavering, without what is thin."""
     side = alpha.shape[0]
     found = alpha
@@ -192,7 +193,7 @@ def spoil(alpha: Image, rng: Rng) -> Image:
     return np.clip(found, 0, 1).astype(np.float32)
 
 
-def as_found(net: CompactNet, rgb: Image, expected: Image) -> NDArray[np.float32]:
+def as_found(net: CompactNet, rgb: Pixels, expected: Pixels) -> NDArray[np.float32]:
     """Alpha (h, w) that the matting network makes of a small image (h, w, 3) when it expects a given one."""
     image = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None]
     prior = torch.from_numpy(expected)[None, None]

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from vidmatte.errors import ReadError
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.metrics import region_overlap
 from vidmatte.model.build import load_refiner
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.objective import collate, propagate
 from vidmatte.model.compact.predictor import DEFAULT_WORKING_SIZE, CompactModel
-from vidmatte.model.compact.window import Alpha
 from vidmatte.model.losses import jaccard, l1
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import open_video

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice, pairwise
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -23,14 +23,12 @@ from numpy.typing import NDArray
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import FrameBatch
+from vidmatte.imaging.arrays import Bgr8
 from vidmatte.imaging.display import to_display
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video
 from vidmatte.read.video import Frame, smaller
 from vidmatte.web.project import ClipInfo
-
-Picture: TypeAlias = NDArray[np.uint8]
-"""(h, w, 3) blue, green, red, as OpenCV has it."""
 
 SMALL = 640
 """Longer side of the small frames that are kept of the whole clip."""
@@ -77,7 +75,7 @@ class FrameCache:
             return self._whole[index]
 
     def reference(self, prompt: Prompt) -> Reference:
-        """The reference that a prompt makes of its frame, as `mark.make_references` makes it."""
+        """The reference that a prompt makes of its frame, as `prompts.reference.make_references` makes it."""
         frame, beside = self.whole(prompt.frame)
         color = self.video.info.color
         width = self.clip_info.width if self.clip_info.width != self.video.info.width else None
@@ -127,7 +125,7 @@ class FrameCache:
             self._leave()
         self._disk_cache.close()
 
-    def _small(self, index: int, longest: int) -> Picture:
+    def _small(self, index: int, longest: int) -> Bgr8:
         """A frame by reading on from the last one asked for, or seeking; what may wait waits meanwhile."""
         with self._asked_lock:
             self._asked += 1
@@ -137,7 +135,7 @@ class FrameCache:
             with self._asked_lock:
                 self._asked -= 1
 
-    def _sought(self, index: int, longest: int) -> Picture:
+    def _sought(self, index: int, longest: int) -> Bgr8:
         with self._small_lock:
             if self._reading is None or not self._next <= index < self._next + _NEAR:
                 self._leave()
@@ -184,7 +182,7 @@ class FrameCache:
                     return False
         return True
 
-    def _displayed(self, rgb: NDArray[np.float32], longest: int) -> Picture:
+    def _displayed(self, rgb: NDArray[np.float32], longest: int) -> Bgr8:
         """A frame (3, h, w) in square pixels, as an SDR screen shows it, no side longer than `longest`."""
         shown = to_display(torch.from_numpy(rgb), self.video.info.color).numpy()
         picture = cv2.cvtColor((cv2.merge(list(shown)) * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2BGR)
@@ -237,6 +235,6 @@ def _distance(part: range, frame: int) -> int:
     return max(part.start - frame, frame - part.stop + 1, 0)
 
 
-def _encode(picture: Picture, quality: int) -> bytes:
+def _encode(picture: Bgr8, quality: int) -> bytes:
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()

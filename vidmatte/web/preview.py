@@ -1,9 +1,9 @@
 """A quick preview through the clip: small frames, followed from every marked one, and kept.
 
-Frames are shared between references as in a run, see `follow.plan_passes`: each is followed from the nearest reference
-before or behind it. A leg that was followed is kept with its tracker. So marks on one more frame only cost the frames
-that are nearest to it, up to half-way to the references on both sides; the others keep what they have. (In the finished
-run every frame is also matched with all references, and the network adapts to them first.)
+Frames are shared between references as in a run, see `stages.propagate.plan_passes`: each is followed from the
+nearest reference before or behind it. A pass that was propagated is kept with its tracker. So marks on one more frame
+only cost the frames that are nearest to it, up to half-way to the references on both sides; the others keep what they
+have. (In the finished run every frame is also matched with all references, and the network adapts to them first.)
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Preview:
     def plan(self, project: Project, focus: int) -> Iterator[None]:
         """Show what is known for these marks, and return the steps that compute the rest.
 
-        Legs begin with those from the reference nearest to the frame `focus`.
+        Passes begin with those from the reference nearest to the frame `focus`.
         """
         start = project.start or 0
         end = self._frame_cache.clip_info.frames if project.end is None else project.end + 1

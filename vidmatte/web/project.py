@@ -267,7 +267,7 @@ def _object_id(edit: Edit) -> int:
 def _name(project: Project, number: int, name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name.strip()) <= MAX_NAME or not name.isprintable():
         raise PromptError(f"a name needs 1 to {MAX_NAME} letters")
-    # Names become parts of file names, where not all of their letters stand; see `objects.prompts_of_objects`.
+    # Names become parts of file names, where not all of their letters stand; see `prompts.objects.prompts_of_objects`.
     taken = {clean_name(obj.name).casefold() for obj in project.objects if obj.id != number}
     if clean_name(name.strip()).casefold() in taken:
         raise PromptError(f"two objects would be called {name.strip()!r}; give each its own name")

@@ -123,11 +123,12 @@ class Session:
                 check_size("the mask", *size)
         except ReadError as error:
             raise PromptError(str(error)) from error
-        wanted = {(self.clip_info.width, self.clip_info.height), (self._video.info.width, self._video.info.height)}
+        clip, info = self.clip_info, self._video.info
+        wanted = {(clip.width, clip.height), (info.width, info.height)}
         if size not in wanted:
             found = "no image that can be read" if size is None else f"{size[0]}x{size[1]}"
             raise PromptError(
-                f"the mask is {found}, but the frame is {self.clip_info.width}x{self.clip_info.height}; make it from that "
+                f"the mask is {found}, but the frame is {clip.width}x{clip.height}; make it from that "
                 f"frame, without scaling or cropping, as PNG for instance"
             )
         with self._lock:

@@ -59,7 +59,8 @@ class Store:
             frames = [prompt.frame for prompt in prompts]
             if max(frames) >= clip_info.frames:
                 raise PromptError(
-                    f"{self.path}: marks frame {max(frames)} of {name}, but the clip has {clip_info.frames}; it belongs "
+                    f"{self.path}: marks frame {max(frames)} of {name}, but the clip has {clip_info.frames}; it "
+                    f"belongs "
                     f"to another clip: move it away, or name another file (--prompts)"
                 )
             if len(set(frames)) < len(frames):

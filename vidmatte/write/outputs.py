@@ -67,12 +67,12 @@ def create_outputs(
 
     All that can be checked before any work is checked here, and nothing is created yet.
 
-    A target is a path (colour with alpha), with choices behind it or not (see `split_format_options`), or what `parse_output`
-    makes of one. `like` gives size, time base, colour, pixel aspect, timecode and sound. `premultiplied` multiplies the
-    colour with alpha, in display space; EXR is premultiplied in linear light unless "straight" is chosen for it.
-    `bit_depth` is that of PNG, 8 or 16. `start` and `end` are the part of the source that will be written, in seconds
-    after its first frame: the sound is cut there, and with a `start` times begin at 0; None is the beginning and the
-    end. No output may be one of `inputs` (files, folders or patterns).
+    A target is a path (colour with alpha), with choices behind it or not (see `split_format_options`), or what
+    `parse_output` makes of one. `like` gives size, time base, colour, pixel aspect, timecode and sound.
+    `premultiplied` multiplies the colour with alpha, in display space; EXR is premultiplied in linear light unless
+    "straight" is chosen for it. `bit_depth` is that of PNG, 8 or 16. `start` and `end` are the part of the source
+    that will be written, in seconds after its first frame: the sound is cut there, and with a `start` times begin at
+    0; None is the beginning and the end. No output may be one of `inputs` (files, folders or patterns).
 
     Raises OptionError for targets that do not fit each other or the inputs, WriteError where a target cannot be
     written or exists already.

@@ -23,7 +23,7 @@ if sys.platform != "win32":
 
 def partial_path(final: Path) -> Path:
     """A hidden name beside an output, for what is not complete yet."""
-    return final.parent / f".{_plain(final)}.{secrets.token_hex(4)}.partial"
+    return final.parent / f".{plain_name(final)}.{secrets.token_hex(4)}.partial"
 
 
 def lock(path: Path) -> int | None:
@@ -41,7 +41,7 @@ def lock(path: Path) -> int | None:
 
 def clean_stale(final: Path) -> tuple[str, ...]:
     """Remove what killed runs left of an output, and return the names of it."""
-    name = re.compile(rf"\.{re.escape(_plain(final))}\.[0-9a-f]{{8}}\.partial")
+    name = re.compile(rf"\.{re.escape(plain_name(final))}\.[0-9a-f]{{8}}\.partial")
     removed = []
     for entry in os.scandir(final.parent):
         if name.fullmatch(entry.name) and not entry.is_symlink() and _is_abandoned(entry.path):
@@ -56,7 +56,7 @@ def remove_backups(final: Path) -> None:
 
     Only for whoever knows that no other run writes the output.
     """
-    name = re.compile(rf"\.{re.escape(_plain(final))}\.[0-9a-f]{{8}}\.partial\.replaced\.partial")
+    name = re.compile(rf"\.{re.escape(plain_name(final))}\.[0-9a-f]{{8}}\.partial\.replaced\.partial")
     for entry in list(os.scandir(final.parent)) if final.parent.is_dir() else []:
         if name.fullmatch(entry.name):
             _remove(Path(entry.path))
@@ -64,10 +64,6 @@ def remove_backups(final: Path) -> None:
 
 def plain_name(final: Path) -> str:
     """The name of an output as it stands in hidden names beside it."""
-    return _plain(final)
-
-
-def _plain(final: Path) -> str:
     return re.sub(r"[^\w.-]", "_", final.name)
 
 

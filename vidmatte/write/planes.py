@@ -31,7 +31,7 @@ def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb:
         return ColorTags(_BT709, _BT709, _BT709, full_range)
     primaries = _BT709 if color.primaries in (_UNSPECIFIED, _RESERVED) else color.primaries
     is_srgb_image = color.matrix == _RGB and color.transfer == _SRGB
-    # Scene-linear light goes through BT.709's curve, see `view.for_output`.
+    # Scene-linear light goes through BT.709's curve, see `imaging.display.for_output`.
     transfer = _BT709 if color.transfer in (_UNSPECIFIED, LINEAR) or is_srgb_image else color.transfer
     matrix = _UNSPECIFIED if is_rgb else _MATRICES.get(color.matrix, _BT709)
     return ColorTags(primaries, transfer, matrix, full_range)

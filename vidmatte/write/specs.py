@@ -92,7 +92,7 @@ def parse_output(
     object_name: str = "",
     layers: tuple[str, ...] = (),
 ) -> OutputSpec:
-    """The target of an output path, for one object or several as layers; choices may follow it, see `split_format_options`.
+    """Parse an output path, for one object or several as layers; format options may follow it.
 
     Raises OptionError for an extension that is not in FORMATS, choices that it does not offer, or an image path that
     does not say how to name the images.

@@ -40,7 +40,7 @@ def check_band(band: float) -> None:
 
 @dataclass(frozen=True)
 class MaskPredictor:
-    """A matter that looks at each frame alone: finds a mask, and mattes its edge."""
+    """A predictor that looks at each frame alone: finds a mask, and mattes its edge."""
 
     find: FindMask
     finish_alpha: FinishAlpha | None

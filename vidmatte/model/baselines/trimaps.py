@@ -37,7 +37,7 @@ class TrimapModel:
         raise OptionError(f"model {self.name!r} mattes with a trimap of every frame: give --trimaps PATH, and no marks")
 
     def with_trimaps(self, trimaps: ReadTrimaps) -> TrimapPredictor:
-        """The matter that takes the trimap of each image from `trimaps`."""
+        """The predictor that takes the trimap of each image from `trimaps`."""
         return TrimapPredictor(self.finish_alpha, trimaps)
 
 

@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vidmatte.imaging.arrays import Alpha, Pixels, Rgb8
 from vidmatte.imaging.foreground import estimate_foreground
 from vidmatte.media.prefetch import prefetch
 from vidmatte.model.compact.objective import collate, learn
 from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, EncodedReference, PromptedFrame
-from vidmatte.model.compact.window import Alpha, Rgb, crop_alpha, crop_rgb, window_around
+from vidmatte.model.compact.window import crop_alpha, crop_rgb, window_around
 from vidmatte.model.losses import Batch
 from vidmatte.options import DEFAULT_ADAPT_STEPS
 from vidmatte.synth.clips import BACKGROUND_MOTION, inpaint_object, make_crops, make_path, warp_sprite
-from vidmatte.synth.corpus import Image, Rng
+from vidmatte.synth.corpus import Rng
 from vidmatte.synth.render import Clip, Scene, render
 from vidmatte.synth.sprites import SpritePart, premultiply
 
@@ -43,8 +44,8 @@ _MIRRORED = 0.15
 class _CutReference:
     """A reference cut in two: the object on a square picture, premultiplied (S, S, 4), and the scenery (h, w, 3)."""
 
-    sprite: Image
-    scenery: Image
+    sprite: Pixels
+    scenery: Pixels
 
 
 def adapt(
@@ -96,18 +97,18 @@ def _cut(marked: PromptedFrame, size: tuple[int, int]) -> _CutReference:
     scale = _PICTURE_SHARE * (size[0] * size[1] / (window[2] * window[3])) ** 0.5
     fitted = max(16, round(scale * window[3])), max(16, round(scale * window[2]))
     rgb, matte = crop_rgb(marked.rgb, window, fitted), crop_alpha(marked.alpha, window, fitted)
-    cut: Image = np.dstack([rgb.astype(np.float32) / 255, matte])
+    cut: Pixels = np.dstack([rgb.astype(np.float32) / 255, matte])
     return _CutReference(_on_square(premultiply(_straight(rgb, matte), matte)), inpaint_object(cut))
 
 
-def _straight(rgb: Rgb, alpha: Alpha) -> Image:
+def _straight(rgb: Rgb8, alpha: Alpha) -> Pixels:
     """Foreground colour (h, w, 3) 0-1, so that the object takes nothing of its old background along."""
     image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
     colour = estimate_foreground(image, torch.from_numpy(alpha)[None, None])
     return np.asarray(colour[0].permute(1, 2, 0).numpy(), np.float32)
 
 
-def _on_square(picture: Image) -> Image:
+def _on_square(picture: Pixels) -> Pixels:
     height, width = picture.shape[:2]
     side = max(height, width)
     square = np.zeros((side, side, 4), np.float32)
@@ -118,7 +119,7 @@ def _on_square(picture: Image) -> Image:
 
 def _training_clip(cut: _CutReference, size: tuple[int, int], rng: Rng) -> Clip:
     mirrored = slice(None, None, -1 if rng.random() < _MIRRORED else 1)
-    sprite: Image = np.ascontiguousarray(cut.sprite[:, mirrored])
+    sprite: Pixels = np.ascontiguousarray(cut.sprite[:, mirrored])
     scenery: NDArray[np.float32] = np.ascontiguousarray(cut.scenery[:, mirrored])
     tall, wide = scenery.shape[:2]
     # In shares of the frame's shorter side: the scenery fills the frame, and the object is as large in it as it was.

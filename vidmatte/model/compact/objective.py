@@ -17,7 +17,7 @@ from vidmatte.synth.render import Clip
 
 
 def collate(clips: list[Clip]) -> Batch:
-    """Clips of one size as a batch: each field (B, T, ...) or (B, ...) in its feedback dtype."""
+    """Clips of one size as a batch: each field (B, T, ...) or (B, ...) in its own dtype."""
     names = ("rgb", "alpha", "flow", "between", "labels", "known")
     return {name: torch.from_numpy(np.stack([getattr(clip, name) for clip in clips])) for name in names}
 
@@ -56,9 +56,9 @@ def propagate(
 ) -> Iterator[tuple[int, Prediction]]:
     """Matte a batch of clips as inference does, feeding mattes back; yields (frame, prediction) for those decoded.
 
-    What a frame leaves for the next (memory and prior) is the network's feedback matte with a chance of `feedback`, else the
-    truth. The prior is spoilt now and then, so that the network learns when to overrule it; with `feedback` 1, as in
-    validation, nothing is spoilt or left out.
+    What a frame leaves for the next (memory and prior) is the network's own matte with a chance of `feedback`,
+    else the truth. The prior is corrupted now and then, so that the network learns when to overrule it; with `feedback`
+    1, as in validation, nothing is corrupted or left out.
     """
     rgb, truth, known = batch["rgb"].float() / 255, batch["alpha"].float() / 255, batch["known"].float()
     clips, frames = rgb.shape[:2]
@@ -101,7 +101,7 @@ def warp(alpha: Tensor, flow: Tensor, between: Tensor) -> Tensor:
 
 
 def corrupt_prior(prior: Tensor, generator: torch.Generator) -> Tensor:
-    """Spoil about a fifth of the priors (N, 1, h, w): shifted, grown, shrunk, faded, half lost or partly invented."""
+    """Corrupt about a fifth of the priors (N, 1, h, w): shifted, grown, shrunk, faded, half lost or partly invented."""
     height, width = prior.shape[-2:]
     shift = (torch.randint(-height // 12, height // 12 + 1, (2,), generator=generator)).tolist()
     radius = int(torch.randint(1, max(3, height // 24), (1,), generator=generator))

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.imaging.optical_flow import Flow, optical_flow, warp
+from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
+from vidmatte.imaging.optical_flow import optical_flow, warp
 from vidmatte.model.compact.motion import motion_cue, no_motion
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.refine import Refiner, refine
 from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.compact.window import (
-    Alpha,
     Box,
-    Rgb,
     crop_alpha,
     crop_rgb,
     drop_far_components,
@@ -97,7 +96,7 @@ class CompactModel:
 
     def infer_window(
         self,
-        frame: Rgb,
+        frame: Rgb8,
         window: Box,
         memories: Sequence[Memory],
         expected: Alpha | None,
@@ -123,13 +122,13 @@ class CompactModel:
             memory = self.net.encode_memory(features, alpha, torch.ones_like(alpha))
         return _WindowPrediction(alpha[0, 0].cpu().numpy(), float(prediction.confidence), memory)
 
-    def flow(self, frame: Rgb, other: Rgb, window: Box) -> Flow:
+    def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
         """Optical flow from a frame to another one, over a window, at the size that the network sees it."""
         size = self.fitted_size(window)
         here, there = (cv2.cvtColor(crop_rgb(each, window, size), cv2.COLOR_RGB2GRAY) for each in (frame, other))
         return optical_flow(np.asarray(here, np.uint8), np.asarray(there, np.uint8))
 
-    def encode_memory(self, frame: Rgb, window: Box, alpha: Alpha) -> Memory:
+    def encode_memory(self, frame: Rgb8, window: Box, alpha: Alpha) -> Memory:
         """A window of a frame with its alpha as a reference."""
         with self._inference():
             features = self.net.encode(self._image(crop_rgb(frame, window, alpha.shape)))
@@ -206,7 +205,7 @@ class CompactModel:
     def _plane(self, values: Alpha) -> Tensor:
         return torch.from_numpy(values)[None, None].to(self.device)
 
-    def _image(self, pixels: Rgb) -> Tensor:
+    def _image(self, pixels: Rgb8) -> Tensor:
         image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
         return image.contiguous(memory_format=torch.channels_last)
 
@@ -218,22 +217,12 @@ class CompactModel:
 
 
 @dataclass(frozen=True)
-class _Marked:
-    """A reference frame (h, w, 3), the one beside it in its clip, and its alpha where it is known, both (h, w)."""
-
-    frame: Rgb
-    adjacent: Rgb | None
-    alpha: Alpha
-    known: Alpha
-
-
-@dataclass(frozen=True)
 class PromptedFrame:
     """A frame with its object marked, small enough to be kept."""
 
-    rgb: Rgb
+    rgb: Rgb8
     """(h, w, 3)"""
-    adjacent: Rgb | None
+    adjacent: Rgb8 | None
     """The frame beside it in its clip; None for a still."""
     alpha: Alpha
     """(h, w), read where it is known."""
@@ -282,7 +271,7 @@ class CompactPredictor:
         alphas = [self.finish(batch.rgb[i : i + 1], matte) for i, matte in enumerate(coarse)]
         return MatteBatch(batch, torch.cat(alphas), tuple(matte.confidence for matte in coarse))
 
-    def _match(self, frame: Rgb, memories: Sequence[Memory]) -> CoarseMatte:
+    def _match(self, frame: Rgb8, memories: Sequence[Memory]) -> CoarseMatte:
         height, width = frame.shape[:2]
         window = full_frame(height, width)
         estimate = self.model.infer_window(frame, window, memories, None)
@@ -322,7 +311,7 @@ class CompactTracker:
     def __init__(self, predictor: CompactPredictor) -> None:
         self._predictor = predictor
         self._recent: list[Memory] = []
-        self._before: tuple[Rgb, Alpha] | None = None
+        self._before: tuple[Rgb8, Alpha] | None = None
         self._window: Box = (0, 0, 0, 0)
         self._sure = False
 
@@ -376,7 +365,7 @@ class CompactTracker:
         else:
             self._window = expand(self._window, height, width)
 
-    def _expect(self, frame: Rgb) -> tuple[Flow | None, Alpha | None]:
+    def _expect(self, frame: Rgb8) -> tuple[Flow | None, Alpha | None]:
         """The optical flow to the last frame and the last alpha moved along it; no alpha where the object is lost."""
         if self._before is None:
             return None, None

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidmatte.model.compact.upsample import Array, band_share, certain, guided_upsample
-from vidmatte.model.compact.window import Alpha
+from vidmatte.imaging.arrays import Alpha, Pixels
+from vidmatte.model.compact.upsample import band_share, certain, guided_upsample
 
 CORE, HALO = 48, 8
 """Side of a tile and its surroundings, in pixels: the second stage sees 8 pixels far, so that tiles have no seams."""
@@ -99,7 +99,7 @@ def refined(guided: Tensor, change: Tensor) -> Tensor:
     return (logits + F.pixel_shuffle(change.float(), 2)).sigmoid()
 
 
-def coarse_features(rgb: Array, alpha: Alpha) -> tuple[Array, Array]:
+def coarse_features(rgb: Pixels, alpha: Alpha) -> tuple[Pixels, Pixels]:
     """What is known at the size of the coarse matte, of a small image (h, w, 3) 0-1 and its matte (h, w).
 
     Mean colours are those of sure object and sure background near by; where there is none near, of those at large.
@@ -130,14 +130,14 @@ def coarse_features(rgb: Array, alpha: Alpha) -> tuple[Array, Array]:
     )
 
 
-def _blur_at_large(planes: Array) -> Array:
+def _blur_at_large(planes: Pixels) -> Pixels:
     height, width = planes.shape[:2]
     fours = cv2.resize(planes, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
     blurred = cv2.blur(cv2.blur(fours, (_FAR, _FAR)), (_FAR, _FAR))
     return np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _line(front: Array, back: Array) -> Array:
+def _line(front: Pixels, back: Pixels) -> Pixels:
     """Weights and constant (h, w, 4) of how far a colour lies from `back` to `front`, both (h, w, 3)."""
     way = front - back
     weights = way / ((way * way).sum(-1, keepdims=True) + np.float32(2e-3))
@@ -157,7 +157,7 @@ class Tiles:
         for corners in torch.split(self.corners, most):
             yield Tiles(corners, self.height, self.width)
 
-    def cut(self, planes: Array, side: int = TILE, halo: int = HALO) -> Array:
+    def cut(self, planes: Pixels, side: int = TILE, halo: int = HALO) -> Pixels:
         """The tiles (n, C, side, side) of planes (C, H, W) with their surroundings, the image's border repeated."""
         cut = np.empty((len(self.corners), len(planes), side, side), np.float32)
         for tile, (top, left) in zip(cut, self.corners.tolist(), strict=True):
@@ -196,7 +196,7 @@ def _weights(starts: Tensor, side: int, scale: float, length: int) -> tuple[Tens
     return places.clamp(max=length - 1), (1 - (at[:, :, None] - places[:, None]).abs()).clamp(min=0).float()
 
 
-def tiles_on(share: Array, height: int, width: int) -> Tiles:
+def tiles_on(share: Pixels, height: int, width: int) -> Tiles:
     """Tiles of an image of this size that hold all places where `share` (h, w), enlarged to that size, is not 0."""
     wanted = np.zeros((-(-height // CORE), -(-width // CORE)), bool)
     y, x = np.nonzero(share > 0)
@@ -209,11 +209,11 @@ def tiles_on(share: Array, height: int, width: int) -> Tiles:
     return Tiles(torch.from_numpy(np.argwhere(wanted) * CORE), height, width)
 
 
-def refine(net: Refiner, rgb: Array, alpha: Alpha, device: torch.device) -> Alpha:
+def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alpha:
     """(H, W) alpha of an image (3, H, W) in 0..1 from its coarse matte (h, w).
 
-    Outside of the soft band it is the enlarged coarse matte to the bit, see `upsample.guided_upsample`. What it costs
-    is bounded: a band of more than `MOST_TILES` tiles is corrected at half the size or less.
+    Outside of the soft band it is the enlarged coarse matte to the bit, see `model.compact.upsample.guided_upsample`.
+    What it costs is bounded: a band of more than `MOST_TILES` tiles is corrected at half the size or less.
     """
     guided = guided_upsample(rgb, alpha)
     alpha = certain(alpha)
@@ -238,7 +238,7 @@ def refine(net: Refiner, rgb: Array, alpha: Alpha, device: torch.device) -> Alph
     return guided
 
 
-def _change(net: Refiner, rgb: Array, guided: Array, alpha: Alpha, tiles: Tiles, device: torch.device) -> Array:
+def _change(net: Refiner, rgb: Pixels, guided: Pixels, alpha: Alpha, tiles: Tiles, device: torch.device) -> Pixels:
     """(H, W) what is to be added to the guided filter's alpha; 0 outside of the band."""
     small = cv2.merge([cv2.resize(plane, alpha.shape[::-1], interpolation=cv2.INTER_AREA) for plane in rgb])
     coarse, lines = (torch.from_numpy(planes)[None].to(device) for planes in coarse_features(small, alpha))

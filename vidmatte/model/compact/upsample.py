@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from vidmatte.imaging.arrays import Pixels
 
 _RADIUS = 2
 """Of the filter's window, in pixels of the coarse matte."""
@@ -16,7 +16,7 @@ CERTAIN = 0.02
 """Alpha this close to 0 or 1 is taken as 0 or 1: a network never says either outright, and haze shows on a key."""
 
 
-def guided_upsample(rgb: Array, alpha: Array) -> Array:
+def guided_upsample(rgb: Pixels, alpha: Pixels) -> Pixels:
     """(H, W) alpha of an image (3, H, W) in 0..1 from its coarse matte (h, w).
 
     In each window of the coarse matte alpha is a linear function of colour; that function is enlarged and applied to
@@ -43,28 +43,28 @@ def guided_upsample(rgb: Array, alpha: Array) -> Array:
     return enlarged
 
 
-def certain(alpha: Array) -> Array:
+def certain(alpha: Pixels) -> Pixels:
     """A coarse matte (h, w) with what is all but sure made sure."""
     return np.asarray(np.clip((alpha - CERTAIN) / (1 - 2 * CERTAIN), 0, 1), np.float32)
 
 
-def soft_band(alpha: Array) -> npt.NDArray[np.uint8]:
+def soft_band(alpha: Pixels) -> npt.NDArray[np.uint8]:
     """(h, w) 0/1: where a matte is not sure, and its surroundings."""
     window = np.ones((4 * _RADIUS + 1, 4 * _RADIUS + 1), np.uint8)
     return np.asarray((cv2.dilate(alpha, window) > 0) & (cv2.erode(alpha, window) < 1), np.uint8)
 
 
-def band_share(alpha: Array) -> Array:
+def band_share(alpha: Pixels) -> Pixels:
     """(h, w) 0-1: how much of what is found in the soft band counts; falls to 0 around it so that it has no edge."""
     return np.asarray(cv2.blur(soft_band(alpha).astype(np.float32), (3, 3)), np.float32)
 
 
-def _enlarge(plane: Array, size: tuple[int, int], inside: tuple[slice, slice]) -> Array:
+def _enlarge(plane: Pixels, size: tuple[int, int], inside: tuple[slice, slice]) -> Pixels:
     enlarged = cv2.resize(np.ascontiguousarray(plane), size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(enlarged, np.float32)[inside]
 
 
-def _linear_model(image: Array, alpha: Array) -> Array:
+def _linear_model(image: Pixels, alpha: Pixels) -> Pixels:
     """(h, w, 4): the three colour weights and the constant of each pixel's window, averaged over windows."""
     mean_image, mean_alpha = _blur(image), _blur(alpha)
     joint = _blur(image * alpha[..., None]) - mean_image * mean_alpha[..., None]
@@ -73,7 +73,7 @@ def _linear_model(image: Array, alpha: Array) -> Array:
     return _blur(np.concatenate([weights, constant[..., None]], axis=-1).astype(np.float32))
 
 
-def _covariance(image: Array, mean: Array) -> Array:
+def _covariance(image: Pixels, mean: Pixels) -> Pixels:
     """(6, h, w): rr, gg, bb, rg, rb, gb of each window, the variances raised by epsilon."""
     pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
     products = _blur(np.stack([image[..., i] * image[..., j] for i, j in pairs], axis=-1))
@@ -82,7 +82,7 @@ def _covariance(image: Array, mean: Array) -> Array:
     return products.transpose(2, 0, 1)
 
 
-def _solve_symmetric(matrix: Array, right: Array) -> Array:
+def _solve_symmetric(matrix: Pixels, right: Pixels) -> Pixels:
     """Solve a symmetric 3 x 3 system in each pixel by cofactors: several times as fast as a general solver."""
     rr, gg, bb, rg, rb, gb = matrix
     c_rr, c_gg, c_bb = gg * bb - gb * gb, rr * bb - rb * rb, rr * gg - rg * rg
@@ -93,7 +93,7 @@ def _solve_symmetric(matrix: Array, right: Array) -> Array:
     return np.asarray(np.stack(solution, axis=-1) / determinant[..., None], np.float32)
 
 
-def _blur(image: Array) -> Array:
+def _blur(image: Pixels) -> Pixels:
     side = 2 * _RADIUS + 1
     blurred = cv2.blur(np.ascontiguousarray(image), (side, side), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(blurred, np.float32)

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Rgb: TypeAlias = NDArray[np.uint8]
-Alpha: TypeAlias = NDArray[np.float32]
+from vidmatte.imaging.arrays import Alpha, Rgb8
+
 Box: TypeAlias = tuple[int, int, int, int]
 
 TARGET_FILL = 0.5
@@ -70,7 +70,7 @@ def _centred(box: Box, share: float, height: int, width: int) -> Box:
     return left, top, wide, tall
 
 
-def crop_rgb(frame: Rgb, window: Box, size: tuple[int, int]) -> Rgb:
+def crop_rgb(frame: Rgb8, window: Box, size: tuple[int, int]) -> Rgb8:
     """The window of a frame at another size (height, width)."""
     x, y, width, height = window
     part = frame[y : y + height, x : x + width]

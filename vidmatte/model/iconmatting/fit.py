@@ -75,12 +75,6 @@ class Fit:
         return long, short
 
     @property
-    def coarse_size(self) -> tuple[int, int]:
-        """Height and width of whole frames at the scale of the squares."""
-        long, short = self._coarse_starts[-1] + self._picture[0], self._picture[1]
-        return (long, short) if self._is_tall else (short, long)
-
-    @property
     def _coarse_starts(self) -> tuple[int, ...]:
         return tuple(round(start * self._picture[0] / self.shown) for start in self.starts)
 
@@ -122,7 +116,7 @@ class Fit:
         return (share >= 0.5).repeat(self.squares)
 
     def assemble(self, squares: Tensor) -> Tensor:
-        """Planes (N k, 1, side, side) of squares as planes (N, 1, *coarse_size) of whole frames."""
+        """Planes (N k, 1, side, side) of squares as planes (N, 1, h, w) of whole frames at that scale."""
         squares = torch.unflatten(squares, 0, (-1, self.squares))
         squares = squares.mT if self._is_tall else squares
         left, top = self._corner

@@ -9,7 +9,7 @@ needs, and of nothing else; so it does not matter which process does it, when, o
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ class Unit:
     object: int = 0
     """Which object is followed."""
     pass_index: int = 0
-    """Which leg of that object is followed."""
+    """Which pass of that object is followed."""
 
     @property
     def name(self) -> str:
@@ -73,13 +73,13 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """As it stands in the journal."""
         passes = [[[pass_.reference, pass_.first, pass_.last] for pass_ in passes] for passes in self.passes]
-        return {**asdict(self), "adapted": list(self.adapted), "legs": passes}
+        return {**asdict(self), "adapted": list(self.adapted), "passes": passes}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Plan:
         """The plan of what `as_json` gave."""
-        passes = tuple(tuple(Pass(*numbers) for numbers in passes) for passes in document["legs"])
-        return cls(**{**document, "adapted": tuple(document["adapted"]), "legs": passes})
+        passes = tuple(tuple(Pass(*numbers) for numbers in passes) for passes in document["passes"])
+        return cls(**{**document, "adapted": tuple(document["adapted"]), "passes": passes})
 
     @property
     def frames(self) -> int:
@@ -102,12 +102,12 @@ class Plan:
         return max(self.first, first - self.overlap), min(self.end, end + self.overlap)
 
     def chunks(self, pass_: Pass) -> range:
-        """The chunks of a leg in the order in which they are followed; those before the first frame are negative."""
+        """The chunks of a pass in the order in which they are followed; those before the first frame are negative."""
         low, high = self._chunk_of(pass_.first), self._chunk_of(pass_.last)
         return range(high, low - 1, -1) if pass_.is_backward else range(low, high + 1)
 
     def chunk_span(self, pass_: Pass, chunk: int) -> tuple[int, int]:
-        """First frame of a chunk of a leg, and the one after its last."""
+        """First frame of a chunk of a pass, and the one after its last."""
         first = self.first + chunk * self.length
         return max(pass_.first, first), min(pass_.last + 1, first + self.length)
 
@@ -129,7 +129,7 @@ class Plan:
         return range(low, high + 1)
 
     def predecessor(self, chunk: Unit) -> Unit | None:
-        """The chunk whose memory a chunk goes on with; None for the first of its leg."""
+        """The chunk whose memory a chunk goes on with; None for the first of its pass."""
         pass_ = self.passes[chunk.object][chunk.pass_index]
         chunks = self.chunks(pass_)
         at = chunks.index(chunk.index)
@@ -237,13 +237,3 @@ class Schedule:
     def _push(self, rank: float, unit: Unit) -> None:
         self._count += 1
         heapq.heappush(self._ready, (rank, self._count, unit))
-
-
-def units_of(plan: Plan) -> Sequence[Unit]:
-    """All units of a plan, in the order in which one worker does them."""
-    schedule = Schedule(plan)
-    units = []
-    while (unit := schedule.take()) is not None:
-        units.append(unit)
-        schedule.finish(unit)
-    return units

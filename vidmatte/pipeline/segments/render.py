@@ -103,7 +103,7 @@ class Renderer:
         plan, pass_ = self._plan, self._plan.passes[unit.object][unit.pass_index]
         predictor = self.predictor(unit.object)
         tracker = predictor.tracker()
-        assert tracker is not None  # the plan has legs for models that follow
+        assert tracker is not None  # the plan has passes for models that follow
         predecessor, reference = plan.predecessor(unit), None
         if predecessor is not None:
             tracker.restore(load_state(chunk_file(self._folder, predecessor)))
@@ -208,7 +208,7 @@ class Renderer:
                     yield tuple(predictor(batch) for predictor in predictors)
 
     def _coarse(self, name: int, first: int, end: int) -> dict[int, list[tuple[Pass, CoarseMatte]]]:
-        """The small mattes of an object by frame, each with the leg that it was found on."""
+        """The small mattes of an object by frame, each with the pass that it was found on."""
         found: dict[int, list[tuple[Pass, CoarseMatte]]] = {frame: [] for frame in range(first, end)}
         for number, pass_ in enumerate(self._plan.passes[name]):
             for chunk in self._plan.chunks(pass_):
