@@ -109,7 +109,7 @@ def click_command(clicks: int) -> None:
     """Time from a click to its alpha."""
     rng = Random(0)
     with tempfile.TemporaryDirectory() as folder, served(make_clip(Path(folder) / "clip.mp4", 12)) as (session, page):
-        session.footage.wait()
+        session.frame_cache.wait()
         page.ask("/api/frame/0")
         seconds = []
         for n in range(clicks):
@@ -143,7 +143,7 @@ def scrub_command(frames: int, wait: int) -> None:
             ]
             show("a thumbnail of the slider", seconds)
             time.sleep(wait)
-            kept = [frame for frame in range(CLIP_FRAMES) if session.footage.nearest_cached(frame) == frame]
+            kept = [frame for frame in range(CLIP_FRAMES) if session.frame_cache.nearest_cached(frame) == frame]
             click.echo(f"{len(kept)} frames were kept {time.perf_counter() - began:.0f} s after opening")
             page.connect()
             show("a random one of these", asked(page, rng.choices(kept, k=frames)))

@@ -100,7 +100,7 @@ def test_choices_go_with_every_object():
     targets = outputs_of_objects("{object}.mov:qtrle", ["cat", "dog"], alpha_only=False)
     assert [target.argument for target in targets] == ["cat.mov:qtrle", "dog.mov:qtrle"]
     (layers,) = outputs_of_objects("%d.exr:float", ["cat", "dog"], alpha_only=True)
-    assert (layers.layers, layers.choices) == (("cat", "dog"), ("float",))
+    assert (layers.layers, layers.format_options) == (("cat", "dog"), ("float",))
 
 
 def info(width=64, height=48, **changes):
@@ -135,5 +135,5 @@ def test_missing_pillow_is_named_before_work(tmp_path, monkeypatch):
 
 
 def test_a_path_with_choices_is_a_target_as_well(tmp_path):
-    outputs = create_outputs([f"{tmp_path}/a.mov:png", OutputSpec(tmp_path / "b.mov", choices=("qtrle",))], like=info())
+    outputs = create_outputs([f"{tmp_path}/a.mov:png", OutputSpec(tmp_path / "b.mov", format_options=("qtrle",))], like=info())
     assert [writer.format.codec for writer in outputs._writers] == ["png", "qtrle"]

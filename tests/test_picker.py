@@ -68,7 +68,7 @@ def test_marks_become_prompts():
         {"op": "set_range", "start": 2, "end": 23},
     ):
         project = edited(project, edit, BOUNDS)
-    first, second = project.marks["object"]
+    first, second = project.prompts["object"]
     assert first.points == ((48, 48, 1), (5, 7, 0))
     assert second.frame == 9
     assert second.strokes == (vidmatte.Stroke(((1, 2), (3.46, 4)), 5, 0),)
@@ -79,9 +79,9 @@ def test_marks_become_prompts():
 def test_a_mark_is_moved_and_removed_and_a_frame_without_marks_is_no_reference():
     project = edited(Project(), on_disc(3), BOUNDS)
     project = edited(project, {"op": "move_point", "object": 1, "frame": 3, "index": 0, "x": 1, "y": 2}, BOUNDS)
-    assert project.marks["object"][0].points == ((1, 2, 1),)
+    assert project.prompts["object"][0].points == ((1, 2, 1),)
     gone = {"op": "remove_prompt", "object": 1, "frame": 3, "kind": "points", "index": 0}
-    assert edited(project, gone, BOUNDS).marks == {}
+    assert edited(project, gone, BOUNDS).prompts == {}
 
 
 def test_objects_have_names_that_stay_different_in_file_names():
@@ -173,7 +173,7 @@ def test_marks_that_were_all_taken_back_open_again(clip):
         session.edit(on_disc(2))
         session.undo(-1)
     with opened(clip) as session:
-        assert session.project.marks == {}
+        assert session.project.prompts == {}
 
 
 def test_prompts_of_the_command_line_open_in_the_picker(clip):
@@ -269,8 +269,8 @@ def test_a_sequence_is_marked_as_a_movie_is(clip, tmp_path, source):
         session.edit(on_disc(2))
         assert gray(session.still(1, 2).result(30).png).max() > 0.9
         assert session.store.path.name in ("plates.prompts.json", "shot.prompts.json")
-        session.footage.wait()
-        assert session.footage.kept == 3
+        session.frame_cache.wait()
+        assert session.frame_cache.kept == 3
 
 
 def test_masks_are_kept_beside_the_prompts_while_something_needs_them(clip):
@@ -293,14 +293,14 @@ def test_any_frame_is_shown_small_and_whole(tmp_path):
     with opened(clip) as session:
         for frame in (77, 3, 40, 41, 42, 89, 0):
             for longest in (160, 640, 4096):
-                picture = cv2.imdecode(np.frombuffer(session.footage.jpeg(frame, longest), np.uint8), cv2.IMREAD_COLOR)
+                picture = cv2.imdecode(np.frombuffer(session.frame_cache.jpeg(frame, longest), np.uint8), cv2.IMREAD_COLOR)
                 assert read_number(picture[..., ::-1].transpose(2, 0, 1) / 255) == frame
-        session.footage.wait()
-        assert session.footage.kept == 90
-        assert session.footage.nearest_cached(50) == 50
-        numbers = [frame.index for frame in session.footage.video.proxy_frames(64, start=88)]
+        session.frame_cache.wait()
+        assert session.frame_cache.kept == 90
+        assert session.frame_cache.nearest_cached(50) == 50
+        numbers = [frame.index for frame in session.frame_cache.video.proxy_frames(64, start=88)]
         assert numbers == [88, 89]
-        assert session.footage.video.keyframe_before(50) == 0
+        assert session.frame_cache.video.keyframe_before(50) == 0
 
 
 def test_what_is_near_to_the_frame_looked_at_is_read_first(tmp_path):
@@ -418,7 +418,7 @@ def test_a_server_that_is_killed_leaves_the_marks_and_no_half_file(tmp_path):
         process.send_signal(signal.SIGKILL)
     wait_until(lambda: sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "clip.prompts.json"], 60)
     with opened(clip) as session:
-        assert session.project.marks["object"][0].frame == 3
+        assert session.project.prompts["object"][0].frame == 3
 
 
 def test_points_without_a_value_open_the_picker(clip, monkeypatch):

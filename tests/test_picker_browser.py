@@ -135,17 +135,17 @@ def test_mark_see_correct_run_watch_and_find_the_marks_again(page, session, tmp_
     assert page.pixel(300, 20) == (0, 0, 0)
     before = page.picture("#stage")
     page.click(x - radius / 2, y + 4)
-    page.until(lambda: len(session.project.marks["object"][0].points) == 2)
+    page.until(lambda: len(session.project.prompts["object"][0].points) == 2)
     page.until(lambda: (page.picture("#stage") != before).any())
     page.click(280, 30, button="right")
     page.page.keyboard.down("Alt")
     page.click(20, 160)
     page.page.keyboard.up("Alt")
-    page.until(lambda: len(session.project.marks["object"][0].points) == 4)
-    assert [label for *_, label in session.project.marks["object"][0].points] == [1, 1, 0, 0]
+    page.until(lambda: len(session.project.prompts["object"][0].points) == 4)
+    assert [label for *_, label in session.project.prompts["object"][0].points] == [1, 1, 0, 0]
     assert page.page.locator("#marks li").count() == 4
     page.page.keyboard.press("Control+z")
-    page.until(lambda: len(session.project.marks["object"][0].points) == 3)
+    page.until(lambda: len(session.project.prompts["object"][0].points) == 3)
 
     # Over a colour and over the checkerboard: the object itself, and what is behind it.
     page.view("color")
@@ -175,7 +175,7 @@ def test_mark_see_correct_run_watch_and_find_the_marks_again(page, session, tmp_
     middle = disc(20, SIZE)
     page.until(lambda: page.pixel(middle[0], middle[1])[0] > 200)
     page.click(middle[0], middle[1])
-    page.until(lambda: session.project.marks["object"][1:] and session.preview.progress[0] > 30)
+    page.until(lambda: session.project.prompts["object"][1:] and session.preview.progress[0] > 30)
     page.until(lambda: session.preview.progress[0] == session.preview.progress[1])
     # The frames from half-way to the end, and a few that are mixed; not the whole clip again.
     assert 20 <= session.preview.computed - followed <= 24
@@ -249,28 +249,28 @@ def test_everything_without_a_mouse(page, session):
         for _ in range(steps):
             keys.press(key)
     keys.press("Enter")
-    page.until(lambda: bool(session.project.marks))
-    assert session.project.marks["object"][0].points == ((96.5, 90.5, 1),)
+    page.until(lambda: bool(session.project.prompts))
+    assert session.project.prompts["object"][0].points == ((96.5, 90.5, 1),)
     assert abs(96.5 - x) < 1
     assert "Object marked at 96, 90" in page.page.locator("#status").inner_text()
     keys.press("Control+ArrowUp")
     keys.press("Backspace")
-    page.until(lambda: len(session.project.marks["object"][0].points) == 2)
-    assert session.project.marks["object"][0].points[1] == (96.5, 40.5, 0)
+    page.until(lambda: len(session.project.prompts["object"][0].points) == 2)
+    assert session.project.prompts["object"][0].points[1] == (96.5, 40.5, 0)
     keys.press("b")
     keys.press("Enter")
     keys.press("Control+ArrowDown")
     keys.press("Control+ArrowRight")
     keys.press("Enter")
-    page.until(lambda: session.project.marks["object"][0].box is not None)
-    assert session.project.marks["object"][0].box == (96.5, 40.5, 146.5, 90.5)
+    page.until(lambda: session.project.prompts["object"][0].box is not None)
+    assert session.project.prompts["object"][0].box == (96.5, 40.5, 146.5, 90.5)
     keys.press("s")
     keys.press("]")
     keys.press("Enter")
     keys.press("Shift+ArrowRight")
     keys.press("Enter")
-    page.until(lambda: bool(session.project.marks["object"][0].strokes))
-    assert session.project.marks["object"][0].strokes[0].points == ((146.5, 90.5), (156.5, 90.5))
+    page.until(lambda: bool(session.project.prompts["object"][0].strokes))
+    assert session.project.prompts["object"][0].strokes[0].points == ((146.5, 90.5), (156.5, 90.5))
     keys.press(".")
     assert page.page.input_value("#frame") == "1"
     keys.press("Escape")
@@ -328,15 +328,15 @@ def test_a_box_a_stroke_and_a_mask(page, session, tmp_path):
     x, y, radius = disc(0, SIZE)
     page.page.click("[data-tool=box]")
     page.drag((x - radius - 6, y - radius - 6), (x + radius + 6, y + radius + 6))
-    page.until(lambda: bool(session.project.marks))
-    box = session.project.marks["object"][0].box
+    page.until(lambda: bool(session.project.prompts))
+    box = session.project.prompts["object"][0].box
     wanted = (x - radius - 6, y - radius - 6, x + radius + 6, y + radius + 6)
     assert np.abs(np.subtract(box, wanted)).max() <= 1
     page.page.click("[data-tool=brush]")
     page.page.locator("#brush").fill("12")
     page.drag((x - 10, y), (x + 10, y), (x + 10, y + 8))
-    page.until(lambda: bool(session.project.marks["object"][0].strokes))
-    stroke = session.project.marks["object"][0].strokes[0]
+    page.until(lambda: bool(session.project.prompts["object"][0].strokes))
+    stroke = session.project.prompts["object"][0].strokes[0]
     assert stroke.width == 12
     assert np.abs(np.subtract(stroke.points[0], (x - 10, y))).max() <= 1
     assert np.abs(np.subtract(stroke.points[-1], (x + 10, y + 8))).max() <= 3
@@ -388,8 +388,8 @@ def test_several_objects_have_names_and_colours(page, session):
     page.page.keyboard.press("Tab")
     page.until(lambda: session.project.objects[1].name == "sky")
     page.click(290, 20)
-    page.until(lambda: len(session.project.marks) == 2)
-    assert set(session.project.marks) == {"object", "sky"}
+    page.until(lambda: len(session.project.prompts) == 2)
+    assert set(session.project.prompts) == {"object", "sky"}
     page.until(lambda: "{object}" in page.page.locator("#command").inner_text())
     page.page.get_by_label("Name of sky").fill("object")
     page.page.keyboard.press("Tab")
@@ -406,12 +406,12 @@ def test_fingers_mark_move_and_zoom(chromium, session):
         page = Page(context, server)
         x, y, _ = disc(0, SIZE)
         page.page.touchscreen.tap(*page.place(x, y))
-        page.until(lambda: bool(session.project.marks))
-        assert np.abs(np.subtract(session.project.marks["object"][0].points[0][:2], (x, y))).max() <= 1
+        page.until(lambda: bool(session.project.prompts))
+        assert np.abs(np.subtract(session.project.prompts["object"][0].points[0][:2], (x, y))).max() <= 1
         page.page.tap("[data-label='0']")
         page.page.touchscreen.tap(*page.place(300, 20))
-        page.until(lambda: len(session.project.marks["object"][0].points) == 2)
-        assert session.project.marks["object"][0].points[1][2] == 0
+        page.until(lambda: len(session.project.prompts["object"][0].points) == 2)
+        assert session.project.prompts["object"][0].points[1][2] == 0
         fingers = context.new_cdp_session(page.page)
         left, top = page.place(160, 90)
 
@@ -424,7 +424,7 @@ def test_fingers_mark_move_and_zoom(chromium, session):
             touch("touchMove", (left - reach, top), (left + reach, top))
         touch("touchEnd")
         page.until(lambda: page.page.locator("#zoom").inner_text() != "Fit")
-        assert len(session.project.marks["object"][0].points) == 2  # zooming marks nothing
+        assert len(session.project.prompts["object"][0].points) == 2  # zooming marks nothing
         assert page.problems == []
         context.close()
 

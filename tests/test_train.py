@@ -62,7 +62,7 @@ def test_a_clip_belongs_to_its_seed_and_its_marks_to_its_alpha(corpus, prompt):
         if prompt == "box":  # drawn around the solid part, not always with a steady hand
             assert (known & (alpha > 180)).sum() <= 0.05 * (alpha > 180).sum()
         else:  # what is marked is what is there
-            assert np.abs(clip.marks[0].astype(float) - alpha)[known].max() <= 75
+            assert np.abs(clip.labels[0].astype(float) - alpha)[known].max() <= 75
 
 
 def test_train_and_held_out_photographs_do_not_meet(corpus):

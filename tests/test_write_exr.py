@@ -24,7 +24,7 @@ def save(path, color, alpha, *, alpha_only=False, like=None, choices=()):
     """Write one 4 x 2 frame of one colour and one alpha, the eighth of the source."""
     rgb = torch.tensor(color).reshape(1, 3, 1, 1).expand(1, 3, 2, 4).contiguous()
     batch = MatteBatch(FrameBatch(rgb, (7,), (7,), (1,)), torch.full((1, 1, 2, 4), alpha), (1.0,))
-    with create_outputs([OutputSpec(path, alpha_only, choices=choices)], like=like or info()) as outputs:
+    with create_outputs([OutputSpec(path, alpha_only, format_options=choices)], like=like or info()) as outputs:
         outputs.write(batch)
     return outputs.files[0]
 
