@@ -135,5 +135,7 @@ def test_missing_pillow_is_named_before_work(tmp_path, monkeypatch):
 
 
 def test_a_path_with_choices_is_a_target_as_well(tmp_path):
-    outputs = create_outputs([f"{tmp_path}/a.mov:png", OutputSpec(tmp_path / "b.mov", format_options=("qtrle",))], like=info())
+    outputs = create_outputs(
+        [f"{tmp_path}/a.mov:png", OutputSpec(tmp_path / "b.mov", format_options=("qtrle",))], like=info()
+    )
     assert [writer.format.codec for writer in outputs._writers] == ["png", "qtrle"]

@@ -293,7 +293,9 @@ def test_any_frame_is_shown_small_and_whole(tmp_path):
     with opened(clip) as session:
         for frame in (77, 3, 40, 41, 42, 89, 0):
             for longest in (160, 640, 4096):
-                picture = cv2.imdecode(np.frombuffer(session.frame_cache.jpeg(frame, longest), np.uint8), cv2.IMREAD_COLOR)
+                picture = cv2.imdecode(
+                    np.frombuffer(session.frame_cache.jpeg(frame, longest), np.uint8), cv2.IMREAD_COLOR
+                )
                 assert read_number(picture[..., ::-1].transpose(2, 0, 1) / 255) == frame
         session.frame_cache.wait()
         assert session.frame_cache.kept == 90

@@ -39,7 +39,9 @@ def info(**changes):
 
 def save(path, pts, *, alpha_only=False, form=None, like=None, durations=None, first=0, **options):
     """Write gray frames at the given times, two per batch."""
-    target = OutputSpec(path, alpha_only) if form is None else OutputSpec(path, form.alpha_only, format_options=(form.name,))
+    target = (
+        OutputSpec(path, alpha_only) if form is None else OutputSpec(path, form.alpha_only, format_options=(form.name,))
+    )
     with create_outputs([target], like=like or info(), **options) as outputs:
         for k in range(0, len(pts), 2):
             times = tuple(pts[k : k + 2])

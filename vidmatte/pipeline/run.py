@@ -155,7 +155,7 @@ def matte_streaming(
                     start=shot.start,
                     end=shot.end,
                     batch_size=batch_size_of(options, model.device),
-                    on_backward=counter.more,
+                    on_backward=counter.add_backward,
                 )
             )
             with_color = any(not spec.alpha_only for spec in shot.specs)
@@ -273,7 +273,7 @@ class _Counter:
         self.confidence.extend(map(min, *(batch.confidence for batch in mattes), mattes[0].confidence))
         self._report()
 
-    def more(self, frames: int) -> None:
+    def add_backward(self, frames: int) -> None:
         """Frames were followed backward: work that is done before these frames come out."""
         self._backward += frames
         self._report()

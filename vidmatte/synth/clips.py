@@ -150,12 +150,12 @@ def make_crops(poses: Poses, size: tuple[int, int], follow: bool, rng: Rng) -> l
     Now and then the object comes in over the edge of the frame, or goes out, as far as half of it.
     """
     height, width = size
-    aside = np.zeros((len(poses), 2))
+    offsets = np.zeros((len(poses), 2))
     if follow and rng.random() < 0.3:
         way = np.linspace(1, 0, len(poses)) if rng.random() < 0.7 else np.linspace(0, 1, len(poses))
-        aside = way[:, None] * rng.uniform(-0.5, 0.5, 2) * np.array(size[::-1]) / min(size)
+        offsets = way[:, None] * rng.uniform(-0.5, 0.5, 2) * np.array(size[::-1]) / min(size)
     crops = []
-    for pose, offset in zip(poses, aside, strict=True):
+    for pose, offset in zip(poses, offsets, strict=True):
         centre, zoom = np.zeros(2), 1.0
         if follow:
             centre = pose[:2] + offset + rng.normal(0, 0.09, 2)

@@ -59,7 +59,7 @@ def create_app(session: Session) -> Starlette:
         Route("/api/result/{output:int}/{frame:int}", api.result),
         Route("/api/file/{output:int}", api.file),
     ]
-    return Starlette(routes=routes, exception_handlers={VidmatteError: _told, HTTPException: _http_error})
+    return Starlette(routes=routes, exception_handlers={VidmatteError: _vidmatte_error, HTTPException: _http_error})
 
 
 class _Api:
@@ -217,7 +217,7 @@ def _item(items: Any, index: int) -> Any:
     return items[index]
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _vidmatte_error(request: Request, error: Exception) -> Response:
     """What a user can mend, in its own words."""
     return JSONResponse({"error": str(error)}, status_code=409 if isinstance(error, OptionError) else 422)
 

@@ -59,7 +59,7 @@ class ImageWriter:
         self._partial = partial
         self._like = like
         self._premultiplied = premultiplied
-        self._peak = 2**bit_depth - 1
+        self._max_code = 2**bit_depth - 1
         self._overwrite = overwrite
         self._inputs = inputs
         self._names: set[str] = set()
@@ -170,13 +170,15 @@ class ImageWriter:
 
     def _picture(self, color: Tensor | None, alpha: Tensor) -> npt.NDArray[Any]:
         """(H, W) alpha or (H, W, 4) blue, green, red, alpha in code values; no colour where alpha is nothing."""
-        dtype = np.uint8 if self._peak == 255 else np.uint16
+        dtype = np.uint8 if self._max_code == 255 else np.uint16
         if color is None:
-            gray: npt.NDArray[Any] = (alpha[0] * self._peak).round_().clamp_(0, self._peak).numpy().astype(dtype)
+            gray: npt.NDArray[Any] = (
+                (alpha[0] * self._max_code).round_().clamp_(0, self._max_code).numpy().astype(dtype)
+            )
             return gray
         color = for_output(color, self._like.color, linear_to_srgb)
         if self._premultiplied:
-            color = premultiply(color, alpha, peak=self._peak)
+            color = premultiply(color, alpha, max_code=self._max_code)
         return packed_codes(
             color,
             alpha[0],

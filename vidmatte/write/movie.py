@@ -277,7 +277,7 @@ class MovieWriter:
             return None, alpha[0]
         color = with_width(color, self._width)
         if self._premultiplied or self.format.over_black:
-            color = premultiply(color, alpha, peak=2 ** (self.format.bit_depth or 16) - 1)
+            color = premultiply(color, alpha, max_code=2 ** (self.format.bit_depth or 16) - 1)
         return color, alpha[0]
 
     def _encode(self, frame: av.VideoFrame) -> None:

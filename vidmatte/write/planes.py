@@ -45,9 +45,9 @@ def set_tags(owner: av.VideoFrame | av.VideoCodecContext, tags: ColorTags) -> No
     owner.color_range = _FULL_RANGE if tags.full_range else _LIMITED_RANGE
 
 
-def premultiply(color: Tensor, alpha: Tensor, *, peak: int) -> Tensor:
-    """Colour times alpha; where the code of alpha will be `peak`, colour stays as it is."""
-    return color * torch.where(alpha * peak >= peak - 0.5, 1.0, alpha)
+def premultiply(color: Tensor, alpha: Tensor, *, max_code: int) -> Tensor:
+    """Colour times alpha; where the code of alpha will be `max_code`, colour stays as it is."""
+    return color * torch.where(alpha * max_code >= max_code - 0.5, 1.0, alpha)
 
 
 def video_frame(
@@ -61,19 +61,19 @@ def video_frame(
     frame = av.VideoFrame(width, height, pixel_format)
     set_tags(frame, tags)
     bits = frame.format.components[0].bits
-    peak = 2**bits - 1
+    max_code = 2**bits - 1
     if color is not None and frame.format.is_rgb:
         _fill_rgb(frame, color, alpha, zero_rgb_where_transparent=zero_rgb_where_transparent)
         return frame
     if color is None:
         unit = 2.0 ** (bits - 8)
-        low, span = (0.0, float(peak)) if tags.full_range else (16 * unit, 219 * unit)
+        low, span = (0.0, float(max_code)) if tags.full_range else (16 * unit, 219 * unit)
         neutral = 128 * unit
         values: list[Tensor | float] = [alpha * span + low, *[neutral] * (len(frame.planes) - 1)]
     else:
-        values = [*_yuv(color, bits, tags), alpha * peak][: len(frame.planes)]
-    for plane, codes in zip(frame.planes, values, strict=True):
-        _fill(plane, codes, frame.format)
+        values = [*_yuv(color, bits, tags), alpha * max_code][: len(frame.planes)]
+    for plane, code_values in zip(frame.planes, values, strict=True):
+        _fill(plane, code_values, frame.format)
     return frame
 
 
@@ -82,10 +82,10 @@ def _yuv(color: Tensor, bits: int, tags: ColorTags) -> list[Tensor]:
     affine = yuv_to_rgb_affine(tags, bits)
     matrix = np.linalg.inv(affine[:, :3])
     offset = -matrix @ affine[:, 3]
-    codes = torch.addmm(
+    code_values = torch.addmm(
         torch.from_numpy(offset).float()[:, None], torch.from_numpy(matrix).float(), color.reshape(3, -1)
     )
-    return list(codes.view_as(color))
+    return list(code_values.view_as(color))
 
 
 def packed_codes(
@@ -95,12 +95,12 @@ def packed_codes(
 
     With `zero_rgb_where_transparent` no colour is kept where the code of alpha is 0.
     """
-    peak = np.iinfo(dtype).max
-    codes = [_rounded(plane * peak, peak).astype(dtype) for plane in (*color, alpha)]
+    max_code = np.iinfo(dtype).max
+    code_values = [_rounded(plane * max_code, max_code).astype(dtype) for plane in (*color, alpha)]
     if zero_rgb_where_transparent:
-        visible = codes[3] > 0
-        codes[:3] = [plane * visible for plane in codes[:3]]
-    packed: npt.NDArray[Any] = cv2.merge([codes["rgba".index(channel)] for channel in order])
+        visible = code_values[3] > 0
+        code_values[:3] = [plane * visible for plane in code_values[:3]]
+    packed: npt.NDArray[Any] = cv2.merge([code_values["rgba".index(channel)] for channel in order])
     return packed
 
 
@@ -116,10 +116,10 @@ def with_width(planes: Tensor, width: int) -> Tensor:
 
 def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, zero_rgb_where_transparent: bool) -> None:
     """Round red, green, blue and alpha into planes of their own, or into one that holds them side by side."""
-    samples, peak = _samples(frame.planes[0], frame.format)
+    samples, max_code = _samples(frame.planes[0], frame.format)
     if len(frame.planes) > 1:
         for plane, values in zip(frame.planes, (color[1], color[2], color[0], alpha), strict=True):
-            _fill(plane, values * peak, frame.format)
+            _fill(plane, values * max_code, frame.format)
         return
     dtype = samples.dtype.newbyteorder("=")
     packed = packed_codes(
@@ -128,14 +128,14 @@ def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, zero_rgb_wh
     samples[:, : 4 * frame.width] = packed.reshape(frame.height, -1)
 
 
-def _fill(plane: VideoPlane, codes: Tensor | float, form: av.VideoFormat) -> None:
+def _fill(plane: VideoPlane, code_values: Tensor | float, form: av.VideoFormat) -> None:
     """Round code values into a plane; chroma of less than full size is averaged where its samples lie."""
-    samples, peak = _samples(plane, form)
+    samples, max_code = _samples(plane, form)
     picture = samples[: plane.height, : plane.width]
-    if isinstance(codes, float):
-        picture[...] = codes
+    if isinstance(code_values, float):
+        picture[...] = code_values
         return
-    picture[...] = _rounded(_subsampled(codes, (plane.height, plane.width)), peak)
+    picture[...] = _rounded(_subsampled(code_values, (plane.height, plane.width)), max_code)
 
 
 def _samples(plane: VideoPlane, form: av.VideoFormat) -> tuple[npt.NDArray[np.generic], int]:
@@ -147,8 +147,8 @@ def _samples(plane: VideoPlane, form: av.VideoFormat) -> tuple[npt.NDArray[np.ge
     return samples.reshape(-1, plane.line_size // dtype.itemsize), 2**bits - 1
 
 
-def _rounded(codes: Tensor, peak: int) -> npt.NDArray[np.float32]:
-    rounded: npt.NDArray[np.float32] = codes.round().clamp_(0, peak).numpy()
+def _rounded(code_values: Tensor, max_code: int) -> npt.NDArray[np.float32]:
+    rounded: npt.NDArray[np.float32] = code_values.round().clamp_(0, max_code).numpy()
     return rounded
 
 
