@@ -503,7 +503,7 @@ def test_trimaps_and_marks_do_not_go_together(ramp_clip, tmp_path, monkeypatch):
         (("--trimaps", trimaps), "model 'compact' goes by marks"),
         (("--model", "closed-form", "--trimaps", small), "the frame is 160x90; make the mask from a frame"),
         (("--model", "closed-form", "--trimaps", short), "has 1 frames, but the clip has 3"),
-        (("--model", "closed-form", "--trimaps", trimaps, "--settings", "band=1"), "setting 'band' asked for"),
+        (("--model", "closed-form", "--trimaps", trimaps, "--settings", "band=1"), "setting 'band' is not valid"),
     ):
         done = run(clip, *arguments, "--alpha", "x.mkv", "--quiet", code=2)
         assert message in done.stderr
@@ -597,12 +597,12 @@ def test_what_is_missing_is_said(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "choices", "message"),
     [
-        ("icmp", {"settings": {"points": "0"}}, "points 0 asked for: there are 1 to 64"),
-        ("icmp", {"settings": {"side": "7"}}, "side 7 asked for"),
-        ("sam2", {"settings": {"band": "0.5"}}, "band 0.5 asked for"),
-        ("sam2", {"settings": {"band": "wide"}}, "band=wide asked for: its value is a number"),
+        ("icmp", {"settings": {"points": "0"}}, "points 0 is not valid: there are 1 to 64"),
+        ("icmp", {"settings": {"side": "7"}}, "side 7 is not valid"),
+        ("sam2", {"settings": {"band": "0.5"}}, "band 0.5 is not valid"),
+        ("sam2", {"settings": {"band": "wide"}}, "band=wide is not valid: its value is a number"),
         ("seggpt", {"settings": {"matte": "3"}}, "its value is on or off"),
-        ("vitmatte", {"settings": {"band": "0"}}, "setting 'band' asked for"),
+        ("vitmatte", {"settings": {"band": "0"}}, "setting 'band' is not valid"),
         ("sam2", {"sd": "x"}, "sd was given: it has no meaning for model 'sam2'"),
         ("seggpt", {"working_size": 200}, "working size was given"),
     ],

@@ -138,7 +138,7 @@ def test_one_reference_serves_many_clips(job):
         ('[[shots]]\npoints = "3,3"', r"shot 1 has no input"),
         ('[[shots]]\ninput = "a.mp4"', r"shot a: nothing is marked"),
         ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = "much"', r"smooth is 'much', which is not a number"),
-        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = 7', r"shot a: smoothing 7.0 asked for"),
+        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = 7', r"shot a: smoothing 7.0 is not valid"),
         ('[[shots]]\nname = "x/y"\ninput = "a.mp4"\npoints = "3,3"', r"its name becomes part of file names"),
         ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nalpha = "a.xyz"', r"shot a: .*a.xyz.* cannot be written"),
         ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\n' * 2, r"two shots are named 'a'"),

@@ -71,9 +71,9 @@ def test_clips_from_end_to_end(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("coco",), "data set 'coco' asked for: there are icm57"),
-        (("ablation",), "'ablation' asked for: give a data set"),
-        (("groups", "clips"), "'groups clips' asked for"),
+        (("coco",), "data set 'coco' is not valid: there are icm57"),
+        (("ablation",), "'ablation' is not valid: give a data set"),
+        (("groups", "clips"), "'groups clips' is not valid"),
         (("groups", "--steps", "1"), "--steps are compared by 'timesteps'"),
         (("timesteps", "groups", "--steps", "a,b"), "write whole numbers"),
         (("references", "groups", "--steps", "1"), "they are for 'timesteps'"),

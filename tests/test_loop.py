@@ -241,7 +241,7 @@ def test_the_rate_warms_up_and_falls_or_stays():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"accumulate": 0}, "accumulate 0 asked for"), ({"precision": "int8"}, "precision 'int8' asked for")],
+    [({"accumulate": 0}, "accumulate 0 is not valid"), ({"precision": "int8"}, "precision 'int8' is not valid")],
 )
 def test_what_makes_no_run_is_refused(changes, message):
     with pytest.raises(OptionError, match=message):

@@ -573,9 +573,13 @@ def test_without_any_weights_the_error_says_what_to_get(authors_file, tmp_path):
         ("compact", {"settings": {"ensemble": 1}}, "settings was given"),
         ("iconmatting", {"working_size": 256}, "working size was given: it has no meaning for model 'iconmatting'"),
         ("iconmatting-free", {"working_size": 256}, "working size was given"),
-        ("iconmatting", {"settings": {"steps": 1}}, r"'steps' asked for: there are time_step \(200\), .* inter \(on\)"),
-        ("iconmatting", {"settings": {"ensemble": "many"}}, "ensemble=many asked for: its value is a whole number"),
-        ("iconmatting", {"settings": {"inter": "2"}}, "inter=2 asked for: its value is on or off"),
+        (
+            "iconmatting",
+            {"settings": {"steps": 1}},
+            r"'steps' is not valid: there are time_step \(200\), .* inter \(on\)",
+        ),
+        ("iconmatting", {"settings": {"ensemble": "many"}}, "ensemble=many is not valid: its value is a whole number"),
+        ("iconmatting", {"settings": {"inter": "2"}}, "inter=2 is not valid: its value is on or off"),
         ("iconmatting", {"settings": {"time_step": "1000"}}, "time step 1000"),
     ],
 )

@@ -178,7 +178,7 @@ def test_default_names_hold_the_objects(two, tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (("-o", "o.mov"), "2 objects are marked (red, green); write {object}"),
-        (("-o", "{object}.mov", "--object", "blue"), "'blue' asked for"),
+        (("-o", "{object}.mov", "--object", "blue"), "'blue' is not valid"),
         (("-o", "{object}.mov", "--outside-mask", "TWO"), "has 2 frames, and frame 3"),
         (("-o", "{object}.mov", "--outside-mask", "TWO", "--start", "1", "--end", "2"), "has 2 frames, and frame 2"),
         (("-o", "{object}.mov", "--region", "0,0,161,9"), "does not fit the frame of 160x96"),

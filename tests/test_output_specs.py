@@ -1,4 +1,4 @@
-"""Outputs as they are asked for: a path, and what is chosen behind it."""
+"""Outputs: a path, what it holds, and the format options behind it."""
 
 from __future__ import annotations
 

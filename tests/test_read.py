@@ -148,7 +148,7 @@ def test_decord_is_refused_for_more_than_eight_bits(tmp_path):
 
 
 def test_unknown_reader_is_named_with_the_choices():
-    with pytest.raises(OptionError, match="'cv2' asked for: choose one of pyav, decord"):
+    with pytest.raises(OptionError, match="'cv2' is not valid: choose one of pyav, decord"):
         open_video("clip.mp4", reader="cv2")
 
 

@@ -284,7 +284,7 @@ def test_the_recipe_that_ships_is_the_papers():
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("part = 'x'", OptionError, "part 'x' asked for: there are network, refiner, iconmatting"),
+        ("part = 'x'", OptionError, "part 'x' is not valid: there are network, refiner, iconmatting"),
         ("part = 'iconmatting'\nstep = 3", OptionError, "step was given: part 'iconmatting' has steps"),
         ("part = 'iconmatting'\nsteps = 'many'", OptionError, "steps = 'many' was given: its value is like 20000"),
         ("part = 'iconmatting'\n[[data]]\nroot = 'x'", OptionError, r"\[\[data\]\] needs layout and root"),

@@ -36,9 +36,11 @@ class Despill:
 
     def __post_init__(self) -> None:
         if self.screen not in get_args(Screen):
-            raise OptionError(f"despill of a {self.screen!r} screen asked for: choose {' or '.join(get_args(Screen))}")
+            raise OptionError(
+                f"despill of a {self.screen!r} screen is not valid: choose {' or '.join(get_args(Screen))}"
+            )
         if not 0 <= self.strength <= 1:
-            raise OptionError(f"despill of strength {self.strength:g} asked for: it is 0 to 1")
+            raise OptionError(f"despill of strength {self.strength:g} is not valid: it is 0 to 1")
 
 
 def parse_despill(text: str) -> Despill:
@@ -49,7 +51,7 @@ def parse_despill(text: str) -> Despill:
     except ValueError as error:
         if isinstance(error, OptionError):
             raise
-        raise OptionError(f"despill {text!r} asked for: write green or blue, or green,0.5 for half of it") from error
+        raise OptionError(f"despill {text!r} is not valid: write green or blue, or green,0.5 for half of it") from error
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,13 @@ class FinishOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.clip_black < self.clip_white <= 1:
             raise OptionError(
-                f"clipping at black {self.clip_black:g} and white {self.clip_white:g} asked for: "
+                f"clipping at black {self.clip_black:g} and white {self.clip_white:g} is not valid: "
                 f"it has to be 0 <= black < white <= 1"
             )
         if not -WIDEST <= self.grow <= WIDEST:
-            raise OptionError(f"growth by {self.grow:g} pixels asked for: it is {-WIDEST:g} (shrink) to {WIDEST:g}")
+            raise OptionError(f"growth by {self.grow:g} pixels is not valid: it is {-WIDEST:g} (shrink) to {WIDEST:g}")
         if not 0 <= self.feather <= WIDEST:
-            raise OptionError(f"feather of {self.feather:g} pixels asked for: it is 0 to {WIDEST:g}")
+            raise OptionError(f"feather of {self.feather:g} pixels is not valid: it is 0 to {WIDEST:g}")
 
     def __bool__(self) -> bool:
         """Whether anything is done at all."""
@@ -100,7 +102,7 @@ def parse_region(text: str) -> tuple[float, float, float, float]:
     try:
         x0, y0, x1, y1 = map(float, text.split(","))
     except ValueError as error:
-        raise OptionError(f"region {text!r} asked for: write x0,y0,x1,y1") from error
+        raise OptionError(f"region {text!r} is not valid: write x0,y0,x1,y1") from error
     return x0, y0, x1, y1
 
 
@@ -165,18 +167,18 @@ class MatteOptions:
             raise OptionError(f"{found}: give both, --model {NO_MODEL} and --matte PATH, to take mattes from a file")
         if self.foreground not in get_args(Foreground):
             raise OptionError(
-                f"foreground {self.foreground!r} asked for: choose one of {', '.join(get_args(Foreground))}"
+                f"foreground {self.foreground!r} is not valid: choose one of {', '.join(get_args(Foreground))}"
             )
         if not 0 <= self.smooth <= 1:
-            raise OptionError(f"smoothing {self.smooth} asked for: it is a strength from 0 to 1")
+            raise OptionError(f"smoothing {self.smooth} is not valid: it is a strength from 0 to 1")
         if self.adapt_steps is not None and not 0 <= self.adapt_steps <= MAX_ADAPT_STEPS:
             raise OptionError(f"adapt_steps is {self.adapt_steps}: it must be 0 (off) to {MAX_ADAPT_STEPS}")
         if self.segment_frames < SHORTEST_SEGMENT:
             raise OptionError(
-                f"segments of {self.segment_frames} frames asked for: they have at least {SHORTEST_SEGMENT}"
+                f"segments of {self.segment_frames} frames are not valid: they have at least {SHORTEST_SEGMENT}"
             )
         if self.batch_size is not None and self.batch_size < 1:
-            raise OptionError(f"batch size {self.batch_size} asked for: it must be at least 1")
+            raise OptionError(f"batch size {self.batch_size} is not valid: it must be at least 1")
 
 
 def chosen_options(options: MatteOptions) -> dict[str, object]:

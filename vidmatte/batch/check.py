@@ -130,7 +130,7 @@ def _check_model(request: Request) -> None:
         return
     facts = {facts.name: facts for facts in all_models()}
     if name not in facts:
-        raise ModelError(f"model {name!r} asked for: it is neither a known name ({', '.join(facts)}) nor a file")
+        raise ModelError(f"model {name!r} is not valid: it is neither a known name ({', '.join(facts)}) nor a file")
     given = {"weights": options.weights, "sd": options.sd}
     for part in facts[name].parts:
         if part.needed and part.path is None and not any(given.values()):

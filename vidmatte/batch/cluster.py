@@ -174,7 +174,7 @@ class RayEngine:
         if self._gpus is not None:
             if self._gpus > 1 and self._gpus != int(self._gpus):
                 raise OptionError(
-                    f"{self._gpus:g} GPUs for a worker asked for: it is a share of one, or a whole number"
+                    f"{self._gpus:g} GPUs for a worker are not valid: it is a share of one, or a whole number"
                 )
             return self._gpus
         return 1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0
@@ -237,7 +237,7 @@ def _ping(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise OptionError(
-            f"Ray address {address!r} asked for: write HOST:PORT, as 'ray start --head' prints it, or auto"
+            f"Ray address {address!r} is not valid: write HOST:PORT, as 'ray start --head' prints it, or auto"
         )
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()

@@ -104,7 +104,9 @@ def do_task(shots: Sequence[ShotRequest], place: str, *, threads: int) -> None:
         name, unit = json.loads(Path(file).read_text(encoding="utf-8"))[step][number]
         shot = next(shot for shot in shots if shot.name == name)
     except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
-        raise OptionError(f"task {place!r} asked for: it is none of this batch ({error}); export it again") from error
+        raise OptionError(
+            f"task {place!r} is not valid: it is none of this batch ({error}); export it again"
+        ) from error
     request = shot.request
     # A task that is done again goes on with what there is.
     request = replace(request, options=replace(request.options, resume=True))

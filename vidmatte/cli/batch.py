@@ -116,7 +116,7 @@ def _changes(settings: Sequence[str]) -> dict[str, str]:
     for setting in settings:
         key, sign, value = setting.partition("=")
         if not sign:
-            raise OptionError(f"--set {setting!r} asked for: write KEY=VALUE, as in smooth=0.5")
+            raise OptionError(f"--set {setting!r} is not valid: write KEY=VALUE, as in smooth=0.5")
         changes[key.strip()] = value.strip()
     return changes
 
@@ -146,7 +146,7 @@ def _export(manifest: str, shots: Sequence[ShotRequest], threads: int, given: Ma
 
     kind, folder = given["export"]
     if kind != "openjd":
-        raise OptionError(f"--export {kind!r} asked for: openjd is what there is")
+        raise OptionError(f"--export {kind!r} is not valid: openjd is what there is")
     options = [word for setting in given["settings"] for word in ("--set", setting)]
     for name in ("root", "staging"):
         options += [] if given[name] is None else [f"--{name}", str(Path(given[name]).resolve())]

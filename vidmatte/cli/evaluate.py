@@ -130,7 +130,7 @@ def _words(words: tuple[str, ...]) -> tuple[str | None, str]:
     if len(words) == 2 and words[0] in get_args(Experiment):
         return words[0], words[1]
     raise OptionError(
-        f"{' '.join(words)!r} asked for: give a data set ({', '.join(DATASETS)}), and before it one of "
+        f"{' '.join(words)!r} is not valid: give a data set ({', '.join(DATASETS)}), and before it one of "
         f"{', '.join(get_args(Experiment))} where a model is to be compared with itself"
     )
 
@@ -165,4 +165,4 @@ def _steps(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in (text or "").split(",") if part.strip())
     except ValueError as error:
-        raise OptionError(f"steps {text!r} asked for: write whole numbers, as in 0,100,200") from error
+        raise OptionError(f"steps {text!r} are not valid: write whole numbers, as in 0,100,200") from error

@@ -256,7 +256,7 @@ def _if_given(text: str | None, parse: Callable[[str], T]) -> T | None:
 def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:
     unknown = [name for name in names if name not in objects]
     if unknown:
-        raise OptionError(f"the prompt file marks {', '.join(objects)}; {unknown[0]!r} asked for: use --object NAME")
+        raise OptionError(f"the prompt file marks {', '.join(objects)}; {unknown[0]!r} is not valid: use --object NAME")
     return {name: objects[name] for name in names or objects}
 
 

@@ -69,7 +69,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
 
     part, settings = load_recipe(given["recipe"]) if given["recipe"] else (given["part"] or "network", {})
     if given["part"] not in (None, part):
-        raise OptionError(f"part {given['part']!r} asked for: the recipe is of {part!r}; leave --part out")
+        raise OptionError(f"part {given['part']!r} is not valid: the recipe is of {part!r}; leave --part out")
     names = ("corpus", "sd", "cache", "crops", "steps", "batch", "accumulate", "precision", "seed", "workers", "device")
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
@@ -118,6 +118,6 @@ def _places(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     for text in texts:
         layout, sign, root = text.partition("=")
         if not sign or not layout or not root:
-            raise OptionError(f"data set {text!r} asked for: write LAYOUT=FOLDER, as in rm1k=data/RM-1K")
+            raise OptionError(f"data set {text!r} is not valid: write LAYOUT=FOLDER, as in rm1k=data/RM-1K")
         places.append((layout, root))
     return tuple(places)

@@ -44,5 +44,5 @@ def open_dataset(name: str, root: str | Path) -> Dataset:
     message says which files were looked for.
     """
     if name not in DATASETS:
-        raise OptionError(f"data set {name!r} asked for: there are {', '.join(DATASETS)}")
+        raise OptionError(f"data set {name!r} is not valid: there are {', '.join(DATASETS)}")
     return DATASETS[name].open(root)

@@ -50,7 +50,9 @@ def variants_of(experiment: Experiment, *, steps: Sequence[int] = (), references
     of another experiment.
     """
     if steps and experiment != "timesteps":
-        raise OptionError(f"steps {', '.join(map(str, steps))} asked for: they are for 'timesteps', not {experiment!r}")
+        raise OptionError(
+            f"steps {', '.join(map(str, steps))} are not valid: they are for 'timesteps', not {experiment!r}"
+        )
     if experiment == "ablation":
         return [
             Variant("full"),

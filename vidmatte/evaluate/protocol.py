@@ -50,11 +50,11 @@ class Protocol:
         for name, choices in (("prompt", PromptKind), ("guidance", Guidance), ("region", Region)):
             value = getattr(self, name)
             if value not in (*get_args(choices), *([] if name == "prompt" else [None])):
-                raise OptionError(f"{name} {value!r} asked for: choose one of {', '.join(get_args(choices))}")
+                raise OptionError(f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}")
         for name, least in (("references", 1), ("rounds", 1), ("seed", 0), ("frames", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise OptionError(f"{name} {value} asked for: it must be at least {least}")
+                raise OptionError(f"{name} {value} is not valid: it must be at least {least}")
         if self.prompt == "trimap" and self.guidance == "group":
             raise OptionError("a trimap tells of its own image only: leave out guidance 'group', or use another prompt")
 

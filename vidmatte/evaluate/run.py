@@ -104,7 +104,7 @@ def run(
         WriteError: the folder cannot be written.
     """
     if workers < 1:
-        raise OptionError(f"{workers} workers asked for: it must be at least 1")
+        raise OptionError(f"{workers} workers are not valid: it must be at least 1")
     folder = Path(folder)
     prepared, rounds, notes = _prepare(subject, protocol)
     plan = make_plan(dataset, protocol, rounds=rounds)

@@ -41,7 +41,9 @@ def grow(alpha: Alpha, radius: float) -> Alpha:
         OptionError: the radius is out of its range.
     """
     if not -WIDEST <= radius <= WIDEST:
-        raise OptionError(f"growth by {radius:g} pixels asked for: it is {-WIDEST:g} to {WIDEST:g}, negative to shrink")
+        raise OptionError(
+            f"growth by {radius:g} pixels is not valid: it is {-WIDEST:g} to {WIDEST:g}, negative to shrink"
+        )
     if radius < 0:
         return np.asarray(1 - _dilate(1 - alpha, -radius), np.float32)
     return _dilate(alpha, radius)
@@ -63,7 +65,7 @@ def feather(alpha: Alpha, sigma: float) -> Alpha:
         OptionError: sigma is out of its range.
     """
     if not 0 <= sigma <= WIDEST:
-        raise OptionError(f"feather of {sigma:g} pixels asked for: it is 0 to {WIDEST:g}")
+        raise OptionError(f"feather of {sigma:g} pixels is not valid: it is 0 to {WIDEST:g}")
     result = alpha.copy()
     window = _busy(alpha, math.ceil(_SIGMAS * sigma) + 1)
     if sigma and window is not None:

@@ -113,7 +113,7 @@ def load_model(
         return _compact(str(name), load_packaged(str(name)), f"model {str(name)!r}", place, dtype, working_size)
     if not Path(name).is_file():
         known = ", ".join(DESCRIPTIONS)
-        raise ModelError(f"model {str(name)!r} asked for: it is neither a known name ({known}) nor a file")
+        raise ModelError(f"model {str(name)!r} is not valid: it is neither a known name ({known}) nor a file")
     with memory_errors(f"loading {name}"):
         tensors = load_checkpoint(Path(name))
     if any(key.startswith("in_context_decoder.") for key in tensors):
@@ -258,20 +258,22 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda", "mps"):
-        raise OptionError(f"device {name!r} asked for: choose auto, cpu, cuda, cuda:N or mps")
+        raise OptionError(f"device {name!r} is not valid: choose auto, cpu, cuda, cuda:N or mps")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise OptionError(f"device {name!r} asked for: it cannot be used here ({reason}); try --device cpu") from error
+        raise OptionError(
+            f"device {name!r} is not valid: it cannot be used here ({reason}); try --device cpu"
+        ) from error
     return device
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """The number format of a name; "auto" is what the device is fast in. Raises OptionError for an unknown one."""
     if precision not in get_args(Precision):
-        raise OptionError(f"precision {precision!r} asked for: choose one of {', '.join(get_args(Precision))}")
+        raise OptionError(f"precision {precision!r} is not valid: choose one of {', '.join(get_args(Precision))}")
     if precision != "auto":
         return _DTYPES[precision]
     if device.type == "cuda":
@@ -286,6 +288,6 @@ def _working_size(size: int | None) -> int:
         return DEFAULT_WORKING_SIZE
     if not SMALLEST_WORKING_SIZE <= size <= LARGEST_WORKING_SIZE:
         raise OptionError(
-            f"working size {size} asked for: it must be {SMALLEST_WORKING_SIZE} to {LARGEST_WORKING_SIZE} pixels"
+            f"working size {size} is not valid: it must be {SMALLEST_WORKING_SIZE} to {LARGEST_WORKING_SIZE} pixels"
         )
     return size

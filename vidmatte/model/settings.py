@@ -19,7 +19,7 @@ def parse_settings(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, sign, value = part.partition("=")
         if not sign or not name.strip() or not value.strip():
-            raise OptionError(f"setting {part!r} asked for: write NAME=VALUE,NAME=VALUE, as in ensemble=1,inter=off")
+            raise OptionError(f"setting {part!r} is not valid: write NAME=VALUE,NAME=VALUE, as in ensemble=1,inter=off")
         found[name.strip().replace("-", "_")] = value.strip()
     return found
 
@@ -36,7 +36,7 @@ def as_options(kind: type[T], settings: Settings | None) -> T:
     for name, value in (settings or {}).items():
         if name not in known:
             offered = ", ".join(f"{name} ({_as_text(default)})" for name, default in known.items())
-            raise OptionError(f"setting {name!r} asked for: there are {offered}")
+            raise OptionError(f"setting {name!r} is not valid: there are {offered}")
         values[name] = _parse(name, value, known[name]) if isinstance(value, str) else value
     return kind(**values)
 
@@ -48,7 +48,7 @@ def _parse(name: str, text: str, like: object) -> int | float | bool:
         return float(text) if isinstance(like, float) else int(text)
     except (KeyError, ValueError) as error:
         wanted = "on or off" if isinstance(like, bool) else "a number" if isinstance(like, float) else "a whole number"
-        raise OptionError(f"setting {name}={text} asked for: its value is {wanted}") from error
+        raise OptionError(f"setting {name}={text} is not valid: its value is {wanted}") from error
 
 
 def _as_text(value: object) -> str:

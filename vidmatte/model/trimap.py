@@ -35,9 +35,11 @@ def make_trimap(
         OptionError: thresholds out of order or outside 0..1, or a distance that is negative or above half of the image.
     """
     if not 0 <= low < high <= 1:
-        raise OptionError(f"trimap thresholds {low} and {high} asked for: they must rise within 0 to 1")
+        raise OptionError(f"trimap thresholds {low} and {high} are not valid: they must rise within 0 to 1")
     if not (0 <= inside <= 0.5 and 0 <= outside <= 0.5):
-        raise OptionError(f"trimap bands of {inside} and {outside} asked for: they are shares of the image, 0 to 0.5")
+        raise OptionError(
+            f"trimap bands of {inside} and {outside} are not valid: they are shares of the image, 0 to 0.5"
+        )
     if alpha.ndim != 4 or alpha.shape[1] != 1:
         raise ValueError(f"alpha must be (N, 1, H, W), got {tuple(alpha.shape)}")
     side = max(alpha.shape[-2:])

@@ -80,7 +80,7 @@ class Prompt:
         if not (self.points or self.strokes or self.box or self.mask or self.scribbles):
             raise PromptError(f"frame {self.frame}: nothing is marked; give points, strokes, a box or a mask")
         if self.frame < 0:
-            raise PromptError(f"reference frame {self.frame} asked for: frames count from 0")
+            raise PromptError(f"reference frame {self.frame} is not valid: frames count from 0")
         labels = {label for *_, label in self.points} | {stroke.label for stroke in self.strokes}
         if not labels <= {OBJECT, BACKGROUND}:
             raise PromptError(f"labels {sorted(labels)} found: a label is 1 (object) or 0 (background)")
@@ -117,7 +117,7 @@ def parse_points(text: str) -> tuple[tuple[float, float, int], ...]:
         except (ValueError, IndexError):
             parts = []
         if len(parts) not in (2, 3):
-            raise PromptError(f'point {item!r} asked for: write "x,y" or "x,y,label", separated by spaces')
+            raise PromptError(f'point {item!r} is not valid: write "x,y" or "x,y,label", separated by spaces')
         points.append((x, y, label))
     if not points:
         raise PromptError('no points given: write "x,y" or "x,y,label", separated by spaces')
@@ -129,5 +129,5 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     try:
         x0, y0, x1, y1 = map(float, text.split(","))
     except ValueError as error:
-        raise PromptError(f"box {text!r} asked for: write x0,y0,x1,y1") from error
+        raise PromptError(f"box {text!r} is not valid: write x0,y0,x1,y1") from error
     return x0, y0, x1, y1

@@ -33,7 +33,7 @@ def open_video(
     """
     for name, value, choices in (("reader", reader, Reader), ("deinterlace", deinterlace, Deinterlace)):
         if value not in get_args(choices):
-            raise OptionError(f"{name} {value!r} asked for: choose one of {', '.join(get_args(choices))}")
+            raise OptionError(f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}")
     if Path(source).is_dir() or is_pattern(source) or is_image(source):
         if (reader, deinterlace) != ("pyav", "refuse"):
             raise OptionError(

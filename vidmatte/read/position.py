@@ -30,8 +30,8 @@ def parse_position(text: str, video: Video) -> int:
     count = frames_from_midnight(text, video.info.frame_rate)
     if count is None:
         raise OptionError(
-            f"position {text!r} asked for: give a frame (120), seconds (5.0 or 5s), a time (00:00:05.5) or timecode at "
-            f"the clip's rate (00:00:05:12)"
+            f"position {text!r} is not valid: give a frame (120), seconds (5.0 or 5s), a time (00:00:05.5) or timecode "
+            f"at the clip's rate (00:00:05:12)"
         )
     start = frames_from_midnight(video.info.timecode or "00:00:00:00", video.info.frame_rate) or 0
     if count < start:

@@ -70,7 +70,7 @@ class Video(ABC):
             size = 12 * self.info.width * self.info.height * max(1, batch_size)
             prefetched = min(_PREFETCHED_BATCHES, max(1, _PREFETCHED_BYTES // size))
         if batch_size < 1:
-            raise OptionError(f"batch size {batch_size} asked for: it must be at least 1")
+            raise OptionError(f"batch size {batch_size} is not valid: it must be at least 1")
         batches = prefetch(self._batches(batch_size, start, end), prefetched)
         self._running.add(batches)
         return batches

@@ -62,7 +62,7 @@ def smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBat
         OptionError: `strength` is not within 0..1.
     """
     if not 0 <= strength <= 1:
-        raise OptionError(f"smoothing strength {strength} was asked for: give a number from 0 (off) to 1 (strongest)")
+        raise OptionError(f"smoothing strength {strength} is not valid: give a number from 0 (off) to 1 (strongest)")
     return _smooth(batches, strength)
 
 

@@ -78,7 +78,7 @@ class IconMattingConfig(LoopConfig):
         super().__post_init__()
         self.features  # noqa: B018 - checks time step and ensemble
         if not 0 <= self.matting <= 1:
-            raise OptionError(f"matting {self.matting:g} asked for: it is a share of the pairs, 0 to 1")
+            raise OptionError(f"matting {self.matting:g} is not valid: it is a share of the pairs, 0 to 1")
         if self.cache is not None and not self.crops:
             raise OptionError(
                 "a cache of features asked for, but every crop is new: set crops to the number of each image's, "
@@ -152,7 +152,7 @@ def groups_of(places: Places) -> tuple[Group, ...]:
         dataset = open_dataset(layout, root)
         if not dataset.groups:
             raise OptionError(
-                f"data set {layout!r} asked for: it holds clips; IconMatting learns from groups of images"
+                f"data set {layout!r} is not valid: it holds clips; IconMatting learns from groups of images"
             )
         found.extend(dataset.groups)
     return tuple(found)

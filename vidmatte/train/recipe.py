@@ -37,7 +37,7 @@ def load_recipe(recipe: str | Path) -> tuple[str, dict[str, Any]]:
         raise ReadError(f"{path}: is not TOML ({error})") from error
     part = settings.pop("part", None)
     if part not in _CONFIGS:
-        raise OptionError(f"{path}: part {part!r} asked for: there are {', '.join(_CONFIGS)}")
+        raise OptionError(f"{path}: part {part!r} is not valid: there are {', '.join(_CONFIGS)}")
     return part, {name: _checked(path, part, name, value) for name, value in settings.items()}
 
 
@@ -63,7 +63,7 @@ def _find(recipe: str | Path) -> Path:
         return shipped
     if not Path(recipe).is_file():
         names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
-        raise ReadError(f"{recipe}: recipe asked for: it is no file, and no name of a recipe that ships ({names})")
+        raise ReadError(f"{recipe}: recipe is not valid: it is no file, and no name of a recipe that ships ({names})")
     return Path(recipe)
 
 

@@ -161,7 +161,7 @@ class _Api:
     def _frame(self, request: Request) -> int:
         frame = int(request.path_params["frame"])
         if frame >= self._session.clip_info.frames:
-            raise HTTPException(404, f"frame {frame} asked for: there are 0 to {self._session.clip_info.frames - 1}")
+            raise HTTPException(404, f"frame {frame} is not valid: there are 0 to {self._session.clip_info.frames - 1}")
         return frame
 
 

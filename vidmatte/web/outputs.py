@@ -45,7 +45,7 @@ class OutputSelection:
         """The choices with what a page changed. Raises OptionError for what is not on offer."""
         chosen = asked.get("outputs", list(self.chosen))
         if not isinstance(chosen, list) or not all(type(n) is int and 0 <= n < len(self.outputs) for n in chosen):
-            raise OptionError(f"outputs {chosen!r} asked for: choose from those on offer")
+            raise OptionError(f"outputs {chosen!r} are not valid: choose from those on offer")
         smooth, adapt_steps = asked.get("smooth", self.smooth), asked.get("adapt_steps", self.adapt_steps)
         if type(smooth) not in (int, float) or not (adapt_steps is None or type(adapt_steps) is int):
             raise OptionError("the smoother is a strength from 0 to 1, the adaptation a number of steps")

@@ -54,7 +54,7 @@ class Project:
         for obj in self.objects:
             if obj.id == number:
                 return obj
-        raise PromptError(f"object {number} asked for: it was removed; choose another one")
+        raise PromptError(f"object {number} is not valid: it was removed; choose another one")
 
     def with_object(self, changed: PromptedObject) -> Project:
         """The project with the object that has this id replaced."""
@@ -115,7 +115,7 @@ def edited(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     """
     operation = _OPERATIONS.get(str(edit.get("op")))
     if operation is None:
-        raise PromptError(f"edit {edit.get('op')!r} asked for: there are {', '.join(_OPERATIONS)}")
+        raise PromptError(f"edit {edit.get('op')!r} is not valid: there are {', '.join(_OPERATIONS)}")
     return operation(project, edit, clip_info)
 
 
@@ -128,13 +128,13 @@ def frame_of(edit: Edit, clip_info: ClipInfo, key: str = "frame") -> int:
     """A frame of the clip. Raises PromptError."""
     frame = edit.get(key)
     if type(frame) is not int or not 0 <= frame < clip_info.frames:
-        raise PromptError(f"frame {frame!r} asked for: there are 0 to {clip_info.frames - 1}")
+        raise PromptError(f"frame {frame!r} is not valid: there are 0 to {clip_info.frames - 1}")
     return frame
 
 
 def _add_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     if len(project.objects) >= MAX_OBJECTS:
-        raise PromptError(f"one more object asked for: there can be {MAX_OBJECTS}")
+        raise PromptError(f"one more object is too many: there can be at most {MAX_OBJECTS}")
     number = 1 + max((obj.id for obj in project.objects), default=0)
     used = {obj.color for obj in project.objects}
     color = next((color for color in COLORS if color not in used), COLORS[number % len(COLORS)])
@@ -150,7 +150,7 @@ def _change_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project
         obj = replace(obj, name=_name(project, obj.id, edit["name"]))
     if "color" in edit:
         if not isinstance(edit["color"], str) or not re.fullmatch("#[0-9a-f]{6}", edit["color"]):
-            raise PromptError(f"colour {edit['color']!r} asked for: write #rrggbb")
+            raise PromptError(f"colour {edit['color']!r} is not valid: write #rrggbb")
         obj = replace(obj, color=edit["color"])
     return project.with_object(obj)
 
@@ -211,7 +211,7 @@ def _remove_prompt(project: Project, edit: Edit, clip_info: ClipInfo) -> Project
     if kind in ("box", "mask", "scribbles"):
         return _with_prompts(project, obj, frame, **{kind: None})
     if kind not in ("points", "strokes"):
-        raise PromptError(f"mark {kind!r} asked for: there are points, strokes, box, mask and scribbles")
+        raise PromptError(f"mark {kind!r} is not valid: there are points, strokes, box, mask and scribbles")
     prompts = list(getattr(prompt, kind))
     del prompts[_index(edit, prompts)]
     return _with_prompts(project, obj, frame, **{kind: tuple(prompts)})
@@ -250,7 +250,7 @@ def _with_prompts(project: Project, obj: PromptedObject, frame: int, **prompts: 
     kinds = ("points", "strokes", "box", "mask", "scribbles")
     values = {kind: getattr(prompt, kind) for kind in kinds if prompt is not None} | prompts
     if sum(len(values.get(kind) or ()) for kind in ("points", "strokes")) > MAX_PROMPTS:
-        raise PromptError(f"one more mark asked for: a frame can have {MAX_PROMPTS}")
+        raise PromptError(f"one more mark is too many: a frame can have at most {MAX_PROMPTS}")
     others = {n: kept for n, kept in obj.prompts.items() if n != frame}
     if any(values.values()):
         others[frame] = Prompt(frame, **values)
@@ -260,7 +260,7 @@ def _with_prompts(project: Project, obj: PromptedObject, frame: int, **prompts: 
 def _object_id(edit: Edit) -> int:
     number = edit.get("object")
     if type(number) is not int:
-        raise PromptError(f"object {number!r} asked for: give the number of one")
+        raise PromptError(f"object {number!r} is not valid: give the number of one")
     return number
 
 
@@ -284,7 +284,7 @@ def _label(edit: Edit) -> int:
 def _index(edit: Edit, prompts: Sequence[object]) -> int:
     index = edit.get("index")
     if type(index) is not int or not 0 <= index < len(prompts):
-        raise PromptError(f"mark {index!r} asked for: there are {len(prompts)}")
+        raise PromptError(f"mark {index!r} is not valid: there are {len(prompts)}")
     return index
 
 

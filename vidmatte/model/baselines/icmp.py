@@ -37,7 +37,7 @@ class IcmpOptions:
         check_band(self.band)
         check_points(self.points)
         if not 56 <= self.side <= 2800:
-            raise OptionError(f"side {self.side} asked for: it must be 56 to 2800 pixels")
+            raise OptionError(f"side {self.side} is not valid: it must be 56 to 2800 pixels")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _MOST_POINTS = 64
 def check_points(points: int) -> None:
     """Raise OptionError unless a segmenter can be prompted with this many points of each kind."""
     if not 1 <= points <= _MOST_POINTS:
-        raise OptionError(f"points {points} asked for: there are 1 to {_MOST_POINTS}")
+        raise OptionError(f"points {points} is not valid: there are 1 to {_MOST_POINTS}")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class IconMattingOptions:
         for name, least in (("references", 1), ("at_once", 1), ("positions", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise OptionError(f"{name} {value} asked for: it must be at least {least}")
+                raise OptionError(f"{name} {value} is not valid: it must be at least {least}")
 
     @property
     def features(self) -> FeatureSettings:

@@ -38,11 +38,11 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_step < TIME_STEPS:
-            raise OptionError(f"time step {self.time_step} asked for: it must be 0 to {TIME_STEPS - 1}")
+            raise OptionError(f"time step {self.time_step} is not valid: it must be 0 to {TIME_STEPS - 1}")
         if not 1 <= self.ensemble <= _LARGEST_ENSEMBLE:
-            raise OptionError(f"ensemble of {self.ensemble} asked for: it must be 1 to {_LARGEST_ENSEMBLE}")
+            raise OptionError(f"ensemble of {self.ensemble} is not valid: it must be 1 to {_LARGEST_ENSEMBLE}")
         if not 0 <= self.seed <= _LARGEST_SEED:
-            raise OptionError(f"seed {self.seed} asked for: it must be 0 to {_LARGEST_SEED}")
+            raise OptionError(f"seed {self.seed} is not valid: it must be 0 to {_LARGEST_SEED}")
 
     def noise(self, role: Role, shape: tuple[int, int, int]) -> Tensor:
         """(ensemble, *shape) standard normal float32: the same bits each time, a smaller ensemble being the start.
