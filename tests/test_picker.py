@@ -331,7 +331,7 @@ def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
         session.edit(on_disc(0))
         session.edit(on_disc(20))
         session.edit({"op": "set_range", "start": 2, "end": 22})
-        session.choose({"outputs": [3, 2], "smooth": 0.5})
+        session.set_outputs({"outputs": [3, 2], "smooth": 0.5})
         command = shlex.split(session.state()["command"])
         assert command[:4] == ["vidmatte", "clip.mp4", "--prompts", "clip.prompts.json"]
         assert "--overwrite" not in command
@@ -348,7 +348,7 @@ def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
         for result in session.results():
             seen = gray(result.alpha(7))
             assert np.abs(seen - first[7]).mean() < 0.02  # VP9 is not lossless
-        session.choose({"overwrite": True})
+        session.set_outputs({"overwrite": True})
         repeated = shlex.split(session.state()["command"])
         assert repeated == [*command, "--overwrite"]
     answer = CliRunner().invoke(cli, repeated[1:])
@@ -371,7 +371,7 @@ def test_a_run_without_marks_or_outputs_is_refused(clip):
         with pytest.raises(OptionError, match="nothing is marked"):
             session.start_run()
         session.edit(on_disc(0))
-        session.choose({"outputs": []})
+        session.set_outputs({"outputs": []})
         with pytest.raises(OptionError, match="no output is chosen"):
             session.start_run()
         assert session.state()["command"] == ""
