@@ -105,7 +105,7 @@ def invocation(**given):
         "images": False,
         "reference": None,
         "objects": {"": [vidmatte.Prompt(points=((9, 9, 1),))]},
-        "targets": [parse_output("o.mov", alpha_only=False)],
+        "specs": [parse_output("o.mov", alpha_only=False)],
         "report": Path("rep"),
         "options": {},
     }
@@ -219,7 +219,7 @@ def test_choices_of_an_output_are_repeated():
         parse_output("o.mov:prores-4444-xq", alpha_only=False),
         parse_output("%d.exr:float,dwaa", alpha_only=True),
     ]
-    command = invocation(targets=targets).with_reference(20)
+    command = invocation(specs=targets).with_reference(20)
     assert "-o o.mov:prores-4444-xq --alpha %d.exr:float,dwaa" in command
 
 
