@@ -27,7 +27,7 @@ from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
 from vidmatte.write.part import EncodedPart
 from vidmatte.write.partial import clean_stale, lock, partial_path, publish
-from vidmatte.write.specs import OutputSpec, check_output, parse_output
+from vidmatte.write.specs import OutputSpec, parse_output
 
 _QUEUED_BATCHES, _LARGE_FRAME = 2, 1 << 22
 """How many batches wait for an encoder at most; one where a frame has more pixels than that."""
@@ -126,10 +126,7 @@ def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | N
 
 
 def _as_spec(spec: OutputSpec | Path | str) -> OutputSpec:
-    if not isinstance(spec, OutputSpec):
-        return parse_output(spec, alpha_only=False)
-    check_output(spec)
-    return spec
+    return spec if isinstance(spec, OutputSpec) else parse_output(spec, alpha_only=False)
 
 
 class Outputs:

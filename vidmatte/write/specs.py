@@ -1,10 +1,10 @@
-"""The outputs that are asked for: a path, and what is chosen for it."""
+"""Parse an output as it was asked for, such as `shot.mov:prores-4444-xq`, into a frozen value."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidmatte.errors import OptionError
@@ -29,14 +29,13 @@ class OutputSpec:
     """Objects that share one EXR as layers, as in person.R; empty for all other targets."""
     format_options: tuple[str, ...] = ()
     """A format of the extension by its name, and what the format lets choose, as in ("float", "dwaa")."""
+    format: Format = field(init=False, compare=False, repr=False)
+    """The entry of FORMATS, with the chosen options; parsed once, when the spec is made."""
 
-    @property
-    def format(self) -> Format:
-        """The entry of FORMATS, with what was chosen in its options.
-
-        Raises OptionError for an extension that is not there, and for choices that it does not offer.
-        """
-        return _chosen_format(self)
+    def __post_init__(self) -> None:
+        """Parse the format. Raises OptionError, see `parse_output`."""
+        object.__setattr__(self, "format", _chosen_format(self))
+        _check(self)
 
     @property
     def folder(self) -> Path:
@@ -53,7 +52,9 @@ class OutputSpec:
         pattern = Path(self.path).name
         if _NAME in pattern:
             return pattern.replace(_NAME, name)
-        return _NUMBER.sub(lambda found: f"{number:0{len(found[2] or '') or int(found[1] or 1)}d}", pattern)
+        return _NUMBER.sub(
+            lambda found: f"{number:0{len(found[2] or '') or int(found[1] or 1)}d}", pattern
+        )
 
     @property
     def is_named(self) -> bool:
@@ -66,7 +67,9 @@ class OutputSpec:
         name = Path(self.path).name
         if not self.format.is_movie:
             parts = name.split(_NAME) if self.is_named else _NUMBER.sub("\0", name).split("\0")
-            return re.compile((".+" if self.is_named else r"\d+").join(re.escape(part) for part in parts))
+            return re.compile(
+                (".+" if self.is_named else r"\d+").join(re.escape(part) for part in parts)
+            )
         return re.compile(re.escape(name))
 
     def __str__(self) -> str:
@@ -98,17 +101,17 @@ def parse_output(
     does not say how to name the images.
     """
     plain, format_options = split_format_options(path)
-    spec = OutputSpec(plain, alpha_only, object_name, layers, format_options)
-    check_output(spec)
-    return spec
+    return OutputSpec(plain, alpha_only, object_name, layers, format_options)
 
 
-def check_output(spec: OutputSpec) -> None:
-    """Raises OptionError for a target that cannot be one, see `parse_output`."""
+def _check(spec: OutputSpec) -> None:
+    """Raise OptionError for a pattern without a place for the frame number, and for layers outside EXR."""
     path = Path(spec.path)
     places = len(_NUMBER.findall(path.name)) + path.name.count(_NAME)
     if not spec.format.is_movie and places != 1:
-        found = "no place for their numbers" if places == 0 else "more than one place for their numbers"
+        found = (
+            "no place for their numbers" if places == 0 else "more than one place for their numbers"
+        )
         raise OptionError(
             f"{spec}: images are written one per frame, and the file name has {found}; use "
             f"{path.stem if places == 0 else 'frame'}_%06d{path.suffix}, or {{name}}{path.suffix} for a set of images"
@@ -123,7 +126,9 @@ def _chosen_format(spec: OutputSpec) -> Format:
         raise OptionError(_no_format(spec))
     named = [form for form in forms if form.name in spec.format_options]
     if len(named) > 1:
-        raise OptionError(f"{spec.argument}: asks for {' and '.join(form.name for form in named)}; choose one")
+        raise OptionError(
+            f"{spec.argument}: asks for {' and '.join(form.name for form in named)}; choose one"
+        )
     form = next(iter(named or (form for form in forms if not form.over_black)), None)
     if form is None:
         raise OptionError(
@@ -134,19 +139,25 @@ def _chosen_format(spec: OutputSpec) -> Format:
     return replace(form, options={**form.options, **_options_of(words, form, forms, spec)})
 
 
-def _options_of(words: Iterable[str], form: Format, forms: Sequence[Format], spec: OutputSpec) -> Mapping[str, str]:
+def _options_of(
+    words: Iterable[str], form: Format, forms: Sequence[Format], spec: OutputSpec
+) -> Mapping[str, str]:
     """The options that words set. Raises OptionError where a word is not offered or contradicts another one."""
     options: dict[str, str] = {}
     chosen_by: dict[str, str] = {}
     for word in words:
         for option, value in _parse_option(word, form, forms, spec).items():
             if option in chosen_by:
-                raise OptionError(f"{spec.argument}: {chosen_by[option]} and {word} exclude each other; keep one")
+                raise OptionError(
+                    f"{spec.argument}: {chosen_by[option]} and {word} exclude each other; keep one"
+                )
             options[option], chosen_by[option] = value, word
     return options
 
 
-def _parse_option(word: str, form: Format, forms: Sequence[Format], spec: OutputSpec) -> Mapping[str, str]:
+def _parse_option(
+    word: str, form: Format, forms: Sequence[Format], spec: OutputSpec
+) -> Mapping[str, str]:
     if word in form.presets:
         return form.presets[word]
     name, _, value = word.partition("=")
@@ -156,7 +167,9 @@ def _parse_option(word: str, form: Format, forms: Sequence[Format], spec: Output
     formats = [f"{form.name} ({form.description})" for form in forms if len(forms) > 1]
     offered = [*formats, *form.presets, *numbers]
     what = f"choose from {', '.join(offered)}" if offered else "there is nothing to choose for it"
-    raise OptionError(f"{spec.argument}: {word!r} was asked for, which {form.extension} does not offer; {what}")
+    raise OptionError(
+        f"{spec.argument}: {word!r} was asked for, which {form.extension} does not offer; {what}"
+    )
 
 
 def _no_format(spec: OutputSpec) -> str:
