@@ -44,7 +44,9 @@ SOURCES = {
     "vp9.webm": dict(codec="libvpx-vp9", options={"g": "8"}),
     "av1.mkv": dict(codec="libsvtav1", options={"preset": "12", "svtav1-params": "lp=1"}),
     "prores.mov": dict(codec="prores_ks", pixel_format="yuv422p10le"),
-    "dnxhr.mxf": dict(codec="dnxhd", pixel_format="yuv422p", options={"profile": "dnxhr_sq"}, size=(256, 128)),
+    "dnxhr.mxf": dict(
+        codec="dnxhd", pixel_format="yuv422p", options={"profile": "dnxhr_sq"}, size=(256, 128)
+    ),
     "mpeg2.ts": dict(codec="mpeg2video", options={"g": "8", "bf": "2"}),
     "mpeg2.mpg": dict(codec="mpeg2video", options={"g": "8"}),
     "mpeg4.avi": dict(codec="mpeg4", options={"g": "8"}),
@@ -64,7 +66,9 @@ def make_sources(folder: Path) -> dict[str, bytes]:
     picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
     for name, settings in SOURCES.items():
         if not (folder / name).exists():
-            write_movie(folder / name, frames=FRAMES, sound=name.endswith((".mp4", ".ts")), **settings)
+            write_movie(
+                folder / name, frames=FRAMES, sound=name.endswith((".mp4", ".ts")), **settings
+            )
     for name in STILLS[:3]:
         cv2.imwrite(str(folder / name), picture)
     _write_dpx(folder / "still.dpx", picture)
@@ -89,7 +93,10 @@ def _write_dpx(path: Path, picture: np.ndarray) -> None:
     struct.pack_into(">I", header, 808, 2048)
     words = picture.astype(np.uint32) << 2
     path.write_bytes(
-        bytes(header) + ((words[..., 0] << 22) | (words[..., 1] << 12) | (words[..., 2] << 2)).astype(">u4").tobytes()
+        bytes(header)
+        + ((words[..., 0] << 22) | (words[..., 1] << 12) | (words[..., 2] << 2))
+        .astype(">u4")
+        .tobytes()
     )
 
 
@@ -116,7 +123,9 @@ def flip_bits(broken: bytearray, place: int, rng: random.Random) -> None:
 def set_number(broken: bytearray, place: int, rng: random.Random) -> None:
     value = rng.choice((0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF))
     width = rng.choice((1, 2, 4))
-    broken[place : place + width] = (value & (1 << 8 * width) - 1).to_bytes(width, rng.choice(("big", "little")))
+    broken[place : place + width] = (value & (1 << 8 * width) - 1).to_bytes(
+        width, rng.choice(("big", "little"))
+    )
 
 
 def overwrite(broken: bytearray, place: int, rng: random.Random) -> None:
@@ -152,7 +161,9 @@ def read(path: Path, allow_truncated: bool) -> str:
         info, times = video.info, []
         sums = []
         for frame in video.decode():
-            assert frame.rgb.shape == (3, info.height, info.width), "a frame has another size than was announced"
+            assert frame.rgb.shape == (3, info.height, info.width), (
+                "a frame has another size than was announced"
+            )
             assert np.isfinite(frame.rgb).all(), "a frame is not finite"
             times.append(frame.pts)
             sums.append(float(frame.rgb.sum()))
@@ -197,8 +208,13 @@ def run(path: Path, log: Path, allow_truncated: bool) -> tuple[str, float]:
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
             if os.WIFSIGNALED(status):
-                return f"crash ({signal.Signals(os.WTERMSIG(status)).name})", time.monotonic() - began
-            return {0: "right", 10: "error"}.get(os.WEXITSTATUS(status), "traceback"), time.monotonic() - began
+                return (
+                    f"crash ({signal.Signals(os.WTERMSIG(status)).name})",
+                    time.monotonic() - began,
+                )
+            return {0: "right", 10: "error"}.get(
+                os.WEXITSTATUS(status), "traceback"
+            ), time.monotonic() - began
         time.sleep(0.005)
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
@@ -227,7 +243,9 @@ def fuzz(folder: Path, seed: int, numbers: range) -> collections.Counter[tuple[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("fuzz"))

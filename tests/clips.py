@@ -25,7 +25,10 @@ def read_number(rgb: np.ndarray) -> int:
     """The number drawn into a (3, H, W) picture in 0..1."""
     _, height, width = rgb.shape
     row = rgb[:, height // 4, :].mean(0)
-    return sum(int(row[width * (2 * bit + 1) // (2 * BITS)] > 0.5) << (BITS - 1 - bit) for bit in range(BITS))
+    return sum(
+        int(row[width * (2 * bit + 1) // (2 * BITS)] > 0.5) << (BITS - 1 - bit)
+        for bit in range(BITS)
+    )
 
 
 def write_movie(
@@ -80,12 +83,16 @@ def _with_duration(
 ) -> list[av.Packet]:
     for packet in packets if durations and times else []:
         packet.duration = round(
-            durations[times.index(round(packet.pts * packet.time_base / base))] * base / packet.time_base
+            durations[times.index(round(packet.pts * packet.time_base / base))]
+            * base
+            / packet.time_base
         )
     return packets
 
 
-def _write_tone(out: av.container.OutputContainer, audio: av.AudioStream, seconds: Fraction) -> None:
+def _write_tone(
+    out: av.container.OutputContainer, audio: av.AudioStream, seconds: Fraction
+) -> None:
     samples = int(48000 * seconds)
     wave = (0.2 * np.sin(2 * np.pi * 440 * np.arange(samples) / 48000)).astype(np.float32)
     for start in range(0, samples - samples % 1024, 1024):

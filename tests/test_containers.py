@@ -54,7 +54,9 @@ def listener():
 
 
 @pytest.mark.parametrize("extension", [".mp4", ".mov", ".mkv", ".ts", ".m3u8", ".ffconcat"])
-@pytest.mark.parametrize("text", [PLAYLIST, CONCAT, SESSION, MANIFEST], ids=["m3u8", "ffconcat", "sdp", "dash"])
+@pytest.mark.parametrize(
+    "text", [PLAYLIST, CONCAT, SESSION, MANIFEST], ids=["m3u8", "ffconcat", "sdp", "dash"]
+)
 def test_files_that_name_others_open_none(tmp_path, listener, text, extension):
     secret = write_movie(tmp_path / "secret.ts", frames=4)
     port = listener.getsockname()[1]
@@ -79,9 +81,13 @@ def test_more_frames_than_bytes_are_refused(tmp_path):
     movie = write_movie(tmp_path / "clip.mp4", frames=4)
     data = bytearray(movie.read_bytes())
     place = data.rindex(b"stsz") + 8
-    struct.pack_into(">II", data, place, 1, 50_000_000)  # every sample has one byte, and there are many
+    struct.pack_into(
+        ">II", data, place, 1, 50_000_000
+    )  # every sample has one byte, and there are many
     movie.write_bytes(data)
-    with pytest.raises(ReadError, match=r"50,000,000 frames in|cannot be (opened|decoded)|truncated or damaged"):
+    with pytest.raises(
+        ReadError, match=r"50,000,000 frames in|cannot be (opened|decoded)|truncated or damaged"
+    ):
         open_video(movie)
 
 
@@ -89,7 +95,9 @@ def test_huge_frames_are_refused_before_memory_is_taken(tmp_path):
     movie = write_movie(tmp_path / "clip.mkv", frames=2, codec="ffv1", options={"level": "1"})
     data = movie.read_bytes()
     # PixelWidth 160 and PixelHeight 96: elements B0 and BA of one byte each.
-    wide = data.replace(b"\xb0\x81\xa0", b"\xb0\x82\x75\x30", 1).replace(b"\xba\x81\x60", b"\xba\x82\x75\x30", 1)
+    wide = data.replace(b"\xb0\x81\xa0", b"\xb0\x82\x75\x30", 1).replace(
+        b"\xba\x81\x60", b"\xba\x82\x75\x30", 1
+    )
     if wide == data:
         pytest.fail("the sizes were not found in the header")
     (tmp_path / "wide.mkv").write_bytes(wide)
@@ -109,7 +117,9 @@ def write_interlaced(path, *, codec="libx264", frames=12, **changes):
         "libx264": {"x264-params": "interlaced=1:tff=1", "crf": "4"},
         "mpeg2video": {"flags": "+ildct+ilme", "q": "2"},
     }
-    return write_movie(path, frames=frames, codec=codec, options=options[codec], pictures=pictures, **changes)
+    return write_movie(
+        path, frames=frames, codec=codec, options=options[codec], pictures=pictures, **changes
+    )
 
 
 def combing(rgb):
@@ -129,7 +139,10 @@ def test_deinterlaced_frames_keep_count_times_and_the_first_field(tmp_path, meth
     movie = write_interlaced(
         tmp_path / "clip.mkv", times=[t // 90 for t in times], time_base=Fraction(1, 1000)
     )  # fmt: skip
-    with open_video(movie, deinterlace="keep") as kept, open_video(movie, deinterlace=method) as whole:
+    with (
+        open_video(movie, deinterlace="keep") as kept,
+        open_video(movie, deinterlace=method) as whole,
+    ):
         raw, made = list(kept.decode()), list(whole.decode())
         assert [frame.pts for frame in made] == [frame.pts for frame in raw]
         assert [frame.index for frame in made] == list(range(12))
@@ -140,16 +153,22 @@ def test_deinterlaced_frames_keep_count_times_and_the_first_field(tmp_path, meth
     for n, frame in enumerate(made[2:-2], 2):
         assert combing(frame.rgb) < 0.25 * combing(raw[n].rgb)
         bar = np.flatnonzero(frame.rgb[:, 40:56].mean((0, 1)) > 0.5)
-        assert abs(bar.mean() - (8 * n + 13.5)) < 1  # the odd lines, which x264 flags as shown first here
+        assert (
+            abs(bar.mean() - (8 * n + 13.5)) < 1
+        )  # the odd lines, which x264 flags as shown first here
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "order"), [("a.mp4", "libx264", "top first"), ("a.mkv", "mpeg2video", "bottom first")]
+    ("name", "codec", "order"),
+    [("a.mp4", "libx264", "top first"), ("a.mkv", "mpeg2video", "bottom first")],
 )
 def test_field_order_is_known_where_fields_are_kept(tmp_path, name, codec, order):
     """x264 is told tff=1 here; FFmpeg's MPEG-2 codes the bottom field first unless frames say otherwise."""
     movie = write_interlaced(tmp_path / name, codec=codec)
-    with open_video(movie, deinterlace="keep") as kept, open_video(movie, deinterlace="bwdif") as whole:
+    with (
+        open_video(movie, deinterlace="keep") as kept,
+        open_video(movie, deinterlace="bwdif") as whole,
+    ):
         assert kept.info.field_order == order
         assert whole.info.field_order is None
 
@@ -170,13 +189,17 @@ CONTAINERS = {
     "b.ts": dict(options={"g": "12", "bf": "2"}),
     "b.m2ts": dict(options={"g": "12", "bf": "2"}),
     "open.ts": dict(options={"x264-params": "open-gop=1:keyint=12:bframes=3"}),
-    "hevc.ts": dict(codec="libx265", options={"x265-params": "log-level=none:keyint=12:open-gop=1"}),
+    "hevc.ts": dict(
+        codec="libx265", options={"x265-params": "log-level=none:keyint=12:open-gop=1"}
+    ),
     "mpeg2.ts": dict(codec="mpeg2video", options={"g": "12", "bf": "2"}),
     "mpeg2.mpg": dict(codec="mpeg2video", options={"g": "12", "bf": "2"}),
     "mpeg2.vob": dict(codec="mpeg2video", options={"g": "12"}),
     "mpeg4.avi": dict(codec="mpeg4", options={"g": "12"}),
     "mpeg2.mxf": dict(codec="mpeg2video", options={"g": "12", "bf": "2"}),
-    "dnxhr.mxf": dict(codec="dnxhd", pixel_format="yuv422p", options={"profile": "dnxhr_sq"}, size=(256, 128)),
+    "dnxhr.mxf": dict(
+        codec="dnxhd", pixel_format="yuv422p", options={"profile": "dnxhr_sq"}, size=(256, 128)
+    ),
     "flv1.flv": dict(codec="flv1", options={"g": "12"}),
     "mpeg4.asf": dict(codec="mpeg4", options={"g": "12"}),
     "h264.nut": dict(options={"g": "12", "bf": "2"}),
@@ -188,7 +211,9 @@ CONTAINERS = {
 @pytest.fixture(scope="module", params=CONTAINERS)
 def container(request, tmp_path_factory):
     return write_movie(
-        tmp_path_factory.mktemp("containers") / request.param, frames=FRAMES, **CONTAINERS[request.param]
+        tmp_path_factory.mktemp("containers") / request.param,
+        frames=FRAMES,
+        **CONTAINERS[request.param],
     )
 
 
@@ -202,7 +227,9 @@ def test_any_frame_is_found_in_any_container(container):
             assert (read_number(found.rgb[0].numpy()), found.pts[0]) == (index, frames[index].pts)
 
 
-@pytest.mark.parametrize("name", ["b.ts", "open.ts", "mpeg2.ts", "mpeg2.mpg", "mpeg2.mxf", "flv1.flv"])
+@pytest.mark.parametrize(
+    "name", ["b.ts", "open.ts", "mpeg2.ts", "mpeg2.mpg", "mpeg2.mxf", "flv1.flv"]
+)
 def test_late_frames_are_found_without_decoding_the_start(tmp_path, monkeypatch, name):
     movie = write_movie(tmp_path / name, frames=FRAMES, size=(320, 192), **CONTAINERS[name])
 
@@ -221,7 +248,9 @@ def test_the_first_time_need_not_be_zero(tmp_path):
     with open_video(movie) as video:
         frames = list(video.decode())
         assert [read_number(frame.rgb) for frame in frames] == list(range(10))
-        assert [frame.pts * video.info.time_base for frame in frames] == [Fraction(time, 1000) for time in times]
+        assert [frame.pts * video.info.time_base for frame in frames] == [
+            Fraction(time, 1000) for time in times
+        ]
         assert video.seconds_of(5) == Fraction(5, 25)
         assert read_number(video.frame(7).rgb[0].numpy()) == 7
 
@@ -244,7 +273,9 @@ def needs_ffmpeg():
         return True
 
 
-@pytest.mark.skipif(needs_ffmpeg(), reason="needs the ffmpeg program, as an independent writer of edit lists")
+@pytest.mark.skipif(
+    needs_ffmpeg(), reason="needs the ffmpeg program, as an independent writer of edit lists"
+)
 def test_edit_lists_are_obeyed(edited):
     with open_video(edited) as video:
         numbers = [read_number(frame.rgb) for frame in video.decode()]
@@ -254,7 +285,9 @@ def test_edit_lists_are_obeyed(edited):
             assert read_number(video.frame(index).rgb[0].numpy()) == numbers[index]
 
 
-@pytest.mark.skipif(needs_ffmpeg(), reason="needs the ffmpeg program, as an independent writer of edit lists")
+@pytest.mark.skipif(
+    needs_ffmpeg(), reason="needs the ffmpeg program, as an independent writer of edit lists"
+)
 def test_decord_is_refused_for_edit_lists(edited):
     pytest.importorskip("decord")
     with pytest.raises(OptionError, match=r"edit list.*use --reader pyav"):
@@ -263,11 +296,17 @@ def test_decord_is_refused_for_edit_lists(edited):
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("b.ts", "no MP4, MOV or Matroska"), ("mpeg4.avi", "no MP4, MOV or Matroska"), ("open.mkv", "open groups")],
+    [
+        ("b.ts", "no MP4, MOV or Matroska"),
+        ("mpeg4.avi", "no MP4, MOV or Matroska"),
+        ("open.mkv", "open groups"),
+    ],
 )
 def test_decord_is_refused_where_it_is_wrong(tmp_path, name, why):
     pytest.importorskip("decord")
-    movie = write_movie(tmp_path / name, frames=FRAMES, **CONTAINERS.get(name, CONTAINERS["open.ts"]))
+    movie = write_movie(
+        tmp_path / name, frames=FRAMES, **CONTAINERS.get(name, CONTAINERS["open.ts"])
+    )
     with pytest.raises(OptionError, match=rf"{why}.*use --reader pyav"):
         open_video(movie, reader="decord")
 
@@ -275,7 +314,9 @@ def test_decord_is_refused_where_it_is_wrong(tmp_path, name, why):
 def test_decord_is_refused_where_it_would_take_too_much_memory(tmp_path, monkeypatch):
     pytest.importorskip("decord")
     movie = write_movie(tmp_path / "clip.mp4", frames=FRAMES)
-    monkeypatch.setattr("vidmatte.read.decord._AHEAD_BYTES", 1_000_000)  # 40 frames of 160 x 96 are 1.8 MB
+    monkeypatch.setattr(
+        "vidmatte.read.decord._AHEAD_BYTES", 1_000_000
+    )  # 40 frames of 160 x 96 are 1.8 MB
     with pytest.raises(OptionError, match=r"decodes the whole clip ahead.*use --reader pyav"):
         open_video(movie, reader="decord")
 
@@ -289,7 +330,11 @@ def test_streams_that_are_left_out_are_noted(tmp_path):
         for n in range(3):
             for stream in streams:
                 out.mux(
-                    stream.encode(av.VideoFrame.from_ndarray(numbered_picture(n, 64, 64)).reformat(format="yuv420p"))
+                    stream.encode(
+                        av.VideoFrame.from_ndarray(numbered_picture(n, 64, 64)).reformat(
+                            format="yuv420p"
+                        )
+                    )
                 )
         for stream in streams:
             out.mux(stream.encode(None))

@@ -15,7 +15,9 @@ from vidmatte.errors import OptionError, ReadError
 def put(path, value=255, size=(6, 8)):
     """A plain image (or a given array) at a path, whose folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), value if isinstance(value, np.ndarray) else np.full(size, value, np.uint8))
+    cv2.imwrite(
+        str(path), value if isinstance(value, np.ndarray) else np.full(size, value, np.uint8)
+    )
     return path
 
 
@@ -40,9 +42,17 @@ def test_icm57_groups_by_class_sub_class_and_extent(tmp_path):
     }
     (tmp_path / "ICM57.json").write_text(json.dumps(records))
     dataset = open_dataset("icm57", tmp_path / "ICM57")
-    assert names(dataset) == {"animal-dog-full": ["a", "c"], "animal-dog-half": ["b"], "animal-half": ["d"]}
+    assert names(dataset) == {
+        "animal-dog-full": ["a", "c"],
+        "animal-dog-half": ["b"],
+        "animal-half": ["d"],
+    }
     sample = dataset.groups[0].images[0]
-    assert (sample.image.name, sample.alpha.name, sample.trimap.parent.name) == ("a.jpg", "a.png", "trimap")
+    assert (sample.image.name, sample.alpha.name, sample.trimap.parent.name) == (
+        "a.jpg",
+        "a.png",
+        "trimap",
+    )
     assert sample.is_matting
 
 
@@ -102,7 +112,11 @@ def test_plain_groups_take_three_forms(tmp_path):
         put(tmp_path / "pairs" / f"{name}_alpha.png")
     put(tmp_path / "pairs" / "one_trimap.png")
     dataset = open_dataset("groups", tmp_path)
-    assert names(dataset) == {"alone": ["alone"], "folders": ["one", "two"], "pairs": ["one", "two"]}
+    assert names(dataset) == {
+        "alone": ["alone"],
+        "folders": ["one", "two"],
+        "pairs": ["one", "two"],
+    }
     assert [sample.trimap is not None for sample in dataset.groups[2].images] == [True, False]
 
 
@@ -118,7 +132,10 @@ def test_videomatte_and_youtubematte(tmp_path):
             put(tmp_path / "vm" / part / "0000" / "com" / f"{frame}.jpg")
             put(tmp_path / "vm" / part / "0000" / "pha" / f"{frame}.png")
     dataset = open_dataset("videomatte", tmp_path / "vm")
-    assert [clip.name for clip in dataset.clips] == ["videomatte_motion/0000", "videomatte_static/0000"]
+    assert [clip.name for clip in dataset.clips] == [
+        "videomatte_motion/0000",
+        "videomatte_static/0000",
+    ]
     assert [path.name for path in dataset.clips[0].frames] == ["0000.jpg", "0001.jpg"]
     one_part = open_dataset("videomatte", tmp_path / "vm" / "videomatte_motion")
     assert [clip.name for clip in one_part.clips] == ["0000"]
@@ -135,17 +152,26 @@ def write_palette_png(path, indices, colors):
     """An 8-bit PNG with a palette, as the annotations of DAVIS are; by hand, as OpenCV writes none."""
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     height, width = indices.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in indices.astype(np.uint8))
-    chunks = [(b"IHDR", header), (b"PLTE", bytes(sum(colors, ()))), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", header),
+        (b"PLTE", bytes(sum(colors, ()))),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks))
 
 
-@pytest.mark.parametrize("line", ["bear", "/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png"])
+@pytest.mark.parametrize(
+    "line", ["bear", "/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png"]
+)
 def test_davis_takes_the_listed_clips_and_all_their_objects(tmp_path, line):
     indices = np.zeros((6, 8), np.uint8)
     indices[0, 0], indices[1, 1] = 1, 2

@@ -23,13 +23,17 @@ def test_by_hand():
     # Mean of red and blue 0.3, spill 0.4, of which 0.4 * 0.7152 comes back as gray.
     back = 0.4 * 0.7152
     assert one(0.2, 0.7, 0.4) == pytest.approx([0.2 + back, 0.3 + back, 0.4 + back], abs=1e-6)
-    assert one(0.2, 0.7, 0.4, strength=0.5) == pytest.approx([0.2 + back / 2, 0.5 + back / 2, 0.4 + back / 2], abs=1e-6)
+    assert one(0.2, 0.7, 0.4, strength=0.5) == pytest.approx(
+        [0.2 + back / 2, 0.5 + back / 2, 0.4 + back / 2], abs=1e-6
+    )
     assert one(0.2, 0.4, 0.7, "blue") == pytest.approx(
         [0.2 + 0.4 * 0.0722, 0.4 + 0.4 * 0.0722, 0.3 + 0.4 * 0.0722], abs=1e-6
     )
 
 
-@pytest.mark.parametrize("color", [(0.5, 0.5, 0.5), (0.8, 0.6, 0.5), (0.2, 0.3, 0.4), (1, 1, 1), (0, 0, 0)])
+@pytest.mark.parametrize(
+    "color", [(0.5, 0.5, 0.5), (0.8, 0.6, 0.5), (0.2, 0.3, 0.4), (1, 1, 1), (0, 0, 0)]
+)
 def test_what_is_not_greener_than_the_mean_stays_bit_for_bit(color):
     assert one(*color) == torch.tensor(color, dtype=torch.float32).tolist()
 
@@ -40,7 +44,9 @@ def test_luma_is_kept_and_no_spill_is_left(screen):
     kept = color.clone()
     result = despill(color, Despill(screen))
     assert torch.equal(color, kept)
-    assert torch.allclose((result[0].permute(1, 2, 0) @ LUMA), (color[0].permute(1, 2, 0) @ LUMA), atol=1e-6)
+    assert torch.allclose(
+        (result[0].permute(1, 2, 0) @ LUMA), (color[0].permute(1, 2, 0) @ LUMA), atol=1e-6
+    )
     channel = {"green": 1, "blue": 2}[screen]
     others = [c for c in range(3) if c != channel]
     assert float((result[:, channel] - result[:, others].mean(1)).max()) < 1e-6
@@ -50,7 +56,9 @@ def test_luma_is_kept_and_no_spill_is_left(screen):
 @pytest.mark.parametrize("screen", ["green", "blue"])
 def test_ffmpeg_finds_the_same(screen):
     rng = np.random.default_rng(3)
-    picture = np.concatenate([rng.integers(0, 180, (16, 16, 3), np.uint8), np.full((16, 16, 1), 255, np.uint8)], 2)
+    picture = np.concatenate(
+        [rng.integers(0, 180, (16, 16, 3), np.uint8), np.full((16, 16, 1), 255, np.uint8)], 2
+    )
     frame = av.VideoFrame.from_ndarray(picture, "rgba")
     frame.pts, frame.time_base = 0, Fraction(1, 25)
     weight, scale = {"green": ("0.7152", "green"), "blue": ("0.0722", "blue")}[screen]
@@ -73,6 +81,10 @@ def test_ffmpeg_finds_the_same(screen):
 def test_parsing():
     assert parse_despill("green") == Despill("green", 1.0)
     assert parse_despill("blue,0.25") == Despill("blue", 0.25)
-    for text, message in (("red", "choose green or blue"), ("green,2", "0 to 1"), ("green,much", "green,0.5")):
+    for text, message in (
+        ("red", "choose green or blue"),
+        ("green,2", "0 to 1"),
+        ("green,much", "green,0.5"),
+    ):
         with pytest.raises(OptionError, match=message):
             parse_despill(text)

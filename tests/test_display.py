@@ -34,12 +34,17 @@ def test_pq_is_that_of_the_standard():
 
 def test_hlg_is_that_of_the_standard():
     # BT.2100-2, table 5: half signal is a twelfth of the light; full signal all of it. BT.2408: 75 % is 26.5 %.
-    assert hlg_decode(torch.tensor([0.0, 0.5, 0.75, 1.0])).tolist() == pytest.approx([0, 1 / 12, 0.265, 1], rel=3e-3)
+    assert hlg_decode(torch.tensor([0.0, 0.5, 0.75, 1.0])).tolist() == pytest.approx(
+        [0, 1 / 12, 0.265, 1], rel=3e-3
+    )
 
 
 @pytest.mark.parametrize(("tags", "white", "peak"), [(PQ, 0.5807, 0.7518), (HLG, 0.75, 1.0)])
 def test_hdr_is_toned_down_to_a_bright_picture_without_clipped_highlights(tags, white, peak):
-    shown = [to_display(gray(value), tags)[0, 0, 0, 0].item() for value in (0.0, 0.3, white, (white + peak) / 2, peak)]
+    shown = [
+        to_display(gray(value), tags)[0, 0, 0, 0].item()
+        for value in (0.0, 0.3, white, (white + peak) / 2, peak)
+    ]
     assert shown[0] == 0
     assert shown[-1] == pytest.approx(1, abs=2e-3)
     assert all(a < b - 0.01 for a, b in pairwise(shown))
@@ -75,7 +80,9 @@ def test_super_whites_are_clipped_for_the_model_alone():
     assert torch.equal(for_output(rgb, ColorTags(), linear_to_video), rgb)
 
 
-@pytest.mark.parametrize(("curve", "middle"), [(linear_to_srgb, 0.46135), (linear_to_video, 0.40901)])
+@pytest.mark.parametrize(
+    ("curve", "middle"), [(linear_to_srgb, 0.46135), (linear_to_video, 0.40901)]
+)
 def test_curves_for_outputs_of_scene_linear_light(curve, middle):
     values = torch.tensor([0.0, 0.18, 1.0, 7.0]).reshape(1, 1, 1, 4).expand(1, 3, 1, 4)
     out = for_output(values, LINEAR, curve)
@@ -116,7 +123,12 @@ def write_hdr(path, *, transfer, frames=3):
         for _ in range(frames):
             frame = av.VideoFrame(96, 48, "yuv444p10le")
             for owner in (stream.codec_context, frame):
-                owner.color_primaries, owner.color_trc, owner.colorspace, owner.color_range = 9, transfer, 9, 1
+                owner.color_primaries, owner.color_trc, owner.colorspace, owner.color_range = (
+                    9,
+                    transfer,
+                    9,
+                    1,
+                )
             for plane, codes in zip(frame.planes, planes, strict=True):
                 np.frombuffer(plane, np.uint16).reshape(48, -1)[:, :96] = codes
             out.mux(stream.encode(frame))
@@ -140,11 +152,17 @@ def test_a_run_on_hdr_says_what_the_model_saw(tmp_path):
     write_hdr(tmp_path / "hdr.mkv", transfer=16)
     prompt = vidmatte.Prompt(box=(10, 10, 60, 40))
     options = vidmatte.MatteOptions(foreground="source", adapt_steps=0)
-    summary = vidmatte.matte(tmp_path / "hdr.mkv", prompt, output=tmp_path / "out.mov", options=options)
+    summary = vidmatte.matte(
+        tmp_path / "hdr.mkv", prompt, output=tmp_path / "out.mov", options=options
+    )
     assert any("HDR (PQ)" in note and "tone-mapped copy" in note for note in summary.notes)
     with av.open(str(tmp_path / "out.mov")) as container:
         frame = next(container.decode(video=0))
-        assert (int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace)) == (9, 16, 9)
+        assert (int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace)) == (
+            9,
+            16,
+            9,
+        )
     assert describe_view(ColorTags()) is None
 
 

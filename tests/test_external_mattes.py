@@ -28,9 +28,14 @@ def ramp(number):
 
 
 def write_mattes(path, like, *, alpha_only, frames=range(FRAMES)):
-    with open_video(like) as video, create_outputs([OutputSpec(path, alpha_only)], like=video.info) as out:
+    with (
+        open_video(like) as video,
+        create_outputs([OutputSpec(path, alpha_only)], like=video.info) as out,
+    ):
         for batch in video.batches(1, start=frames[0], end=frames[-1] + 1):
-            out.write(MatteBatch(batch, torch.from_numpy(ramp(batch.frames[0]))[None, None], (1.0,)))
+            out.write(
+                MatteBatch(batch, torch.from_numpy(ramp(batch.frames[0]))[None, None], (1.0,))
+            )
     return path
 
 
@@ -40,7 +45,9 @@ def lossless(movie, tmp_path_factory):
 
 
 def take(source, target, matte, **options):
-    return vidmatte.matte(source, alpha=target, options=vidmatte.MatteOptions(model="none", matte=matte, **options))
+    return vidmatte.matte(
+        source, alpha=target, options=vidmatte.MatteOptions(model="none", matte=matte, **options)
+    )
 
 
 def stored(path):
@@ -116,7 +123,9 @@ def test_each_image_of_a_set_has_its_matte(tmp_path):
         cv2.imwrite(str(tmp_path / "set" / f"p{number}.png"), np.full((*size, 3), 90, np.uint8))
         cv2.imwrite(str(tmp_path / f"p{number}_in.png"), np.full(size, 50 + number, np.uint8))
     options = vidmatte.MatteOptions(model="none", matte=tmp_path / "{name}_in.png", bit_depth=8)
-    vidmatte.matte(tmp_path / "set", images=True, output=tmp_path / "{name}_cut.png", options=options)
+    vidmatte.matte(
+        tmp_path / "set", images=True, output=tmp_path / "{name}_cut.png", options=options
+    )
     for number in range(2):
         cut = cv2.imread(str(tmp_path / f"p{number}_cut.png"), cv2.IMREAD_UNCHANGED)
         assert (cut[..., 3] == 50 + number).all()
@@ -130,7 +139,16 @@ def test_mattes_of_the_part_that_is_asked_for_begin_with_it(movie, lossless, tmp
 
 
 def test_the_rest_of_the_flow_goes_on(movie, lossless, tmp_path):
-    command = [str(movie), "--model", "none", "--matte", str(lossless), "--invert", "--region", "0,0,80,96"]
+    command = [
+        str(movie),
+        "--model",
+        "none",
+        "--matte",
+        str(lossless),
+        "--invert",
+        "--region",
+        "0,0,80,96",
+    ]
     targets = ["-o", str(tmp_path / "o.%02d.png"), "--report", str(tmp_path / "report")]
     result = CliRunner().invoke(cli, [*command, *targets])
     assert result.exit_code == 0, result.output
@@ -142,7 +160,16 @@ def test_the_rest_of_the_flow_goes_on(movie, lossless, tmp_path):
 
 
 def refused(message, source, matte, tmp_path, *arguments):
-    command = [str(source), "--model", "none", "--matte", str(matte), "--alpha", str(tmp_path / "a.mkv"), *arguments]
+    command = [
+        str(source),
+        "--model",
+        "none",
+        "--matte",
+        str(matte),
+        "--alpha",
+        str(tmp_path / "a.mkv"),
+        *arguments,
+    ]
     before = set(tmp_path.iterdir())
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 2, result.output
@@ -157,7 +184,9 @@ def test_mattes_of_another_clip_are_refused(movie, lossless, tmp_path):
     longer = write_movie(tmp_path / "longer.mp4", frames=FRAMES + 1)
     refused("longer.mp4: has 13 frames, but the clip has 12; give", movie, longer, tmp_path)
     part = write_movie(tmp_path / "part.mp4", frames=4)
-    message = "part.mp4: has 4 frames, but the clip has 12, and the part of it that was asked for 5; give"
+    message = (
+        "part.mp4: has 4 frames, but the clip has 12, and the part of it that was asked for 5; give"
+    )
     refused(message, movie, part, tmp_path, "--start", "3", "--end", "7")
     cv2.imwrite(str(tmp_path / "m.png"), np.zeros((10, 20), np.uint8))
     refused("m.png: is 20x10, but the frame is 160x96", movie, tmp_path / "m.png", tmp_path)
@@ -167,10 +196,20 @@ def test_choices_that_have_no_meaning_beside_given_mattes(movie, lossless, tmp_p
     refused("marks were given, and mattes too", movie, lossless, tmp_path, "--points", "80,20")
     refused("working size was given", movie, lossless, tmp_path, "--working-size", "256")
     refused("this model has none", movie, lossless, tmp_path, "--adapt-steps", "20")
-    refused("would be written over an input", lossless, lossless, tmp_path, "--alpha", str(lossless), "--overwrite")
+    refused(
+        "would be written over an input",
+        lossless,
+        lossless,
+        tmp_path,
+        "--alpha",
+        str(lossless),
+        "--overwrite",
+    )
     with pytest.raises(OptionError, match="give both, --model none and --matte PATH"):
         vidmatte.MatteOptions(matte=lossless)
-    result = CliRunner().invoke(cli, [str(movie), "--model", "none", "--alpha", str(tmp_path / "a.mkv")])
+    result = CliRunner().invoke(
+        cli, [str(movie), "--model", "none", "--alpha", str(tmp_path / "a.mkv")]
+    )
     assert result.exit_code == 2
     assert "model 'none' was asked for: give both" in result.stderr
 

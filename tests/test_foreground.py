@@ -15,7 +15,9 @@ HEIGHT, WIDTH = 360, 640
 
 def photo(name: str) -> np.ndarray:
     picture = getattr(data, name)()[..., :3]
-    return cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return (
+        cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    )
 
 
 def flat(red: float, green: float, blue: float) -> np.ndarray:
@@ -36,7 +38,9 @@ def hairy_alpha() -> np.ndarray:
         steps = np.stack([np.cos(bend), np.sin(bend)], axis=1) * rng.uniform(1, 5)
         strand = np.round((root + np.cumsum(steps, axis=0)) * 16).astype(np.int32)
         cv2.polylines(hair, [strand], False, int(rng.uniform(90, 255)), 1, cv2.LINE_AA, 4)
-    return np.maximum(alpha, cv2.GaussianBlur(hair.astype(np.float32) / 255, (0, 0), 0.6)).astype(np.float32)
+    return np.maximum(alpha, cv2.GaussianBlur(hair.astype(np.float32) / 255, (0, 0), 0.6)).astype(
+        np.float32
+    )
 
 
 def blurred(picture: np.ndarray) -> np.ndarray:
@@ -49,7 +53,9 @@ def composite(foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray)
 
 def estimate(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     rgb = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-    return estimate_foreground(rgb, torch.from_numpy(alpha)[None, None])[0].numpy().transpose(1, 2, 0)
+    return (
+        estimate_foreground(rgb, torch.from_numpy(alpha)[None, None])[0].numpy().transpose(1, 2, 0)
+    )
 
 
 def color_error(estimated: np.ndarray, foreground: np.ndarray, alpha: np.ndarray) -> float:
@@ -82,7 +88,11 @@ def test_an_alpha_that_is_a_little_off_costs_no_more_than_in_the_reference_imple
     foreground, background = SCENES["textured over green"]
     alpha = hairy_alpha()
     image = composite(foreground, background, alpha)
-    for wrong in (cv2.GaussianBlur(alpha, (0, 0), 1), cv2.dilate(alpha, np.ones((3, 3))), cv2.erode(alpha, np.ones(3))):
+    for wrong in (
+        cv2.GaussianBlur(alpha, (0, 0), 1),
+        cv2.dilate(alpha, np.ones((3, 3))),
+        cv2.erode(alpha, np.ones(3)),
+    ):
         reference = estimate_foreground_ml(image.astype(np.float64), wrong.astype(np.float64))
         assert color_error(estimate(image, wrong), foreground, alpha) <= 1.02 * color_error(
             reference, foreground, alpha
@@ -95,7 +105,10 @@ def test_flat_colors_are_recovered() -> None:
     estimated = estimate(composite(foreground, flat(0.1, 0.6, 0.3), alpha), alpha)
     visible = alpha > 0.05
     assert np.abs(estimated - foreground)[visible].mean() < 1 / 255
-    assert np.percentile(np.abs(estimated - foreground)[visible] * alpha[visible][:, None], 99) < 6 / 255
+    assert (
+        np.percentile(np.abs(estimated - foreground)[visible] * alpha[visible][:, None], 99)
+        < 6 / 255
+    )
 
 
 def exact_optimum(image: np.ndarray, alpha: np.ndarray, epsilon: float, omega: float) -> np.ndarray:
@@ -116,7 +129,9 @@ def exact_optimum(image: np.ndarray, alpha: np.ndarray, epsilon: float, omega: f
                     row[start + index[y, x]], row[start + index[y2, x2]] = scale, -scale
                     rows.append(row)
                     right.append(0.0)
-    return np.linalg.lstsq(np.array(rows), np.array(right), rcond=None)[0][: alpha.size].reshape(height, width)
+    return np.linalg.lstsq(np.array(rows), np.array(right), rcond=None)[0][: alpha.size].reshape(
+        height, width
+    )
 
 
 def test_small_images_come_close_to_the_exact_optimum() -> None:
@@ -128,7 +143,9 @@ def test_small_images_come_close_to_the_exact_optimum() -> None:
     ours = estimate(red, alpha)[..., 0]
     visible = alpha > 0.1
     assert np.abs(ours - optimum)[visible].mean() < 0.03
-    assert np.abs(ours - optimum)[visible].mean() < 0.2 * np.abs(red[..., 0] - optimum)[visible].mean()
+    assert (
+        np.abs(ours - optimum)[visible].mean() < 0.2 * np.abs(red[..., 0] - optimum)[visible].mean()
+    )
 
 
 def test_source_is_kept_bit_for_bit_where_alpha_is_one() -> None:
@@ -164,7 +181,9 @@ def test_frames_of_a_batch_are_independent_and_inputs_untouched() -> None:
     rng = np.random.default_rng(1)
     rgb = torch.from_numpy(rng.random((2, 3, 41, 67), np.float32))
     alpha = torch.from_numpy(cv2.GaussianBlur(rng.random((41, 67), np.float32), (0, 0), 3))
-    alpha = torch.stack([(alpha - 0.45).clamp(0, 0.1) * 10, 1 - (alpha - 0.45).clamp(0, 0.1) * 10])[:, None]
+    alpha = torch.stack([(alpha - 0.45).clamp(0, 0.1) * 10, 1 - (alpha - 0.45).clamp(0, 0.1) * 10])[
+        :, None
+    ]
     kept = rgb.clone(), alpha.clone()
     both = estimate_foreground(rgb, alpha)
     assert torch.equal(rgb, kept[0])

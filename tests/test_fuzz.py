@@ -21,6 +21,8 @@ def test_damaged_files_end_in_a_clear_error_or_a_right_result(tmp_path):
     assert done.returncode == 0, done.stdout
     assert "60 files, 0 failed" in done.stdout
     counts = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
-    errors, right = (sum(int(row[counts[0].index(name)]) for row in counts[1:]) for name in ("error", "right"))
+    errors, right = (
+        sum(int(row[counts[0].index(name)]) for row in counts[1:]) for name in ("error", "right")
+    )
     assert errors > 15  # the damages are damages
     assert right > 5  # and not only such that the file is gone

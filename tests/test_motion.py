@@ -59,7 +59,9 @@ def test_what_moves_with_a_few_marks_is_near_them(box):
 
 
 def test_a_still_clip_has_no_motion(box):
-    cue = motion_cue(torch.zeros(2, HEIGHT, WIDTH, 2), box.repeat(2, 1, 1, 1), 1 - box.repeat(2, 1, 1, 1))
+    cue = motion_cue(
+        torch.zeros(2, HEIGHT, WIDTH, 2), box.repeat(2, 1, 1, 1), 1 - box.repeat(2, 1, 1, 1)
+    )
     assert cue[:, :3].abs().max() < 1e-6
     assert not math.isnan(cue.sum())
 

@@ -20,7 +20,9 @@ MOVIES = {
     "h264_b_frames.mp4": dict(options={"g": "12", "bf": "3"}),
     "h264_open_gop.mkv": dict(options={"x264-params": "open-gop=1:keyint=12:bframes=3"}),
     "h264_transport.ts": dict(options={"g": "12", "bf": "2"}),
-    "hevc_10bit.mkv": dict(codec="libx265", pixel_format="yuv420p10le", options={"x265-params": "log-level=none"}),
+    "hevc_10bit.mkv": dict(
+        codec="libx265", pixel_format="yuv420p10le", options={"x265-params": "log-level=none"}
+    ),
     "vp9.webm": dict(codec="libvpx-vp9"),
     "prores.mov": dict(codec="prores_ks", pixel_format="yuv422p10le"),
     "mpeg4.avi": dict(codec="mpeg4"),
@@ -34,7 +36,9 @@ MOVIES = {
 
 @pytest.fixture(scope="module", params=MOVIES)
 def numbered(request, tmp_path_factory):
-    return write_movie(tmp_path_factory.mktemp("movies") / request.param, frames=FRAMES, **MOVIES[request.param])
+    return write_movie(
+        tmp_path_factory.mktemp("movies") / request.param, frames=FRAMES, **MOVIES[request.param]
+    )
 
 
 def test_frames_come_in_order_and_complete(numbered):
@@ -84,7 +88,9 @@ def test_ten_bit_movies_keep_more_than_eight_bits(tmp_path):
         stream.codec_context.colorspace = 1
         frame = av.VideoFrame(640, 64, "yuv444p10le")
         frame.colorspace, frame.color_range = 1, 1
-        for plane, value in zip(frame.planes, (codes, np.full_like(codes, 512), np.full_like(codes, 512)), strict=True):
+        for plane, value in zip(
+            frame.planes, (codes, np.full_like(codes, 512), np.full_like(codes, 512)), strict=True
+        ):
             np.frombuffer(plane, np.uint16).reshape(64, -1)[:, :640] = value
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
@@ -100,7 +106,9 @@ def test_ten_bit_movies_keep_more_than_eight_bits(tmp_path):
 def test_display_rotation_is_applied(tmp_path, rotation, turns):
     picture = np.zeros((96, 160, 3), np.uint8)
     picture[:48, :80] = (250, 20, 20)
-    movie = write_movie(tmp_path / "turned.mp4", frames=2, rotation=rotation, pictures=[picture] * 2)
+    movie = write_movie(
+        tmp_path / "turned.mp4", frames=2, rotation=rotation, pictures=[picture] * 2
+    )
     with open_video(movie) as video:
         rgb = video.frame(0).rgb[0].numpy().transpose(1, 2, 0)
         assert (video.info.height, video.info.width) == rgb.shape[:2]
@@ -120,7 +128,9 @@ def test_pixel_aspect_is_known_and_turns_with_the_frame(tmp_path):
 
 def test_decord_gives_the_frames_of_pyav(tmp_path):
     pytest.importorskip("decord")
-    movie = write_movie(tmp_path / "clip.mp4", frames=FRAMES, options={"g": "12", "bf": "3", "crf": "4"})
+    movie = write_movie(
+        tmp_path / "clip.mp4", frames=FRAMES, options={"g": "12", "bf": "3", "crf": "4"}
+    )
     with open_video(movie) as pyav, open_video(movie, reader="decord") as decord:
         for wanted, found in zip(pyav.decode(5), decord.decode(5), strict=True):
             assert (found.index, found.pts) == (wanted.index, wanted.pts)
@@ -142,7 +152,9 @@ def test_decord_turns_frames_as_pyav_does(tmp_path):
 
 def test_decord_is_refused_for_more_than_eight_bits(tmp_path):
     pytest.importorskip("decord")
-    movie = write_movie(tmp_path / "deep.mov", frames=2, codec="prores_ks", pixel_format="yuv422p10le")
+    movie = write_movie(
+        tmp_path / "deep.mov", frames=2, codec="prores_ks", pixel_format="yuv422p10le"
+    )
     with pytest.raises(OptionError, match=r"10-bit colour.*use --reader pyav"):
         open_video(movie, reader="decord")
 
@@ -166,7 +178,9 @@ def test_sequence_with_any_first_number(tmp_path, pattern):
     with open_video(folder / pattern) as video:
         assert video.info.first_number == 1001
         assert (video.info.frame_rate, video.info.time_base) == (24, Fraction(1, 24))
-        assert [read_number(frame.rgb) for frame in video.decode()] == [n % 200 for n in range(1001, 1008)]
+        assert [read_number(frame.rgb) for frame in video.decode()] == [
+            n % 200 for n in range(1001, 1008)
+        ]
         assert [frame.pts for frame in video.decode(2)] == [2, 3, 4, 5, 6]
 
 
@@ -213,18 +227,32 @@ def test_gaps_are_refused_with_the_missing_numbers(tmp_path):
 def test_frames_that_change_size_are_named(tmp_path):
     folder = write_sequence(tmp_path / "shot", [1, 2])
     cv2.imwrite(str(folder / "shot.0003.png"), np.zeros((20, 20, 3), np.uint8))
-    with open_video(folder) as video, pytest.raises(ReadError, match=r"shot.0003.png: is 20x20.*64x48"):
+    with (
+        open_video(folder) as video,
+        pytest.raises(ReadError, match=r"shot.0003.png: is 20x20.*64x48"),
+    ):
         list(video.decode())
 
 
 def test_frame_past_the_end_is_refused_with_the_count(numbered):
-    with open_video(numbered) as video, pytest.raises(ReadError, match=f"frame 400 asked for, but there are {FRAMES}"):
+    with (
+        open_video(numbered) as video,
+        pytest.raises(ReadError, match=f"frame 400 asked for, but there are {FRAMES}"),
+    ):
         video.frame(400)
 
 
 @pytest.mark.parametrize(
     ("text", "frame"),
-    [("12", 12), ("1s", 25), ("0.5", 13), ("00:00:01:05", 30), ("00:00:01.2", 30), ("0s", 0), ("99s", FRAMES)],
+    [
+        ("12", 12),
+        ("1s", 25),
+        ("0.5", 13),
+        ("00:00:01:05", 30),
+        ("00:00:01.2", 30),
+        ("0s", 0),
+        ("99s", FRAMES),
+    ],
 )
 def test_positions(tmp_path, text, frame):
     with open_video(write_movie(tmp_path / "clip.mp4", frames=FRAMES)) as video:
@@ -257,7 +285,10 @@ def test_matroska_cut_at_an_open_group(tmp_path, codec):
         "libx264": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0",
         "libx265": "open-gop=1:keyint=12",
     }
-    options = {codec.replace("lib", "") + "-params": parameters[codec] + (":log-level=none" if "265" in codec else "")}
+    options = {
+        codec.replace("lib", "") + "-params": parameters[codec]
+        + (":log-level=none" if "265" in codec else "")
+    }
     whole = write_movie(tmp_path / "whole.mkv", frames=FRAMES, codec=codec, options=options)
     cut = tmp_path / "cut.mkv"
     with av.open(str(whole)) as source, av.open(str(cut), "w") as out:

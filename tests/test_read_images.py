@@ -41,10 +41,20 @@ def test_exr_values_are_those_of_the_file(tmp_path, openexr, dtype):
             pixelAspectRatio=2.0,
         )  # fmt: skip
     with open_video(tmp_path) as video:
-        assert np.array_equal(video.frame(1).rgb[0].numpy(), pixels.transpose(2, 0, 1).astype(np.float32))
+        assert np.array_equal(
+            video.frame(1).rgb[0].numpy(), pixels.transpose(2, 0, 1).astype(np.float32)
+        )
         info = video.info
-    assert (info.first_number, info.frame_rate, info.sample_aspect_ratio) == (1001, Fraction(24000, 1001), 2)
-    assert (info.color.transfer, info.color.primaries, info.bit_depth) == (8, 1, 8 * np.dtype(dtype).itemsize)
+    assert (info.first_number, info.frame_rate, info.sample_aspect_ratio) == (
+        1001,
+        Fraction(24000, 1001),
+        2,
+    )
+    assert (info.color.transfer, info.color.primaries, info.bit_depth) == (
+        8,
+        1,
+        8 * np.dtype(dtype).itemsize,
+    )
 
 
 def test_a_given_rate_goes_before_that_of_the_header(tmp_path, openexr):
@@ -66,7 +76,10 @@ def test_exr_is_cut_and_filled_to_its_display_window(tmp_path, openexr):
 
 
 def test_exr_layers_and_gray_are_found(tmp_path, openexr):
-    planes = {f"beauty.{name}": np.full((4, 5), value, np.float16) for name, value in (("R", 1), ("G", 2), ("B", 3))}
+    planes = {
+        f"beauty.{name}": np.full((4, 5), value, np.float16)
+        for name, value in (("R", 1), ("G", 2), ("B", 3))
+    }
     save_exr(openexr, tmp_path / "a.exr", {**planes, "Z": np.zeros((4, 5), np.float32)})
     assert read_image(tmp_path / "a.exr").rgb[:, 0, 0].tolist() == [1, 2, 3]
     save_exr(openexr, tmp_path / "gray.exr", {"Y": np.full((4, 5), 0.25, np.float16)})
@@ -140,7 +153,9 @@ def save_dpx(path, picture, pixel_format):
         out.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize(("pixel_format", "bits"), [("gbrp10le", 10), ("gbrp10be", 10), ("gbrp12le", 12)])
+@pytest.mark.parametrize(
+    ("pixel_format", "bits"), [("gbrp10le", 10), ("gbrp10be", 10), ("gbrp12le", 12)]
+)
 def test_dpx_code_values_are_those_of_the_file(tmp_path, pixel_format, bits):
     picture = np.random.default_rng(5).integers(0, 2**bits, (33, 66, 3)).astype(np.uint16)
     stored = picture.byteswap() if pixel_format.endswith("be") else picture
@@ -157,14 +172,19 @@ def test_dpx_header_tells_rate_timecode_and_logarithm(tmp_path):
     data = bytearray((tmp_path / "a.1.dpx").read_bytes())
     order = ">" if data[:4] == b"SDPX" else "<"
     (begins,) = struct.unpack_from(order + "I", data, 4)
-    data[begins:begins] = b"\xff" * (2048 - begins)  # film and television headers, all fields undefined
+    data[begins:begins] = b"\xff" * (
+        2048 - begins
+    )  # film and television headers, all fields undefined
     struct.pack_into(order + "I", data, 4, 2048)
     struct.pack_into(order + "I", data, 1920, 0x10203005)  # timecode 10:20:30:05
     struct.pack_into(order + "f", data, 1940, 24000 / 1001)
     data[801] = 1  # printing density
     (tmp_path / "a.1.dpx").write_bytes(data)
     with open_video(tmp_path) as video:
-        assert (video.info.timecode, video.info.frame_rate) == ("10:20:30:05", Fraction(24000, 1001))
+        assert (video.info.timecode, video.info.frame_rate) == (
+            "10:20:30:05",
+            Fraction(24000, 1001),
+        )
         assert "logarithmic" in video.info.notes[0]
 
 
@@ -179,7 +199,11 @@ def test_damaged_dpx_is_a_clear_error(tmp_path, size):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_tiff_values_are_those_of_the_file(tmp_path, dtype):
     peak = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
-    pixels = light(dtype=np.float32) if dtype == np.float32 else np.rint(light().clip(0, 40) / 40 * peak).astype(dtype)
+    pixels = (
+        light(dtype=np.float32)
+        if dtype == np.float32
+        else np.rint(light().clip(0, 40) / 40 * peak).astype(dtype)
+    )
     cv2.imwrite(str(tmp_path / "a.0005.tif"), pixels)
     with open_video(tmp_path) as video:
         rgb = video.frame(0).rgb[0].numpy()

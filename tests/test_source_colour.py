@@ -31,7 +31,10 @@ def alpha_plane():
 
 def write(source, target, **options):
     """Write the first frame of a source as it is, with `alpha_plane`."""
-    with vidmatte.open_video(source) as video, create_outputs([target], like=video.info, **options) as out:
+    with (
+        vidmatte.open_video(source) as video,
+        create_outputs([target], like=video.info, **options) as out,
+    ):
         for batch in video.batches(1, end=1):
             out.write(MatteBatch(batch, alpha_plane(), (1.0,)))
 
@@ -55,16 +58,25 @@ def test_png_is_bit_for_bit(tmp_path, source_depth, premultiplied):
     pixels = read_with_ffmpeg(tmp_path / "out.0001.png", "rgba64be").astype(int)
     solid = pixels[..., 3] == 65535
     assert 0.5 < solid.mean() < 0.7
-    assert np.array_equal(pixels[solid][:, :3], codes[solid].astype(int) * (257 if source_depth == 8 else 1))
+    assert np.array_equal(
+        pixels[solid][:, :3], codes[solid].astype(int) * (257 if source_depth == 8 else 1)
+    )
     if source_depth == 8:
-        write(tmp_path / "in.%04d.png", tmp_path / "low.%04d.png", premultiplied=premultiplied, bit_depth=8)
+        write(
+            tmp_path / "in.%04d.png",
+            tmp_path / "low.%04d.png",
+            premultiplied=premultiplied,
+            bit_depth=8,
+        )
         pixels = read_with_ffmpeg(tmp_path / "low.0001.png", "rgba")
         solid = pixels[..., 3] == 255
         assert np.array_equal(pixels[solid][:, :3], codes[solid])
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12])
-@pytest.mark.parametrize("tags", [vidmatte.frames.ColorTags(1, 1, 1), vidmatte.frames.ColorTags(1, 13, 0, True)])
+@pytest.mark.parametrize(
+    "tags", [vidmatte.frames.ColorTags(1, 1, 1), vidmatte.frames.ColorTags(1, 13, 0, True)]
+)
 def test_codes_survive_the_half_floats_of_exr(tmp_path, bits, tags):
     OpenEXR = pytest.importorskip("OpenEXR")
     from vidmatte.write.exr import to_linear
@@ -73,7 +85,9 @@ def test_codes_survive_the_half_floats_of_exr(tmp_path, bits, tags):
     rgb = (codes / (2**bits - 1)).float().reshape(1, 1, 1, -1).expand(1, 3, 1, -1).contiguous()
     info = vidmatte.VideoInfo("c", 2**bits, 1, Fraction(25), Fraction(1, 25),
                               color=tags)  # fmt: skip
-    batch = MatteBatch(vidmatte.FrameBatch(rgb, (0,), (0,), (1,)), torch.full((1, 1, 1, 2**bits), NEARLY), (1.0,))
+    batch = MatteBatch(
+        vidmatte.FrameBatch(rgb, (0,), (0,), (1,)), torch.full((1, 1, 1, 2**bits), NEARLY), (1.0,)
+    )
     with create_outputs([tmp_path / "o.%d.exr"], like=info) as out:
         out.write(batch)
     pixels = OpenEXR.File(str(tmp_path / "o.0.exr"), separate_channels=True).channels()
@@ -111,14 +125,19 @@ def yuv_source(path, pixel_format, matrix=1):
 
 
 @pytest.mark.parametrize("premultiplied", [False, True])
-@pytest.mark.parametrize(("pixel_format", "matrix"), [("yuv444p", 1), ("yuv444p", 6), ("yuv444p10le", 1)])
+@pytest.mark.parametrize(
+    ("pixel_format", "matrix"), [("yuv444p", 1), ("yuv444p", 6), ("yuv444p10le", 1)]
+)
 def test_prores_is_given_the_codes_of_the_source(tmp_path, pixel_format, matrix, premultiplied):
     path, planes = yuv_source(tmp_path / "in.mkv", pixel_format, matrix)
     with vidmatte.open_video(path) as video:
         rgb = video.frame(0).rgb[0]
         tags = output_tags(video.info.color, alpha_only=False, full_range=False)
     frame = video_frame(rgb, torch.ones(SIZE), pixel_format="yuva444p10le", tags=tags)
-    given = [np.frombuffer(p, np.uint16).reshape(-1, p.line_size // 2)[: SIZE[0], : SIZE[1]] for p in frame.planes]
+    given = [
+        np.frombuffer(p, np.uint16).reshape(-1, p.line_size // 2)[: SIZE[0], : SIZE[1]]
+        for p in frame.planes
+    ]
     for ours, codes in zip(given[:3], planes, strict=True):
         assert np.array_equal(ours.astype(int), codes * (4 if pixel_format == "yuv444p" else 1))
     # What the codec makes of them, read by another FFmpeg where there is one: off by a code or two of 10 bits.
@@ -137,7 +156,9 @@ def test_prores_is_given_the_codes_of_the_source(tmp_path, pixel_format, matrix,
         "yuva444p12le",
         "-",
     ]
-    raw = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<u2").astype(float)
+    raw = np.frombuffer(
+        subprocess.run(command, capture_output=True, check=True).stdout, "<u2"
+    ).astype(float)
     decoded = raw.reshape(4, *SIZE) / 4
     inner = (slice(None), slice(0, 56))  # blocks that are solid throughout
     assert (decoded[3][inner] >= 1023.5).all()
@@ -151,7 +172,12 @@ def test_codes_beyond_rgb_are_the_limit(tmp_path):
     """Luma above white is RGB above 1, which frames do not hold: it is written as white."""
     picture = np.full((*SIZE, 3), 255, np.uint8)
     path = write_movie(
-        tmp_path / "in.mkv", frames=1, size=SIZE[::-1], pictures=[picture], codec="ffv1", pixel_format="yuv444p"
+        tmp_path / "in.mkv",
+        frames=1,
+        size=SIZE[::-1],
+        pictures=[picture],
+        codec="ffv1",
+        pixel_format="yuv444p",
     )
     with vidmatte.open_video(path) as video:
         assert float(video.frame(0).rgb.max()) <= 1

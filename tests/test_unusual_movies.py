@@ -24,7 +24,9 @@ def before_zero(tmp_path_factory):
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 25)
         for index in range(FRAMES):
-            frame = av.VideoFrame.from_ndarray(numbered_picture(index, 64, 48), "rgb24").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(numbered_picture(index, 64, 48), "rgb24").reformat(
+                format="yuv420p"
+            )
             frame.pts, frame.time_base = index - 2 + (index > 2), Fraction(1, 25)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
@@ -35,7 +37,11 @@ def test_frames_before_time_zero_are_read_and_found(before_zero):
     with open_video(before_zero) as video:
         assert [frame.pts for frame in video.decode()] == [-80, -40, 0, 80, 120, 160, 200, 240]
         assert video.count_frames() == FRAMES
-        assert [video.seconds_of(n) for n in (0, 2, 3)] == [0, Fraction(80, 1000), Fraction(160, 1000)]
+        assert [video.seconds_of(n) for n in (0, 2, 3)] == [
+            0,
+            Fraction(80, 1000),
+            Fraction(160, 1000),
+        ]
         for index in (5, 0, 1, 3):
             batch = video.frame(index)
             assert read_number(batch.rgb[0].numpy()) == index
@@ -63,7 +69,13 @@ def alias(path):
     text = str(path).encode()
     text += b"\0" * (len(text) % 2)
     name = path.name.encode()
-    record = bytes(10) + b"\4disk".ljust(28, b"\0") + bytes(12) + bytes([len(name)]) + name.ljust(63, b"\0")
+    record = (
+        bytes(10)
+        + b"\4disk".ljust(28, b"\0")
+        + bytes(12)
+        + bytes([len(name)])
+        + name.ljust(63, b"\0")
+    )
     record += bytes(16) + struct.pack(">HH", 1, 1) + bytes(16)
     return record + struct.pack(">HH", 2, len(text)) + text + struct.pack(">hH", -1, 0)
 
@@ -83,7 +95,9 @@ def with_reference(data, path):
                 inner = rebuilt(low + 8, high)
                 done += struct.pack(">I4s", 8 + len(inner), kind) + inner
             else:
-                done += data[low : low + 8] + (bytes(high - low - 8) if kind == b"mdat" else data[low + 8 : high])
+                done += data[low : low + 8] + (
+                    bytes(high - low - 8) if kind == b"mdat" else data[low + 8 : high]
+                )
         return done
 
     return rebuilt(0, len(data))
@@ -95,6 +109,8 @@ def test_a_movie_that_refers_to_another_file_does_not_show_it(tmp_path):
     outer = tmp_path / "outer.mov"
     outer.write_bytes(with_reference(secret.read_bytes(), secret))
     with av.open(str(outer), options={"enable_drefs": "1", "use_absolute_path": "1"}) as container:
-        assert len(list(container.decode(video=0))) == 4  # FFmpeg would show the other file, if it were asked to
+        assert (
+            len(list(container.decode(video=0))) == 4
+        )  # FFmpeg would show the other file, if it were asked to
     with pytest.raises(ReadError, match=r"outer\.mov: holds a video stream but not a single frame"):
         open_video(outer)

@@ -18,7 +18,10 @@ def analytic_rgb(codes, *, bits, matrix, full):
     if full:
         y, pb, pr = codes[0] / (2**bits - 1), *((c - 128 * unit) / (2**bits - 1) for c in codes[1:])
     else:
-        y, pb, pr = (codes[0] - 16 * unit) / (219 * unit), *((c - 128 * unit) / (224 * unit) for c in codes[1:])
+        y, pb, pr = (
+            (codes[0] - 16 * unit) / (219 * unit),
+            *((c - 128 * unit) / (224 * unit) for c in codes[1:]),
+        )
     red, blue = y + 2 * (1 - kr) * pr, y + 2 * (1 - kb) * pb
     green = (y - kr * red - kb * blue) / (1 - kr - kb)
     return np.array([red, green, blue])
@@ -63,7 +66,9 @@ def random_frame(pixel_format, *, bits, matrix, full, size):
 
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
 @pytest.mark.parametrize("matrix", [1, 6, 9], ids=["709", "601", "2020"])
-@pytest.mark.parametrize("size", [(98, 22), (97, 21), (5, 3), (1, 1)], ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize(
+    "size", [(98, 22), (97, 21), (5, 3), (1, 1)], ids=lambda size: "x".join(map(str, size))
+)
 @pytest.mark.parametrize("sampling", ["420", "422", "444"])
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_conversion_is_exact_to_a_hundredth_of_a_code(bits, sampling, size, matrix, full):
@@ -78,12 +83,16 @@ def test_conversion_is_exact_to_a_hundredth_of_a_code(bits, sampling, size, matr
     assert np.abs(rgb - wanted).max() < 0.01 / 255
 
 
-@pytest.mark.parametrize("name", ["nv12", "p010le", "yuyv422", "uyvy422", "yuva444p10le", "yuv422p10be"])
+@pytest.mark.parametrize(
+    "name", ["nv12", "p010le", "yuyv422", "uyvy422", "yuva444p10le", "yuv422p10be"]
+)
 def test_other_layouts_of_samples_hold_the_same_colour(name):
     bits = av.VideoFormat(name, 2, 2).components[0].bits
     sampling = {"nv12": "420", "p010le": "420", "yuva444p10le": "444"}.get(name, "422")
     suffix = "" if bits == 8 else f"{bits}le"
-    frame, planes = random_frame(f"yuv{sampling}p{suffix}", bits=bits, matrix=1, full=False, size=(98, 22))
+    frame, planes = random_frame(
+        f"yuv{sampling}p{suffix}", bits=bits, matrix=1, full=False, size=(98, 22)
+    )
     other = frame.reformat(format=name, threads=1)  # more of them overwrite pixels now and then
     codes = [at_full_size(plane, 22, 98) for plane in planes]
     wanted = analytic_rgb(codes, bits=bits, matrix=1, full=False)
@@ -118,7 +127,9 @@ def test_the_fallback_agrees_with_the_fast_path(monkeypatch):
     assert np.abs(yuv.to_rgb(frame, tags) - fast).max() < 0.01 / 255
 
 
-@pytest.mark.parametrize(("size", "matrix"), [((1920, 1080), 1), ((1280, 720), 1), ((720, 576), 6), ((640, 480), 6)])
+@pytest.mark.parametrize(
+    ("size", "matrix"), [((1920, 1080), 1), ((1280, 720), 1), ((720, 576), 6), ((640, 480), 6)]
+)
 def test_untagged_sources_follow_the_usual_rule(size, matrix):
     tags = yuv.tags_of(av.VideoFrame(*size, "yuv420p"))
     assert (tags.matrix, tags.assumed) == (matrix, True)
@@ -136,7 +147,9 @@ def test_paletted_sources_are_read_through_their_palette(tmp_path):
     # A 4 x 2 bitmap of 8-bit indices, all 7; entry 7 of the palette is red 0x33, green 0x66, blue 0xcc.
     palette = bytearray(1024)
     palette[28:32] = bytes([0xCC, 0x66, 0x33, 0])
-    header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 1086, 0, 0, 1078, 40, 4, 2, 1, 8, 0, 8, 0, 0, 256, 0)
+    header = struct.pack(
+        "<2sIHHIIiiHHIIiiII", b"BM", 1086, 0, 0, 1078, 40, 4, 2, 1, 8, 0, 8, 0, 0, 256, 0
+    )
     (tmp_path / "flat.bmp").write_bytes(header + palette + bytes([7] * 8))
     with av.open(str(tmp_path / "flat.bmp")) as container:
         frame = next(container.decode(video=0))
@@ -145,7 +158,9 @@ def test_paletted_sources_are_read_through_their_palette(tmp_path):
     assert np.abs(rgb - (np.array([0x33, 0x66, 0xCC]) / 255)[:, None, None]).max() < 1e-6
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("gray", "u1"), ("gray16le", "<u2"), ("gray16be", ">u2")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("gray", "u1"), ("gray16le", "<u2"), ("gray16be", ">u2")]
+)
 def test_untagged_gray_is_full_range(name, dtype):
     frame = av.VideoFrame(16, 16, name)
     peak = 255 if dtype == "u1" else 65535

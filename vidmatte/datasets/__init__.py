@@ -1,7 +1,15 @@
 """DATASETS: folders of published data sets, and plain ones, to groups of images and clips with their truth."""
 
 from vidmatte.datasets.catalogue import DATASETS, Layout, open_dataset
-from vidmatte.datasets.samples import Clip, Dataset, Group, ImageSample, Truth, read_truth, read_unknown
+from vidmatte.datasets.samples import (
+    Clip,
+    Dataset,
+    Group,
+    ImageSample,
+    Truth,
+    read_truth,
+    read_unknown,
+)
 
 __all__ = [
     "DATASETS",

@@ -26,12 +26,15 @@ DATASETS = {
     "rm1k": Layout(groups.open_rm1k, "image/, alpha/[, trimap/], groups.json"),
     "open-images": Layout(groups.open_images, "images/ID.jpg, masks/ID_LABEL_BOX.png"),
     "alphamatting": Layout(
-        groups.open_alphamatting, "input_training_lowres/, gt_training_lowres/, trimap_training_lowres/Trimap1/"
+        groups.open_alphamatting,
+        "input_training_lowres/, gt_training_lowres/, trimap_training_lowres/Trimap1/",
     ),
     "groups": Layout(groups.open_plain_groups, "GROUP/NAME/image.jpg, alpha.png[, trimap.png]"),
     "videomatte": Layout(clips.open_videomatte, "PART/CLIP/com/, PART/CLIP/pha/"),
     "youtubematte": Layout(clips.open_youtubematte, "PART/CLIP/har/, PART/CLIP/pha/"),
-    "davis": Layout(clips.open_davis, "JPEGImages/480p/CLIP/, Annotations/480p/CLIP/[, ImageSets/2016/val.txt]"),
+    "davis": Layout(
+        clips.open_davis, "JPEGImages/480p/CLIP/, Annotations/480p/CLIP/[, ImageSets/2016/val.txt]"
+    ),
     "clips": Layout(clips.open_plain_clips, "CLIP/frames/, CLIP/alpha/ or CLIP/masks/"),
 }
 """Every layout."""

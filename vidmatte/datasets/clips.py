@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidmatte.datasets.find import folders, frames_with_truth, image_named, nothing_found, one_of, require, root_folder
+from vidmatte.datasets.find import (
+    folders,
+    frames_with_truth,
+    image_named,
+    nothing_found,
+    one_of,
+    require,
+    root_folder,
+)
 from vidmatte.datasets.samples import Clip, Dataset
 from vidmatte.errors import ReadError
 
@@ -59,18 +67,28 @@ def open_plain_clips(root: str | Path) -> Dataset:
     for path in folders(folder):
         frames = one_of(path, ("frames",), "clips")
         truth = one_of(path, ("alpha", "alphas", "masks", "mask"), "clips")
-        clips.append(Clip(path.name, *frames_with_truth(frames, truth), "mask" if "mask" in truth.name else "alpha"))
+        clips.append(
+            Clip(
+                path.name,
+                *frames_with_truth(frames, truth),
+                "mask" if "mask" in truth.name else "alpha",
+            )
+        )
     if not clips:
         raise nothing_found(folder, "clips", "folders with frames/ and alpha/ or masks/")
     return Dataset("clips", folder, clips=tuple(clips))
 
 
-def _in_parts(root: str | Path, layout: str, frames: tuple[str, ...], masks: Path | None) -> Dataset:
+def _in_parts(
+    root: str | Path, layout: str, frames: tuple[str, ...], masks: Path | None
+) -> Dataset:
     folder = root_folder(root, layout)
     inside = folders(folder)
     is_part = any((path / "pha").is_dir() for path in inside)
     clips = [
-        _composited(path, f"{path.name}" if is_part else f"{part.name}/{path.name}", frames, masks, layout)
+        _composited(
+            path, f"{path.name}" if is_part else f"{part.name}/{path.name}", frames, masks, layout
+        )
         for part in ([folder] if is_part else inside)
         for path in folders(part)
     ]
@@ -79,11 +97,15 @@ def _in_parts(root: str | Path, layout: str, frames: tuple[str, ...], masks: Pat
     return Dataset(layout, folder, clips=tuple(clips))
 
 
-def _composited(path: Path, name: str, frames: tuple[str, ...], masks: Path | None, layout: str) -> Clip:
+def _composited(
+    path: Path, name: str, frames: tuple[str, ...], masks: Path | None, layout: str
+) -> Clip:
     shown, true = frames_with_truth(one_of(path, frames, layout), one_of(path, ("pha",), layout))
     mask = None if masks is None else image_named(masks, path.name)
     if masks is not None and mask is None:
-        raise ReadError(f"{masks}: the first mask of {path.name} is missing; looked for {path.name}.png")
+        raise ReadError(
+            f"{masks}: the first mask of {path.name} is missing; looked for {path.name}.png"
+        )
     return Clip(name, shown, true, first_mask=mask)
 
 
@@ -92,7 +114,11 @@ def _list_of_davis(folder: Path) -> list[str]:
         path = folder / "ImageSets" / year / "val.txt"
         if path.is_file():
             return sorted(
-                {_name_of_clip(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()}
+                {
+                    _name_of_clip(line)
+                    for line in path.read_text(encoding="utf-8").split("\n")
+                    if line.strip()
+                }
             )
     return []
 

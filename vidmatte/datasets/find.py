@@ -29,42 +29,60 @@ def one_of(root: Path, names: Sequence[str], layout: str) -> Path:
         if (root / name).is_dir():
             return root / name
     looked = " or ".join(f"{name}/" for name in names)
-    raise ReadError(f"{root}: is not laid out as {layout!r}: looked for {looked}, found {_listing(root)}")
+    raise ReadError(
+        f"{root}: is not laid out as {layout!r}: looked for {looked}, found {_listing(root)}"
+    )
 
 
 def nothing_found(root: Path, layout: str, looked_for: str) -> ReadError:
     """The error for a folder without anything that a layout has."""
-    return ReadError(f"{root}: is not laid out as {layout!r}: looked for {looked_for}, found {_listing(root)}")
+    return ReadError(
+        f"{root}: is not laid out as {layout!r}: looked for {looked_for}, found {_listing(root)}"
+    )
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
     """The images of a folder by name without ending, sorted. Raises ReadError where two share a name."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+        if (
+            path.suffix.lower() not in IMAGE_SUFFIXES
+            or path.name.startswith(".")
+            or not path.is_file()
+        ):
             continue
         if path.stem in found:
-            raise ReadError(f"{folder}: holds both {found[path.stem].name} and {path.name}; take one of them away")
+            raise ReadError(
+                f"{folder}: holds both {found[path.stem].name} and {path.name}; take one of them away"
+            )
         found[path.stem] = path
     return found
 
 
 def image_named(folder: Path, stem: str) -> Path | None:
     """The image of a folder with this name, whatever its ending."""
-    return next((path for suffix in IMAGE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
+    return next(
+        (path for suffix in IMAGE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None
+    )
 
 
 def require(wanted: Iterable[str], there: Mapping[str, Path], folder: Path, what: str) -> None:
     """Raise ReadError, naming those of the `wanted` names that are not there."""
     missing = [name for name in wanted if name not in there]
     if missing:
-        named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
-        raise ReadError(f"{folder}: {what} missing for {named}; looked for that name with {', '.join(IMAGE_SUFFIXES)}")
+        named = ", ".join(missing[:_NAMED]) + (
+            f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        )
+        raise ReadError(
+            f"{folder}: {what} missing for {named}; looked for that name with {', '.join(IMAGE_SUFFIXES)}"
+        )
 
 
 def folders(root: Path) -> list[Path]:
     """The folders in a folder by name, but for hidden ones."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 def frames_with_truth(frames: Path, truth: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -87,5 +105,7 @@ def _place(name: str) -> tuple[int, str]:
 
 def _listing(folder: Path) -> str:
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
-    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    shown = ", ".join(names[:_NAMED]) + (
+        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    )
     return shown or "an empty folder"

@@ -9,7 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidmatte.datasets.find import folders, image_named, images_by_stem, nothing_found, one_of, require, root_folder
+from vidmatte.datasets.find import (
+    folders,
+    image_named,
+    images_by_stem,
+    nothing_found,
+    one_of,
+    require,
+    root_folder,
+)
 from vidmatte.datasets.samples import Dataset, Group, ImageSample
 from vidmatte.errors import ReadError
 
@@ -23,7 +31,9 @@ def open_icm57(root: str | Path) -> Dataset:
     The file may lie in the folder or beside it. A group are the images of one class, sub-class and extent, as in the
     research code. Raises ReadError for anything that is missing.
     """
-    return _grouped(root, "icm57", ("image",), ("alpha",), ("ICM57.json", "ICM-57.json", "groups.json"))
+    return _grouped(
+        root, "icm57", ("image",), ("alpha",), ("ICM57.json", "ICM-57.json", "groups.json")
+    )
 
 
 def open_aim500(root: str | Path) -> Dataset:
@@ -33,7 +43,9 @@ def open_aim500(root: str | Path) -> Dataset:
     is a group of its own, to be marked itself. Raises ReadError for anything else that is missing.
     """
     files = ("AIM.json", "AIM500.json", "AIM-500.json", "groups.json")
-    return _grouped(root, "aim500", ("original", "image"), ("mask", "alpha"), files, needs_groups=False)
+    return _grouped(
+        root, "aim500", ("original", "image"), ("mask", "alpha"), files, needs_groups=False
+    )
 
 
 def open_rm1k(root: str | Path) -> Dataset:
@@ -41,7 +53,9 @@ def open_rm1k(root: str | Path) -> Dataset:
 
     Raises ReadError for anything that is missing.
     """
-    return _grouped(root, "rm1k", ("image", "merged"), ("alpha",), ("RM1K.json", "RM-1K.json", "groups.json"))
+    return _grouped(
+        root, "rm1k", ("image", "merged"), ("alpha",), ("RM1K.json", "RM-1K.json", "groups.json")
+    )
 
 
 def open_images(root: str | Path) -> Dataset:
@@ -63,15 +77,21 @@ def open_images(root: str | Path) -> Dataset:
                 f"{path}: is not named as masks of Open Images are, ID_LABEL_BOX; rename it or take it away"
             )
         labels.setdefault(match["label"], {}).setdefault(match["image"], []).append(path)
-    require({name for images in labels.values() for name in images}, pictures, folder, "the image is")
+    require(
+        {name for images in labels.values() for name in images}, pictures, folder, "the image is"
+    )
     groups = [
         Group(label, tuple(_instances(pictures[name], paths) for name, paths in images.items()))
         for label, images in labels.items()
         if len(images) > 1
     ]
     if not groups:
-        raise nothing_found(masks_folder, "open-images", "masks ID_LABEL_BOX.png of one label on several images")
-    return Dataset("open-images", folder, groups=tuple(sorted(groups, key=lambda group: group.name)))
+        raise nothing_found(
+            masks_folder, "open-images", "masks ID_LABEL_BOX.png of one label on several images"
+        )
+    return Dataset(
+        "open-images", folder, groups=tuple(sorted(groups, key=lambda group: group.name))
+    )
 
 
 def open_alphamatting(root: str | Path) -> Dataset:
@@ -82,9 +102,15 @@ def open_alphamatting(root: str | Path) -> Dataset:
     inputs = one_of(folder, ("input_training_lowres", "input_training_highres"), "alphamatting")
     size = inputs.name.removeprefix("input_training_")
     alphas = one_of(folder, (f"gt_training_{size}",), "alphamatting")
-    trimaps = one_of(folder, (f"trimap_training_{size}/Trimap1", f"trimap_training_{size}"), "alphamatting")
+    trimaps = one_of(
+        folder, (f"trimap_training_{size}/Trimap1", f"trimap_training_{size}"), "alphamatting"
+    )
     samples = _samples(inputs, alphas, trimaps, None)
-    return Dataset("alphamatting", folder, groups=tuple(Group(name, (sample,)) for name, sample in samples.items()))
+    return Dataset(
+        "alphamatting",
+        folder,
+        groups=tuple(Group(name, (sample,)) for name, sample in samples.items()),
+    )
 
 
 def open_plain_groups(root: str | Path) -> Dataset:
@@ -109,23 +135,30 @@ def _plain_group(folder: Path) -> tuple[ImageSample, ...]:
     if odd:
         raise ReadError(f"{files[min(odd)]}: has no truth; looked for {min(odd)}_alpha in {folder}")
     samples = [
-        ImageSample(name, path, files[f"{name}_alpha"], files.get(f"{name}_trimap")) for name, path in paired.items()
+        ImageSample(name, path, files[f"{name}_alpha"], files.get(f"{name}_trimap"))
+        for name, path in paired.items()
     ]
     samples += [_in_folder(path) for path in folders(folder)]
     if not samples:
-        raise nothing_found(folder, "groups", "image.* and alpha.*, NAME.* and NAME_alpha.*, or folders of image.*")
+        raise nothing_found(
+            folder, "groups", "image.* and alpha.*, NAME.* and NAME_alpha.*, or folders of image.*"
+        )
     return tuple(sorted(samples, key=lambda sample: sample.name))
 
 
 def _in_folder(folder: Path) -> ImageSample:
     image, alpha = image_named(folder, "image"), image_named(folder, "alpha")
     if image is None or alpha is None:
-        raise nothing_found(folder, "groups", "alpha.*" if alpha is None and image else "image.* and alpha.*")
+        raise nothing_found(
+            folder, "groups", "alpha.*" if alpha is None and image else "image.* and alpha.*"
+        )
     return ImageSample(folder.name, image, alpha, image_named(folder, "trimap"))
 
 
 def _instances(image: Path, masks: Sequence[Path]) -> ImageSample:
-    return ImageSample(image.stem, image, masks[0], kind="mask", others=tuple(masks[1:]), scaled=True)
+    return ImageSample(
+        image.stem, image, masks[0], kind="mask", others=tuple(masks[1:]), scaled=True
+    )
 
 
 def _grouped(
@@ -142,21 +175,35 @@ def _grouped(
     images, alphas = one_of(folder, image, layout), one_of(folder, alpha, layout)
     trimaps = folder / "trimap" if (folder / "trimap").is_dir() else None
     listed = next(
-        (path for place in (folder, folder.parent) for name in files if (path := place / name).is_file()), None
+        (
+            path
+            for place in (folder, folder.parent)
+            for name in files
+            if (path := place / name).is_file()
+        ),
+        None,
     )
     if listed is None and needs_groups:
         looked = f"{' or '.join(files)} in it or beside it, which says what images belong together"
         raise nothing_found(folder, layout, looked)
     if listed is None:
         samples = _samples(images, alphas, trimaps, None)
-        return Dataset(layout, folder, groups=tuple(Group(name, (sample,)) for name, sample in samples.items()))
+        return Dataset(
+            layout, folder, groups=tuple(Group(name, (sample,)) for name, sample in samples.items())
+        )
     names = read_groups(listed)
-    samples = _samples(images, alphas, trimaps, [name for members in names.values() for name in members])
-    groups = (Group(group, tuple(samples[name] for name in members)) for group, members in names.items())
+    samples = _samples(
+        images, alphas, trimaps, [name for members in names.values() for name in members]
+    )
+    groups = (
+        Group(group, tuple(samples[name] for name in members)) for group, members in names.items()
+    )
     return Dataset(layout, folder, groups=tuple(groups))
 
 
-def _samples(images: Path, alphas: Path, trimaps: Path | None, names: Sequence[str] | None) -> dict[str, ImageSample]:
+def _samples(
+    images: Path, alphas: Path, trimaps: Path | None, names: Sequence[str] | None
+) -> dict[str, ImageSample]:
     """Samples by name; of the names given, or of all images."""
     pictures, truths = images_by_stem(images), images_by_stem(alphas)
     wanted = list(pictures) if names is None else list(dict.fromkeys(names))

@@ -50,7 +50,9 @@ class ImageSample:
 
     def read_alpha(self, size: tuple[int, int]) -> Alpha:
         """The truth (H, W) in 0..1 of an image of `size` (height, width). Raises ReadError where it does not fit."""
-        return read_truth((self.alpha, *self.others), self.kind, size, image=self.image, scaled=self.scaled)
+        return read_truth(
+            (self.alpha, *self.others), self.kind, size, image=self.image, scaled=self.scaled
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from vidmatte.frames import ColorTags, VideoInfo
-from vidmatte.imaging.transfer import HLG, LINEAR, PQ, hlg_decode, linear_to_srgb, pq_decode, pq_encode
+from vidmatte.imaging.transfer import (
+    HLG,
+    LINEAR,
+    PQ,
+    hlg_decode,
+    linear_to_srgb,
+    pq_decode,
+    pq_encode,
+)
 
 _BT2020 = 9
 _HDR = {
@@ -31,7 +39,11 @@ _PEAK, _WHITE = 1000.0, 203.0
 """cd/m2 of the display that HDR is shown on in thought, and of the SDR white that it is brought down to."""
 _SHOULDER = 0.6
 _STEPS = 65535
-_TO_BT709 = ((1.660491, -0.587641, -0.072850), (-0.124550, 1.132900, -0.008349), (-0.018151, -0.100579, 1.118730))
+_TO_BT709 = (
+    (1.660491, -0.587641, -0.072850),
+    (-0.124550, 1.132900, -0.008349),
+    (-0.018151, -0.100579, 1.118730),
+)
 """Linear BT.2020 to BT.709 (ITU-R BT.2087-0)."""
 _HLG_LUMINANCE = (0.2627, 0.6780, 0.0593)
 
@@ -72,12 +84,16 @@ def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     elif color.transfer == HLG:
         scene = _look_up(rgb, _hlg_scene())
         luminance = sum(weight * scene.select(-3, i) for i, weight in enumerate(_HLG_LUMINANCE))
-        light = scene * (torch.as_tensor(luminance) ** 0.2).unsqueeze(-3)  # the OOTF of a display of 1000 cd/m2
+        light = scene * (torch.as_tensor(luminance) ** 0.2).unsqueeze(
+            -3
+        )  # the OOTF of a display of 1000 cd/m2
         light *= _look_up(pq_encode(light.amax(-3, keepdim=True) * _PEAK), _pq_gain())
     else:
         return rgb.clamp(0, 1)
     if color.primaries == _BT2020:
-        light = torch.einsum("ij,...jhw->...ihw", torch.tensor(_TO_BT709, dtype=rgb.dtype, device=rgb.device), light)
+        light = torch.einsum(
+            "ij,...jhw->...ihw", torch.tensor(_TO_BT709, dtype=rgb.dtype, device=rgb.device), light
+        )
     # Of the root the curve is nearly a line, so that a table of it is fine enough.
     return _look_up((light * (_PEAK / _WHITE)).clamp_(0, 1).sqrt_(), _screen())
 
@@ -94,7 +110,11 @@ def tone_curve(code: Tensor) -> Tensor:
     knee = 1.5 * limit - 0.5
     e = (code / peak).clamp(0, 1)
     t = (e - knee) / (1 - knee)
-    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * limit
+    spline = (
+        (2 * t**3 - 3 * t**2 + 1) * knee
+        + (t**3 - 2 * t**2 + t) * (1 - knee)
+        + (3 * t**2 - 2 * t**3) * limit
+    )
     return torch.where(e < knee, e, spline) * peak
 
 

@@ -67,9 +67,13 @@ def estimate_foreground(rgb: Tensor, alpha: Tensor) -> Tensor:
             "give (N, 3, H, W) and (N, 1, H, W) of the same frames"
         )
     if rgb.dtype != torch.float32 or alpha.dtype != torch.float32:
-        raise OptionError(f"rgb is {rgb.dtype} and alpha is {alpha.dtype}: give both as float32 in 0..1")
+        raise OptionError(
+            f"rgb is {rgb.dtype} and alpha is {alpha.dtype}: give both as float32 in 0..1"
+        )
     if rgb.device != alpha.device:
-        raise OptionError(f"rgb is on {rgb.device} and alpha on {alpha.device}: give both on one device")
+        raise OptionError(
+            f"rgb is on {rgb.device} and alpha on {alpha.device}: give both on one device"
+        )
     with torch.no_grad():
         frames = [_estimate_frame(image, matte[0]) for image, matte in zip(rgb, alpha, strict=True)]
     return torch.stack(frames) if len(frames) > 1 else frames[0][None]
@@ -80,7 +84,9 @@ def _estimate_frame(image: Tensor, alpha: Tensor) -> Tensor:
     levels = [(image.contiguous(), alpha.contiguous())]
     while max(levels[-1][1].shape) > 1:
         # Picking pixels keeps some of them solid where averaging would make all of fine hair soft.
-        levels.append((levels[-1][0][:, ::2, ::2].contiguous(), levels[-1][1][::2, ::2].contiguous()))
+        levels.append(
+            (levels[-1][0][:, ::2, ::2].contiguous(), levels[-1][1][::2, ::2].contiguous())
+        )
     foreground = background = levels[-1][0]
     for level_image, level_alpha in reversed(levels[1:-1]):
         size = level_alpha.shape[0], level_alpha.shape[1]
@@ -142,7 +148,9 @@ def _around(planes: Tensor) -> Tensor:
     """(4, C, H, W): the neighbours of each pixel; at the frame's edge it neighbours itself."""
     height, width = planes.shape[1:]
     framed = F.pad(planes[None], (1, 1, 1, 1), mode="replicate")[0]
-    return torch.stack([framed[:, y : y + height, x : x + width] for y, x in ((0, 1), (2, 1), (1, 0), (1, 2))])
+    return torch.stack(
+        [framed[:, y : y + height, x : x + width] for y, x in ((0, 1), (2, 1), (1, 0), (1, 2))]
+    )
 
 
 def _solve_soft(image: Tensor, alpha: Tensor, foreground: Tensor, coarse: Tensor) -> _Soft:
@@ -163,8 +171,12 @@ def _solve_soft(image: Tensor, alpha: Tensor, foreground: Tensor, coarse: Tensor
     around = place[_neighbours(where, height, width)]
     pixels, opacity = image.view(3, -1).index_select(1, near), alpha.view(-1)[near]
     state = torch.empty(len(near), 6, device=alpha.device)
-    state[:, :3] = torch.where(opacity >= _SOLID, pixels, foreground.view(3, -1).index_select(1, near)).t()
-    state[:, 3:] = torch.where(opacity <= _CLEAR, pixels, _look_up(coarse, near, (height, width))).t()
+    state[:, :3] = torch.where(
+        opacity >= _SOLID, pixels, foreground.view(3, -1).index_select(1, near)
+    ).t()
+    state[:, 3:] = torch.where(
+        opacity <= _CLEAR, pixels, _look_up(coarse, near, (height, width))
+    ).t()
     halves = [
         _Half.prepare(first, around[first : first + count], pixels, opacity)
         for first, count in ((0, len(red)), (len(red), len(black)))
@@ -194,8 +206,12 @@ def _look_up(planes: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
         _between(where // size[1], size[0], height),
         _between(where % size[1], size[1], width),
     )
-    corners = torch.stack([top * width + left, top * width + right, bottom * width + left, bottom * width + right], 1)
-    weights = torch.stack([(1 - low) * (1 - near), (1 - low) * near, low * (1 - near), low * near], 1)
+    corners = torch.stack(
+        [top * width + left, top * width + right, bottom * width + left, bottom * width + right], 1
+    )
+    weights = torch.stack(
+        [(1 - low) * (1 - near), (1 - low) * near, low * (1 - near), low * near], 1
+    )
     rows = planes.reshape(3, -1).t().contiguous()
     return F.embedding_bag(corners, rows, mode="sum", per_sample_weights=weights).t()
 

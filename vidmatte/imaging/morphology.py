@@ -70,7 +70,9 @@ def feather(alpha: Alpha, sigma: float) -> Alpha:
     window = _busy(alpha, math.ceil(_SIGMAS * sigma) + 1)
     if sigma and window is not None:
         size = 2 * math.ceil(_SIGMAS * sigma) + 1
-        blurred = cv2.GaussianBlur(alpha[window], (size, size), sigma, borderType=cv2.BORDER_REPLICATE)
+        blurred = cv2.GaussianBlur(
+            alpha[window], (size, size), sigma, borderType=cv2.BORDER_REPLICATE
+        )
         result[window] = np.clip(blurred, 0, 1)
     return result
 
@@ -122,7 +124,9 @@ def _morph(alpha: Alpha, shape: NDArray[np.uint8]) -> Alpha:
     return np.asarray(cv2.dilate(alpha, shape, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _highest_around(alpha: Alpha, rows: NDArray[np.intp], columns: NDArray[np.intp], radius: float) -> Alpha:
+def _highest_around(
+    alpha: Alpha, rows: NDArray[np.intp], columns: NDArray[np.intp], radius: float
+) -> Alpha:
     """The highest value on a circle around each pixel, looked up at places less than a pixel apart."""
     directions = max(_FEWEST_DIRECTIONS, math.ceil(math.tau * radius))
     # The polygon of these places is as often outside of the circle as inside.
@@ -134,6 +138,8 @@ def _highest_around(alpha: Alpha, rows: NDArray[np.intp], columns: NDArray[np.in
     found: Any = np.empty_like(x)
     for angle in np.arange(directions) * (math.tau / directions):
         dx, dy = np.float32(radius * math.cos(angle)), np.float32(radius * math.sin(angle))
-        cv2.remap(alpha, x + dx, y + dy, cv2.INTER_LINEAR, dst=found, borderMode=cv2.BORDER_REPLICATE)
+        cv2.remap(
+            alpha, x + dx, y + dy, cv2.INTER_LINEAR, dst=found, borderMode=cv2.BORDER_REPLICATE
+        )
         np.maximum(highest, found, out=highest)
     return np.asarray(highest.reshape(-1)[: len(rows)], np.float32)

@@ -32,7 +32,12 @@ def optical_flow(target: Gray8, source: Gray8) -> Flow:
     Raises:
         OptionError: the frames are not two gray uint8 pictures of the same size.
     """
-    if target.shape != source.shape or target.ndim != 2 or target.dtype != np.uint8 or source.dtype != np.uint8:
+    if (
+        target.shape != source.shape
+        or target.ndim != 2
+        or target.dtype != np.uint8
+        or source.dtype != np.uint8
+    ):
         raise OptionError(
             f"cannot find the motion from {target.dtype} {target.shape} to {source.dtype} {source.shape}: "
             "give two uint8 frames of the same (H, W)"
@@ -59,11 +64,15 @@ def warp(image: Pixels, flow: Flow) -> Pixels:
         OptionError: the flow has another size than the image.
     """
     if flow.shape != (*image.shape[:2], 2):
-        raise OptionError(f"flow of shape {flow.shape} does not fit an image of shape {image.shape}")
+        raise OptionError(
+            f"flow of shape {flow.shape} does not fit an image of shape {image.shape}"
+        )
     height, width = image.shape[:2]
     x = flow[..., 0] + np.arange(width, dtype=np.float32)
     y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
-    moved = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0,))
+    moved = cv2.remap(
+        image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0,)
+    )
     return np.asarray(moved, np.float32).reshape(image.shape)
 
 

@@ -62,14 +62,21 @@ def tags_of(frame: av.VideoFrame) -> ColorTags:
     if frame.format.is_rgb or _is_gray(frame):
         # RGB has no matrix (0); gray is luma alone, whose range is all that counts, and full unless it says otherwise.
         return ColorTags(
-            int(frame.color_primaries), int(frame.color_trc), 0 if frame.format.is_rgb else 1, _is_full(frame)
+            int(frame.color_primaries),
+            int(frame.color_trc),
+            0 if frame.format.is_rgb else 1,
+            _is_full(frame),
         )
     assumed = matrix == _UNSPECIFIED
     if assumed:
         matrix = 1 if max(frame.height, frame.width * 9 // 16) >= 720 else 6
     if matrix not in KR_KB:
-        raise ReadError(f"colour matrix {matrix} (ITU-T H.273) is not supported: convert the clip to BT.709 or BT.2020")
-    return ColorTags(int(frame.color_primaries), int(frame.color_trc), matrix, _is_full(frame), assumed)
+        raise ReadError(
+            f"colour matrix {matrix} (ITU-T H.273) is not supported: convert the clip to BT.709 or BT.2020"
+        )
+    return ColorTags(
+        int(frame.color_primaries), int(frame.color_trc), matrix, _is_full(frame), assumed
+    )
 
 
 def _is_gray(frame: av.VideoFrame) -> bool:
@@ -79,7 +86,11 @@ def _is_gray(frame: av.VideoFrame) -> bool:
 def _is_full(frame: av.VideoFrame) -> bool:
     if _is_gray(frame):
         return int(frame.color_range) != _LIMITED_RANGE
-    return int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj") or frame.format.is_rgb
+    return (
+        int(frame.color_range) == _FULL_RANGE
+        or frame.format.name.startswith("yuvj")
+        or frame.format.is_rgb
+    )
 
 
 def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
@@ -121,7 +132,9 @@ def opacity(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
 def _alpha(frame: av.VideoFrame) -> Pixels:
     bits = frame.format.components[0].bits
     if bits > 16:
-        raise ReadError(f"alpha of the pixel format {frame.format.name} is not read; convert the clip, to ProRes say")
+        raise ReadError(
+            f"alpha of the pixel format {frame.format.name} is not read; convert the clip, to ProRes say"
+        )
     if len(frame.planes) < len(frame.format.components):  # beside the colours of its pixel
         frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le", threads=1)
     elif frame.format.name.endswith("be"):
@@ -139,7 +152,9 @@ def _planes(frame: av.VideoFrame, dtype: type[np.generic]) -> list[npt.NDArray[n
 
 
 def _rows(plane: VideoPlane, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
-    samples: npt.NDArray[np.generic] = np.frombuffer(cast("bytes", plane), dtype)  # a plane is a buffer
+    samples: npt.NDArray[np.generic] = np.frombuffer(
+        cast("bytes", plane), dtype
+    )  # a plane is a buffer
     return samples.reshape(-1, plane.line_size // np.dtype(dtype).itemsize)
 
 
@@ -160,40 +175,56 @@ def _in_range(luma: npt.NDArray[np.generic], bits: int, tags: ColorTags) -> Pixe
 
 def _without_subsampling(frame: av.VideoFrame) -> av.VideoFrame:
     """The frame as yuv444p16le: code values shifted up, not stretched, for both ranges; chroma at the size of luma."""
-    planes = _planes(_planar(frame), np.uint8 if frame.format.components[0].bits <= 8 else np.uint16)[:3]
+    planes = _planes(
+        _planar(frame), np.uint8 if frame.format.components[0].bits <= 8 else np.uint16
+    )[:3]
     full = av.VideoFrame(frame.width, frame.height, "yuv444p16le")
     shift = 16 - frame.format.components[0].bits
     is_jpeg = frame.format.name.startswith("yuvj")
     for plane, target in zip(planes, _planes(full, np.uint16), strict=True):
         deep = np.left_shift(plane, shift, dtype=np.uint16)
-        target[:] = deep if deep.shape == target.shape else _enlarge(deep, target.shape, centered=is_jpeg)
+        target[:] = (
+            deep if deep.shape == target.shape else _enlarge(deep, target.shape, centered=is_jpeg)
+        )
     return full
 
 
 def _planar(frame: av.VideoFrame) -> av.VideoFrame:
     """The frame in three planes of little-endian samples; only what is stored otherwise is copied."""
     luma, chroma = frame.format.components[:2]
-    sampling = (round(math.log2(luma.width / chroma.width)), round(math.log2(luma.height / chroma.height)))
+    sampling = (
+        round(math.log2(luma.width / chroma.width)),
+        round(math.log2(luma.height / chroma.height)),
+    )
     name = _PLANAR[sampling] + ("" if luma.bits <= 8 else f"{luma.bits}le")
     if frame.format.name.replace("yuva", "yuv").replace("yuvj", "yuv") == name:
         return frame
     if int(frame.color_range) == _FULL_RANGE:
-        frame.color_range = _LIMITED_RANGE  # the range is ours to apply: swscale would stretch luma, but not chroma
+        frame.color_range = (
+            _LIMITED_RANGE  # the range is ours to apply: swscale would stretch luma, but not chroma
+        )
     return frame.reformat(format=name, threads=1)
 
 
-def _enlarge(chroma: npt.NDArray[np.uint16], shape: tuple[int, ...], *, centered: bool) -> npt.NDArray[np.generic]:
+def _enlarge(
+    chroma: npt.NDArray[np.uint16], shape: tuple[int, ...], *, centered: bool
+) -> npt.NDArray[np.generic]:
     """Chroma at the size of luma, linearly interpolated where its samples lie.
 
     Across, they lie on every second (fourth) sample of luma, as in MPEG-2, H.264 and later; in JPEG (`centered`)
     between two. Down, between two rows. PyAV does not tell the location that a few sources declare.
     """
     height, width = shape
-    step_x, step_y = (2 ** round(math.log2(a / b)) for a, b in zip((width, height), chroma.shape[::-1], strict=True))
+    step_x, step_y = (
+        2 ** round(math.log2(a / b))
+        for a, b in zip((width, height), chroma.shape[::-1], strict=True)
+    )
     left = (1 - step_x) / (2 * step_x) if centered else 0.0
     place = np.array([[1 / step_x, 0, left], [0, 1 / step_y, (1 - step_y) / (2 * step_y)]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(chroma, place, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(
+        chroma, place, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
@@ -202,7 +233,9 @@ def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
 
 
 def _separate(frame: av.VideoFrame, *, matrix: int | None) -> Pixels:
-    frame = frame.reformat(format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1)
+    frame = frame.reformat(
+        format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1
+    )
     green, blue, red = _planes(frame, np.float32)
     return cast("Pixels", np.stack([red, green, blue]))
 
@@ -212,7 +245,9 @@ def _separate_rgb(frame: av.VideoFrame) -> Pixels:
         return _separate(frame, matrix=None)
     deep = frame.format.components[0].bits > 8
     packed = frame.reformat(format="rgb48le" if deep else "rgb24", threads=1).to_ndarray()
-    return np.ascontiguousarray(packed.transpose(2, 0, 1), np.float32) / np.float32(65535 if deep else 255)
+    return np.ascontiguousarray(packed.transpose(2, 0, 1), np.float32) / np.float32(
+        65535 if deep else 255
+    )
 
 
 def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:
@@ -220,7 +255,11 @@ def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:
     kr, kb = KR_KB[tags.matrix]
     kg = 1 - kr - kb
     to_rgb_matrix = np.array(
-        [[1, 0, 2 * (1 - kr)], [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg], [1, 2 * (1 - kb), 0]]
+        [
+            [1, 0, 2 * (1 - kr)],
+            [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg],
+            [1, 2 * (1 - kb), 0],
+        ]
     )
     unit = 2.0 ** (bits - 8)
     offset = np.array([0.0 if tags.full_range else 16 * unit, 128 * unit, 128 * unit])
@@ -240,7 +279,16 @@ def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
 @functools.cache
 def exact_conversion_works() -> bool:
     """Whether this FFmpeg's exact conversion gives known patches within 0.01 of an 8-bit code value; tried once."""
-    codes = np.array([[16, 128, 128], [235, 128, 128], [81, 90, 200], [145, 54, 34], [41, 200, 110], [180, 120, 140]])
+    codes = np.array(
+        [
+            [16, 128, 128],
+            [235, 128, 128],
+            [81, 90, 200],
+            [145, 54, 34],
+            [41, 200, 110],
+            [180, 120, 140],
+        ]
+    )
     for matrix in (1, 6, 9):
         frame = av.VideoFrame(len(codes) * 16, 16, "yuv444p")
         frame.color_range = 1

@@ -20,14 +20,20 @@ _SELF_CONTAINED = (
 )
 """FFmpeg's names of the containers that are read. Playlists, concat scripts, session descriptions and manifests name
 other files or addresses to read from, whatever their own file name is; they are not among them."""
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _SELF_CONTAINED, "max_pixels": str(MAX_PIXELS)}
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": _SELF_CONTAINED,
+    "max_pixels": str(MAX_PIXELS),
+}
 _OPEN_SECONDS = 60.0
 
 
 def open_container(source: str | Path) -> InputContainer:
     """Open a movie. Raises ReadError where it is none, or one that would read other files."""
     if not Path(source).is_file():
-        raise ReadError(f"{source}: is no regular file (a pipe or a device?); copy it to a file first")
+        raise ReadError(
+            f"{source}: is no regular file (a pipe or a device?); copy it to a file first"
+        )
     try:
         return av.open(f"file:{source}", options=_OPTIONS, timeout=(_OPEN_SECONDS, None))
     except av.ArgumentError as error:
@@ -37,10 +43,18 @@ def open_container(source: str | Path) -> InputContainer:
             f"other files, or of an unusual kind; give the movie itself, as .mov, .mp4, .mkv, .mxf, .avi or .ts"
         ) from error
     except (av.ExitError, TimeoutError) as error:
-        raise ReadError(f"{source}: could not be opened within {_OPEN_SECONDS:.0f} s; is the disk there?") from error
+        raise ReadError(
+            f"{source}: could not be opened within {_OPEN_SECONDS:.0f} s; is the disk there?"
+        ) from error
     except av.FFmpegError as error:
-        raise ReadError(f"{source}: cannot be opened as a movie ({error_message(error)}); is it complete?") from error
-    except (UnicodeDecodeError, ValueError, OverflowError) as error:  # PyAV on names and numbers of damaged headers
+        raise ReadError(
+            f"{source}: cannot be opened as a movie ({error_message(error)}); is it complete?"
+        ) from error
+    except (
+        UnicodeDecodeError,
+        ValueError,
+        OverflowError,
+    ) as error:  # PyAV on names and numbers of damaged headers
         raise ReadError(f"{source}: has a damaged header ({error}); copy it again") from error
 
 
@@ -52,12 +66,18 @@ def video_stream(source: str | Path, container: InputContainer) -> VideoStream:
         raise ReadError(f"{source}: has no picture, only {kinds}; give a file with a video stream")
     stream = streams[0]
     if stream.codec_context is None:
-        raise ReadError(f"{source}: its video has a codec that this FFmpeg cannot decode; convert it, to ProRes say")
-    if stream.width or stream.height:  # 0x0 is what a stream has whose header lies among its packets
+        raise ReadError(
+            f"{source}: its video has a codec that this FFmpeg cannot decode; convert it, to ProRes say"
+        )
+    if (
+        stream.width or stream.height
+    ):  # 0x0 is what a stream has whose header lies among its packets
         check_size(source, stream.width, stream.height)
     size = Path(source).stat().st_size
     if stream.frames > size:
-        raise ReadError(f"{source}: says that it has {stream.frames:,} frames in {size:,} bytes; it is damaged")
+        raise ReadError(
+            f"{source}: says that it has {stream.frames:,} frames in {size:,} bytes; it is damaged"
+        )
     stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_PIXELS)}
     return stream
 
@@ -80,7 +100,9 @@ def describe_dropped_streams(container: InputContainer, chosen: VideoStream) -> 
     """What to tell the user about streams that no output will have. Sound and timecode are not among them."""
     counts: dict[str, int] = {}
     for stream in container.streams:
-        is_kept = stream.type == "audio" or stream.index == chosen.index or "timecode" in stream.metadata
+        is_kept = (
+            stream.type == "audio" or stream.index == chosen.index or "timecode" in stream.metadata
+        )
         if not is_kept and not _is_cover(stream):
             counts[stream.type] = counts.get(stream.type, 0) + 1
     return tuple(

@@ -47,7 +47,11 @@ def _size_of_jpeg(data: bytes) -> tuple[int, int] | None:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if data[place] != 0xFF:
             return None
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame, of any coding
+        if 0xC0 <= marker <= 0xCF and marker not in (
+            0xC4,
+            0xC8,
+            0xCC,
+        ):  # start of frame, of any coding
             height, width = struct.unpack_from(">HH", data, place + 5)
             return width, height
         place += 1 if marker == 0xFF else 2 + length

@@ -42,7 +42,11 @@ def _count(timecode: str, frame_rate: Fraction) -> tuple[int, int, int] | None:
         return None
     dropped = per_second // 15 if drop else 0
     total_minutes = 60 * hours + minutes
-    count = (60 * total_minutes + seconds) * per_second + number - dropped * (total_minutes - total_minutes // 10)
+    count = (
+        (60 * total_minutes + seconds) * per_second
+        + number
+        - dropped * (total_minutes - total_minutes // 10)
+    )
     return count, per_second, dropped
 
 
@@ -51,7 +55,9 @@ def _text(count: int, per_second: int, dropped: int) -> str:
     per_minute = 60 * per_second - dropped
     per_ten = 10 * per_minute + dropped
     tens, rest = divmod(count % (144 * per_ten), per_ten)
-    if rest >= per_minute + dropped:  # past the first minute of the ten, which is the one that drops no numbers
+    if (
+        rest >= per_minute + dropped
+    ):  # past the first minute of the ten, which is the one that drops no numbers
         rest += dropped * ((rest - dropped) // per_minute)
     whole_seconds, number = divmod(rest, per_second)
     minutes, seconds = divmod(whole_seconds, 60)
@@ -61,7 +67,10 @@ def _text(count: int, per_second: int, dropped: int) -> str:
 
 def nominal_rate(frame_rate: Fraction) -> Fraction | None:
     """The whole rate, or 1000/1001 of one, that a measured rate stands for (2997/100: 30000/1001); None if neither."""
-    for rate in (Fraction(round(frame_rate)), Fraction(round(frame_rate * Fraction(1001, 1000)) * 1000, 1001)):
+    for rate in (
+        Fraction(round(frame_rate)),
+        Fraction(round(frame_rate * Fraction(1001, 1000)) * 1000, 1001),
+    ):
         if rate and abs(frame_rate / rate - 1) < Fraction(1, 5000):
             return rate
     return None

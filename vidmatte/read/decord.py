@@ -25,7 +25,11 @@ class DecordVideo(MovieVideo):
     """
 
     def __init__(
-        self, source: str | Path, *, allow_truncated: bool = False, deinterlace: Deinterlace = "refuse"
+        self,
+        source: str | Path,
+        *,
+        allow_truncated: bool = False,
+        deinterlace: Deinterlace = "refuse",
     ) -> None:
         super().__init__(source, allow_truncated=allow_truncated, deinterlace=deinterlace)
         import decord
@@ -35,12 +39,16 @@ class DecordVideo(MovieVideo):
             raise OptionError(f"{source}: {reason}; use --reader pyav")
         reader, wanted = self._open(), self.count_frames()
         if len(reader) != wanted:
-            raise ReadError(f"{source}: decord finds {len(reader)} frames where there are {wanted}; use --reader pyav")
+            raise ReadError(
+                f"{source}: decord finds {len(reader)} frames where there are {wanted}; use --reader pyav"
+            )
         # decord counts time from the first frame of the file.
         starts = reader.get_frame_timestamp(range(wanted))[:, 0]
         times = [float(self.seconds_of(index)) for index in range(wanted)]
         if np.abs(starts - starts[0] - times).max() > 0.25 / float(self.info.frame_rate):
-            raise ReadError(f"{source}: decord shows its frames at other times than the file says; use --reader pyav")
+            raise ReadError(
+                f"{source}: decord shows its frames at other times than the file says; use --reader pyav"
+            )
 
     def _wrong_for(self) -> str | None:
         """Why decord would be wrong for the clip, or take too much; None where it is right."""
@@ -48,7 +56,9 @@ class DecordVideo(MovieVideo):
         if info.bit_depth > 8:
             return f"has {info.bit_depth}-bit colour, of which decord keeps 8 bits"
         if not self._is_timed:
-            return "is no MP4, MOV or Matroska; in other containers decord misses and repeats frames"
+            return (
+                "is no MP4, MOV or Matroska; in other containers decord misses and repeats frames"
+            )
         if self._index is None or not self._times:
             return "has packets without times, in which decord cannot find frames"
         if self._index.has_discarded or self._first_pts != self._index.pts.min():

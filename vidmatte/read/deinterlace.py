@@ -14,7 +14,11 @@ from vidmatte.options import Deinterlace
 
 
 def deinterlace(
-    frames: Iterable[tuple[int, av.VideoFrame]], method: Deinterlace, *, source: str, only_flagged: bool
+    frames: Iterable[tuple[int, av.VideoFrame]],
+    method: Deinterlace,
+    *,
+    source: str,
+    only_flagged: bool,
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """The frames with their two fields made one moment: that of the field shown first.
 
@@ -29,7 +33,9 @@ def deinterlace(
             name, size = frame.format.name, (frame.width, frame.height)
             graph = _graph(frame, method, only_flagged)
         elif (frame.format.name, (frame.width, frame.height)) != (name, size):
-            raise ReadError(f"{source}: changes its format at frame {index}; split it there to deinterlace it")
+            raise ReadError(
+                f"{source}: changes its format at frame {index}; split it there to deinterlace it"
+            )
         waiting.append((index, frame.pts, frame.duration or 0))
         frame.pts = index  # as good as any time, and never missing
         graph.push(frame)
@@ -42,7 +48,10 @@ def deinterlace(
 def _graph(frame: av.VideoFrame, method: Deinterlace, only_flagged: bool) -> Graph:
     graph = Graph()
     buffer = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(frame.time_base or 1)
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        time_base=Fraction(frame.time_base or 1),
     )
     which = "interlaced" if only_flagged else "all"
     filtered = graph.add(method, f"mode=send_frame:parity=auto:deint={which}")
@@ -62,6 +71,8 @@ def _finished(
         except (av.BlockingIOError, av.EOFError):
             return
         if frame.format.name != name:  # FFmpeg would convert colours here, in its own way
-            raise ReadError(f"{source}: frames of format {name} cannot be deinterlaced; convert it to yuv422p10 first")
+            raise ReadError(
+                f"{source}: frames of format {name} cannot be deinterlaced; convert it to yuv422p10 first"
+            )
         index, frame.pts, frame.duration = waiting.popleft()
         yield index, frame

@@ -35,7 +35,11 @@ def read_dpx(path: Path) -> StillImage:
     (picture_begins,) = struct.unpack_from(order + "I", header, 4)
     header = header[: max(_GENERIC_HEADER, picture_begins)]
     check_size(path, *struct.unpack_from(order + "II", header, 772))
-    options = {"protocol_whitelist": "file", "format_whitelist": "dpx_pipe", "max_pixels": str(MAX_PIXELS)}
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": "dpx_pipe",
+        "max_pixels": str(MAX_PIXELS),
+    }
     try:
         with av.open(f"file:{path}", format="dpx_pipe", options=options) as container:
             frame = next(container.decode(video=0), None)
@@ -52,7 +56,9 @@ def read_dpx(path: Path) -> StillImage:
         frame_rate=_rate(header, order),
         timecode=_timecode(header, order),
         sample_aspect_ratio=_aspect(header, order),
-        notes=("the DPX images are logarithmic: code values are kept, and the model sees them as they are",)
+        notes=(
+            "the DPX images are logarithmic: code values are kept, and the model sees them as they are",
+        )
         if is_log
         else (),
     )
@@ -65,7 +71,11 @@ def _rate(header: bytes, order: str) -> Fraction | None:
         (rate,) = struct.unpack_from(order + "f", header, offset)
         if math.isfinite(rate) and 1 <= rate <= 1000:
             ntsc = Fraction(round(rate) * 1000, 1001)
-            return ntsc if abs(rate - ntsc) < 1e-3 and rate != round(rate) else Fraction(rate).limit_denominator(1000)
+            return (
+                ntsc
+                if abs(rate - ntsc) < 1e-3 and rate != round(rate)
+                else Fraction(rate).limit_denominator(1000)
+            )
     return None
 
 

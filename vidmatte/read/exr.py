@@ -40,7 +40,9 @@ def read_exr_opacity(path: Path) -> npt.NDArray[np.float32]:
     return np.asarray(_read(path, _find_opacity, "A, Y, or R, G and B").rgb.max(axis=0).clip(0, 1))
 
 
-def _read(path: Path, find: Callable[[list[str]], tuple[str, str, str] | None], wanted: str) -> StillImage:
+def _read(
+    path: Path, find: Callable[[list[str]], tuple[str, str, str] | None], wanted: str
+) -> StillImage:
     """The image of the three channels that `find` chooses among the names of a part."""
     try:
         import OpenEXR
@@ -55,15 +57,28 @@ def _read(path: Path, find: Callable[[list[str]], tuple[str, str, str] | None], 
                 names = find(list(part.channels))
                 if names:
                     return _image(path, part.header, [part.channels[name].pixels for name in names])
-    except (RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:  # what the binding lets through
+    except (
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        MemoryError,
+    ) as error:  # what the binding lets through
         if isinstance(error, ReadError):
             raise
-        raise ReadError(f"{path}: is not an EXR image that can be read, or is damaged ({error})") from error
-    raise ReadError(f"{path}: has no part with the flat channels {wanted}; deep images have to be flattened")
+        raise ReadError(
+            f"{path}: is not an EXR image that can be read, or is damaged ({error})"
+        ) from error
+    raise ReadError(
+        f"{path}: has no part with the flat channels {wanted}; deep images have to be flattened"
+    )
 
 
 def _find_opacity(channels: list[str]) -> tuple[str, str, str] | None:
-    alphas = sorted((name for name in channels if name.rpartition(".")[2] == "A"), key=lambda name: ("." in name, name))
+    alphas = sorted(
+        (name for name in channels if name.rpartition(".")[2] == "A"),
+        key=lambda name: ("." in name, name),
+    )
     return (alphas[0],) * 3 if alphas else _find_rgb(channels)
 
 
@@ -79,17 +94,24 @@ def _find_rgb(channels: list[str]) -> tuple[str, str, str] | None:
     return ("Y", "Y", "Y") if is_gray else None
 
 
-def _image(path: Path, header: dict[str, Any], channels: list[npt.NDArray[np.generic]]) -> StillImage:
+def _image(
+    path: Path, header: dict[str, Any], channels: list[npt.NDArray[np.generic]]
+) -> StillImage:
     (left, top), _ = header["dataWindow"]
     (x, y), _ = header["displayWindow"]
     width, height = _size(header["displayWindow"])
     data_size = _size(header["dataWindow"])[::-1]
     if any(channel is None or channel.shape != data_size for channel in channels):
-        raise ReadError(f"{path}: its channels are incomplete or subsampled; save it again with full channels")
+        raise ReadError(
+            f"{path}: its channels are incomplete or subsampled; save it again with full channels"
+        )
     rgb = np.zeros((3, height, width), np.float32)
     rows = slice(max(0, top - y), max(0, top - y + data_size[0]))
     columns = slice(max(0, left - x), max(0, left - x + data_size[1]))
-    cut = (slice(max(0, y - top), max(0, y - top + height)), slice(max(0, x - left), max(0, x - left + width)))
+    cut = (
+        slice(max(0, y - top), max(0, y - top + height)),
+        slice(max(0, x - left), max(0, x - left + width)),
+    )
     for plane, channel in zip(rgb, channels, strict=True):
         plane[rows, columns] = channel[cut].astype(np.float32)
     primaries, notes = _primaries(header.get("chromaticities"))
@@ -101,7 +123,9 @@ def _image(path: Path, header: dict[str, Any], channels: list[npt.NDArray[np.gen
         8 * channels[0].dtype.itemsize,
         frame_rate=Fraction(rate) if rate and 0 < rate < 1000 else None,
         timecode=_timecode(header.get("timeCode")),
-        sample_aspect_ratio=Fraction(aspect).limit_denominator(1000) if 0.1 < aspect < 10 else Fraction(1),
+        sample_aspect_ratio=Fraction(aspect).limit_denominator(1000)
+        if 0.1 < aspect < 10
+        else Fraction(1),
         notes=notes,
     )
 

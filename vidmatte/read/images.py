@@ -33,13 +33,17 @@ def _decode(path: Path, flags: int) -> npt.NDArray[np.generic]:
     except cv2.error:  # a declared size beyond OpenCV's limits
         image = None
     if image is None:
-        raise ReadError(f"{path}: is not an image that can be read, or is damaged; save it again, as PNG for instance")
+        raise ReadError(
+            f"{path}: is not an image that can be read, or is damaged; save it again, as PNG for instance"
+        )
     return image
 
 
 def _in_unit(path: Path, image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     if image.dtype not in (np.uint8, np.uint16):
-        raise ReadError(f"{path}: has {image.dtype} samples, but 8- and 16-bit integer images can be read; convert it")
+        raise ReadError(
+            f"{path}: has {image.dtype} samples, but 8- and 16-bit integer images can be read; convert it"
+        )
     return image.astype(np.float32) / np.float32(255 if image.dtype == np.uint8 else 65535)
 
 
@@ -61,7 +65,9 @@ def read_image(path: Path) -> StillImage:
         return read_dpx(path)
     image = _decode(path, _COLOR)
     if image.dtype in _FLOATS:
-        return StillImage(finite(_planes(image.astype(np.float32))), LINEAR_STILL, 8 * image.dtype.itemsize)
+        return StillImage(
+            finite(_planes(image.astype(np.float32))), LINEAR_STILL, 8 * image.dtype.itemsize
+        )
     return StillImage(_planes(_in_unit(path, image)), STILL, 8 * image.dtype.itemsize)
 
 
@@ -95,7 +101,11 @@ def is_image(path: str | Path) -> bool:
 
 def list_images(folder: Path) -> list[Path]:
     """The images of a folder by name. Raises ReadError when there are none."""
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    images = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
     if not images:
         raise ReadError(f"{folder}: holds no images; looked for {', '.join(IMAGE_SUFFIXES)}")
     return images

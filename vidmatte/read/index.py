@@ -69,7 +69,9 @@ class PacketIndex:
         shown_after = first[np.clip(groups - 1, 0, None)] if len(first) else self.pts
         return bool((self.pts < shown_after).any())
 
-    def decode_from(self, container: InputContainer, stream: VideoStream, pts: int) -> Iterator[av.VideoFrame] | None:
+    def decode_from(
+        self, container: InputContainer, stream: VideoStream, pts: int
+    ) -> Iterator[av.VideoFrame] | None:
         """Frames from the one at `pts` on, from the last key frame before it; None where that cannot be found.
 
         Times after a seek are guesses in some containers, so packets are recognised by their sizes and places, and get
@@ -101,7 +103,9 @@ class PacketIndex:
             return False
         return True
 
-    def _recognise(self, packets: Iterator[Packet[VideoStream]]) -> tuple[int, Iterator[Packet[VideoStream]]] | None:
+    def _recognise(
+        self, packets: Iterator[Packet[VideoStream]]
+    ) -> tuple[int, Iterator[Packet[VideoStream]]] | None:
         """The index of the first packet whose place is sure, and the packets from it on."""
         ahead = list(islice(packets, _COMPARED + _UNSURE))
         for skipped in range(min(_UNSURE, len(ahead))):

@@ -55,7 +55,10 @@ class Mask(ABC):
         """
         asked = batch.frames, batch.names
         if self._held[0] != asked:
-            self._held = asked, [self._fit(plane, size, display_width) for plane in self._planes(batch)]
+            self._held = (
+                asked,
+                [self._fit(plane, size, display_width) for plane in self._planes(batch)],
+            )
         return self._held[1]
 
     @abstractmethod
@@ -107,7 +110,10 @@ class Mask(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -133,7 +139,9 @@ class _NamedImages(Mask):
     def _planes(self, batch: FrameBatch) -> Iterable[Alpha]:
         for name in batch.names or [""]:
             if not name:
-                raise OptionError(f"{self.path}: the frames of a clip have no names; give a movie, or mask.%06d.png")
+                raise OptionError(
+                    f"{self.path}: the frames of a clip have no names; give a movie, or mask.%06d.png"
+                )
             yield read_opacity(self.path.with_name(self.path.name.replace(_NAME, name)))
 
 
@@ -159,7 +167,9 @@ class _Movie(Mask):
 
     def _planes(self, batch: FrameBatch) -> Iterable[Alpha]:
         if batch.names:
-            raise OptionError(f"{self.path}: images of a set have no order; give one image, or {{name}}.png")
+            raise OptionError(
+                f"{self.path}: images of a set have no order; give one image, or {{name}}.png"
+            )
         for frame in batch.frames:
             if self._ahead is None or frame != self._next:
                 self.close()
@@ -167,7 +177,9 @@ class _Movie(Mask):
             found = next(self._ahead, None)
             if found is None:
                 self.check_length(frame - self.first + 1)
-                raise OptionError(f"{self.path}: its frame {frame - self.first} cannot be read; make it again")
+                raise OptionError(
+                    f"{self.path}: its frame {frame - self.first} cannot be read; make it again"
+                )
             self._next = frame + 1
             yield found
 

@@ -23,7 +23,13 @@ from av.video.stream import VideoStream
 from vidmatte.errors import ReadError
 from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.imaging import yuv
-from vidmatte.media.container import describe_dropped_streams, error_message, open_container, packets_of, video_stream
+from vidmatte.media.container import (
+    describe_dropped_streams,
+    error_message,
+    open_container,
+    packets_of,
+    video_stream,
+)
 from vidmatte.options import Deinterlace
 from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
@@ -54,7 +60,11 @@ class MovieVideo(Video):
     """A movie read through PyAV. Frames are turned as their display rotation says; the pixel aspect is only noted."""
 
     def __init__(
-        self, source: str | Path, *, allow_truncated: bool = False, deinterlace: Deinterlace = "refuse"
+        self,
+        source: str | Path,
+        *,
+        allow_truncated: bool = False,
+        deinterlace: Deinterlace = "refuse",
     ) -> None:
         super().__init__()
         self._source = str(source)
@@ -75,7 +85,9 @@ class MovieVideo(Video):
             self._tags = yuv.tags_of(first)
             self._promised_end = _promised_end(container, stream)
             has_alpha = stream.metadata.get("alpha_mode") == "1"
-            self._alpha_decoder = _ALPHA_DECODERS.get(stream.codec_context.name) if has_alpha else None
+            self._alpha_decoder = (
+                _ALPHA_DECODERS.get(stream.codec_context.name) if has_alpha else None
+            )
             self._is_timed = container.format.name in _TIMED
             self._time_base = Fraction(stream.time_base or 0) or Fraction(1, 1000)
             self.info = self._describe(container, stream, first)
@@ -85,7 +97,9 @@ class MovieVideo(Video):
         size = Path(self._source).stat().st_size
         times = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > size]
         if times:
-            lost = bisect.bisect_left(sorted(entry.timestamp for entry in stream.index_entries), min(times))
+            lost = bisect.bisect_left(
+                sorted(entry.timestamp for entry in stream.index_entries), min(times)
+            )
             raise ReadError(self._truncated(lost, "the file ends before its data does"))
 
     def _truncated(self, index: int, why: str) -> str:
@@ -99,16 +113,23 @@ class MovieVideo(Video):
             for frame in _decoded(container, stream):
                 return frame
         except av.FFmpegError as error:
-            raise ReadError(f"{self._source}: its first frame cannot be decoded ({error_message(error)})") from error
+            raise ReadError(
+                f"{self._source}: its first frame cannot be decoded ({error_message(error)})"
+            ) from error
         raise ReadError(f"{self._source}: holds a video stream but not a single frame")
 
-    def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> VideoInfo:
+    def _describe(
+        self, container: InputContainer, stream: VideoStream, first: av.VideoFrame
+    ) -> VideoInfo:
         width, height = self._format_size
         aspect = _within(_ASPECTS, stream.sample_aspect_ratio, Fraction(1))
         if self._turns % 2:
             width, height, aspect = height, width, 1 / aspect
         rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-        rate = next((Fraction(rate) for rate in rates if rate and _RATES[0] <= rate <= _RATES[1]), Fraction(25))
+        rate = next(
+            (Fraction(rate) for rate in rates if rate and _RATES[0] <= rate <= _RATES[1]),
+            Fraction(25),
+        )
         return VideoInfo(
             source=self._source,
             width=width,
@@ -153,7 +174,9 @@ class MovieVideo(Video):
                 return PacketIndex.read(container, stream)
             except av.FFmpegError as error:
                 if not self._allow_truncated:
-                    raise ReadError(f"{self._source}: cannot be read to its end ({error_message(error)})") from error
+                    raise ReadError(
+                        f"{self._source}: cannot be read to its end ({error_message(error)})"
+                    ) from error
                 return None
 
     @functools.cached_property
@@ -182,7 +205,9 @@ class MovieVideo(Video):
         if not times:
             return index / self.info.frame_rate
         if index >= len(times):
-            return (times[-1] - times[0]) * self._time_base + (index - len(times) + 1) / self.info.frame_rate
+            return (times[-1] - times[0]) * self._time_base + (
+                index - len(times) + 1
+            ) / self.info.frame_rate
         return (times[index] - times[0]) * self._time_base
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
@@ -193,7 +218,9 @@ class MovieVideo(Video):
     def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
         """See `Video.opacity`."""
         frames = (frame for frame, *_ in self._timed_frames(start))
-        for frame in islice(self._decode_with_alpha(), start, None) if self._alpha_decoder else frames:
+        for frame in (
+            islice(self._decode_with_alpha(), start, None) if self._alpha_decoder else frames
+        ):
             yield self._upright(yuv.opacity(frame, self._tags))
 
     def _timed_frames(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int, int]]:
@@ -205,7 +232,9 @@ class MovieVideo(Video):
                 raise ReadError(self._truncated(index, "its picture cannot be decoded whole"))
             pts = self._pts(raw, index)
             if previous is not None and pts <= previous:
-                pts = previous + 1  # some writers repeat a time; players and encoders need them to rise
+                pts = (
+                    previous + 1
+                )  # some writers repeat a time; players and encoders need them to rise
             previous, duration = pts, raw.duration or 0
             self._refuse_other_size(raw, index)
             yield raw, index, pts, duration
@@ -230,7 +259,9 @@ class MovieVideo(Video):
         # The fields before a frame take part in it.
         before = max(0, start - 1)
         frames = self._decode_from(before) if before else self._decode_from_start()
-        whole = deinterlace(frames, self._deinterlace, source=self._source, only_flagged=self._is_interlaced)
+        whole = deinterlace(
+            frames, self._deinterlace, source=self._source, only_flagged=self._is_interlaced
+        )
         yield from ((index, frame) for index, frame in whole if index >= start)
 
     def _refuse_early_end(self, frames: int, last_pts: int, last_duration: int) -> None:
@@ -240,9 +271,15 @@ class MovieVideo(Video):
         """
         if os.path.exists(self._source) and os.path.getsize(self._source) < self._size:
             raise ReadError(self._truncated(frames, "the file was cut off while it was read"))
-        end = last_pts * self._time_base + max(last_duration * self._time_base, 1 / self.info.frame_rate)
+        end = last_pts * self._time_base + max(
+            last_duration * self._time_base, 1 / self.info.frame_rate
+        )
         if self._promised_end is not None and end + _EARLY_SECONDS < self._promised_end:
-            raise ReadError(self._truncated(frames, f"{float(self._promised_end - end):.1f} s are missing at its end"))
+            raise ReadError(
+                self._truncated(
+                    frames, f"{float(self._promised_end - end):.1f} s are missing at its end"
+                )
+            )
 
     def _decode_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
         index = 0
@@ -272,9 +309,13 @@ class MovieVideo(Video):
                 if not self._allow_truncated:
                     raise ReadError(self._truncated(start, error_message(error))) from error
         if found is None:
-            yield from ((index, frame) for index, frame in self._decode_from_start() if index >= start)
+            yield from (
+                (index, frame) for index, frame in self._decode_from_start() if index >= start
+            )
 
-    def _found(self, container: InputContainer, stream: VideoStream, pts: int) -> Iterator[av.VideoFrame] | None:
+    def _found(
+        self, container: InputContainer, stream: VideoStream, pts: int
+    ) -> Iterator[av.VideoFrame] | None:
         """Frames from the one at `pts` on; None where only decoding from the start finds it for sure."""
         if self._is_timed:
             return _seek(container, stream, pts, self._time_base)
@@ -299,7 +340,11 @@ class MovieVideo(Video):
 
     def _upright(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """A picture (..., H, W), turned as the source says."""
-        return np.ascontiguousarray(np.rot90(picture, self._turns, axes=(-2, -1))) if self._turns else picture
+        return (
+            np.ascontiguousarray(np.rot90(picture, self._turns, axes=(-2, -1)))
+            if self._turns
+            else picture
+        )
 
     def _decode_with_alpha(self) -> Iterator[av.VideoFrame]:
         """All frames, through the decoder that knows their alpha: FFmpeg's own decoders of VP8 and VP9 leave it out."""
@@ -327,7 +372,9 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Vide
         yield from packet.decode()
 
 
-def _decoded_up_to(container: InputContainer, stream: VideoStream, pts: int) -> Iterator[av.VideoFrame]:
+def _decoded_up_to(
+    container: InputContainer, stream: VideoStream, pts: int
+) -> Iterator[av.VideoFrame]:
     """Decoded frames; of H.264 only those before `pts` that others refer to, which is up to twice as fast."""
     codec = stream.codec_context
     for packet in packets_of(container, stream):
@@ -375,11 +422,15 @@ def _seek(
         if first is not None and first.pts is not None and first.pts <= pts:
             break
         if target < pts - int(3600 / time_base):
-            raise ReadError(f"{container.name}: cannot seek to the frame at {float(pts * time_base):.3f} s")
+            raise ReadError(
+                f"{container.name}: cannot seek to the frame at {float(pts * time_base):.3f} s"
+            )
         back = back * 2 or Fraction(1)
     return (frame for frame in chain([first], frames) if frame.pts is not None and frame.pts >= pts)
 
 
-def _within(bounds: tuple[Fraction, Fraction], value: Fraction | None, otherwise: Fraction) -> Fraction:
+def _within(
+    bounds: tuple[Fraction, Fraction], value: Fraction | None, otherwise: Fraction
+) -> Fraction:
     """A number of a header where it can be meant, else what is usual."""
     return Fraction(value) if value and bounds[0] <= value <= bounds[1] else otherwise

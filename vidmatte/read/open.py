@@ -31,9 +31,14 @@ def open_video(
 
     Raises ReadError when nothing can be read there, OptionError for an unknown reader, MissingExtraError for decord.
     """
-    for name, value, choices in (("reader", reader, Reader), ("deinterlace", deinterlace, Deinterlace)):
+    for name, value, choices in (
+        ("reader", reader, Reader),
+        ("deinterlace", deinterlace, Deinterlace),
+    ):
         if value not in get_args(choices):
-            raise OptionError(f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}")
+            raise OptionError(
+                f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}"
+            )
     if Path(source).is_dir() or is_pattern(source) or is_image(source):
         if (reader, deinterlace) != ("pyav", "refuse"):
             raise OptionError(
@@ -41,10 +46,16 @@ def open_video(
             )
         return SequenceVideo(source, frame_rate)
     if not Path(source).is_file():
-        found = "no such file or folder" if not Path(source).exists() else "neither a file nor a folder (a pipe?)"
+        found = (
+            "no such file or folder"
+            if not Path(source).exists()
+            else "neither a file nor a folder (a pipe?)"
+        )
         raise ReadError(f"{source}: {found}; check the path")
     if frame_rate is not None:
-        raise OptionError(f"{source} is a movie and has its own frame rate: a frame rate is for image sequences only")
+        raise OptionError(
+            f"{source} is a movie and has its own frame rate: a frame rate is for image sequences only"
+        )
     if reader == "decord":
         return open_decord(source, allow_truncated=allow_truncated, deinterlace=deinterlace)
     return MovieVideo(source, allow_truncated=allow_truncated, deinterlace=deinterlace)

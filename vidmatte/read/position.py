@@ -24,7 +24,9 @@ def parse_position(text: str, video: Video) -> int:
     if text.isdecimal():
         return int(text)
     if clock:
-        return _first_frame_at(int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3]), video)
+        return _first_frame_at(
+            int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3]), video
+        )
     if re.fullmatch(r"\d+(\.\d+)?s?", text):
         return _first_frame_at(Fraction(text.removesuffix("s")), video)
     count = frames_from_midnight(text, video.info.frame_rate)
@@ -35,7 +37,9 @@ def parse_position(text: str, video: Video) -> int:
         )
     start = frames_from_midnight(video.info.timecode or "00:00:00:00", video.info.frame_rate) or 0
     if count < start:
-        raise OptionError(f"position {text} asked for, but the clip's timecode begins at {video.info.timecode}")
+        raise OptionError(
+            f"position {text} asked for, but the clip's timecode begins at {video.info.timecode}"
+        )
     return count - start
 
 

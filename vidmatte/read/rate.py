@@ -12,7 +12,9 @@ def parse_rate(text: str) -> Fraction:
     try:
         rate = Fraction(text).limit_denominator(1_000_000)
     except (ValueError, ZeroDivisionError) as error:
-        raise OptionError(f"frame rate {text!r} is not valid: write 25, 23.976 or 24000/1001") from error
+        raise OptionError(
+            f"frame rate {text!r} is not valid: write 25, 23.976 or 24000/1001"
+        ) from error
     if not 1 <= rate <= 1000:
         raise OptionError(f"frame rate {text} is not valid: it must be 1 to 1000 frames per second")
     if rate.denominator in (1, 1001):

@@ -57,7 +57,9 @@ def _files_of_pattern(pattern: Path) -> dict[int, Path]:
     matches = sorted((path, int(match[1])) for match, path in found if match)
     files = {number: path for path, number in matches}
     if len(files) < len(matches):
-        raise ReadError(f"{pattern}: two files have the same number; give the number of digits, as in %04d")
+        raise ReadError(
+            f"{pattern}: two files have the same number; give the number of digits, as in %04d"
+        )
     if not files:
         raise ReadError(f"{pattern}: no file matches; check the name and the number of digits")
     return files
@@ -76,7 +78,11 @@ def _refuse_gaps(source: Path, numbers: Sequence[int]) -> None:
 
 
 def _describe(
-    source: str, files: Sequence[Path], frame_rate: Fraction | None, *, first_number: int | None = None
+    source: str,
+    files: Sequence[Path],
+    frame_rate: Fraction | None,
+    *,
+    first_number: int | None = None,
 ) -> VideoInfo:
     first = read_image(files[0])
     height, width = first.rgb.shape[1:]
@@ -101,7 +107,9 @@ def _read_like(path: Path, info: VideoInfo) -> StillImage:
     """The image. Raises ReadError where its colour is of another kind than that of the first one."""
     image = read_image(path)
     if (image.color.transfer == LINEAR) != (info.color.transfer == LINEAR):
-        raise ReadError(f"{path}: holds {_kind(image.color)} colour, the first image {_kind(info.color)}; convert one")
+        raise ReadError(
+            f"{path}: holds {_kind(image.color)} colour, the first image {_kind(info.color)}; convert one"
+        )
     return image
 
 
@@ -161,7 +169,9 @@ class ImageSet(Video):
         names = [path.stem for path in self._files]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ReadError(f"several images have the same name {', '.join(twice)}: their mattes would collide")
+            raise ReadError(
+                f"several images have the same name {', '.join(twice)}: their mattes would collide"
+            )
         self.info = _describe(str(images[0]), self._files, Fraction(1))
 
     def count_frames(self) -> int:

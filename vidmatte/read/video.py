@@ -60,7 +60,12 @@ class Video(ABC):
             yield frame.rgb.max(axis=0).clip(0, 1)
 
     def batches(
-        self, batch_size: int = 1, *, start: int = 0, end: int | None = None, prefetched: int | None = None
+        self,
+        batch_size: int = 1,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        prefetched: int | None = None,
     ) -> Generator[FrameBatch]:
         """Frames `start` to `end` (exclusive; None = all) in batches; a thread decodes `prefetched` batches ahead.
 
@@ -103,7 +108,9 @@ class Video(ABC):
         """One frame. Raises ReadError past the end, saying how many frames there are."""
         for batch in self.batches(1, start=index, end=index + 1, prefetched=1):
             return batch
-        raise ReadError(f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} (0-based)")
+        raise ReadError(
+            f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} (0-based)"
+        )
 
     def adjacent(self, index: int) -> FrameBatch | None:
         """The frame after this one, or before it at the end of the clip; None where there is no other in time."""
@@ -129,7 +136,10 @@ class Video(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -142,7 +152,11 @@ def smaller(width: int, height: int, longest: int) -> tuple[int, int]:
 
 def _stack(frames: list[Frame]) -> FrameBatch:
     first = torch.from_numpy(frames[0].rgb)
-    rgb = first[None] if len(frames) == 1 else torch.stack([torch.from_numpy(frame.rgb) for frame in frames])
+    rgb = (
+        first[None]
+        if len(frames) == 1
+        else torch.stack([torch.from_numpy(frame.rgb) for frame in frames])
+    )
     return FrameBatch(
         rgb,
         frames=tuple(frame.index for frame in frames),
