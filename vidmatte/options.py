@@ -51,7 +51,9 @@ def parse_despill(text: str) -> Despill:
     except ValueError as error:
         if isinstance(error, OptionError):
             raise
-        raise OptionError(f"despill {text!r} is not valid: write green or blue, or green,0.5 for half of it") from error
+        raise OptionError(
+            f"despill {text!r} is not valid: write green or blue, or green,0.5 for half of it"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,13 @@ class FinishOptions:
                 f"it has to be 0 <= black < white <= 1"
             )
         if not -WIDEST <= self.grow <= WIDEST:
-            raise OptionError(f"growth by {self.grow:g} pixels is not valid: it is {-WIDEST:g} (shrink) to {WIDEST:g}")
+            raise OptionError(
+                f"growth by {self.grow:g} pixels is not valid: it is {-WIDEST:g} (shrink) to {WIDEST:g}"
+            )
         if not 0 <= self.feather <= WIDEST:
-            raise OptionError(f"feather of {self.feather:g} pixels is not valid: it is 0 to {WIDEST:g}")
+            raise OptionError(
+                f"feather of {self.feather:g} pixels is not valid: it is 0 to {WIDEST:g}"
+            )
 
     def __bool__(self) -> bool:
         """Whether anything is done at all."""
@@ -163,8 +169,14 @@ class MatteOptions:
 
     def __post_init__(self) -> None:
         if (str(self.model) == NO_MODEL) != (self.matte is not None):
-            found = "mattes were given" if self.matte is not None else f"model {NO_MODEL!r} was asked for"
-            raise OptionError(f"{found}: give both, --model {NO_MODEL} and --matte PATH, to take mattes from a file")
+            found = (
+                "mattes were given"
+                if self.matte is not None
+                else f"model {NO_MODEL!r} was asked for"
+            )
+            raise OptionError(
+                f"{found}: give both, --model {NO_MODEL} and --matte PATH, to take mattes from a file"
+            )
         if self.foreground not in get_args(Foreground):
             raise OptionError(
                 f"foreground {self.foreground!r} is not valid: choose one of {', '.join(get_args(Foreground))}"
@@ -172,7 +184,9 @@ class MatteOptions:
         if not 0 <= self.smooth <= 1:
             raise OptionError(f"smoothing {self.smooth} is not valid: it is a strength from 0 to 1")
         if self.adapt_steps is not None and not 0 <= self.adapt_steps <= MAX_ADAPT_STEPS:
-            raise OptionError(f"adapt_steps is {self.adapt_steps}: it must be 0 (off) to {MAX_ADAPT_STEPS}")
+            raise OptionError(
+                f"adapt_steps is {self.adapt_steps}: it must be 0 (off) to {MAX_ADAPT_STEPS}"
+            )
         if self.segment_frames < SHORTEST_SEGMENT:
             raise OptionError(
                 f"segments of {self.segment_frames} frames are not valid: they have at least {SHORTEST_SEGMENT}"
@@ -188,9 +202,15 @@ def chosen_options(options: MatteOptions) -> dict[str, object]:
         chosen["region"] = ",".join(map(str, options.finish.region))
     if options.despill is not None:
         chosen["despill"] = f"{options.despill.screen},{options.despill.strength:g}"
-    return {name: value for name, value in chosen.items() if name not in ("overwrite", "resume", "finish")}
+    return {
+        name: value
+        for name, value in chosen.items()
+        if name not in ("overwrite", "resume", "finish")
+    }
 
 
-def _changed(options: MatteOptions | FinishOptions, default: MatteOptions | FinishOptions) -> dict[str, object]:
+def _changed(
+    options: MatteOptions | FinishOptions, default: MatteOptions | FinishOptions
+) -> dict[str, object]:
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     return {name: value for name, value in values.items() if value != getattr(default, name)}

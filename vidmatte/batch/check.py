@@ -21,7 +21,13 @@ from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.segments.session import can_resume, journal_of
 from vidmatte.write import OutputSpec
 
-_BYTES_A_PIXEL: Mapping[str, float] = {"prores_ks": 1.2, "libvpx-vp9": 0.2, "ffv1": 0.8, "libx264": 0.3, "png": 4.0}
+_BYTES_A_PIXEL: Mapping[str, float] = {
+    "prores_ks": 1.2,
+    "libvpx-vp9": 0.2,
+    "ffv1": 0.8,
+    "libx264": 0.3,
+    "png": 4.0,
+}
 """Of outputs with much detail, rounded up: an estimate for the free space that is needed, not of what is written."""
 _OTHER_BYTES_A_PIXEL = 4.0
 
@@ -130,7 +136,9 @@ def _check_model(request: Request) -> None:
         return
     facts = {facts.name: facts for facts in all_models()}
     if name not in facts:
-        raise ModelError(f"model {name!r} is not valid: it is neither a known name ({', '.join(facts)}) nor a file")
+        raise ModelError(
+            f"model {name!r} is not valid: it is neither a known name ({', '.join(facts)}) nor a file"
+        )
     given = {"weights": options.weights, "sd": options.sd}
     for part in facts[name].parts:
         if part.needed and part.path is None and not any(given.values()):
@@ -146,11 +154,15 @@ def _check_outputs(shot: Shot) -> None:
     for spec in missing:
         above = _existing(spec.folder)
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise VidmatteError(f"{spec}: its folder cannot be created in {above}; check the path and its rights")
+            raise VidmatteError(
+                f"{spec}: its folder cannot be created in {above}; check the path and its rights"
+            )
 
 
 def _existing(folder: Path) -> Path:
-    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return next(
+        place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()
+    )
 
 
 def _bytes(spec: OutputSpec, pixels: int) -> float:

@@ -80,7 +80,12 @@ class RayEngine:
     """Actors of a Ray cluster, see `engine.Engine`."""
 
     def __init__(
-        self, address: str | None, workers: int | None = None, *, threads: int = 1, gpus: float | None = None
+        self,
+        address: str | None,
+        workers: int | None = None,
+        *,
+        threads: int = 1,
+        gpus: float | None = None,
     ) -> None:
         """`gpus` is the share of a GPU that a worker takes; None is one where there are any."""
         try:
@@ -137,7 +142,9 @@ class RayEngine:
             return []
         task, member.task = member.task, None
         assert task is not None  # it was asked for its facts before, and since then only for tasks
-        frames = 0 if task.plan is None or task.unit == BEGIN else task.plan.size(Unit.parse(task.unit))
+        frames = (
+            0 if task.plan is None or task.unit == BEGIN else task.plan.size(Unit.parse(task.unit))
+        )
         done = [Progress(task.shot, frames)] if frames and found.kind == "done" else []
         return [*done, TaskDone(task, found)]
 
@@ -189,7 +196,11 @@ class RayEngine:
             # Ray's own choice of 15 would leave its workers what others leave over.
             os.environ.setdefault("RAY_worker_niceness", str(_niceness()))
         # Without an address Ray would join any cluster that it finds on this machine.
-        choices = {"log_to_driver": False, "logging_level": "ERROR", "address": self._address or "local"}
+        choices = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "address": self._address or "local",
+        }
         if self._address is None:
             choices["include_dashboard"] = False
         failed: list[BaseException] = []
@@ -208,14 +219,19 @@ class RayEngine:
             thread.start()
             thread.join(_JOIN_SECONDS)
         if thread.is_alive() or failed:
-            reason = str(failed[0]).splitlines()[0] if failed else f"no answer in {_JOIN_SECONDS:.0f} s"
+            reason = (
+                str(failed[0]).splitlines()[0] if failed else f"no answer in {_JOIN_SECONDS:.0f} s"
+            )
             raise VidmatteError(
                 f"no Ray cluster could be joined at {self._address or 'this machine'} ({reason}); start one with "
                 f"'ray start --head', and give its address"
             )
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for member in self._members:
             self._ray.kill(member.handle)

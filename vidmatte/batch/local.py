@@ -60,7 +60,9 @@ class LocalEngine:
         self._context = multiprocessing.get_context("spawn")
         self._count = workers or default_workers(threads or default_threads())
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        self._devices = [f"cuda:{number % gpus}" if gpus else "auto" for number in range(self._count)]
+        self._devices = [
+            f"cuda:{number % gpus}" if gpus else "auto" for number in range(self._count)
+        ]
         self._workers: list[_Process] = []
 
     @property
@@ -103,7 +105,9 @@ class LocalEngine:
             self._workers[number] = self._start(worker.device)
             code = worker.process.exitcode or 0
             cause = f"killed by signal {-code}" if code < 0 else f"ended with {code}"
-            return [] if worker.task is None else [WorkerLost(worker.task, f"its worker was {cause}")]
+            return (
+                [] if worker.task is None else [WorkerLost(worker.task, f"its worker was {cause}")]
+            )
         if isinstance(message, Outcome) and worker.task is not None:
             task, worker.task = worker.task, None
             return [TaskDone(task, message)]
@@ -111,7 +115,9 @@ class LocalEngine:
 
     def _start(self, device: str) -> _Process:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(there, device), name="vidmatte-worker", daemon=True)
+        process = self._context.Process(
+            target=_work, args=(there, device), name="vidmatte-worker", daemon=True
+        )
         process.start()
         there.close()
         return _Process(process, here, device)
@@ -120,7 +126,10 @@ class LocalEngine:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for worker in self._workers:
             # An idle worker ends with its pipe; a busy one is told to clean up and stop.
@@ -141,7 +150,9 @@ def _work(pipe: Connection, device: str) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with_parent, name="vidmatte-parent", daemon=True).start()
     worker = Worker(device, pipe.send)
-    with suppress(EOFError, OSError, KeyboardInterrupt):  # the end of whoever gave the tasks is the end of this one
+    with suppress(
+        EOFError, OSError, KeyboardInterrupt
+    ):  # the end of whoever gave the tasks is the end of this one
         while True:
             pipe.send(worker.run(pipe.recv()))
     with suppress(KeyboardInterrupt):

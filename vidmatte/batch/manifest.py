@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from vidmatte.batch.upload import STAGING, is_uri, stage_locally, uri_of
 from vidmatte.errors import OptionError, PromptError, VidmatteError
+from vidmatte.media.patterns import stem_of
 from vidmatte.options import FinishOptions, MatteOptions, parse_despill, parse_region
 from vidmatte.pipeline.request import Request
 from vidmatte.prompts.files import load_prompts
@@ -68,7 +69,15 @@ def _whole(value: Any) -> int:
 
 
 def _switch(value: Any) -> bool:
-    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+    known = {
+        "true": True,
+        "yes": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "0": False,
+        "": False,
+    }
     if str(value).lower() not in known:
         raise ValueError("true or false")
     return known[str(value).lower()]
@@ -142,10 +151,14 @@ def load_manifest(
     shots = []
     for number, entry in enumerate(entries, 1):
         _check_keys(entry, f"{path}: shot {entry.get('name', number)}")
-        shot = _shot({**defaults, **entry, **(changes or {})}, number, folder, path, overwrite, resume)
+        shot = _shot(
+            {**defaults, **entry, **(changes or {})}, number, folder, path, overwrite, resume
+        )
         if root is not None:
             _refuse_outside(shot, Path(root))
-        request, uris = stage_locally(shot.request, Path(staging or folder / STAGING).absolute() / shot.name)
+        request, uris = stage_locally(
+            shot.request, Path(staging or folder / STAGING).absolute() / shot.name
+        )
         shots.append(replace(shot, request=request, uris=uris))
     if not shots:
         raise OptionError(f"{path}: lists no shots; add at least one")
@@ -172,23 +185,37 @@ def _read(path: Path) -> tuple[Entry, list[Entry]]:
         elif suffix == ".json":
             document = json.loads(text)
         else:
-            raise OptionError(f"{path}: is of no known kind; give a .toml, .json or .csv file, or a folder of clips")
+            raise OptionError(
+                f"{path}: is of no known kind; give a .toml, .json or .csv file, or a folder of clips"
+            )
     except ValueError as error:
         if isinstance(error, VidmatteError):
             raise
         raise OptionError(f"{path}: is not {suffix[1:].upper()} ({error})") from error
-    unknown = sorted(set(document) - {"defaults", "shots"}) if isinstance(document, dict) else ["(no table)"]
+    unknown = (
+        sorted(set(document) - {"defaults", "shots"})
+        if isinstance(document, dict)
+        else ["(no table)"]
+    )
     shots = document.get("shots", []) if isinstance(document, dict) else []
-    tables = [document.get("defaults", {}), *shots] if isinstance(document, dict) and isinstance(shots, list) else [0]
+    tables = (
+        [document.get("defaults", {}), *shots]
+        if isinstance(document, dict) and isinstance(shots, list)
+        else [0]
+    )
     if unknown or not all(isinstance(table, dict) for table in tables):
         found = f"the key {unknown[0]!r}" if unknown else "entries that are no tables"
-        raise OptionError(f"{path}: has {found} at its top; it holds [defaults] and a list [[shots]]")
+        raise OptionError(
+            f"{path}: has {found} at its top; it holds [defaults] and a list [[shots]]"
+        )
     return cast(Entry, tables[0]), cast("list[Entry]", tables[1:])
 
 
 def _filled(row: Mapping[Any, Any], path: Path) -> Entry:
     if None in row:
-        raise OptionError(f"{path}: a line has more values than there are columns; quote values with commas")
+        raise OptionError(
+            f"{path}: a line has more values than there are columns; quote values with commas"
+        )
     return {key.strip(): value for key, value in row.items() if value not in (None, "")}
 
 
@@ -200,7 +227,9 @@ def _clips(folder: Path) -> tuple[Entry, list[Entry]]:
             f"{folder}: none of its {len(clips)} clips has a prompt file beside it; save the marks of clip.mp4 as "
             f"clip{_PROMPTS}"
         )
-    return {}, [{"name": clip.stem, "input": clip.name, "prompts": clip.stem + _PROMPTS} for clip in marked]
+    return {}, [
+        {"name": clip.stem, "input": clip.name, "prompts": clip.stem + _PROMPTS} for clip in marked
+    ]
 
 
 def _check_keys(entry: Entry, where: str) -> None:
@@ -208,14 +237,18 @@ def _check_keys(entry: Entry, where: str) -> None:
         clean = key.replace("-", "_")
         if clean not in KEYS:
             near = difflib.get_close_matches(clean, KEYS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(sorted(KEYS))}"
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(sorted(KEYS))}"
+            )
             raise OptionError(f"{where}: the key {key!r} is not known; {hint}")
         try:
             KEYS[clean](value)
         except (ValueError, TypeError) as error:
             if isinstance(error, VidmatteError):
                 raise OptionError(f"{where}: {key}: {error}") from error
-            raise OptionError(f"{where}: {key} is {value!r}, which is not {_kind(KEYS[clean])}") from error
+            raise OptionError(
+                f"{where}: {key} is {value!r}, which is not {_kind(KEYS[clean])}"
+            ) from error
 
 
 def _kind(parse: Callable[[Any], Any]) -> str:
@@ -228,14 +261,22 @@ def _kind(parse: Callable[[Any], Any]) -> str:
     return names.get(parse, "text")
 
 
-def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, resume: bool) -> ShotRequest:
-    values = {key.replace("-", "_"): KEYS[key.replace("-", "_")](value) for key, value in given.items()}
+def _shot(
+    given: Entry, number: int, folder: Path, path: Path, overwrite: bool, resume: bool
+) -> ShotRequest:
+    values = {
+        key.replace("-", "_"): KEYS[key.replace("-", "_")](value) for key, value in given.items()
+    }
     if not values.get("input"):
-        raise OptionError(f"{path}: shot {values.get('name', number)} has no input; add input = PATH")
-    name = values.get("name") or _name_of(values["input"][0])
+        raise OptionError(
+            f"{path}: shot {values.get('name', number)} has no input; add input = PATH"
+        )
+    name = values.get("name") or stem_of(folder / values["input"][0])
     where = f"{path}: shot {name}"
     if re.search(r'[\\/:*?"<>|\x00-\x1f]', name) or name in (".", ".."):
-        raise OptionError(f"{where}: its name becomes part of file names, and cannot be there; give it another one")
+        raise OptionError(
+            f"{where}: its name becomes part of file names, and cannot be there; give it another one"
+        )
 
     def place(text: str) -> Path:
         return folder / text.replace(SHOT, name)
@@ -245,7 +286,9 @@ def _shot(given: Entry, number: int, folder: Path, path: Path, overwrite: bool, 
 
     _place_all(values, place)
     chosen = any(values.get(key) for key in ("output", "alpha"))
-    output, alpha = (values.get("output", ()), values.get("alpha", ())) if chosen else ([_OUTPUT], [_ALPHA])
+    output, alpha = (
+        (values.get("output", ()), values.get("alpha", ())) if chosen else ([_OUTPUT], [_ALPHA])
+    )
     try:
         objects, problem = _objects_or_problem(values)
         request = Request(
@@ -280,16 +323,16 @@ def _place_all(values: dict[str, Any], place: Callable[[str], Path]) -> None:
         values["model"] = place(values["model"])
 
 
-def _name_of(source: str) -> str:
-    return re.sub(r"[._-]?(%\d*d|#+)", "", Path(source).stem) or Path(source).resolve().parent.name
-
-
 def _objects(values: Mapping[str, Any]) -> Mapping[str, Sequence[Prompt]]:
     marks = {key: values[key] for key in ("points", "box", "mask", "scribbles") if key in values}
     if "prompts" in values:
         if marks or "ref_frame" in values:
-            raise OptionError(f"prompts holds all marks: leave out {', '.join([*marks, 'ref_frame'])}")
-        return prompts_of_objects(_chosen(load_prompts(values["prompts"]), values.get("object", ())))
+            raise OptionError(
+                f"prompts holds all marks: leave out {', '.join([*marks, 'ref_frame'])}"
+            )
+        return prompts_of_objects(
+            _chosen(load_prompts(values["prompts"]), values.get("object", ()))
+        )
     if "object" in values:
         raise OptionError("object chooses from a prompt file: give prompts too")
     if not marks and "matte" in values:
@@ -306,7 +349,9 @@ def _objects(values: Mapping[str, Any]) -> Mapping[str, Sequence[Prompt]]:
     return prompts_of_objects(prompt)
 
 
-def _chosen(objects: Mapping[str, Sequence[Prompt]], names: Sequence[str]) -> Mapping[str, Sequence[Prompt]]:
+def _chosen(
+    objects: Mapping[str, Sequence[Prompt]], names: Sequence[str]
+) -> Mapping[str, Sequence[Prompt]]:
     for name in names:
         if name not in objects:
             raise OptionError(f"the prompt file marks {', '.join(objects)}; {name!r} was asked for")
@@ -317,7 +362,9 @@ def _options(values: Mapping[str, Any], overwrite: bool, resume: bool) -> MatteO
     finish = FinishOptions(**{key: values[key] for key in _FINISH if key in values})
     chosen = {key: values[key] for key in _OPTIONS if key in values and key != "fps"}
     rate: Fraction | None = values.get("fps")
-    return replace(MatteOptions(**chosen), finish=finish, frame_rate=rate, overwrite=overwrite, resume=resume)
+    return replace(
+        MatteOptions(**chosen), finish=finish, frame_rate=rate, overwrite=overwrite, resume=resume
+    )
 
 
 def _refuse_twice(names: Iterable[str], what: str) -> None:
@@ -352,4 +399,6 @@ def _refuse_outside(shot: ShotRequest, root: Path) -> None:
     written = [*request.output, *request.alpha]
     for path in [*read, *written, request.report]:
         if path is not None and not Path(path).resolve().is_relative_to(root):
-            raise OptionError(f"shot {shot.name!r}: {path} lies outside of {root}, where all has to be (--root)")
+            raise OptionError(
+                f"shot {shot.name!r}: {path} lies outside of {root}, where all has to be (--root)"
+            )

@@ -9,7 +9,6 @@ followed through the clip. `Render` has a task for each segment of the long ones
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.task import BEGIN, Outcome, Task
 from vidmatte.batch.worker import Worker
 from vidmatte.errors import OptionError, VidmatteError, WriteError
+from vidmatte.media.atomic import atomic_write
 from vidmatte.pipeline.request import open_shot
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule
@@ -32,7 +32,12 @@ _LONGEST_NAME = 128
 
 
 def export_openjd(
-    manifest: Path, shots: Sequence[ShotRequest], folder: Path, *, threads: int, options: Sequence[str] = ()
+    manifest: Path,
+    shots: Sequence[ShotRequest],
+    folder: Path,
+    *,
+    threads: int,
+    options: Sequence[str] = (),
 ) -> Path:
     """Write the job of a batch into a folder, and return its template; `options` are words for its commands.
 
@@ -51,9 +56,11 @@ def export_openjd(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, document in ((TASKS, steps), (TEMPLATE, template)):
-            (folder / name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            atomic_write(folder / name, json.dumps(document, indent=1) + "\n")
     except OSError as error:
-        raise WriteError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+        raise WriteError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
     return folder / TEMPLATE
 
 
@@ -64,7 +71,11 @@ def _segments(shot: ShotRequest) -> int:
 
 
 def _template(
-    manifest: Path, folder: Path, steps: Mapping[str, Sequence[Any]], threads: int, options: Sequence[str]
+    manifest: Path,
+    folder: Path,
+    steps: Mapping[str, Sequence[Any]],
+    threads: int,
+    options: Sequence[str],
 ) -> dict[str, Any]:
     words = ["batch", str(manifest.resolve()), *options, "--threads", str(threads)]
     documents = []
@@ -90,7 +101,12 @@ def _template(
         "description": f"Mattes of {len(steps[_PREPARE])} shots. The same on one machine: "
         + shlex.join(["vidmatte", "batch", str(manifest.resolve()), *options]),
         "parameterDefinitions": [
-            {"name": "Vidmatte", "type": "STRING", "default": "vidmatte", "description": "The command on the workers."}
+            {
+                "name": "Vidmatte",
+                "type": "STRING",
+                "default": "vidmatte",
+                "description": "The command on the workers.",
+            }
         ],
         "steps": documents,
     }
@@ -124,18 +140,24 @@ def _do(worker: Worker, task: Task, done: Path) -> None:
     if task.unit == BEGIN:
         outcome = _sure(worker.run(task))
         if outcome.kind == "planned" and outcome.plan is not None:
-            _propagate(worker, replace(task, threads=int(outcome.record["threads"])), outcome.plan, journal)
+            _propagate(
+                worker, replace(task, threads=int(outcome.record["threads"])), outcome.plan, journal
+            )
         _keep(done, outcome)
         return
     header = journal.header()
     if not header and (task.unit == JOIN.name or done.is_file()):
         return  # it was joined before
     if not header:
-        raise WriteError(f"{journal.folder}: holds no render; do the tasks of the step {_PREPARE} first")
+        raise WriteError(
+            f"{journal.folder}: holds no render; do the tasks of the step {_PREPARE} first"
+        )
     if task.unit in set(journal.done()):
         return
     plan = Plan.from_json(header["plan"])
-    outcome = _sure(worker.run(replace(task, plan=plan, threads=int(header["threads"]), key=header["key"])))
+    outcome = _sure(
+        worker.run(replace(task, plan=plan, threads=int(header["threads"]), key=header["key"]))
+    )
     if outcome.kind == "done":
         journal.add(outcome.record)
     _keep(done, outcome)
@@ -161,6 +183,4 @@ def _read(done: Path) -> Any:
 
 def _keep(done: Path, outcome: Outcome) -> None:
     if outcome.kind == "completed":
-        partial = done.with_name(f".{done.name}.partial")
-        partial.write_text(json.dumps({**outcome.record, "key": outcome.key}), encoding="utf-8")
-        os.replace(partial, done)
+        atomic_write(done, json.dumps({**outcome.record, "key": outcome.key}))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from vidmatte.batch.run import ShotRun
 from vidmatte.errors import WriteError
+from vidmatte.media.atomic import atomic_write
 
 PAGE, SHEETS = "index.html", "sheets"
 
@@ -28,20 +28,22 @@ def write_page(folder: Path, runs: Sequence[ShotRun], title: str) -> Path:
     others = sorted((run for run in runs if run.state != "failed"), key=_least)
     parts = [f"<h1>{escape(title)}</h1>", _count(runs)]
     if failed:
-        rows = [f"<tr><td>{escape(run.name)}</td><td>{escape(run.reason)}</td></tr>" for run in failed]
+        rows = [
+            f"<tr><td>{escape(run.name)}</td><td>{escape(run.reason)}</td></tr>" for run in failed
+        ]
         parts.append(f'<h2 class="failed">{len(failed)} failed</h2><table>{"".join(rows)}</table>')
     parts += [_shot(folder, run) for run in others]
     text = (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n{chr(10).join(parts)}\n</body>\n</html>\n"
     )
-    partial = folder / f".{PAGE}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(partial, folder / PAGE)
+        atomic_write(folder / PAGE, text)
     except OSError as error:
-        raise WriteError(f"{folder}: the page cannot be written ({error.strerror}); choose another folder") from error
+        raise WriteError(
+            f"{folder}: the page cannot be written ({error.strerror}); choose another folder"
+        ) from error
     return folder / PAGE
 
 
@@ -60,16 +62,21 @@ def _shot(folder: Path, run: ShotRun) -> str:
     record = run.record
     rows: dict[str, str] = {"State": run.state}
     if "frames" in record:
-        rows["Frames"] = f"{record['frames']} in {record.get('seconds', 0)} s, {record.get('model', '')}"
+        rows["Frames"] = (
+            f"{record['frames']} in {record.get('seconds', 0)} s, {record.get('model', '')}"
+        )
         confidence = record["confidence"]
-        rows["Confidence"] = f"{confidence['mean']:.2f} on average, {confidence['min']:.2f} at the least"
+        rows["Confidence"] = (
+            f"{confidence['mean']:.2f} on average, {confidence['min']:.2f} at the least"
+        )
         lowest = ", ".join(f"{frame} ({value:.2f})" for frame, value in record.get("lowest", ()))
         rows["Least sure frames"] = lowest
         rows["Outputs"] = ", ".join(output["path"] for output in record.get("outputs", ()))
-    cells = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
-    sheet = folder / SHEETS / f"{run.name}.jpg"
-    image = (
-        f'<p><img loading="lazy" alt="Contact sheet of {escape(run.name)}, the least sure frames first" src="{SHEETS}/'
+    cells = "".join(
+        f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items()
     )
+    sheet = folder / SHEETS / f"{run.name}.jpg"
+    alt = f"Contact sheet of {escape(run.name)}, the least sure frames first"
+    image = f'<p><img loading="lazy" alt="{alt}" src="{SHEETS}/'
     image = f'{image}{escape(sheet.name)}"></p>' if sheet.is_file() else ""
     return f"<h2>{escape(run.name)}</h2><table>{cells}</table>{image}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import WriteError
+from vidmatte.media.atomic import atomic_write
 from vidmatte.pipeline.segments.fingerprint import FileFingerprint
 
 
@@ -31,7 +32,9 @@ class Results:
 
     def file_fingerprints(self, shot: str) -> Mapping[str, FileFingerprint]:
         """Of files that were read for a shot before."""
-        known = self.last(shot).get("file_fingerprints") or (self.completed(shot) or {}).get("file_fingerprints", {})
+        known = self.last(shot).get("file_fingerprints") or (self.completed(shot) or {}).get(
+            "file_fingerprints", {}
+        )
         return {path: (size, changed, digest) for path, (size, changed, digest) in known.items()}
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -42,7 +45,9 @@ class Results:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise WriteError(f"{self.path}: cannot be written ({error.strerror}); choose another file") from error
+            raise WriteError(
+                f"{self.path}: cannot be written ({error.strerror}); choose another file"
+            ) from error
         self._keep(record)
 
     def _keep(self, record: Mapping[str, Any]) -> None:
@@ -57,10 +62,12 @@ class Results:
             return
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise WriteError(f"{self.path}: cannot be read ({reason}); choose another file with --results") from error
+            raise WriteError(
+                f"{self.path}: cannot be read ({reason}); choose another file with --results"
+            ) from error
         whole, _, torn = text.rpartition("\n")
         if torn:  # of a run that was killed in the middle of a line
-            self.path.write_text(whole + "\n" * bool(whole), encoding="utf-8")
+            atomic_write(self.path, whole + "\n" * bool(whole))
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 self._keep(json.loads(line))

@@ -65,7 +65,9 @@ class ShotRun:
     def claim_outputs(self) -> None:
         """What lies under its final names is of this shot, and may be replaced."""
         request = self.shot.request
-        self.shot = replace(self.shot, request=replace(request, options=replace(request.options, overwrite=True)))
+        self.shot = replace(
+            self.shot, request=replace(request, options=replace(request.options, overwrite=True))
+        )
 
     @property
     def is_over(self) -> bool:
@@ -155,7 +157,9 @@ class BatchRun:
         """A shot whose marks could not be read."""
         run.began = time.monotonic()
         self._active.append(run)
-        self._fail(run, Outcome("failed", reason=run.shot.problem, error=PromptError.__name__), BEGIN)
+        self._fail(
+            run, Outcome("failed", reason=run.shot.problem, error=PromptError.__name__), BEGIN
+        )
         self._watch(run)
 
     def _begin(self, run: ShotRun) -> Task | None:
@@ -224,14 +228,20 @@ class BatchRun:
 
     def _plan(self, run: ShotRun, outcome: Outcome) -> None:
         assert outcome.plan is not None
-        run.plan, run.key, run.file_fingerprints = outcome.plan, outcome.key, outcome.file_fingerprints
+        run.plan, run.key, run.file_fingerprints = (
+            outcome.plan,
+            outcome.key,
+            outcome.file_fingerprints,
+        )
         run.threads = int(outcome.record["threads"])
         journal = journal_of(run.shot.request)
         run.lock.enter_context(journal.lock())
         run.journal = journal
         run.done = set(journal.done())
         run.schedule = Schedule(run.plan, run.done, ahead=max(1, _AHEAD * (self._engine.size - 1)))
-        followed = sum(pass_.last - pass_.first + 1 for passes in run.plan.passes for pass_ in passes)
+        followed = sum(
+            pass_.last - pass_.first + 1 for passes in run.plan.passes for pass_ in passes
+        )
         run.total = run.plan.frames + followed
         run.frames = sum(run.plan.size(unit) for unit in map(Unit.parse, run.done))
 
@@ -252,7 +262,8 @@ class BatchRun:
         run.frames = run.total = int(run.record.get("frames", 0))
         if outcome.kind == "completed":
             file_fingerprints = {
-                path: list(each) for path, each in (outcome.file_fingerprints or run.file_fingerprints).items()
+                path: list(each)
+                for path, each in (outcome.file_fingerprints or run.file_fingerprints).items()
             }
             facts = {
                 "shot": run.name,
@@ -298,7 +309,9 @@ class BatchRun:
         if run.crash_count[unit] > _MAX_CRASHES:
             reason = f"{event.reason}, {run.crash_count[unit]} times; it may take more memory than there is"
             self._fail(run, Outcome("failed", reason=reason, error="Lost"), unit)
-        elif unit == BEGIN or (unit == JOIN.name and run.journal is not None and not run.journal.exists):
+        elif unit == BEGIN or (
+            unit == JOIN.name and run.journal is not None and not run.journal.exists
+        ):
             # A worker that was lost behind the last step of all left outputs that nobody knows of.
             if unit != BEGIN:
                 run.claim_outputs()

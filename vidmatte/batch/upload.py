@@ -70,7 +70,9 @@ def existing_outputs(request: Request, uris: Mapping[str, str]) -> list[str]:
         if uri is not None:
             found += files_at(uri, spec)
         elif spec.folder.is_dir():
-            found += [str(path) for path in spec.folder.iterdir() if spec.file_names.fullmatch(path.name)]
+            found += [
+                str(path) for path in spec.folder.iterdir() if spec.file_names.fullmatch(path.name)
+            ]
     return sorted(found)
 
 
@@ -78,7 +80,9 @@ def refuse_existing(request: Request, uris: Mapping[str, str]) -> None:
     """Raise WriteError for an output with an address that is there, and may not be replaced."""
     there = [path for path in existing_outputs(request, uris) if is_uri(path)]
     if there and not request.options.overwrite:
-        raise WriteError(f"{there[0]} exists already; use --overwrite to replace it, or choose another name")
+        raise WriteError(
+            f"{there[0]} exists already; use --overwrite to replace it, or choose another name"
+        )
 
 
 def clear(request: Request, uris: Mapping[str, str]) -> None:
@@ -112,7 +116,9 @@ def upload(request: Request, uris: Mapping[str, str]) -> None:
                 if spec.file_names.fullmatch(path.name):
                     _send(system, path, f"{place}/{path.name}")
         except OSError as error:
-            raise WriteError(f"{uri}: cannot be sent there ({error}); check the address and its rights") from error
+            raise WriteError(
+                f"{uri}: cannot be sent there ({error}); check the address and its rights"
+            ) from error
 
 
 def _send(system: Any, path: Path, place: str) -> None:

@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
-from vidmatte.batch.upload import clear, files_at, is_uri, refuse_existing, remove_staged, upload, uri_of
+from vidmatte.batch.upload import (
+    clear,
+    files_at,
+    is_uri,
+    refuse_existing,
+    remove_staged,
+    upload,
+    uri_of,
+)
 from vidmatte.errors import ModelError, ReadError, VidmatteError, WriteError
+from vidmatte.media.atomic import atomic_write
 from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import model_from_options, model_of, share_cores
@@ -48,7 +57,9 @@ _SECONDS_BETWEEN_REPORTS = 0.5
 class Worker:
     """Does tasks one after the other."""
 
-    def __init__(self, device: str = "auto", report: Callable[[Progress], None] | None = None) -> None:
+    def __init__(
+        self, device: str = "auto", report: Callable[[Progress], None] | None = None
+    ) -> None:
         """`device` is where networks compute whose shots do not name one; `report` is told of frames as they come."""
         self._device = device
         self._report = report or (lambda frames: None)
@@ -61,9 +72,13 @@ class Worker:
         try:
             outcome = self._run(self._placed(task), task.request)
         except VidmatteError as error:
-            outcome = _failure(error, str(error), retryable=isinstance(error, ReadError | WriteError | ModelError))
+            outcome = _failure(
+                error, str(error), retryable=isinstance(error, ReadError | WriteError | ModelError)
+            )
         except OSError as error:
-            outcome = _failure(error, f"{error.filename or 'a file'}: {error.strerror or error}", retryable=True)
+            outcome = _failure(
+                error, f"{error.filename or 'a file'}: {error.strerror or error}", retryable=True
+            )
         except Exception as error:  # noqa: BLE001 - one bad shot never stops the rest
             trace = traceback.format_exc()
             reason = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
@@ -81,7 +96,9 @@ class Worker:
         options = task.request.options
         if options.device != "auto":
             return task
-        return replace(task, request=replace(task.request, options=replace(options, device=self._device)))
+        return replace(
+            task, request=replace(task.request, options=replace(options, device=self._device))
+        )
 
     def _run(self, task: Task, asked: Request) -> Outcome:
         if task.unit == BEGIN:
@@ -92,7 +109,9 @@ class Worker:
             if task.unit == "join":
                 return self._join(task, opened)
             frames = _Reporter(task.shot, self._report)
-            record = opened.renderer(task, self._load).run(Unit.parse(task.unit), on_frame=frames.add)
+            record = opened.renderer(task, self._load).run(
+                Unit.parse(task.unit), on_frame=frames.add
+            )
             frames.flush()
             return Outcome("done", record)
 
@@ -106,7 +125,9 @@ class Worker:
         # As it was asked for: which of several GPUs this worker was given is no choice of the shot.
         identity = fingerprint_sent(asked, task.uris, task.file_fingerprints)
         if is_up_to_date(task.finished, identity, request):
-            return Outcome("up to date", key=identity.key, file_fingerprints=identity.file_fingerprints)
+            return Outcome(
+                "up to date", key=identity.key, file_fingerprints=identity.file_fingerprints
+            )
         refuse_existing(request, task.uris)
         clear(request, task.uris)
         shot = self._open(task).shot
@@ -145,7 +166,10 @@ class Worker:
         upload(task.request, task.uris)
         write_sheet(task.sheet, thumbnails.sheet(summary.suggested_reference_frames), summary)
         return Outcome(
-            "completed", _completed(task, summary), key=identity.key, file_fingerprints=identity.file_fingerprints
+            "completed",
+            _completed(task, summary),
+            key=identity.key,
+            file_fingerprints=identity.file_fingerprints,
         )
 
     def _join(self, task: Task, opened: _OpenShot) -> Outcome:
@@ -156,7 +180,9 @@ class Worker:
             for segment in range(task.plan.segments)
             for shown in load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
         ]
-        predictor = None if task.request.report is None else opened.renderer(task, self._load).predictor(0)
+        predictor = (
+            None if task.request.report is None else opened.renderer(task, self._load).predictor(0)
+        )
         summary = join(
             opened.shot,
             task.plan,
@@ -237,7 +263,9 @@ class _Reporter:
         self._waiting, self._last = 0, time.monotonic()
 
 
-def fingerprint_sent(request: Request, uris: Mapping[str, str], known: Mapping[str, FileFingerprint]) -> Fingerprint:
+def fingerprint_sent(
+    request: Request, uris: Mapping[str, str], known: Mapping[str, FileFingerprint]
+) -> Fingerprint:
     """The identity of a request whose outputs are sent to addresses; see `fingerprint`."""
     identity = fingerprint(request, known)
     return replace(identity, key=" ".join([identity.key, *sorted(uris.values())]))
@@ -257,9 +285,15 @@ def _stamp(uri: str, spec: OutputSpec) -> list[int]:
         sizes = files_at(uri, spec).values()
         return [len(sizes), sum(sizes), 0]
     folder, names = spec.folder, spec.file_names
-    files = [file for file in folder.iterdir() if names.fullmatch(file.name)] if folder.is_dir() else []
+    files = (
+        [file for file in folder.iterdir() if names.fullmatch(file.name)] if folder.is_dir() else []
+    )
     facts = [file.stat() for file in files]
-    return [len(facts), sum(each.st_size for each in facts), max((each.st_mtime_ns for each in facts), default=0)]
+    return [
+        len(facts),
+        sum(each.st_size for each in facts),
+        max((each.st_mtime_ns for each in facts), default=0),
+    ]
 
 
 def _completed(task: Task, summary: Summary) -> dict[str, Any]:
@@ -271,7 +305,10 @@ def _completed(task: Task, summary: Summary) -> dict[str, Any]:
     for spec, output in zip(task.request.specs(), document["outputs"], strict=True):
         output["path"] = uri_of(spec, task.uris) or output["path"]
         output["stamp"] = _stamp(output["path"], spec)
-    return {**document, "lowest": [[summary.first_frame + n, round(confidence[n], 4)] for n in lowest]}
+    return {
+        **document,
+        "lowest": [[summary.first_frame + n, round(confidence[n], 4)] for n in lowest],
+    }
 
 
 def write_sheet(path: str | None, thumbnails: list[Thumbnail], summary: Summary) -> None:
@@ -282,7 +319,7 @@ def write_sheet(path: str | None, thumbnails: list[Thumbnail], summary: Summary)
     suggested = summary.suggested_reference_frames
     data = to_jpeg(contact_sheet(ordered, references=summary.reference_frames, suggested=suggested))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_bytes(data)
+    atomic_write(path, data)
 
 
 def _failure(error: Exception, reason: str, *, retryable: bool) -> Outcome:

@@ -39,7 +39,11 @@ class _DefaultCommand(click.Group):
             ctx.exit(_INTERRUPTED)
 
 
-@click.group(cls=_DefaultCommand, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_DefaultCommand,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="vidmatte")
 def cli() -> None:
     """Mark an object once, get production mattes of every frame.

@@ -37,10 +37,16 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 @click.command("batch")
 @click.argument("manifest", metavar="MANIFEST|FOLDER")
-@click.option("--dry-run", is_flag=True, help="Check every shot, print the plan, and render nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check every shot, print the plan, and render nothing."
+)
 @click.option("--engine", type=click.Choice(_ENGINES), default="local", show_default=True,
               help="Processes of this machine, or actors of a Ray cluster (extra ray).")  # fmt: skip
-@click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster.  [default: a new one of this machine]")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Of the Ray cluster.  [default: a new one of this machine]",
+)
 @click.option("--workers", type=click.IntRange(min=1), metavar="N",
               help="At most so many at a time.  [default: one a GPU, or what the cores are enough for]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), metavar="N",
@@ -50,19 +56,35 @@ _SECONDS_BETWEEN_LINES = 5.0
               help="With Ray: 0.25 lets four workers share a GPU.  [default: 1 where there are GPUs]")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="A key of the manifest for all shots, as in smooth=0.5; repeatable.")  # fmt: skip
-@click.option("--root", metavar="DIR", help="Refuse shots that read or write outside of this folder.")
+@click.option(
+    "--root", metavar="DIR", help="Refuse shots that read or write outside of this folder."
+)
 @click.option("--staging", metavar="DIR", help="Shared folder where outputs with an address (s3://...) are made "
               "before they are sent.  [default: beside MANIFEST]")  # fmt: skip
 @click.option("--retries", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
               help="Try again what may pass: reading, writing, memory.")  # fmt: skip
-@click.option("--results", metavar="FILE", help="JSON lines of what became of each shot.  [default: beside MANIFEST]")
-@click.option("--report", metavar="DIR", help="Folder for a page with a contact sheet of every shot.")
-@click.option("--export", nargs=2, metavar="openjd DIR", help="Write an Open Job Description job instead.")
-@click.option("--task", "tasks", metavar="SHOT:UNIT", hidden=True, help="Do one task of an exported job.")
+@click.option(
+    "--results",
+    metavar="FILE",
+    help="JSON lines of what became of each shot.  [default: beside MANIFEST]",
+)
+@click.option(
+    "--report", metavar="DIR", help="Folder for a page with a contact sheet of every shot."
+)
+@click.option(
+    "--export", nargs=2, metavar="openjd DIR", help="Write an Open Job Description job instead."
+)
+@click.option(
+    "--task", "tasks", metavar="SHOT:UNIT", hidden=True, help="Do one task of an exported job."
+)
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--resume", is_flag=True, help="Go on with what runs that were stopped left of these shots.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with what runs that were stopped left of these shots."
+)
 @click.option("--quiet", is_flag=True, help="Print errors only.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done."
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def batch_command(manifest: str, quiet: bool, as_json: bool, debug: bool, **given: Any) -> None:
     """Matte many shots: MANIFEST is a .toml, .json or .csv file, or a folder of clips with clip.prompts.json.
@@ -71,7 +93,9 @@ def batch_command(manifest: str, quiet: bool, as_json: bool, debug: bool, **give
     finishes the segments that are being rendered, twice stops now; --resume goes on.
     """
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
-    with one_line_errors(debug=debug, interrupted=lambda: "Stopped; --resume goes on with what is finished."):
+    with one_line_errors(
+        debug=debug, interrupted=lambda: "Stopped; --resume goes on with what is finished."
+    ):
         code = _batch(manifest, quiet, as_json, given)
     sys.exit(code)
 
@@ -99,7 +123,13 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
     sheets = None if given["report"] is None else Path(given["report"]) / SHEETS
     with _engine(given, threads) as engine, _Board(quiet, len(shots)) as board:
         run = BatchRun(
-            shots, engine, results, threads=threads, retries=given["retries"], sheets=sheets, watch=board.update
+            shots,
+            engine,
+            results,
+            threads=threads,
+            retries=given["retries"],
+            sheets=sheets,
+            watch=board.update,
         )
         board.runs = run.shots
         with _interruptible(run):
@@ -126,7 +156,9 @@ def _results_file(manifest: str, given: str | None) -> Path:
     beside = listed.with_name((listed.name if listed.is_dir() else listed.stem) + ".results.jsonl")
     path = beside if given is None else Path(given)
     if not path.parent.is_dir():
-        raise WriteError(f"{path}: the folder {path.parent.absolute()} does not exist; create it first")
+        raise WriteError(
+            f"{path}: the folder {path.parent.absolute()} does not exist; create it first"
+        )
     return path
 
 
@@ -134,14 +166,20 @@ def _engine(given: Mapping[str, Any], threads: int) -> Engine:
     if given["engine"] == "local":
         for name in ("address", "gpus_per_worker"):
             if given[name] is not None:
-                raise OptionError(f"--{name.replace('_', '-')} was given: it is for --engine ray; leave it out")
+                raise OptionError(
+                    f"--{name.replace('_', '-')} was given: it is for --engine ray; leave it out"
+                )
         return LocalEngine(given["workers"], threads=threads)
     from vidmatte.batch.cluster import RayEngine
 
-    return RayEngine(given["address"], given["workers"], threads=threads, gpus=given["gpus_per_worker"])
+    return RayEngine(
+        given["address"], given["workers"], threads=threads, gpus=given["gpus_per_worker"]
+    )
 
 
-def _export(manifest: str, shots: Sequence[ShotRequest], threads: int, given: Mapping[str, Any]) -> int:
+def _export(
+    manifest: str, shots: Sequence[ShotRequest], threads: int, given: Mapping[str, Any]
+) -> int:
     from vidmatte.batch.openjd import export_openjd
 
     kind, folder = given["export"]
@@ -152,7 +190,10 @@ def _export(manifest: str, shots: Sequence[ShotRequest], threads: int, given: Ma
         options += [] if given[name] is None else [f"--{name}", str(Path(given[name]).resolve())]
     options += ["--overwrite"] if given["overwrite"] else []
     template = export_openjd(Path(manifest), shots, Path(folder), threads=threads, options=options)
-    click.echo(f"{template}: Open Job Description job; run it with 'openjd run {template}', or submit it", err=True)
+    click.echo(
+        f"{template}: Open Job Description job; run it with 'openjd run {template}', or submit it",
+        err=True,
+    )
     return 0
 
 
@@ -160,7 +201,9 @@ def _dry_run(shots: Sequence[ShotRequest], results: Results, as_json: bool) -> i
     plans = list(check_shots(shots, results))
     short = space_needed(plans)
     if as_json:
-        click.echo(json.dumps({"shots": [plan.as_json() for plan in plans], "short_of_space": short}))
+        click.echo(
+            json.dumps({"shots": [plan.as_json() for plan in plans], "short_of_space": short})
+        )
     else:
         _print_plans(plans)
     for sentence in short:
@@ -203,7 +246,10 @@ def _interruptible(run: BatchRun) -> Iterator[None]:
 
 
 def _end(runs: Sequence[ShotRun], quiet: bool, as_json: bool, results: Results) -> int:
-    counts = {state: sum(run.state == state for run in runs) for state in ("done", "up to date", "failed", "stopped")}
+    counts = {
+        state: sum(run.state == state for run in runs)
+        for state in ("done", "up to date", "failed", "stopped")
+    }
     for run in runs:
         if run.state == "failed":
             click.echo(f"Failed: {run.name}: {run.reason}", err=True)
@@ -214,7 +260,10 @@ def _end(runs: Sequence[ShotRun], quiet: bool, as_json: bool, results: Results) 
             err=True,
         )
     if as_json:
-        shots = [{"shot": run.name, "state": run.state, "reason": run.reason, **run.record} for run in runs]
+        shots = [
+            {"shot": run.name, "state": run.state, "reason": run.reason, **run.record}
+            for run in runs
+        ]
         click.echo(json.dumps({"shots": shots, "results": str(results.path)}))
     return 130 if counts["stopped"] else int(counts["failed"] > 0)
 
@@ -227,7 +276,9 @@ class _Board:
         self._quiet, self._count = quiet, count
         self._began = self._last = time.monotonic()
         console = Console(stderr=True)
-        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._table)
+        self._live = Live(
+            console=console, refresh_per_second=4, transient=True, get_renderable=self._table
+        )
         self._shown = not quiet and console.is_terminal
 
     def __enter__(self) -> _Board:
@@ -244,8 +295,14 @@ class _Board:
         if self._quiet or self._shown:
             return
         if run.state in ("done", "up to date") and not run.running:
-            rate = f", {run.record['frames'] / run.seconds:.2f} frames/s" if run.state == "done" else ""
-            click.echo(f"{run.name}: {run.state}, {run.record.get('frames', 0)} frames{rate}", err=True)
+            rate = (
+                f", {run.record['frames'] / run.seconds:.2f} frames/s"
+                if run.state == "done"
+                else ""
+            )
+            click.echo(
+                f"{run.name}: {run.state}, {run.record.get('frames', 0)} frames{rate}", err=True
+            )
         elif run.state == "failed":
             click.echo(f"{run.name}: failed: {run.reason}", err=True)
         elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
@@ -259,8 +316,14 @@ class _Board:
         for run in sorted(self.runs, key=lambda run: order.get(run.state, 3))[:_ROWS]:
             spent = max(1e-6, (run.seconds or time.monotonic() - run.began) if run.began else 1e-6)
             rate = run.frames / spent if run.frames else 0.0
-            left = f"{(run.total - run.frames) / rate:.0f} s" if run.total and rate and not run.is_over else ""
-            table.add_row(run.name, run.reason or run.state, _share(run), f"{rate:.2f}" if rate else "", left)
+            left = (
+                f"{(run.total - run.frames) / rate:.0f} s"
+                if run.total and rate and not run.is_over
+                else ""
+            )
+            table.add_row(
+                run.name, run.reason or run.state, _share(run), f"{rate:.2f}" if rate else "", left
+            )
         ended = sum(run.is_over for run in self.runs)
         table.caption = f"{ended} of {self._count} shots, {time.monotonic() - self._began:.0f} s"
         return table

@@ -13,7 +13,9 @@ from vidmatte.report.summary import Summary
 
 
 @contextmanager
-def one_line_errors(*, debug: bool = False, interrupted: Callable[[], str] | None = None) -> Iterator[None]:
+def one_line_errors(
+    *, debug: bool = False, interrupted: Callable[[], str] | None = None
+) -> Iterator[None]:
     """End the program with one line where what is inside fails: 2 where the options are wrong, else 1.
 
     At Ctrl-C the line is what `interrupted` says, and the code 130. With `debug` errors keep their traceback.
@@ -41,7 +43,8 @@ def print_summary(summary: Summary) -> None:
     """Say on standard error what a run did."""
     for output in summary.outputs:
         click.echo(
-            f"{output.path}: {output.kind}, {output.codec} {output.pixel_format}, {output.frames} frames", err=True
+            f"{output.path}: {output.kind}, {output.codec} {output.pixel_format}, {output.frames} frames",
+            err=True,
         )
     if summary.report is not None:
         click.echo(f"{summary.report}: report", err=True)
@@ -56,5 +59,6 @@ def print_summary(summary: Summary) -> None:
     frames = summary.suggested_reference_frames
     if frames:
         click.echo(
-            f"The least sure frames, where a further reference would help: {', '.join(map(str, frames))}", err=True
+            f"The least sure frames, where a further reference would help: {', '.join(map(str, frames))}",
+            err=True,
         )

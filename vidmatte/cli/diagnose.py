@@ -93,7 +93,11 @@ def diagnose(folder: Path | None = None) -> Diagnosis:
             _embedded_model(),
             *_models(),
             *_extras(),
-            _disk("working directory", folder or Path.cwd(), "outputs go there unless another folder is named"),
+            _disk(
+                "working directory",
+                folder or Path.cwd(),
+                "outputs go there unless another folder is named",
+            ),
             _disk("temporary folder", _temporary_folder(), "the variable TMPDIR names another one"),
             _network(),
         )
@@ -135,18 +139,34 @@ def _device() -> Iterator[Finding]:
 
 def _colour() -> Finding:
     if exact_conversion_works():
-        return Finding("read", "colour", "FFmpeg's exact conversion gives known patches within 0.01 of a code value")
+        return Finding(
+            "read",
+            "colour",
+            "FFmpeg's exact conversion gives known patches within 0.01 of a code value",
+        )
     found = "FFmpeg's exact conversion is not exact here; vidmatte's own arithmetic is used, as exact and slower"
-    return Finding("read", "colour", found, good=False, remedy="update PyAV: pip install --upgrade av")
+    return Finding(
+        "read", "colour", found, good=False, remedy="update PyAV: pip install --upgrade av"
+    )
 
 
 def _decoders() -> Iterator[Finding]:
     written = {_canonical(form.codec) for form in FORMATS if form.is_movie}
-    missing = [name for name in sorted({*written, *_CAMERA_CODECS} - {""}) if not _has_codec(name, "r")]
-    found = f"{len(av.codecs_available)} codecs" + (f", but not {', '.join(missing)}" if missing else "")
+    missing = [
+        name for name in sorted({*written, *_CAMERA_CODECS} - {""}) if not _has_codec(name, "r")
+    ]
+    found = f"{len(av.codecs_available)} codecs" + (
+        f", but not {', '.join(missing)}" if missing else ""
+    )
     yield Finding("read", "decoders", found, good=not missing, remedy=_WHEEL)
     has_alpha = _has_codec("libvpx-vp9", "r")
-    yield Finding("read", "alpha of WebM", "libvpx-vp9" if has_alpha else "not read", good=has_alpha, remedy=_WHEEL)
+    yield Finding(
+        "read",
+        "alpha of WebM",
+        "libvpx-vp9" if has_alpha else "not read",
+        good=has_alpha,
+        remedy=_WHEEL,
+    )
 
 
 def _canonical(encoder: str) -> str:
@@ -177,7 +197,13 @@ def _encoders() -> Iterator[Finding]:
         )  # fmt: skip
     for codec in sorted({form.audio_codec for form in FORMATS} - {""}):
         good = _has_codec(codec, "w")
-        yield Finding("write", f"sound as {codec}", "an encoder" if good else "no encoder", good=good, remedy=_WHEEL)
+        yield Finding(
+            "write",
+            f"sound as {codec}",
+            "an encoder" if good else "no encoder",
+            good=good,
+            remedy=_WHEEL,
+        )
 
 
 def _problem_of_writing(form: Format) -> str:
@@ -188,7 +214,11 @@ def _problem_of_writing(form: Format) -> str:
         with tempfile.TemporaryDirectory(prefix="vidmatte-doctor-") as name:
             spec = OutputSpec(name / path, form.alpha_only, format_options=(form.name,))
             with create_outputs([spec], like=info, audio=False) as out:
-                out.write(MatteBatch(_picture(width, height), torch.full((1, 1, height, width), 0.5), (1.0,)))
+                out.write(
+                    MatteBatch(
+                        _picture(width, height), torch.full((1, 1, height, width), 0.5), (1.0,)
+                    )
+                )
     except VidmatteError as error:
         return str(error).split(f"{path}: ")[-1]
     except OSError as error:
@@ -211,9 +241,20 @@ def _embedded_model() -> Finding:
         model = load_model()
         matte = model.with_reference([reference])(picture)
     except VidmatteError as error:
-        return Finding("models", "compact runs", str(error), good=False, needed=True, remedy="reinstall vidmatte")
+        return Finding(
+            "models",
+            "compact runs",
+            str(error),
+            good=False,
+            needed=True,
+            remedy="reinstall vidmatte",
+        )
     good = bool(torch.isfinite(matte.alpha).all())
-    found = f"on {model.device}, {time.monotonic() - began:.1f} s with loading" if good else "gives no numbers"
+    found = (
+        f"on {model.device}, {time.monotonic() - began:.1f} s with loading"
+        if good
+        else "gives no numbers"
+    )
     remedy = "try --precision float32 or --device cpu"
     return Finding("models", "compact runs", found, good=good, needed=True, remedy=remedy)
 
@@ -221,8 +262,12 @@ def _embedded_model() -> Finding:
 def _models() -> Iterator[Finding]:
     for model in all_models():
         missing = [part for part in model.parts if part.path is None]
-        found = model.description if model.installed else "not on this machine: " + model.description
-        remedy = "; ".join(f"{part.name} ({gigabytes(part.size)}): {part.get}" for part in missing if part.needed)
+        found = (
+            model.description if model.installed else "not on this machine: " + model.description
+        )
+        remedy = "; ".join(
+            f"{part.name} ({gigabytes(part.size)}): {part.get}" for part in missing if part.needed
+        )
         yield Finding("models", model.name, found, good=model.installed, remedy=remedy)
 
 
@@ -241,8 +286,16 @@ def _extras() -> Iterator[Finding]:
     for extra, packages in sorted(wanted.items()):
         there = {package: version for package in packages if (version := _version_of(package))}
         missing = [package for package in packages if package not in there]
-        found = ", ".join([*map(" ".join, there.items()), *(f"{package} is not installed" for package in missing)])
-        yield Finding("extras", extra, found, good=not missing, remedy=f"pip install 'vidmatte[{extra}]', if wanted")
+        found = ", ".join(
+            [*map(" ".join, there.items()), *(f"{package} is not installed" for package in missing)]
+        )
+        yield Finding(
+            "extras",
+            extra,
+            found,
+            good=not missing,
+            remedy=f"pip install 'vidmatte[{extra}]', if wanted",
+        )
 
 
 def _version_of(package: str) -> str | None:
@@ -287,5 +340,11 @@ def _network() -> Finding:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return Finding("network", "downloads", "forbidden by HF_HUB_OFFLINE; models have to be here already")
-    return Finding("network", "downloads", "allowed, of models that are asked for; HF_HUB_OFFLINE=1 forbids them")
+        return Finding(
+            "network", "downloads", "forbidden by HF_HUB_OFFLINE; models have to be here already"
+        )
+    return Finding(
+        "network",
+        "downloads",
+        "allowed, of models that are asked for; HF_HUB_OFFLINE=1 forbids them",
+    )

@@ -29,7 +29,11 @@ def doctor_command(folder: Path | None, as_json: bool) -> None:
             click.echo(topic)
             for finding in findings:
                 _print(finding)
-        click.echo("vidmatte can run here" if diagnosis.usable else "vidmatte cannot run here: see what FAILED")
+        click.echo(
+            "vidmatte can run here"
+            if diagnosis.usable
+            else "vidmatte cannot run here: see what FAILED"
+        )
     sys.exit(0 if diagnosis.usable else 1)
 
 

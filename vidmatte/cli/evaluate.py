@@ -35,8 +35,16 @@ _DEFAULTS = MatteOptions()
 @click.option("--root", required=True, metavar="DIR", help="Folder of the data set.")
 @click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
               help="See 'vidmatte models'.")  # fmt: skip
-@click.option("--predictions", metavar="DIR", help="Score these mattes, of any system, instead of running a model.")
-@click.option("--name", metavar="TEXT", help="What tables call the system.  [default: the model or the folder]")
+@click.option(
+    "--predictions",
+    metavar="DIR",
+    help="Score these mattes, of any system, instead of running a model.",
+)
+@click.option(
+    "--name",
+    metavar="TEXT",
+    help="What tables call the system.  [default: the model or the folder]",
+)
 @click.option("--prompt", type=click.Choice(get_args(PromptKind)), default=Protocol.prompt,
               show_default=True, help="What is marked on references, made from their truth.")  # fmt: skip
 @click.option("--guidance", type=click.Choice(get_args(Guidance)),
@@ -47,31 +55,62 @@ _DEFAULTS = MatteOptions()
 )  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True,
               help="How often what is drawn is drawn anew, and averaged.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the first round.")
-@click.option("--draw-references", is_flag=True, help="Other references in each round, not the same in all.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the first round."
+)
+@click.option(
+    "--draw-references", is_flag=True, help="Other references in each round, not the same in all."
+)
 @click.option("--region", type=click.Choice(get_args(Region)),
               help="Where errors count.  [default: the unknown area where there are trimaps]")  # fmt: skip
-@click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Only the first N frames of each clip.")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the first N frames of each clip.",
+)
 @click.option("--steps", metavar="N,N,...", help="Time steps that 'timesteps' compares.")
-@click.option("--sd", metavar="PATH", help="Stable Diffusion 2.1 for models on it.  [default: downloaded]")
+@click.option(
+    "--sd", metavar="PATH", help="Stable Diffusion 2.1 for models on it.  [default: downloaded]"
+)
 @click.option("--weights", metavar="PATH", help="Trained weights of the model.  [default: its own]")
 @click.option("--settings", default="", metavar="NAME=VALUE,...", help="Of the model.")
-@click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+)
 @click.option("--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, show_default=True,
               help="Number format that the network computes in.")  # fmt: skip
-@click.option("--working-size", type=int, metavar="PIXELS", help="Longer side of what the network sees.")
+@click.option(
+    "--working-size", type=int, metavar="PIXELS", help="Longer side of what the network sees."
+)
 @click.option("--adapt-steps", type=click.IntRange(min=0), metavar="STEPS",
               help="Practice before a clip, as in matting.  [default: twice the frames, up to a limit]")  # fmt: skip
-@click.option("--smooth", type=click.FloatRange(0, 1), default=0.0, help="Temporal smoother of clips.  [default: off]")
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Temporal smoother of clips.  [default: off]",
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True,
               help="Processes, of one thread each.")  # fmt: skip
-@click.option("--mattes", is_flag=True, help="Keep the mattes of the first round, as --predictions reads them.")
-@click.option("-o", "--output", metavar="DIR", help="Folder of the results.  [default: evaluation/DATASET-NAME-PROMPT]")
+@click.option(
+    "--mattes",
+    is_flag=True,
+    help="Keep the mattes of the first round, as --predictions reads them.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    help="Folder of the results.  [default: evaluation/DATASET-NAME-PROMPT]",
+)
 @click.option("--overwrite", is_flag=True, help="Begin anew where the folder holds other results.")
 @click.option("--quiet", is_flag=True, help="Print errors and the table only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def evaluate_command(words: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any) -> None:
+def evaluate_command(
+    words: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any
+) -> None:
     """Measure a model on a data set: a table, CSV, JSON, a plot, and a page of pictures from worst to best.
 
     \b
@@ -96,25 +135,35 @@ def evaluate_command(words: tuple[str, ...], quiet: bool, as_json: bool, debug: 
         folder = _folder(kind, layout, given)
         with line:
             text = _evaluate(kind, layout, folder, given, line)
-    click.echo((folder / write.JSON).read_text(encoding="utf-8") if as_json else text, nl=not as_json)
+    click.echo(
+        (folder / write.JSON).read_text(encoding="utf-8") if as_json else text, nl=not as_json
+    )
     if not quiet:
-        click.echo(f"{folder / write.PAGE}: pictures; table, CSV, JSON and plot beside it", err=True)
+        click.echo(
+            f"{folder / write.PAGE}: pictures; table, CSV, JSON and plot beside it", err=True
+        )
 
 
-def _evaluate(kind: str | None, layout: str, folder: Path, given: dict[str, Any], line: ProgressLine) -> str:
+def _evaluate(
+    kind: str | None, layout: str, folder: Path, given: dict[str, Any], line: ProgressLine
+) -> str:
     """Run, write all files, and return the table."""
     dataset = open_dataset(layout, given["root"])
     subject, protocol = _subject(given), _protocol(kind, given)
     if kind is None:
         if given["steps"]:
-            raise OptionError("--steps are compared by 'timesteps': vidmatte evaluate timesteps DATASET --steps ...")
+            raise OptionError(
+                "--steps are compared by 'timesteps': vidmatte evaluate timesteps DATASET --steps ..."
+            )
         found = run(
             dataset, subject, protocol, folder, workers=given["workers"], keep_mattes=given["mattes"],
             overwrite=given["overwrite"], on_done=line.update,
         )  # fmt: skip
         return as_text(write_evaluation(found))
     if given["mattes"]:
-        raise OptionError(f"--mattes keeps the mattes of one run, but {kind} makes several; leave it out")
+        raise OptionError(
+            f"--mattes keeps the mattes of one run, but {kind} makes several; leave it out"
+        )
     table = experiment(
         cast(Experiment, kind), dataset, subject, protocol, folder, steps=_steps(given["steps"]),
         references=given["references"] if kind == "references" else None, workers=given["workers"],
@@ -145,14 +194,28 @@ def _folder(kind: str | None, layout: str, given: dict[str, Any]) -> Path:
 
 def _subject(given: dict[str, Any]) -> MethodUnderTest:
     predictions = given["predictions"]
-    names = ("model", "sd", "weights", "settings", "device", "precision", "working_size", "adapt_steps", "smooth")
+    names = (
+        "model",
+        "sd",
+        "weights",
+        "settings",
+        "device",
+        "precision",
+        "working_size",
+        "adapt_steps",
+        "smooth",
+    )
     options = MatteOptions(**{name: given[name] for name in names})
     if predictions is None:
         return MethodUnderTest(given["name"] or str(options.model), options)
     changed = [name for name in names if getattr(options, name) != getattr(_DEFAULTS, name)]
     if changed:
-        raise OptionError(f"--{changed[0].replace('_', '-')} was given, but mattes are scored and no model is run")
-    return MethodUnderTest(given["name"] or Path(predictions).name, options, predictions=Path(predictions))
+        raise OptionError(
+            f"--{changed[0].replace('_', '-')} was given, but mattes are scored and no model is run"
+        )
+    return MethodUnderTest(
+        given["name"] or Path(predictions).name, options, predictions=Path(predictions)
+    )
 
 
 def _protocol(kind: str | None, given: dict[str, Any]) -> Protocol:
@@ -165,4 +228,6 @@ def _steps(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in (text or "").split(",") if part.strip())
     except ValueError as error:
-        raise OptionError(f"steps {text!r} are not valid: write whole numbers, as in 0,100,200") from error
+        raise OptionError(
+            f"steps {text!r} are not valid: write whole numbers, as in 0,100,200"
+        ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from vidmatte.cli.console import one_line_errors, print_summary
 from vidmatte.cli.pick import open_picker, refuse_for_picker
 from vidmatte.cli.progress import ProgressLine
 from vidmatte.errors import OptionError
+from vidmatte.media.patterns import stem_of
 from vidmatte.options import (
     DEFAULT_ADAPT_STEPS,
     MAX_ADAPT_STEPS,
@@ -46,8 +46,14 @@ T = TypeVar("T")
 
 @click.command("matte")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--images", is_flag=True, help="INPUT is a folder of, or several, independent images, not a clip.")
-@click.option("--reference", metavar="PATH", help="Image or clip that the prompts mark.  [default: INPUT]")
+@click.option(
+    "--images",
+    is_flag=True,
+    help="INPUT is a folder of, or several, independent images, not a clip.",
+)
+@click.option(
+    "--reference", metavar="PATH", help="Image or clip that the prompts mark.  [default: INPUT]"
+)
 @click.option(
     "--ref-frame", "ref_frames", type=click.IntRange(min=0), multiple=True, metavar="N",
     help="0-based frame that is marked; repeat it, and each prompt, for several.  [default: 0]",
@@ -60,9 +66,22 @@ T = TypeVar("T")
     "--scribbles", multiple=True, metavar="PNG",
     help="Painted strokes: white or green object, black or red background, the rest transparent.",
 )  # fmt: skip
-@click.option("--mask", "masks", multiple=True, metavar="PNG", help="Image of the frame's size: white is the object.")
-@click.option("--box", "boxes", multiple=True, metavar="X0,Y0,X1,Y1", help="All of the object lies inside.")
-@click.option("--prompts", "prompt_file", metavar="FILE.json", help="All marks of any number of frames, from a file.")
+@click.option(
+    "--mask",
+    "masks",
+    multiple=True,
+    metavar="PNG",
+    help="Image of the frame's size: white is the object.",
+)
+@click.option(
+    "--box", "boxes", multiple=True, metavar="X0,Y0,X1,Y1", help="All of the object lies inside."
+)
+@click.option(
+    "--prompts",
+    "prompt_file",
+    metavar="FILE.json",
+    help="All marks of any number of frames, from a file.",
+)
 @click.option("--object", "objects", multiple=True, metavar="NAME",
               help="Which objects of the prompt file; repeatable.  [default: all]")  # fmt: skip
 @click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
@@ -80,10 +99,16 @@ T = TypeVar("T")
 @click.option("--settings", default=_DEFAULTS.settings, metavar="NAME=VALUE,...",
               help="Of iconmatting: time_step, ensemble, seed, inter, intra, multi_scale, references, positions, "
               "at_once, compile; icmp: points, side, band; sam2: points, band; seggpt: matte, band.")  # fmt: skip
-@click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+)
 @click.option("--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, show_default=True,
               help="Number format that the network computes in.")  # fmt: skip
-@click.option("--batch-size", type=click.IntRange(min=1), help="Frames passed on together.  [default: by the device]")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Frames passed on together.  [default: by the device]",
+)
 @click.option("--working-size", type=int, metavar="PIXELS",
               help="Longer side of what the network sees.  [default: the model's own]")  # fmt: skip
 @click.option(
@@ -113,7 +138,11 @@ T = TypeVar("T")
     help="In point: frame (120), seconds (5s, 5.0), time (00:00:05.5) or timecode (00:00:05:12).",
 )
 @click.option("--end", metavar="POSITION", help="Out point, itself included.")
-@click.option("--fps", metavar="RATE", help="Frame rate of an image sequence: 25, 23.976, 24000/1001.  [default: 24]")
+@click.option(
+    "--fps",
+    metavar="RATE",
+    help="Frame rate of an image sequence: 25, 23.976, 24000/1001.  [default: 24]",
+)
 @click.option("--reader", type=click.Choice(get_args(Reader)), default=_DEFAULTS.reader, show_default=True,
               help="What decodes movies.")  # fmt: skip
 @click.option(
@@ -133,19 +162,27 @@ T = TypeVar("T")
               help="Colour of soft pixels.")  # fmt: skip
 @click.option("--despill", metavar="SCREEN[,STRENGTH]",
               help="Take the light of a green or blue screen out of the colour; strength 0 to 1.")  # fmt: skip
-@click.option("--premultiplied", is_flag=True, help="Write colour multiplied with alpha instead of straight.")
+@click.option(
+    "--premultiplied", is_flag=True, help="Write colour multiplied with alpha instead of straight."
+)
 @click.option("--bit-depth", type=click.Choice(["8", "16"]), default=str(_DEFAULTS.bit_depth), show_default=True,
               help="Of PNG outputs.")  # fmt: skip
 @click.option("--report", metavar="DIR",
               help="Folder for a page with contact sheet, confidence curve and frames worth marking too.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--resume", is_flag=True, help="Go on with the finished segments of a run that was stopped.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the finished segments of a run that was stopped."
+)
 @click.option("--segment-frames", type=int, default=_DEFAULTS.segment_frames, show_default=True, metavar="FRAMES",
               help="Longer clips are rendered in segments of this length, which --resume does not repeat.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print errors only.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done."
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any) -> None:
+def matte_command(
+    inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any
+) -> None:
     """Matte a clip, a sequence of frames or a set of images (the default command).
 
     INPUT is a movie, a folder of numbered frames or a pattern such as shot.%04d.png; with --images a folder of
@@ -155,8 +192,12 @@ def matte_command(inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bo
     # What the library logs goes to standard error: downloads, and what could not be kept.
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
     line = ProgressLine(enabled=not quiet)
-    with one_line_errors(debug=debug, interrupted=lambda: f"Interrupted after {line.text}; no output is in place."):
-        summary = _picked(inputs, given) if _PICKER in given["points"] else _matted(inputs, given, line)
+    with one_line_errors(
+        debug=debug, interrupted=lambda: f"Interrupted after {line.text}; no output is in place."
+    ):
+        summary = (
+            _picked(inputs, given) if _PICKER in given["points"] else _matted(inputs, given, line)
+        )
     if not quiet:
         print_summary(summary)
     if as_json:
@@ -205,7 +246,9 @@ def _picked(inputs: Sequence[str], given: dict[str, Any]) -> Summary:
 
 def _single(inputs: Sequence[str]) -> str:
     if len(inputs) > 1:
-        raise OptionError(f"{len(inputs)} inputs given: several files are a set of images; add --images to matte one")
+        raise OptionError(
+            f"{len(inputs)} inputs given: several files are a set of images; add --images to matte one"
+        )
     return inputs[0]
 
 
@@ -223,7 +266,9 @@ def _objects(given: dict[str, Any]) -> dict[str, tuple[Prompt, ...]] | tuple[Pro
     if not any(marks.values()):
         if given["matte"] is not None or given["model"] == NO_MODEL or given["trimaps"] is not None:
             return ()
-        raise OptionError('nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts')
+        raise OptionError(
+            'nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts'
+        )
     return _marked(given["ref_frames"] or (0,), marks)
 
 
@@ -235,7 +280,8 @@ def _marked(frames: Sequence[int], marks: dict[str, Sequence[str]]) -> tuple[Pro
                 f"in order, or put all marks into a file and use --prompts"
             )
     return tuple(
-        _prompt(frame, {key: values[n] for key, values in marks.items() if values}) for n, frame in enumerate(frames)
+        _prompt(frame, {key: values[n] for key, values in marks.items() if values})
+        for n, frame in enumerate(frames)
     )
 
 
@@ -253,10 +299,14 @@ def _if_given(text: str | None, parse: Callable[[str], T]) -> T | None:
     return None if text is None else parse(text)
 
 
-def _chosen_objects(objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:
+def _chosen_objects(
+    objects: dict[str, tuple[Prompt, ...]], names: Sequence[str]
+) -> dict[str, tuple[Prompt, ...]]:
     unknown = [name for name in names if name not in objects]
     if unknown:
-        raise OptionError(f"the prompt file marks {', '.join(objects)}; {unknown[0]!r} is not valid: use --object NAME")
+        raise OptionError(
+            f"the prompt file marks {', '.join(objects)}; {unknown[0]!r} is not valid: use --object NAME"
+        )
     return {name: objects[name] for name in names or objects}
 
 
@@ -264,27 +314,35 @@ def _options(given: dict[str, Any]) -> MatteOptions:
     names = ("model", "matte", "trimaps", "sd", "weights", "settings", "device", "precision", "batch_size",
              "working_size", "adapt_steps", "smooth", "foreground", "premultiplied", "start", "end", "reader",
              "allow_truncated", "deinterlace", "overwrite", "resume", "segment_frames")  # fmt: skip
-    controls = ("clip_black", "clip_white", "grow", "feather", "invert", "inside_mask", "outside_mask")
+    controls = (
+        "clip_black",
+        "clip_white",
+        "grow",
+        "feather",
+        "invert",
+        "inside_mask",
+        "outside_mask",
+    )
     options = MatteOptions(
         **{name: given[name] for name in names},
         finish=FinishOptions(
-            **{name: given[name] for name in controls}, region=_if_given(given["region"], parse_region)
+            **{name: given[name] for name in controls},
+            region=_if_given(given["region"], parse_region),
         ),
         despill=_if_given(given["despill"], parse_despill),
     )
-    return replace(options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], parse_rate))
+    return replace(
+        options, bit_depth=int(given["bit_depth"]), frame_rate=_if_given(given["fps"], parse_rate)
+    )
 
 
-def _default_outputs(inputs: Sequence[str], given: dict[str, Any], objects: int, kind: str) -> tuple[str, ...]:
+def _default_outputs(
+    inputs: Sequence[str], given: dict[str, Any], objects: int, kind: str
+) -> tuple[str, ...]:
     if given["outputs"] or given["alphas"]:
         return ()
     if given["prompt_file"] and objects > 1:
         kind = f"{{object}}_{kind}"
     if given["images"]:
         return (f"{{name}}_{kind}.png",)
-    path = Path(inputs[0])
-    if path.is_dir():
-        stem = path.resolve().name
-    else:
-        stem = re.sub(r"[._-]?(%\d*d|#+)", "", path.stem) or path.resolve().parent.name
-    return (f"{stem}_{kind}.mov",)
+    return (f"{stem_of(inputs[0])}_{kind}.mov",)

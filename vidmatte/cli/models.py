@@ -25,11 +25,21 @@ def models_command(ctx: click.Context, as_json: bool) -> None:
         click.echo(json.dumps([model.as_json() for model in models]))
         return
     for model in models:
-        click.echo(f"{model.name} ({'installed' if model.installed else 'not installed'}): {model.description}")
+        click.echo(
+            f"{model.name} ({'installed' if model.installed else 'not installed'}): {model.description}"
+        )
         for part in model.parts:
-            state = "here" if part.path is not None else "not here" if part.needed else "not here, optional"
+            state = (
+                "here"
+                if part.path is not None
+                else "not here"
+                if part.needed
+                else "not here, optional"
+            )
             click.echo(f"    {part.name}: {state}, {gigabytes(part.size)}, licence {part.licence}")
-            click.echo(f"        from {part.source}: {part.get if part.path is None else part.path}")
+            click.echo(
+                f"        from {part.source}: {part.get if part.path is None else part.path}"
+            )
 
 
 @models_command.command("check")
@@ -64,4 +74,6 @@ def _print_findings(findings: Findings) -> None:
     for what, names in wrong.items():
         for name in names:
             click.echo(f"    {what}: {name}")
-    click.echo(f"    loads; use it with {findings.use}" if findings.usable else "    cannot be used")
+    click.echo(
+        f"    loads; use it with {findings.use}" if findings.usable else "    cannot be used"
+    )

@@ -28,7 +28,9 @@ _DEFAULTS = MatteOptions()
               help="Alpha alone, to be offered first; repeatable.")  # fmt: skip
 @click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
               help="See 'vidmatte models'.")  # fmt: skip
-@click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
               help="Where to listen. Anything but this machine itself lets others try the address.")  # fmt: skip
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N",
@@ -91,7 +93,9 @@ def open_picker(
 
     opening = PickerConfig(clip, prompt_file, frame, outputs, alphas, options)
     try:
-        return pick(opening, host=host, port=port, opens_browser=opens_browser, on_address=_announce)
+        return pick(
+            opening, host=host, port=port, opens_browser=opens_browser, on_address=_announce
+        )
     except KeyboardInterrupt:
         click.echo("Closed; the marks are saved.", err=True)
         sys.exit(130)
@@ -101,9 +105,13 @@ def refuse_for_picker(asked: dict[str, object]) -> None:
     """Raise OptionError for options that mean nothing in the page; values that were given, by option."""
     for option, value in asked.items():
         if value:
-            raise OptionError(f"{option} was given, but the picker, which --points opens, does without; leave it out")
+            raise OptionError(
+                f"{option} was given, but the picker, which --points opens, does without; leave it out"
+            )
 
 
 def _announce(address: str) -> None:
     click.echo(f"The picker is at {address}", err=True)
-    click.echo("The address is good for one browser. Ctrl-C ends it; over ssh, forward the port.", err=True)
+    click.echo(
+        "The address is good for one browser. Ctrl-C ends it; over ssh, forward the port.", err=True
+    )

@@ -20,32 +20,58 @@ _PARTS = ("network", "refiner", "iconmatting")
 
 @click.command("train")
 @click.argument("run", metavar="RUN")
-@click.option("--recipe", metavar="NAME|FILE.toml", help="What the run is; 'iconmatting' is the paper's and ships.")
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE.toml",
+    help="What the run is; 'iconmatting' is the paper's and ships.",
+)
 @click.option(
     "--part",
     type=click.Choice(_PARTS),
     help="What is trained: compact's matting network, what brings its mattes to full size, or IconMatting's head.  "
     "[default: the recipe's, or network]",
 )
-@click.option("--corpus", metavar="DIR", help="Of network and refiner: photographs, images/*.jpg, and cutouts/.")
+@click.option(
+    "--corpus",
+    metavar="DIR",
+    help="Of network and refiner: photographs, images/*.jpg, and cutouts/.",
+)
 @click.option("--data", multiple=True, metavar="LAYOUT=DIR",
               help="Of iconmatting: a data set with alpha or masks, such as rm1k=DIR; repeatable.")  # fmt: skip
 @click.option("--held-out", multiple=True, metavar="LAYOUT=DIR",
               help="Of iconmatting: a data set to validate on; repeatable.")  # fmt: skip
 @click.option("--sd", metavar="PATH", help="Of iconmatting: Stable Diffusion 2.1, folder or file.")
-@click.option("--cache", metavar="DIR", help="Of iconmatting: keep features of crops there; needs --crops.")
-@click.option("--crops", type=click.IntRange(min=0), help="Of iconmatting: different crops of each image; 0 endless.")
+@click.option(
+    "--cache", metavar="DIR", help="Of iconmatting: keep features of crops there; needs --crops."
+)
+@click.option(
+    "--crops",
+    type=click.IntRange(min=0),
+    help="Of iconmatting: different crops of each image; 0 endless.",
+)
 @click.option("--start", metavar="FILE", help="Weights to begin a new run with.  [default: random]")
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the run.  [default: 20000]")
-@click.option("--batch", type=click.IntRange(min=1), help="Of iconmatting: pairs in a step.  [default: 8]")
-@click.option("--accumulate", type=click.IntRange(min=1), help="Batches whose gradients make a step.  [default: 1]")
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="Of iconmatting: pairs in a step.  [default: 8]"
+)
+@click.option(
+    "--accumulate",
+    type=click.IntRange(min=1),
+    help="Batches whose gradients make a step.  [default: 1]",
+)
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]),
               help="Of mixed precision.  [default: bfloat16]")  # fmt: skip
 @click.option("--seed", type=int, help="Of everything that is random.  [default: 0]")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes making batches.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to train.  [default: cpu]")
-@click.option("--clips", metavar="DIR", help="Of network: real clips (*/frames, */masks) to validate on too.")
-@click.option("--tensorboard", is_flag=True, help="Write the figures for TensorBoard to RUN.tensorboard too.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), help="Where to train.  [default: cpu]"
+)
+@click.option(
+    "--clips", metavar="DIR", help="Of network: real clips (*/frames, */masks) to validate on too."
+)
+@click.option(
+    "--tensorboard", is_flag=True, help="Write the figures for TensorBoard to RUN.tensorboard too."
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def train_command(run: str, debug: bool, **given: Any) -> None:
     """Train a part of the embedded model or IconMatting's head, or go on with the run in folder RUN.
@@ -67,15 +93,33 @@ def _train(run: str, given: dict[str, Any]) -> None:
     from vidmatte.train.processes import count_processes
     from vidmatte.train.recipe import load_recipe, make_config
 
-    part, settings = load_recipe(given["recipe"]) if given["recipe"] else (given["part"] or "network", {})
+    part, settings = (
+        load_recipe(given["recipe"]) if given["recipe"] else (given["part"] or "network", {})
+    )
     if given["part"] not in (None, part):
-        raise OptionError(f"part {given['part']!r} is not valid: the recipe is of {part!r}; leave --part out")
-    names = ("corpus", "sd", "cache", "crops", "steps", "batch", "accumulate", "precision", "seed", "workers", "device")
+        raise OptionError(
+            f"part {given['part']!r} is not valid: the recipe is of {part!r}; leave --part out"
+        )
+    names = (
+        "corpus",
+        "sd",
+        "cache",
+        "crops",
+        "steps",
+        "batch",
+        "accumulate",
+        "precision",
+        "seed",
+        "workers",
+        "device",
+    )
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
     config = replace(make_config(part, settings), processes=count_processes())
     if given["clips"] is not None and part != "network":
-        raise OptionError("clips to validate on were given, but only the network is validated on clips; leave them out")
+        raise OptionError(
+            "clips to validate on were given, but only the network is validated on clips; leave them out"
+        )
     trained, validate = _part(part, config, given["clips"])
     start = None
     if given["start"] is not None:
@@ -104,11 +148,17 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
         trainer = prepare(config, own_device(config.device))
         return trainer.part, trainer.validate
     assert isinstance(config, TrainConfig)  # of the other parts
-    photographs(config.corpus, "train")  # what is wrong with the folder is said here, not by another process
+    photographs(
+        config.corpus, "train"
+    )  # what is wrong with the folder is said here, not by another process
 
     def validate(averaged: Any) -> dict[str, float]:
         figures = held_out(averaged, config.corpus, device=config.device)
-        return figures if clips is None else {**figures, **on_clips(averaged, clips, device=config.device)}
+        return (
+            figures
+            if clips is None
+            else {**figures, **on_clips(averaged, clips, device=config.device)}
+        )
 
     return TRAINING_TASKS[part], validate if part == "network" else None
 
@@ -118,6 +168,8 @@ def _places(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     for text in texts:
         layout, sign, root = text.partition("=")
         if not sign or not layout or not root:
-            raise OptionError(f"data set {text!r} is not valid: write LAYOUT=FOLDER, as in rm1k=data/RM-1K")
+            raise OptionError(
+                f"data set {text!r} is not valid: write LAYOUT=FOLDER, as in rm1k=data/RM-1K"
+            )
         places.append((layout, root))
     return tuple(places)

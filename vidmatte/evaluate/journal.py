@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import OptionError, WriteError
+from vidmatte.media.atomic import atomic_write
 
 _log = logging.getLogger(__name__)
 LINES, IDENTITY, PICTURES, MATTES = "results.jsonl", "run.json", "pictures", "mattes"
@@ -80,7 +81,7 @@ def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) 
                 raise OptionError(
                     f"{folder}: holds other files than those of an evaluation; choose another folder (-o)"
                 )
-            (folder / IDENTITY).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+            atomic_write(folder / IDENTITY, json.dumps(identity, indent=2) + "\n")
         (folder / PICTURES).mkdir(exist_ok=True)
         return Journal(folder, _read(folder / LINES))
     except OSError as error:
@@ -140,7 +141,7 @@ def _read(path: Path) -> dict[str, list[Result]]:
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
     if len(whole) < len(text):
-        path.write_bytes(whole)
+        atomic_write(path, whole)
     done = {}
     for line in whole.decode().splitlines():
         record = json.loads(line)

@@ -24,6 +24,7 @@ from vidmatte.evaluate.predictions import PredictionMethod
 from vidmatte.evaluate.protocol import Plan, Protocol, WorkItem, make_plan
 from vidmatte.evaluate.workers import share
 from vidmatte.imaging.optical_flow import to_gray
+from vidmatte.media.atomic import atomic_write
 from vidmatte.model.build import notes_of
 from vidmatte.options import MatteOptions, chosen_options
 
@@ -260,7 +261,7 @@ class _Work:
 def _write(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        atomic_write(path, data, durable=False)
     except OSError as error:
         raise WriteError(
             f"{path}: cannot be written ({error.strerror}); free some space or check the rights"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from vidmatte.evaluate.page import page_of
 from vidmatte.evaluate.plot import can_plot, plot_of
 from vidmatte.evaluate.run import Evaluation
 from vidmatte.evaluate.table import Table, as_csv, as_json, as_text, table_of, to_text
+from vidmatte.media.atomic import atomic_write
 
 PAGE, PLOT, CSV, JSON, TEXT = "index.html", "plot.svg", "results.csv", "summary.json", "table.txt"
 NO_PLOT = "no plot was drawn: it needs matplotlib (pip install 'vidmatte[evaluate]')"
@@ -37,10 +37,8 @@ def write_evaluation(evaluation: Evaluation) -> Table:
 def write_files(folder: Path, files: dict[str, str]) -> None:
     """Write files of text whole or not at all. Raises WriteError."""
     for name, text in files.items():
-        partial = folder / f".{name}.partial"
         try:
-            partial.write_text(text, encoding="utf-8", errors="replace")
-            os.replace(partial, folder / name)
+            atomic_write(folder / name, text)
         except OSError as error:
             raise WriteError(
                 f"{folder / name}: cannot be written ({error.strerror}); free some space or check the rights, and "

@@ -1,1 +1,1 @@
-"""What reading and writing share: containers, limits, timecode, prefetching."""
+"""What reading and writing share: containers, limits, timecode, prefetching, frame names."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import PromptError
+from vidmatte.media.atomic import atomic_write
 from vidmatte.prompts.prompt import OBJECT, Prompt, Stroke
 
 JSON_VERSION = 1
@@ -92,12 +92,7 @@ def save_prompts(
     }
     if picker is not None:
         document["picker"] = dict(picker)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    atomic_write(path, json.dumps(document, indent=2) + "\n")
 
 
 def _prompt_to_json(prompt: Prompt, folder: Path) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import numpy as np
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
+from vidmatte.media.patterns import NAME
 from vidmatte.media.prefetch import prefetch
 from vidmatte.read.images import IMAGE_SUFFIXES, read_opacity
 from vidmatte.read.open import open_video
 
-_NAME = "{name}"
 _PREFETCHED_PLANES = 2
 
 
@@ -31,7 +31,7 @@ def open_mask(path: Path | str) -> Mask:
     Raises ReadError where it cannot be read.
     """
     path = Path(path)
-    if _NAME in path.name:
+    if NAME in path.name:
         return _NamedImages(path)
     if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
         return _Image(path)
@@ -142,7 +142,7 @@ class _NamedImages(Mask):
                 raise OptionError(
                     f"{self.path}: the frames of a clip have no names; give a movie, or mask.%06d.png"
                 )
-            yield read_opacity(self.path.with_name(self.path.name.replace(_NAME, name)))
+            yield read_opacity(self.path.with_name(self.path.name.replace(NAME, name)))
 
 
 class _Movie(Mask):

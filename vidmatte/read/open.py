@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import get_args
 
 from vidmatte.errors import OptionError, ReadError
+from vidmatte.media.patterns import is_pattern
 from vidmatte.options import Deinterlace, Reader
 from vidmatte.read.decord import open_decord
 from vidmatte.read.images import is_image
 from vidmatte.read.movie import MovieVideo
-from vidmatte.read.sequence import SequenceVideo, is_pattern
+from vidmatte.read.sequence import SequenceVideo
 from vidmatte.read.video import Video
 
 

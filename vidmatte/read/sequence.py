@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice, pairwise
@@ -12,51 +11,43 @@ from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.transfer import LINEAR
+from vidmatte.media.patterns import is_pattern, parse_pattern, refuse_negative, trailing_number
 from vidmatte.read.images import is_image, list_images, read_image, read_opacity
 from vidmatte.read.still import StillImage
 from vidmatte.read.video import DEFAULT_SEQUENCE_RATE, Frame, Video
-
-_PATTERN = re.compile(r"%0?(\d*)d|(#+)")
-_NUMBER = re.compile(r"(\d+)$")
-
-
-def is_pattern(source: str | Path) -> bool:
-    """Whether a path names a numbered sequence (`%06d`, `%d` or `####` in its file name) and is not itself a file."""
-    return _PATTERN.search(Path(source).name) is not None and not Path(source).exists()
-
-
-def _number(path: Path) -> int | None:
-    match = _NUMBER.search(path.stem)
-    return int(match[1]) if match else None
 
 
 def _numbered_files(source: Path) -> dict[int, Path]:
     if is_pattern(source):
         return _files_of_pattern(source)
     if is_image(source):
-        return {_number(source) or 0: source}
+        # An image by itself may be numbered as it likes.
+        return {max(0, trailing_number(source) or 0): source}
     images = list_images(source)
-    files = {number: path for path in images if (number := _number(path)) is not None}
+    files = {number: path for path in images if (number := trailing_number(path)) is not None}
     if len(files) != len(images):
         raise ReadError(
             f"{source}: its {len(images)} images are not one numbered sequence (names must end in different numbers); "
             f"give a pattern such as '{source}/name.%04d.png', or --images to matte them as independent images"
         )
+    refuse_negative(files)
     return files
 
 
 def _files_of_pattern(pattern: Path) -> dict[int, Path]:
     if not pattern.parent.is_dir():
         raise ReadError(f"{pattern}: its folder {pattern.parent} does not exist; check the path")
-    match = _PATTERN.search(pattern.name)
-    assert match is not None  # only patterns come here
-    width = int(match[1] or 1) if match[2] is None else len(match[2])
-    before, after = re.escape(pattern.name[: match.start()]), re.escape(pattern.name[match.end() :])
-    name = re.compile(f"{before}(\\d{{{width},}}){after}")
-    found = ((name.fullmatch(path.name), path) for path in pattern.parent.iterdir())
-    matches = sorted((path, int(match[1])) for match, path in found if match)
-    files = {number: path for path, number in matches}
-    if len(files) < len(matches):
+    frames = parse_pattern(pattern)
+    assert frames is not None  # only patterns come here
+    files: dict[int, Path] = {}
+    count = 0
+    for path in sorted(pattern.parent.iterdir()):
+        number = frames.number_of(path.name)
+        if number is not None:
+            files[number] = path
+            count += 1
+    refuse_negative(files)
+    if len(files) < count:
         raise ReadError(
             f"{pattern}: two files have the same number; give the number of digits, as in %04d"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vidmatte.media.atomic import atomic_path
 from vidmatte.model.iconmatting import FeatureSettings, InContextFeatures, StableDiffusion
 from vidmatte.model.iconmatting.stable_diffusion import Role
 
@@ -89,13 +89,12 @@ class FeatureCache:
                 _log.warning("%s: features no longer fit; those of further crops are computed each time", path.parent)
             self._left = 0
             return
-        # Several processes may see the same crop.
-        part = path.with_suffix(f".{os.getpid()}.part")
+        contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         try:
-            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part)
-            part.replace(path)
+            # Several processes may see the same crop.
+            with atomic_path(path, durable=False) as part:
+                save_file(contiguous, part)
         except (OSError, SafetensorError) as error:
-            part.unlink(missing_ok=True)
             _log.warning("%s: features cannot be kept (%s); they are computed each time", path.parent, error)
             self._left = 0
             return

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import OptionError
+from vidmatte.media.patterns import stem_of
 from vidmatte.options import MatteOptions, chosen_options
 from vidmatte.prompts.objects import outputs_of_objects, prompts_of_objects
 from vidmatte.report import Invocation
 from vidmatte.web.project import Project
 from vidmatte.web.run import Job
-from vidmatte.web.store import stem_of
 from vidmatte.write import OutputSpec, parse_output, split_format_options
 
 _OFFERED = (

@@ -12,15 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import PromptError, WriteError
+from vidmatte.media.atomic import atomic_write
+from vidmatte.media.patterns import stem_of
 from vidmatte.prompts.files import load_prompts, save_prompts
 from vidmatte.web.project import COLORS, ClipInfo, Project, PromptedObject
-
-
-def stem_of(source: Path) -> str:
-    """The name of a clip without its extension; of a pattern without the place of its numbers."""
-    if source.is_dir():
-        return source.resolve().name
-    return re.sub(r"[._-]?(%\d*d|#+)", "", source.stem) or source.resolve().parent.name
 
 
 def prompt_file_of(source: Path, otherwise: Path) -> Path:
@@ -84,13 +79,10 @@ class Store:
     def put_mask(self, png: bytes, number: int, frame: int) -> Path:
         """Keep a mask beside the prompt file, and return where it is. Raises WriteError."""
         path = self._masks / f"{number}_{frame:06d}_{hashlib.sha256(png).hexdigest()[:12]}.png"
-        partial = path.with_suffix(".partial")
         try:
             self._masks.mkdir(exist_ok=True)
-            partial.write_bytes(png)
-            os.replace(partial, path)
+            atomic_write(path, png)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise WriteError(f"{path}: the mask cannot be saved ({error.strerror}); check the free space") from error
         self._loaded.add(path)
         return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,7 @@ from av.codec.codec import UnknownCodecError
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import VideoInfo
+from vidmatte.media.patterns import matching_names
 from vidmatte.media.timecode import nominal_rate
 from vidmatte.write.specs import OutputSpec
 
@@ -56,8 +56,7 @@ def _input_files(inputs: Sequence[Path | str]) -> Iterator[Path]:
         if source.is_dir():
             yield from (path.resolve() for path in source.iterdir() if path.is_file())
         elif not source.exists() and source.parent.is_dir():
-            frames = re.sub(r"%\d*d|#+", "\0", source.name).split("\0")
-            pattern = re.compile(r"\d+".join(re.escape(part) for part in frames))
+            pattern = matching_names(source)
             yield from (path.resolve() for path in source.parent.iterdir() if pattern.fullmatch(path.name))
         yield source.resolve()
 

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidmatte.errors import OptionError
+from vidmatte.media.patterns import NAME, matching_names, parse_pattern
 from vidmatte.write.formats import FORMATS, Format, formats_of
-
-_NUMBER = re.compile(r"%(?:0(\d+))?d|(#+)")
-_NAME = "{name}"
 
 
 @dataclass(frozen=True)
 class OutputSpec:
     """One output: a movie, or a pattern for one image per frame.
 
-    A pattern has `%06d` or `######` (any width) for the frame number, or `{name}` for the name of the image it is of.
+    A pattern has a place for the frame number (`%06d`, `######`; see `media.patterns`), or `{name}`
+    for the name of the image it is of.
     """
 
     path: Path | str
@@ -50,27 +49,23 @@ class OutputSpec:
     def image_name(self, *, number: int, name: str) -> str:
         """File name of one image of a pattern."""
         pattern = Path(self.path).name
-        if _NAME in pattern:
-            return pattern.replace(_NAME, name)
-        return _NUMBER.sub(
-            lambda found: f"{number:0{len(found[2] or '') or int(found[1] or 1)}d}", pattern
-        )
+        if NAME in pattern:
+            return pattern.replace(NAME, name)
+        frames = parse_pattern(pattern)
+        assert frames is not None  # `_check` refuses names without a place
+        return frames.name_of(number)
 
     @property
     def is_named(self) -> bool:
         """Whether the pattern takes the names of images instead of frame numbers."""
-        return _NAME in Path(self.path).name
+        return NAME in Path(self.path).name
 
     @property
     def file_names(self) -> re.Pattern[str]:
         """Matches the file names that the target can produce."""
-        name = Path(self.path).name
-        if not self.format.is_movie:
-            parts = name.split(_NAME) if self.is_named else _NUMBER.sub("\0", name).split("\0")
-            return re.compile(
-                (".+" if self.is_named else r"\d+").join(re.escape(part) for part in parts)
-            )
-        return re.compile(re.escape(name))
+        if self.format.is_movie:
+            return re.compile(re.escape(Path(self.path).name))
+        return matching_names(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -107,11 +102,11 @@ def parse_output(
 def _check(spec: OutputSpec) -> None:
     """Raise OptionError for a pattern without a place for the frame number, and for layers outside EXR."""
     path = Path(spec.path)
-    places = len(_NUMBER.findall(path.name)) + path.name.count(_NAME)
+    # Of a movie everything in its name is plain text.
+    frames = None if spec.format.is_movie else parse_pattern(path)
+    places = path.name.count(NAME) + (frames is not None)
     if not spec.format.is_movie and places != 1:
-        found = (
-            "no place for their numbers" if places == 0 else "more than one place for their numbers"
-        )
+        found = f"{'no' if places == 0 else 'more than one'} place for their numbers"
         raise OptionError(
             f"{spec}: images are written one per frame, and the file name has {found}; use "
             f"{path.stem if places == 0 else 'frame'}_%06d{path.suffix}, or {{name}}{path.suffix} for a set of images"

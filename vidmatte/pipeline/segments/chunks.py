@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vidmatte.errors import WriteError
+from vidmatte.media.atomic import atomic_path
 from vidmatte.model.interface import CoarseMatte
-from vidmatte.pipeline.segments.journal import sync_folder
 from vidmatte.stages.propagate import decode_alpha, encode_alpha
 
 _STATE, _FACTS = "state.", "mattes"
@@ -24,16 +22,12 @@ _STATE, _FACTS = "state.", "mattes"
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
     """Write tensors to a file that is complete when it has its name. Raises WriteError."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, dict(facts or {}))
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
+        with atomic_path(path) as partial:
+            save_file(contiguous, partial, dict(facts or {}))
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error)
         raise WriteError(f"{path}: cannot be written ({reason}); free some space, and go on with --resume") from error
 

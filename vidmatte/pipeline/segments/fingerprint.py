@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vidmatte import __version__
+from vidmatte.media.patterns import matching_names
 from vidmatte.model.weights import PARTS, WEIGHTS
 from vidmatte.pipeline.request import Request
 from vidmatte.read.images import IMAGE_SUFFIXES
@@ -93,9 +93,7 @@ def _files(path: Path) -> Iterator[Path]:
     elif path.is_file():
         yield path
     elif path.parent.is_dir():
-        pieces = re.split(r"(%\d*d|#+|\{name\})", path.name)  # every second one stands for a number or name
-        places = [".+" if piece == "{name}" else r"\d+" for piece in pieces]
-        pattern = re.compile("".join(places[n] if n % 2 else re.escape(piece) for n, piece in enumerate(pieces)))
+        pattern = matching_names(path)
         yield from sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name))
 
 

@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from vidmatte.errors import OptionError, WriteError
+from vidmatte.media.atomic import sync_folder
 from vidmatte.write.partial import plain_name
 
 Record = Mapping[str, Any]
@@ -118,16 +119,6 @@ class Journal:
             if not _lock(file.fileno(), wait=False):
                 raise OptionError(f"{self.folder}: another run is writing these outputs; wait for it, or stop it first")
             yield
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the system can."""
-    with suppress(OSError, PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _end_line(file: IO[bytes]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.media.atomic import sync_folder
 from vidmatte.model.build import notes_of
 from vidmatte.model.compact.predictor import CompactPredictor
 from vidmatte.model.display import with_display_transform
@@ -26,7 +27,7 @@ from vidmatte.model.interface import CoarseMatte, Model, Predictor
 from vidmatte.pipeline.models import StepCallback, adapted, batch_size_of, predictor_of, sub_progress
 from vidmatte.pipeline.request import Shot
 from vidmatte.pipeline.segments.chunks import load_mattes, load_state, load_tensors, save_chunk, save_tensors
-from vidmatte.pipeline.segments.journal import Record, sync_folder
+from vidmatte.pipeline.segments.journal import Record
 from vidmatte.pipeline.segments.plan import Plan, Unit
 from vidmatte.prompts.objects import Mattes, together
 from vidmatte.report import Thumbnail, Thumbnails, spread_frames
