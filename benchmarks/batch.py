@@ -169,7 +169,7 @@ def plan(segments: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         options = MatteOptions(model="none", matte="m.png")
-        request = Request(("c.mp4",), {"": ()}, (), (folder / "a.mkv",), None, False, None, options)
+        request = Request.of("c.mp4", (), alpha=folder / "a.mkv", options=options)
         run = BatchRun([ShotRequest("c", request)], Idle(), Results(folder / "results.jsonl"), threads=1)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.monotonic()

@@ -105,7 +105,7 @@ def test_all_kinds_of_manifests_say_the_same(job):
     rows = [f"{name}.mp4,none,matte.png,out/{{shot}}.mkv,3" for name in "abc"]
     (job / "shots.csv").write_text("\n".join(["input,model,matte,alpha,segment_frames", *rows]))
     assert [shot.name for shot in shots] == ["a", "b", "c"]
-    assert shots[1].request.alpha == (job / "out/b.mkv",)
+    assert [spec.path for spec in shots[1].request.outputs.specs] == [job / "out/b.mkv"]
     assert load_manifest(job / "shots.json") == shots
     assert load_manifest(job / "shots.csv") == shots
 
@@ -116,9 +116,10 @@ def test_a_folder_has_a_shot_for_each_clip_with_prompts(job):
         (job / f"{name}.prompts.json").write_text(json.dumps(prompts))
     shots = load_manifest(job, changes={"smooth": "0.5"})
     assert [shot.name for shot in shots] == ["a", "c"]
-    assert shots[0].request.output == (job / "a_matte.mov",)
-    assert shots[0].request.alpha == (job / "a_alpha.mov",)
-    assert shots[0].request.objects["x"][0].points == ((5.0, 5.0, 1),)
+    specs = shots[0].request.outputs.specs
+    assert [spec.path for spec in specs] == [job / "a_matte.mov", job / "a_alpha.mov"]
+    assert [spec.alpha_only for spec in specs] == [False, True]
+    assert shots[0].request.prompts.objects["x"][0].points == ((5.0, 5.0, 1),)
     assert shots[0].request.options.smooth == 0.5
 
 
@@ -126,8 +127,8 @@ def test_one_reference_serves_many_clips(job):
     text = '[defaults]\nreference = "matte.png"\nbox = "8,8,24,24"\n'
     (job / "shots.toml").write_text(text + "".join(f'[[shots]]\ninput = "{name}.mp4"\n' for name in "abc"))
     shots = load_manifest(job / "shots.toml")
-    assert {shot.request.reference for shot in shots} == {job / "matte.png"}
-    assert {shot.request.objects[""][0].box for shot in shots} == {(8.0, 8.0, 24.0, 24.0)}
+    assert {shot.request.prompts.reference for shot in shots} == {job / "matte.png"}
+    assert {shot.request.prompts.objects[""][0].box for shot in shots} == {(8.0, 8.0, 24.0, 24.0)}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import vidmatte
 from vidmatte.cli import cli
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.pipeline.outputs import outputs_of_objects
 from vidmatte.prompts.files import save_prompts
-from vidmatte.prompts.objects import for_each_object, outputs_of_objects, prompts_of_objects, share_overlaps
+from vidmatte.prompts.objects import for_each_object, prompts_of_objects, share_overlaps
 from vidmatte.stages.smooth import smooth
 
 POINT = vidmatte.Prompt(points=((5, 5, 1),))

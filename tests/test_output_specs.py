@@ -9,7 +9,7 @@ import pytest
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import VideoInfo
-from vidmatte.prompts.objects import outputs_of_objects
+from vidmatte.pipeline.outputs import outputs_of_objects
 from vidmatte.write import FORMATS, OutputSpec, create_outputs, formats_of, parse_output, split_format_options
 
 

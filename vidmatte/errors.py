@@ -40,4 +40,6 @@ class MissingExtraError(VidmatteError, ImportError):
     """A feature needs a package that is not installed; names the extra that brings it."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional package: install it with pip install 'vidmatte[{extra}]'")
+        super().__init__(
+            f"{feature} needs an optional package: install it with pip install 'vidmatte[{extra}]'"
+        )

@@ -61,7 +61,9 @@ class VideoInfo:
         if self.width < 1 or self.height < 1:
             raise ValueError(f"a frame needs at least one pixel, got {self.width}x{self.height}")
         if self.frame_rate <= 0 or self.time_base <= 0:
-            raise ValueError(f"rates must be positive, got {self.frame_rate = } {self.time_base = }")
+            raise ValueError(
+                f"rates must be positive, got {self.frame_rate = } {self.time_base = }"
+            )
 
     @property
     def display_width(self) -> int:
@@ -94,7 +96,9 @@ class FrameBatch:
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 4 or self.rgb.shape[1] != 3 or self.rgb.dtype != torch.float32:
-            raise ValueError(f"rgb must be (N, 3, H, W) float32, got {tuple(self.rgb.shape)} {self.rgb.dtype}")
+            raise ValueError(
+                f"rgb must be (N, 3, H, W) float32, got {tuple(self.rgb.shape)} {self.rgb.dtype}"
+            )
         _check_lengths(len(self.rgb), self.frames, self.pts, self.durations)
 
     def __len__(self) -> int:
@@ -102,7 +106,13 @@ class FrameBatch:
 
     def __getitem__(self, part: slice) -> FrameBatch:
         """Some of the frames."""
-        return FrameBatch(self.rgb[part], self.frames[part], self.pts[part], self.durations[part], self.names[part])
+        return FrameBatch(
+            self.rgb[part],
+            self.frames[part],
+            self.pts[part],
+            self.durations[part],
+            self.names[part],
+        )
 
     def __repr__(self) -> str:
         return f"FrameBatch(rgb={tuple(self.rgb.shape)}, frames={self.frames})"
@@ -123,9 +133,13 @@ class MatteBatch:
     def __post_init__(self) -> None:
         n, _, height, width = self.source.rgb.shape
         if tuple(self.alpha.shape) != (n, 1, height, width) or self.alpha.dtype != torch.float32:
-            raise ValueError(f"alpha must be {(n, 1, height, width)} float32, got {tuple(self.alpha.shape)}")
+            raise ValueError(
+                f"alpha must be {(n, 1, height, width)} float32, got {tuple(self.alpha.shape)}"
+            )
         if self.foreground is not None and self.foreground.shape != self.source.rgb.shape:
-            raise ValueError(f"foreground must be {tuple(self.source.rgb.shape)}, got {tuple(self.foreground.shape)}")
+            raise ValueError(
+                f"foreground must be {tuple(self.source.rgb.shape)}, got {tuple(self.foreground.shape)}"
+            )
         _check_lengths(n, self.confidence)
 
     @property

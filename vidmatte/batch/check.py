@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def _check_outputs(shot: Shot) -> None:
     missing = [spec for spec in shot.specs if not spec.folder.is_dir()]
     there = [spec for spec in shot.specs if spec not in missing]
     if there:
-        replace(shot, specs=there).create_outputs(overwrite=shot.options.overwrite)
+        shot.create_outputs(overwrite=shot.options.overwrite, specs=there)
     for spec in missing:
         above = _existing(spec.folder)
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):

@@ -17,9 +17,11 @@ from vidmatte.batch.upload import STAGING, is_uri, stage_locally, uri_of
 from vidmatte.errors import OptionError, PromptError, VidmatteError
 from vidmatte.media.patterns import stem_of
 from vidmatte.options import FinishOptions, MatteOptions, parse_despill, parse_region
+from vidmatte.pipeline.outputs import OutputPlan
 from vidmatte.pipeline.request import Request
+from vidmatte.pipeline.source import Source
 from vidmatte.prompts.files import load_prompts
-from vidmatte.prompts.objects import prompts_of_objects
+from vidmatte.prompts.objects import ObjectPrompts, prompts_of_objects
 from vidmatte.prompts.prompt import Prompt, parse_box, parse_points
 from vidmatte.read.rate import parse_rate
 
@@ -291,18 +293,18 @@ def _shot(
     )
     try:
         objects, problem = _objects_or_problem(values)
-        request = Request(
-            source=tuple(place(text) for text in values["input"]),
-            objects=objects,
-            output=tuple(map(spec, output)),
-            alpha=tuple(map(spec, alpha)),
-            reference=values.get("reference"),
-            images=values.get("images", False),
+        images, options = values.get("images", False), _options(values, overwrite, resume)
+        outputs = OutputPlan.resolve(
+            # Outputs may be named after objects, which are not known if their prompts cannot be read.
+            () if problem else [spec(text) for text in output],
+            () if problem else [spec(text) for text in alpha],
+            objects=list(objects),
+            images=images,
+            options=MatteOptions() if problem else options,
             report=values.get("report"),
-            options=_options(values, overwrite, resume),
         )
-        if not problem:
-            request.specs()
+        source = Source.of([place(text) for text in values["input"]], images=images)
+        request = Request(source, ObjectPrompts(objects, values.get("reference")), outputs, options)
     except VidmatteError as error:
         raise OptionError(f"{where}: {error}") from error
     return ShotRequest(name, request, problem=problem)
@@ -380,8 +382,8 @@ def _refuse_same_outputs(shots: Sequence[ShotRequest], path: Path) -> None:
     for shot in shots:
         if shot.problem:
             continue
-        specs = [(uri_of(spec, shot.uris), Path(spec.path)) for spec in shot.request.specs()]
-        specs += [] if shot.request.report is None else [(None, Path(shot.request.report))]
+        specs = [(uri_of(spec, shot.uris), Path(spec.path)) for spec in shot.request.outputs.specs]
+        specs += [] if shot.request.outputs.report is None else [(None, shot.request.outputs.report)]
         for uri, output in specs:
             place = uri or str(output.parent.resolve() / output.name.casefold())
             if place in owners:
@@ -396,8 +398,8 @@ def _refuse_outside(shot: ShotRequest, root: Path) -> None:
     root = root.resolve()
     request = shot.request
     read = [*request.inputs(), request.options.sd, request.options.weights]
-    written = [*request.output, *request.alpha]
-    for path in [*read, *written, request.report]:
+    written = [spec.path for spec in request.outputs.requested]
+    for path in [*read, *written, request.outputs.report]:
         if path is not None and not Path(path).resolve().is_relative_to(root):
             raise OptionError(
                 f"shot {shot.name!r}: {path} lies outside of {root}, where all has to be (--root)"

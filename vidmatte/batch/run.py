@@ -178,7 +178,7 @@ class BatchRun:
     def _claim_outputs(self, run: ShotRun) -> None:
         """Let a shot replace what it left under its final names itself, when it was killed or could not send it."""
         request = run.shot.request
-        places = [*(str(spec.path) for spec in request.specs()), *run.shot.uris.values()]
+        places = [*(str(spec.path) for spec in request.outputs.specs), *run.shot.uris.values()]
         if not request.options.overwrite and not existing_outputs(request, run.shot.uris):
             self._results.add({"shot": run.name, "state": "begun", "outputs": places})
             return

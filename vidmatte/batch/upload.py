@@ -27,16 +27,14 @@ def stage_locally(request: Request, folder: Path) -> tuple[Request, dict[str, st
     """The request with outputs in `folder` in place of those with an address, and the address of each such output."""
     uris: dict[str, str] = {}
 
-    def staged(path: str | Path, number: int) -> str | Path:
-        if not is_uri(path):
-            return path
-        local = folder / str(number) / str(path).rpartition("/")[2]
-        uris[str(local)] = str(path)
-        return local
-
-    output = tuple(staged(path, number) for number, path in enumerate(request.output))
-    alpha = tuple(staged(path, number) for number, path in enumerate(request.alpha, len(output)))
-    return replace(request, output=output, alpha=alpha), uris
+    staged = []
+    for number, spec in enumerate(request.outputs.requested):
+        if is_uri(spec.path):
+            local = folder / str(number) / str(spec.path).rpartition("/")[2]
+            uris[str(local)] = str(spec.path)
+            spec = replace(spec, path=local)
+        staged.append(spec)
+    return (request.with_outputs(staged) if uris else request), uris
 
 
 def uri_of(spec: OutputSpec, uris: Mapping[str, str]) -> str | None:
@@ -65,7 +63,7 @@ def files_at(uri: str, spec: OutputSpec) -> dict[str, int]:
 def existing_outputs(request: Request, uris: Mapping[str, str]) -> list[str]:
     """The outputs of a request that are there already."""
     found: list[str] = []
-    for spec in request.specs():
+    for spec in request.outputs.specs:
         uri = uri_of(spec, uris)
         if uri is not None:
             found += files_at(uri, spec)
@@ -87,7 +85,7 @@ def refuse_existing(request: Request, uris: Mapping[str, str]) -> None:
 
 def clear(request: Request, uris: Mapping[str, str]) -> None:
     """Remove outputs from the staging folder, sent or not."""
-    for spec in request.specs():
+    for spec in request.outputs.specs:
         if uri_of(spec, uris) is not None and spec.folder.is_dir():
             for path in spec.folder.iterdir():
                 if spec.file_names.fullmatch(path.name):
@@ -104,7 +102,7 @@ def remove_staged(request: Request, uris: Mapping[str, str]) -> None:
 
 def upload(request: Request, uris: Mapping[str, str]) -> None:
     """Send the outputs to their addresses; they stay in the staging folder, see `remove_staged`. Raises WriteError."""
-    for spec in request.specs():
+    for spec in request.outputs.specs:
         uri = uri_of(spec, uris)
         if uri is None:
             continue

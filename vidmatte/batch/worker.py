@@ -118,10 +118,10 @@ class Worker:
     def _begin(self, task: Task, asked: Request) -> Outcome:
         request = task.request
         self._forget(task.shot)  # one that is still open may have been asked for with other options
-        for spec in request.specs():
+        for spec in request.outputs.specs:
             spec.folder.mkdir(parents=True, exist_ok=True)
-        if request.report is not None:
-            Path(request.report).parent.mkdir(parents=True, exist_ok=True)
+        if request.outputs.report is not None:
+            request.outputs.report.parent.mkdir(parents=True, exist_ok=True)
         # As it was asked for: which of several GPUs this worker was given is no choice of the shot.
         identity = fingerprint_sent(asked, task.uris, task.file_fingerprints)
         if is_up_to_date(task.finished, identity, request):
@@ -151,7 +151,7 @@ class Worker:
     def _whole(self, task: Task, shot: Shot, identity: Fingerprint) -> Outcome:
         """A shot of one segment, from its first frame to its last."""
         counter = _Reporter(task.shot, self._report)
-        apart = suggested_apart(is_set=task.request.images)
+        apart = suggested_apart(is_set=task.request.source.images)
         aspect = shot.video.info.sample_aspect_ratio
         thumbnails = Thumbnails(pixel_aspect=aspect, references=shot.reference_frames, apart=apart)
         summary = matte_streaming(
@@ -181,7 +181,7 @@ class Worker:
             for shown in load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
         ]
         predictor = (
-            None if task.request.report is None else opened.renderer(task, self._load).predictor(0)
+            None if task.request.outputs.report is None else opened.renderer(task, self._load).predictor(0)
         )
         summary = join(
             opened.shot,
@@ -275,7 +275,7 @@ def is_up_to_date(finished: Any, identity: Fingerprint, request: Request) -> boo
     """Whether a shot was completed from the same, and its outputs lie there as they were left."""
     if not finished or finished.get("key") != identity.key:
         return False
-    pairs = zip(finished["outputs"], request.specs(), strict=True)
+    pairs = zip(finished["outputs"], request.outputs.specs, strict=True)
     return all(_stamp(output["path"], spec) == output["stamp"] for output, spec in pairs)
 
 
@@ -302,7 +302,7 @@ def _completed(task: Task, summary: Summary) -> dict[str, Any]:
     confidence = summary.confidence
     lowest = sorted(range(len(confidence)), key=confidence.__getitem__)[:_LOWEST]
     document = summary.as_json()
-    for spec, output in zip(task.request.specs(), document["outputs"], strict=True):
+    for spec, output in zip(task.request.outputs.specs, document["outputs"], strict=True):
         output["path"] = uri_of(spec, task.uris) or output["path"]
         output["stamp"] = _stamp(output["path"], spec)
     return {

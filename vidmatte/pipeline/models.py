@@ -50,28 +50,44 @@ def batch_size_of(options: MatteOptions, device: torch.device) -> int:
     return options.batch_size or (4 if device.type == "cuda" else 1)
 
 
-def adaptation_steps(predictor: Predictor, asked: int | None, frames: int | None, images: bool) -> int:
+def adaptation_steps(
+    predictor: Predictor, asked: int | None, frames: int | None, images: bool
+) -> int:
     """Adaptation steps for a clip of so many frames. Raises OptionError where they are asked for in vain."""
     if images or not isinstance(predictor, CompactPredictor):
         if asked:
             what = "a set of images" if images else "this model"
-            raise OptionError(f"an adaptation of {asked} steps was asked for, but {what} has none; leave it out")
+            raise OptionError(
+                f"an adaptation of {asked} steps was asked for, but {what} has none; leave it out"
+            )
         return 0
-    steps = DEFAULT_ADAPT_STEPS if frames is None else min(DEFAULT_ADAPT_STEPS, ADAPT_STEPS_PER_FRAME * frames)
+    steps = (
+        DEFAULT_ADAPT_STEPS
+        if frames is None
+        else min(DEFAULT_ADAPT_STEPS, ADAPT_STEPS_PER_FRAME * frames)
+    )
     return steps if asked is None else asked
 
 
 def adapted(
-    predictor: Predictor, asked: int | None, frames: int | None, images: bool, on_step: StepCallback | None
+    predictor: Predictor,
+    asked: int | None,
+    frames: int | None,
+    images: bool,
+    on_step: StepCallback | None,
 ) -> Predictor:
     """The adapted predictor, if it is of a kind that can adapt."""
     steps = adaptation_steps(predictor, asked, frames, images)
     if not steps or not isinstance(predictor, CompactPredictor):
         return predictor
-    return adapt(predictor, steps=steps, on_step=lambda done: on_step(done, steps) if on_step else None)
+    return adapt(
+        predictor, steps=steps, on_step=lambda done: on_step(done, steps) if on_step else None
+    )
 
 
-def sub_progress(on_step: StepCallback | None, number: int, adaptations: int) -> StepCallback | None:
+def sub_progress(
+    on_step: StepCallback | None, number: int, adaptations: int
+) -> StepCallback | None:
     """What reports the steps of one of several adaptations, as part of all of them."""
     if on_step is None:
         return None
@@ -89,7 +105,9 @@ def model_of(shot: Shot, loaded: Callable[[MatteOptions], Model]) -> Model:
         if getattr(options, name) != getattr(MatteOptions, name)
     ]
     if unused:
-        raise OptionError(f"{unused[0].replace('_', ' ')} was given: it has no meaning where mattes are; leave it out")
+        raise OptionError(
+            f"{unused[0].replace('_', ' ')} was given: it has no meaning where mattes are; leave it out"
+        )
     device = choose_device(options.device)
     return external_mattes(shot.given, shot.video, start=shot.start, end=shot.end, device=device)
 
@@ -100,7 +118,9 @@ def predictor_of(shot: Shot, model: Model, references: Sequence[Reference]) -> P
     if trimaps is None:
         return model.with_reference(references)
     if not isinstance(model, SupportsTrimaps):
-        raise OptionError(f"trimaps were given: model {model.name!r} goes by marks; leave the trimaps out")
+        raise OptionError(
+            f"trimaps were given: model {model.name!r} goes by marks; leave the trimaps out"
+        )
     return model.with_trimaps(lambda batch: read_masks(trimaps, batch, shot.video.info))
 
 

@@ -26,7 +26,7 @@ from vidmatte.pipeline.models import (
     share_cores,
     sub_progress,
 )
-from vidmatte.pipeline.request import Paths, Prompts, Request, Shot, open_shot
+from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
@@ -42,7 +42,8 @@ from vidmatte.pipeline.segments.session import (
     journal_of,
     make_plan,
 )
-from vidmatte.prompts.objects import Mattes, together
+from vidmatte.pipeline.source import Paths
+from vidmatte.prompts.objects import Mattes, Prompts, together
 from vidmatte.report import PAGE
 from vidmatte.report.summary import Summary
 from vidmatte.stages.chain import MattesCallback, matte_images, postprocess
@@ -112,7 +113,9 @@ def matte_request(
     with open_shot(request) as shot:
         frames = frames_if_segmented(shot)
         if frames is None:
-            return matte_streaming(shot, model_from_options, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes)
+            return matte_streaming(
+                shot, model_from_options, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes
+            )
         return _matte_in_segments(shot, frames, progress, on_adapt, on_mattes)
 
 
@@ -140,14 +143,14 @@ def matte_streaming(
                     predictor_of(shot, model, references),
                     options.adapt_steps,
                     counter.expected,
-                    request.images,
+                    request.source.images,
                     sub_progress(on_adapt, number, len(reference_sets)),
                 )
                 for number, references in enumerate(reference_sets)
             ]
             mattes = (
                 matte_images(predictors, video)
-                if request.images
+                if request.source.images
                 else matte_objects(
                     predictors,
                     video,
@@ -158,8 +161,10 @@ def matte_streaming(
                     on_backward=counter.add_backward,
                 )
             )
-            with_color = any(not spec.alpha_only for spec in shot.specs)
-            stages = postprocess(mattes, options, shot.finisher, len(predictors), with_color, model.device)
+            with_color = request.outputs.with_color
+            stages = postprocess(
+                mattes, options, shot.finisher, len(predictors), with_color, model.device
+            )
             with closing(stages):
                 for batches in stages:
                     of_objects = dict(zip(shot.references, batches, strict=True))
@@ -182,15 +187,18 @@ def matte_streaming(
                 first_frame=shot.start,
                 reference_frames=shot.reference_frames,
                 notes=(*describe_source(video.info), *notes_of(model)),
-                is_set=request.images,
-                report=None if request.report is None else Path(request.report) / PAGE,
+                is_set=request.source.images,
+                report=None if request.outputs.report is None else request.outputs.report / PAGE,
                 objects=tuple(filter(None, shot.references)),
             )
             if reporting is not None:
                 out.add_to_commit(reporting.write(summary, predictor=predictors[0], video=video))
     # The outputs, and what there is to say of them, are known when they are in place.
     return replace(
-        summary, seconds=time.monotonic() - began, outputs=outputs.files, notes=(*summary.notes, *outputs.notes)
+        summary,
+        seconds=time.monotonic() - began,
+        outputs=outputs.files,
+        notes=(*summary.notes, *outputs.notes),
     )
 
 
@@ -219,13 +227,16 @@ def _matte_in_segments(
                 journal.begin(header_of(identity, model, plan, torch.get_num_threads()))
             renderer = Renderer(shot, plan, journal.folder, model, on_mattes=on_mattes)
             _do_units(plan, journal, renderer, progress, on_adapt)
-            predictor = None if shot.request.report is None else renderer.predictor(0)
+            predictor = None if shot.request.outputs.report is None else renderer.predictor(0)
             return join(shot, plan, journal, predictor=predictor, began=began)
         except BaseException:
             done = list(journal.done())
             if any(not name.startswith("adapt:") for name in done):
                 segments = sum(name.startswith("render:") for name in done)
-                _log.warning("%d finished segments, and what was followed, are kept: --resume goes on", segments)
+                _log.warning(
+                    "%d finished segments, and what was followed, are kept: --resume goes on",
+                    segments,
+                )
             raise
         finally:
             journal.remove_if_empty()
@@ -252,7 +263,9 @@ class _UnitCounter:
 
     def __init__(self, plan: Plan, done: Set[str], progress: ProgressCallback | None) -> None:
         self._frames, self._progress = plan.frames, progress
-        self._work = plan.frames + sum(pass_.last - pass_.first + 1 for passes in plan.passes for pass_ in passes)
+        self._work = plan.frames + sum(
+            pass_.last - pass_.first + 1 for passes in plan.passes for pass_ in passes
+        )
         self._done = sum(plan.size(unit) for unit in map(Unit.parse, done))
 
     def add(self, frames: int) -> None:
@@ -270,7 +283,9 @@ class _Counter:
         self._progress, self._backward = progress, 0
 
     def add(self, mattes: Mattes) -> None:
-        self.confidence.extend(map(min, *(batch.confidence for batch in mattes), mattes[0].confidence))
+        self.confidence.extend(
+            map(min, *(batch.confidence for batch in mattes), mattes[0].confidence)
+        )
         self._report()
 
     def add_backward(self, frames: int) -> None:
@@ -286,4 +301,6 @@ class _Counter:
 
 def _check_not_empty(shot: Shot, counter: _Counter) -> None:
     if not counter.confidence:
-        raise ReadError(f"{shot.video.info.source}: has no frame from {shot.start} on that can be read")
+        raise ReadError(
+            f"{shot.video.info.source}: has no frame from {shot.start} on that can be read"
+        )

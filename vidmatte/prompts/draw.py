@@ -80,7 +80,9 @@ def _draw_line(
     labels[cv2.resize(whole, labels.shape[::-1], interpolation=cv2.INTER_AREA) > 0] = label
 
 
-def _read_marks(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _read_marks(
+    path: Path, size: tuple[int, ...], display: tuple[int, int]
+) -> npt.NDArray[np.float32]:
     """(H, W, C) in 0..1 of a mask or scribble image, brought from display to frame size where the two differ."""
     image = read_pixels(path)
     if image.shape[:2] not in (size, display):
@@ -94,7 +96,9 @@ def _read_marks(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> 
     return np.asarray(scaled, np.float32).reshape(*size, -1)
 
 
-def _read_mask(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _read_mask(
+    path: Path, size: tuple[int, ...], display: tuple[int, int]
+) -> npt.NDArray[np.float32]:
     image = _read_marks(path, size, display)
     has_alpha = image.shape[2] in (2, 4)
     color = image[..., : image.shape[2] - has_alpha].max(axis=2)
@@ -110,12 +114,16 @@ def _read_mask(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> n
 def _read_scribbles(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> Labels:
     image = _read_marks(path, size, display)
     if image.shape[2] != 4 or not (image[..., 3] < 0.5).any():
-        raise PromptError(f"{path}: strokes need a transparent background, so that unpainted pixels stay unknown")
+        raise PromptError(
+            f"{path}: strokes need a transparent background, so that unpainted pixels stay unknown"
+        )
     _, green, red, opacity = np.moveaxis(image, 2, 0)
     labels = np.full(size, UNKNOWN, np.int8)
     painted = opacity >= 0.5
     labels[painted & (green > 0.5)] = OBJECT
-    labels[painted & (green <= 0.5) & ((red > 0.5) | (image[..., :3].max(axis=2) < 0.5))] = BACKGROUND
+    labels[painted & (green <= 0.5) & ((red > 0.5) | (image[..., :3].max(axis=2) < 0.5))] = (
+        BACKGROUND
+    )
     if not painted.any():
         raise PromptError(f"{path}: nothing is painted; draw on the object in white or green")
     return labels
@@ -135,7 +143,9 @@ def draw_prompt(
     alpha[labels == OBJECT], alpha[labels == BACKGROUND] = 1, 0
     known[labels != UNKNOWN] = 1
     if prompt.box is None and not (alpha > 0.5).any():
-        raise PromptError(f"frame {prompt.frame}: only background is marked; mark the object with at least one point")
+        raise PromptError(
+            f"frame {prompt.frame}: only background is marked; mark the object with at least one point"
+        )
     rgb = to_display(rgb, color or ColorTags())
     return rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None]
 

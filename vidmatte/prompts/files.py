@@ -33,7 +33,9 @@ def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
                 f"{path}: is version {document['version']} of the format; this vidmatte reads {JSON_VERSION}"
             )
         objects = {
-            str(item["name"]): tuple(_prompt_from_json(prompt, path.parent) for prompt in item["prompts"])
+            str(item["name"]): tuple(
+                _prompt_from_json(prompt, path.parent) for prompt in item["prompts"]
+            )
             for item in document["objects"]
         }
     except PromptError as error:
@@ -55,13 +57,22 @@ _KEYS = {"frame", "points", "strokes", "box", "mask", "scribbles"}
 def _prompt_from_json(item: Mapping[str, Any], folder: Path) -> Prompt:
     unknown = sorted(set(item) - _KEYS)
     if unknown:
-        raise PromptError(f"prompt key {unknown[0]!r} is not known; the keys are {', '.join(sorted(_KEYS))}")
+        raise PromptError(
+            f"prompt key {unknown[0]!r} is not known; the keys are {', '.join(sorted(_KEYS))}"
+        )
     box = item.get("box")
     return Prompt(
         frame=int(item.get("frame", 0)),
-        points=tuple((float(p[0]), float(p[1]), int(p[2]) if len(p) > 2 else OBJECT) for p in item.get("points", ())),
+        points=tuple(
+            (float(p[0]), float(p[1]), int(p[2]) if len(p) > 2 else OBJECT)
+            for p in item.get("points", ())
+        ),
         strokes=tuple(
-            Stroke(tuple((float(x), float(y)) for x, y in s["points"]), float(s["width"]), int(s.get("label", OBJECT)))
+            Stroke(
+                tuple((float(x), float(y)) for x, y in s["points"]),
+                float(s["width"]),
+                int(s.get("label", OBJECT)),
+            )
             for s in item.get("strokes", ())
         ),
         box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])) if box else None,
@@ -101,7 +112,8 @@ def _prompt_to_json(prompt: Prompt, folder: Path) -> dict[str, Any]:
         item["points"] = [list(point) for point in prompt.points]
     if prompt.strokes:
         item["strokes"] = [
-            {"points": [list(point) for point in s.points], "width": s.width, "label": s.label} for s in prompt.strokes
+            {"points": [list(point) for point in s.points], "width": s.width, "label": s.label}
+            for s in prompt.strokes
         ]
     if prompt.box:
         item["box"] = list(prompt.box)

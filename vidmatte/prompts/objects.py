@@ -1,4 +1,4 @@
-"""Several objects in one run: their names, what of an output belongs to which, and who owns a pixel."""
+"""Several objects in one run: their names and prompts, and how they share a pixel."""
 
 from __future__ import annotations
 
@@ -6,31 +6,62 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch
-from vidmatte.prompts.prompt import Prompt
-from vidmatte.write import OutputSpec, parse_output, split_format_options
+from vidmatte.prompts.prompt import Prompt, Reference
+from vidmatte.prompts.reference import make_references
+from vidmatte.read import Video
 
 Mattes = tuple[MatteBatch, ...]
-"""Of each object, for the same frames."""
+"""Mattes of each object, for the same frames."""
+Prompts = Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]]
+"""Prompts of one object, or a mapping from the names of several objects to theirs."""
 
-_OBJECT = "{object}"
-_LAYERED = ".exr"
+
+@dataclass(frozen=True)
+class ObjectPrompts:
+    """The prompts of each object, and the image or clip that they mark."""
+
+    objects: Mapping[str, Sequence[Prompt]]
+    """Prompts by object name; one object without a name is named ""."""
+    reference: str | Path | None = None
+    """Image or clip that the prompts mark; None for the source itself."""
+
+    @classmethod
+    def of(cls, prompts: Prompts, reference: str | Path | None = None) -> ObjectPrompts:
+        """Return the prompts with clean object names. Raises OptionError, see `prompts_of_objects`."""
+        return cls(prompts_of_objects(prompts), reference)
+
+    @property
+    def files(self) -> list[Path | str]:
+        """Return the images that are read for them, and the reference."""
+        prompts = [prompt for marks in self.objects.values() for prompt in marks]
+        images = [path for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
+        return [path for path in (self.reference, *images) if path is not None]
+
+    def references(self, video: Video) -> dict[str, tuple[Reference, ...]]:
+        """Draw the references of each object; `video` is the source.
+
+        Raises PromptError for marks that do not fit their frame, ReadError for a missing frame.
+        """
+        return {
+            name: make_references(video, prompts, self.reference)
+            for name, prompts in self.objects.items()
+        }
 
 
-def prompts_of_objects(
-    prompts: Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]],
-) -> dict[str, list[Prompt]]:
-    """Prompts by object; marks without a name are those of one object named "".
+def prompts_of_objects(prompts: Prompts) -> dict[str, list[Prompt]]:
+    """Return the prompts by object; prompts without a name belong to one object named "".
 
-    Names become parts of file and layer names: what is not a letter, a digit, "-" or "_" turns into "_".
+    Names become parts of file and layer names: every character except letters, digits, "-" and "_"
+    becomes "_".
 
-    Raises OptionError without any object, and for two names that would be one.
+    Raises OptionError if there is no object, or if two names become the same.
     """
     if not isinstance(prompts, Mapping):
         return {"": _as_list(prompts)}
@@ -49,7 +80,7 @@ def prompts_of_objects(
 
 
 def clean_name(name: str) -> str:
-    """The name of an object as it stands in the names of files and layers."""
+    """Return the name of an object as it is used in the names of files and layers."""
     return re.sub(r"[^\w-]", "_", name)
 
 
@@ -57,33 +88,11 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     return [prompts] if isinstance(prompts, Prompt) else list(prompts)
 
 
-def outputs_of_objects(path: str | Path, objects: Sequence[str], *, alpha_only: bool) -> list[OutputSpec]:
-    """The targets of an output path: one for each object where it has `{object}`, else one for the only object.
-
-    Several objects share an EXR without `{object}` as its layers. Raises OptionError for any other such path.
-    """
-    if _OBJECT in str(path):
-        if objects == [""]:
-            raise OptionError(
-                f"{path}: {_OBJECT} stands for the names of objects, which the marks of a prompt file have"
-            )
-        return [
-            parse_output(str(path).replace(_OBJECT, name), alpha_only=alpha_only, object_name=name) for name in objects
-        ]
-    if len(objects) == 1:
-        return [parse_output(path, alpha_only=alpha_only, object_name=objects[0])]
-    if Path(split_format_options(path)[0]).suffix.lower() == _LAYERED:
-        return [parse_output(path, alpha_only=alpha_only, layers=tuple(objects))]
-    raise OptionError(
-        f"{path}: {len(objects)} objects are marked ({', '.join(objects)}); write {_OBJECT} into the name for a file "
-        f"each, give %06d.exr for a layer each, or choose one of them (--object)"
-    )
-
-
 def share_overlaps(mattes: Mattes) -> Mattes:
-    """Mattes of objects in the same frames, so that their alpha sums to at most 1 in each pixel.
+    """Scale mattes of the same frames so that their alpha sums to at most 1 in each pixel.
 
-    Where the sum is above 1, each is divided by it: none is taken to lie before the others. Elsewhere nothing changes.
+    If the sum of a pixel is above 1, each alpha is divided by it: no object is assumed to be in
+    front. Other pixels stay as they are.
     """
     if len(mattes) == 1:
         return mattes
@@ -92,17 +101,21 @@ def share_overlaps(mattes: Mattes) -> Mattes:
 
 
 def together(mattes: Mattes) -> MatteBatch:
-    """One matte of all objects, as sure as the least sure of them."""
+    """Return one matte of all objects, with the lowest of their confidences."""
     alpha = torch.stack([matte.alpha for matte in mattes]).sum(0).clamp(max=1)
     return MatteBatch(
-        mattes[0].source, alpha, tuple(map(min, zip(*(matte.confidence for matte in mattes), strict=True)))
+        mattes[0].source,
+        alpha,
+        tuple(map(min, zip(*(matte.confidence for matte in mattes), strict=True))),
     )
 
 
 def for_each_object(
-    stage: Callable[[Iterator[MatteBatch]], Generator[MatteBatch]], mattes: Iterator[Mattes], count: int
+    stage: Callable[[Iterator[MatteBatch]], Generator[MatteBatch]],
+    mattes: Iterator[Mattes],
+    count: int,
 ) -> Generator[Mattes]:
-    """Run a stage for single objects on all of them, in step: what one is ahead of the others waits."""
+    """Run a stage for single objects on all objects in step; batches wait for the slowest object."""
     waiting: list[deque[MatteBatch]] = [deque() for _ in range(count)]
 
     def of_object(index: int) -> Iterator[MatteBatch]:

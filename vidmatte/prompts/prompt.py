@@ -57,7 +57,9 @@ class Stroke:
 
     def __post_init__(self) -> None:
         if not self.points or not 0 < self.width < math.inf:
-            raise PromptError(f"a stroke of {len(self.points)} points and width {self.width} found: it needs both")
+            raise PromptError(
+                f"a stroke of {len(self.points)} points and width {self.width} found: it needs both"
+            )
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,16 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if not (self.points or self.strokes or self.box or self.mask or self.scribbles):
-            raise PromptError(f"frame {self.frame}: nothing is marked; give points, strokes, a box or a mask")
+            raise PromptError(
+                f"frame {self.frame}: nothing is marked; give points, strokes, a box or a mask"
+            )
         if self.frame < 0:
             raise PromptError(f"reference frame {self.frame} is not valid: frames count from 0")
         labels = {label for *_, label in self.points} | {stroke.label for stroke in self.strokes}
         if not labels <= {OBJECT, BACKGROUND}:
-            raise PromptError(f"labels {sorted(labels)} found: a label is 1 (object) or 0 (background)")
+            raise PromptError(
+                f"labels {sorted(labels)} found: a label is 1 (object) or 0 (background)"
+            )
 
     def reference(
         self,
@@ -113,11 +119,17 @@ def parse_points(text: str) -> tuple[tuple[float, float, int], ...]:
     for item in text.split():
         parts = item.split(",")
         try:
-            x, y, label = float(parts[0]), float(parts[1]), int(parts[2]) if len(parts) == 3 else OBJECT
+            x, y, label = (
+                float(parts[0]),
+                float(parts[1]),
+                int(parts[2]) if len(parts) == 3 else OBJECT,
+            )
         except (ValueError, IndexError):
             parts = []
         if len(parts) not in (2, 3):
-            raise PromptError(f'point {item!r} is not valid: write "x,y" or "x,y,label", separated by spaces')
+            raise PromptError(
+                f'point {item!r} is not valid: write "x,y" or "x,y,label", separated by spaces'
+            )
         points.append((x, y, label))
     if not points:
         raise PromptError('no points given: write "x,y" or "x,y,label", separated by spaces')

@@ -15,7 +15,9 @@ from vidmatte.read import Video, open_video
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 
 
-def make_references(video: Video, prompts: Sequence[Prompt], reference: str | Path | None) -> tuple[Reference, ...]:
+def make_references(
+    video: Video, prompts: Sequence[Prompt], reference: str | Path | None
+) -> tuple[Reference, ...]:
     """The references that prompts make: of frames of `video`, or of another image or clip where `reference` is given.
 
     Raises PromptError for marks that do not fit their frame, ReadError for a frame that does not exist.
@@ -25,7 +27,9 @@ def make_references(video: Video, prompts: Sequence[Prompt], reference: str | Pa
     frames = [prompt.frame for prompt in prompts]
     twice = sorted({frame for frame in frames if frames.count(frame) > 1})
     if twice:
-        raise OptionError(f"frame {twice[0]} is marked twice: put all marks of a frame into one prompt")
+        raise OptionError(
+            f"frame {twice[0]} is marked twice: put all marks of a frame into one prompt"
+        )
     if reference is None:
         return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
     if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
@@ -42,4 +46,6 @@ def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
     beside = video.adjacent(prompt.frame)
     color = video.info.color
     reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)
-    return reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
+    return (
+        reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
+    )

@@ -48,13 +48,18 @@ def postprocess(
         edges = done
         if options.finish.feather and options.foreground == "estimate":
             edges = share_overlaps(tuple(finisher(batch, feathered=False) for batch in batches))
-        return tuple(_with_color(batch, edge, options, device) for batch, edge in zip(done, edges, strict=True))
+        return tuple(
+            _with_color(batch, edge, options, device)
+            for batch, edge in zip(done, edges, strict=True)
+        )
 
     with ExitStack() as stages:
         # The last stage is closed first, so that none is closed while another still draws from it.
         stages.enter_context(closing(mattes))
         if options.smooth:
-            smoothed = for_each_object(lambda batches: smooth(batches, options.smooth), mattes, objects)
+            smoothed = for_each_object(
+                lambda batches: smooth(batches, options.smooth), mattes, objects
+            )
             mattes = stages.enter_context(closing(smoothed))
         if span is not None:
             mattes = stages.enter_context(closing(_within(mattes, span)))
@@ -65,18 +70,28 @@ def postprocess(
 
 def _within(mattes: Generator[Mattes], span: tuple[int, int]) -> Generator[Mattes]:
     for batches in mattes:
-        inside = [index for index, frame in enumerate(batches[0].source.frames) if span[0] <= frame < span[1]]
+        inside = [
+            index
+            for index, frame in enumerate(batches[0].source.frames)
+            if span[0] <= frame < span[1]
+        ]
         if len(inside) == len(batches[0]):
             yield batches
         elif inside:
             yield tuple(batch[inside[0] : inside[-1] + 1] for batch in batches)
 
 
-def _with_color(batch: MatteBatch, edge: MatteBatch, options: MatteOptions, device: torch.device) -> MatteBatch:
+def _with_color(
+    batch: MatteBatch, edge: MatteBatch, options: MatteOptions, device: torch.device
+) -> MatteBatch:
     """The batch with its colour; `edge` is the matte that says how much of a pixel's colour is the object's."""
     if options.foreground == "estimate":
         batch = replace(batch, foreground=with_foreground(edge, device).foreground)
-    return batch if options.despill is None else replace(batch, foreground=despill(batch.color, options.despill))
+    return (
+        batch
+        if options.despill is None
+        else replace(batch, foreground=despill(batch.color, options.despill))
+    )
 
 
 def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> MatteBatch:
@@ -85,7 +100,9 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
     # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
     peak = float(rgb.max())
     if peak <= _VIDEO_PEAK:
-        return replace(batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device))
+        return replace(
+            batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device)
+        )
     peak = 2.0 ** math.ceil(math.log2(peak))
     color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
     return replace(batch, foreground=color * peak)

@@ -82,7 +82,9 @@ class Finisher:
         n, _, *size = batch.alpha.shape
         display_width = max(1, round(size[1] * self._aspect))
         inside, outside = (
-            [None] * n if mask is None else mask.read(batch.source, (size[0], size[1]), display_width)
+            [None] * n
+            if mask is None
+            else mask.read(batch.source, (size[0], size[1]), display_width)
             for mask in (self._inside, self._outside)
         )
         planes = batch.alpha[:, 0].detach().cpu().numpy()
@@ -90,14 +92,23 @@ class Finisher:
             self._finish(plane, core, garbage, display_width, feathered)
             for plane, core, garbage in zip(planes, inside, outside, strict=True)
         ]
-        return replace(batch, alpha=torch.from_numpy(np.stack(done)[:, None]).to(batch.alpha.device))
+        return replace(
+            batch, alpha=torch.from_numpy(np.stack(done)[:, None]).to(batch.alpha.device)
+        )
 
     def _finish(
-        self, alpha: Alpha, inside: Alpha | None, outside: Alpha | None, display_width: int, feathered: bool
+        self,
+        alpha: Alpha,
+        inside: Alpha | None,
+        outside: Alpha | None,
+        display_width: int,
+        feathered: bool,
     ) -> Alpha:
         options = self._options
         if (options.clip_black, options.clip_white) != (0, 1):
-            alpha = np.clip((alpha - options.clip_black) / (options.clip_white - options.clip_black), 0, 1)
+            alpha = np.clip(
+                (alpha - options.clip_black) / (options.clip_white - options.clip_black), 0, 1
+            )
         if options.grow:
             alpha = grow(alpha, options.grow)
         if options.feather and feathered:
@@ -126,12 +137,17 @@ class Finisher:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
 
-def _coverage(region: tuple[float, float, float, float], size: Sequence[int], display_width: int) -> Alpha:
+def _coverage(
+    region: tuple[float, float, float, float], size: Sequence[int], display_width: int
+) -> Alpha:
     """(H, W) share of each pixel that lies inside the region."""
     x0, y0, x1, y1 = region
     height, width = size

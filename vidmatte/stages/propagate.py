@@ -55,9 +55,13 @@ def plan_passes(references: Sequence[int], start: int, end: int) -> list[Pass]:
     for i, reference in enumerate(ordered):
         low, high = start, end - 1
         if i > 0:
-            low = max(start, _middle(ordered[i - 1], reference) - _fade(ordered[i - 1], reference) + 1)
+            low = max(
+                start, _middle(ordered[i - 1], reference) - _fade(ordered[i - 1], reference) + 1
+            )
         if i + 1 < len(ordered):
-            high = min(end - 1, _middle(reference, ordered[i + 1]) + _fade(reference, ordered[i + 1]))
+            high = min(
+                end - 1, _middle(reference, ordered[i + 1]) + _fade(reference, ordered[i + 1])
+            )
         if low < reference and low < end:
             passes.append(Pass(reference, low, reference - 1))
         if high >= max(reference, start):
@@ -140,7 +144,13 @@ def matte_clip(
     frames of each chunk that was followed backward, for progress.
     """
     mattes = matte_objects(
-        [predictor], video, [references], start=start, end=end, batch_size=batch_size, on_backward=on_backward
+        [predictor],
+        video,
+        [references],
+        start=start,
+        end=end,
+        batch_size=batch_size,
+        on_backward=on_backward,
     )
     with closing(mattes):
         for (batch,) in mattes:
@@ -169,9 +179,16 @@ def matte_objects(
     with ExitStack() as stack:
         runs = []
         for predictor, of_object in zip(predictors, references, strict=True):
-            marked = {reference.frame: reference for reference in of_object if reference.frame is not None}
+            marked = {
+                reference.frame: reference for reference in of_object if reference.frame is not None
+            }
             run = _Propagation(
-                predictor, video, marked, start, _ENDLESS if end is None else end, on_backward or (lambda frames: None)
+                predictor,
+                video,
+                marked,
+                start,
+                _ENDLESS if end is None else end,
+                on_backward or (lambda frames: None),
             )
             runs.append(run)
             stack.callback(run.close)
@@ -190,13 +207,21 @@ Weighted = Sequence[tuple[float, CoarseMatte]]
 """Coarse mattes of one frame with their shares: one, or two where passes overlap."""
 
 
-def bring_to_full_size(predictor: Predictor, batch: FrameBatch, coarse: Sequence[Weighted]) -> MatteBatch:
+def bring_to_full_size(
+    predictor: Predictor, batch: FrameBatch, coarse: Sequence[Weighted]
+) -> MatteBatch:
     """Mattes of a batch from the small ones of each of its frames."""
     alphas = []
     for i, weighted in enumerate(coarse):
         rgb = batch.rgb[i : i + 1]
-        alphas.append(sum((share * predictor.finish(rgb, matte) for share, matte in weighted), torch.zeros(())))
-    confidence = tuple(sum(share * matte.confidence for share, matte in weighted) for weighted in coarse)
+        alphas.append(
+            sum(
+                (share * predictor.finish(rgb, matte) for share, matte in weighted), torch.zeros(())
+            )
+        )
+    confidence = tuple(
+        sum(share * matte.confidence for share, matte in weighted) for weighted in coarse
+    )
     return MatteBatch(batch, torch.cat(alphas), confidence)
 
 
@@ -304,7 +329,11 @@ class _Propagation:
             self._active_forward, self._tracker = self._forward[frame], self._predictor.tracker()
             if frame in self._marked and self._tracker is not None:
                 return self._tracker.start(self._marked[frame])
-        if self._active_forward is None or self._tracker is None or frame > self._active_forward.last:
+        if (
+            self._active_forward is None
+            or self._tracker is None
+            or frame > self._active_forward.last
+        ):
             self._active_forward = None
             return None
         return self._tracker.step(self._predictor.shrink(rgb))
@@ -314,7 +343,9 @@ class _Propagation:
         assert tracker is not None  # only models that follow get here
         reference = self._marked[pass_.reference]
         tracker.start(reference)
-        for chunk in _read_backward(self._predictor, self._video, pass_, pass_.first, pass_.last + 1):
+        for chunk in _read_backward(
+            self._predictor, self._video, pass_, pass_.first, pass_.last + 1
+        ):
             for frame, small in chunk:
                 matte = tracker.step(small)
                 if frame < self._end:

@@ -62,7 +62,9 @@ def smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBat
         OptionError: `strength` is not within 0..1.
     """
     if not 0 <= strength <= 1:
-        raise OptionError(f"smoothing strength {strength} is not valid: give a number from 0 (off) to 1 (strongest)")
+        raise OptionError(
+            f"smoothing strength {strength} is not valid: give a number from 0 (off) to 1 (strongest)"
+        )
     return _smooth(batches, strength)
 
 
@@ -83,7 +85,9 @@ def _smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBa
         done.append(alpha)
         if len(done) == len(waiting[0]):
             batch = waiting.popleft()
-            yield replace(batch, alpha=torch.from_numpy(np.stack(done)[:, None]).to(batch.alpha.device))
+            yield replace(
+                batch, alpha=torch.from_numpy(np.stack(done)[:, None]).to(batch.alpha.device)
+            )
             done = []
 
 
@@ -135,7 +139,10 @@ def _link(first: _Frame, second: _Frame) -> tuple[_Neighbour | None, _Neighbour 
     trusts = _trust(first, second, there, back), _trust(second, first, back, there)
     if min(float(trust.mean()) for trust in trusts) < _SAME_SHOT:
         return None, None
-    ahead, behind = _neighbour(first, second, there, trusts[0]), _neighbour(second, first, back, trusts[1])
+    ahead, behind = (
+        _neighbour(first, second, there, trusts[0]),
+        _neighbour(second, first, back, trusts[1]),
+    )
     return _agree(ahead, behind), _agree(behind, ahead)
 
 
@@ -185,7 +192,9 @@ def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Alpha) -> _Neighb
     trust = trust + share * (trusted - near * trust)
     # Limbs may move unlike the body beside them: the picture of what is solid must fit the motion taken over.
     visible = np.square(np.square(here.small_alpha)) + np.float32(_FLOOR)
-    likeness = _blur(visible * _likeness(here, other, flow), _LIMB_SIGMA) / _blur(visible, _LIMB_SIGMA)
+    likeness = _blur(visible * _likeness(here, other, flow), _LIMB_SIGMA) / _blur(
+        visible, _LIMB_SIGMA
+    )
     return _Neighbour(other, flow, np.minimum(trust, likeness))
 
 
@@ -222,7 +231,9 @@ def _averages(planes: list[Alpha]) -> list[Alpha]:
 
 
 def _blur(plane: Alpha, sigma: float) -> Alpha:
-    return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(
+        cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32
+    )
 
 
 def _meet(before: _Neighbour, after: _Neighbour) -> tuple[_Neighbour, _Neighbour]:
@@ -231,7 +242,10 @@ def _meet(before: _Neighbour, after: _Neighbour) -> tuple[_Neighbour, _Neighbour
     A motion that was under- or overestimated errs in opposite directions on both sides, which this undoes; it cannot
     move the mean of the two.
     """
-    earlier, later = warp(before.frame.small_alpha, before.flow), warp(after.frame.small_alpha, after.flow)
+    earlier, later = (
+        warp(before.frame.small_alpha, before.flow),
+        warp(after.frame.small_alpha, after.flow),
+    )
     difference = earlier - later
     gx = cv2.Sobel(earlier + later, cv2.CV_32F, 1, 0, scale=1 / 16)
     gy = cv2.Sobel(earlier + later, cv2.CV_32F, 0, 1, scale=1 / 16)
@@ -259,7 +273,8 @@ def _blend(here: _Frame, neighbours: list[_Neighbour], strength: float) -> Alpha
     # With the same weight for both sides a flow that is wrong by e one way and by -e the other shifts no edge.
     mean = (alphas[0] + alphas[-1]) / 2
     trust = trust * np.exp(
-        -np.square((alphas[0] - alphas[-1]) / _NEIGHBOUR_TOLERANCE) - np.square((mean - own) / _ALPHA_TOLERANCE)
+        -np.square((alphas[0] - alphas[-1]) / _NEIGHBOUR_TOLERANCE)
+        - np.square((mean - own) / _ALPHA_TOLERANCE)
     )
     share = np.float32(strength * len(neighbours) / 3) * trust
     result.reshape(-1)[active] = np.clip(own + share * (mean - own), 0, 1)
@@ -275,7 +290,9 @@ def _active(alphas: list[Alpha]) -> NDArray[np.intp]:
     return np.flatnonzero((highest > _CLEAR) & (lowest < _SOLID))
 
 
-def _fetch(adjacent: _Neighbour, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Alpha, Alpha]:
+def _fetch(
+    adjacent: _Neighbour, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[Alpha, Alpha]:
     """Alpha of the neighbour at the given pixels of this frame, and how far to trust it; 0 outside the frame."""
     height, width = adjacent.frame.alpha.shape
     x, y = columns.astype(np.float32), rows.astype(np.float32)
@@ -293,5 +310,7 @@ def _sample(image: Alpha, x: Alpha, y: Alpha) -> Alpha:
     # OpenCV limits the sides of a map, so the list of points is folded into rows.
     folded = np.zeros((2, math.ceil(points / _ROW), _ROW), np.float32)
     folded[0].reshape(-1)[:points], folded[1].reshape(-1)[:points] = x, y
-    values = cv2.remap(image, folded[0], folded[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    values = cv2.remap(
+        image, folded[0], folded[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(values, np.float32).reshape(-1, *image.shape[2:])[:points]

@@ -11,7 +11,8 @@ from typing import Any
 from vidmatte.errors import OptionError
 from vidmatte.media.patterns import stem_of
 from vidmatte.options import MatteOptions, chosen_options
-from vidmatte.prompts.objects import outputs_of_objects, prompts_of_objects
+from vidmatte.pipeline.outputs import outputs_of_objects
+from vidmatte.prompts.objects import prompts_of_objects
 from vidmatte.report import Invocation
 from vidmatte.web.project import Project
 from vidmatte.web.run import Job

@@ -14,7 +14,7 @@ from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.media.limits import check_size, header_size
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import model_from_options
-from vidmatte.pipeline.request import open_clip
+from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.objects import clean_name
 from vidmatte.read import parse_position
 from vidmatte.report.summary import SUGGESTED_BELOW, Summary

@@ -20,7 +20,9 @@ from vidmatte.stages.propagate import decode_alpha, encode_alpha
 _STATE, _FACTS = "state.", "mattes"
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None
+) -> None:
     """Write tensors to a file that is complete when it has its name. Raises WriteError."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
@@ -29,17 +31,23 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
             save_file(contiguous, partial, dict(facts or {}))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise WriteError(f"{path}: cannot be written ({reason}); free some space, and go on with --resume") from error
+        raise WriteError(
+            f"{path}: cannot be written ({reason}); free some space, and go on with --resume"
+        ) from error
 
 
-def load_tensors(path: Path, wanted: Callable[[str], bool] = bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(
+    path: Path, wanted: Callable[[str], bool] = bool
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file with a wanted name, and its facts. Raises WriteError where it cannot be read."""
     try:
         with safe_open(path, "pt") as file:
             names = [name for name in file.keys() if wanted(name)]  # noqa: SIM118 - no dictionary
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise WriteError(f"{path}: cannot be read ({error}); delete {path.parent.parent} to begin anew") from error
+        raise WriteError(
+            f"{path}: cannot be read ({error}); delete {path.parent.parent} to begin anew"
+        ) from error
 
 
 def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str, Tensor]) -> None:
@@ -47,7 +55,9 @@ def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str
     tensors = {f"{_STATE}{name}": tensor for name, tensor in state.items()}
     facts = {}
     for frame, matte in mattes.items():
-        tensors[str(frame)] = torch.from_numpy(np.frombuffer(encode_alpha(matte.alpha), np.uint8).copy())
+        tensors[str(frame)] = torch.from_numpy(
+            np.frombuffer(encode_alpha(matte.alpha), np.uint8).copy()
+        )
         facts[frame] = [list(matte.alpha.shape), matte.confidence, list(matte.window)]
     save_tensors(path, tensors, {_FACTS: json.dumps(facts)})
 

@@ -32,29 +32,34 @@ class Fingerprint:
     """Of the files that were read for it, by path."""
 
 
-def fingerprint(request: Request, known: Mapping[str, FileFingerprint] | None = None) -> Fingerprint:
+def fingerprint(
+    request: Request, known: Mapping[str, FileFingerprint] | None = None
+) -> Fingerprint:
     """The identity of a request.
 
     Files of `known` whose size and time of change are the same are not read again. Raises OSError for a file that
     cannot be read.
     """
+    source, objects, outputs = request.source, request.prompts.objects, request.outputs
     file_fingerprints: dict[str, FileFingerprint] = {}
     contents = [_contents(path, file_fingerprints, known or {}) for path in request.inputs()]
     choices = _plain(replace(request.options, overwrite=False, resume=False))
     document = {
         "version": __version__,
-        "source": [Path(path).name if request.images else "" for path in request.source],
+        "source": [Path(path).name if source.images else "" for path in source.paths],
         "contents": contents,
-        "objects": {name: [_plain(prompt) for prompt in prompts] for name, prompts in request.objects.items()},
-        "targets": [str(path) for path in request.output],
-        "alpha": [str(path) for path in request.alpha],
-        "report": None if request.report is None else str(request.report),
-        "images": request.images,
+        "objects": {name: [_plain(prompt) for prompt in marks] for name, marks in objects.items()},
+        "targets": [spec.argument for spec in outputs.requested if not spec.alpha_only],
+        "alpha": [spec.argument for spec in outputs.requested if spec.alpha_only],
+        "report": None if outputs.report is None else str(outputs.report),
+        "images": source.images,
         "options": choices,
         "weights": weights_of(request, file_fingerprints, known),
     }
     text = json.dumps(document, sort_keys=True)
-    return Fingerprint(hashlib.blake2b(text.encode(), digest_size=20).hexdigest(), file_fingerprints)
+    return Fingerprint(
+        hashlib.blake2b(text.encode(), digest_size=20).hexdigest(), file_fingerprints
+    )
 
 
 def weights_of(
@@ -65,7 +70,11 @@ def weights_of(
     """Hashes of the weights that a request is computed with; of a model that is downloaded its name."""
     options = request.options
     file_fingerprints = {} if file_fingerprints is None else file_fingerprints
-    files = [path for path in (options.model, options.sd, options.weights) if path is not None and Path(path).exists()]
+    files = [
+        path
+        for path in (options.model, options.sd, options.weights)
+        if path is not None and Path(path).exists()
+    ]
     given = [_contents(path, file_fingerprints, known or {}) for path in files]
     packaged = [part.sha256 for part in PARTS.values()]
     if str(options.model) in WEIGHTS:
@@ -74,7 +83,9 @@ def weights_of(
 
 
 def _contents(
-    path: Path | str, file_fingerprints: dict[str, FileFingerprint], known: Mapping[str, FileFingerprint]
+    path: Path | str,
+    file_fingerprints: dict[str, FileFingerprint],
+    known: Mapping[str, FileFingerprint],
 ) -> str:
     digest = hashlib.blake2b(digest_size=20)
     for file in _files(Path(path)):
@@ -87,7 +98,11 @@ def _contents(
 def _files(path: Path) -> Iterator[Path]:
     """The files of a path: itself, those of a folder, or those that a pattern of frames matches."""
     if path.is_dir():
-        images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        images = [
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+        ]
         # Of a sequence or a set its images: outputs may lie in the same folder. Of a folder of weights all files.
         yield from sorted(images or (file for file in path.rglob("*") if file.is_file()))
     elif path.is_file():

@@ -56,7 +56,9 @@ class Journal:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise WriteError(f"{self._path}: cannot be read ({error.strerror}); check its rights") from error
+            raise WriteError(
+                f"{self._path}: cannot be read ({error.strerror}); check its rights"
+            ) from error
         except ValueError as error:
             raise WriteError(
                 f"{self._path}: is damaged ({error}); delete the folder {self.folder} to begin anew"
@@ -88,7 +90,9 @@ class Journal:
                 os.fsync(file.fileno())
             sync_folder(self.folder)
         except OSError as error:
-            raise WriteError(f"{self._path}: cannot be written ({error.strerror}); free some space") from error
+            raise WriteError(
+                f"{self._path}: cannot be written ({error.strerror}); free some space"
+            ) from error
 
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
@@ -117,7 +121,9 @@ class Journal:
             ) from error
         with file:
             if not _lock(file.fileno(), wait=False):
-                raise OptionError(f"{self.folder}: another run is writing these outputs; wait for it, or stop it first")
+                raise OptionError(
+                    f"{self.folder}: another run is writing these outputs; wait for it, or stop it first"
+                )
             yield
 
 

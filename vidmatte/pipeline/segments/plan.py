@@ -72,7 +72,10 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in the journal."""
-        passes = [[[pass_.reference, pass_.first, pass_.last] for pass_ in passes] for passes in self.passes]
+        passes = [
+            [[pass_.reference, pass_.first, pass_.last] for pass_ in passes]
+            for passes in self.passes
+        ]
         return {**asdict(self), "adapted": list(self.adapted), "passes": passes}
 
     @classmethod
@@ -133,7 +136,9 @@ class Plan:
         pass_ = self.passes[chunk.object][chunk.pass_index]
         chunks = self.chunks(pass_)
         at = chunks.index(chunk.index)
-        return None if at == 0 else Unit("propagate", chunks[at - 1], chunk.object, chunk.pass_index)
+        return (
+            None if at == 0 else Unit("propagate", chunks[at - 1], chunk.object, chunk.pass_index)
+        )
 
     def size(self, unit: Unit) -> int:
         """Frames that a unit goes through."""
@@ -163,7 +168,9 @@ class Schedule:
             for segment in range(plan.segments)
             if Unit("render", segment).name not in self._done
         }
-        self._unadapted = {unit for name in plan.adapted if (unit := Unit("adapt", name)).name not in self._done}
+        self._unadapted = {
+            unit for name in plan.adapted if (unit := Unit("adapt", name)).name not in self._done
+        }
         for unit in sorted(self._unadapted, key=lambda unit: unit.index):
             self._push(-2.0 * 10**9, unit)
         if not self._unadapted:

@@ -24,9 +24,21 @@ from vidmatte.model.build import notes_of
 from vidmatte.model.compact.predictor import CompactPredictor
 from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import CoarseMatte, Model, Predictor
-from vidmatte.pipeline.models import StepCallback, adapted, batch_size_of, predictor_of, sub_progress
+from vidmatte.pipeline.models import (
+    StepCallback,
+    adapted,
+    batch_size_of,
+    predictor_of,
+    sub_progress,
+)
 from vidmatte.pipeline.request import Shot
-from vidmatte.pipeline.segments.chunks import load_mattes, load_state, load_tensors, save_chunk, save_tensors
+from vidmatte.pipeline.segments.chunks import (
+    load_mattes,
+    load_state,
+    load_tensors,
+    save_chunk,
+    save_tensors,
+)
 from vidmatte.pipeline.segments.journal import Record
 from vidmatte.pipeline.segments.plan import Plan, Unit
 from vidmatte.prompts.objects import Mattes, together
@@ -65,7 +77,13 @@ class Renderer:
     """Does units of one shot. All it keeps between them is what the shot itself determines."""
 
     def __init__(
-        self, shot: Shot, plan: Plan, folder: Path, model: Model, *, on_mattes: MattesCallback | None = None
+        self,
+        shot: Shot,
+        plan: Plan,
+        folder: Path,
+        model: Model,
+        *,
+        on_mattes: MattesCallback | None = None,
     ) -> None:
         """`on_mattes` is given the mattes of each object that are handed to the outputs."""
         self._shot, self._plan, self._folder, self._model = shot, plan, folder, model
@@ -73,17 +91,29 @@ class Renderer:
         self._references = list(shot.references.values())
         self._encoded: dict[int, Predictor] = {}
 
-    def run(self, unit: Unit, *, on_frame: FrameCallback, on_step: StepCallback | None = None) -> Record:
+    def run(
+        self, unit: Unit, *, on_frame: FrameCallback, on_step: StepCallback | None = None
+    ) -> Record:
         """Do a unit; returns what the journal is to say of it. `on_frame` is told how many frames came to be done."""
         if unit.kind == "adapt":
             return self._adapt(unit, on_step)
-        return self._propagate(unit, on_frame) if unit.kind == "propagate" else self._render(unit.index, on_frame)
+        return (
+            self._propagate(unit, on_frame)
+            if unit.kind == "propagate"
+            else self._render(unit.index, on_frame)
+        )
 
     def _adapt(self, unit: Unit, on_step: StepCallback | None) -> Record:
         shot = self._shot
         predictor = predictor_of(shot, self._model, self._references[unit.index])
         on_step = sub_progress(on_step, unit.index, len(self._references))
-        predictor = adapted(predictor, shot.options.adapt_steps, self._plan.frames, shot.request.images, on_step)
+        predictor = adapted(
+            predictor,
+            shot.options.adapt_steps,
+            self._plan.frames,
+            shot.request.source.images,
+            on_step,
+        )
         assert isinstance(predictor, CompactPredictor)  # the plan has no others adapted
         save_tensors(weights_file(self._folder, unit.index), dict(predictor.model.net.state_dict()))
         return {"unit": unit.name}
@@ -109,11 +139,15 @@ class Renderer:
         if predecessor is not None:
             tracker.restore(load_state(chunk_file(self._folder, predecessor)))
         else:
-            marks = (mark for mark in self._references[unit.object] if mark.frame == pass_.reference)
+            marks = (
+                mark for mark in self._references[unit.object] if mark.frame == pass_.reference
+            )
             reference = next(marks, None)
         first, end = plan.chunk_span(pass_, unit.index)
         mattes: dict[int, CoarseMatte] = {}
-        found = propagate_chunk(predictor, tracker, self._shot.video, pass_, first=first, end=end, reference=reference)
+        found = propagate_chunk(
+            predictor, tracker, self._shot.video, pass_, first=first, end=end, reference=reference
+        )
         with closing(found):
             for frame, matte in found:
                 if plan.first <= frame < plan.end:
@@ -141,7 +175,11 @@ class Renderer:
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return {**record, "notes": notes_of(self._model), "seconds": round(time.monotonic() - began, 3)}
+        return {
+            **record,
+            "notes": notes_of(self._model),
+            "seconds": round(time.monotonic() - began, 3),
+        }
 
     def _write_parts(self, segment: int, folder: Path, on_frame: FrameCallback) -> dict[str, Any]:
         shot, plan = self._shot, self._plan
@@ -149,15 +187,21 @@ class Renderer:
         thumbnails = Thumbnails(
             pixel_aspect=shot.video.info.sample_aspect_ratio,
             references=shot.reference_frames,
-            apart=suggested_apart(is_set=shot.request.images),
+            apart=suggested_apart(is_set=shot.request.source.images),
             chosen=spread_frames(plan.first, plan.end),
         )
         facts: dict[str, list[Any]] = {"pts": [], "durations": [], "confidence": [], "names": []}
-        with_color = any(not spec.alpha_only for spec in shot.specs)
+        with_color = shot.request.outputs.with_color
         device = self._model.device
         mattes = self._mattes(*plan.seen(segment))
         stages = postprocess(
-            mattes, shot.options, shot.finisher, len(self._references), with_color, device, (first, end)
+            mattes,
+            shot.options,
+            shot.finisher,
+            len(self._references),
+            with_color,
+            device,
+            (first, end),
         )
         with closing(stages):
             begun = next(stages, None)
@@ -181,7 +225,12 @@ class Renderer:
                 f"it there with --end"
             )
         _save_thumbnails(folder / THUMBNAILS, thumbnails.kept)
-        return {"unit": Unit("render", segment).name, "first": first, "frames": len(facts["pts"]), **facts}
+        return {
+            "unit": Unit("render", segment).name,
+            "first": first,
+            "frames": len(facts["pts"]),
+            **facts,
+        }
 
     def _outputs(self, folder: Path) -> Outputs:
         """The targets of the shot without sound, in a folder for each inside of `folder`."""
@@ -199,7 +248,7 @@ class Renderer:
         shot = self._shot
         predictors = [self.predictor(name) for name in range(len(self._references))]
         coarse = [self._coarse(name, first, end) for name in range(len(self._plan.passes))]
-        size = 1 if shot.request.images else batch_size_of(shot.options, self._model.device)
+        size = 1 if shot.request.source.images else batch_size_of(shot.options, self._model.device)
         with closing(shot.video.batches(size, start=first, end=end)) as batches:
             for batch in batches:
                 if coarse:
@@ -210,7 +259,9 @@ class Renderer:
 
     def _coarse(self, name: int, first: int, end: int) -> dict[int, list[tuple[Pass, CoarseMatte]]]:
         """The small mattes of an object by frame, each with the pass that it was found on."""
-        found: dict[int, list[tuple[Pass, CoarseMatte]]] = {frame: [] for frame in range(first, end)}
+        found: dict[int, list[tuple[Pass, CoarseMatte]]] = {
+            frame: [] for frame in range(first, end)
+        }
         for number, pass_ in enumerate(self._plan.passes[name]):
             for chunk in self._plan.chunks(pass_):
                 low, high = self._plan.chunk_span(pass_, chunk)
@@ -222,9 +273,13 @@ class Renderer:
 
 
 def _from_coarse(
-    predictor: Predictor, batch: FrameBatch, coarse: Mapping[int, Sequence[tuple[Pass, CoarseMatte]]]
+    predictor: Predictor,
+    batch: FrameBatch,
+    coarse: Mapping[int, Sequence[tuple[Pass, CoarseMatte]]],
 ) -> MatteBatch:
-    return bring_to_full_size(predictor, batch, [blend_passes(frame, coarse[frame]) for frame in batch.frames])
+    return bring_to_full_size(
+        predictor, batch, [blend_passes(frame, coarse[frame]) for frame in batch.frames]
+    )
 
 
 def _inside(specs: Sequence[OutputSpec], folder: Path) -> list[OutputSpec]:
@@ -252,6 +307,11 @@ def load_thumbnails(path: Path) -> list[Thumbnail]:
     with np.load(path) as arrays:
         frames = sorted(int(name) for name in arrays.files if name.isdecimal())
         return [
-            Thumbnail(frame, str(arrays[f"{frame}.name"]), float(arrays[f"{frame}.confidence"]), *arrays[str(frame)])
+            Thumbnail(
+                frame,
+                str(arrays[f"{frame}.name"]),
+                float(arrays[f"{frame}.confidence"]),
+                *arrays[str(frame)],
+            )
             for frame in frames
         ]

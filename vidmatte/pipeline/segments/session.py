@@ -19,7 +19,13 @@ from vidmatte.pipeline.request import Request, Shot
 from vidmatte.pipeline.segments.fingerprint import Fingerprint
 from vidmatte.pipeline.segments.journal import Journal, Record, work_folder
 from vidmatte.pipeline.segments.plan import Plan, Unit
-from vidmatte.pipeline.segments.render import THUMBNAILS, chunk_file, load_thumbnails, part_folder, part_path
+from vidmatte.pipeline.segments.render import (
+    THUMBNAILS,
+    chunk_file,
+    load_thumbnails,
+    part_folder,
+    part_path,
+)
 from vidmatte.report import PAGE
 from vidmatte.report.summary import Summary
 from vidmatte.stages.propagate import Pass, plan_passes
@@ -33,7 +39,9 @@ _SMOOTHED_OVER = 1
 def frames_if_segmented(shot: Shot) -> int | None:
     """How many frames a shot has, where they are more than one segment, and its outputs can be joined; else None."""
     length, expected = shot.options.segment_frames, shot.expected
-    if (expected is not None and expected <= length) or not all(spec.format.concatenable for spec in shot.specs):
+    if (expected is not None and expected <= length) or not all(
+        spec.format.concatenable for spec in shot.specs
+    ):
         return None
     counted = shot.video.count_frames()
     frames = max(0, min(counted, counted if shot.end is None else shot.end) - shot.start)
@@ -44,11 +52,13 @@ def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
     """How a shot of so many frames is cut, for what a model needs."""
     references = list(shot.references.values())
     predictor = predictor_of(shot, model, references[0])
-    end, images = shot.start + frames, shot.request.images
+    end, images = shot.start + frames, shot.request.source.images
     steps = adaptation_steps(predictor, shot.options.adapt_steps, frames, images)
     passes: tuple[tuple[Pass, ...], ...] = ()
     if not images and predictor.tracker() is not None:
-        passes = tuple(_passes([mark.frame for mark in marks], shot.start, end) for marks in references)
+        passes = tuple(
+            _passes([mark.frame for mark in marks], shot.start, end) for marks in references
+        )
     return Plan(
         first=shot.start,
         end=end,
@@ -66,7 +76,7 @@ def _passes(frames: Sequence[int | None], start: int, end: int) -> tuple[Pass, .
 
 def journal_of(request: Request) -> Journal:
     """The journal of a request, by its first output."""
-    return Journal(work_folder(request.specs()[0].path))
+    return Journal(work_folder(request.outputs.specs[0].path))
 
 
 def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> bool:
@@ -76,10 +86,15 @@ def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> boo
     something else.
     """
     header = journal.header()
-    if next(journal.done(), None) is None or (request.options.overwrite and not request.options.resume):
+    if next(journal.done(), None) is None or (
+        request.options.overwrite and not request.options.resume
+    ):
         return False
     done = sum(name.startswith("render:") for name in journal.done())
-    found = f"{request.specs()[0]}: a run that was stopped left its work ({done} finished segments) in {journal.folder}"
+    found = (
+        f"{request.outputs.specs[0]}: a run that was stopped left its work "
+        f"({done} finished segments) in {journal.folder}"
+    )
     if not request.options.resume:
         raise OptionError(f"{found}; use --resume to go on, or --overwrite to begin anew")
     if header.get("key") != identity.key:
@@ -135,9 +150,12 @@ def delete_chunks(plan: Plan, folder: Path, unit: Unit, done: Set[str]) -> None:
         chunks = plan.chunks(plan.passes[chunk.object][chunk.pass_index])
         after = chunks.index(chunk.index) + 1
         handed_on = (
-            after == len(chunks) or Unit("propagate", chunks[after], chunk.object, chunk.pass_index).name in done
+            after == len(chunks)
+            or Unit("propagate", chunks[after], chunk.object, chunk.pass_index).name in done
         )
-        if handed_on and all(Unit("render", segment).name in done for segment in plan.dependents(chunk)):
+        if handed_on and all(
+            Unit("render", segment).name in done for segment in plan.dependents(chunk)
+        ):
             chunk_file(folder, chunk).unlink(missing_ok=True)
 
 
@@ -170,7 +188,12 @@ def join(
         with reporting or nullcontext(), outputs as out:
             for segment, record in enumerate(rendered):
                 if record["frames"]:
-                    out.append([_part(shot, journal.folder, record, number) for number in range(len(shot.specs))])
+                    out.append(
+                        [
+                            _part(shot, journal.folder, record, number)
+                            for number in range(len(shot.specs))
+                        ]
+                    )
                 if reporting is not None:
                     thumbnails = load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
                     reporting.take(pts=record["pts"], names=record["names"], thumbnails=thumbnails)
@@ -206,7 +229,9 @@ def _part(shot: Shot, folder: Path, record: Record, number: int) -> EncodedPart:
 def _summary(shot: Shot, header: Record, rendered: Sequence[Record], began: float) -> Summary:
     confidence = tuple(value for record in rendered for value in record["confidence"])
     if not confidence:
-        raise ReadError(f"{shot.video.info.source}: has no frame from {shot.start} on that can be read")
+        raise ReadError(
+            f"{shot.video.info.source}: has no frame from {shot.start} on that can be read"
+        )
     notes = dict.fromkeys(note for record in rendered for note in record["notes"])
     return Summary(
         input=str(shot.video.info.source),
@@ -220,7 +245,7 @@ def _summary(shot: Shot, header: Record, rendered: Sequence[Record], began: floa
         first_frame=shot.start,
         reference_frames=shot.reference_frames,
         notes=(*describe_source(shot.video.info), *notes),
-        is_set=shot.request.images,
-        report=None if shot.request.report is None else Path(shot.request.report) / PAGE,
+        is_set=shot.request.source.images,
+        report=None if shot.request.outputs.report is None else shot.request.outputs.report / PAGE,
         objects=tuple(filter(None, shot.references)),
     )

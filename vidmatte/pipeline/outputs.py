@@ -1,0 +1,125 @@
+"""The outputs of a run, resolved once from the paths that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidmatte.errors import OptionError
+from vidmatte.options import MatteOptions
+from vidmatte.pipeline.source import Paths, as_list
+from vidmatte.write import OutputSpec, parse_output, split_format_options
+
+_OBJECT = "{object}"
+_LAYERED = ".exr"
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """All that a run writes."""
+
+    requested: tuple[OutputSpec, ...] = ()
+    """The outputs as they were asked for, colour first; `{object}` may be in their names."""
+    specs: tuple[OutputSpec, ...] = ()
+    """The outputs that are written: one for each object if `{object}` is in the name."""
+    report: Path | None = None
+    """Folder of the report; None if there is none."""
+
+    @classmethod
+    def resolve(
+        cls,
+        output: Paths,
+        alpha: Paths,
+        *,
+        objects: Sequence[str],
+        images: bool,
+        options: MatteOptions,
+        report: str | Path | None = None,
+    ) -> OutputPlan:
+        """Parse the output paths, and check them against the objects and the options.
+
+        Args:
+            output: paths of colour with alpha.
+            alpha: paths of alpha alone.
+            objects: names of the objects; [""] for one without a name.
+            images: whether the source is a set of independent images.
+            options: all other choices of the run.
+            report: folder of the report.
+
+        Raises:
+            OptionError: a path, the objects and the options do not fit each other.
+        """
+        _check_objects(objects, options)
+        requested: list[OutputSpec] = []
+        specs: list[OutputSpec] = []
+        for paths, alpha_only in ((output, False), (alpha, True)):
+            for path in as_list(paths):
+                specs += outputs_of_objects(path, objects, alpha_only=alpha_only)
+                requested.append(parse_output(path, alpha_only=alpha_only))
+        _check_color(specs, options)
+        for spec in specs:
+            _check_names(spec, images)
+        return cls(tuple(requested), tuple(specs), None if report is None else Path(report))
+
+    @property
+    def with_color(self) -> bool:
+        """Whether an output holds colour, so that foreground has to be estimated."""
+        return any(not spec.alpha_only for spec in self.specs)
+
+
+def outputs_of_objects(
+    path: str | Path, objects: Sequence[str], *, alpha_only: bool
+) -> list[OutputSpec]:
+    """Return the outputs of one path: one for each object if it holds `{object}`, else one.
+
+    Several objects share an EXR without `{object}` as its layers. Raises OptionError for any other
+    path without `{object}`, and for `{object}` without named objects.
+    """
+    if _OBJECT in str(path):
+        if list(objects) == [""]:
+            raise OptionError(
+                f"{path}: {_OBJECT} stands for the names of objects, which the marks of a prompt "
+                f"file have"
+            )
+        return [
+            parse_output(str(path).replace(_OBJECT, name), alpha_only=alpha_only, object_name=name)
+            for name in objects
+        ]
+    if len(objects) == 1:
+        return [parse_output(path, alpha_only=alpha_only, object_name=objects[0])]
+    if Path(split_format_options(path)[0]).suffix.lower() == _LAYERED:
+        return [parse_output(path, alpha_only=alpha_only, layers=tuple(objects))]
+    raise OptionError(
+        f"{path}: {len(objects)} objects are marked ({', '.join(objects)}); write {_OBJECT} into "
+        f"the name for a file each, give %06d.exr for a layer each, or choose one of them (--object)"
+    )
+
+
+def _check_objects(objects: Sequence[str], options: MatteOptions) -> None:
+    if len(objects) > 1 and (options.finish.invert or options.finish.inside_mask):
+        raise OptionError(
+            f"{len(objects)} objects are marked, and an inverted matte or an inside mask would be "
+            f"that of each; choose one of them (--object)"
+        )
+
+
+def _check_color(specs: Sequence[OutputSpec], options: MatteOptions) -> None:
+    chosen = options.premultiplied or options.foreground == "source" or options.despill
+    if chosen and all(spec.alpha_only for spec in specs):
+        raise OptionError(
+            "a choice of colour was given, but only alpha is written; add an output with colour (-o)"
+        )
+
+
+def _check_names(spec: OutputSpec, images: bool) -> None:
+    """Check that images of a set get `{name}`, and frames of a clip do not."""
+    if images and (spec.format.is_movie or not spec.is_named):
+        raise OptionError(
+            f"{spec}: a set of images needs a file for each; use {{name}}, as in 'out/{{name}}.png'"
+        )
+    if spec.is_named and not images:
+        raise OptionError(
+            f"{spec}: {{name}} stands for the names of an image set (--images); for a clip give "
+            f"the name of a movie, or %06d.png"
+        )

@@ -1,0 +1,113 @@
+"""The source of a run: which files it reads, how they are opened, and which frames are matted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidmatte.errors import OptionError, ReadError
+from vidmatte.options import MatteOptions
+from vidmatte.read import Video, open_video, parse_position
+from vidmatte.read.sequence import ImageSet
+
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A movie or an image sequence, or a set of independent images."""
+
+    paths: tuple[str | Path, ...]
+    images: bool = False
+    """Whether the paths are independent images instead of one clip."""
+
+    @classmethod
+    def of(cls, paths: Paths, *, images: bool = False) -> Source:
+        """Return the source of one path or several."""
+        return cls(tuple(as_list(paths)), images)
+
+    def open(self, options: MatteOptions) -> Video:
+        """Open it with the reading options of `options`.
+
+        Raises:
+            OptionError: an option does not apply to this kind of source, or several files are
+                given without `images`.
+            ReadError: a file cannot be read.
+        """
+        if "" in map(str, self.paths):
+            raise ReadError(
+                "an empty path was given; name a movie, a folder or a pattern of frames"
+            )
+        if self.images:
+            _refuse_clip_options(options)
+            return ImageSet(self.paths)
+        if len(self.paths) != 1:
+            raise OptionError(
+                f"{len(self.paths)} inputs given: several files are an image set, which has to be "
+                f"asked for (--images)"
+            )
+        return open_clip(self.paths[0], options)
+
+
+def as_list(paths: Paths) -> list[str | Path]:
+    """Return one path or several as a list."""
+    return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def open_clip(source: str | Path, options: MatteOptions) -> Video:
+    """Open a movie or a sequence with the reading options of `options`; see `open_video`."""
+    return open_video(
+        source,
+        reader=options.reader,
+        frame_rate=options.frame_rate,
+        allow_truncated=options.allow_truncated,
+        deinterlace=options.deinterlace,
+    )
+
+
+def _refuse_clip_options(options: MatteOptions) -> None:
+    """Raise OptionError for an option that has no meaning for independent images."""
+    chosen = {
+        "frame_rate": options.frame_rate,
+        "batch_size": options.batch_size,
+        "allow_truncated": options.allow_truncated,
+        "deinterlace": options.deinterlace != "refuse",
+    }
+    for name, value in chosen.items():
+        if value:
+            raise OptionError(
+                f"{name} was given: it has no meaning for images of a set; leave it out"
+            )
+    if options.smooth or options.start or options.end:
+        raise OptionError(
+            "images of a set have no order in time: they cannot be smoothed, or cut with start and end"
+        )
+
+
+def frame_range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
+    """Return the first frame to matte, and the end frame (exclusive; None = end of the clip).
+
+    Raises OptionError if the out point lies before the in point, ReadError if the in point lies
+    behind the last frame.
+    """
+    start = parse_position(options.start, video) if options.start is not None else 0
+    end = parse_position(options.end, video) + 1 if options.end is not None else None
+    if end is not None and end <= start:
+        raise OptionError(
+            f"out point {options.end} lies before in point {options.start or 0}: swap them"
+        )
+    if start and start >= video.count_frames():
+        raise ReadError(
+            f"{video.info.source}: in point {options.start} asked for, but there are "
+            f"{video.count_frames()} frames"
+        )
+    return start, end
+
+
+def expected_frames(video: Video, start: int, end: int | None) -> int | None:
+    """Return how many frames will come by the headers, which may be wrong: for progress only."""
+    total = video.info.frames_in_header
+    if total is None:
+        return None if end is None else end - start
+    return max(0, min(total, total if end is None else end) - start)
