@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -15,7 +16,15 @@ pytest.importorskip("transformers")
 
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny_baselines import save_vitmatte, tiny_dino, tiny_sam, tiny_sam2, tiny_seggpt, tiny_vitmatte
+from tiny_baselines import (
+    save_vitmatte,
+    tiny_dino,
+    tiny_edgetam,
+    tiny_sam,
+    tiny_sam2,
+    tiny_seggpt,
+    tiny_vitmatte,
+)
 
 import vidmatte
 from vidmatte.cli import cli
@@ -28,7 +37,7 @@ from vidmatte.model.baselines.icmp import IcmpModel, IcmpOptions
 from vidmatte.model.baselines.mask import pseudo_trimap
 from vidmatte.model.baselines.prompts import PointPrompt, point_prompt, spread_points
 from vidmatte.model.baselines.sam import Sam
-from vidmatte.model.baselines.sam2 import Sam2Model, Sam2Options
+from vidmatte.model.baselines.sam2 import EDGETAM_SEGMENTER, SAM2_SEGMENTER, Sam2Model, Sam2Options
 from vidmatte.model.baselines.seggpt import SegGptModel, SegGptOptions
 from vidmatte.model.baselines.trimaps import closed_form, quantise
 from vidmatte.model.interface import SupportsTrimaps
@@ -289,12 +298,24 @@ def test_seggpt_paints_colours_that_become_alpha():
     assert trimaps[0].unique().tolist() == [0, 0.5, 1]
 
 
-# --- sam2 -----------------------------------------------------------------------------------------------------------
+# --- sam2 and edgetam
 
 
-@pytest.fixture(scope="module")
-def sam2():
-    return Sam2Model(tiny_sam2(), lambda rgb, trimap: trimap, Sam2Options(), "sam2", CPU, torch.float32)
+@pytest.fixture(scope="module", params=["sam2", "edgetam"])
+def sam2(request):
+    make, segmenter = {
+        "sam2": (tiny_sam2, SAM2_SEGMENTER),
+        "edgetam": (tiny_edgetam, EDGETAM_SEGMENTER),
+    }[request.param]
+    return Sam2Model(
+        make(),
+        lambda rgb, trimap: trimap,
+        Sam2Options(),
+        request.param,
+        CPU,
+        torch.float32,
+        segmenter,
+    )
 
 
 def follow(predictor, reference, count, seed=20):
@@ -318,7 +339,7 @@ def lock(session):
     return numbers(vars(session)) + numbers(cache)
 
 
-def test_sam2_holds_no_more_after_many_frames(sam2):
+def test_a_segmenter_holds_no_more_after_many_frames(sam2):
     reference = masked(frame=0)
     predictor = sam2.with_reference([reference])
     tracker, _ = follow(predictor, reference, 6)
@@ -329,7 +350,7 @@ def test_sam2_holds_no_more_after_many_frames(sam2):
     assert len(tracker._session.frames_tracked_per_obj[0]) <= 4
 
 
-def test_sam2_goes_on_from_what_another_follower_remembered(sam2, tmp_path):
+def test_a_tracker_continues_from_a_saved_state(sam2, tmp_path):
     reference = masked(frame=3)
     predictor = sam2.with_reference([masked(frame=0), reference])
     _, unbroken = follow(predictor, reference, 9)
@@ -342,7 +363,7 @@ def test_sam2_goes_on_from_what_another_follower_remembered(sam2, tmp_path):
         assert torch.equal(expected.alpha, coarse.alpha)
 
 
-def test_sam2_forgets_nothing_that_it_would_look_at(sam2):
+def test_dropped_memory_changes_no_matte(sam2):
     """The same mattes as from a session that keeps everything."""
     reference = masked(frame=0)
     predictor = sam2.with_reference([reference])
@@ -368,7 +389,7 @@ def test_sam2_forgets_nothing_that_it_would_look_at(sam2):
         Prompt(box=(30, 20, 90, 60)).reference(smooth(), frame=0),
     ],
 )
-def test_every_kind_of_mark_reaches_sam2(sam2, reference):
+def test_every_kind_of_prompt_reaches_the_segmenter(sam2, reference):
     _, plain = follow(sam2.with_reference([masked(frame=0)]), masked(frame=0), 2)
     predictor = sam2.with_reference([reference])
     _, first = follow(predictor, reference, 2)
@@ -407,7 +428,7 @@ def test_a_correction_on_a_later_frame_counts_from_the_start(sam2):
     assert sorted(tracker._session.output_dict_per_obj[0]["cond_frame_outputs"]) == [-8, 0]
 
 
-def test_sam2_mattes_images_of_a_set_alone(sam2):
+def test_a_segmenter_mattes_each_image_of_a_set_alone(sam2):
     predictor = sam2.with_reference([masked()])
     batch = frames(2)
     both = predictor(batch)
@@ -523,7 +544,14 @@ def test_trimaps_and_marks_do_not_go_together(ramp_clip, tmp_path, monkeypatch):
 def folder(tmp_path_factory):
     """All networks in miniature, each in its folder."""
     folder = tmp_path_factory.mktemp("networks")
-    for name, make in (("dinov2", tiny_dino), ("sam", tiny_sam), ("sam2", tiny_sam2), ("seggpt", tiny_seggpt)):
+    networks = {
+        "dinov2": tiny_dino,
+        "sam": tiny_sam,
+        "sam2": tiny_sam2,
+        "edgetam": tiny_edgetam,
+        "seggpt": tiny_seggpt,
+    }
+    for name, make in networks.items():
         make().save_pretrained(folder / name)
     save_vitmatte(folder / "vitmatte")
     return folder
@@ -533,7 +561,7 @@ def load(name, **choices):
     return vidmatte.load_model(name, device="cpu", precision="float32", **choices)
 
 
-@pytest.mark.parametrize("name", ["icmp", "sam2", "seggpt"])
+@pytest.mark.parametrize("name", ["icmp", "sam2", "edgetam", "seggpt"])
 def test_models_load_from_a_folder_and_matte_a_clip(folder, movie, tmp_path, name):
     mask = np.zeros((96, 160), np.uint8)
     mask[20:70, 30:90] = 255
@@ -572,6 +600,25 @@ def test_without_transformers_the_extra_is_named(monkeypatch):
             load(name)
 
 
+def test_edgetam_names_its_extra_before_it_downloads_without_timm(monkeypatch):
+    real = baselines.find_spec
+    monkeypatch.setattr(baselines, "find_spec", lambda name: None if name == "timm" else real(name))
+    with pytest.raises(MissingExtraError, match=r"model 'edgetam' needs .*'vidmatte\[edgetam\]'"):
+        load("edgetam")
+
+
+def test_a_given_edgetam_with_an_encoder_of_timm_names_the_extra(folder, tmp_path):
+    if find_spec("timm") is not None:
+        pytest.skip("timm is installed")
+    config = json.loads((folder / "edgetam" / "config.json").read_text())
+    config["vision_config"] = transformers.EdgeTamVisionConfig().to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = (folder / "edgetam" / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(MissingExtraError, match=r"EdgeTAM needs .*'vidmatte\[edgetam\]'"):
+        load("edgetam", weights=tmp_path)
+
+
 def test_a_transformers_without_the_network_names_the_extra_too(folder):
     newer = dataclasses.replace(baselines.NETWORKS["sam2"].pretrained, network="Sam9VideoModel")
     with pytest.raises(MissingExtraError, match=r"SAM 2\.1 needs .*vidmatte\[baselines\]"):
@@ -581,7 +628,7 @@ def test_a_transformers_without_the_network_names_the_extra_too(folder):
 def test_what_is_missing_is_said(folder, tmp_path):
     with pytest.raises(ModelError, match=r"model 'sam2' needs SAM 2\.1 \(Hiera-L\) \(898 MB from .*--weights FOLDER"):
         load("sam2")
-    with pytest.raises(ModelError, match=r"looked for a folder sam and for config\.json in it and found neither"):
+    with pytest.raises(ModelError, match=r"expected a folder sam or a config\.json, found neither"):
         load("icmp", weights=tmp_path)
     with pytest.raises(ModelError, match=r"config\.json does not describe a SegGPT"):
         load("seggpt", weights=folder / "sam")
@@ -624,13 +671,20 @@ def test_sizes_of_the_downloads_are_about_those_of_the_networks():
 
 
 @pytest.mark.parametrize(
-    ("part", "kind"), [("sam2", "SAM 2.1"), ("seggpt", "SegGPT"), ("dinov2", "DINOv2"), ("sam", "SAM")]
+    ("part", "kind"),
+    [
+        ("sam2", "SAM 2.1"),
+        ("edgetam", "EdgeTAM"),
+        ("seggpt", "SegGPT"),
+        ("dinov2", "DINOv2"),
+        ("sam", "SAM"),
+    ],
 )
 def test_check_knows_their_folders(folder, tmp_path, part, kind):
     done = CliRunner().invoke(cli, ["models", "check", str(folder / part), "--json"])
     found = json.loads(done.stdout)
     assert (done.exit_code, found["kind"], found["usable"], found["problems"]) == (0, kind, True, [])
-    model = {"sam2": "sam2", "seggpt": "seggpt"}.get(part, "icmp")
+    model = {"sam2": "sam2", "edgetam": "edgetam", "seggpt": "seggpt"}.get(part, "icmp")
     assert found["use"] == f"--model {model} --weights {folder if model == 'icmp' else folder / part}"
     (tmp_path / "config.json").write_bytes((folder / part / "config.json").read_bytes())
     other = "sam" if part != "sam" else "sam2"
@@ -642,7 +696,7 @@ def test_check_knows_their_folders(folder, tmp_path, part, kind):
 
 def test_models_lists_them_with_sizes_and_licences():
     listed = {model["name"]: model for model in json.loads(run("models", "--json").stdout)}
-    sizes = {"icmp": 3.8e9, "sam2": 0.9e9, "seggpt": 1.48e9, "vitmatte": 0.1e9}
+    sizes = {"icmp": 3.8e9, "sam2": 0.9e9, "edgetam": 56e6, "seggpt": 1.48e9, "vitmatte": 0.1e9}
     for name, size in sizes.items():
         needed = [part for part in listed[name]["parts"] if part["needed"]]
         assert sum(part["bytes"] for part in needed) == pytest.approx(size, rel=0.1)

@@ -620,7 +620,8 @@ def test_models_are_listed_with_all_there_is_to_know(empty_caches, sd_folder):
                  "--sd PATH", "103 MB", "Apache-2.0", "--weights FILE"):  # fmt: skip
         assert part in result.stdout
     before = {model["name"]: model for model in json.loads(run("models", "--json").stdout)}
-    names = ["compact", "iconmatting", "iconmatting-free", "icmp", "sam2", "seggpt", "vitmatte", "closed-form"]
+    names = ["compact", "iconmatting", "iconmatting-free", "icmp", "sam2", "edgetam", "seggpt", "vitmatte",
+             "closed-form"]
     assert list(before) == names == list(vidmatte.list_models())
     own = names[:3]
     assert [before[name]["installed"] for name in own] == [True, False, False]

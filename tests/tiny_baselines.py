@@ -49,17 +49,48 @@ def tiny_seggpt():
     return _network(config, transformers.SegGptForImageSegmentation)
 
 
-def tiny_sam2():
+def _tiny_hiera(channels):
+    """An image encoder for 128 x 128 pixels; timm, which EdgeTAM's own needs, is not at hand in tests."""
     backbone = transformers.Sam2HieraDetConfig(
         hidden_size=8, image_size=[128, 128], blocks_per_stage=[1, 1, 2, 1], embed_dim_per_stage=[8, 16, 32, 64],
         num_attention_heads_per_stage=[1, 1, 2, 2], window_size_per_stage=[8, 4, 4, 4], global_attention_blocks=[3],
     )  # fmt: skip
-    vision = transformers.Sam2VisionConfig(
-        backbone_config=backbone, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=128,
+    return transformers.Sam2VisionConfig(
+        backbone_config=backbone, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=channels,
         backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
     )  # fmt: skip
+
+
+def _always_there(net):
+    """Whether an object is in the frame is not left to chance."""
+    last = net.mask_decoder.pred_obj_score_head.proj_out
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(4)
+    return net
+
+
+def tiny_edgetam():
+    config = transformers.EdgeTamVideoConfig(
+        vision_config=_tiny_hiera(128),
+        prompt_encoder_config={"hidden_size": 128, "image_size": 128, "patch_size": 16, "mask_input_channels": 8},
+        mask_decoder_config={"hidden_size": 128, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 128},
+        image_size=128, memory_attention_hidden_size=128, memory_attention_num_layers=1,
+        memory_attention_mlp_hidden_size=32, memory_attention_rope_feat_sizes=[8, 8],
+        memory_attention_rope_k_sizes=[4, 4], perceiver_resampler_num_latents=16,
+        perceiver_resampler_num_latents_2d=16, perceiver_resampler_mlp_intermediate_size=32,
+        perceiver_resampler_num_layers=1, memory_encoder_hidden_size=128, memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=128, memory_fuser_embed_dim=128, memory_fuser_intermediate_dim=32,
+        memory_fuser_num_layers=1, num_maskmem=3, max_object_pointers_in_encoder=4,
+        # As published, unlike the defaults.
+        enable_temporal_pos_encoding_for_object_pointers=False, enable_occlusion_spatial_embedding=False,
+    )  # fmt: skip
+    return _always_there(_network(config, transformers.EdgeTamVideoModel))
+
+
+def tiny_sam2():
     config = transformers.Sam2VideoConfig(
-        vision_config=vision,
+        vision_config=_tiny_hiera(128),
         prompt_encoder_config={"hidden_size": 128, "image_size": 128, "patch_size": 16, "mask_input_channels": 8},
         mask_decoder_config={"hidden_size": 128, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 128},
         image_size=128, memory_attention_hidden_size=128, memory_attention_num_layers=1,
@@ -68,13 +99,7 @@ def tiny_sam2():
         memory_fuser_embed_dim=128, memory_fuser_intermediate_dim=32, memory_fuser_num_layers=1, num_maskmem=3,
         max_object_pointers_in_encoder=4,
     )  # fmt: skip
-    net = _network(config, transformers.Sam2VideoModel)
-    # Whether an object is there is not left to chance.
-    last = net.mask_decoder.pred_obj_score_head.proj_out
-    with torch.no_grad():
-        last.weight.zero_()
-        last.bias.fill_(4)
-    return net
+    return _always_there(_network(config, transformers.Sam2VideoModel))
 
 
 def tiny_vitmatte():

@@ -98,7 +98,8 @@ T = TypeVar("T")
               help="The authors' checkpoint for iconmatting, a folder of networks for the others.")  # fmt: skip
 @click.option("--settings", default=_DEFAULTS.settings, metavar="NAME=VALUE,...",
               help="Of iconmatting: time_step, ensemble, seed, inter, intra, multi_scale, references, positions, "
-              "at_once, compile; icmp: points, side, band; sam2: points, band; seggpt: matte, band.")  # fmt: skip
+              "at_once, compile; icmp: points, side, band; "
+              "sam2, edgetam: points, band; seggpt: matte, band.")  # fmt: skip
 @click.option(
     "--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )

@@ -10,6 +10,7 @@ from typing import Any
 from vidmatte.model.diffusion import place_of_prompt
 from vidmatte.model.hub import (
     DINOV2,
+    EDGETAM,
     SAM,
     SAM2,
     SEGGPT,
@@ -33,6 +34,7 @@ DESCRIPTIONS = {
     "iconmatting-free": "IconMatting's similarities from Stable Diffusion 2.1 alone, finished by ViTMatte; no training",
     "icmp": "in-context pipeline: DINOv2 carries the marks over, SAM makes a mask, ViTMatte alpha of its edge",
     "sam2": "SAM 2.1 follows the object through a clip, ViTMatte mattes its edge",
+    "edgetam": "EdgeTAM, a small SAM 2 that runs on a CPU, tracks the object; ViTMatte mattes its edge",
     "seggpt": "SegGPT, in-context segmentation: its mask is the alpha",
     "vitmatte": "ViTMatte with a trimap of every frame (--trimaps)",
     "closed-form": "closed-form matting by PyMatting with a trimap of every frame (--trimaps); no weights",
@@ -102,6 +104,7 @@ def all_models() -> tuple[ModelFacts, ...]:
         ModelFacts("iconmatting-free", DESCRIPTIONS["iconmatting-free"], (*diffusion, _vitmatte())),
         _baseline("icmp", DINOV2, SAM, finished=True),
         _baseline("sam2", SAM2, finished=True),
+        _baseline("edgetam", EDGETAM, finished=True, packages=("transformers", "timm"), extra="edgetam"),
         _baseline("seggpt", SEGGPT),
         _baseline("vitmatte", VITMATTE),
         ModelFacts("closed-form", DESCRIPTIONS["closed-form"], (_pymatting(),)),
@@ -143,9 +146,21 @@ def _vitmatte() -> ModelPart:
     return _from_hub(VITMATTE, cached(VITMATTE), get, needed=False)
 
 
-def _baseline(name: str, *networks: HubFiles, finished: bool = False) -> ModelFacts:
-    """A model of networks of transformers; `finished` where ViTMatte makes alpha of what they find."""
-    first = "" if find_spec("transformers") is not None else "pip install 'vidmatte[baselines]', then "
+def _baseline(
+    name: str,
+    *networks: HubFiles,
+    finished: bool = False,
+    packages: tuple[str, ...] = ("transformers",),
+    extra: str = "baselines",
+) -> ModelFacts:
+    """Return a model made of networks of transformers.
+
+    Args:
+        finished: whether ViTMatte makes alpha from their masks.
+        packages: that the networks need; `extra` brings them.
+    """
+    is_ready = all(find_spec(package) is not None for package in packages)
+    first = "" if is_ready else f"pip install 'vidmatte[{extra}]', then "
     parts = [
         _from_hub(files, cached(files), f"{first}downloaded on first use, or {files.option}") for files in networks
     ]

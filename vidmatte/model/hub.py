@@ -109,6 +109,16 @@ SAM2 = HubFiles(
     licence="Apache-2.0",
     option="--weights FOLDER",
 )
+EDGETAM = HubFiles(
+    name="EdgeTAM",
+    repository="yonigozlan/EdgeTAM-hf",
+    revision="c266ce53b3fc00f0f495b583f6a116c4e57f53bb",
+    files=("config.json", "model.safetensors"),
+    # 13.9 million parameters of 4 bytes.
+    size=56_000_000,
+    licence="Apache-2.0",
+    option="--weights FOLDER",
+)
 SEGGPT = HubFiles(
     name="SegGPT (ViT-L)",
     repository="BAAI/seggpt-vit-large",

@@ -69,6 +69,9 @@ def load_pretrained(
             )
     except ModelError:
         raise
+    except ImportError as error:
+        # Some networks need a further package, such as timm for an image encoder.
+        raise MissingExtraError(wanted.name, wanted.extra) from error
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
         raise ModelError(
             f"{folder}: {wanted.name} cannot be loaded ({first_line(error)}); get its files again"

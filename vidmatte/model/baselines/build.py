@@ -1,4 +1,4 @@
-"""Builds the baselines by name, of folders of their networks: given, found or downloaded."""
+"""Build the baselines by name from folders of their networks: given, cached or downloaded."""
 
 from __future__ import annotations
 
@@ -17,36 +17,46 @@ from vidmatte.model.baselines.correspondence import DinoFeatures
 from vidmatte.model.baselines.icmp import IcmpModel, IcmpOptions
 from vidmatte.model.baselines.mask import FinishAlpha
 from vidmatte.model.baselines.sam import Sam
-from vidmatte.model.baselines.sam2 import Sam2Model, Sam2Options
+from vidmatte.model.baselines.sam2 import (
+    EDGETAM_SEGMENTER,
+    SAM2_SEGMENTER,
+    Sam2Model,
+    Sam2Options,
+    Segmenter,
+)
 from vidmatte.model.baselines.seggpt import SegGptModel, SegGptOptions
 from vidmatte.model.baselines.trimaps import TrimapModel, closed_form
-from vidmatte.model.hub import DINOV2, SAM, SAM2, SEGGPT, VITMATTE, HubFiles, fetch
+from vidmatte.model.hub import DINOV2, EDGETAM, SAM, SAM2, SEGGPT, VITMATTE, HubFiles, fetch
 from vidmatte.model.interface import Model
 from vidmatte.model.pretrained import Pretrained, load_pretrained
 from vidmatte.model.settings import Settings, as_options
 from vidmatte.model.vitmatte import VitMatte
 
 Finisher: TypeAlias = Callable[[], "tuple[FinishAlpha, str | None]"]
-"""Gives what makes alpha of a trimap where no folder of it was given, and what a user should know of that."""
+"""Return the network that makes alpha from a trimap, and a remark for the user if there is one."""
 Loaded: TypeAlias = "tuple[Model, str | None]"
-"""A model, and what a user should know of how it was put together."""
+"""A model, and a remark for the user on how it was put together."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that baselines are made of."""
+    """A network that a baseline is made of."""
 
     model: str
-    """That it is for."""
+    """Name of the baseline."""
     files: HubFiles
     pretrained: Pretrained
     unexpected_keys: bool = False
-    """Whether its file holds tensors of other networks too."""
+    """Whether its file also holds tensors of other networks."""
 
 
 NETWORKS: Mapping[str, Network] = MappingProxyType(
     {
-        "dinov2": Network("icmp", DINOV2, Pretrained("DINOv2", "Dinov2Config", "Dinov2Model", "dinov2", "baselines")),
+        "dinov2": Network(
+            "icmp",
+            DINOV2,
+            Pretrained("DINOv2", "Dinov2Config", "Dinov2Model", "dinov2", "baselines"),
+        ),
         "sam": Network("icmp", SAM, Pretrained("SAM", "SamConfig", "SamModel", "sam", "baselines")),
         "sam2": Network(
             "sam2",
@@ -54,16 +64,29 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
             Pretrained("SAM 2.1", "Sam2VideoConfig", "Sam2VideoModel", "sam2_video", "baselines"),
             unexpected_keys=True,
         ),
+        "edgetam": Network(
+            "edgetam",
+            EDGETAM,
+            Pretrained(
+                "EdgeTAM", "EdgeTamVideoConfig", "EdgeTamVideoModel", "edgetam_video", "edgetam"
+            ),
+        ),
         "seggpt": Network(
-            "seggpt", SEGGPT, Pretrained("SegGPT", "SegGptConfig", "SegGptForImageSegmentation", "seggpt", "baselines")
+            "seggpt",
+            SEGGPT,
+            Pretrained(
+                "SegGPT", "SegGptConfig", "SegGptForImageSegmentation", "seggpt", "baselines"
+            ),
         ),
     }
 )
-"""By the name of their folder inside one that is given."""
+"""Networks by the name of their folder inside a given one."""
 
 
 @dataclass(frozen=True)
 class _Choices:
+    """The choices of `load_baseline`."""
+
     name: str
     weights: Path | None
     settings: Settings | None
@@ -72,23 +95,25 @@ class _Choices:
     finisher: Finisher = field(repr=False)
 
     def network(self, part: str) -> nn.Module:
-        """A network of `NETWORKS` on the device."""
+        """Load a network of `NETWORKS` onto the device."""
         wanted = NETWORKS[part]
         folder = self.folder(part, wanted.files)
-        return load_pretrained(folder, wanted.pretrained, unexpected_keys=wanted.unexpected_keys).to(self.device)
+        net = load_pretrained(folder, wanted.pretrained, unexpected_keys=wanted.unexpected_keys)
+        return net.to(self.device)
 
     def vitmatte(self) -> VitMatte:
+        """Load ViTMatte onto the device."""
         folder = self.folder("vitmatte", VITMATTE)
         return VitMatte.from_folder(folder, device=self.device, precision=self.precision)
 
     def finish(self) -> tuple[FinishAlpha, str | None]:
-        """ViTMatte of the given folder, or else what the finisher gives."""
+        """Return the ViTMatte of the given folder, or the result of the finisher."""
         if self.weights is not None and (self.weights / "vitmatte").is_dir():
             return self.vitmatte(), None
         return self.finisher()
 
     def folder(self, part: str, files: HubFiles) -> Path:
-        """Where a network's files are, downloaded unless a folder was given."""
+        """Return the folder of a network; download it unless a folder was given."""
         if self.weights is None:
             return fetch(files, purpose=f"model {self.name!r}")
         if (self.weights / part).is_dir():
@@ -96,8 +121,8 @@ class _Choices:
         if (self.weights / "config.json").is_file():
             return self.weights
         raise ModelError(
-            f"{self.weights}: model {self.name!r} needs {files.name} of it; looked for a folder {part} and for "
-            f"config.json in it and found neither; leave --weights out to download it"
+            f"{self.weights}: model {self.name!r} needs {files.name}, expected a folder {part} or "
+            f"a config.json, found neither; leave --weights out to download it"
         )
 
 
@@ -110,13 +135,21 @@ def load_baseline(
     precision: torch.dtype,
     finisher: Finisher,
 ) -> tuple[Model, str | None]:
-    """A model of `BASELINES`, and what a user should know of how it was put together, if anything.
+    """Load a model of `BASELINES`, with a remark for the user if there is one.
 
-    `weights` is a folder with a folder for each of its networks (`dinov2`, `sam`, `sam2`, `seggpt`, `vitmatte`), or
-    that of its only one; None downloads them. `finisher` stands in for ViTMatte where the folder has none.
+    Args:
+        name: of the model.
+        weights: a folder with a folder for each of its networks (`dinov2`, `sam`, `sam2`,
+            `edgetam`, `seggpt`, `vitmatte`), or the folder of its only network; None downloads
+            them.
+        settings: values of its options by name.
+        device, precision: to compute on and in.
+        finisher: replaces ViTMatte if the folder has none.
 
-    Raises ModelError for what is missing or does not fit, OptionError for settings that it does not have, and
-    MissingExtraError without the packages that it needs; nothing is downloaded before those are there.
+    Raises:
+        ModelError: files are missing or do not fit.
+        OptionError: the model does not have such a setting.
+        MissingExtraError: a package is missing; nothing is downloaded before this check.
     """
     needed = "pymatting" if name == "closed-form" else "transformers"
     if find_spec(needed) is None:
@@ -126,44 +159,71 @@ def load_baseline(
 
 def _icmp(choices: _Choices) -> Loaded:
     options = as_options(IcmpOptions, choices.settings)
-    sam = Sam(choices.network("sam"), choices.device, choices.precision)
-    features = DinoFeatures(choices.network("dinov2"), choices.device, choices.precision, options.side)
+    device = choices.device
+    precision = choices.precision
+    sam = Sam(choices.network("sam"), device, precision)
+    features = DinoFeatures(choices.network("dinov2"), device, precision, options.side)
     finish, remark = choices.finish()
-    return IcmpModel(features, sam, finish, options, choices.name, choices.device, choices.precision), remark
+    return IcmpModel(features, sam, finish, options, choices.name, device, precision), remark
 
 
 def _seggpt(choices: _Choices) -> Loaded:
     options = as_options(SegGptOptions, choices.settings)
     net = choices.network("seggpt")
     finish, remark = choices.finish() if options.matte else (None, None)
-    return SegGptModel(net, finish, options, choices.name, choices.device, choices.precision), remark
+    model = SegGptModel(net, finish, options, choices.name, choices.device, choices.precision)
+    return model, remark
 
 
 def _sam2(choices: _Choices) -> Loaded:
+    return _video_segmenter(choices, "sam2", SAM2_SEGMENTER)
+
+
+def _edgetam(choices: _Choices) -> Loaded:
+    # The published network has an image encoder of timm. A given one may have another encoder.
+    if choices.weights is None and find_spec("timm") is None:
+        raise MissingExtraError(f"model {choices.name!r}", "edgetam")
+    return _video_segmenter(choices, "edgetam", EDGETAM_SEGMENTER)
+
+
+def _video_segmenter(choices: _Choices, part: str, segmenter: Segmenter) -> Loaded:
     options = as_options(Sam2Options, choices.settings)
-    net = choices.network("sam2")
+    net = choices.network(part)
     finish, remark = choices.finish()
-    return Sam2Model(net, finish, options, choices.name, choices.device, choices.precision), remark
+    model = Sam2Model(
+        net, finish, options, choices.name, choices.device, choices.precision, segmenter
+    )
+    return model, remark
 
 
 def _vitmatte(choices: _Choices) -> Loaded:
     as_options(_NoOptions, choices.settings)
-    return TrimapModel(choices.vitmatte(), choices.name, choices.device, choices.precision), None
+    model = TrimapModel(choices.vitmatte(), choices.name, choices.device, choices.precision)
+    return model, None
 
 
 def _closed_form(choices: _Choices) -> Loaded:
     as_options(_NoOptions, choices.settings)
     if choices.weights is not None:
-        raise ModelError(f"{choices.weights}: model {choices.name!r} has no weights; leave --weights out")
+        raise ModelError(
+            f"{choices.weights}: model {choices.name!r} has no weights; leave --weights out"
+        )
     return TrimapModel(closed_form, choices.name, torch.device("cpu"), torch.float32), None
 
 
 @dataclass(frozen=True)
 class _NoOptions:
-    """Of a model that has none."""
+    """Options of a model that has none."""
 
 
 BASELINES: Mapping[str, Callable[[_Choices], Loaded]] = MappingProxyType(
-    {"icmp": _icmp, "seggpt": _seggpt, "sam2": _sam2, "vitmatte": _vitmatte, "closed-form": _closed_form}
+    {
+        "icmp": _icmp,
+        "seggpt": _seggpt,
+        "sam2": _sam2,
+        "edgetam": _edgetam,
+        "vitmatte": _vitmatte,
+        "closed-form": _closed_form,
+    }
 )
-"""What builds each."""
+"""Builders by the name of the model."""

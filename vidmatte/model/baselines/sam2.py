@@ -1,7 +1,9 @@
-"""`sam2`: SAM 2.1 (Ravi et al., ICLR 2025) follows the object, ViTMatte mattes its edge.
+"""`sam2` and `edgetam`: a video segmenter propagates the object, then its edge is matted.
 
-`Sam2VideoModel` of transformers is given one frame at a time. What it keeps of a frame is thrown away as soon as no
-later frame can look at it, so that memory does not grow with the clip.
+SAM 2.1 (Ravi et al., ICLR 2025) and its small variant EdgeTAM (Zhou et al., CVPR 2025) have the
+same interface in transformers: `Sam2VideoModel` and `EdgeTamVideoModel`. Both are given one frame
+at a time. The memory of a frame is dropped as soon as no later frame can attend to it, so that
+memory use does not grow with the length of the clip.
 """
 
 from __future__ import annotations
@@ -21,20 +23,20 @@ from vidmatte.model.baselines.prompts import PointPrompt, check_points, point_pr
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.prompts.prompt import Reference
 
+# The number of the only object of a session.
 _OBJECT = 1
-"""The number of the only object of a session."""
+# Labels by which the prompt encoder recognises the two corners of a box among the points.
 _BOX_LABELS = (2, 3)
-"""How the prompt encoder is told the two corners of a box, among the labels of points."""
-_NOWHERE = -1
-"""Stands for the start of a tracker that began at no frame of the clip."""
+# Stands in a saved state for a tracker that did not start at a frame of the clip.
+_NO_START = -1
 
 
 @dataclass(frozen=True)
 class Sam2Options:
-    """Settings of `sam2`."""
+    """Settings of `sam2` and `edgetam`."""
 
     points: int = 16
-    """Most points of the object, and of the background, that are taken of a reference."""
+    """Largest number of points of the object, and of the background, taken from a reference."""
     band: float = BAND
     """Half-width of the unknown band around a mask, as a share of the image's longer side."""
 
@@ -44,20 +46,34 @@ class Sam2Options:
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """A reference as later frames look at it."""
+class Segmenter:
+    """Names by which a video segmenter is known."""
+
+    title: str
+    """For messages."""
+    session: str
+    """Class of its inference sessions in transformers."""
+
+
+SAM2_SEGMENTER = Segmenter("SAM 2.1", "Sam2VideoInferenceSession")
+EDGETAM_SEGMENTER = Segmenter("EdgeTAM", "EdgeTamVideoInferenceSession")
+
+
+@dataclass(frozen=True)
+class EncodedReference:
+    """A reference as later frames attend to it."""
 
     frame: int | None
     """Its index in the clip; None for another image."""
     memory: Mapping[str, Any]
-    """What the network keeps of a frame that was marked."""
+    """Memory that the network keeps of a marked frame."""
     coarse: CoarseMatte
-    """The matte of the frame itself."""
+    """The matte of the reference itself."""
 
 
 @dataclass(frozen=True)
 class Sam2Model:
-    """A loaded SAM 2.1 and what makes alpha of an image and a trimap."""
+    """A loaded video segmenter with the network that mattes the edges of its masks."""
 
     net: nn.Module
     finish_alpha: FinishAlpha
@@ -65,117 +81,138 @@ class Sam2Model:
     name: str
     device: torch.device
     precision: torch.dtype
+    segmenter: Segmenter = SAM2_SEGMENTER
 
     def with_reference(self, references: Sequence[Reference]) -> Sam2Predictor:
-        """Each reference is looked at once; later frames look back at all of them."""
+        """Encode each reference once; later frames attend to all of them."""
         if not references:
             raise ValueError("at least one reference is needed")
-        return Sam2Predictor(self, tuple(self._remember(reference) for reference in references))
+        encoded = tuple(self._encode(reference) for reference in references)
+        return Sam2Predictor(self, encoded)
+
+    @property
+    def _side(self) -> int:
+        """Side, in pixels, of the square image that the network takes."""
+        config: Any = self.net.config
+        return int(config.image_size)
 
     def picture(self, rgb: Tensor) -> Tensor:
-        """(1, 3, S, S) uint8 of a frame (1, 3, H, W) 0-1, stretched to the network's square."""
-        side: int = self.net.config.image_size  # type: ignore[union-attr,assignment] # of transformers' own classes
-        return (resized(rgb.clamp(0, 1), (side, side)).clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+        """Return a frame (1, 3, H, W) 0-1 as uint8 (1, 3, S, S), stretched to a square."""
+        square = resized(rgb.clamp(0, 1), (self._side, self._side)).clamp(0, 1)
+        return (square * 255 + 0.5).to(torch.uint8)
 
     def session(self) -> Any:
-        """A new inference session that holds no frame yet, with its one object."""
-        from transformers import Sam2VideoInferenceSession
+        """Return a new inference session with one object and no frame."""
+        import transformers
 
-        session = Sam2VideoInferenceSession(inference_device=self.device, dtype=torch.float32)
+        session_class = getattr(transformers, self.segmenter.session)
+        session = session_class(inference_device=self.device, dtype=torch.float32)
         session.obj_id_to_idx(_OBJECT)
         return session
 
-    def look(self, session: Any, picture: Tensor, index: int) -> CoarseMatte:
-        """Matte of a picture as frame `index` of a session, which then forgets what no frame after it looks at."""
+    def segment(self, session: Any, picture: Tensor, index: int) -> CoarseMatte:
+        """Return the matte of a picture as frame `index` of a session.
+
+        The session then drops everything that no later frame attends to.
+        """
         side = picture.shape[-1]
-        with inference(self.device, self.precision, f"SAM 2.1 on {side}x{side} pixels"):
+        with inference(
+            self.device, self.precision, f"{self.segmenter.title} on {side}x{side} pixels"
+        ):
             image = normalised(picture.to(self.device).float() / 255)
-            seen = self.net(inference_session=session, frame=image, frame_idx=index)
-            mask = seen.pred_masks[0, 0].float().sigmoid().cpu().clone()
-            confidence = float(seen.object_score_logits.float().sigmoid().max())
-        self._forget(session, index)
+            output = self.net(inference_session=session, frame=image, frame_idx=index)
+            mask = output.pred_masks[0, 0].float().sigmoid().cpu().clone()
+            confidence = float(output.object_score_logits.float().sigmoid().max())
+        self._drop_old_memory(session, index)
         return CoarseMatte(mask, confidence)
 
-    def _forget(self, session: Any, index: int) -> None:
+    def _drop_old_memory(self, session: Any, index: int) -> None:
         session.processed_frames.clear()
         session.cache.clear_all()
         config: Any = self.net.config
         kept = max(config.num_maskmem, config.max_object_pointers_in_encoder)
-        outputs, tracked = session.output_dict_per_obj[0]["non_cond_frame_outputs"], session.frames_tracked_per_obj[0]
+        outputs = session.output_dict_per_obj[0]["non_cond_frame_outputs"]
+        tracked = session.frames_tracked_per_obj[0]
         for memories in (outputs, tracked):
             for old in [k for k in memories if k <= index - kept]:
                 del memories[old]
         for output in session.output_dict_per_obj[0].values():
             if index in output:
-                # Only memory was made of it, and it is by far the largest.
+                # Only used to encode the memory, and by far the largest tensor (SAM 2.1 only).
                 output[index].pop("high_res_masks", None)
-                # It is rounded to bfloat16, which does not go together with float16.
+                # The network rounds it to bfloat16, which cannot be mixed with float16.
                 output[index]["maskmem_features"] = output[index]["maskmem_features"].float()
 
-    def _remember(self, reference: Reference) -> Remembered:
+    def _encode(self, reference: Reference) -> EncodedReference:
         session = self.session()
         if reference.is_complete:
-            side: int = self.net.config.image_size  # type: ignore[union-attr,assignment]
-            mask = (resized(reference.alpha, (side, side)) > 0.5).float()
+            mask = (resized(reference.alpha, (self._side, self._side)) > 0.5).float()
             session.add_mask_inputs(0, 0, mask)
         else:
-            session.add_point_inputs(0, 0, self._points(point_prompt(reference, most=self.options.points)))
+            prompt = point_prompt(reference, most=self.options.points)
+            session.add_point_inputs(0, 0, self._point_inputs(prompt))
         session.obj_with_new_inputs = [_OBJECT]
-        coarse = self.look(session, self.picture(reference.rgb), 0)
+        coarse = self.segment(session, self.picture(reference.rgb), 0)
         memory = session.output_dict_per_obj[0]["cond_frame_outputs"][0]
         if reference.is_complete:
-            # The mask is what the artist wants: on its own frame it holds, in full.
+            # A given mask is final on its own frame, at full resolution.
             coarse = CoarseMatte(reference.roi[0, 0], 1.0)
-        return Remembered(reference.frame, dict(memory), coarse)
+        return EncodedReference(reference.frame, dict(memory), coarse)
 
-    def _points(self, prompt: PointPrompt) -> dict[str, Tensor]:
-        points, labels = prompt.points, prompt.labels
+    def _point_inputs(self, prompt: PointPrompt) -> dict[str, Tensor]:
+        points = prompt.points
+        labels = prompt.labels
         if prompt.box is not None:
-            points = np.concatenate([np.array(prompt.box, np.float32).reshape(2, 2), points])
+            corners = np.array(prompt.box, np.float32).reshape(2, 2)
+            points = np.concatenate([corners, points])
             labels = np.concatenate([np.array(_BOX_LABELS), labels])
-        side: int = self.net.config.image_size  # type: ignore[union-attr,assignment]
         return {
-            "point_coords": torch.from_numpy(points * np.float32(side))[None, None],
+            "point_coords": torch.from_numpy(points * np.float32(self._side))[None, None],
             "point_labels": torch.from_numpy(labels.astype(np.int32))[None, None],
         }
 
 
 @dataclass(frozen=True)
 class Sam2Predictor:
-    """`sam2` with its references encoded."""
+    """A video segmenter with its references encoded."""
 
     model: Sam2Model
-    references: tuple[Remembered, ...]
+    references: tuple[EncodedReference, ...]
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """Mattes of independent images: each looks at the references alone. A marked image has its own matte."""
+        """Return mattes of independent images: each attends to the references alone.
+
+        A marked image keeps the matte of its reference.
+        """
         marked = {reference.frame: reference.coarse for reference in self.references}
-        found = []
+        found: list[CoarseMatte] = []
         for i, index in enumerate(batch.frames):
-            known = marked.get(index)
-            rgb = batch.rgb[i : i + 1]
-            found.append(known if known is not None else Sam2Follower(self, None).step(self.shrink(rgb)))
+            coarse = marked.get(index)
+            if coarse is None:
+                coarse = Sam2Tracker(self, None).step(self.shrink(batch.rgb[i : i + 1]))
+            found.append(coarse)
         alphas = [self.finish(batch.rgb[i : i + 1], coarse) for i, coarse in enumerate(found)]
         return MatteBatch(batch, torch.cat(alphas), tuple(coarse.confidence for coarse in found))
 
-    def tracker(self) -> Sam2Follower:
-        """A new tracker for consecutive frames."""
-        return Sam2Follower(self, None)
+    def tracker(self) -> Sam2Tracker:
+        """Return a new tracker for consecutive frames."""
+        return Sam2Tracker(self, None)
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """See `Sam2Model.picture`."""
+        """Return the square picture of a frame, see `Sam2Model.picture`."""
         return self.model.picture(rgb)
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """Alpha (1, 1, H, W) at full size from the mask of the whole frame."""
+        """Return alpha (1, 1, H, W) at full size from the mask of the whole frame."""
         return matte_mask(rgb, coarse.alpha, self.model.finish_alpha, self.model.options.band)
 
 
-class Sam2Follower:
-    """Follows frames in one direction, counting them on from where it started.
+class Sam2Tracker:
+    """Tracks the object through one pass; frames are counted from its start.
 
-    Every reference counts as seen before: a correction on a later frame helps from the first frame on, in both
-    directions. Those of the clip lie as far back as they are away from the start, other images farther still.
+    Every reference counts as an earlier frame, so that a correction on a later frame helps from
+    the first frame on, in both directions. The references of the clip are placed as far back as
+    they are away from the start; other images are placed farther back.
     """
 
     def __init__(self, predictor: Sam2Predictor, start: int | None) -> None:
@@ -185,48 +222,60 @@ class Sam2Follower:
         self._begin(start)
 
     def start(self, reference: Reference) -> CoarseMatte:
-        """Begin at a reference frame, with the mask that was marked there."""
+        """Begin at a reference frame and return its matte."""
         self._begin(reference.frame)
-        return next(known.coarse for known in self._predictor.references if known.frame == reference.frame)
+        known = self._predictor.references
+        return next(found.coarse for found in known if found.frame == reference.frame)
 
     def step(self, small: Tensor) -> CoarseMatte:
-        """Matte of the next frame; see `Sam2Model.picture`."""
-        coarse = self._predictor.model.look(self._session, small, self._next)
+        """Return the matte of the next frame, given as `Sam2Predictor.shrink` makes it."""
+        coarse = self._predictor.model.segment(self._session, small, self._next)
         self._next += 1
         return coarse
 
     def state(self) -> dict[str, Tensor]:
-        """Where it started, how far it came, and what it keeps of the frames that later ones look at."""
-        kept = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"]
-        memories = {
-            f"kept.{index}.{name}": value.cpu().clone()
-            for index, output in kept.items()
-            for name, value in output.items()
-            if isinstance(value, Tensor)
-        }
-        start = _NOWHERE if self._start is None else self._start
+        """Return the start, the position and the memory of all frames that later ones need."""
+        memories: dict[str, Tensor] = {}
+        for index, output in self._frame_memories().items():
+            for name, value in output.items():
+                if isinstance(value, Tensor):
+                    memories[f"kept.{index}.{name}"] = value.cpu().clone()
+        start = _NO_START if self._start is None else self._start
         return {"start": torch.tensor(start), "next": torch.tensor(self._next), **memories}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Remember what another tracker did."""
+        """Take over the state of another tracker of the same predictor."""
         start = int(state["start"])
-        self._begin(None if start == _NOWHERE else start)
+        self._begin(None if start == _NO_START else start)
         self._next = int(state["next"])
-        kept = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"]
+        memories = self._frame_memories()
         for key, value in state.items():
-            if key.startswith("kept."):
-                _, index, name = key.split(".")
-                kept.setdefault(int(index), {})[name] = value.to(self._predictor.model.device)
-                self._session.frames_tracked_per_obj[0][int(index)] = {"reverse": False}
+            if not key.startswith("kept."):
+                continue
+            _, index, name = key.split(".")
+            frame = memories.setdefault(int(index), {})
+            frame[name] = value.to(self._predictor.model.device)
+            self._session.frames_tracked_per_obj[0][int(index)] = {"reverse": False}
+
+    def _frame_memories(self) -> dict[int, dict[str, Any]]:
+        """Memory of the frames that were tracked, by index; the references are apart."""
+        memories: dict[int, dict[str, Any]]
+        memories = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"]
+        return memories
 
     def _begin(self, start: int | None) -> None:
         self._start = start
         self._session = self._predictor.model.session()
         memories = self._session.output_dict_per_obj[0]["cond_frame_outputs"]
-        farthest = 1 + max((known.frame or 0 for known in self._predictor.references), default=0)
-        for number, known in enumerate(self._predictor.references):
-            away = abs(known.frame - (start or 0)) if known.frame is not None else farthest + number
+        references = self._predictor.references
+        farthest = 1 + max((known.frame or 0 for known in references), default=0)
+        for number, known in enumerate(references):
+            away = farthest + number
+            if known.frame is not None:
+                away = abs(known.frame - (start or 0))
+            # Without a start no reference is the current frame: all move back by one.
             place = -away if start is not None else -away - 1
+            # Two references may be equally far away; each needs its own place.
             while place in memories:
                 place -= 1
             memories[place] = dict(known.memory)
