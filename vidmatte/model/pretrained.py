@@ -1,4 +1,4 @@
-"""Networks of transformers, loaded from folders on this machine: strictly, without a word, never from the network."""
+"""Load networks of transformers from folders: strictly, quietly, and never from the network."""
 
 from __future__ import annotations
 
@@ -22,69 +22,97 @@ class Pretrained:
     """A network of transformers."""
 
     name: str
-    """For people."""
+    """For messages."""
     config: str
+    """Name of its configuration class in transformers."""
     network: str
-    """Names of the two classes in transformers."""
+    """Name of its model class in transformers."""
     kind: str
-    """What `model_type` in config.json says."""
+    """Its `model_type` in config.json."""
     extra: str
-    """Of vidmatte that brings a transformers with these classes."""
+    """Extra of vidmatte that installs a transformers with these classes."""
 
 
 def load_pretrained(
-    folder: Path, wanted: Pretrained, *, adapt: Callable[[Any], None] | None = None, unexpected_keys: bool = False
+    folder: Path,
+    wanted: Pretrained,
+    *,
+    adapt: Callable[[Any], None] | None = None,
+    unexpected_keys: bool = False,
 ) -> nn.Module:
-    """The network in a folder with `config.json` and `model.safetensors`, in evaluation mode, its weights frozen.
+    """Load the network in a folder with `config.json` and `model.safetensors`.
 
     Args:
-        adapt: changes the configuration before the network is made.
-        surplus: whether tensors that the network has no place for are passed over, as where one file serves several
-            networks.
+        folder: on this machine.
+        wanted: the network that the folder must hold.
+        adapt: changes the configuration before the network is built.
+        unexpected_keys: whether to ignore tensors that the network has no place for, for files
+            that serve several networks.
+
+    Returns:
+        The network in evaluation mode, with frozen weights.
 
     Raises:
-        ModelError: files that are missing, damaged or of another network.
-        MissingExtraError: transformers, or a version of it that has this network, is not installed.
+        ModelError: files are missing, damaged or of another network.
+        MissingExtraError: transformers is not installed, is too old, or lacks a package that this
+            network needs.
     """
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ModelError(
-                f"{folder}: has no {name}; a {wanted.name} is a folder with config.json and model.safetensors"
+                f"{folder}: has no {name}; a {wanted.name} is a folder with config.json and "
+                f"model.safetensors"
             )
     try:
         import transformers
 
-        config_class, network_class = getattr(transformers, wanted.config), getattr(transformers, wanted.network)
+        config_class = getattr(transformers, wanted.config)
+        network_class = getattr(transformers, wanted.network)
     except (ImportError, AttributeError) as error:
         raise MissingExtraError(wanted.name, wanted.extra) from error
     if read_json(folder / "config.json").get("model_type") != wanted.kind:
-        raise ModelError(f"{folder}: config.json does not describe a {wanted.name}; name the folder of one")
+        raise ModelError(
+            f"{folder}: config.json does not describe a {wanted.name}; name the folder of one"
+        )
+    with _translated_errors(folder, wanted), _without_progress(), memory_errors(f"loading {folder}"):
+        config = config_class.from_pretrained(folder)
+        if adapt is not None:
+            adapt(config)
+        net, info = network_class.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    return _checked(net, info, wanted, folder, unexpected_keys)
+
+
+@contextmanager
+def _translated_errors(folder: Path, wanted: Pretrained) -> Iterator[None]:
+    """Translate the errors of transformers and safetensors."""
     try:
-        with _without_progress(), memory_errors(f"loading {folder}"):
-            config = config_class.from_pretrained(folder)
-            if adapt is not None:
-                adapt(config)
-            net, info = network_class.from_pretrained(
-                folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
+        yield
     except ModelError:
         raise
     except ImportError as error:
-        # Some networks need a further package, such as timm for an image encoder.
+        # Some networks need one more package, such as timm for an image encoder.
         raise MissingExtraError(wanted.name, wanted.extra) from error
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
         raise ModelError(
             f"{folder}: {wanted.name} cannot be loaded ({first_line(error)}); get its files again"
         ) from error
-    return _checked(net, info, f"{folder}: does not fit {wanted.name}", str(folder), unexpected_keys)
 
 
-def _checked(net: nn.Module, info: dict[str, Any], says: str, source: str, unexpected_keys: bool) -> nn.Module:
+def _checked(
+    net: nn.Module, info: dict[str, Any], wanted: Pretrained, folder: Path, unexpected_keys: bool
+) -> nn.Module:
+    """Return the network frozen; raise ModelError if its file did not fit it."""
     unexpected = () if unexpected_keys else tuple(sorted(info["unexpected_keys"]))
     mismatch = Mismatch(tuple(sorted(info["missing_keys"])), unexpected)
     if mismatch:
-        raise ModelError(f"{says}: {mismatch}")
-    check_finite(net.state_dict(), source)
+        raise ModelError(f"{folder}: does not fit {wanted.name}: {mismatch}")
+    check_finite(net.state_dict(), str(folder))
     return net.eval().requires_grad_(False)
 
 
@@ -102,11 +130,11 @@ def _without_progress() -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """The object in a JSON file. Raises ModelError where there is none."""
+    """Return the object in a JSON file. Raises ModelError if the file holds none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({error}); get it again") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds no settings; get it again")
+        raise ModelError(f"{path}: expected a JSON object of settings; get it again")
     return content
