@@ -15,7 +15,12 @@ from torch import Tensor
 
 from vidmatte.errors import ModelError, OptionError
 from vidmatte.model.baselines.build import BASELINES, load_baseline
-from vidmatte.model.catalogue import CHECKPOINT_SIZE, CHECKPOINT_SOURCE, DESCRIPTIONS, find_checkpoint
+from vidmatte.model.catalogue import (
+    CHECKPOINT_SIZE,
+    CHECKPOINT_SOURCE,
+    DESCRIPTIONS,
+    find_checkpoint,
+)
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.predictor import DEFAULT_WORKING_SIZE, CompactModel
 from vidmatte.model.compact.refine import Refiner
@@ -30,7 +35,14 @@ from vidmatte.model.memory import gigabytes, memory_errors
 from vidmatte.model.settings import Settings, as_options
 from vidmatte.model.settings import parse_settings as parse_settings
 from vidmatte.model.vitmatte import VitMatte, finish_with_compact
-from vidmatte.model.weights import WEIGHTS, compare, load_checkpoint, load_packaged, load_strictly, shapes
+from vidmatte.model.weights import (
+    WEIGHTS,
+    compare,
+    load_checkpoint,
+    load_packaged,
+    load_strictly,
+    shapes,
+)
 from vidmatte.options import Precision
 from vidmatte.prompts.prompt import Reference
 
@@ -90,12 +102,22 @@ def load_model(
     if str(name) == "iconmatting":
         _refuse(name, working_size=working_size)
         return _iconmatting(
-            str(name), _path(weights), _path(sd), as_options(IconMattingOptions, settings), place, dtype
+            str(name),
+            _path(weights),
+            _path(sd),
+            as_options(IconMattingOptions, settings),
+            place,
+            dtype,
         )
     if str(name) == "iconmatting-free":
         _refuse(name, working_size=working_size)
         return _iconmatting_free(
-            str(name), _path(weights), _path(sd), as_options(IconMattingOptions, settings), place, dtype
+            str(name),
+            _path(weights),
+            _path(sd),
+            as_options(IconMattingOptions, settings),
+            place,
+            dtype,
         )
     if str(name) in BASELINES:
         _refuse(name, working_size=working_size, sd=sd)
@@ -110,15 +132,21 @@ def load_model(
         return model if remark is None else NotedModel(model, remark)
     if str(name) in WEIGHTS:
         _refuse(name, **given)
-        return _compact(str(name), load_packaged(str(name)), f"model {str(name)!r}", place, dtype, working_size)
+        return _compact(
+            str(name), load_packaged(str(name)), f"model {str(name)!r}", place, dtype, working_size
+        )
     if not Path(name).is_file():
         known = ", ".join(DESCRIPTIONS)
-        raise ModelError(f"model {str(name)!r} is not valid: it is neither a known name ({known}) nor a file")
+        raise ModelError(
+            f"model {str(name)!r} is not valid: it is neither a known name ({known}) nor a file"
+        )
     with memory_errors(f"loading {name}"):
         tensors = load_checkpoint(Path(name))
     if any(key.startswith("in_context_decoder.") for key in tensors):
         _refuse(name, weights=weights, working_size=working_size)
-        return _iconmatting(str(name), Path(name), _path(sd), as_options(IconMattingOptions, settings), place, dtype)
+        return _iconmatting(
+            str(name), Path(name), _path(sd), as_options(IconMattingOptions, settings), place, dtype
+        )
     _refuse(name, **given)
     return _compact(str(name), tensors, str(name), place, dtype, working_size)
 
@@ -161,14 +189,21 @@ class NotedModel:
 
 
 def _compact(
-    name: str, tensors: Mapping[str, Tensor], source: str, place: torch.device, dtype: torch.dtype, size: int | None
+    name: str,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    place: torch.device,
+    dtype: torch.dtype,
+    size: int | None,
 ) -> CompactModel:
     net = CompactNet()
     load_strictly(net, tensors, source)
     net.eval().to(place)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
     size = _working_size(size)
-    return CompactModel(net, load_refiner(place), name=name, device=place, precision=dtype, working_size=size)
+    return CompactModel(
+        net, load_refiner(place), name=name, device=place, precision=dtype, working_size=size
+    )
 
 
 def load_refiner(place: torch.device) -> Refiner:
@@ -205,7 +240,9 @@ def _iconmatting(
             raise ModelError(f"{found}: is not the checkpoint of IconMatting's authors: {mismatch}")
     diffusion = load_stable_diffusion(sd, device=place, dtype=dtype, purpose=f"model {name!r}")
     with memory_errors(f"model {name!r}"):
-        return build_iconmatting(diffusion, tensors, name=name, device=place, precision=dtype, options=options)
+        return build_iconmatting(
+            diffusion, tensors, name=name, device=place, precision=dtype, options=options
+        )
 
 
 def _iconmatting_free(
@@ -216,11 +253,15 @@ def _iconmatting_free(
     place: torch.device,
     dtype: torch.dtype,
 ) -> Model:
-    given = None if weights is None else VitMatte.from_folder(weights, device=place, precision=dtype)
+    given = (
+        None if weights is None else VitMatte.from_folder(weights, device=place, precision=dtype)
+    )
     diffusion = load_stable_diffusion(sd, device=place, dtype=dtype, purpose=f"model {name!r}")
     finish, remark = (given, None) if given is not None else _finisher(name, place, dtype)
     with memory_errors(f"model {name!r}"):
-        model = build_iconmatting_free(diffusion, finish, name=name, device=place, precision=dtype, options=options)
+        model = build_iconmatting_free(
+            diffusion, finish, name=name, device=place, precision=dtype, options=options
+        )
     return model if remark is None else NotedModel(model, remark)
 
 
@@ -273,7 +314,9 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """The number format of a name; "auto" is what the device is fast in. Raises OptionError for an unknown one."""
     if precision not in get_args(Precision):
-        raise OptionError(f"precision {precision!r} is not valid: choose one of {', '.join(get_args(Precision))}")
+        raise OptionError(
+            f"precision {precision!r} is not valid: choose one of {', '.join(get_args(Precision))}"
+        )
     if precision != "auto":
         return _DTYPES[precision]
     if device.type == "cuda":

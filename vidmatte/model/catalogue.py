@@ -104,7 +104,9 @@ def all_models() -> tuple[ModelFacts, ...]:
         ModelFacts("iconmatting-free", DESCRIPTIONS["iconmatting-free"], (*diffusion, _vitmatte())),
         _baseline("icmp", DINOV2, SAM, finished=True),
         _baseline("sam2", SAM2, finished=True),
-        _baseline("edgetam", EDGETAM, finished=True, packages=("transformers", "timm"), extra="edgetam"),
+        _baseline(
+            "edgetam", EDGETAM, finished=True, packages=("transformers", "timm"), extra="edgetam"
+        ),
         _baseline("seggpt", SEGGPT),
         _baseline("vitmatte", VITMATTE),
         ModelFacts("closed-form", DESCRIPTIONS["closed-form"], (_pymatting(),)),
@@ -121,7 +123,9 @@ def _packaged(name: str) -> ModelPart:
     path = WEIGHTS[name].path
     found = path if path.is_file() else None
     size = path.stat().st_size if found else 0
-    return ModelPart("weights", found, size, WEIGHTS[name].licence, "the package", "comes with vidmatte")
+    return ModelPart(
+        "weights", found, size, WEIGHTS[name].licence, "the package", "comes with vidmatte"
+    )
 
 
 def _stable_diffusion() -> tuple[ModelPart, ModelPart]:
@@ -136,7 +140,14 @@ def _stable_diffusion() -> tuple[ModelPart, ModelPart]:
 def _checkpoint() -> ModelPart:
     get = f"by hand from its authors: --weights FILE, or put it at {own_folder() / _CHECKPOINT_NAMES[1]}"
     licence = "MIT by its README, which asks to be contacted for commercial use"
-    return ModelPart("decoder of IconMatting", find_checkpoint(), CHECKPOINT_SIZE, licence, CHECKPOINT_SOURCE, get)
+    return ModelPart(
+        "decoder of IconMatting",
+        find_checkpoint(),
+        CHECKPOINT_SIZE,
+        licence,
+        CHECKPOINT_SOURCE,
+        get,
+    )
 
 
 def _vitmatte() -> ModelPart:
@@ -162,7 +173,8 @@ def _baseline(
     is_ready = all(find_spec(package) is not None for package in packages)
     first = "" if is_ready else f"pip install 'vidmatte[{extra}]', then "
     parts = [
-        _from_hub(files, cached(files), f"{first}downloaded on first use, or {files.option}") for files in networks
+        _from_hub(files, cached(files), f"{first}downloaded on first use, or {files.option}")
+        for files in networks
     ]
     return ModelFacts(name, DESCRIPTIONS[name], (*parts, _vitmatte()) if finished else tuple(parts))
 
@@ -171,9 +183,13 @@ def _pymatting() -> ModelPart:
     spec = find_spec("pymatting")
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent
     source = "https://github.com/pymatting/pymatting"
-    return ModelPart("PyMatting, a package", path, 54_000, "MIT", source, "pip install 'vidmatte[baselines]'")
+    return ModelPart(
+        "PyMatting, a package", path, 54_000, "MIT", source, "pip install 'vidmatte[baselines]'"
+    )
 
 
-def _from_hub(files: HubFiles, path: Path | None, get: str | None = None, *, needed: bool = True) -> ModelPart:
+def _from_hub(
+    files: HubFiles, path: Path | None, get: str | None = None, *, needed: bool = True
+) -> ModelPart:
     get = get or f"downloaded on first use, or {files.option}"
     return ModelPart(files.name, path, files.size, files.licence, files.source, get, needed)

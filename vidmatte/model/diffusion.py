@@ -59,7 +59,9 @@ def load_stable_diffusion(
 def require_room(path: Path, device: torch.device, dtype: torch.dtype) -> None:
     """Raises ModelError when the weights and the work on one frame would not fit into memory."""
     numbers = 0
-    for file in (path,) if path.is_file() else (weights_in(path / "unet"), weights_in(path / "vae")):
+    for file in (
+        (path,) if path.is_file() else (weights_in(path / "unet"), weights_in(path / "vae"))
+    ):
         if file is not None:
             numbers += _numbers(file)
     weights = numbers * dtype.itemsize
@@ -103,7 +105,11 @@ def empty_prompt(path: Path, *, is_given: bool, purpose: str) -> Tensor | None:
 def place_of_prompt(path: Path) -> Path | None:
     """Where the embedding for the weights at `path` is kept, once it is; None where there is no U-Net."""
     network = path if path.is_file() else weights_in(path / "unet")
-    return None if network is None else own_folder() / f"empty-prompt-{fingerprint(network)[:32]}.safetensors"
+    return (
+        None
+        if network is None
+        else own_folder() / f"empty-prompt-{fingerprint(network)[:32]}.safetensors"
+    )
 
 
 def fingerprint(file: Path) -> str:
@@ -152,18 +158,24 @@ def _keep(place: Path, embedding: Tensor, made_by: str) -> None:
     part = place.with_name(f"{place.name}.{os.getpid()}.part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"empty_prompt": embedding.contiguous()}, part, metadata={"text_encoder": made_by})
+        save_file(
+            {"empty_prompt": embedding.contiguous()}, part, metadata={"text_encoder": made_by}
+        )
         part.replace(place)
     except (OSError, SafetensorError) as error:
         _log.warning(
-            "%s: the embedding of the empty prompt cannot be kept (%s); it is computed each time", place, error
+            "%s: the embedding of the empty prompt cannot be kept (%s); it is computed each time",
+            place,
+            error,
         )
 
 
 def weights_in(folder: Path) -> Path | None:
     """The safetensors file of a part in diffusers' layout; None where it has none."""
     names = [
-        f"{stem}{variant}.safetensors" for stem in ("diffusion_pytorch_model", "model") for variant in ("", ".fp16")
+        f"{stem}{variant}.safetensors"
+        for stem in ("diffusion_pytorch_model", "model")
+        for variant in ("", ".fp16")
     ]
     return next((folder / name for name in names if (folder / name).is_file()), None)
 

@@ -14,7 +14,9 @@ from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
 
 def with_display_transform(predictor: Predictor, color: ColorTags) -> Predictor:
     """Return the predictor behind the display transform of this colour; external mattes look at no frame."""
-    return predictor if isinstance(predictor, ExternalMattes) else _DisplayTransform(predictor, color)
+    return (
+        predictor if isinstance(predictor, ExternalMattes) else _DisplayTransform(predictor, color)
+    )
 
 
 class _DisplayTransform:
@@ -29,7 +31,9 @@ class _DisplayTransform:
         self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        return replace(self._predictor(replace(batch, rgb=to_display(batch.rgb, self._color))), source=batch)
+        return replace(
+            self._predictor(replace(batch, rgb=to_display(batch.rgb, self._color))), source=batch
+        )
 
     def tracker(self) -> Tracker | None:
         return self._predictor.tracker()
@@ -41,6 +45,10 @@ class _DisplayTransform:
         return self._predictor.finish(self._transform(rgb), coarse)
 
     def _transform(self, rgb: Tensor) -> Tensor:
-        if self._last is None or self._last[0].data_ptr() != rgb.data_ptr() or self._last[0].shape != rgb.shape:
+        if (
+            self._last is None
+            or self._last[0].data_ptr() != rgb.data_ptr()
+            or self._last[0].shape != rgb.shape
+        ):
             self._last = rgb, to_display(rgb, self._color)
         return self._last[1]

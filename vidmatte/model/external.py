@@ -62,7 +62,9 @@ def read_masks(mask: Mask, batch: FrameBatch, like: VideoInfo) -> Tensor:
     return torch.from_numpy(np.stack(mask.read(batch, (height, width), display_width))[:, None])
 
 
-def external_mattes(mask: Mask, video: Video, *, start: int, end: int | None, device: torch.device) -> ExternalMattes:
+def external_mattes(
+    mask: Mask, video: Video, *, start: int, end: int | None, device: torch.device
+) -> ExternalMattes:
     """The mattes of a clip, or of the part `start` to `end` (`end` exclusive) where they are only as long as that.
 
     Raises OptionError for mattes of another size or length than the clip.

@@ -194,7 +194,11 @@ def _download(wanted: HubFiles, purpose: str) -> None:
 @contextmanager
 def _as_loud_as_we_are() -> Iterator[None]:
     """No progress and no word of another try from huggingface_hub where warnings of this module are not shown."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     if _log.isEnabledFor(logging.WARNING):
         yield

@@ -49,7 +49,10 @@ def laplacian(alpha: Tensor, truth: Tensor, *, levels: int = 4) -> Tensor:
 def gradient(alpha: Tensor, truth: Tensor) -> Tensor:
     """Absolute difference of the first differences in x and y."""
     difference = alpha - truth
-    down, right = difference[..., 1:, :] - difference[..., :-1, :], difference[..., 1:] - difference[..., :-1]
+    down, right = (
+        difference[..., 1:, :] - difference[..., :-1, :],
+        difference[..., 1:] - difference[..., :-1],
+    )
     return down.abs().mean((1, 2, 3)) + right.abs().mean((1, 2, 3))
 
 
@@ -75,7 +78,9 @@ def jaccard(alpha: Tensor, truth: Tensor) -> Tensor:
 def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
     """All terms of a frame by name, each a mean over the batch, not yet weighted by `WEIGHTS`."""
     alpha = prediction.alpha
-    small = F.adaptive_avg_pool2d(truth, (prediction.coarse_logits.shape[-2], prediction.coarse_logits.shape[-1]))
+    small = F.adaptive_avg_pool2d(
+        truth, (prediction.coarse_logits.shape[-2], prediction.coarse_logits.shape[-1])
+    )
     reached = jaccard(alpha.detach(), truth)
     terms = {
         "l1": l1(alpha, truth),
@@ -84,7 +89,9 @@ def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
         "cross_entropy": cross_entropy(prediction.alpha_logits, truth),
         "overlap": overlap(alpha, truth),
         "coarse": cross_entropy(prediction.coarse_logits, small),
-        "confidence": F.binary_cross_entropy_with_logits(prediction.confidence_logits, reached, reduction="none"),
+        "confidence": F.binary_cross_entropy_with_logits(
+            prediction.confidence_logits, reached, reduction="none"
+        ),
     }
     return {name: term.mean() for name, term in terms.items()}
 

@@ -50,7 +50,11 @@ def memory_errors(what: str) -> Iterator[None]:
 
 def gigabytes(size: int) -> str:
     """A size in bytes as people read it."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.{0 if size >= 1e7 else 1}f} MB"
+    return (
+        f"{size / 1e9:.1f} GB"
+        if size >= 1e9
+        else f"{max(size / 1e6, 0.1):.{0 if size >= 1e7 else 1}f} MB"
+    )
 
 
 def _available() -> int | None:

@@ -74,7 +74,11 @@ def load_pretrained(
         raise ModelError(
             f"{folder}: config.json does not describe a {wanted.name}; name the folder of one"
         )
-    with _translated_errors(folder, wanted), _without_progress(), memory_errors(f"loading {folder}"):
+    with (
+        _translated_errors(folder, wanted),
+        _without_progress(),
+        memory_errors(f"loading {folder}"),
+    ):
         config = config_class.from_pretrained(folder)
         if adapt is not None:
             adapt(config)

@@ -19,7 +19,9 @@ def parse_settings(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, sign, value = part.partition("=")
         if not sign or not name.strip() or not value.strip():
-            raise OptionError(f"setting {part!r} is not valid: write NAME=VALUE,NAME=VALUE, as in ensemble=1,inter=off")
+            raise OptionError(
+                f"setting {part!r} is not valid: write NAME=VALUE,NAME=VALUE, as in ensemble=1,inter=off"
+            )
         found[name.strip().replace("-", "_")] = value.strip()
     return found
 
@@ -47,9 +49,19 @@ def _parse(name: str, text: str, like: object) -> int | float | bool:
             return _SWITCH[text.lower()]
         return float(text) if isinstance(like, float) else int(text)
     except (KeyError, ValueError) as error:
-        wanted = "on or off" if isinstance(like, bool) else "a number" if isinstance(like, float) else "a whole number"
+        wanted = (
+            "on or off"
+            if isinstance(like, bool)
+            else "a number"
+            if isinstance(like, float)
+            else "a whole number"
+        )
         raise OptionError(f"setting {name}={text} is not valid: its value is {wanted}") from error
 
 
 def _as_text(value: object) -> str:
-    return {True: "on", False: "off", None: "all"}[value] if isinstance(value, bool | None) else str(value)
+    return (
+        {True: "on", False: "off", None: "all"}[value]
+        if isinstance(value, bool | None)
+        else str(value)
+    )

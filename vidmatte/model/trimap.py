@@ -15,7 +15,12 @@ _LEAST_CORE = 0.5
 
 
 def make_trimap(
-    alpha: Tensor, *, low: float = 0.1, high: float = 0.9, inside: float = 0.01, outside: float = 0.01
+    alpha: Tensor,
+    *,
+    low: float = 0.1,
+    high: float = 0.9,
+    inside: float = 0.01,
+    outside: float = 0.01,
 ) -> Tensor:
     """Trimap of a rough matte or of similarity guidance.
 
@@ -35,7 +40,9 @@ def make_trimap(
         OptionError: thresholds out of order or outside 0..1, or a distance that is negative or above half of the image.
     """
     if not 0 <= low < high <= 1:
-        raise OptionError(f"trimap thresholds {low} and {high} are not valid: they must rise within 0 to 1")
+        raise OptionError(
+            f"trimap thresholds {low} and {high} are not valid: they must rise within 0 to 1"
+        )
     if not (0 <= inside <= 0.5 and 0 <= outside <= 0.5):
         raise OptionError(
             f"trimap bands of {inside} and {outside} are not valid: they are shares of the image, 0 to 0.5"
@@ -44,12 +51,15 @@ def make_trimap(
         raise ValueError(f"alpha must be (N, 1, H, W), got {tuple(alpha.shape)}")
     side = max(alpha.shape[-2:])
     planes = [
-        _trimap(plane[0], low, high, inside * side, outside * side) for plane in alpha.detach().float().cpu().numpy()
+        _trimap(plane[0], low, high, inside * side, outside * side)
+        for plane in alpha.detach().float().cpu().numpy()
     ]
     return torch.from_numpy(np.stack(planes))[:, None].to(alpha.device)
 
 
-def _trimap(alpha: NDArray[np.float32], low: float, high: float, inside: float, outside: float) -> NDArray[np.float32]:
+def _trimap(
+    alpha: NDArray[np.float32], low: float, high: float, inside: float, outside: float
+) -> NDArray[np.float32]:
     """One plane; the distances in pixels."""
     trimap = np.full(alpha.shape, 0.5, np.float32)
     trimap[_core(alpha <= np.float32(low), outside, keep_pieces=False)] = 0
@@ -67,6 +77,8 @@ def _core(region: NDArray[np.bool_], radius: float, *, keep_pieces: bool) -> NDA
         return np.asarray(distance > radius)
     count, labels = cv2.connectedComponents(pixels)
     depth = np.zeros(count, np.float32)
-    np.maximum.at(depth, np.asarray(labels, np.int64).ravel(), np.asarray(distance, np.float32).ravel())
+    np.maximum.at(
+        depth, np.asarray(labels, np.int64).ravel(), np.asarray(distance, np.float32).ravel()
+    )
     reach = np.minimum(np.float32(radius), depth * np.float32(_LEAST_CORE))
     return np.asarray(region & (distance > reach[labels]))

@@ -34,7 +34,9 @@ _OVERLAP = 192
 _CONTEXT = 64
 """Known pixels around the unknown ones that the network sees as well."""
 _REVISIONS = 2
-_VITMATTE = Pretrained("ViTMatte", "VitMatteConfig", "VitMatteForImageMatting", "vitmatte", "vitmatte")
+_VITMATTE = Pretrained(
+    "ViTMatte", "VitMatteConfig", "VitMatteForImageMatting", "vitmatte", "vitmatte"
+)
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Top, bottom, left, right."""
@@ -59,14 +61,18 @@ class VitMatte:
     tile: int = _TILE
 
     @classmethod
-    def from_folder(cls, folder: Path, *, device: torch.device, precision: torch.dtype = torch.float32) -> VitMatte:
+    def from_folder(
+        cls, folder: Path, *, device: torch.device, precision: torch.dtype = torch.float32
+    ) -> VitMatte:
         """Load the files `FILES` of a folder, from this machine alone.
 
         Raises ModelError when they are missing, damaged or of another network, MissingExtraError without transformers.
         """
         for name in FILES:
             if not (folder / name).is_file():
-                raise ModelError(f"{folder}: has no {name}; a ViTMatte is a folder with {', '.join(FILES)}")
+                raise ModelError(
+                    f"{folder}: has no {name}; a ViTMatte is a folder with {', '.join(FILES)}"
+                )
         colours = read_json(folder / "preprocessor_config.json")
         net = _load_net(folder).to(device)
         return cls(
@@ -91,7 +97,10 @@ class VitMatte:
             ModelError: memory ran out.
         """
         _check(rgb, trimap)
-        planes = [self._matte(image, known[0]) for image, known in zip(rgb.float(), trimap.float(), strict=True)]
+        planes = [
+            self._matte(image, known[0])
+            for image, known in zip(rgb.float(), trimap.float(), strict=True)
+        ]
         return torch.stack(planes)[:, None]
 
     def _matte(self, rgb: Tensor, trimap: Tensor) -> Tensor:
@@ -123,12 +132,16 @@ class VitMatte:
         if alpha.shape[-2:] != size:
             alpha = F.interpolate(alpha, size=size, mode="bilinear", align_corners=False)
         top, left = box[0] - region[0], box[2] - region[2]
-        return alpha[0, 0, top : top + box[1] - box[0], left : left + box[3] - box[2]].to(rgb.device)
+        return alpha[0, 0, top : top + box[1] - box[0], left : left + box[3] - box[2]].to(
+            rgb.device
+        )
 
     def _picture(self, rgb: Tensor, trimap: Tensor, region: Box) -> Tensor:
         """(1, 4, h, w) colours and trimap of a region, at the size of a tile at most."""
         inside = _slices(region)
-        picture = torch.cat([rgb[(slice(None), *inside)], trimap[(None, *inside)]])[None].to(self.device)
+        picture = torch.cat([rgb[(slice(None), *inside)], trimap[(None, *inside)]])[None].to(
+            self.device
+        )
         scale = self.tile / max(picture.shape[-2:])
         if scale < 1:
             smaller = [max(1, round(side * scale)) for side in picture.shape[-2:]]
@@ -141,7 +154,10 @@ class VitMatte:
     def _run(self, picture: Tensor) -> Tensor:
         """Alpha (1, 1, h, w) of a picture, by one pass of the network."""
         height, width = picture.shape[-2:]
-        mean, std = (torch.tensor(values, device=self.device)[None, :, None, None] for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=self.device)[None, :, None, None]
+            for values in (self.mean, self.std)
+        )
         picture = torch.cat([(picture[:, :3] - mean) / std, picture[:, 3:]], 1)
         # Zeros after normalisation, on the right and below, as in training.
         picture = F.pad(picture, (0, -width % _STRIDE, 0, -height % _STRIDE))
@@ -151,7 +167,9 @@ class VitMatte:
 
     @contextmanager
     def _inference(self, what: str) -> Iterator[None]:
-        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        autocast = torch.autocast(
+            self.device.type, self.precision, enabled=self.precision != torch.float32
+        )
         with memory_errors(what), torch.inference_mode(), autocast:
             yield
 
@@ -176,12 +194,19 @@ def _finish_one(model: CompactModel, rgb: Tensor, trimap: Tensor) -> Tensor:
     frame = model.shrink(rgb).numpy()
     height, width = frame.shape[:2]
     object_share, unknown_share = (
-        F.interpolate(part.float(), size=(height, width), mode="area")[0, 0].numpy() for part in (trimap >= 1, unknown)
+        F.interpolate(part.float(), size=(height, width), mode="area")[0, 0].numpy()
+        for part in (trimap >= 1, unknown)
     )
     window = window_around(np.asarray(object_share + unknown_share, np.float32))
     size = model.fitted_size(window)
-    label, doubt = (crop_alpha(np.ascontiguousarray(part), window, size) for part in (object_share, unknown_share))
-    marks: tuple[Alpha, Alpha] = ((label > 0.5).astype(np.float32), (doubt < 0.01).astype(np.float32))
+    label, doubt = (
+        crop_alpha(np.ascontiguousarray(part), window, size)
+        for part in (object_share, unknown_share)
+    )
+    marks: tuple[Alpha, Alpha] = (
+        (label > 0.5).astype(np.float32),
+        (doubt < 0.01).astype(np.float32),
+    )
     estimate = model.infer_window(frame, window, [], None, marks)
     for _ in range(_REVISIONS):
         estimate = model.infer_window(frame, window, [estimate.memory], estimate.alpha, marks)
@@ -259,6 +284,12 @@ def _load_net(folder: Path) -> nn.Module:
 
 def _three(settings: dict[str, object], key: str, folder: Path) -> tuple[float, float, float]:
     values = settings.get(key)
-    if not (isinstance(values, list) and len(values) == 3 and all(isinstance(value, int | float) for value in values)):
-        raise ModelError(f"{folder}: preprocessor_config.json has no {key} of three numbers; get it again")
+    if not (
+        isinstance(values, list)
+        and len(values) == 3
+        and all(isinstance(value, int | float) for value in values)
+    ):
+        raise ModelError(
+            f"{folder}: preprocessor_config.json has no {key} of three numbers; get it again"
+        )
     return float(values[0]), float(values[1]), float(values[2])

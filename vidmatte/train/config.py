@@ -48,9 +48,13 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "warm_up", "accumulate", "save_every", "processes"):
             if getattr(self, name) < 1:
-                raise OptionError(f"{name} {getattr(self, name)} is not valid: it must be at least 1")
+                raise OptionError(
+                    f"{name} {getattr(self, name)} is not valid: it must be at least 1"
+                )
         if self.precision not in DTYPES:
-            raise OptionError(f"precision {self.precision!r} is not valid: choose one of {', '.join(DTYPES)}")
+            raise OptionError(
+                f"precision {self.precision!r} is not valid: choose one of {', '.join(DTYPES)}"
+            )
 
     @property
     def batches(self) -> int:

@@ -50,7 +50,10 @@ class FeatureCache:
     def __call__(self, rgb: Tensor, role: Role, keys: Tensor) -> InContextFeatures:
         """Features of crops (N, 3, S, S) 0-1 with keys (N,), as `groups.Crop` has them; targets have attention maps."""
         found = [self._encode(rgb[i : i + 1], role, int(key)) for i, key in enumerate(keys)]
-        whole = {name: torch.stack([each[name].to(self._sd.device) for each in found]) for name in found[0]}
+        whole = {
+            name: torch.stack([each[name].to(self._sd.device) for each in found])
+            for name in found[0]
+        }
         return InContextFeatures(**{name: part.float() for name, part in whole.items()})
 
     def _encode(self, rgb: Tensor, role: Role, key: int) -> dict[str, Tensor]:
@@ -66,7 +69,11 @@ class FeatureCache:
         return own
 
     def _path(self, role: Role, key: int) -> Path | None:
-        return None if self._folder is None or key < 0 else self._folder / f"{key:014x}-{role}.safetensors"
+        return (
+            None
+            if self._folder is None or key < 0
+            else self._folder / f"{key:014x}-{role}.safetensors"
+        )
 
     def _load(self, role: Role, key: int) -> dict[str, Tensor] | None:
         path = self._path(role, key)
@@ -86,7 +93,10 @@ class FeatureCache:
         size = sum(tensor.nbytes for tensor in tensors.values())
         if self._left < size or shutil.disk_usage(path.parent).free < 4 * size:
             if self._left > 0:
-                _log.warning("%s: features no longer fit; those of further crops are computed each time", path.parent)
+                _log.warning(
+                    "%s: features no longer fit; those of further crops are computed each time",
+                    path.parent,
+                )
             self._left = 0
             return
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -95,7 +105,9 @@ class FeatureCache:
             with atomic_path(path, durable=False) as part:
                 save_file(contiguous, part)
         except (OSError, SafetensorError) as error:
-            _log.warning("%s: features cannot be kept (%s); they are computed each time", path.parent, error)
+            _log.warning(
+                "%s: features cannot be kept (%s); they are computed each time", path.parent, error
+            )
             self._left = 0
             return
         self._left -= size

@@ -111,7 +111,9 @@ class PairBatches(Dataset[Batch]):
         self.config = config
         used = usable_groups(groups)
         self.kinds = [
-            kind for kind in ([g for g in used if g.is_matting], [g for g in used if not g.is_matting]) if kind
+            kind
+            for kind in ([g for g in used if g.is_matting], [g for g in used if not g.is_matting])
+            if kind
         ]
         self.pairs, rest = divmod(config.batch, config.accumulate * config.processes)
         if rest or not self.pairs:
@@ -125,7 +127,9 @@ class PairBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         cv2.setNumThreads(1)
-        pairs = [self.pair(number) for number in range(index * self.pairs, (index + 1) * self.pairs)]
+        pairs = [
+            self.pair(number) for number in range(index * self.pairs, (index + 1) * self.pairs)
+        ]
         return {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
 
     def pair(self, number: int) -> Batch:
@@ -138,7 +142,8 @@ class PairBatches(Dataset[Batch]):
         groups = self.kinds[0 if len(self.kinds) == 1 or rng.random() < self.config.matting else 1]
         group = groups[rng.integers(len(groups))]
         reference, target = (
-            self._crop(group.images[i], rng) for i in rng.choice(len(group.images), size=2, replace=False)
+            self._crop(group.images[i], rng)
+            for i in rng.choice(len(group.images), size=2, replace=False)
         )
         known = solid(target.alpha) if group.is_matting else away_from_edges(target.alpha)
         return {
@@ -160,7 +165,9 @@ class PairBatches(Dataset[Batch]):
         text = f"{sample.image.resolve()} {facts.st_size} {facts.st_mtime_ns} {self.config.crop} {number}"
         key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
         # The crop belongs to its image and number, whatever pair it is drawn for.
-        return Crop(*crop(sample, self.config.crop, np.random.default_rng((self.config.seed, key))), key)
+        return Crop(
+            *crop(sample, self.config.crop, np.random.default_rng((self.config.seed, key))), key
+        )
 
 
 def crop(sample: ImageSample, side: int, rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -174,7 +181,9 @@ def crop(sample: ImageSample, side: int, rng: Rng) -> tuple[NDArray[np.uint8], N
     alpha = sample.read_alpha((height, width))
     whole = float(alpha.sum())
     if not (alpha > 0.5).any():
-        raise ReadError(f"{sample.alpha}: shows no object: nothing in it is white; take the image out of its group")
+        raise ReadError(
+            f"{sample.alpha}: shows no object: nothing in it is white; take the image out of its group"
+        )
     least = min(height, width, side)
     best, best_share = (0, 0, min(height, width)), -1.0
     for _ in range(_TRIES):

@@ -78,7 +78,9 @@ class IconMattingConfig(LoopConfig):
         super().__post_init__()
         self.features  # noqa: B018 - checks time step and ensemble
         if not 0 <= self.matting <= 1:
-            raise OptionError(f"matting {self.matting:g} is not valid: it is a share of the pairs, 0 to 1")
+            raise OptionError(
+                f"matting {self.matting:g} is not valid: it is a share of the pairs, 0 to 1"
+            )
         if self.cache is not None and not self.crops:
             raise OptionError(
                 "a cache of features asked for, but every crop is new: set crops to the number of each image's, "
@@ -106,10 +108,14 @@ def prepare(config: IconMattingConfig, device: torch.device) -> Trainer:
     used, OptionError for a configuration that does not fit it, or names no data.
     """
     if not config.data:
-        raise OptionError("nothing to train on was named: give --data LAYOUT=FOLDER, or [[data]] in the recipe")
+        raise OptionError(
+            "nothing to train on was named: give --data LAYOUT=FOLDER, or [[data]] in the recipe"
+        )
     groups, held_out = groups_of(config.data), groups_of(config.held_out)
     path = None if config.sd is None else Path(config.sd).expanduser()
-    sd = load_stable_diffusion(path, device=device, dtype=DTYPES[config.precision], purpose="training IconMatting")
+    sd = load_stable_diffusion(
+        path, device=device, dtype=DTYPES[config.precision], purpose="training IconMatting"
+    )
     return make_trainer(config, sd, groups, held_out, identity=_identity(path))
 
 
@@ -127,7 +133,9 @@ def make_trainer(
             f"crops of {config.crop} pixels asked for, but this Stable Diffusion takes {sd.side}: set crop to that"
         )
     cache = None if config.cache is None else Path(config.cache).expanduser()
-    looks = FeatureCache(sd, config.features, identity=identity, cache=cache, gigabytes=config.cache_gigabytes)
+    looks = FeatureCache(
+        sd, config.features, identity=identity, cache=cache, gigabytes=config.cache_gigabytes
+    )
     usable = usable_groups(groups)
 
     def make() -> IconMattingNet:
@@ -171,7 +179,11 @@ def loss(
     with torch.autocast(rgb.device.type, precision, enabled=precision != torch.float32):
         similarity = similarities(net, reference, target, batch["roi"])
         alpha = net(rgb, target, similarity).alpha.float()
-    truth, known, is_matting = as_colours(batch["alpha"]), batch["known"].float(), batch["is_matting"]
+    truth, known, is_matting = (
+        as_colours(batch["alpha"]),
+        batch["known"].float(),
+        batch["is_matting"],
+    )
     terms = {
         "l1 unknown": (l1_within(alpha, truth, 1 - known), is_matting),
         "l1 known": (l1_within(alpha, truth, known), is_matting),
@@ -180,11 +192,15 @@ def loss(
         "l1 confident": (l1_within(alpha, truth, known), ~is_matting),
     }
     total = torch.stack([(term * counts).mean() for term, counts in terms.values()]).sum()
-    figures = {name: term[counts].mean().item() for name, (term, counts) in terms.items() if counts.any()}
+    figures = {
+        name: term[counts].mean().item() for name, (term, counts) in terms.items() if counts.any()
+    }
     return total, {"loss": total.item(), **figures}
 
 
-def similarities(net: IconMattingNet, reference: InContextFeatures, target: InContextFeatures, roi: Tensor) -> Tensor:
+def similarities(
+    net: IconMattingNet, reference: InContextFeatures, target: InContextFeatures, roi: Tensor
+) -> Tensor:
     """(N, n) similarity of each target to the marked cells (N, 1, S, S) of its own reference."""
     known, seen = net.tokens(reference).float(), net.tokens(target).float()
     cells = target.cells
@@ -201,7 +217,9 @@ def score(
 ) -> dict[str, float]:
     """Mean SAD (/1000) and MSE of whole images; the first of each group is the reference of the others, as in use."""
     weights = {name: value.detach().cpu() for name, value in net.state_dict().items()}
-    model = build_iconmatting(sd, weights, name="in training", device=sd.device, precision=sd.dtype, options=options)
+    model = build_iconmatting(
+        sd, weights, name="in training", device=sd.device, precision=sd.dtype, options=options
+    )
     sads, squares = list[float](), list[float]()
     for group in usable_groups(groups):
         first, *others = group.images

@@ -49,7 +49,9 @@ def make_config(part: str, settings: Mapping[str, Any]) -> LoopConfig:
     known = {field.name for field in fields(_CONFIGS[part])}
     unknown = [name for name in settings if name not in known]
     if unknown:
-        raise OptionError(f"{unknown[0].replace('_', ' ')} was given: part {part!r} has none; leave it out")
+        raise OptionError(
+            f"{unknown[0].replace('_', ' ')} was given: part {part!r} has none; leave it out"
+        )
     if issubclass(_CONFIGS[part], TrainConfig):
         if not settings.get("corpus"):
             raise OptionError(f"part {part!r} learns from photographs: give --corpus FOLDER")
@@ -63,7 +65,9 @@ def _find(recipe: str | Path) -> Path:
         return shipped
     if not Path(recipe).is_file():
         names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
-        raise ReadError(f"{recipe}: recipe is not valid: it is no file, and no name of a recipe that ships ({names})")
+        raise ReadError(
+            f"{recipe}: recipe is not valid: it is no file, and no name of a recipe that ships ({names})"
+        )
     return Path(recipe)
 
 

@@ -13,7 +13,16 @@ from torch.utils.data import Dataset
 from vidmatte.imaging.arrays import Pixels
 from vidmatte.model.compact.motion import no_motion
 from vidmatte.model.compact.net import CompactNet
-from vidmatte.model.compact.refine import CORE, HALO, TILE, Refiner, Tiles, coarse_features, refined, tiles_on
+from vidmatte.model.compact.refine import (
+    CORE,
+    HALO,
+    TILE,
+    Refiner,
+    Tiles,
+    coarse_features,
+    refined,
+    tiles_on,
+)
 from vidmatte.model.compact.upsample import CERTAIN, band_share, certain, guided_upsample
 from vidmatte.model.losses import Batch, gradient, l1, laplacian, weighted_sum
 from vidmatte.model.weights import load_packaged, load_strictly
@@ -100,7 +109,11 @@ def loss(
         alpha = predict(net, batch)
     truth, share = batch["truth"].flatten(0, 1), batch["share"].flatten(0, 1)
     alpha = truth + share * (alpha - truth)
-    terms = {"l1": l1(alpha, truth), "laplacian": laplacian(alpha, truth), "gradient": gradient(alpha, truth)}
+    terms = {
+        "l1": l1(alpha, truth),
+        "laplacian": laplacian(alpha, truth),
+        "gradient": gradient(alpha, truth),
+    }
     means = {name: term.mean() for name, term in terms.items()}
     guided = batch["fine"].flatten(0, 1)[:, 3:4, HALO:-HALO, HALO:-HALO]
     told = {"guided": (share * (guided - truth)).abs().mean().item()}
@@ -111,7 +124,9 @@ def predict(net: Refiner, batch: Batch) -> Tensor:
     """Alpha of the cores of all tiles of a batch, (N, 1, CORE, CORE)."""
     context = net.context(batch["coarse"].contiguous(memory_format=torch.channels_last)).float()
     maps = torch.cat([batch["lines"], context], 1)
-    around = torch.cat([Tiles(c, SIDE, SIDE).sample(maps[i : i + 1]) for i, c in enumerate(batch["corners"])])
+    around = torch.cat(
+        [Tiles(c, SIDE, SIDE).sample(maps[i : i + 1]) for i, c in enumerate(batch["corners"])]
+    )
     fine = batch["fine"].flatten(0, 1)
     change = net(F.pixel_unshuffle(fine, 2).contiguous(memory_format=torch.channels_last), around)
     found = refined(fine[:, 3:], change)[..., HALO:-HALO, HALO:-HALO]
@@ -124,7 +139,9 @@ def make_scene(corpus: Corpus, rng: Rng) -> tuple[Pixels, Pixels]:
     picture = blur(_foreground(corpus, rng), rng)
     behind = corpus.texture(SIDE, rng, least=0.5)
     if rng.random() < 0.4:
-        behind = np.asarray(cv2.GaussianBlur(behind, (0, 0), float(np.exp(rng.uniform(-0.5, 1.6)))), np.float32)
+        behind = np.asarray(
+            cv2.GaussianBlur(behind, (0, 0), float(np.exp(rng.uniform(-0.5, 1.6)))), np.float32
+        )
     seen = picture[..., :3] + (1 - picture[..., 3:]) * behind
     return camera_effects(seen[None], rng)[0].astype(np.float32) / np.float32(255), picture[..., 3]
 
@@ -139,7 +156,11 @@ def _foreground(corpus: Corpus, rng: Rng) -> Pixels:
         colour = recolour(cut[..., :3], rng) if rng.random() < 0.3 else cut[..., :3]
         picture = premultiply(colour, cut[..., 3])[:, :: -1 if rng.random() < 0.5 else 1]
         tall, wide = picture.shape[:2]
-        scale = SIDE / max(tall, wide) * rng.uniform(0.6, 1.0) if rng.random() < 0.4 else rng.uniform(0.6, 1.1)
+        scale = (
+            SIDE / max(tall, wide) * rng.uniform(0.6, 1.0)
+            if rng.random() < 0.4
+            else rng.uniform(0.6, 1.1)
+        )
         middle = shift(*(SIDE * rng.uniform(0.3, 0.7, 2)))
         place = middle @ spin @ np.diag([scale, scale, 1]) @ shift(-wide / 2, -tall / 2)
         how = cv2.INTER_AREA if scale < 0.7 else cv2.INTER_LINEAR
@@ -147,24 +168,33 @@ def _foreground(corpus: Corpus, rng: Rng) -> Pixels:
         return np.clip(moved, 0, 1).astype(np.float32)
     scale = SIDE * rng.uniform(0.7, 1.6)
     place = shift(*(SIDE * rng.uniform(0.35, 0.65, 2))) @ spin @ np.diag([scale, scale, 1])
-    drawn = draw_parts(Layer(make_sprite(corpus, SIDE, rng), np.zeros((1, 6))), 0, place, (SIDE, SIDE))
+    drawn = draw_parts(
+        Layer(make_sprite(corpus, SIDE, rng), np.zeros((1, 6))), 0, place, (SIDE, SIDE)
+    )
     return np.clip(drawn, 0, 1).astype(np.float32)
 
 
 def blur(picture: Pixels, rng: Rng) -> Pixels:
     """A premultiplied picture out of focus, moving, or letting light through, each sometimes."""
     if rng.random() < 0.3:
-        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), float(np.exp(rng.uniform(-0.7, 1.1)))), np.float32)
+        picture = np.asarray(
+            cv2.GaussianBlur(picture, (0, 0), float(np.exp(rng.uniform(-0.7, 1.1)))), np.float32
+        )
     if rng.random() < 0.12:
         length, angle = int(rng.integers(3, 20)), rng.uniform(0, np.pi)
         kernel = np.zeros((length, length), np.float32)
         reach = length / 2 * np.array([np.cos(angle), np.sin(angle)])
-        ends = [tuple(np.rint((length - 1) / 2 + sign * reach).astype(int).tolist()) for sign in (-1, 1)]
+        ends = [
+            tuple(np.rint((length - 1) / 2 + sign * reach).astype(int).tolist()) for sign in (-1, 1)
+        ]
         cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_AA)
         picture = np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.float32)
     if rng.random() < 0.08:
         picture = (
-            picture * np.clip(0.6 + 0.4 * noise(picture.shape[0], int(rng.integers(2, 9)), rng), 0.1, 1)[..., None]
+            picture
+            * np.clip(0.6 + 0.4 * noise(picture.shape[0], int(rng.integers(2, 9)), rng), 0.1, 1)[
+                ..., None
+            ]
         )
     return np.clip(picture, 0, 1).astype(np.float32)
 
@@ -177,17 +207,25 @@ def spoil(alpha: Pixels, rng: Rng) -> Pixels:
     if kind < 0.4:
         found = (found > rng.uniform(0.3, 0.7)).astype(np.float32)
     if kind > 0.3 and rng.random() < 0.4:
-        window = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(rng.choice([3, 5])),) * 2))
+        window = np.asarray(
+            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(rng.choice([3, 5])),) * 2)
+        )
         how = int(rng.choice([cv2.MORPH_OPEN, cv2.MORPH_CLOSE, cv2.MORPH_ERODE, cv2.MORPH_DILATE]))
         found = np.asarray(cv2.morphologyEx(found, how, window), np.float32)
     if rng.random() < 0.7:
-        found = np.asarray(cv2.GaussianBlur(found, (0, 0), float(rng.uniform(0.4, 1.6))), np.float32)
+        found = np.asarray(
+            cv2.GaussianBlur(found, (0, 0), float(rng.uniform(0.4, 1.6))), np.float32
+        )
     if rng.random() < 0.4:
-        wavering = rng.uniform(0.05, 0.35) * noise(side, int(rng.integers(side // 16 + 2, side // 3)), rng)
+        wavering = rng.uniform(0.05, 0.35) * noise(
+            side, int(rng.integers(side // 16 + 2, side // 3)), rng
+        )
         found = found + wavering * 4 * found * (1 - found)
     if rng.random() < 0.3:
         drift = np.array([[1, 0, rng.uniform(-1, 1)], [0, 1, rng.uniform(-1, 1)]])
-        found = np.asarray(cv2.warpAffine(found, drift, (side, side), borderMode=cv2.BORDER_REPLICATE), np.float32)
+        found = np.asarray(
+            cv2.warpAffine(found, drift, (side, side), borderMode=cv2.BORDER_REPLICATE), np.float32
+        )
     if rng.random() < 0.4:
         found = (found - 0.5) * rng.uniform(1.0, 2.5) + 0.5
     return np.clip(found, 0, 1).astype(np.float32)
@@ -200,7 +238,9 @@ def as_found(net: CompactNet, rgb: Pixels, expected: Pixels) -> NDArray[np.float
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         features = net.encode(image)
         memory = net.encode_memory(features, (prior > 0.5).float(), torch.ones_like(prior))
-        prediction = net.decode(image, features, [memory], prior, torch.ones_like(prior), no_motion(image))
+        prediction = net.decode(
+            image, features, [memory], prior, torch.ones_like(prior), no_motion(image)
+        )
     return np.asarray(prediction.alpha[0, 0].float().numpy(), np.float32)
 
 

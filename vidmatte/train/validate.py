@@ -30,7 +30,9 @@ _FIRST_SEED = 1 << 40
 
 
 @torch.no_grad()
-def held_out(net: CompactNet, corpus: str, *, clips: int = 12, device: str = "cpu") -> dict[str, float]:
+def held_out(
+    net: CompactNet, corpus: str, *, clips: int = 12, device: str = "cpu"
+) -> dict[str, float]:
     """Means over held-out procedural clips: `l1`, and J of the later frames (and of the marked one) by kind of prompt.
 
     Mattes are fed back as in use. `clips` is the number of clips of each kind. The same clips come each time.
@@ -43,7 +45,9 @@ def held_out(net: CompactNet, corpus: str, *, clips: int = 12, device: str = "cp
             batch = collate([make_clip(photographs, _SIZE, _FRAMES, kind, seed) for seed in seeds])
             placed = {name: tensor.to(device) for name, tensor in batch.items()}
             truth = placed["alpha"].float() / 255
-            for t, prediction in propagate(net, placed, torch.Generator().manual_seed(0), feedback=1.0):
+            for t, prediction in propagate(
+                net, placed, torch.Generator().manual_seed(0), feedback=1.0
+            ):
                 errors.extend(l1(prediction.alpha, truth[:, t]).tolist())
                 (later if t else first).extend(jaccard(prediction.alpha, truth[:, t]).tolist())
         figures[f"J {kind}"] = float(np.mean(later))
@@ -60,9 +64,13 @@ def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[
     """
     folders = sorted(path.parent for path in Path(root).glob("*/masks"))
     if not folders:
-        raise ReadError(f"{root}: real clips to validate on asked for, found none; looked for */frames and */masks")
+        raise ReadError(
+            f"{root}: real clips to validate on asked for, found none; looked for */frames and */masks"
+        )
     place = torch.device(device)
-    model = CompactModel(net, load_refiner(place), "in training", place, torch.float32, DEFAULT_WORKING_SIZE)
+    model = CompactModel(
+        net, load_refiner(place), "in training", place, torch.float32, DEFAULT_WORKING_SIZE
+    )
     return {folder.name: float(np.mean(list(_overlaps(model, folder)))) for folder in folders}
 
 

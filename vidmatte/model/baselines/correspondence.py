@@ -68,7 +68,9 @@ def carry(points: NDArray[np.float32], reference: Tensor, target: Tensor) -> Car
     """
     known, seen = (F.normalize(grid.flatten(1).float(), dim=0) for grid in (reference, target))
     height, width = reference.shape[1:]
-    columns, rows = (np.clip(points * (width, height), 0, (width - 1, height - 1)).astype(np.int64)).T
+    columns, rows = (
+        np.clip(points * (width, height), 0, (width - 1, height - 1)).astype(np.int64)
+    ).T
     asked = known[:, torch.from_numpy(rows * width + columns)]
     similarity, found = (asked.T @ seen).max(1)
     back = (seen[:, found].T @ known).argmax(1).numpy()

@@ -69,28 +69,50 @@ class IcmpModel:
         if not references:
             raise ValueError("at least one reference is needed")
         encoded = [self._encode(reference) for reference in references]
-        return MaskPredictor(lambda rgb, index: self._find(encoded, rgb, index), self.finish_alpha, self.options.band)
+        return MaskPredictor(
+            lambda rgb, index: self._find(encoded, rgb, index), self.finish_alpha, self.options.band
+        )
 
     def _encode(self, reference: Reference) -> Encoded:
         prompt = point_prompt(reference, most=self.options.points)
         if not (prompt.labels == 1).any():
             # A box alone marks no point of the object: its mask does.
             found, _ = self.sam(reference.rgb, prompt)
-            points = (spread_points(found.numpy() > 0.5, self.options.points) + 0.5) / (found.shape[1], found.shape[0])
+            points = (spread_points(found.numpy() > 0.5, self.options.points) + 0.5) / (
+                found.shape[1],
+                found.shape[0],
+            )
             if not len(points) and prompt.box is not None:
-                points = np.array([[(prompt.box[0] + prompt.box[2]) / 2, (prompt.box[1] + prompt.box[3]) / 2]])
+                points = np.array(
+                    [[(prompt.box[0] + prompt.box[2]) / 2, (prompt.box[1] + prompt.box[3]) / 2]]
+                )
             shares = np.concatenate([points, prompt.points]).astype(np.float32)
-            prompt = PointPrompt(shares, np.concatenate([np.ones(len(points), np.int64), prompt.labels]))
+            prompt = PointPrompt(
+                shares, np.concatenate([np.ones(len(points), np.int64), prompt.labels])
+            )
         mask = reference.roi if reference.is_complete else None
-        return Encoded(self.features(reference.rgb), PointPrompt(prompt.points, prompt.labels), reference.frame, mask)
+        return Encoded(
+            self.features(reference.rgb),
+            PointPrompt(prompt.points, prompt.labels),
+            reference.frame,
+            mask,
+        )
 
     def _find(self, encoded: Sequence[Encoded], rgb: Tensor, index: int | None) -> CoarseMatte:
         for reference in encoded:
-            if reference.mask is not None and reference.frame == index and reference.mask.shape[-2:] == rgb.shape[-2:]:
+            if (
+                reference.mask is not None
+                and reference.frame == index
+                and reference.mask.shape[-2:] == rgb.shape[-2:]
+            ):
                 return CoarseMatte(reference.mask[0, 0], 1.0)
         target = self.features(rgb)
-        carried = [carry(reference.prompt.points, reference.features, target) for reference in encoded]
-        labels = np.concatenate([each.prompt.labels[found.kept] for each, found in zip(encoded, carried, strict=True)])
+        carried = [
+            carry(reference.prompt.points, reference.features, target) for reference in encoded
+        ]
+        labels = np.concatenate(
+            [each.prompt.labels[found.kept] for each, found in zip(encoded, carried, strict=True)]
+        )
         points = np.concatenate([found.points for found in carried])
         likeness = np.concatenate([found.similarity for found in carried])[labels == 1]
         if not len(likeness):

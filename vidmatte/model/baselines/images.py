@@ -23,14 +23,18 @@ def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 def normalised(rgb: Tensor) -> Tensor:
     """Colours (N, 3, h, w) 0-1 less ImageNet's mean, over its deviation."""
-    mean, deviation = (torch.tensor(x, device=rgb.device)[None, :, None, None] for x in (_MEAN, _DEVIATION))
+    mean, deviation = (
+        torch.tensor(x, device=rgb.device)[None, :, None, None] for x in (_MEAN, _DEVIATION)
+    )
     return (rgb - mean) / deviation
 
 
 def fitted(height: int, width: int, longest: int, stride: int) -> tuple[int, int]:
     """Height and width whose longer side is `longest`, both multiples of `stride`, the aspect nearly kept."""
     scale = longest / max(height, width)
-    return max(1, round(height * scale / stride)) * stride, max(1, round(width * scale / stride)) * stride
+    return max(1, round(height * scale / stride)) * stride, max(
+        1, round(width * scale / stride)
+    ) * stride
 
 
 @contextmanager

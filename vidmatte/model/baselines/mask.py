@@ -35,7 +35,9 @@ def pseudo_trimap(mask: Tensor, *, band: float = BAND) -> Tensor:
 def check_band(band: float) -> None:
     """Raises OptionError for a band that is not 0 to 0.25."""
     if not 0 <= band <= WIDEST_BAND:
-        raise OptionError(f"band {band:g} is not valid: it is a share of the image's longer side, 0 to {WIDEST_BAND}")
+        raise OptionError(
+            f"band {band:g} is not valid: it is a share of the image's longer side, 0 to {WIDEST_BAND}"
+        )
 
 
 @dataclass(frozen=True)

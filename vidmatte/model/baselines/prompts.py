@@ -56,11 +56,15 @@ def point_prompt(reference: Reference, *, most: int) -> PointPrompt:
     apart = _IN_MASKS if reference.is_complete else 1.0
     kinds = [spread_points(region, most, apart=apart) for region in (inside, outside)]
     height, width = inside.shape
-    shares = np.concatenate([(points + 0.5) / (width, height) for points in kinds]).astype(np.float32)
+    shares = np.concatenate([(points + 0.5) / (width, height) for points in kinds]).astype(
+        np.float32
+    )
     labels = np.repeat(np.array([1, 0]), [len(points) for points in kinds])
     if box is None:
         return PointPrompt(shares, labels)
-    return PointPrompt(shares, labels, (box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+    return PointPrompt(
+        shares, labels, (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
+    )
 
 
 def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[np.int64]:
@@ -73,9 +77,13 @@ def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[
     count, labels = cv2.connectedComponents(region.astype(np.uint8))
     if count < 2:
         return np.zeros((0, 2), np.int64)
-    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    depth = cv2.distanceTransform(
+        np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    )[1:-1, 1:-1]
     thickness = np.zeros(count, np.float32)
-    np.maximum.at(thickness, np.asarray(labels, np.int64).ravel(), np.asarray(depth, np.float32).ravel())
+    np.maximum.at(
+        thickness, np.asarray(labels, np.int64).ravel(), np.asarray(depth, np.float32).ravel()
+    )
     pieces = sorted(range(1, count), key=lambda piece: -float(thickness[piece]))[:most]
     chosen = []
     for piece in pieces:

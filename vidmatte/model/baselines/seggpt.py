@@ -47,7 +47,9 @@ class SegGptModel:
         if not references:
             raise ValueError("at least one reference is needed")
         if not all(reference.is_complete for reference in references):
-            raise OptionError(f"model {self.name!r} learns from whole masks: mark the object with --mask")
+            raise OptionError(
+                f"model {self.name!r} learns from whole masks: mark the object with --mask"
+            )
         size = self._size
         pictures = torch.cat([self._picture(reference.rgb) for reference in references])
         masks = torch.cat([resized(reference.roi, size) for reference in references])
@@ -84,5 +86,7 @@ class SegGptModel:
 
 
 def _unnormalised(picture: Tensor) -> Tensor:
-    zero, one = (normalised(torch.full((1, 3, 1, 1), value, device=picture.device)) for value in (0.0, 1.0))
+    zero, one = (
+        normalised(torch.full((1, 3, 1, 1), value, device=picture.device)) for value in (0.0, 1.0)
+    )
     return (picture - zero) / (one - zero)

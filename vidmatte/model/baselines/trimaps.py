@@ -34,7 +34,9 @@ class TrimapModel:
 
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
         """Raises OptionError: a reference says nothing about the other images to such a model."""
-        raise OptionError(f"model {self.name!r} mattes with a trimap of every frame: give --trimaps PATH, and no marks")
+        raise OptionError(
+            f"model {self.name!r} mattes with a trimap of every frame: give --trimaps PATH, and no marks"
+        )
 
     def with_trimaps(self, trimaps: ReadTrimaps) -> TrimapPredictor:
         """The predictor that takes the trimap of each image from `trimaps`."""
@@ -52,8 +54,12 @@ class TrimapPredictor:
         """Alpha of images. Confidence is the share of pixels that the trimap knows."""
         trimaps = quantise(self.trimaps(batch))
         if trimaps.shape != (len(batch), 1, *batch.rgb.shape[-2:]):
-            raise ValueError(f"trimaps of {tuple(batch.rgb.shape)} must not be {tuple(trimaps.shape)}")
-        alphas = [self.finish_alpha(batch.rgb[i : i + 1], trimaps[i : i + 1]) for i in range(len(batch))]
+            raise ValueError(
+                f"trimaps of {tuple(batch.rgb.shape)} must not be {tuple(trimaps.shape)}"
+            )
+        alphas = [
+            self.finish_alpha(batch.rgb[i : i + 1], trimaps[i : i + 1]) for i in range(len(batch))
+        ]
         known = 1 - (trimaps == 0.5).float().mean((1, 2, 3))
         return MatteBatch(batch, torch.cat(alphas), tuple(known.tolist()))
 

@@ -5,7 +5,11 @@ from vidmatte.model.iconmatting.head import TrimapHead
 from vidmatte.model.iconmatting.net import IconMattingNet, decoder_tensors
 from vidmatte.model.iconmatting.options import IconMattingOptions
 from vidmatte.model.iconmatting.predictor import build_iconmatting, build_iconmatting_free
-from vidmatte.model.iconmatting.stable_diffusion import FeatureSettings, InContextFeatures, StableDiffusion
+from vidmatte.model.iconmatting.stable_diffusion import (
+    FeatureSettings,
+    InContextFeatures,
+    StableDiffusion,
+)
 
 __all__ = [
     "FeatureSettings",

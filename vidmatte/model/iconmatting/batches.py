@@ -32,7 +32,9 @@ class BatchLimit:
         """One line, if memory ever ran out."""
         if self._first is None:
             return ()
-        return (f"memory ran out: {self.most} noisy images went through the network together instead of {self._first}",)
+        return (
+            f"memory ran out: {self.most} noisy images went through the network together instead of {self._first}",
+        )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -50,7 +50,10 @@ def embed_empty_prompt(tensors: Mapping[str, Tensor], *, heads: int | None = Non
 
 def _run(weights: Mapping[str, Tensor], heads: int | None) -> Tensor:
     tokens = torch.tensor([_BEGIN, _END] + [_PADDING] * (_LENGTH - 2))
-    x = weights["embeddings.token_embedding.weight"][tokens] + weights["embeddings.position_embedding.weight"]
+    x = (
+        weights["embeddings.token_embedding.weight"][tokens]
+        + weights["embeddings.position_embedding.weight"]
+    )
     heads = heads or max(1, x.shape[-1] // _HEAD_SIZE)
     layers = {int(key.split(".")[2]) for key in weights if key.startswith("encoder.layers.")}
     for layer in sorted(layers):
@@ -61,10 +64,14 @@ def _run(weights: Mapping[str, Tensor], heads: int | None) -> Tensor:
 def _layer(x: Tensor, weights: Mapping[str, Tensor], name: str, heads: int) -> Tensor:
     y = _norm(x, weights, f"{name}.layer_norm1")
     query, key, value = (
-        torch.unflatten(_linear(y, weights, f"{name}.self_attn.{part}_proj"), -1, (heads, -1)).transpose(0, 1)
+        torch.unflatten(
+            _linear(y, weights, f"{name}.self_attn.{part}_proj"), -1, (heads, -1)
+        ).transpose(0, 1)
         for part in ("q", "k", "v")
     )
-    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(0, 1).flatten(1)
+    mixed = (
+        F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(0, 1).flatten(1)
+    )
     x = x + _linear(mixed, weights, f"{name}.self_attn.out_proj")
     y = _linear(_norm(x, weights, f"{name}.layer_norm2"), weights, f"{name}.mlp.fc1")
     return x + _linear(F.gelu(y), weights, f"{name}.mlp.fc2")
@@ -83,8 +90,14 @@ def from_open_clip(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
 
     Raises ModelError when the file has none of OpenCLIP's kind.
     """
-    own = {key.removeprefix(_OPEN_CLIP): tensor for key, tensor in tensors.items() if key.startswith(_OPEN_CLIP)}
-    blocks = sorted({int(key.split(".")[2]) for key in own if key.startswith("transformer.resblocks.")})
+    own = {
+        key.removeprefix(_OPEN_CLIP): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(_OPEN_CLIP)
+    }
+    blocks = sorted(
+        {int(key.split(".")[2]) for key in own if key.startswith("transformer.resblocks.")}
+    )
     try:
         found = {
             "embeddings.token_embedding.weight": own["token_embedding.weight"],
@@ -96,8 +109,14 @@ def from_open_clip(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
             old, new = f"transformer.resblocks.{block}", f"encoder.layers.{block}"
             for kind in ("weight", "bias"):
                 parts = own[f"{old}.attn.in_proj_{kind}"].chunk(3)
-                found |= {f"{new}.self_attn.{n}_proj.{kind}": part for n, part in zip("qkv", parts, strict=True)}
-                found |= {f"{new}.{b}.{kind}": own[f"{old}.{a}.{kind}"] for a, b in _OPEN_CLIP_NAMES.items()}
+                found |= {
+                    f"{new}.self_attn.{n}_proj.{kind}": part
+                    for n, part in zip("qkv", parts, strict=True)
+                }
+                found |= {
+                    f"{new}.{b}.{kind}": own[f"{old}.{a}.{kind}"]
+                    for a, b in _OPEN_CLIP_NAMES.items()
+                }
     except KeyError as error:
         raise ModelError(
             f"{path}: has no text encoder of Stable Diffusion 2 ({error.args[0]} is missing), which the empty "

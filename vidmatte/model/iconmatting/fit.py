@@ -92,7 +92,9 @@ class Fit:
     def _place(self, frames: Tensor, bar: float, *, own: bool) -> Tensor:
         frames = frames.mT if self._is_tall else frames
         size = (self._picture[1], self._picture[0])
-        squares = frames.new_full((len(frames), self.squares, frames.shape[1], self.side, self.side), bar)
+        squares = frames.new_full(
+            (len(frames), self.squares, frames.shape[1], self.side, self.side), bar
+        )
         left, top = self._corner
         for i, start in enumerate(self.starts):
             part = frames[..., start : start + self.shown]

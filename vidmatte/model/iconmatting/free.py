@@ -40,13 +40,23 @@ class TrainingFreeDecoder:
         return F.layer_norm(tokens, tokens.shape[-1:])
 
     def __call__(
-        self, rgb: Tensor, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
+        self,
+        rgb: Tensor,
+        features: InContextFeatures,
+        similarity: Tensor,
+        *,
+        intra: bool,
+        multi_scale: bool,
     ) -> Decoded:
         """Guidance (N, 1, S, S) 0-1 of images; see `IconMattingNet.forward`."""
         maps = (features.fine_attention, features.coarse_attention if multi_scale else None)
-        spreads = [spread(similarity, attention) for attention in maps if intra and attention is not None]
+        spreads = [
+            spread(similarity, attention) for attention in maps if intra and attention is not None
+        ]
         cells = features.cells
-        parts = [resize_cells(x.flatten(1), cells) for x in spreads] or [resize_cells(similarity, cells)]
+        parts = [resize_cells(x.flatten(1), cells) for x in spreads] or [
+            resize_cells(similarity, cells)
+        ]
         guided = torch.stack(parts).mean(0)
         size = (rgb.shape[-2], rgb.shape[-1])
         smooth = F.interpolate(guided[:, None], size=size, mode="bilinear", align_corners=False)

@@ -46,7 +46,9 @@ class ImageStream(nn.Module):
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([ConvNormRelu(before, after, stride=2) for before, after in pairwise(channels)])
+        self.convs = nn.ModuleList(
+            [ConvNormRelu(before, after, stride=2) for before, after in pairwise(channels)]
+        )
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """The image and its maps, fine to coarse."""
@@ -62,7 +64,10 @@ class AlphaHead(nn.Module):
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
         self.matting_convs = nn.Sequential(
-            nn.Conv2d(channels_in, channels, 3, 1, 1), nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 1, 1)
+            nn.Conv2d(channels_in, channels, 3, 1, 1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, 1, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,7 +122,9 @@ class TrimapHead(nn.Module):
 
     def __init__(self, feature_channels: int = 1280, channels: int = 320) -> None:
         super().__init__()
-        self.ft_module_list = nn.ModuleList([ConvNormRelu(feature_channels, channels) for _ in range(2)])
+        self.ft_module_list = nn.ModuleList(
+            [ConvNormRelu(feature_channels, channels) for _ in range(2)]
+        )
         self.fusion = Fusion(2 * channels, channels)
         self.detail_decoder = DetailDecoder(channels, image_channels=4)
 

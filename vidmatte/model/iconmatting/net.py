@@ -48,30 +48,45 @@ class _QueryNorm(nn.Module):
 class InContextFusion(nn.Module):
     """Similarity and features at both scales to one map of guidance."""
 
-    def __init__(self, feature_channels: int, cells: tuple[int, int], guidance_channels: int, channels: int) -> None:
+    def __init__(
+        self, feature_channels: int, cells: tuple[int, int], guidance_channels: int, channels: int
+    ) -> None:
         super().__init__()
         self.attn_module = _QueryNorm(feature_channels)
-        self.attn_module_list = nn.ModuleList([IntraSimilarity(side, guidance_channels) for side in cells])
-        self.ft_module_list = nn.ModuleList([ConvNormRelu(feature_channels, channels) for _ in cells])
-        self.ft_attn_module_list = nn.ModuleList([ConvNormRelu(channels + guidance_channels, channels) for _ in cells])
+        self.attn_module_list = nn.ModuleList(
+            [IntraSimilarity(side, guidance_channels) for side in cells]
+        )
+        self.ft_module_list = nn.ModuleList(
+            [ConvNormRelu(feature_channels, channels) for _ in cells]
+        )
+        self.ft_attn_module_list = nn.ModuleList(
+            [ConvNormRelu(channels + guidance_channels, channels) for _ in cells]
+        )
         self.fusion = _Fusions(channels)
 
     def forward(
         self, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
     ) -> tuple[Tensor, Tensor]:
         """similarity (N, n) to guidance (N, channels, c, c), and intra-similarity (N, c, c) averaged over channels."""
-        scales = ((features.coarse, features.coarse_attention), (features.fine, features.fine_attention))
+        scales = (
+            (features.coarse, features.coarse_attention),
+            (features.fine, features.fine_attention),
+        )
         fused, seen = [], []
         for i, (feature, attention) in enumerate(scales):
             guidance = self.attn_module_list[i](similarity, attention if intra else None)
             converted = self.ft_module_list[i](feature)
-            fused.append(self.ft_attn_module_list[i](torch.cat([converted, guidance.to(converted.dtype)], 1)))
+            fused.append(
+                self.ft_attn_module_list[i](torch.cat([converted, guidance.to(converted.dtype)], 1))
+            )
             seen.append(guidance.float().mean(1, keepdim=True))
         coarse, fine = fused
         if not multi_scale:
             coarse, seen[0] = torch.zeros_like(coarse), seen[1]
         size = (fine.shape[-2], fine.shape[-1])
-        maps = [F.interpolate(x, size=size, mode="bilinear", align_corners=False)[:, 0] for x in seen]
+        maps = [
+            F.interpolate(x, size=size, mode="bilinear", align_corners=False)[:, 0] for x in seen
+        ]
         return self.fusion.module_list[0](coarse, fine), torch.stack(maps).mean(0)
 
 
@@ -80,7 +95,9 @@ class InContextDecoder(nn.Module):
 
     def __init__(self, feature_channels: int, cells: tuple[int, int]) -> None:
         super().__init__()
-        self.in_context_fusion = InContextFusion(feature_channels, cells, guidance_channels=256, channels=320)
+        self.in_context_fusion = InContextFusion(
+            feature_channels, cells, guidance_channels=256, channels=320
+        )
         self.detail_decoder = DetailDecoder()
 
 
@@ -117,7 +134,9 @@ class IconMattingNet(nn.Module):
 
     def tokens(self, features: InContextFeatures) -> Tensor:
         """What is matched: fine features as (N, n, C) float32, normalised."""
-        normalised: Tensor = self.in_context_decoder.in_context_fusion.attn_module.norm(features.fine.flatten(2).mT)
+        normalised: Tensor = self.in_context_decoder.in_context_fusion.attn_module.norm(
+            features.fine.flatten(2).mT
+        )
         return normalised
 
     def forward(
@@ -139,7 +158,9 @@ class IconMattingNet(nn.Module):
             multi_scale: whether the coarse scale takes part (likewise).
         """
         decoder = self.in_context_decoder
-        guidance, seen = decoder.in_context_fusion(features, similarity, intra=intra, multi_scale=multi_scale)
+        guidance, seen = decoder.in_context_fusion(
+            features, similarity, intra=intra, multi_scale=multi_scale
+        )
         image = (rgb * 2 - 1).contiguous(memory_format=torch.channels_last)
         return Decoded(decoder.detail_decoder(guidance, image), seen)
 
@@ -159,8 +180,11 @@ def decoder_tensors(checkpoint: Mapping[str, object], source: str) -> dict[str, 
     found = {
         str(key): value
         for key, value in inner.items()
-        if isinstance(value, Tensor) and not (is_wrapped and str(key).startswith("feature_extractor."))
+        if isinstance(value, Tensor)
+        and not (is_wrapped and str(key).startswith("feature_extractor."))
     }
     if not found:
-        raise ModelError(f"{source}: holds no tensors; give the checkpoint of IconMatting's authors")
+        raise ModelError(
+            f"{source}: holds no tensors; give the checkpoint of IconMatting's authors"
+        )
     return found

@@ -43,7 +43,13 @@ class Decoder(Protocol):
         ...
 
     def __call__(
-        self, rgb: Tensor, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
+        self,
+        rgb: Tensor,
+        features: InContextFeatures,
+        similarity: Tensor,
+        *,
+        intra: bool,
+        multi_scale: bool,
     ) -> Decoded:
         """Alpha or guidance of squares rgb (N, 3, S, S) 0-1 from similarity (N, n)."""
         ...
@@ -64,7 +70,13 @@ class TrainedDecoder:
         return self.net.tokens(features)
 
     def __call__(
-        self, rgb: Tensor, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
+        self,
+        rgb: Tensor,
+        features: InContextFeatures,
+        similarity: Tensor,
+        *,
+        intra: bool,
+        multi_scale: bool,
     ) -> Decoded:
         """See `IconMattingNet.forward`."""
         decoded: Decoded = self.net(rgb, features, similarity, intra=intra, multi_scale=multi_scale)
@@ -116,28 +128,40 @@ class IconMattingModel:
                 break
             except RuntimeError as error:
                 self._make_room(error, len(squares))
-        marked = query_cells(reference, fit, features.cells, features.fine_attention, self.options.positions)
+        marked = query_cells(
+            reference, fit, features.cells, features.fine_attention, self.options.positions
+        )
         tokens = self.decoder.tokens(features).flatten(0, 1)
         return tokens[marked[0].to(tokens.device)], tokens[marked[1].to(tokens.device)]
 
     def _look(self, squares: Tensor, role: Role, *, maps: bool) -> InContextFeatures:
-        return self.sd(squares, self.options.features, role=role, maps=maps, at_once=self._limit.most)
+        return self.sd(
+            squares, self.options.features, role=role, maps=maps, at_once=self._limit.most
+        )
 
     def _make_room(self, error: RuntimeError, squares: int) -> None:
         """Lower the limit after an error that says memory ran out; raise any other error again."""
         if not is_out_of_memory(error):
             raise error
         whole = squares * self.options.ensemble
-        self._limit.lower(whole if self._limit.most is None else min(whole, self._limit.most), self.device)
+        self._limit.lower(
+            whole if self._limit.most is None else min(whole, self._limit.most), self.device
+        )
 
     def _frames_at_once(self, squares: int, frames: int) -> int:
         """How many frames of so many squares go together."""
         most = self._limit.most
-        return frames if most is None else max(1, min(frames, most // (squares * self.options.ensemble)))
+        return (
+            frames
+            if most is None
+            else max(1, min(frames, most // (squares * self.options.ensemble)))
+        )
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        autocast = torch.autocast(
+            self.device.type, self.precision, enabled=self.precision != torch.float32
+        )
         with torch.inference_mode(), autocast:
             yield
 
@@ -199,7 +223,9 @@ class IconMattingPredictor:
         for seen in self._see(batch.rgb, fit):
             for name, squares in zip(maps, (seen.inter, seen.intra), strict=True):
                 size = (self.model.sd.side, self.model.sd.side)
-                enlarged = F.interpolate(squares[:, None], size=size, mode="bilinear", align_corners=False)
+                enlarged = F.interpolate(
+                    squares[:, None], size=size, mode="bilinear", align_corners=False
+                )
                 maps[name].append(_to_unit(fit.assemble(enlarged)).cpu())
         return {name: torch.cat(parts) for name, parts in maps.items()}
 
@@ -247,16 +273,25 @@ class IconMattingPredictor:
             squares = fit.to_squares(rgb)
             features = model._look(squares, "target", maps=options.intra)
             similarity = self._match(features, fit)
-            decoded = model.decoder(squares, features, similarity, intra=options.intra, multi_scale=options.multi_scale)
+            decoded = model.decoder(
+                squares, features, similarity, intra=options.intra, multi_scale=options.multi_scale
+            )
             coarse = fit.assemble(decoded.alpha.float())
             confidence = self._confidence(decoded.alpha.float(), similarity, fit, features.cells)
         cells = (features.cells, features.cells)
-        return _Seen(coarse, confidence, torch.unflatten(similarity, 1, cells), decoded.intra_similarity.float())
+        return _Seen(
+            coarse,
+            confidence,
+            torch.unflatten(similarity, 1, cells),
+            decoded.intra_similarity.float(),
+        )
 
     def _match(self, features: InContextFeatures, fit: Fit) -> Tensor:
         """(N k, n) similarity; the squares of a frame are one target, so that a query finds its place in either."""
         valid = fit.valid_cells(features.cells, features.fine.device)
-        tokens = torch.unflatten(self.model.decoder.tokens(features), 0, (-1, fit.squares)).flatten(1, 2)
+        tokens = torch.unflatten(self.model.decoder.tokens(features), 0, (-1, fit.squares)).flatten(
+            1, 2
+        )
         if self.model.options.inter:
             with torch.autocast(tokens.device.type, enabled=False):
                 similarity = match(self.objects, self.background, tokens, valid, self.references)
@@ -268,7 +303,9 @@ class IconMattingPredictor:
 
     def _confidence(self, alpha: Tensor, similarity: Tensor, fit: Fit, cells: int) -> Tensor:
         inside = F.avg_pool2d(alpha, alpha.shape[-1] // cells).flatten(1)
-        inside, weight = (torch.unflatten(x, 0, (-1, fit.squares)).flatten(1) for x in (inside, similarity))
+        inside, weight = (
+            torch.unflatten(x, 0, (-1, fit.squares)).flatten(1) for x in (inside, similarity)
+        )
         valid = fit.valid_cells(cells, alpha.device)
         area = inside.mean(1) if valid is None else inside[:, valid].mean(1)
         share = (inside * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
@@ -322,7 +359,10 @@ def build_iconmatting(
     Raises ModelError for a checkpoint that does not fit. `sd` must be on `device` in `precision`.
     """
     net = IconMattingNet.from_checkpoint(
-        checkpoint, f"model {name!r}", feature_channels=sd.channels, cells=(sd.coarse_cells, sd.fine_cells)
+        checkpoint,
+        f"model {name!r}",
+        feature_channels=sd.channels,
+        cells=(sd.coarse_cells, sd.fine_cells),
     )
     net.to(device)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
@@ -352,6 +392,10 @@ def _build(
 ) -> IconMattingModel:
     options = options or IconMattingOptions()
     if sd.device.type != device.type or sd.dtype != precision:
-        raise ValueError(f"Stable Diffusion is on {sd.device} in {sd.dtype}, not on {device} in {precision}")
+        raise ValueError(
+            f"Stable Diffusion is on {sd.device} in {sd.dtype}, not on {device} in {precision}"
+        )
     used = sd.compiled() if options.compile else sd
-    return IconMattingModel(used, decoder, name, device, precision, options, BatchLimit(options.at_once))
+    return IconMattingModel(
+        used, decoder, name, device, precision, options, BatchLimit(options.at_once)
+    )

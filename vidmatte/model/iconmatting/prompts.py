@@ -34,19 +34,27 @@ def query_cells(
     if attention is None:
         return whole_cells(marked, cells), torch.zeros(fit.squares * cells**2, dtype=torch.bool)
     objects = cells_of_prompt(marked, cells)
-    background = cells_of_prompt(fit.prompt_to_squares((1 - reference.alpha) * reference.known)[:, 0], cells) & ~objects
+    background = (
+        cells_of_prompt(fit.prompt_to_squares((1 - reference.alpha) * reference.known)[:, 0], cells)
+        & ~objects
+    )
     shown = fit.valid_cells(cells)
     free = ~objects & ~background if shown is None else ~objects & ~background & shown
     wanted, claimed = (
         torch.cat(
-            [claim(marks, maps, positions) for marks, maps in zip(part.chunk(fit.squares), attention, strict=True)]
+            [
+                claim(marks, maps, positions)
+                for marks, maps in zip(part.chunk(fit.squares), attention, strict=True)
+            ]
         )
         for part in (objects, background)
     )
     if not bool(objects.any()):
         left = free & (claimed == 0)
         return (left if bool(left.any()) else free), background
-    return objects | (free & (wanted > claimed)), background | (free & (claimed > 0) & (claimed >= wanted))
+    return objects | (free & (wanted > claimed)), background | (
+        free & (claimed > 0) & (claimed >= wanted)
+    )
 
 
 def whole_cells(marked: Tensor, cells: int) -> Tensor:
@@ -72,8 +80,12 @@ def cells_of_prompt(marked: Tensor, cells: int) -> Tensor:
     for square in marked:
         count, labels = cv2.connectedComponents((square > 0).numpy().astype(np.uint8))
         pieces = torch.from_numpy(labels)
-        parts = [whole_cells((square * (pieces == piece))[None], cells) for piece in range(1, count)]
-        found.append(torch.stack(parts).any(0) if parts else torch.zeros(cells**2, dtype=torch.bool))
+        parts = [
+            whole_cells((square * (pieces == piece))[None], cells) for piece in range(1, count)
+        ]
+        found.append(
+            torch.stack(parts).any(0) if parts else torch.zeros(cells**2, dtype=torch.bool)
+        )
     return torch.cat(found)
 
 

@@ -52,7 +52,9 @@ SD_2_1_SCHEDULER: Mapping[str, Any] = {
 }
 
 WANTED = "Stable Diffusion 2.1 for 768 x 768 pixels (v-prediction)"
-_REMEDY = "give the weights of stable-diffusion-2-1, not of stable-diffusion-2-1-base or another version"
+_REMEDY = (
+    "give the weights of stable-diffusion-2-1, not of stable-diffusion-2-1-base or another version"
+)
 _LATENT_SCALE = 0.18215
 
 
@@ -61,7 +63,9 @@ def latent_scale(config: Mapping[str, Any]) -> float:
     return float(config.get("scaling_factor") or _LATENT_SCALE)
 
 
-def refuse_other_layouts(unet: Any, vae: Any, scheduler: Mapping[str, Any], empty_prompt: Tensor) -> Tensor:
+def refuse_other_layouts(
+    unet: Any, vae: Any, scheduler: Mapping[str, Any], empty_prompt: Tensor
+) -> Tensor:
     """Check that parts are a Stable Diffusion 2 that predicts v, and sound.
 
     Returns the share of signal at each time step, (1000,) float64. Raises ModelError naming what was found.
@@ -78,7 +82,9 @@ def refuse_other_layouts(unet: Any, vae: Any, scheduler: Mapping[str, Any], empt
     return signal_shares(scheduler)
 
 
-def refuse_configs(unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mapping[str, Any]) -> None:
+def refuse_configs(
+    unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mapping[str, Any]
+) -> None:
     """Raise ModelError where configurations are not those of a v-predicting Stable Diffusion 2."""
     predicts = scheduler.get("prediction_type", "epsilon")
     if predicts != "v_prediction":
@@ -86,10 +92,19 @@ def refuse_configs(unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: M
             f"{WANTED} is needed: these weights predict {predicts!r}, as the 512 base model and version 1 do; {_REMEDY}"
         )
     wanted = {
-        key: SD_2_1_UNET[key] for key in ("down_block_types", "up_block_types", "in_channels", "layers_per_block")
+        key: SD_2_1_UNET[key]
+        for key in ("down_block_types", "up_block_types", "in_channels", "layers_per_block")
     }
-    wanted |= {"addition_embed_type": None, "encoder_hid_dim_type": None, "use_linear_projection": True}
-    wanted |= {"transformer_layers_per_block": 1, "class_embed_type": None, "mid_block_type": "UNetMidBlock2DCrossAttn"}
+    wanted |= {
+        "addition_embed_type": None,
+        "encoder_hid_dim_type": None,
+        "use_linear_projection": True,
+    }
+    wanted |= {
+        "transformer_layers_per_block": 1,
+        "class_embed_type": None,
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+    }
     for key, value in wanted.items():
         found = unet.get(key, None if value is None else _default(key, value))
         if _plain(found) != value:
@@ -98,9 +113,16 @@ def refuse_configs(unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: M
             )
     size = unet.get("sample_size")
     if not isinstance(size, int) or size < 8 or size % 8:
-        raise ModelError(f"{WANTED} is needed: the U-Net found is for latents of {size} instead of 96; {_REMEDY}")
-    if vae.get("latent_channels") != unet.get("in_channels") or len(vae.get("block_out_channels", ())) != 4:
-        raise ModelError(f"{WANTED} is needed: the VAE found does not make latents of its kind; {_REMEDY}")
+        raise ModelError(
+            f"{WANTED} is needed: the U-Net found is for latents of {size} instead of 96; {_REMEDY}"
+        )
+    if (
+        vae.get("latent_channels") != unet.get("in_channels")
+        or len(vae.get("block_out_channels", ())) != 4
+    ):
+        raise ModelError(
+            f"{WANTED} is needed: the VAE found does not make latents of its kind; {_REMEDY}"
+        )
 
 
 def _default(key: str, value: object) -> object:
@@ -121,7 +143,9 @@ def signal_shares(scheduler: Mapping[str, Any]) -> Tensor:
     elif schedule == "linear":
         betas = torch.linspace(start, end, steps, dtype=torch.float64)
     else:
-        raise ModelError(f"{WANTED} is needed: its noise schedule is scaled_linear, {schedule!r} was found; {_REMEDY}")
+        raise ModelError(
+            f"{WANTED} is needed: its noise schedule is scaled_linear, {schedule!r} was found; {_REMEDY}"
+        )
     return (1 - betas).cumprod(0)
 
 
@@ -137,7 +161,11 @@ def read_folder(path: Path, dtype: torch.dtype, empty_prompt: Tensor | None) -> 
         tensors = load_tensors(_weights_of(path / "text_encoder"))
         empty_prompt = embed_empty_prompt(tensors, heads=int(text_config["num_attention_heads"]))
     unet = _build(
-        UNet2DConditionModel, unet_config, load_tensors(_weights_of(path / "unet")), dtype, str(path / "unet")
+        UNet2DConditionModel,
+        unet_config,
+        load_tensors(_weights_of(path / "unet")),
+        dtype,
+        str(path / "unet"),
     )
     vae_tensors = with_present_names(load_tensors(_weights_of(path / "vae")))
     vae = _build(AutoencoderKL, vae_config, vae_tensors, dtype, str(path / "vae"))
@@ -154,12 +182,17 @@ def read_single_file(
 ) -> Parts:
     """Parts of a single file of the original layout; see `StableDiffusion.from_single_file`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+    from diffusers.loaders.single_file_utils import (
+        convert_ldm_unet_checkpoint,
+        convert_ldm_vae_checkpoint,
+    )
 
     tensors = load_tensors(path)
     for prefix, part in (("model.diffusion_model.", "U-Net"), ("first_stage_model.", "VAE")):
         if not any(key.startswith(prefix) for key in tensors):
-            raise ModelError(f"{path}: has no {part} ({prefix}...): {WANTED} as a single file is needed; {_REMEDY}")
+            raise ModelError(
+                f"{path}: has no {part} ({prefix}...): {WANTED} as a single file is needed; {_REMEDY}"
+            )
     if empty_prompt is None:
         empty_prompt = embed_empty_prompt(from_open_clip(tensors, path))
     try:
@@ -170,8 +203,12 @@ def read_single_file(
     unet = _build(UNet2DConditionModel, unet_config, unet_tensors, dtype, f"{path} as {WANTED}")
     vae = _build(AutoencoderKL, vae_config, vae_tensors, dtype, f"{path} as {WANTED}")
     channels = int(unet_config["in_channels"])
-    if predicts_noise(lambda noise, step: unet(noise.to(dtype), step, empty_prompt.to(dtype)).sample, channels):
-        raise ModelError(f"{path}: predicts noise, as the 512 base model does; {WANTED} is needed; {_REMEDY}")
+    if predicts_noise(
+        lambda noise, step: unet(noise.to(dtype), step, empty_prompt.to(dtype)).sample, channels
+    ):
+        raise ModelError(
+            f"{path}: predicts noise, as the 512 base model does; {WANTED} is needed; {_REMEDY}"
+        )
     return unet, vae, SD_2_1_SCHEDULER, empty_prompt
 
 
@@ -187,7 +224,13 @@ def predicts_noise(unet: Callable[[Tensor, Tensor], Tensor], channels: int = 4) 
     return float(torch.cosine_similarity(noise.flatten(), output.flatten(), 0)) > 0.6
 
 
-def _build(model: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> Any:
+def _build(
+    model: Any,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    what: str,
+) -> Any:
     """A diffusers model with its weights, without drawing random ones first."""
     with torch.device("meta"):
         built = model.from_config(dict(config))
@@ -199,7 +242,12 @@ def _build(model: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor],
 
 def with_present_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The VAE's attention under its present names: files of 2022 have others."""
-    names = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+    names = {
+        ".query.": ".to_q.",
+        ".key.": ".to_k.",
+        ".value.": ".to_v.",
+        ".proj_attn.": ".to_out.0.",
+    }
     renamed = {}
     for key, tensor in tensors.items():
         if ".attentions." in key:
@@ -211,12 +259,16 @@ def with_present_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _weights_of(folder: Path) -> Path:
     names = [
-        f"{stem}{variant}.safetensors" for stem in ("diffusion_pytorch_model", "model") for variant in ("", ".fp16")
+        f"{stem}{variant}.safetensors"
+        for stem in ("diffusion_pytorch_model", "model")
+        for variant in ("", ".fp16")
     ]
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise ModelError(f"{folder}: has none of {', '.join(names)}; weights are read as safetensors only")
+    raise ModelError(
+        f"{folder}: has none of {', '.join(names)}; weights are read as safetensors only"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -34,7 +34,9 @@ def inter_similarity(query: Tensor, target: Tensor, valid: Tensor | None = None)
     return total
 
 
-def match(objects: Tensor, background: Tensor, target: Tensor, valid: Tensor | None, references: int) -> Tensor:
+def match(
+    objects: Tensor, background: Tensor, target: Tensor, valid: Tensor | None, references: int
+) -> Tensor:
     """Similarity to the object less that to what was marked as background, (N, n) float32, about 1 on the object.
 
     The queries of all references act together; their sum is divided by the number of references, so that the same

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 
 from vidmatte.errors import OptionError
 from vidmatte.model.iconmatting.attention import AttentionTape, TapedAttention, split_heads
-from vidmatte.model.iconmatting.sd_layout import latent_scale, read_folder, read_single_file, refuse_other_layouts
+from vidmatte.model.iconmatting.sd_layout import (
+    latent_scale,
+    read_folder,
+    read_single_file,
+    refuse_other_layouts,
+)
 
 Role = Literal["target", "reference"]
 TIME_STEPS = 1000
@@ -38,9 +43,13 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_step < TIME_STEPS:
-            raise OptionError(f"time step {self.time_step} is not valid: it must be 0 to {TIME_STEPS - 1}")
+            raise OptionError(
+                f"time step {self.time_step} is not valid: it must be 0 to {TIME_STEPS - 1}"
+            )
         if not 1 <= self.ensemble <= _LARGEST_ENSEMBLE:
-            raise OptionError(f"ensemble of {self.ensemble} is not valid: it must be 1 to {_LARGEST_ENSEMBLE}")
+            raise OptionError(
+                f"ensemble of {self.ensemble} is not valid: it must be 1 to {_LARGEST_ENSEMBLE}"
+            )
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise OptionError(f"seed {self.seed} is not valid: it must be 0 to {_LARGEST_SEED}")
 
@@ -77,7 +86,9 @@ class InContextFeatures:
         """The features of all images of several batches."""
         maps = [(p.coarse_attention, p.fine_attention) for p in parts]
         coarse, fine = torch.cat([p.coarse for p in parts]), torch.cat([p.fine for p in parts])
-        coarse_attention, fine_attention = ([x for x in column if x is not None] for column in zip(*maps, strict=True))
+        coarse_attention, fine_attention = (
+            [x for x in column if x is not None] for column in zip(*maps, strict=True)
+        )
         if not coarse_attention:
             return cls(coarse, fine)
         return cls(coarse, fine, torch.cat(coarse_attention), torch.cat(fine_attention))
@@ -109,10 +120,17 @@ class TruncatedUnet(nn.Module):
     def __init__(self, unet: Any) -> None:
         super().__init__()
         unet.set_attn_processor(TapedAttention())
-        self.time_proj, self.time_embedding, self.conv_in = unet.time_proj, unet.time_embedding, unet.conv_in
+        self.time_proj, self.time_embedding, self.conv_in = (
+            unet.time_proj,
+            unet.time_embedding,
+            unet.conv_in,
+        )
         self.down_blocks, self.mid_block = unet.down_blocks, unet.mid_block
         self.up_blocks = unet.up_blocks[:2]
-        self.last_resnets, self.last_attentions = unet.up_blocks[2].resnets, unet.up_blocks[2].attentions
+        self.last_resnets, self.last_attentions = (
+            unet.up_blocks[2].resnets,
+            unet.up_blocks[2].attentions,
+        )
 
     def forward(
         self, latent: Tensor, time_step: Tensor, prompt: Tensor, tape: AttentionTape | None
@@ -128,7 +146,9 @@ class TruncatedUnet(nn.Module):
         Returns:
             outputs of up-blocks 0 and 1, (B, C, h/4, w/4) and (B, C, h/2, w/2).
         """
-        time = self.time_embedding(self.time_proj(time_step).to(latent.dtype)).expand(len(latent), -1)
+        time = self.time_embedding(self.time_proj(time_step).to(latent.dtype)).expand(
+            len(latent), -1
+        )
         context = {
             "encoder_hidden_states": prompt.expand(len(latent), -1, -1),
             "cross_attention_kwargs": {"tape": tape},
@@ -150,11 +170,18 @@ class TruncatedUnet(nn.Module):
         return outputs[0], outputs[1]
 
     def _record_last(
-        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Mapping[str, Any], tape: AttentionTape
+        self,
+        x: Tensor,
+        skips: list[Tensor],
+        time: Tensor,
+        context: Mapping[str, Any],
+        tape: AttentionTape,
     ) -> None:
         """Up-block 2, left at the queries and keys of its last self-attention."""
         last = len(self.last_resnets) - 1
-        for i, (resnet, transformer) in enumerate(zip(self.last_resnets, self.last_attentions, strict=True)):
+        for i, (resnet, transformer) in enumerate(
+            zip(self.last_resnets, self.last_attentions, strict=True)
+        ):
             x = resnet(torch.cat([x, skips[-1 - i]], 1), time)
             if i < last:
                 x = transformer(x, **context, return_dict=False)[0]
@@ -162,7 +189,10 @@ class TruncatedUnet(nn.Module):
         block = transformer.transformer_blocks[0]
         tokens = block.norm1(tokens)
         tape.record(
-            *(split_heads(project(tokens), block.attn1.heads) for project in (block.attn1.to_q, block.attn1.to_k))
+            *(
+                split_heads(project(tokens), block.attn1.heads)
+                for project in (block.attn1.to_q, block.attn1.to_k)
+            )
         )
 
 
@@ -250,8 +280,12 @@ class StableDiffusion:
 
     def compiled(self) -> StableDiffusion:
         """The same through `torch.compile`: slow at first, for each new batch size too, then faster."""
-        encoder, unet = (cast(nn.Module, torch.compile(part)) for part in (self._encoder, self._unet))
-        return StableDiffusion(encoder, unet, self._signal, self._prompt, self._latent_shape, self.channels)
+        encoder, unet = (
+            cast(nn.Module, torch.compile(part)) for part in (self._encoder, self._unet)
+        )
+        return StableDiffusion(
+            encoder, unet, self._signal, self._prompt, self._latent_shape, self.channels
+        )
 
     @torch.inference_mode()
     def __call__(
@@ -281,23 +315,36 @@ class StableDiffusion:
         noisy = self._add_noise(self.encode(rgb), settings, role)
         tape = AttentionTape(frames, (self.coarse_cells**2, self.fine_cells**2)) if maps else None
         time_step = torch.full((1,), settings.time_step, device=self.device)
-        members = ensemble if at_once is None else _largest_divisor(ensemble, max(1, at_once // frames))
+        members = (
+            ensemble if at_once is None else _largest_divisor(ensemble, max(1, at_once // frames))
+        )
         sums: list[Tensor] = []
         for first in range(0, ensemble, members):
-            part = noisy[:, first : first + members].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            part = (
+                noisy[:, first : first + members]
+                .flatten(0, 1)
+                .contiguous(memory_format=torch.channels_last)
+            )
             outputs = self._unet(part, time_step, self._prompt, tape)
-            found = [output.unflatten(0, (frames, members)).sum(1, dtype=torch.float32) for output in outputs]
+            found = [
+                output.unflatten(0, (frames, members)).sum(1, dtype=torch.float32)
+                for output in outputs
+            ]
             sums = [a.add_(b) for a, b in zip(sums, found, strict=True)] if sums else found
         coarse, fine = (total.div_(ensemble) for total in sums)
         if tape is None:
             return InContextFeatures(coarse, fine)
-        return InContextFeatures(coarse, fine, tape.map(self.coarse_cells**2), tape.map(self.fine_cells**2))
+        return InContextFeatures(
+            coarse, fine, tape.map(self.coarse_cells**2), tape.map(self.fine_cells**2)
+        )
 
     @torch.inference_mode()
     def encode(self, rgb: Tensor) -> Tensor:
         """Latents (N, 4, side / 8, side / 8) of images (N, 3, side, side) 0-1."""
         if rgb.ndim != 4 or tuple(rgb.shape[1:]) != (3, self.side, self.side):
-            raise ValueError(f"images must be (N, 3, {self.side}, {self.side}), got {tuple(rgb.shape)}")
+            raise ValueError(
+                f"images must be (N, 3, {self.side}, {self.side}), got {tuple(rgb.shape)}"
+            )
         image = (rgb.to(self.device) * 2 - 1).to(self.dtype)
         latent: Tensor = self._encoder(image.contiguous(memory_format=torch.channels_last))
         return latent
