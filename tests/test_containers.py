@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from clips import numbered_picture, read_number, write_movie
 
+import vidmatte
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.read import open_video
 from vidmatte.read.movie import MovieVideo
@@ -340,3 +341,75 @@ def test_streams_that_are_left_out_are_noted(tmp_path):
             out.mux(stream.encode(None))
     with open_video(movie) as video:
         assert "1 video stream of the source is not carried over" in video.info.notes
+
+
+LATE = {
+    # A transport stream begins at 1.4 s; the others are recordings of a clock that stood at 10 h.
+    "broadcast.ts": 0,
+    "capture.ts": 36000,
+    "capture.mkv": 36000,
+    "capture.mov": 36000,
+}
+
+
+def write_late(path, begins, *, sound_delay=Fraction(0), frames=12):
+    """Numbered frames at 25/s whose clock begins at `begins` seconds, with sound that much later."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = out.add_stream("mp2", rate=48000, layout="mono")
+        for n in range(frames):
+            frame = av.VideoFrame.from_ndarray(numbered_picture(n, 64, 48)).reformat(
+                format="yuv420p"
+            )
+            frame.time_base, frame.pts = Fraction(1, 25), begins * 25 + n
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        first = round((begins + sound_delay) * 48000)
+        for n in range(20):
+            samples = np.zeros((1, 1152), np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            frame.sample_rate, frame.time_base = 48000, Fraction(1, 48000)
+            frame.pts = first + 1152 * n
+            out.mux(audio.encode(frame))
+        out.mux(audio.encode(None))
+    return path
+
+
+def starts_of(path):
+    """First time in seconds of picture and sound."""
+    starts = {}
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            if packet.pts is not None:
+                kind = packet.stream.type
+                time = packet.pts * packet.time_base
+                starts[kind] = min(starts.get(kind, time), time)
+    return starts
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_outputs_begin_at_zero_however_late_the_clock_of_the_source_stood(tmp_path, name):
+    movie = write_late(tmp_path / name, LATE[name])
+    wanted = starts_of(movie)
+    earliest = min(wanted.values())
+    options = vidmatte.MatteOptions(model="none", matte=movie)
+    vidmatte.matte(movie, output=tmp_path / "o.mov", alpha=tmp_path / "a.mkv", options=options)
+    for output in ("o.mov", "a.mkv"):
+        found = starts_of(tmp_path / output)
+        assert min(found.values()) < Fraction(1, 100)
+        for kind, start in found.items():
+            # Matroska lets the first packet of sound begin earlier, by the delay of the codec.
+            assert abs(start - (wanted[kind] - earliest)) < Fraction(1152, 48000), kind
+
+
+@pytest.mark.parametrize("delay", [Fraction(1, 5), Fraction(-1, 5)], ids=["later", "earlier"])
+def test_the_delay_between_picture_and_sound_stays(tmp_path, delay):
+    movie = write_late(tmp_path / "clip.ts", 3, sound_delay=delay)
+    wanted = starts_of(movie)
+    options = vidmatte.MatteOptions(model="none", matte=movie)
+    vidmatte.matte(movie, output=tmp_path / "o.mov", options=options)
+    found = starts_of(tmp_path / "o.mov")
+    difference = wanted["audio"] - wanted["video"]
+    assert abs(found["audio"] - found["video"] - difference) < Fraction(2, 1000)
+    assert abs(difference - delay) < Fraction(3, 100)

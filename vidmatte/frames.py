@@ -52,6 +52,9 @@ class VideoInfo:
     first_number: int | None = None
     """Number of the first file of an image sequence; None for movies and image sets."""
     audio_streams: int = 0
+    start: Fraction = Fraction(0)
+    """Earliest time in seconds at which picture or sound begins, on the clock of `pts`; outputs begin
+    there. Containers for broadcast and recordings of a running clock begin late."""
     field_order: FieldOrder | None = None
     """Of frames that are read interlaced, two moments in each; None where frames are whole."""
     notes: tuple[str, ...] = ()

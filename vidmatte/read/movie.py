@@ -142,6 +142,7 @@ class MovieVideo(Video):
             color=self._tags,
             timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
             audio_streams=len(container.streams.audio),
+            start=_earliest_start(container, self._first_pts * self._time_base),
             field_order=self._field_order(stream),
             notes=(*describe_dropped_streams(container, stream), *self._interlace_notes()),
         )
@@ -382,6 +383,19 @@ def _decoded_up_to(
             is_passed = packet.pts is not None and packet.pts < pts
             codec.skip_frame = "NONREF" if is_passed else "DEFAULT"
         yield from packet.decode()
+
+
+def _earliest_start(container: InputContainer, picture: Fraction) -> Fraction:
+    """Return the time in seconds at which the first of picture and sound begins, never below 0.
+
+    Players count from there. Sound that begins before zero is the priming of its codec, which
+    containers hide by themselves.
+    """
+    starts = [picture]
+    for stream in container.streams.audio:
+        if stream.start_time is not None and stream.time_base:
+            starts.append(stream.start_time * stream.time_base)
+    return max(Fraction(0), min(starts))
 
 
 def _promised_end(container: InputContainer, stream: VideoStream) -> Fraction | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -164,9 +165,11 @@ class MovieWriter:
         """`first` is the time of the first picture, `first_frame` its index in the source."""
         assert self._file is not None
         like = self._like
-        # Times before zero would be cut off by players, or moved by the container.
+        # Times before zero would be cut off by players, or moved by the container. Rounded down: no stream that is
+        # kept may begin before zero.
         self._first = first
-        self._offset = first if self._start is not None or first < 0 else 0
+        is_cut = self._start is not None or first < 0
+        self._offset = first if is_cut else math.floor(like.start / like.time_base)
         rate = nominal_rate(like.frame_rate) or like.frame_rate
         self._rate = rate
         self._time_base = 1 / rate if self.format.constant_rate else like.time_base
