@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from fractions import Fraction
 
 import av
@@ -115,8 +116,18 @@ def test_damaged_exr_is_a_clear_error(tmp_path, openexr, capfd):
     whole = (tmp_path / "whole.exr").read_bytes()
     for size in (0, 10, 200, len(whole) // 2):
         (tmp_path / "cut.exr").write_bytes(whole[:size])
-        with pytest.raises(ReadError, match=r"cut\.exr"):
+        with pytest.raises(ReadError, match=r"cut\.exr: is not an EXR image, or is damaged"):
             read_image(tmp_path / "cut.exr")
+    # Standard output may be the JSON of a run.
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("drop", "text"), [(False, "10:20:30:05"), (True, "10:20:30;05")])
+def test_exr_timecode_is_read(tmp_path, openexr, drop, text):
+    code = openexr.TimeCode(10, 20, 30, 5, drop, *[0] * 13)
+    save_exr(openexr, tmp_path / "a.1.exr", {"RGB": light()}, timeCode=code)
+    with open_video(tmp_path) as video:
+        assert video.info.timecode == text
 
 
 def test_light_stays_linear_and_whole_from_exr_to_exr(tmp_path, openexr):
@@ -229,6 +240,7 @@ def test_a_huge_declared_size_is_refused_before_memory_is_taken(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((37, 53, 3), np.uint8))
     data = bytearray((tmp_path / "a.png").read_bytes())
     struct.pack_into(">II", data, 16, 30000, 30000)
+    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ReadError, match="says that it has 30000x30000 pixels"):
         read_image(tmp_path / "a.png")

@@ -32,6 +32,7 @@ from vidmatte.options import (
 )
 from vidmatte.pipeline.run import matte
 from vidmatte.prompts.files import load_prompts
+from vidmatte.prompts.objects import prompts_of_objects
 from vidmatte.prompts.prompt import Prompt, parse_box, parse_points
 from vidmatte.read.rate import parse_rate
 from vidmatte.report.summary import Summary
@@ -71,7 +72,8 @@ T = TypeVar("T")
     "masks",
     multiple=True,
     metavar="PNG",
-    help="Image of the frame's size: white is the object.",
+    help="Image of the frame's size: white is the object. Each label of a label mask is an object; "
+    "mask.png:2 is label 2 alone.",
 )
 @click.option(
     "--box", "boxes", multiple=True, metavar="X0,Y0,X1,Y1", help="All of the object lies inside."
@@ -208,11 +210,12 @@ def matte_command(
 def _matted(inputs: tuple[str, ...], given: dict[str, Any], line: ProgressLine) -> Summary:
     with line:
         objects = _objects(given)
+        count = len(prompts_of_objects(objects))
         return matte(
             inputs if given["images"] else _single(inputs),
             objects,
-            output=given["outputs"] or _default_outputs(inputs, given, len(objects), "matte"),
-            alpha=given["alphas"] or _default_outputs(inputs, given, len(objects), "alpha"),
+            output=given["outputs"] or _default_outputs(inputs, given, count, "matte"),
+            alpha=given["alphas"] or _default_outputs(inputs, given, count, "alpha"),
             reference=given["reference"],
             images=given["images"],
             report=given["report"],
@@ -342,7 +345,7 @@ def _default_outputs(
 ) -> tuple[str, ...]:
     if given["outputs"] or given["alphas"]:
         return ()
-    if given["prompt_file"] and objects > 1:
+    if objects > 1:
         kind = f"{{object}}_{kind}"
     if given["images"]:
         return (f"{{name}}_{kind}.png",)

@@ -2,81 +2,153 @@
 
 from __future__ import annotations
 
-import struct
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from vidmatte.errors import ReadError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_PIXELS = 1 << 27
 """Pixels of a frame: 16384 x 8192. As float RGB that is 1.6 GB."""
 MAX_SIDE = 32768
+_ORIENTATION = 0x0112
+"""EXIF and TIFF tag."""
+_SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+_WIDTH, _HEIGHT = 256, 257
+"""TIFF tags."""
+_PILLOW = threading.RLock()
 
 
 def check_size(source: Path | str, width: int, height: int) -> None:
-    """Raise ReadError for a declared size that no frame can have, or that is more than memory should be taken for."""
-    if width < 1 or height < 1 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+    """Raise ReadError for a declared size that no frame can have or that needs too much memory."""
+    fits = min(width, height) >= 1 and max(width, height) <= MAX_SIDE
+    if not fits or width * height > MAX_PIXELS:
         raise ReadError(
-            f"{source}: says that it has {width}x{height} pixels; frames can have 1 to {MAX_PIXELS:,}, and sides of up "
-            f"to {MAX_SIDE}: the file is damaged, or has to be scaled or cut first"
+            f"{source}: says that it has {width}x{height} pixels; frames have 1 to {MAX_PIXELS:,} "
+            f"pixels and sides of up to {MAX_SIDE}: the file is damaged, or scale or crop it first"
         )
 
 
-def header_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height by the header of a PNG, JPEG, TIFF, BMP or WebP; None where it says none that can be found."""
+def check_regular(path: Path | str) -> None:
+    """Raise ReadError unless the path is a file that can be read to its end.
+
+    A pipe would be waited for, and a device such as `/dev/zero` never ends.
+    """
     try:
-        if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            width, height = struct.unpack_from(">II", data, 16)
-        elif data.startswith(b"\xff\xd8"):
-            return _size_of_jpeg(data)
-        elif data[:4] in (b"II*\0", b"MM\0*"):
-            return _size_of_tiff(data, "<" if data.startswith(b"II") else ">")
-        elif data.startswith(b"BM"):
-            width, height = struct.unpack_from("<ii", data, 18)
-        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            return _size_of_webp(data)
-        else:
-            return None
-    except struct.error:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise ReadError(f"{path}: expected a file, got {kind}; give a regular file")
+
+
+def header_size(source: Path | bytes) -> tuple[int, int] | None:
+    """Return width and height from the header of an image, without decoding it.
+
+    The size is that of the stored pixels, before EXIF orientation.
+
+    Args:
+        source: A file, or the bytes of one.
+
+    Returns:
+        The size; None if Pillow does not know the format or finds no size.
+    """
+    size = None
+    with _opened(source) as file:
+        try:
+            with open_pillow(file) as image:
+                size = image.size
+        except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError):
+            size = _size_of_tiff(file)
+    return size
+
+
+def displayed_size(path: Path) -> tuple[int, int] | None:
+    """Return width and height of an image as it is shown, from its header; None as `header_size`.
+
+    EXIF orientation is applied.
+    """
+    size = header_size(path)
+    if size is not None and exif_orientation(path) in _SIDEWAYS:
+        return size[1], size[0]
+    return size
+
+
+def exif_orientation(source: Path | bytes) -> int:
+    """Return the EXIF orientation of an image, 1 (upright) to 8; 1 if it says none."""
+    with _opened(source) as file:
+        try:
+            with open_pillow(file) as image:
+                # Pillow would decode a PNG to look for EXIF behind its pixels.
+                if image.format == "PNG" and "exif" not in image.info:
+                    return 1
+                value = image.getexif().get(_ORIENTATION, 1)
+        except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError):
+            return 1
+    return value if value in range(1, 9) else 1
+
+
+@contextmanager
+def open_pillow(file: IO[bytes] | Path) -> Iterator[Image.Image]:
+    """Open an image with Pillow and leave the bound on its size to `check_size`.
+
+    Pillow's own bound would warn about frames that are allowed here, and does not say the size of
+    those that are not. One image is open at a time.
+    """
+    from PIL import Image
+
+    # The bound and the filters of warnings belong to the whole process.
+    with _PILLOW, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged tags, which are judged by their values
+        bound = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            image = Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = bound
+        with image:
+            yield image
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    check_regular(source)
+    try:
+        file = open(source, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise ReadError(f"{source}: cannot be read ({error.strerror})") from error
+    with file:
+        yield file
+
+
+def _size_of_tiff(file: IO[bytes]) -> tuple[int, int] | None:
+    """Return the size of a TIFF with samples that Pillow does not read, such as floats of colour."""
+    from PIL import TiffImagePlugin
+
+    file.seek(0)
+    header = file.read(8)
+    if header[:4] not in (b"II*\0", b"MM\0*"):
         return None
-    return abs(width), abs(height)
-
-
-def _size_of_jpeg(data: bytes) -> tuple[int, int] | None:
-    place = 2
-    while place + 9 <= len(data):
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if data[place] != 0xFF:
-            return None
-        if 0xC0 <= marker <= 0xCF and marker not in (
-            0xC4,
-            0xC8,
-            0xCC,
-        ):  # start of frame, of any coding
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            return width, height
-        place += 1 if marker == 0xFF else 2 + length
-    return None
-
-
-def _size_of_tiff(data: bytes, order: str) -> tuple[int, int] | None:
-    (directory,) = struct.unpack_from(order + "I", data, 4)
-    (entries,) = struct.unpack_from(order + "H", data, directory)
-    found: dict[int, int] = {}
-    for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
-        tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in (256, 257):
-            (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
-    return (found[256], found[257]) if len(found) == 2 else None
-
-
-def _size_of_webp(data: bytes) -> tuple[int, int] | None:
-    kind = data[12:16]
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    return None
+    try:
+        with _PILLOW, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+            file.seek(directory.next)
+            directory.load(file)
+            return int(directory[_WIDTH]), int(directory[_HEIGHT])
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError):
+        return None

@@ -16,6 +16,7 @@ from vidmatte.pipeline.source import Paths, Source, expected_frames, frame_range
 from vidmatte.prompts.objects import ObjectPrompts, Prompts
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
+from vidmatte.read.labels import split_label
 from vidmatte.read.mask import Mask, open_mask
 from vidmatte.report import Invocation, Report, create_report
 from vidmatte.stages.finish import Finisher
@@ -77,7 +78,8 @@ class Request:
         """Return all files, folders and patterns that are read, except weights."""
         options = self.options
         masks = (options.finish.inside_mask, options.finish.outside_mask)
-        given = [path for path in (options.matte, options.trimaps, *masks) if path is not None]
+        paths = [path for path in (options.matte, options.trimaps, *masks) if path is not None]
+        given = [split_label(path)[0] for path in paths]
         return [*self.source.paths, *self.prompts.files, *given]
 
 

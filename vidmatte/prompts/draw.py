@@ -16,7 +16,10 @@ from torch import Tensor
 from vidmatte.errors import PromptError
 from vidmatte.frames import ColorTags
 from vidmatte.imaging.display import to_display
+from vidmatte.media.limits import displayed_size
 from vidmatte.read.images import read_pixels
+from vidmatte.read.labels import split_label
+from vidmatte.read.plane import read_plane, warn_if_full
 
 if TYPE_CHECKING:
     from vidmatte.prompts.prompt import Prompt
@@ -80,39 +83,48 @@ def _draw_line(
     labels[cv2.resize(whole, labels.shape[::-1], interpolation=cv2.INTER_AREA) > 0] = label
 
 
-def _read_marks(
-    path: Path, size: tuple[int, ...], display: tuple[int, int]
+def _fit_marks(
+    path: Path, image: npt.NDArray[np.float32], size: tuple[int, ...], display: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
-    """(H, W, C) in 0..1 of a mask or scribble image, brought from display to frame size where the two differ."""
-    image = read_pixels(path)
-    if image.shape[:2] not in (size, display):
-        raise PromptError(
-            f"{path}: is {image.shape[1]}x{image.shape[0]}, but the frame is {size[1]}x{size[0]}; "
-            f"make it from that frame, without scaling or cropping"
-        )
+    """Bring a mask or scribble image (H, W, C) from display to frame size if the two differ."""
+    _check_marks_size(path, (image.shape[1], image.shape[0]), size, display)
     if image.shape[:2] == size:
         return image
     scaled = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     return np.asarray(scaled, np.float32).reshape(*size, -1)
 
 
+def _check_marks_size(
+    path: Path, found: tuple[int, int] | None, size: tuple[int, ...], display: tuple[int, int]
+) -> None:
+    """Raise PromptError for another width and height than that of the frame; None is not known."""
+    if found is not None and found[::-1] not in (size, display):
+        raise PromptError(
+            f"{path}: is {found[0]}x{found[1]}, but the frame is {size[1]}x{size[0]}; "
+            f"make it from that frame, without scaling or cropping"
+        )
+
+
 def _read_mask(
-    path: Path, size: tuple[int, ...], display: tuple[int, int]
+    mask: Path, size: tuple[int, ...], display: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
-    image = _read_marks(path, size, display)
-    has_alpha = image.shape[2] in (2, 4)
-    color = image[..., : image.shape[2] - has_alpha].max(axis=2)
-    # A cut-out: opaque object on a transparent background. An opaque image is a matte by its brightness.
-    alpha = image[..., -1] if has_alpha and image[..., -1].min() < 1 else color
+    """Return the alpha (H, W) of a mask image. Raises PromptError if it is empty."""
+    path, label = split_label(mask)
+    # Before its pixels take memory.
+    _check_marks_size(path, displayed_size(path), size, display)
+    plane = read_plane(path, label=label, grays_are_labels=True)
+    alpha = _fit_marks(path, plane[..., None], size, display)[..., 0]
     if not (alpha > 0.5).any():
         raise PromptError(
             f"{path}: the mask is empty (brightest value {alpha.max():.2f} of 1); the object has to be white"
         )
+    warn_if_full(path, alpha, "the mask")
     return np.ascontiguousarray(alpha)
 
 
 def _read_scribbles(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> Labels:
-    image = _read_marks(path, size, display)
+    _check_marks_size(path, displayed_size(path), size, display)
+    image = _fit_marks(path, read_pixels(path), size, display)
     if image.shape[2] != 4 or not (image[..., 3] < 0.5).any():
         raise PromptError(
             f"{path}: strokes need a transparent background, so that unpainted pixels stay unknown"

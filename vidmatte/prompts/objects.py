@@ -16,6 +16,8 @@ from vidmatte.frames import MatteBatch
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.prompts.reference import make_references
 from vidmatte.read import Video
+from vidmatte.read.labels import split_label
+from vidmatte.read.plane import labels_of
 
 Mattes = tuple[MatteBatch, ...]
 """Mattes of each object, for the same frames."""
@@ -42,7 +44,8 @@ class ObjectPrompts:
         """Return the images that are read for them, and the reference."""
         prompts = [prompt for marks in self.objects.values() for prompt in marks]
         images = [path for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
-        return [path for path in (self.reference, *images) if path is not None]
+        files = [split_label(path)[0] for path in images if path is not None]
+        return files if self.reference is None else [self.reference, *files]
 
     def references(self, video: Video) -> dict[str, tuple[Reference, ...]]:
         """Draw the references of each object; `video` is the source.
@@ -59,12 +62,13 @@ def prompts_of_objects(prompts: Prompts) -> dict[str, list[Prompt]]:
     """Return the prompts by object; prompts without a name belong to one object named "".
 
     Names become parts of file and layer names: every character except letters, digits, "-" and "_"
-    becomes "_".
+    becomes "_". A label mask of several objects gives them all, named by their labels.
 
     Raises OptionError if there is no object, or if two names become the same.
     """
     if not isinstance(prompts, Mapping):
-        return {"": _as_list(prompts)}
+        unnamed = _as_list(prompts)
+        return _objects_of_labels(unnamed) or {"": unnamed}
     objects: dict[str, list[Prompt]] = {}
     for name, marks in prompts.items():
         clean = clean_name(name)
@@ -77,6 +81,36 @@ def prompts_of_objects(prompts: Prompts) -> dict[str, list[Prompt]]:
     if not objects:
         raise OptionError("no object is marked: give at least one prompt")
     return objects
+
+
+def _objects_of_labels(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
+    """Return an object for each label of label masks with several, nothing without such a mask.
+
+    Objects are named by their labels. A label that a frame does not show gets no prompt there.
+
+    Raises OptionError if such a mask and other marks are on the same frames.
+    """
+    labels = {
+        prompt: labels_of(prompt.mask)
+        for prompt in prompts
+        if prompt.mask is not None and split_label(prompt.mask)[1] is None
+    }
+    if not any(len(found) > 1 for found in labels.values()):
+        return {}
+    objects: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        found = labels.get(prompt, ())
+        is_alone = not (prompt.points or prompt.strokes or prompt.box or prompt.scribbles)
+        if not found or not is_alone:
+            several = next(prompt.mask for prompt, some in labels.items() if len(some) > 1)
+            raise OptionError(
+                f"{several}: is a label mask of several objects, and other marks belong to one; "
+                f"choose one of its labels, as in {several}:1, or mark with label masks alone"
+            )
+        for label in found:
+            one = replace(prompt, mask=Path(f"{prompt.mask}:{label}"))
+            objects.setdefault(str(label), []).append(one)
+    return dict(sorted(objects.items(), key=lambda item: int(item[0])))
 
 
 def clean_name(name: str) -> str:

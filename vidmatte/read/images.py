@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -9,23 +10,60 @@ import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import ReadError
-from vidmatte.imaging.arrays import Alpha
-from vidmatte.media.limits import check_size, header_size
+from vidmatte.media.limits import (
+    check_regular,
+    check_size,
+    exif_orientation,
+    header_size,
+    open_pillow,
+)
 from vidmatte.read.dpx import read_dpx
-from vidmatte.read.exr import read_exr, read_exr_opacity
+from vidmatte.read.exr import read_exr
+from vidmatte.read.orientation import from_exif
 from vidmatte.read.still import LINEAR_STILL, STILL, StillImage, finite
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx", ".exr")
-_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+IMAGE_SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+    ".dpx",
+    ".exr",
+)
+ANIMATED_SUFFIXES = (".png", ".webp", ".avif", ".heic", ".heif")
+_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _FLOATS = (np.float32, np.float64)
+_TIFF = (b"II*\0", b"MM\0*")
 
 
-def _decode(path: Path, flags: int) -> npt.NDArray[np.generic]:
+@dataclass(frozen=True)
+class Palette:
+    """An image of indices, as its file holds them."""
+
+    indices: npt.NDArray[np.uint8]
+    """(H, W)"""
+    colors: npt.NDArray[np.uint8]
+    """(N, 3) red, green and blue of each index."""
+
+
+def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[np.generic]:
+    """Return the pixels (H, W) or (H, W, C) of an image as it is displayed: EXIF is applied.
+
+    Channels are gray, BGR or BGRA, samples those of the file.
+
+    Raises:
+        ReadError: If the image cannot be decoded, or is larger than any frame.
+    """
+    check_regular(path)
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ReadError(f"{path}: cannot be read ({error.strerror})") from error
-    size = header_size(data.tobytes())
+    raw = data.tobytes()
+    size = header_size(raw)
     if size is not None:
         check_size(path, *size)
     try:
@@ -34,60 +72,76 @@ def _decode(path: Path, flags: int) -> npt.NDArray[np.generic]:
         image = None
     if image is None:
         raise ReadError(
-            f"{path}: is not an image that can be read, or is damaged; save it again, as PNG for instance"
+            f"{path}: is not an image that can be read, or is damaged; save it again, as PNG say"
         )
-    return image
+    # OpenCV turns TIFF by itself, whatever the flags say, and nothing else with these flags.
+    if raw.startswith(_TIFF):
+        return image
+    return _upright(image, exif_orientation(raw))
 
 
-def _in_unit(path: Path, image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+def _upright(image: npt.NDArray[np.generic], exif: int) -> npt.NDArray[np.generic]:
+    if exif == 1:
+        return image
+    channels = image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)
+    turned = np.ascontiguousarray(from_exif(exif).apply(channels).transpose(1, 2, 0))
+    return turned if image.ndim == 3 else turned[..., 0]
+
+
+def in_unit(path: Path, image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Return 8- or 16-bit code values as 0..1. Raises ReadError for other samples."""
     if image.dtype not in (np.uint8, np.uint16):
         raise ReadError(
-            f"{path}: has {image.dtype} samples, but 8- and 16-bit integer images can be read; convert it"
+            f"{path}: expected 8- or 16-bit integer samples, got {image.dtype}; convert it"
         )
     return image.astype(np.float32) / np.float32(255 if image.dtype == np.uint8 else 65535)
 
 
 def read_pixels(path: Path) -> npt.NDArray[np.float32]:
-    """(H, W, C) in 0..1, channels as in the file: gray, BGR or BGRA. Raises ReadError when it cannot be decoded."""
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
-    return _in_unit(path, image).reshape(*image.shape[:2], -1)
+    """Return an image as (H, W, C) in 0..1, channels as in the file: gray, BGR or BGRA.
+
+    Raises:
+        ReadError: If it cannot be decoded.
+    """
+    image = decode(path)
+    return in_unit(path, image).reshape(*image.shape[:2], -1)
+
+
+def read_palette(path: Path) -> Palette | None:
+    """Return the indices of an image with an opaque palette, None for any other image."""
+    check_regular(path)
+    try:
+        with open_pillow(path) as image:
+            if image.mode != "P" or "transparency" in image.info:
+                return None
+            check_size(path, *image.size)
+            colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            indices = np.asarray(image)
+    except (OSError, ValueError, SyntaxError):
+        return None  # another reader says what is wrong with it
+    exif = 1 if path.suffix.lower() in (".tif", ".tiff") else exif_orientation(path)
+    return Palette(from_exif(exif).apply(indices), colors)
 
 
 def read_image(path: Path) -> StillImage:
-    """An 8- or 16-bit integer or a float image; its EXIF orientation is applied, its alpha ignored.
+    """Return an image of 8- or 16-bit integers, or of floats, as it is displayed, without alpha.
 
-    Integers are display-referred; floats (EXR, TIFF) scene-linear, not-a-number in them 0 and infinity 65504.
-    Raises ReadError when it cannot be decoded, MissingExtraError for EXR without the library.
+    Integers are display-referred. Floats (EXR, TIFF) are scene-linear; not-a-number in them becomes
+    0 and infinity 65504.
+
+    Raises:
+        ReadError: If it cannot be decoded.
+        MissingExtraError: If it is an EXR and the library for it is not installed.
     """
     if path.suffix.lower() == ".exr":
         return read_exr(path)
     if path.suffix.lower() == ".dpx":
         return read_dpx(path)
-    image = _decode(path, _COLOR)
+    image = decode(path, _COLOR)
+    bits = 8 * image.dtype.itemsize
     if image.dtype in _FLOATS:
-        return StillImage(
-            finite(_planes(image.astype(np.float32))), LINEAR_STILL, 8 * image.dtype.itemsize
-        )
-    return StillImage(_planes(_in_unit(path, image)), STILL, 8 * image.dtype.itemsize)
-
-
-def read_opacity(path: Path, *, in_sequence: bool = False) -> Alpha:
-    """(H, W) in 0..1: the alpha of an image that has one, else its brightest channel.
-
-    Many programs add alpha that is 1 everywhere to what they save: it counts only `in_sequence`, where the other
-    images tell it from colour. Raises ReadError when it cannot be decoded.
-    """
-    if path.suffix.lower() == ".exr":
-        return read_exr_opacity(path)
-    if path.suffix.lower() == ".dpx":
-        return np.asarray(read_image(path).rgb.max(axis=0).clip(0, 1))
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
-    pixels = image.astype(np.float32) if image.dtype in _FLOATS else _in_unit(path, image)
-    pixels = np.nan_to_num(pixels.reshape(*image.shape[:2], -1)).clip(0, 1)
-    has_alpha = pixels.shape[2] in (2, 4)
-    if has_alpha and (in_sequence or pixels[..., -1].min() < 1):
-        return np.ascontiguousarray(pixels[..., -1])
-    return np.ascontiguousarray(pixels[..., : pixels.shape[2] - has_alpha].max(axis=2))
+        return StillImage(finite(_planes(image.astype(np.float32))), LINEAR_STILL, bits)
+    return StillImage(_planes(in_unit(path, image)), STILL, bits)
 
 
 def _planes(bgr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -95,12 +149,24 @@ def _planes(bgr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a path names a file that is read as an image."""
+    """Return whether a path names a file that is read as an image."""
     return Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file()
 
 
+def is_animated(path: Path) -> bool:
+    """Return whether an image file holds several pictures that are shown one after the other."""
+    if path.suffix.lower() not in ANIMATED_SUFFIXES:
+        return False
+    try:
+        check_regular(path)
+        with open_pillow(path) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except (OSError, ValueError, SyntaxError):  # ReadError is a ValueError
+        return False  # reading it says what is wrong
+
+
 def list_images(folder: Path) -> list[Path]:
-    """The images of a folder by name. Raises ReadError when there are none."""
+    """Return the images of a folder by name. Raises ReadError if there are none."""
     images = sorted(
         path
         for path in folder.iterdir()

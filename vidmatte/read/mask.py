@@ -1,4 +1,4 @@
-"""Gray pictures beside the frames of a clip: masks, and mattes that come from elsewhere."""
+"""Gray pictures for the frames of a clip: masks, and mattes and trimaps from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,36 +13,46 @@ import numpy as np
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
+from vidmatte.media.limits import displayed_size
 from vidmatte.media.patterns import NAME
 from vidmatte.media.prefetch import prefetch
-from vidmatte.read.images import IMAGE_SUFFIXES, read_opacity
+from vidmatte.read.images import is_animated, is_image
+from vidmatte.read.labels import split_label
 from vidmatte.read.open import open_video
+from vidmatte.read.plane import read_plane, warn_if_full
+from vidmatte.read.sequence import SequenceVideo
 
 _PREFETCHED_PLANES = 2
 
 
 def open_mask(path: Path | str) -> Mask:
-    """The mask that a path names; to be used in a `with` statement.
+    """Return the mask of a path, to be used in a `with` statement.
 
-    An image belongs to all frames, of a movie or numbered sequence the n-th frame to the n-th of the clip, a path with
-    `{name}` to the images of a set. What counts is alpha where a movie or the images of a sequence have it, of other
-    images where it is below 1 somewhere; else the brightest channel.
+    An image belongs to all frames. The n-th frame of a movie or numbered sequence belongs to the
+    n-th frame of the clip. A path with `{name}` belongs to the images of a set. `mask.png:2` is
+    label 2 of a label mask.
 
-    Raises ReadError where it cannot be read.
+    Alpha counts if it shows an object, labels count as objects, else the brightest channel counts;
+    see `read.plane`.
+
+    Raises:
+        ReadError: If it cannot be read.
     """
-    path = Path(path)
-    if NAME in path.name:
-        return _NamedImages(path)
-    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
-        return _Image(path)
-    return _Movie(path)
+    file, label = split_label(path)
+    if NAME in file.name:
+        return _NamedImages(file, label)
+    if is_image(file) and not is_animated(file):
+        return _Image(file, label)
+    return _Movie(file, label)
 
 
 class Mask(ABC):
-    """What a mask shows of each frame."""
+    """Planes in 0..1, one for each frame."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, label: int | None = None) -> None:
         self.path = path
+        self.label = label
+        """Which object of a label mask; None for the only one."""
         self.first = 0
         """Index in the clip of the frame that a movie or sequence begins at."""
         self._held: tuple[object, list[Alpha]] = None, []
@@ -119,18 +129,28 @@ class Mask(ABC):
 
 
 class _Image(Mask):
-    """One image for all frames."""
+    """One image for all frames; decoded when it is first needed, after its size was checked."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._plane = read_opacity(path)
+    def __init__(self, path: Path, label: int | None) -> None:
+        super().__init__(path, label)
+        self._plane: Alpha | None = None
+        self._size = displayed_size(path)
 
     @property
     def size(self) -> tuple[int, int]:
-        return self._plane.shape[0], self._plane.shape[1]
+        if self._size is not None:
+            return self._size[1], self._size[0]
+        height, width = self._decoded().shape
+        return height, width
 
     def _planes(self, batch: FrameBatch) -> list[Alpha]:
-        return [self._plane] * len(batch)
+        return [self._decoded()] * len(batch)
+
+    def _decoded(self) -> Alpha:
+        if self._plane is None:
+            self._plane = read_plane(self.path, label=self.label)
+            warn_if_full(self.path, self._plane, "it")
+        return self._plane
 
 
 class _NamedImages(Mask):
@@ -142,15 +162,23 @@ class _NamedImages(Mask):
                 raise OptionError(
                     f"{self.path}: the frames of a clip have no names; give a movie, or mask.%06d.png"
                 )
-            yield read_opacity(self.path.with_name(self.path.name.replace(NAME, name)))
+            path = self.path.with_name(self.path.name.replace(NAME, name))
+            yield read_plane(path, label=self.label)
 
 
 class _Movie(Mask):
     """A movie or sequence whose frames lie beside those of the clip."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, label: int | None) -> None:
+        super().__init__(path, label)
         self._video = open_video(path)
+        if label is not None:
+            if not isinstance(self._video, SequenceVideo):
+                raise OptionError(
+                    f"{path}:{label}: labels are chosen in images and sequences of them; "
+                    f"{path} is a movie"
+                )
+            self._video.label = label
         self._ahead: Generator[Alpha] | None = None
         self._next = 0
         self._count: int | None = None

@@ -12,7 +12,8 @@ from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.transfer import LINEAR
 from vidmatte.media.patterns import is_pattern, parse_pattern, refuse_negative, trailing_number
-from vidmatte.read.images import is_image, list_images, read_image, read_opacity
+from vidmatte.read.images import is_image, list_images, read_image
+from vidmatte.read.plane import SequenceReading
 from vidmatte.read.still import StillImage
 from vidmatte.read.video import DEFAULT_SEQUENCE_RATE, Frame, Video
 
@@ -117,6 +118,8 @@ class SequenceVideo(Video):
         numbers = sorted(numbered)
         _refuse_gaps(Path(source), numbers)
         self._files = [numbered[number] for number in numbers]
+        self.label: int | None = None
+        """Which object `opacity` shows of label masks; None for the only one."""
         self.info = _describe(str(source), self._files, frame_rate, first_number=numbers[0])
 
     def count_frames(self) -> int:
@@ -136,8 +139,9 @@ class SequenceVideo(Video):
 
     def opacity(self, start: int = 0) -> Generator[Alpha]:
         """See `Video.opacity`."""
+        reading = SequenceReading.of(self._files, label=self.label)
         for path in self._files[start:]:
-            plane = read_opacity(path, in_sequence=True)
+            plane = reading.read(path)
             self._check_size(path, plane.shape)
             yield plane
 
