@@ -44,7 +44,7 @@ class ObjectPrompts:
         """Return the images that are read for them, and the reference."""
         prompts = [prompt for marks in self.objects.values() for prompt in marks]
         images = [path for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
-        files = [split_label(path)[0] for path in images if path is not None]
+        files: list[Path | str] = [split_label(path)[0] for path in images if path is not None]
         return files if self.reference is None else [self.reference, *files]
 
     def references(self, video: Video) -> dict[str, tuple[Reference, ...]]:
