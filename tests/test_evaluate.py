@@ -3,7 +3,11 @@
 import csv
 import json
 import os
+import subprocess
+import sys
+import time
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -205,14 +209,63 @@ def die():
     os._exit(3)
 
 
-def test_errors_of_workers_come_back():
+def test_errors_of_workers_reach_the_caller():
     with pytest.raises(ReadError, match=r"^photo\.png: is damaged$"):
         list(share(fail_to_prepare, [1, 2], 2))
 
 
-def test_the_death_of_a_worker_is_told():
-    with pytest.raises(VidmatteError, match=r"ended by itself \(exit code 3\)"):
+def test_death_of_a_worker_is_reported():
+    with pytest.raises(VidmatteError, match="a worker process died, .* use fewer --workers"):
         list(share(die, [1, 2], 2))
+
+
+def prepare_sleep():
+    return sleep_long
+
+
+def sleep_long(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_closing_the_results_ends_the_workers_at_once():
+    results = share(prepare_sleep, [0, 600], 2)
+    pid = next(results)
+    begun = time.monotonic()
+    results.close()
+    assert time.monotonic() - begun < 60  # not 600: running tasks are not waited for
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def is_running(pid):
+    """Whether a process runs; one that ended but was not reaped by its new parent does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
+def test_workers_end_if_their_parent_is_killed():
+    code = (
+        "from test_evaluate import prepare_sleep, share\n"
+        "if __name__ == '__main__':\n"
+        "    for pid in share(prepare_sleep, [0, 600], 2):\n"
+        "        print(pid, flush=True)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    end = time.monotonic() + 60
+    while is_running(worker) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not is_running(worker)
 
 
 def write_predictions(dataset, folder, offset):

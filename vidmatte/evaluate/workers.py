@@ -1,14 +1,17 @@
-"""Work shared among processes, whose errors and deaths come back as errors here."""
+"""Share work among processes: `concurrent.futures`, with one preparation for each process."""
 
 from __future__ import annotations
 
 import multiprocessing
-import queue
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from typing import Any, TypeAlias, TypeVar
 
 import cv2
@@ -20,18 +23,18 @@ from vidmatte.errors import VidmatteError
 Task = TypeVar("Task")
 Done = TypeVar("Done")
 Work: TypeAlias = Callable[[Task], Done]
-_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """An error that a user can mend, on its way between processes: not every exception can be pickled."""
+    """A user's mistake on its way between processes; not every exception can be pickled."""
 
     kind: str
     text: str
 
     def error(self) -> VidmatteError:
         kind = getattr(errors, self.kind, VidmatteError)
+        # Without the constructor, which may take other arguments than the text.
         found: VidmatteError = kind.__new__(kind, self.text)
         found.args = (self.text,)
         return found
@@ -39,95 +42,106 @@ class _Failure:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: sums come out the same however many processes share the work."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
+    """Compute on one thread, so that sums do not depend on the number of processes."""
+    torch_threads = torch.get_num_threads()
+    cv2_threads = cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(cv2_threads)
 
 
-def share(prepare: Callable[[], Work[Task, Done]], tasks: Sequence[Task], workers: int) -> Generator[Done]:
-    """Results of the tasks, as they are done; each of `workers` processes prepares once. With one worker, in order.
+def share(
+    prepare: Callable[[], Work[Task, Done]], tasks: Sequence[Task], workers: int
+) -> Generator[Done]:
+    """Yield the results of tasks as they are done; with one worker, in order.
 
-    Where there are several, `prepare`, tasks and results have to be picklable. Leaving the generator ends them.
+    Closing the generator ends the processes at once.
+
+    Args:
+        prepare: called once in each process; returns the function that does a task.
+        tasks: with several workers, tasks, results and `prepare` must be picklable.
+        workers: number of processes; 1 works in this one.
 
     Raises:
-        VidmatteError: the first that a task raises, or a process died.
+        VidmatteError: the first error that a task raised, or a process died.
     """
-    return _here(prepare, tasks) if min(workers, len(tasks)) <= 1 else _in_processes(prepare, tasks, workers)
+    if min(workers, len(tasks)) <= 1:
+        return _in_this_process(prepare, tasks)
+    return _in_processes(prepare, tasks, workers)
 
 
-def _here(prepare: Callable[[], Work[Task, Done]], tasks: Sequence[Task]) -> Generator[Done]:
+def _in_this_process(
+    prepare: Callable[[], Work[Task, Done]], tasks: Sequence[Task]
+) -> Generator[Done]:
     with one_thread():
         work = prepare()
         for task in tasks:
             yield work(task)
 
 
-def _in_processes(prepare: Callable[[], Work[Task, Done]], tasks: Sequence[Task], workers: int) -> Generator[Done]:
+def _in_processes(
+    prepare: Callable[[], Work[Task, Done]], tasks: Sequence[Task], workers: int
+) -> Generator[Done]:
+    # Spawned, not forked: torch and CUDA do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    todo, done = context.Queue(), context.Queue()
-    count = min(workers, len(tasks))
-    for task in [*tasks, *[None] * count]:
-        todo.put(task)
-    processes = [context.Process(target=_serve, args=(prepare, todo, done), daemon=True) for _ in range(count)]
+    # Workers leave when this pipe closes: when we are done, and also if we are killed.
+    leave, alive = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        min(workers, len(tasks)), context, initializer=_start, initargs=(prepare, leave)
+    )
     try:
-        for process in processes:
-            process.start()
-        for _ in tasks:
-            result = _next(done, processes)
+        for future in as_completed([pool.submit(_run, task) for task in tasks]):
+            result = future.result()
             if isinstance(result, _Failure):
                 raise result.error()
             yield result
+    except BrokenProcessPool as error:
+        raise VidmatteError(
+            "a worker process died, probably because memory ran out; use fewer --workers. The "
+            "same command continues with what is done"
+        ) from error
     finally:
-        _end(processes)
-        todo.cancel_join_thread()
+        # First, or the shutdown would wait for tasks that run.
+        alive.close()
+        pool.shutdown(wait=True, cancel_futures=True)
+        leave.close()
 
 
-def _end(processes: Sequence[BaseProcess]) -> None:
-    for process in processes:
-        if process.pid is not None:
-            process.terminate()
-            process.join()
+@dataclass
+class _Worker:
+    """State of a worker process."""
+
+    prepare: Callable[[], Work[Any, Any]] | None = None
+    work: Work[Any, Any] | None = None
 
 
-def _next(done: Any, processes: Sequence[BaseProcess]) -> Any:
-    while True:
-        try:
-            return done.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            dead = [process.exitcode for process in processes if process.exitcode]
-        if dead:
-            raise VidmatteError(
-                f"a process that computed ended by itself (exit code {dead[0]}): where it says -9 memory ran out, use "
-                f"fewer workers; the same command goes on with what is done"
-            )
+_worker = _Worker()
 
 
-def _serve(prepare: Callable[[], Work[Any, Any]], todo: Any, done: Any) -> None:
-    # Ctrl-C goes to all processes of a terminal; the first one ends the others.
+def _start(prepare: Callable[[], Work[Any, Any]], leave: Connection) -> None:
+    """Set up a worker process. Errors of `prepare` come with its first task, not here."""
+    # A terminal sends Ctrl-C to all its processes; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with one_thread():
-        try:
-            work = prepare()
-            for task in _taken(todo):
-                done.put(work(task))
-        except VidmatteError as error:
-            done.put(_Failure(type(error).__name__, str(error)))
+    threading.Thread(target=_leave_when_closed, args=(leave,), daemon=True).start()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _worker.prepare = prepare
 
 
-def _taken(todo: Any) -> Iterator[Any]:
-    """Tasks until there are no more, or nobody waits for their results: a killed process cannot end the others."""
-    parent = multiprocessing.parent_process()
-    while parent is None or parent.is_alive():
-        try:
-            task = todo.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            continue
-        if task is None:
-            return
-        yield task
+def _leave_when_closed(leave: Connection) -> None:
+    leave.poll(None)
+    os._exit(1)
+
+
+def _run(task: Any) -> Any:
+    try:
+        if _worker.work is None:
+            assert _worker.prepare is not None  # `_start` ran before any task
+            _worker.work = _worker.prepare()
+        return _worker.work(task)
+    except VidmatteError as error:
+        return _Failure(type(error).__name__, str(error))
