@@ -6,8 +6,12 @@ import json
 import logging
 import os
 import pickle
+import sys
+import types
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -139,8 +143,93 @@ def test_checkpoints_of_every_kind_are_read(tmp_path, kind, wrapped):
     assert all(torch.equal(found[key], tensor) for key, tensor in tensors.items())
 
 
-def test_what_lightning_keeps_beside_the_weights_is_ignored(authors_file):
-    assert load_checkpoint(authors_file).keys() == decoder().keys()
+def lightning_file(path, tensors):
+    """A checkpoint in the layout of PyTorch Lightning 1.4.2, with classes that are not installed."""
+    checkpoint = types.ModuleType("icm.models.in_context_matting")
+    omegaconf = types.ModuleType("omegaconf.base")
+
+    class ModifiedModelCheckpoint:
+        pass
+
+    class AttributeDict(dict):
+        pass
+
+    class ContainerMetadata:
+        def __init__(self, kind):
+            self.object_type = kind
+
+    for module, kind in (
+        (checkpoint, ModifiedModelCheckpoint),
+        (omegaconf, AttributeDict),
+        (omegaconf, ContainerMetadata),
+    ):
+        kind.__module__ = module.__name__
+        kind.__qualname__ = kind.__name__
+        setattr(module, kind.__name__, kind)
+    content = {
+        "epoch": 3,
+        "global_step": 1000,
+        "pytorch-lightning_version": "1.4.2",
+        "state_dict": collections.OrderedDict(tensors),
+        "callbacks": {ModifiedModelCheckpoint: {"best_model_score": torch.tensor(0.1), "dirpath": Path("x")}},
+        "optimizer_states": [{"state": {0: {"step": 1, "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 4e-4}]}],
+        "lr_schedulers": [{"last_epoch": np.int64(3), "best": np.ones(2)}],
+        "hparams_name": "kwargs",
+        "hyper_parameters": AttributeDict(
+            cfg=ContainerMetadata(dict),
+            rate=argparse.Namespace(rate=1.0),
+            names={"a", "b"},
+            queue=collections.deque([1]),
+        ),
+    }
+    packages = [types.ModuleType(name) for name in ("icm", "icm.models", "omegaconf")]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (*packages, checkpoint, omegaconf):
+            patch.setitem(sys.modules, module.__name__, module)
+        torch.save(content, path)
+    return path
+
+
+def test_lightning_checkpoints_of_classes_that_are_not_installed_are_read(tmp_path):
+    path = lightning_file(tmp_path / "icm.ckpt", decoder())
+    found = load_checkpoint(path)
+    assert found.keys() == decoder().keys()
+    assert all(torch.equal(found[key], tensor) for key, tensor in decoder().items())
+    assert "icm" not in sys.modules
+
+
+def test_models_check_reads_lightning_checkpoints(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tensors = {key: tensor.half() for key, tensor in IconMattingNet().state_dict().items()}
+    found = check(lightning_file(tmp_path / "icm.ckpt", tensors))
+    assert (found["kind"], found["tensors"], found["usable"]) == ("decoder of IconMatting", 89, True)
+
+
+def test_lightning_checkpoints_become_safetensors(tmp_path):
+    frozen = {"feature_extractor.unet.weight": torch.ones(3)}
+    source = lightning_file(tmp_path / "icm.ckpt", decoder() | frozen)
+    target = tmp_path / "icm.safetensors"
+    result = run("models", "convert", source, "-o", target)
+    assert "left out: 1 tensor of the frozen feature extractor" in result.output
+    assert load_file(target).keys() == decoder().keys()
+    assert all(torch.equal(load_file(target)[key], tensor) for key, tensor in decoder().items())
+    # An existing file is replaced only on request.
+    before = target.read_bytes()
+    assert "exists already" in run("models", "convert", source, "-o", target, code=1).stderr
+    assert target.read_bytes() == before
+    run("models", "convert", source, "-o", target, "--overwrite")
+    assert "must end in .safetensors" in run("models", "convert", source, "-o", tmp_path / "x.pt", code=2).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["icm.ckpt", "icm.safetensors"]
+
+
+def test_tensors_that_share_memory_are_converted(tmp_path):
+    whole = torch.arange(6.0)
+    torch.save({"a": whole, "b": whole[:3], "c": whole.reshape(2, 3).T}, tmp_path / "x.pth")
+    run("models", "convert", tmp_path / "x.pth", "-o", tmp_path / "x.safetensors")
+    found = load_file(tmp_path / "x.safetensors")
+    assert torch.equal(found["b"], whole[:3])
+    assert torch.equal(found["c"], whole.reshape(2, 3).T)
 
 
 class Trap:
@@ -153,16 +242,38 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_pickles_that_would_run_code_are_refused_and_nothing_runs(tmp_path, legacy):
-    path, folder = tmp_path / "evil.ckpt", tmp_path / "made"
-    content = {"state_dict": {"a": torch.ones(1)}, "extra": Trap(folder)}
-    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ModelError) as error:
-        load_checkpoint(path)
-    assert "code of its own" in one_line(error)
-    assert legacy or ".mkdir" in str(error.value)
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    folder = tmp_path / "made"
+    torch.save({"state_dict": {"a": torch.ones(1)}, "extra": Trap(folder)}, tmp_path / "evil.ckpt")
+    assert load_checkpoint(tmp_path / "evil.ckpt").keys() == {"a"}
     assert not folder.exists()
+
+
+def test_code_in_place_of_the_tensors_is_refused_and_not_run(tmp_path):
+    folder = tmp_path / "made"
+    torch.save(Trap(folder), tmp_path / "evil.ckpt")
+    torch.save({"a": torch.ones(1), "b": Trap(folder)}, tmp_path / "mixed.ckpt")
+    legacy = tmp_path / "legacy.ckpt"
+    torch.save({"a": torch.ones(1), "b": Trap(folder)}, legacy, _use_new_zipfile_serialization=False)
+    for name, message in (
+        ("evil.ckpt", "expected named tensors, got an object of another program"),
+        ("mixed.ckpt", "b in it is no tensor"),
+        ("legacy.ckpt", "code of its own"),
+    ):
+        with pytest.raises(ModelError, match=message) as error:
+            load_checkpoint(tmp_path / name)
+        one_line(error)
+    assert not folder.exists()
+
+
+def test_torchscript_programs_are_refused(tmp_path):
+    torch.save({"a": torch.ones(1)}, tmp_path / "x.pt")
+    # Such an archive has this file beside the pickle.
+    with zipfile.ZipFile(tmp_path / "x.pt", "a") as archive:
+        root = archive.namelist()[0].split("/")[0]
+        archive.writestr(f"{root}/constants.pkl", b"")
+    with pytest.raises(ModelError, match="is a TorchScript program"):
+        load_checkpoint(tmp_path / "x.pt")
 
 
 def test_a_plain_pickle_is_refused(tmp_path):
@@ -175,8 +286,8 @@ def test_a_plain_pickle_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "instead of named tensors"),
-        ([torch.ones(1)], "holds list instead of named tensors"),
+        ({}, "expected named tensors, got dict"),
+        ([torch.ones(1)], "expected named tensors, got list"),
         ({"a": torch.ones(1), "rate": 0.1}, "rate in it is no tensor"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from test_models import save_sd
+from test_models import lightning_file, save_sd
 from tiny_sd import CHANNELS, COARSE, FINE, SIDE, tiny_sd
 
 from vidmatte.cli import cli
@@ -374,3 +374,19 @@ def test_weights_of_another_network_to_start_with_are_refused(matting, tmp_path,
     result = run(tmp_path / "run", "--recipe", recipe, "--sd", sd, "--data", f"groups={matting}",
                  "--precision", "float32", "--start", WEIGHTS["compact"].path, code=1)  # fmt: skip
     assert "does not fit this network" in result.stderr
+
+
+def test_training_starts_from_a_lightning_checkpoint(matting, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
+    sd = save_sd(tmp_path / "sd")
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(f"part = 'iconmatting'\ncrop = {SIDE}\n")
+    wanted = IconMattingNet(CHANNELS, (COARSE, FINE)).state_dict()
+    frozen = {"feature_extractor.unet.weight": torch.ones(1)}
+    checkpoint = lightning_file(tmp_path / "icm.ckpt", wanted | frozen)
+    started = []
+    monkeypatch.setattr("vidmatte.train.train", lambda *given, start, **named: started.append(start))
+    run(tmp_path / "run", "--recipe", recipe, "--sd", sd, "--data", f"groups={matting}",
+        "--precision", "float32", "--start", checkpoint)  # fmt: skip
+    (start,) = started
+    assert all(torch.equal(wanted[name], value) for name, value in start.state_dict().items())

@@ -9,7 +9,7 @@ import click
 
 from vidmatte.cli.console import one_line_errors
 from vidmatte.model.catalogue import all_models
-from vidmatte.model.checkpoint import Findings, examine
+from vidmatte.model.checkpoint import Findings, convert, examine
 from vidmatte.model.memory import gigabytes
 
 
@@ -58,6 +58,25 @@ def check_command(path: str, as_json: bool, debug: bool) -> None:
     else:
         _print_findings(findings)
     sys.exit(0 if findings.usable else 1)
+
+
+@models_command.command("convert")
+@click.argument("path", metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="PATH", help="File to write, .safetensors.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def convert_command(path: str, output: str, overwrite: bool, debug: bool) -> None:
+    """Write the weights of a checkpoint (.ckpt, .pth) as safetensors.
+
+    Only tensors are read: no code that the checkpoint names is run.
+    """
+    with one_line_errors(debug=debug):
+        left_out = convert(path, output, overwrite=overwrite)
+        findings = examine(output)
+    _print_findings(findings)
+    if left_out:
+        noun = "tensor" if len(left_out) == 1 else "tensors"
+        click.echo(f"    left out: {len(left_out)} {noun} of the frozen feature extractor")
 
 
 def _print_findings(findings: Findings) -> None:

@@ -88,7 +88,8 @@ def train_command(run: str, debug: bool, **given: Any) -> None:
 
 
 def _train(run: str, given: dict[str, Any]) -> None:
-    from vidmatte.model.weights import load_strictly, load_tensors
+    from vidmatte.model.iconmatting.net import decoder_tensors
+    from vidmatte.model.weights import load_checkpoint, load_strictly
     from vidmatte.train import train
     from vidmatte.train.processes import count_processes
     from vidmatte.train.recipe import load_recipe, make_config
@@ -124,7 +125,11 @@ def _train(run: str, given: dict[str, Any]) -> None:
     start = None
     if given["start"] is not None:
         start = trained.make()
-        load_strictly(start, load_tensors(Path(given["start"])), given["start"])
+        tensors = load_checkpoint(Path(given["start"]))
+        if part == "iconmatting":
+            # A checkpoint of the research code may hold the frozen feature extractor, too.
+            tensors = decoder_tensors({"state_dict": tensors}, given["start"])
+        load_strictly(start, tensors, given["start"])
     train(
         config,
         run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,22 +13,38 @@ from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from vidmatte.errors import MissingExtraError, ModelError
+from vidmatte.errors import MissingExtraError, ModelError, OptionError, WriteError
 from vidmatte.model.baselines.build import NETWORKS
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.diffusion import weights_in
 from vidmatte.model.iconmatting.net import IconMattingNet
-from vidmatte.model.iconmatting.sd_layout import SD_2_1_UNET, SD_2_1_VAE, refuse_configs, with_present_names
+from vidmatte.model.iconmatting.sd_layout import (
+    SD_2_1_UNET,
+    SD_2_1_VAE,
+    refuse_configs,
+    with_present_names,
+)
 from vidmatte.model.pretrained import load_pretrained, read_json
 from vidmatte.model.vitmatte import VitMatte
-from vidmatte.model.weights import Mismatch, compare, is_safetensors, load_checkpoint, not_finite, shapes
+from vidmatte.model.weights import (
+    Mismatch,
+    compare,
+    first_line,
+    is_safetensors,
+    load_checkpoint,
+    not_finite,
+    shapes,
+)
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _ALIKE = 0.5
 """Share of a network's tensor names that a file has at least where it is meant to be that network's."""
 _NO_DIFFERENCE = Mismatch()
+_DECODER, _EXTRACTOR = "in_context_decoder.", "feature_extractor."
+"""Beginnings of names in IconMatting's checkpoints: what is trained, and the frozen part."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,9 @@ def examine(path: str | Path) -> Findings:
         files = [_read(path)]
         return _findings(path, files, _identify(files[0]))
     if (path / "unet").is_dir():
-        parts = {part: file for part in ("unet", "vae") if (file := weights_in(path / part)) is not None}
+        parts = {
+            part: file for part in ("unet", "vae") if (file := weights_in(path / part)) is not None
+        }
         read = {part: _read(file) for part, file in parts.items()}
         return _findings(path, list(read.values()), _diffusers(path, read))
     if (path / "config.json").is_file() and (file := weights_in(path)) is not None:
@@ -115,6 +134,51 @@ def examine(path: str | Path) -> Findings:
         f"{path}: holds no weights that are known here; name a file, a folder of Stable Diffusion in diffusers' layout "
         f"(unet, vae, scheduler) or that of a ViTMatte"
     )
+
+
+def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) -> tuple[str, ...]:
+    """Write the tensors of a checkpoint as safetensors, for good; nothing of the checkpoint runs.
+
+    Values and number formats stay. Tensors of the frozen feature extractor in IconMatting's
+    training checkpoints are left out: they are Stable Diffusion's own, and never loaded.
+
+    Args:
+        source: what `load_checkpoint` reads.
+        target: path ending in .safetensors.
+        overwrite: replace a file that exists already.
+
+    Returns:
+        Names of the tensors that were left out.
+
+    Raises:
+        OptionError: the target has another ending.
+        ModelError: the source holds no tensors.
+        WriteError: the target exists already or cannot be written.
+    """
+    target = Path(target)
+    if target.suffix.lower() != ".safetensors":
+        raise OptionError(f"{target}: the converted file must end in .safetensors")
+    if target.exists() and not overwrite:
+        raise WriteError(f"{target}: exists already; use --overwrite, or choose another name")
+    tensors = load_checkpoint(Path(source))
+    has_decoder = any(key.startswith(_DECODER) for key in tensors)
+    left_out = tuple(key for key in tensors if has_decoder and key.startswith(_EXTRACTOR))
+    # Copies, as safetensors takes no tensors that share memory or lie in another order.
+    kept = {
+        key: tensor.clone(memory_format=torch.contiguous_format)
+        for key, tensor in tensors.items()
+        if key not in left_out
+    }
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        save_file(kept, partial)
+        os.replace(partial, target)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise WriteError(
+            f"{target}: cannot be written ({first_line(error)}); check the folder"
+        ) from error
+    return left_out
 
 
 def _findings(path: Path, files: Sequence[_File], verdict: _Verdict) -> Findings:
@@ -162,12 +226,14 @@ def _identify(file: _File) -> _Verdict:
         compact = shapes(CompactNet().state_dict())
     if len(compact.keys() & found.keys()) >= _ALIKE * len(compact):
         return _Verdict("compact", f"--model {_quoted(path)}", compare(found, compact))
-    if any(key.startswith("in_context_decoder.") for key in found):
+    if any(key.startswith(_DECODER) for key in found):
         with torch.device("meta"):
             wanted = shapes(IconMattingNet().state_dict())
-        own = {key: shape for key, shape in found.items() if not key.startswith("feature_extractor.")}
+        own = {key: shape for key, shape in found.items() if not key.startswith(_EXTRACTOR)}
         return _Verdict(
-            "decoder of IconMatting", f"--model iconmatting --weights {_quoted(path)}", compare(own, wanted)
+            "decoder of IconMatting",
+            f"--model iconmatting --weights {_quoted(path)}",
+            compare(own, wanted),
         )
     if any(key.startswith("model.diffusion_model.") for key in found):
         return _single_file(path, found)
@@ -191,7 +257,9 @@ def _baseline(folder: Path) -> _Verdict | None:
         if network.pretrained.kind == kind:
             # A model of several networks takes the folder that theirs lie in.
             several = sum(other.model == network.model for other in NETWORKS.values()) > 1
-            use = f"--model {network.model} --weights {_quoted(folder.parent if several else folder)}"
+            use = (
+                f"--model {network.model} --weights {_quoted(folder.parent if several else folder)}"
+            )
             try:
                 load_pretrained(folder, network.pretrained, unexpected_keys=network.unexpected_keys)
             except (ModelError, MissingExtraError) as error:
@@ -213,20 +281,27 @@ def _diffusers(path: Path, files: Mapping[str, _File]) -> _Verdict:
     use = f"--model iconmatting --sd {_quoted(path)}"
     absent = [part for part in ("unet", "vae") if part not in files]
     if absent:
-        return _Verdict("Stable Diffusion", use, problems=(f"{absent[0]} holds no weights as safetensors",))
+        return _Verdict(
+            "Stable Diffusion", use, problems=(f"{absent[0]} holds no weights as safetensors",)
+        )
     try:
         unet, vae = (_json(path / part / "config.json") for part in ("unet", "vae"))
         refuse_configs(unet, vae, _json(path / "scheduler" / "scheduler_config.json"))
     except ModelError as error:
         return _Verdict("Stable Diffusion", use, problems=(str(error),))
     wanted = _stable_diffusion_shapes(unet, vae)
-    found = _prefixed("unet.", files["unet"].shapes) | _prefixed("vae.", _as_today(files["vae"].shapes))
+    found = _prefixed("unet.", files["unet"].shapes) | _prefixed(
+        "vae.", _as_today(files["vae"].shapes)
+    )
     return _Verdict("Stable Diffusion 2.1", use, compare(found, wanted))
 
 
 def _single_file(path: Path, found: Shapes) -> _Verdict:
     """The original layout, brought to diffusers' by its own conversion, which needs no values."""
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+    from diffusers.loaders.single_file_utils import (
+        convert_ldm_unet_checkpoint,
+        convert_ldm_vae_checkpoint,
+    )
 
     kind, use = "Stable Diffusion in a single file", f"--model iconmatting --sd {_quoted(path)}"
     tensors = {key: torch.empty(shape, device="meta") for key, shape in found.items()}
@@ -234,26 +309,38 @@ def _single_file(path: Path, found: Shapes) -> _Verdict:
         unet = shapes(convert_ldm_unet_checkpoint(dict(tensors), dict(SD_2_1_UNET)))
         vae = shapes(convert_ldm_vae_checkpoint(dict(tensors), dict(SD_2_1_VAE)))
     except (KeyError, IndexError, ValueError) as error:
-        return _Verdict(kind, use, problems=(f"its tensors are not those of Stable Diffusion 2.1 ({error})",))
+        return _Verdict(
+            kind, use, problems=(f"its tensors are not those of Stable Diffusion 2.1 ({error})",)
+        )
     wanted = _stable_diffusion_shapes(SD_2_1_UNET, SD_2_1_VAE)
     mismatch = compare(_prefixed("unet.", unet) | _prefixed("vae.", vae), wanted)
     if mismatch:
         return _Verdict(kind, use, mismatch)
     # Version 2.1 for 512 pixels has the same tensors.
-    return _Verdict("Stable Diffusion 2.1 in a single file (that it is the one for 768 pixels shows on loading)", use)
+    return _Verdict(
+        "Stable Diffusion 2.1 in a single file (that it is the one for 768 pixels shows on loading)",
+        use,
+    )
 
 
-def _stable_diffusion_shapes(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def _stable_diffusion_shapes(
+    unet: Mapping[str, Any], vae: Mapping[str, Any]
+) -> dict[str, tuple[int, ...]]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     with torch.device("meta"):
-        networks = UNet2DConditionModel.from_config(dict(unet)), AutoencoderKL.from_config(dict(vae))
+        networks = (
+            UNet2DConditionModel.from_config(dict(unet)),
+            AutoencoderKL.from_config(dict(vae)),
+        )
     first, second = (shapes(network.state_dict()) for network in networks)
     return _prefixed("unet.", first) | _prefixed("vae.", second)
 
 
 def _as_today(found: Shapes) -> dict[str, tuple[int, ...]]:
-    return shapes(with_present_names({key: torch.empty(shape, device="meta") for key, shape in found.items()}))
+    return shapes(
+        with_present_names({key: torch.empty(shape, device="meta") for key, shape in found.items()})
+    )
 
 
 def _quoted(path: Path) -> str:

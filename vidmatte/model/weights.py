@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,23 +15,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from vidmatte.errors import ModelError
 
 _FOLDER = Path(__file__).parent / "weights"
-_TRAINING_EXTRAS = (
-    "argparse",
-    "collections",
-    "lightning",
-    "numpy",
-    "omegaconf",
-    "pathlib",
-    "pytorch_lightning",
-    "typing",
-)
-"""Modules whose objects trainers keep beside the weights; they are not needed, and read as objects that do nothing."""
 _SHOWN = 3
+"""How many names a message lists."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +86,15 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint: safetensors, or what `torch.save` wrote (.ckpt, .pth), told apart by their content.
+    """Read the tensors of a checkpoint, and nothing else of it.
 
-    A `state_dict` inside, as Lightning writes it, is taken and what lies beside it ignored. Nothing that a file
-    holds is ever run: pickles are read with torch's `weights_only`, and one that names other code is refused.
+    The format is told by the content: safetensors, or what `torch.save` wrote (.ckpt, .pth). A
+    `state_dict` inside, as PyTorch Lightning writes it, is taken. Objects beside the tensors
+    (callback states, OmegaConf hyper-parameters, optimizers) are replaced by inert stand-ins:
+    no code that a file names is imported or called.
 
-    Raises ModelError for a file that is damaged, unsafe or holds no tensors.
+    Raises:
+        ModelError: the file is damaged, or holds anything but named tensors.
     """
     if is_safetensors(path):
         return load_tensors(path)
@@ -109,10 +102,15 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
-        raise ModelError(f"{path}: holds {type(content).__name__} instead of named tensors; give a file of weights")
+        kind = (
+            "an object of another program" if isinstance(content, _Stub) else type(content).__name__
+        )
+        raise ModelError(f"{path}: expected named tensors, got {kind}; give a file of weights")
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
-        raise ModelError(f"{path}: {_listed(others)} in it is no tensor; give a file of weights alone")
+        raise ModelError(
+            f"{path}: {_listed(others)} in it is no tensor; give a file of weights alone"
+        )
     return {str(key): value for key, value in content.items()}
 
 
@@ -122,48 +120,123 @@ def is_safetensors(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(9)[8:] == b"{"
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
 
 
-class _Stub:
-    """Stands in for an object of a training run that was kept beside the weights."""
+_TENSOR_PARTS: Mapping[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): torch.Size,
+    ("torch", "UntypedStorage"): torch.UntypedStorage,
+    ("torch.storage", "UntypedStorage"): torch.UntypedStorage,
+    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,  # type: ignore[attr-defined]
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,  # type: ignore[attr-defined]
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,  # type: ignore[attr-defined]
+}
+"""All that a pickle may call: what tensors and their dictionaries are made with."""
+
+
+class _Stub(dict[Any, Any]):
+    """Stand-in for any object that is no tensor: takes whatever a pickle does to it, and ignores it.
+
+    A dict, as classes of hyper-parameters often are: pickles put items into it.
+    """
 
     def __new__(cls, *given: Any, **named: Any) -> _Stub:
-        return object.__new__(cls)
+        return super().__new__(cls)
 
     def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__()
+
+    def __call__(self, *given: Any, **named: Any) -> _Stub:
+        return _Stub()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
     def __setstate__(self, state: Any) -> None:
         pass
 
+    def append(self, value: Any) -> None:
+        """Ignore an item, as of a list."""
+
+    def extend(self, values: Any) -> None:
+        """Ignore items, as of a list."""
+
+    def add(self, value: Any) -> None:
+        """Ignore an item, as of a set."""
+
+    # Keys of a dictionary may be stand-ins, which dictionaries themselves cannot be.
+    __hash__ = object.__hash__  # type: ignore[assignment]
+    __eq__ = object.__eq__
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Reads tensors; every other class or function that a pickle names becomes a stand-in.
+
+    A pickle can only call what `find_class` returns, so that nothing of the file's choice runs.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a tensor needs, or a stand-in."""
+        if (module, name) in _TENSOR_PARTS:
+            return _TENSOR_PARTS[module, name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        return _Stub
+
+
+class _InertPickle:
+    """What `torch.load` takes as its `pickle_module`."""
+
+    Unpickler = _InertUnpickler
+    UnpicklingError = pickle.UnpicklingError
+
+    @staticmethod
+    def load(file: Any, **options: Any) -> Any:
+        """Read one pickle."""
+        return _InertUnpickler(file, **options).load()
+
 
 def _unpickle(path: Path) -> Any:
-    """What a file of `torch.save` holds, read without running anything of it."""
+    """Read what `torch.save` wrote, without running anything of it."""
     try:
-        named = get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, ValueError, RuntimeError, LookupError):
-        # An old-style or damaged file: it is not looked through, so that nothing beside tensors is let in.
-        named = []
-    unsafe = [name for name in named if name.split(".")[0] not in _TRAINING_EXTRAS]
-    if unsafe:
-        raise ModelError(
-            f"{path}: loading it would run code of its own ({_listed(unsafe)}), which is not done; "
-            f"ask for the weights as safetensors"
-        )
-    try:
-        with warnings.catch_warnings(), safe_globals([(_Stub, name) for name in named]):
-            # About pickles of an unusual kind; whether it can be read shows at once.
+        with warnings.catch_warnings():
+            # About pickles of an unusual kind; whether they can be read shows at once.
             warnings.simplefilter("ignore", UserWarning)
+            if _is_checkpoint_archive(path):
+                return torch.load(
+                    path, map_location="cpu", weights_only=False, pickle_module=_InertPickle
+                )
+            # The format before PyTorch 1.6 also has readers that unpack archives: torch's own
+            # restrictions, which allow tensors alone.
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path}: is no file of weights that can be loaded without running code of its own; give safetensors, "
-            f"or a checkpoint of tensors"
+            f"{path}: is no file of weights that can be loaded without running code of its own; "
+            f"give safetensors, or a checkpoint of tensors"
         ) from error
-    # What the reader of a damaged pickle or archive raises.
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+    # What the readers of a damaged pickle or archive raise.
+    except (
+        RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
+        AssertionError,
+    ) as error:  # fmt: skip
         raise ModelError(f"{path}: is damaged ({first_line(error)}); get it again") from error
+
+
+def _is_checkpoint_archive(path: Path) -> bool:
+    """Tell whether a file is a zip archive of `torch.save`. Raises ModelError for TorchScript."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return False
+    # torch's own reader, so that it cannot find another archive in the file than was checked.
+    if "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
+        raise ModelError(
+            f"{path}: is a TorchScript program, which would run code of its own; give its weights "
+            f"as safetensors, or a checkpoint of tensors"
+        )
+    return True
 
 
 @dataclass(frozen=True)
@@ -179,11 +252,15 @@ class Mismatch:
         return bool(self.missing or self.unexpected_keys or self.reshaped)
 
     def __str__(self) -> str:
-        wrong = [f"{key} is missing" for key in self.missing] + [f"{key} is surplus" for key in self.unexpected_keys]
+        wrong = [f"{key} is missing" for key in self.missing] + [
+            f"{key} is surplus" for key in self.unexpected_keys
+        ]
         return _listed([*wrong, *self.reshaped], "; ")
 
 
-def compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> Mismatch:
+def compare(
+    found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> Mismatch:
     """Differences between the shapes of a file's tensors and those that a network has."""
     return Mismatch(
         missing=tuple(key for key in wanted if key not in found),
@@ -212,7 +289,11 @@ def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
 
 def not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Names of the tensors that hold NaN or infinity."""
-    return tuple(key for key, tensor in tensors.items() if tensor.is_floating_point() and not _sum(tensor).isfinite())
+    return tuple(
+        key
+        for key, tensor in tensors.items()
+        if tensor.is_floating_point() and not _sum(tensor).isfinite()
+    )
 
 
 def _sum(tensor: Tensor) -> Tensor:
@@ -224,7 +305,9 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     """Raises ModelError naming tensors that hold NaN or infinity."""
     broken = not_finite(tensors)
     if broken:
-        raise ModelError(f"{source}: {_listed(broken)} holds NaN or infinity: the file is damaged; get it again")
+        raise ModelError(
+            f"{source}: {_listed(broken)} holds NaN or infinity: the file is damaged; get it again"
+        )
 
 
 def first_line(error: BaseException) -> str:
