@@ -88,7 +88,9 @@ def gradient_by_definition(alpha: np.ndarray, y: int, x: int) -> float:
     dx = dy = 0.0
     for i in offsets:
         for j in offsets:
-            value = alpha[min(max(y + i, 0), alpha.shape[0] - 1), min(max(x + j, 0), alpha.shape[1] - 1)]
+            value = alpha[
+                min(max(y + i, 0), alpha.shape[0] - 1), min(max(x + j, 0), alpha.shape[1] - 1)
+            ]
             dx += value * bell(i) * slope(j) / norm
             dy += value * slope(i) * bell(j) / norm
     return math.hypot(dx, dy)
@@ -114,12 +116,18 @@ def test_grad_of_a_step() -> None:
     slope = offsets * bell
     row = slope / np.linalg.norm(slope) * (bell / np.linalg.norm(bell)).sum()
     responses = [row[k:].sum() for k in range(1, 9)]
-    assert metrics.grad(predicted, np.zeros((1, 40))) == pytest.approx(sum(r**2 for r in responses) / 1000)
+    assert metrics.grad(predicted, np.zeros((1, 40))) == pytest.approx(
+        sum(r**2 for r in responses) / 1000
+    )
 
 
-def flood(mask: np.ndarray) -> np.ndarray:
-    """The largest 4-connected part, by a stack; of equal ones the first in reading order."""
-    seen, best = np.zeros_like(mask), []
+def flood(mask: np.ndarray, background: bool = False) -> np.ndarray:
+    """The largest 4-connected part, by a stack; of equal ones the first in reading order.
+
+    With `background`, what is not in the mask counts as one part, and comes first.
+    """
+    seen = np.zeros_like(mask)
+    best = list(zip(*np.nonzero(~mask), strict=True)) if background else []
     for start in zip(*np.nonzero(mask), strict=True):
         part, stack = [], [start]
         while stack:
@@ -135,9 +143,12 @@ def flood(mask: np.ndarray) -> np.ndarray:
     return largest
 
 
-def connectivity_by_definition(predicted: np.ndarray, truth: np.ndarray) -> float:
+def connectivity_by_definition(
+    predicted: np.ndarray, truth: np.ndarray, background: bool = False
+) -> float:
     solid = [np.ones(truth.shape, bool)]
-    solid += [flood((predicted >= k / 10) & (truth >= k / 10)) for k in range(1, 11)]
+    for k in range(1, 11):
+        solid.append(flood((predicted >= k / 10) & (truth >= k / 10), background))
     total = 0.0
     for y, x in np.ndindex(truth.shape):
         level = 0
@@ -155,8 +166,34 @@ def connectivity_by_definition(predicted: np.ndarray, truth: np.ndarray) -> floa
 def test_conn_equals_the_flood_fill(seed: int) -> None:
     truth = disk(22, 27, 7)
     predicted = noisy(truth, seed, 0.25)
-    assert metrics.conn(predicted, truth) == pytest.approx(connectivity_by_definition(predicted, truth), rel=1e-5)
+    assert metrics.conn(predicted, truth) == pytest.approx(
+        connectivity_by_definition(predicted, truth), rel=1e-5
+    )
     assert metrics.conn(predicted, truth) > 0
+
+
+@pytest.mark.parametrize("radius", [7, 14])
+def test_conn_of_the_research_code_equals_the_flood_fill(radius: int) -> None:
+    # The small disk is smaller than its background, the large one larger.
+    truth = disk(22, 27, radius)
+    predicted = noisy(truth, 0, 0.25)
+    assert metrics.conn_research(predicted, truth) == pytest.approx(
+        connectivity_by_definition(predicted, truth, background=True), rel=1e-9
+    )
+
+
+def test_conn_of_the_research_code_overlooks_what_a_large_background_hides() -> None:
+    solid = np.ones((48, 48))
+    empty = np.zeros((48, 48))
+    # Nothing in common: all 2304 pixels are the largest part, which is the background.
+    assert metrics.conn(empty, solid) == pytest.approx(2.304)
+    assert metrics.conn_research(empty, solid) == 0
+    # Haze of 0.3 over a background of 84 pixels, around an object of 16.
+    truth = np.zeros((10, 10))
+    truth[:4, :4] = 1
+    hazy = np.maximum(truth, 0.3)
+    assert metrics.conn(hazy, truth) == pytest.approx(0.3 * 84 / 1000, rel=1e-6)
+    assert metrics.conn_research(hazy, truth) == 0
 
 
 def test_conn_of_an_island() -> None:
@@ -267,13 +304,20 @@ def test_a_contour_agrees_with_the_dilated_outlines() -> None:
         near = [any(math.dist(a, b) <= tolerance for b in wanted) for a in found]
         return sum(near) / len(near)
 
-    precision, recall = (share(outline(predicted), outline(truth)), share(outline(truth), outline(predicted)))
+    precision, recall = (
+        share(outline(predicted), outline(truth)),
+        share(outline(truth), outline(predicted)),
+    )
     expected = 2 * precision * recall / (precision + recall)
     assert 0.2 < expected < 0.9
-    assert metrics.contour_accuracy(predicted.astype(float), truth.astype(float)) == pytest.approx(expected)
+    assert metrics.contour_accuracy(predicted.astype(float), truth.astype(float)) == pytest.approx(
+        expected
+    )
 
 
-@pytest.mark.parametrize("measure", [*IMAGE_MEASURES, metrics.region_overlap, metrics.contour_accuracy])
+@pytest.mark.parametrize(
+    "measure", [*IMAGE_MEASURES, metrics.region_overlap, metrics.contour_accuracy]
+)
 def test_alphas_that_do_not_fit_are_refused(measure) -> None:
     with pytest.raises(OptionError, match="shape"):
         measure(ZERO, np.zeros((4, 5)))
@@ -285,6 +329,8 @@ def test_clips_and_regions_that_do_not_fit_are_refused() -> None:
     with pytest.raises(OptionError, match="T at least 2"):
         metrics.dtssd(ZERO[None], ZERO[None])
     with pytest.raises(OptionError, match="flow of shape"):
-        metrics.messddt(np.zeros((2, 4, 4)), np.zeros((2, 4, 4)), np.zeros((2, 4, 4, 2), np.float32))
+        metrics.messddt(
+            np.zeros((2, 4, 4)), np.zeros((2, 4, 4)), np.zeros((2, 4, 4, 2), np.float32)
+        )
     with pytest.raises(OptionError, match="bool array"):
         metrics.mad(ZERO, ZERO, region=np.zeros((3, 3), bool))

@@ -1,4 +1,4 @@
-"""How far predicted mattes are from the truth: one function per published measure.
+"""Errors of predicted mattes: one function for each published measure.
 
 Every function takes `predicted` and `truth` as float arrays in 0..1, one matte (H, W) or a clip (T, H, W); the value of
 a clip is the mean of its frames' values. `region` (bool, (H, W) or (T, H, W)) limits an image measure to some pixels,
@@ -8,6 +8,7 @@ such as the unknown area of a trimap; frames without any such pixel do not count
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -41,7 +42,9 @@ def mse(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
 
     Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, section 4.
     """
-    return _mean_of_frames(lambda p, t, inside: float(np.mean(np.square(p - t)[inside])), predicted, truth, region)
+    return _mean_of_frames(
+        lambda p, t, inside: float(np.mean(np.square(p - t)[inside])), predicted, truth, region
+    )
 
 
 def mad(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
@@ -49,7 +52,9 @@ def mad(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
 
     Lin et al., "Robust High-Resolution Video Matting with Temporal Guidance", WACV 2022, section 5.1.
     """
-    return _mean_of_frames(lambda p, t, inside: float(np.mean(np.abs(p - t)[inside])), predicted, truth, region)
+    return _mean_of_frames(
+        lambda p, t, inside: float(np.mean(np.abs(p - t)[inside])), predicted, truth, region
+    )
 
 
 def grad(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
@@ -70,6 +75,16 @@ def conn(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float
     exponent 1.
     """
     return _mean_of_frames(_connectivity_error, predicted, truth, region)
+
+
+def conn_research(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
+    """Return the Conn of the research code of "In-Context Matting" (Guo et al., CVPR 2024).
+
+    It differs from `conn` in one point: among the connected parts it also counts the background.
+    If that is larger than the object, the roles change, and a matte without the object has no
+    error. Only for comparison with figures that were computed this way.
+    """
+    return _mean_of_frames(_research_connectivity_error, predicted, truth, region)
 
 
 def dtssd(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
@@ -94,7 +109,9 @@ def dtssd(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> floa
     return 100.0 * _mean(values)
 
 
-def messddt(predicted: Alpha, truth: Alpha, flow: NDArray[np.float32], *, region: Mask | None = None) -> float:
+def messddt(
+    predicted: Alpha, truth: Alpha, flow: NDArray[np.float32], *, region: Mask | None = None
+) -> float:
     """Flicker along the motion: 1000 times the mean change of the squared error on its way to the next frame.
 
     Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015 (MESSDdt), per pixel. Pixels whose
@@ -117,14 +134,20 @@ def messddt(predicted: Alpha, truth: Alpha, flow: NDArray[np.float32], *, region
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     values = []
     for (p, t, inside), (next_p, next_t, _), motion in zip(
-        _frames(predicted[:-1], truth[:-1], region if region is None or region.ndim == 2 else region[:-1]),
+        _frames(
+            predicted[:-1],
+            truth[:-1],
+            region if region is None or region.ndim == 2 else region[:-1],
+        ),
         _frames(predicted[1:], truth[1:], None),
         flow,
         strict=True,
     ):
         x, y = columns + motion[..., 0], rows + motion[..., 1]
         stays = inside & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-        arrived = cv2.remap(next_p - next_t, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        arrived = cv2.remap(
+            next_p - next_t, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         if stays.any():
             values.append(float(np.mean(np.abs(np.square(p - t) - np.square(arrived))[stays])))
     return 1000.0 * _mean(values)
@@ -147,18 +170,24 @@ def contour_accuracy(predicted: Alpha, truth: Alpha) -> float:
     return _mean_of_frames(lambda p, t, _: _contour_score(p > 0.5, t > 0.5), predicted, truth, None)
 
 
-def _mean_of_frames(measure: FrameMeasure, predicted: Alpha, truth: Alpha, region: Mask | None) -> float:
+def _mean_of_frames(
+    measure: FrameMeasure, predicted: Alpha, truth: Alpha, region: Mask | None
+) -> float:
     frames = _frames(predicted, truth, region)
     return _mean([measure(p, t, inside) for p, t, inside in frames if inside.any()])
 
 
 def _mean(values: list[float]) -> float:
     if not values:
-        raise OptionError("the region holds no pixel in any frame: give a region that marks some, or none at all")
+        raise OptionError(
+            "the region holds no pixel in any frame: give a region that marks some, or none at all"
+        )
     return math.fsum(values) / len(values)
 
 
-def _frames(predicted: Alpha, truth: Alpha, region: Mask | None) -> Iterator[tuple[Alpha, Alpha, Mask]]:
+def _frames(
+    predicted: Alpha, truth: Alpha, region: Mask | None
+) -> Iterator[tuple[Alpha, Alpha, Mask]]:
     if predicted.shape != truth.shape or predicted.ndim not in (2, 3) or predicted.size == 0:
         raise OptionError(
             f"cannot compare alphas of shape {predicted.shape} and {truth.shape}: "
@@ -172,7 +201,9 @@ def _frames(predicted: Alpha, truth: Alpha, region: Mask | None) -> Iterator[tup
         )
     shape = (-1, *predicted.shape[-2:])
     clip = predicted.reshape(shape)
-    for p, t, i in zip(clip, truth.reshape(shape), np.broadcast_to(inside, clip.shape), strict=True):
+    for p, t, i in zip(
+        clip, truth.reshape(shape), np.broadcast_to(inside, clip.shape), strict=True
+    ):
         yield _as_float(p), _as_float(t), i
 
 
@@ -194,7 +225,12 @@ def _sum_abs(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
 
 
 def _gradient_error(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
-    return float(np.sum(np.square(_gradient_magnitude(predicted) - _gradient_magnitude(truth))[inside])) / 1000
+    return (
+        float(
+            np.sum(np.square(_gradient_magnitude(predicted) - _gradient_magnitude(truth))[inside])
+        )
+        / 1000
+    )
 
 
 def _gradient_magnitude(alpha: Alpha) -> NDArray[np.float64]:
@@ -211,8 +247,9 @@ def _gradient_magnitude(alpha: Alpha) -> NDArray[np.float64]:
 
 
 def _connectivity_error(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
-    # Thresholds are compared in float32, so that 0.3 stored in either precision reaches the level 0.3.
-    predicted32, truth32 = predicted.astype(np.float32), truth.astype(np.float32)
+    # Thresholds are compared in float32, so that 0.3 stored in either precision reaches 0.3.
+    predicted32 = predicted.astype(np.float32)
+    truth32 = truth.astype(np.float32)
     level = np.zeros(predicted.shape, np.float32)
     connected = np.ones(predicted.shape, np.bool_)
     for step in range(1, _CONNECTIVITY_STEPS + 1):
@@ -223,9 +260,24 @@ def _connectivity_error(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
     return float(np.sum(np.abs(difference)[inside], dtype=np.float64)) / 1000
 
 
-def _connectedness(excess: NDArray[np.float32]) -> NDArray[np.float32]:
-    degree: NDArray[np.float32] = 1 - np.where(excess >= np.float32(_CONNECTIVITY_SLACK), excess, np.float32(0))
-    return degree
+def _research_connectivity_error(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
+    # The thresholds of that code, in float64: 0.6 is a little more than 153 / 255.
+    thresholds = np.arange(0, 1 + 1 / _CONNECTIVITY_STEPS, 1 / _CONNECTIVITY_STEPS)
+    level = np.ones(predicted.shape)
+    connected = np.ones(predicted.shape, np.bool_)
+    for below, threshold in itertools.pairwise(thresholds):
+        both = (predicted >= threshold) & (truth >= threshold)
+        still_connected = connected & _largest_part_or_background(both)
+        level[connected & ~still_connected] = below
+        connected = still_connected
+    difference = _connectedness(predicted - level) - _connectedness(truth - level)
+    return float(np.sum(np.abs(difference)[inside])) / 1000
+
+
+def _connectedness(excess: NDArray[Any]) -> NDArray[Any]:
+    """Return the degree of connectedness of alphas that exceed their connected level by so much."""
+    slack = excess.dtype.type(_CONNECTIVITY_SLACK)
+    return np.asarray(1 - np.where(excess >= slack, excess, excess.dtype.type(0)))
 
 
 def _largest_part(mask: Mask) -> Mask:
@@ -233,6 +285,13 @@ def _largest_part(mask: Mask) -> Mask:
     if count == 1:
         return np.zeros_like(mask)
     largest: Mask = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return largest
+
+
+def _largest_part_or_background(mask: Mask) -> Mask:
+    """Return the largest of the 4-connected parts and of all that is not in `mask` together."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
+    largest: Mask = labels == int(np.argmax(stats[:, cv2.CC_STAT_AREA]))
     return largest
 
 
