@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 import torch
 from clips import write_movie
-from evaluation import HEIGHT, WIDTH, RedModel, TrimapModel, codes, disk, load_red, write_clip, write_group
+from evaluation import (
+    HEIGHT,
+    WIDTH,
+    RedModel,
+    TrimapModel,
+    codes,
+    disk,
+    load_red,
+    write_clip,
+    write_group,
+)
 
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError, ReadError, VidmatteError, WriteError
@@ -59,7 +69,9 @@ def test_only_the_unknown_area_counts_where_there_are_trimaps(tmp_path):
     write_group(tmp_path / "data", "a", [10, 10], trimap=True)
     dataset = open_dataset("groups", tmp_path / "data")
     found = run(dataset, RED, Protocol(), tmp_path / "out")
-    assert list(values(found, "MAD").values()) == pytest.approx([10 / WIDTH])  # the unknown area is the first row
+    assert list(values(found, "MAD").values()) == pytest.approx(
+        [10 / WIDTH]
+    )  # the unknown area is the first row
     whole = run(dataset, RED, Protocol(region="whole"), tmp_path / "whole")
     assert list(values(whole, "MAD").values()) == pytest.approx([10 / PIXELS])
 
@@ -195,7 +207,13 @@ def test_a_full_disk_is_named_and_what_is_done_stays(groups, tmp_path, monkeypat
 
 def test_two_workers_give_the_table_of_one(groups, tmp_path):
     for workers in (1, 2):
-        found = run(groups, RED, Protocol(prompt="scribble", rounds=2), tmp_path / str(workers), workers=workers)
+        found = run(
+            groups,
+            RED,
+            Protocol(prompt="scribble", rounds=2),
+            tmp_path / str(workers),
+            workers=workers,
+        )
         write_evaluation(found)
     for name in ("results.csv", "table.txt", "index.html"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
@@ -291,7 +309,12 @@ def test_mattes_of_another_system_are_scored(groups, tmp_path):
 
 def test_what_is_kept_of_a_run_can_be_scored(groups, tmp_path):
     ours = run(groups, RED, Protocol(), tmp_path / "out", keep_mattes=True)
-    again = run(groups, MethodUnderTest("red", predictions=tmp_path / "out/mattes"), Protocol(), tmp_path / "again")
+    again = run(
+        groups,
+        MethodUnderTest("red", predictions=tmp_path / "out/mattes"),
+        Protocol(),
+        tmp_path / "again",
+    )
     assert values(again, "SAD") == pytest.approx(values(ours, "SAD"))
 
 
@@ -305,7 +328,12 @@ def test_a_matte_that_is_missing_or_of_another_size_is_named(groups, tmp_path):
     with pytest.raises(ReadError, match=r"i1\.png: is 4x4, but its image .* is 64x48"):
         run(groups, subject, Protocol(guidance="each"), tmp_path / "out")
     with pytest.raises(OptionError, match="no folder"):
-        run(groups, MethodUnderTest("x", predictions=tmp_path / "nowhere"), Protocol(), tmp_path / "new")
+        run(
+            groups,
+            MethodUnderTest("x", predictions=tmp_path / "nowhere"),
+            Protocol(),
+            tmp_path / "new",
+        )
 
 
 @pytest.mark.parametrize("form", ["files", "movie"])
@@ -328,8 +356,12 @@ def test_clips_of_another_system_are_scored(tmp_path, form):
                 batch = FrameBatch(torch.zeros(1, 3, HEIGHT, WIDTH), (n,), (n,), (1,))
                 alpha = torch.from_numpy(np.clip(truth + np.float32(0.2), 0, 1))[None, None]
                 out.write(MatteBatch(batch, alpha, (1.0,)))
-    found = run(dataset, MethodUnderTest("theirs", predictions=folder), Protocol(), tmp_path / "out")
-    assert found.results[0].values["MAD"] == pytest.approx(1000 * 0.2 * (1 - disk().mean()), rel=0.01)
+    found = run(
+        dataset, MethodUnderTest("theirs", predictions=folder), Protocol(), tmp_path / "out"
+    )
+    assert found.results[0].values["MAD"] == pytest.approx(
+        1000 * 0.2 * (1 - disk().mean()), rel=0.01
+    )
     assert found.results[0].frames == (1, 2)
 
 
@@ -353,10 +385,14 @@ def test_rows_of_the_paper_stand_beside_ours_marked_as_quoted(tmp_path):
     (tmp_path / "ICM57.json").write_text(json.dumps({f"i{n}": record for n in range(3)}))
     found = run(open_dataset("icm57", tmp_path / "ICM57"), RED, Protocol(), tmp_path / "out")
     text = as_text(write_evaluation(found))
-    line = next(line for line in text.splitlines() if line.startswith("IconMatting (table 3, quoted)"))
+    line = next(
+        line for line in text.splitlines() if line.startswith("IconMatting (table 3, quoted)")
+    )
     assert line.split()[-5:] == ["0.0081", "19.12", "18.65", "11.21", "-"]
     assert "quoted from Guo et al., CVPR 2024" in text
-    assert {row["table"] for row in json.loads((tmp_path / "out/summary.json").read_text())["quoted"]} == {2, 3, 4}
+    assert {
+        row["table"] for row in json.loads((tmp_path / "out/summary.json").read_text())["quoted"]
+    } == {2, 3, 4}
 
 
 @pytest.mark.skipif(not can_plot(), reason="matplotlib is not installed")
@@ -388,6 +424,8 @@ def test_a_model_that_takes_trimaps_gets_that_of_each_frame(tmp_path):
     subject = MethodUnderTest("trimaps", load=lambda switches: TrimapModel())
     found = run(dataset, subject, Protocol(prompt="trimap"), tmp_path / "out")
     assert found.results[0].frames == (0, 1, 2)  # no frame is a reference
-    assert found.results[0].values["MAD"] == pytest.approx(1000 * WIDTH * (200 / 255 - 0.5) / PIXELS / 3)
+    assert found.results[0].values["MAD"] == pytest.approx(
+        1000 * WIDTH * (200 / 255 - 0.5) / PIXELS / 3
+    )
     with pytest.raises(OptionError, match="model 'red' takes none of each frame"):
         run(dataset, RED, Protocol(prompt="trimap"), tmp_path / "red")

@@ -32,17 +32,43 @@ def data(tmp_path):
 
 
 def test_images_from_end_to_end(data, tmp_path):
-    done = invoke("groups", "--root", data, "-o", tmp_path / "out", "--prompt", "points", "--rounds", "2")
+    done = invoke(
+        "groups", "--root", data, "-o", tmp_path / "out", "--prompt", "points", "--rounds", "2"
+    )
     assert done.exit_code == 0, done.output
     table = done.stdout.splitlines()
-    assert table[0].startswith("compact on groups: 2 groups, 5 images; points on 1 image of each group; ")
+    assert table[0].startswith(
+        "compact on groups: 2 groups, 5 images; points on 1 image of each group; "
+    )
     assert table[0].endswith("errors in the whole image; 2 rounds, seed 0 to 1")
-    assert table[1].split() == ["samples", "MSE", "SAD", "/1000", "Grad", "/1000", "Conn", "/1000", "MAD"]
+    assert table[1].split() == [
+        "samples",
+        "MSE",
+        "SAD",
+        "/1000",
+        "Grad",
+        "/1000",
+        "Conn",
+        "/1000",
+        "MAD",
+    ]
     assert re.fullmatch(r"mean +3( +\d+\.\d+){5}", table[4])
-    names = {"index.html", "results.csv", "results.jsonl", "run.json", "summary.json", "table.txt", "pictures"}
-    assert names | ({"plot.svg"} if can_plot() else set()) == {path.name for path in (tmp_path / "out").iterdir()}
+    names = {
+        "index.html",
+        "results.csv",
+        "results.jsonl",
+        "run.json",
+        "summary.json",
+        "table.txt",
+        "pictures",
+    }
+    assert names | ({"plot.svg"} if can_plot() else set()) == {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
     # The same command again has nothing to do, and says the same.
-    again = invoke("groups", "--root", data, "-o", tmp_path / "out", "--prompt", "points", "--rounds", "2")
+    again = invoke(
+        "groups", "--root", data, "-o", tmp_path / "out", "--prompt", "points", "--rounds", "2"
+    )
     assert again.stdout == done.stdout
 
 
@@ -56,15 +82,35 @@ def test_json_is_all_that_is_printed_where_it_is_asked_for(data, tmp_path):
 
 def test_clips_from_end_to_end(tmp_path):
     write_clip(tmp_path / "data", "c", [0, 0, 0])
-    given = ("clips", "--root", tmp_path / "data", "--adapt-steps", "0", "--smooth", "0.5", "--quiet")
+    given = (
+        "clips",
+        "--root",
+        tmp_path / "data",
+        "--adapt-steps",
+        "0",
+        "--smooth",
+        "0.5",
+        "--quiet",
+    )
     done = invoke(*given, "-o", tmp_path / "out", "--mattes")
     assert done.exit_code == 0, done.output
     header = "samples  MAD x1000  MSE x1000  Grad /1000  dtSSD x100  MESSDdt x1000  Conn /1000"
     assert header in done.stdout
     kept = sorted(path.name for path in (tmp_path / "out/mattes/c").iterdir())
     assert kept == ["0001.png", "0002.png"]
-    again = invoke("clips", "--root", tmp_path / "data", "--predictions", tmp_path / "out/mattes", "-o", tmp_path / "x")
-    numbers = [[line for line in text.stdout.splitlines() if line.startswith("mean")] for text in (done, again)]
+    again = invoke(
+        "clips",
+        "--root",
+        tmp_path / "data",
+        "--predictions",
+        tmp_path / "out/mattes",
+        "-o",
+        tmp_path / "x",
+    )
+    numbers = [
+        [line for line in text.stdout.splitlines() if line.startswith("mean")]
+        for text in (done, again)
+    ]
     assert numbers[0] == numbers[1]
 
 
@@ -80,7 +126,10 @@ def test_clips_from_end_to_end(tmp_path):
         (("ablation", "groups"), "the model has no switch"),
         (("ablation", "groups", "--predictions", "."), "give a model, not mattes"),
         (("ablation", "groups", "--mattes"), "makes several"),
-        (("groups", "--predictions", ".", "--model", "iconmatting"), "--model was given, but mattes are scored"),
+        (
+            ("groups", "--predictions", ".", "--model", "iconmatting"),
+            "--model was given, but mattes are scored",
+        ),
         (("groups", "--settings", "inter=off"), "has no meaning for model 'compact'"),
     ],
 )
@@ -155,14 +204,19 @@ def test_references_has_the_rows_of_table_6_on_the_same_images(small, tmp_path):
     experiment("references", small, TINY, Protocol(rounds=1), tmp_path / "out", references=2)
     assert list(means(tmp_path / "out")) == ["1 reference", "2 references"]
     samples = [
-        [row.split(",")[:2] for row in (tmp_path / "out" / name / "results.csv").read_text().splitlines()]
+        [
+            row.split(",")[:2]
+            for row in (tmp_path / "out" / name / "results.csv").read_text().splitlines()
+        ]
         for name in ("1-reference", "2-references")
     ]
     assert samples[0] == samples[1]
 
 
 def test_timesteps_has_a_row_for_each_step_and_quotes_nothing(small, tmp_path):
-    table = experiment("timesteps", small, TINY, Protocol(rounds=1), tmp_path / "out", steps=(0, 300))
+    table = experiment(
+        "timesteps", small, TINY, Protocol(rounds=1), tmp_path / "out", steps=(0, 300)
+    )
     found = means(tmp_path / "out")
     assert list(found) == ["step 0", "step 300"]
     assert found["step 0"] != found["step 300"]
@@ -174,10 +228,14 @@ def test_rounds_of_a_model_with_noise_differ_by_its_seed(small, tmp_path):
     found = run(small, TINY, Protocol(rounds=2), tmp_path / "out")
     assert {result.round for result in found.results} == {0, 1}
     assert reseed(tiny_iconmatting({}), 5).options.seed == 5
-    by_round = [[result.values["SAD"] for result in found.results if result.round == k] for k in (0, 1)]
+    by_round = [
+        [result.values["SAD"] for result in found.results if result.round == k] for k in (0, 1)
+    ]
     assert by_round[0] != by_round[1]
 
 
 def test_a_model_without_a_switch_is_refused(small, tmp_path):
-    with pytest.raises(OptionError, match="timesteps asked for, but the model has no switch time_step"):
+    with pytest.raises(
+        OptionError, match="timesteps asked for, but the model has no switch time_step"
+    ):
         experiment("timesteps", small, MethodUnderTest("compact"), Protocol(), tmp_path / "out")

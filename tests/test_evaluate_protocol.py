@@ -37,7 +37,9 @@ def test_references_are_fixed_per_group_and_do_not_count(groups):
         everything = sorted((*part.references, *part.targets))
         assert everything == list(range(len(groups.groups[part.index].images)))
     assert make_plan(groups, Protocol(), rounds=3).parts == plan.parts
-    others = {make_plan(groups, Protocol(seed=seed), rounds=1).parts[0].references for seed in range(20)}
+    others = {
+        make_plan(groups, Protocol(seed=seed), rounds=1).parts[0].references for seed in range(20)
+    }
     assert len(others) > 2
 
 
@@ -55,7 +57,9 @@ def test_more_references_leave_out_small_groups_and_say_so(groups):
 
 
 def test_runs_with_more_and_fewer_references_are_measured_on_the_same_images(groups):
-    few, many = (make_plan(groups, Protocol(references=n, kept_out=2), rounds=1).parts for n in (1, 2))
+    few, many = (
+        make_plan(groups, Protocol(references=n, kept_out=2), rounds=1).parts for n in (1, 2)
+    )
     assert [part.targets for part in few] == [part.targets for part in many]
     assert all(a.references == b.references[:1] for a, b in zip(few, many, strict=True))
 
@@ -63,7 +67,9 @@ def test_runs_with_more_and_fewer_references_are_measured_on_the_same_images(gro
 def test_a_group_with_one_image_is_named(groups, tmp_path):
     write_group(tmp_path, "lonely", [0])
     dataset = open_dataset("groups", tmp_path)
-    with pytest.raises(ReadError, match=r"group 'lonely' holds one image, image\.png.*--guidance each"):
+    with pytest.raises(
+        ReadError, match=r"group 'lonely' holds one image, image\.png.*--guidance each"
+    ):
         make_plan(dataset, Protocol(), rounds=1)
     plan = make_plan(dataset, Protocol(guidance="each"), rounds=1)
     assert plan.samples == 12
@@ -89,14 +95,22 @@ def test_frames_of_clips(tmp_path):
 
 @pytest.mark.parametrize(
     "choices",
-    [{"prompt": "box"}, {"rounds": 0}, {"guidance": "some"}, {"prompt": "trimap", "guidance": "group"}, {"seed": -1}],
+    [
+        {"prompt": "box"},
+        {"rounds": 0},
+        {"guidance": "some"},
+        {"prompt": "trimap", "guidance": "group"},
+        {"seed": -1},
+    ],
 )
 def test_choices_that_are_not_offered_are_refused(choices):
     with pytest.raises(OptionError):
         Protocol(**choices)
 
 
-@pytest.mark.parametrize("choices", [{"guidance": "each"}, {"region": "whole"}, {"draw_references": True}])
+@pytest.mark.parametrize(
+    "choices", [{"guidance": "each"}, {"region": "whole"}, {"draw_references": True}]
+)
 def test_choices_of_images_are_refused_for_clips(tmp_path, choices):
     write_clip(tmp_path, "c", [0, 0])
     with pytest.raises(OptionError, match=r"holds clips; leave it out"):

@@ -43,7 +43,9 @@ class Variant:
     references: int | None = None
 
 
-def variants_of(experiment: Experiment, *, steps: Sequence[int] = (), references: int | None = None) -> list[Variant]:
+def variants_of(
+    experiment: Experiment, *, steps: Sequence[int] = (), references: int | None = None
+) -> list[Variant]:
     """The variants of an experiment.
 
     `steps` are the time steps to compare, `references` the largest number of references. Raises OptionError for choices
@@ -63,7 +65,10 @@ def variants_of(experiment: Experiment, *, steps: Sequence[int] = (), references
     if experiment == "references":
         most = references or DEFAULT_REFERENCES
         return [Variant(f"{n} reference{'s' * (n > 1)}", references=n) for n in range(1, most + 1)]
-    return [Variant(f"step {step}", {"time_step": step}) for step in dict.fromkeys(steps or DEFAULT_ADAPT_STEPS)]
+    return [
+        Variant(f"step {step}", {"time_step": step})
+        for step in dict.fromkeys(steps or DEFAULT_ADAPT_STEPS)
+    ]
 
 
 def experiment(
@@ -93,8 +98,12 @@ def experiment(
     most = max((variant.references or 0 for variant in variants), default=0)
     done = []
     for variant in variants:
-        chosen = replace(protocol, references=variant.references or protocol.references, kept_out=most)
-        varied = replace(subject, name=f"{subject.name}, {variant.label}", switches=variant.switches)
+        chosen = replace(
+            protocol, references=variant.references or protocol.references, kept_out=most
+        )
+        varied = replace(
+            subject, name=f"{subject.name}, {variant.label}", switches=variant.switches
+        )
         report = None if on_done is None else _told(on_done, variant.label)
         try:
             found = run(
@@ -105,7 +114,9 @@ def experiment(
             switches = ", ".join(variant.switches)
             if "setting" not in str(error) or not switches:
                 raise
-            raise OptionError(f"{kind} asked for, but the model has no switch {switches}: {error}") from error
+            raise OptionError(
+                f"{kind} asked for, but the model has no switch {switches}: {error}"
+            ) from error
         write_evaluation(found)
         done.append((variant, found))
     return _write(kind, done, folder, subject)
@@ -116,7 +127,10 @@ def _told(on_done: OnVariant, label: str) -> Callable[[int, int], None]:
 
 
 def _write(
-    kind: Experiment, done: Sequence[tuple[Variant, Evaluation]], folder: Path, subject: MethodUnderTest
+    kind: Experiment,
+    done: Sequence[tuple[Variant, Evaluation]],
+    folder: Path,
+    subject: MethodUnderTest,
 ) -> Table:
     first = done[0][1]
     rows = tuple(row_of(variant.label, found.results, found.measures) for variant, found in done)

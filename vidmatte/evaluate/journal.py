@@ -41,7 +41,11 @@ class Result:
     @property
     def name(self) -> str:
         """By which a reader knows it."""
-        return f"{self.group}/{self.sample}" if self.sample and self.sample != self.group else self.group
+        return (
+            f"{self.group}/{self.sample}"
+            if self.sample and self.sample != self.group
+            else self.group
+        )
 
 
 @dataclass
@@ -124,7 +128,10 @@ def _goes_on(folder: Path, identity: Mapping[str, Any]) -> bool:
     now = json.loads(json.dumps(identity))
     differing = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if differing == ["files"]:
-        _log.warning("%s: the data, the mattes or the weights have changed since: all is measured anew", folder)
+        _log.warning(
+            "%s: the data, the mattes or the weights have changed since: all is measured anew",
+            folder,
+        )
         return False
     if differing:
         raise OptionError(
@@ -146,7 +153,8 @@ def _read(path: Path) -> dict[str, list[Result]]:
     for line in whole.decode().splitlines():
         record = json.loads(line)
         done[record["part"]] = [
-            Result(**{**result, "pictures": [(a, b) for a, b in result["pictures"]]}) for result in record["results"]
+            Result(**{**result, "pictures": [(a, b) for a, b in result["pictures"]]})
+            for result in record["results"]
         ]
     return done
 

@@ -70,17 +70,24 @@ def measures_of(*, clips: bool, soft: bool) -> tuple[Measure, ...]:
 
 def ranking(measures: Sequence[Measure]) -> Measure:
     """The measure by which samples are sorted: SAD of images, MAD of clips, J of masks."""
-    return next(measure for measure in measures if measure.name in ("SAD", "J") or measure is CLIP[0])
+    return next(
+        measure for measure in measures if measure.name in ("SAD", "J") or measure is CLIP[0]
+    )
 
 
 def measure_image(
     measures: Sequence[Measure], found: Alpha, truth: Alpha, unknown: NDArray[np.bool_] | None
 ) -> dict[str, float]:
     """Values of one matte (H, W); over the unknown area where one is given, NaN where that is empty."""
-    return {measure.name: measure.factor * _of_frame(measure, found, truth, unknown) for measure in measures}
+    return {
+        measure.name: measure.factor * _of_frame(measure, found, truth, unknown)
+        for measure in measures
+    }
 
 
-def _of_frame(measure: Measure, found: Alpha, truth: Alpha, unknown: NDArray[np.bool_] | None) -> float:
+def _of_frame(
+    measure: Measure, found: Alpha, truth: Alpha, unknown: NDArray[np.bool_] | None
+) -> float:
     if measure.of_frame is None:
         raise OptionError(f"{measure.name} was asked of one frame, but it takes two")
     if measure.of_frame is metrics.contour_accuracy:
@@ -100,7 +107,9 @@ class ClipScore:
 
     def add(self, found: Alpha, truth: Alpha, gray: Gray8) -> None:
         """Take the next frame (H, W); measures over time compare it with the one before."""
-        values = measure_image([m for m in self.measures if m.of_frame is not None], found, truth, None)
+        values = measure_image(
+            [m for m in self.measures if m.of_frame is not None], found, truth, None
+        )
         if self._before is not None and any(measure.of_frame is None for measure in self.measures):
             values |= self._over_time(self._before, found, truth, gray)
         for name, value in values.items():
@@ -111,9 +120,14 @@ class ClipScore:
     def values(self) -> dict[str, float]:
         """Means over the frames, or their pairs; NaN for measures over time of a single frame."""
         lists = {measure.name: self.by_frame.get(measure.name, []) for measure in self.measures}
-        return {name: math.fsum(values) / len(values) if values else math.nan for name, values in lists.items()}
+        return {
+            name: math.fsum(values) / len(values) if values else math.nan
+            for name, values in lists.items()
+        }
 
-    def _over_time(self, before: tuple[Alpha, Alpha, Gray8], found: Alpha, truth: Alpha, gray: Gray8) -> Values:
+    def _over_time(
+        self, before: tuple[Alpha, Alpha, Gray8], found: Alpha, truth: Alpha, gray: Gray8
+    ) -> Values:
         pair, true = np.stack([before[0], found]), np.stack([before[1], truth])
         flow = optical_flow(before[2], gray)[None]
         return {"dtSSD": metrics.dtssd(pair, true), "MESSDdt": metrics.messddt(pair, true, flow)}

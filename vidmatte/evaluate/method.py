@@ -42,7 +42,9 @@ class LoadChosen:
 
     def __call__(self, switches: Mapping[str, object]) -> Model:
         """The model; `switches` go before the settings of the options. Raises OptionError, ModelError."""
-        return model_from_options(self.options, {name: _text(value) for name, value in switches.items()})
+        return model_from_options(
+            self.options, {name: _text(value) for name, value in switches.items()}
+        )
 
 
 def _text(value: object) -> str:
@@ -112,17 +114,25 @@ class ModelMethod:
         group = plan.dataset.groups[part.index]
         return (self._each if plan.guidance == "each" else self._of_group)(model, plan, part, group)
 
-    def _of_group(self, model: Model, plan: Plan, part: WorkItem, group: Group) -> Generator[PredictedMatte]:
-        references = [self._mark(plan, part, index, group.images[index]) for index in part.references]
+    def _of_group(
+        self, model: Model, plan: Plan, part: WorkItem, group: Group
+    ) -> Generator[PredictedMatte]:
+        references = [
+            self._mark(plan, part, index, group.images[index]) for index in part.references
+        ]
         predictor = model.with_reference(references)
         for index in part.targets:
             yield _matte(predictor, _see(group.images[index], plan), index, references[0])
 
-    def _each(self, model: Model, plan: Plan, part: WorkItem, group: Group) -> Generator[PredictedMatte]:
+    def _each(
+        self, model: Model, plan: Plan, part: WorkItem, group: Group
+    ) -> Generator[PredictedMatte]:
         for index in part.targets:
             reference = self._mark(plan, part, index, group.images[index])
             predictor = (
-                _with_trimap(model, reference) if _wants_trimap(model, plan) else model.with_reference([reference])
+                _with_trimap(model, reference)
+                if _wants_trimap(model, plan)
+                else model.with_reference([reference])
             )
             yield _matte(predictor, _see(group.images[index], plan), index, reference)
 
@@ -133,23 +143,39 @@ class ModelMethod:
             unknown = read_unknown(sample.trimap, seen.truth.shape, image=sample.image)
         return _marked(plan, part, sample.name, seen, index, unknown, sample.alpha)
 
-    def _of_clip(self, model: Model, plan: Plan, part: WorkItem, clip: Clip) -> Generator[PredictedMatte]:
+    def _of_clip(
+        self, model: Model, plan: Plan, part: WorkItem, clip: Clip
+    ) -> Generator[PredictedMatte]:
         end = 1 + max(*part.references, *part.targets, 0)
         with open_video(clip.folder) as video:
             if plan.protocol.prompt == "trimap":
                 if not isinstance(model, SupportsTrimaps):
-                    raise OptionError(f"prompt 'trimap' was given, but model {model.name!r} takes none of each frame")
+                    raise OptionError(
+                        f"prompt 'trimap' was given, but model {model.name!r} takes none of each frame"
+                    )
                 references: list[Reference] = []
-                predictor = model.with_trimaps(lambda batch: _trimaps_of_frames(plan, part, clip, batch))
+                predictor = model.with_trimaps(
+                    lambda batch: _trimaps_of_frames(plan, part, clip, batch)
+                )
             else:
-                references = [_mark_frame(plan, part, clip, video, frame) for frame in part.references]
-                predictor = adapted(model.with_reference(references), self.adapt_steps, end, False, None)
+                references = [
+                    _mark_frame(plan, part, clip, video, frame) for frame in part.references
+                ]
+                predictor = adapted(
+                    model.with_reference(references), self.adapt_steps, end, False, None
+                )
             mattes = matte_clip(
-                predictor, video, references, end=end, batch_size=4 if model.device.type == "cuda" else 1
+                predictor,
+                video,
+                references,
+                end=end,
+                batch_size=4 if model.device.type == "cuda" else 1,
             )
             with closing(smooth(mattes, self.smooth) if self.smooth else mattes) as batches:
                 for batch in batches:
-                    yield from _of_frames(batch, part, clip, video.info.color, references[0] if references else None)
+                    yield from _of_frames(
+                        batch, part, clip, video.info.color, references[0] if references else None
+                    )
 
 
 def _see(sample: ImageSample, plan: Plan) -> _Seen:
@@ -163,11 +189,19 @@ def _see(sample: ImageSample, plan: Plan) -> _Seen:
 
 
 def _marked(
-    plan: Plan, part: WorkItem, name: str, seen: _Seen, index: int, unknown: NDArray[np.bool_] | None, truth_file: Path
+    plan: Plan,
+    part: WorkItem,
+    name: str,
+    seen: _Seen,
+    index: int,
+    unknown: NDArray[np.bool_] | None,
+    truth_file: Path,
 ) -> Reference:
     rng = plan.rng(part, name)
     try:
-        return draw_reference(plan.protocol.prompt, seen.rgb, seen.truth, rng, frame=index, unknown=unknown)
+        return draw_reference(
+            plan.protocol.prompt, seen.rgb, seen.truth, rng, frame=index, unknown=unknown
+        )
     except ReadError as error:
         raise ReadError(f"{truth_file}: {error}") from error
 
@@ -182,15 +216,21 @@ def _mark_frame(plan: Plan, part: WorkItem, clip: Clip, video: Video, frame: int
     if clip.first_mask is not None and frame == 0 and plan.protocol.prompt == "mask":
         given = replace(clip, alphas=(clip.first_mask,), kind="mask")
         truth_file, truth = clip.first_mask, given.read_alpha(0, size)
-    reference = _marked(plan, part, clip.frames[frame].stem, _Seen(rgb, truth, None), frame, None, truth_file)
+    reference = _marked(
+        plan, part, clip.frames[frame].stem, _Seen(rgb, truth, None), frame, None, truth_file
+    )
     beside = video.adjacent(frame)
-    return reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
+    return (
+        reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
+    )
 
 
 def _matte(predictor: Predictor, seen: _Seen, index: int, reference: Reference) -> PredictedMatte:
     batch = predictor(FrameBatch(seen.rgb, frames=(index,), pts=(index,), durations=(1,)))
     alpha = np.asarray(batch.alpha[0, 0].numpy())
-    return PredictedMatte(index, seen.rgb[0], alpha, seen.truth, seen.unknown, reference, batch.confidence[0])
+    return PredictedMatte(
+        index, seen.rgb[0], alpha, seen.truth, seen.unknown, reference, batch.confidence[0]
+    )
 
 
 def _of_frames(
@@ -202,7 +242,13 @@ def _of_frames(
             size = (shown.shape[-2], shown.shape[-1])
             alpha = np.asarray(batch.alpha[i, 0].numpy())
             yield PredictedMatte(
-                frame, shown[i], alpha, clip.read_alpha(frame, size), None, reference, batch.confidence[i]
+                frame,
+                shown[i],
+                alpha,
+                clip.read_alpha(frame, size),
+                None,
+                reference,
+                batch.confidence[i],
             )
 
 
@@ -228,5 +274,7 @@ def _trimaps_of_frames(plan: Plan, part: WorkItem, clip: Clip, batch: FrameBatch
     trimaps = []
     for i, frame in enumerate(batch.frames):
         seen = _Seen(batch.rgb[i : i + 1], clip.read_alpha(frame, size), None)
-        trimaps.append(_as_trimap(_marked(plan, part, str(frame), seen, frame, None, clip.alphas[frame])))
+        trimaps.append(
+            _as_trimap(_marked(plan, part, str(frame), seen, frame, None, clip.alphas[frame]))
+        )
     return torch.cat(trimaps)

@@ -33,7 +33,9 @@ def plot_of(evaluation: Evaluation) -> bytes:
     """Of clips the ranking measure over frames, of images their values in order. Raises MissingExtraError."""
     figure, axes = _figure()
     rank = evaluation.rank
-    clips = [result for result in evaluation.results if len(result.frames) > 1 and result.round == 0]
+    clips = [
+        result for result in evaluation.results if len(result.frames) > 1 and result.round == 0
+    ]
     for result in clips:
         axes.plot(list(result.frames), list(result.by_frame), label=result.name, linewidth=1)
     if clips:
@@ -60,7 +62,13 @@ def plot_of_variants(
     known = {row.variant: row.values[rank.name] for row in quoted if rank.name in row.values}
     if known:
         values = [known.get(label, math.nan) for label in labels]
-        axes.plot(labels, values, marker="x", linestyle="--", label=f"quoted from {SOURCE}, {quoted[0].dataset}")
+        axes.plot(
+            labels,
+            values,
+            marker="x",
+            linestyle="--",
+            label=f"quoted from {SOURCE}, {quoted[0].dataset}",
+        )
         axes.legend(fontsize="small")
     axes.set_ylabel(rank.header)
     return _as_svg(figure)

@@ -39,10 +39,16 @@ class PredictionMethod:
             return
         group = plan.dataset.groups[part.index]
         for index in part.targets:
-            yield self._of_image(group.images[index], group.name, index, unknown=plan.region == "unknown")
+            yield self._of_image(
+                group.images[index], group.name, index, unknown=plan.region == "unknown"
+            )
 
-    def _of_image(self, sample: ImageSample, group: str, index: int, *, unknown: bool) -> PredictedMatte:
-        path = image_named(self.folder / group, sample.name) or image_named(self.folder, sample.name)
+    def _of_image(
+        self, sample: ImageSample, group: str, index: int, *, unknown: bool
+    ) -> PredictedMatte:
+        path = image_named(self.folder / group, sample.name) or image_named(
+            self.folder, sample.name
+        )
         if path is None:
             raise ReadError(
                 f"{self.folder}: no matte of {sample.image}; looked for {group}/{sample.name}.* and {sample.name}.*"
@@ -57,7 +63,10 @@ class PredictionMethod:
         return PredictedMatte(index, rgb, alpha, sample.read_alpha(size), area, None, None)
 
     def _of_clip(self, clip: Clip, part: WorkItem) -> Iterator[PredictedMatte]:
-        movie = next((path for suffix in MOVIES if (path := self.folder / f"{clip.name}{suffix}").is_file()), None)
+        movie = next(
+            (path for suffix in MOVIES if (path := self.folder / f"{clip.name}{suffix}").is_file()),
+            None,
+        )
         alphas = self._of_files(clip, part) if movie is None else _of_movie(movie, clip, part)
         with closing(alphas):
             for frame, alpha in zip(part.targets, alphas, strict=True):
@@ -70,7 +79,9 @@ class PredictionMethod:
         places = [self.folder / clip.name / inner for inner in ("", "pha", "alpha")]
         for frame in part.targets:
             stem = clip.frames[frame].stem
-            path = next((found for place in places if (found := image_named(place, stem)) is not None), None)
+            path = next(
+                (found for place in places if (found := image_named(place, stem)) is not None), None
+            )
             if path is None:
                 movies = ", ".join(f"{clip.name}{suffix}" for suffix in MOVIES)
                 raise ReadError(
@@ -78,7 +89,9 @@ class PredictionMethod:
                     f"{clip.name}/pha/{stem}.*, {clip.name}/alpha/{stem}.*, {movies}"
                 )
             image = read_image(clip.frames[frame])
-            yield read_truth((path,), "alpha", (image.rgb.shape[1], image.rgb.shape[2]), image=clip.frames[frame])
+            yield read_truth(
+                (path,), "alpha", (image.rgb.shape[1], image.rgb.shape[2]), image=clip.frames[frame]
+            )
 
 
 def _of_movie(movie: Path, clip: Clip, part: WorkItem) -> Generator[Alpha]:

@@ -32,7 +32,13 @@ _BACKGROUND_BELOW = 0.05
 
 
 def draw_reference(
-    kind: PromptKind, rgb: Tensor, truth: Alpha, rng: Rng, *, frame: int, unknown: NDArray[np.bool_] | None = None
+    kind: PromptKind,
+    rgb: Tensor,
+    truth: Alpha,
+    rng: Rng,
+    *,
+    frame: int,
+    unknown: NDArray[np.bool_] | None = None,
 ) -> Reference:
     """The reference that marks of one kind make of an image.
 
@@ -54,15 +60,23 @@ def draw_reference(
     if kind == "mask":
         return Reference(rgb, _plane(solid), torch.ones(1, 1, *truth.shape), frame)
     if kind == "trimap":
-        trimap = make_trimap(_plane(truth)) if unknown is None else _plane(np.where(unknown, 0.5, solid))
+        trimap = (
+            make_trimap(_plane(truth)) if unknown is None else _plane(np.where(unknown, 0.5, solid))
+        )
         return Reference(rgb, (trimap == 1).float(), (trimap != 0.5).float(), frame)
     off = truth < _BACKGROUND_BELOW
     if not off.any():
-        raise ReadError("the object fills the image, so that nothing can be marked as background; use prompt mask")
+        raise ReadError(
+            "the object fills the image, so that nothing can be marked as background; use prompt mask"
+        )
     if kind == "points":
-        prompt = Prompt(points=(*_points(solid, POINTS_ON, 1, rng), *_points(off, POINTS_OFF, 0, rng)))
+        prompt = Prompt(
+            points=(*_points(solid, POINTS_ON, 1, rng), *_points(off, POINTS_OFF, 0, rng))
+        )
     else:
-        prompt = Prompt(strokes=(*_strokes(solid, STROKES_ON, 1, rng), *_strokes(off, STROKES_OFF, 0, rng)))
+        prompt = Prompt(
+            strokes=(*_strokes(solid, STROKES_ON, 1, rng), *_strokes(off, STROKES_OFF, 0, rng))
+        )
     return prompt.reference(rgb, frame=frame)
 
 
@@ -79,7 +93,9 @@ def _places(side: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(inside >= min(_CLEAR * max(side.shape), inside.max() / 2)) & side
 
 
-def _points(side: NDArray[np.bool_], count: int, label: int, rng: Rng) -> list[tuple[float, float, int]]:
+def _points(
+    side: NDArray[np.bool_], count: int, label: int, rng: Rng
+) -> list[tuple[float, float, int]]:
     rows, columns = np.nonzero(_places(side))
     chosen = rng.integers(0, len(rows), count)
     return [(float(columns[n]), float(rows[n]), label) for n in chosen]
@@ -88,10 +104,15 @@ def _points(side: NDArray[np.bool_], count: int, label: int, rng: Rng) -> list[t
 def _strokes(side: NDArray[np.bool_], count: int, label: int, rng: Rng) -> list[Stroke]:
     places = _places(side)
     width = max(1.0, _BRUSH * max(side.shape))
-    return [Stroke(_stroll(places, start, rng), width, label) for start in _points(side, count, label, rng)]
+    return [
+        Stroke(_stroll(places, start, rng), width, label)
+        for start in _points(side, count, label, rng)
+    ]
 
 
-def _stroll(places: NDArray[np.bool_], start: tuple[float, float, int], rng: Rng) -> tuple[tuple[float, float], ...]:
+def _stroll(
+    places: NDArray[np.bool_], start: tuple[float, float, int], rng: Rng
+) -> tuple[tuple[float, float], ...]:
     """Corners of a line that turns a little at each, and sharply where it would leave the places it may be in."""
     x, y, _ = start
     corners, direction = [(x, y)], float(rng.uniform(0, 2 * math.pi))
@@ -101,7 +122,10 @@ def _stroll(places: NDArray[np.bool_], start: tuple[float, float, int], rng: Rng
         for turn in (0, 1, -1, 2, -2, 3):
             angle = direction + turn * math.pi / 3
             reach = np.linspace(0, length, 8)
-            columns, rows = np.rint(x + reach * math.cos(angle)), np.rint(y + reach * math.sin(angle))
+            columns, rows = (
+                np.rint(x + reach * math.cos(angle)),
+                np.rint(y + reach * math.sin(angle)),
+            )
             if _all_in(places, rows.astype(int), columns.astype(int)):
                 x, y, direction = float(columns[-1]), float(rows[-1]), angle
                 corners.append((x, y))

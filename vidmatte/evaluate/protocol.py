@@ -50,13 +50,17 @@ class Protocol:
         for name, choices in (("prompt", PromptKind), ("guidance", Guidance), ("region", Region)):
             value = getattr(self, name)
             if value not in (*get_args(choices), *([] if name == "prompt" else [None])):
-                raise OptionError(f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}")
+                raise OptionError(
+                    f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}"
+                )
         for name, least in (("references", 1), ("rounds", 1), ("seed", 0), ("frames", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise OptionError(f"{name} {value} is not valid: it must be at least {least}")
         if self.prompt == "trimap" and self.guidance == "group":
-            raise OptionError("a trimap tells of its own image only: leave out guidance 'group', or use another prompt")
+            raise OptionError(
+                "a trimap tells of its own image only: leave out guidance 'group', or use another prompt"
+            )
 
     @property
     def draws_marks(self) -> bool:
@@ -101,14 +105,20 @@ class Plan:
     @property
     def samples(self) -> int:
         """How many images or clips are matted, all rounds together."""
-        return len(self.parts) if self.dataset.clips else sum(len(part.targets) for part in self.parts)
+        return (
+            len(self.parts) if self.dataset.clips else sum(len(part.targets) for part in self.parts)
+        )
 
     def rng(self, part: WorkItem, sample: str) -> Rng:
         """What marks of a sample are drawn with: the same whatever else is done, and in whatever order."""
         return _rng(self.protocol.seed + part.round, f"{self._name(part)}/{sample}")
 
     def _name(self, part: WorkItem) -> str:
-        return self.dataset.clips[part.index].name if self.dataset.clips else self.dataset.groups[part.index].name
+        return (
+            self.dataset.clips[part.index].name
+            if self.dataset.clips
+            else self.dataset.groups[part.index].name
+        )
 
 
 def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
@@ -123,18 +133,28 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
     guidance = _guidance(dataset, protocol)
     region = _region(dataset, protocol)
     if protocol.frames is not None:
-        raise OptionError(f"{protocol.frames} frames asked for, but {dataset.name} holds images; leave it out")
+        raise OptionError(
+            f"{protocol.frames} frames asked for, but {dataset.name} holds images; leave it out"
+        )
     if guidance == "each":
         every = [tuple(range(len(group.images))) for group in dataset.groups]
-        parts = [WorkItem(i, k, (), images) for k in range(rounds) for i, images in enumerate(every)]
-        return Plan(dataset, protocol, guidance, region, tuple(parts), ("every image is marked itself",))
+        parts = [
+            WorkItem(i, k, (), images) for k in range(rounds) for i, images in enumerate(every)
+        ]
+        return Plan(
+            dataset, protocol, guidance, region, tuple(parts), ("every image is marked itself",)
+        )
     kept_out = max(protocol.kept_out, protocol.references)
-    large = [i for i, group in enumerate(dataset.groups) if _is_large_enough(group, dataset, kept_out)]
+    large = [
+        i for i, group in enumerate(dataset.groups) if _is_large_enough(group, dataset, kept_out)
+    ]
     if not large:
         raise OptionError(
             f"{kept_out} references asked for, but no group of {dataset.name} has more than {kept_out} images"
         )
-    parts = [_part(i, k, dataset.groups[i], protocol, kept_out) for k in range(rounds) for i in large]
+    parts = [
+        _part(i, k, dataset.groups[i], protocol, kept_out) for k in range(rounds) for i in large
+    ]
     left = len(dataset.groups) - len(large)
     notes = [f"groups of at most {kept_out} images are left out: {left}"] if left else []
     return Plan(dataset, protocol, guidance, region, tuple(parts), tuple(notes))
@@ -143,11 +163,17 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
 def _part(index: int, number: int, group: Group, protocol: Protocol, kept_out: int) -> WorkItem:
     seed = protocol.seed + (number if protocol.draw_references else 0)
     order = _rng(seed, group.name).permutation(len(group.images)).tolist()
-    return WorkItem(index, number, tuple(order[: protocol.references]), tuple(sorted(order[kept_out:])))
+    return WorkItem(
+        index, number, tuple(order[: protocol.references]), tuple(sorted(order[kept_out:]))
+    )
 
 
 def _plan_of_clips(dataset: Dataset, protocol: Protocol, rounds: int) -> Plan:
-    unused = {"guidance": protocol.guidance, "region": protocol.region, "draw_references": protocol.draw_references}
+    unused = {
+        "guidance": protocol.guidance,
+        "region": protocol.region,
+        "draw_references": protocol.draw_references,
+    }
     given = [name for name, value in unused.items() if value]
     if given:
         raise OptionError(f"{given[0]} was given, but {dataset.name} holds clips; leave it out")
@@ -158,12 +184,21 @@ def _plan_of_clips(dataset: Dataset, protocol: Protocol, rounds: int) -> Plan:
             if protocol.prompt == "trimap":
                 parts.append(WorkItem(i, k, (), tuple(range(count))))
                 continue
-            marked = tuple(dict.fromkeys(count * n // protocol.references for n in range(protocol.references)))
+            marked = tuple(
+                dict.fromkeys(count * n // protocol.references for n in range(protocol.references))
+            )
             later = tuple(frame for frame in range(count) if frame not in marked)
             # Of a single frame it is the marked one that is looked at.
             parts.append(WorkItem(i, k, marked, later or marked))
     guidance: Guidance = "each" if protocol.prompt == "trimap" else "group"
-    return Plan(dataset, protocol, guidance, "whole", tuple(parts), tuple(_notes_of_clips(dataset, protocol)))
+    return Plan(
+        dataset,
+        protocol,
+        guidance,
+        "whole",
+        tuple(parts),
+        tuple(_notes_of_clips(dataset, protocol)),
+    )
 
 
 def _notes_of_clips(dataset: Dataset, protocol: Protocol) -> Iterator[str]:
@@ -189,7 +224,9 @@ def _guidance(dataset: Dataset, protocol: Protocol) -> Guidance:
 
 
 def _region(dataset: Dataset, protocol: Protocol) -> Region:
-    without = next((s.image for group in dataset.groups for s in group.images if s.trimap is None), None)
+    without = next(
+        (s.image for group in dataset.groups for s in group.images if s.trimap is None), None
+    )
     if protocol.region == "unknown" and without is not None:
         raise OptionError(
             f"{without}: has no trimap, but errors in the unknown area were asked for; use region 'whole'"

@@ -91,14 +91,39 @@ ABLATION = (
 """Table 5."""
 
 REFERENCES = (
-    Quoted(6, "IconMatting", _ICM, "1 mask", _four(0.0085, 19.58, 19.14, 12.61), variant="1 reference"),
-    Quoted(6, "IconMatting", _ICM, "2 masks", _four(0.0075, 16.57, 18.52, 11.15), variant="2 references"),
-    Quoted(6, "IconMatting", _ICM, "3 masks", _four(0.0070, 15.48, 17.56, 10.56), variant="3 references"),
-    Quoted(6, "IconMatting", _ICM, "4 masks", _four(0.0068, 15.23, 17.02, 10.28), variant="4 references"),
+    Quoted(
+        6, "IconMatting", _ICM, "1 mask", _four(0.0085, 19.58, 19.14, 12.61), variant="1 reference"
+    ),
+    Quoted(
+        6,
+        "IconMatting",
+        _ICM,
+        "2 masks",
+        _four(0.0075, 16.57, 18.52, 11.15),
+        variant="2 references",
+    ),
+    Quoted(
+        6,
+        "IconMatting",
+        _ICM,
+        "3 masks",
+        _four(0.0070, 15.48, 17.56, 10.56),
+        variant="3 references",
+    ),
+    Quoted(
+        6,
+        "IconMatting",
+        _ICM,
+        "4 masks",
+        _four(0.0068, 15.23, 17.02, 10.28),
+        variant="4 references",
+    ),
 )
 """Table 6."""
 
 
 def quoted_for(dataset: str, prompt: PromptKind) -> tuple[Quoted, ...]:
     """The rows for a data set: tables 2 and 3 whole, of table 4 those of a kind of mark."""
-    return tuple(row for row in QUOTED if row.dataset == dataset and (row.table != 4 or row.prompt == prompt))
+    return tuple(
+        row for row in QUOTED if row.dataset == dataset and (row.table != 4 or row.prompt == prompt)
+    )

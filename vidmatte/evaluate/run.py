@@ -76,7 +76,10 @@ class Evaluation:
         """The samples of the first round, from the worst to the best."""
         sign = 1 if self.rank.higher_is_better else -1
         first = [result for result in self.results if result.round == 0]
-        return sorted(first, key=lambda result: (sign * np.nan_to_num(result.values[self.rank.name]), result.name))
+        return sorted(
+            first,
+            key=lambda result: (sign * np.nan_to_num(result.values[self.rank.name]), result.name),
+        )
 
 
 def run(
@@ -110,12 +113,16 @@ def run(
     prepared, rounds, notes = _prepare(subject, protocol)
     plan = make_plan(dataset, protocol, rounds=rounds)
     measures = _measures(dataset)
-    journal = open_journal(folder, _identity(plan, subject, folder, keep_mattes=keep_mattes), overwrite=overwrite)
+    journal = open_journal(
+        folder, _identity(plan, subject, folder, keep_mattes=keep_mattes), overwrite=overwrite
+    )
     left = [part for part in plan.parts if part.key not in journal.done]
     done = _count(journal, plan)
     report = on_done or (lambda done, total: None)
     report(done, plan.samples)
-    work = _Work(plan, measures, folder, keep_mattes, prepared if workers == 1 else subject.load, subject)
+    work = _Work(
+        plan, measures, folder, keep_mattes, prepared if workers == 1 else subject.load, subject
+    )
     del prepared  # it holds the model, which other processes load again
     with closing(share(work, left, workers)) as finished:
         for key, results in finished:
@@ -130,17 +137,25 @@ def _prepare(subject: MethodUnderTest, protocol: Protocol) -> tuple[Load | None,
     """How the model comes, loaded once here so that errors come early; rounds that differ; what to say of them."""
     if subject.predictions is not None:
         if not subject.predictions.is_dir():
-            raise OptionError(f"{subject.predictions}: mattes were to be read from it, but it is no folder")
+            raise OptionError(
+                f"{subject.predictions}: mattes were to be read from it, but it is no folder"
+            )
         return None, 1, ["mattes written by another system; one round"]
     model = (subject.load or LoadChosen(subject.options))(subject.switches)
     notes = list(notes_of(model))
     if not protocol.draws_marks and reseed(model, 0) is None and protocol.rounds > 1:
-        return lambda switches: model, 1, [*notes, f"nothing is drawn: one round stands for all {protocol.rounds}"]
+        return (
+            lambda switches: model,
+            1,
+            [*notes, f"nothing is drawn: one round stands for all {protocol.rounds}"],
+        )
     return lambda switches: model, protocol.rounds, notes
 
 
 def _measures(dataset: Dataset) -> tuple[Measure, ...]:
-    kinds = {clip.kind for clip in dataset.clips} | {s.kind for group in dataset.groups for s in group.images}
+    kinds = {clip.kind for clip in dataset.clips} | {
+        s.kind for group in dataset.groups for s in group.images
+    }
     if len(kinds & {"alpha"}) and len(kinds) > 1:
         raise OptionError(
             f"{dataset.root}: holds truth of both kinds, alpha and masks, whose measures differ: evaluate them apart"
@@ -148,11 +163,21 @@ def _measures(dataset: Dataset) -> tuple[Measure, ...]:
     return measures_of(clips=bool(dataset.clips), soft=kinds == {"alpha"})
 
 
-def _identity(plan: Plan, subject: MethodUnderTest, folder: Path, *, keep_mattes: bool) -> dict[str, Any]:
+def _identity(
+    plan: Plan, subject: MethodUnderTest, folder: Path, *, keep_mattes: bool
+) -> dict[str, Any]:
     options = subject.options
-    given = [subject.predictions] if subject.predictions else [options.model, options.weights, options.sd]
+    given = (
+        [subject.predictions]
+        if subject.predictions
+        else [options.model, options.weights, options.sd]
+    )
     return {
-        "files": [_stamp(Path(path).expanduser(), folder) for path in (plan.dataset.root, *given) if path is not None],
+        "files": [
+            _stamp(Path(path).expanduser(), folder)
+            for path in (plan.dataset.root, *given)
+            if path is not None
+        ],
         "vidmatte": __version__,
         "dataset": plan.dataset.name,
         "root": str(plan.dataset.root.resolve()),
@@ -170,7 +195,9 @@ def _stamp(place: Path, results: Path) -> str:
     for path in sorted([place] if place.is_file() else place.rglob("*")):
         if path.is_file() and not path.resolve().is_relative_to(own):
             facts = path.stat()
-            digest.update(f"{path.relative_to(place)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+            digest.update(
+                f"{path.relative_to(place)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode()
+            )
     return digest.hexdigest()
 
 
@@ -213,7 +240,9 @@ class _Work:
         pictures = []
         if part.round == 0:
             self._keep(found, group.name, name)
-            pictures.append(("", self._picture(f"{part.index:05d}_{found.index:05d}", strip(found))))
+            pictures.append(
+                ("", self._picture(f"{part.index:05d}_{found.index:05d}", strip(found)))
+            )
         return Result(group.name, name, part.round, values, found.confidence, pictures=pictures)
 
     def _measure_clip(self, mattes: Generator[PredictedMatte], part: WorkItem) -> Result:
@@ -244,7 +273,16 @@ class _Work:
             ]
         mean = float(np.mean(confidence)) if confidence else None
         frames = part.targets
-        return Result(clip.name, "", part.round, score.values, mean, score.by_frame[rank.name], frames, pictures)
+        return Result(
+            clip.name,
+            "",
+            part.round,
+            score.values,
+            mean,
+            score.by_frame[rank.name],
+            frames,
+            pictures,
+        )
 
     def _picture(self, name: str, data: bytes) -> str:
         path = f"{PICTURES}/{name}.jpg"

@@ -50,7 +50,9 @@ def table_of(evaluation: Evaluation) -> Table:
         means.append(_worst(rows, measures))
     protocol = evaluation.plan.protocol
     quoted = quoted_for(evaluation.plan.dataset.name, protocol.prompt)
-    return Table(title_of(evaluation), measures, tuple(rows), tuple(means), quoted, evaluation.notes)
+    return Table(
+        title_of(evaluation), measures, tuple(rows), tuple(means), quoted, evaluation.notes
+    )
 
 
 def row_of(label: str, results: Sequence[Result], measures: Sequence[Measure]) -> Row:
@@ -65,11 +67,16 @@ def title_of(evaluation: Evaluation, *, most_references: int | None = None) -> s
     protocol, rounds = plan.protocol, 1 + max(part.round for part in plan.parts)
     one, many = ("frame", "clip") if plan.dataset.clips else ("image", "group")
     count = str(protocol.references) if most_references is None else f"1 to {most_references}"
-    marked = {"each": f"of every {one}", "group": f"on {count} {one}{'s' * (count != '1')} of each {many}"}[
-        plan.guidance
-    ]
+    marked = {
+        "each": f"of every {one}",
+        "group": f"on {count} {one}{'s' * (count != '1')} of each {many}",
+    }[plan.guidance]
     seeds = f"seed {protocol.seed}" + (f" to {protocol.seed + rounds - 1}" if rounds > 1 else "")
-    marks = "given mattes" if evaluation.subject.predictions is not None else f"{protocol.prompt} {marked}"
+    marks = (
+        "given mattes"
+        if evaluation.subject.predictions is not None
+        else f"{protocol.prompt} {marked}"
+    )
     where = "the unknown area of trimaps" if plan.region == "unknown" else "the whole image"
     return (
         f"{evaluation.subject.name} on {plan.dataset}; {marks}; errors in {where}; "
@@ -80,24 +87,38 @@ def title_of(evaluation: Evaluation, *, most_references: int | None = None) -> s
 def as_text(table: Table) -> str:
     """The table for a terminal."""
     cells = [["", "samples", *(measure.header for measure in table.measures)]]
-    cells += [[_cut(row.label), str(row.samples), *_values(row, table.measures)] for row in (*table.rows, *table.means)]
+    cells += [
+        [_cut(row.label), str(row.samples), *_values(row, table.measures)]
+        for row in (*table.rows, *table.means)
+    ]
     lines = [table.title, *_columns(cells)]
     if table.quoted:
         heads = [measure.header for measure in table.measures]
-        quoted = [[f"quoted from {SOURCE}", "", *heads], *(_cells(row, table.measures) for row in table.quoted)]
+        quoted = [
+            [f"quoted from {SOURCE}", "", *heads],
+            *(_cells(row, table.measures) for row in table.quoted),
+        ]
         lines += ["", *_columns(quoted)]
-        lines += [f"table {row.table}, {row.variant}: {row.remark}" for row in table.quoted if row.remark]
+        lines += [
+            f"table {row.table}, {row.variant}: {row.remark}" for row in table.quoted if row.remark
+        ]
     return "\n".join([*lines, *(f"Note: {note}" for note in table.notes)])
 
 
 def label_of(row: Quoted) -> tuple[str, str]:
     """What a quoted row is of, and what was marked."""
-    return f"{row.method}{', ' + row.variant if row.variant else ''} (table {row.table}, quoted)", row.guidance
+    return (
+        f"{row.method}{', ' + row.variant if row.variant else ''} (table {row.table}, quoted)",
+        row.guidance,
+    )
 
 
 def _cells(row: Quoted, measures: Sequence[Measure]) -> list[str]:
     values = (row.values.get(measure.name, math.nan) for measure in measures)
-    return [*label_of(row), *(measure.text(value) for measure, value in zip(measures, values, strict=True))]
+    return [
+        *label_of(row),
+        *(measure.text(value) for measure, value in zip(measures, values, strict=True)),
+    ]
 
 
 def _values(row: Row, measures: Sequence[Measure]) -> list[str]:
@@ -112,7 +133,10 @@ def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
     return [
         "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
         ).rstrip()
         for row in cells
     ]
@@ -172,7 +196,8 @@ def measures_as_json(measures: Sequence[Measure]) -> dict[str, Any]:
 def row_as_json(row: Row, measures: Sequence[Measure]) -> dict[str, Any]:
     """A row with its values by measure."""
     values = {
-        measure.name: None if math.isnan(value) else value for measure, value in zip(measures, row.values, strict=True)
+        measure.name: None if math.isnan(value) else value
+        for measure, value in zip(measures, row.values, strict=True)
     }
     return {"label": row.label, "samples": row.samples, "values": values}
 
