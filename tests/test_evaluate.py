@@ -233,7 +233,7 @@ def test_errors_of_workers_reach_the_caller():
 
 
 def test_death_of_a_worker_is_reported():
-    with pytest.raises(VidmatteError, match="a worker process died, .* use fewer --workers"):
+    with pytest.raises(VidmatteError, match=r"a worker process died, .* use fewer --workers"):
         list(share(die, [1, 2], 2))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vidmatte.errors import MissingExtraError, ModelError, OptionError, WriteError
+from vidmatte.media.atomic import atomic_path
 from vidmatte.model.baselines.build import NETWORKS
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.diffusion import weights_in
@@ -169,12 +169,10 @@ def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) 
         for key, tensor in tensors.items()
         if key not in left_out
     }
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        save_file(kept, partial)
-        os.replace(partial, target)
+        with atomic_path(target) as partial:
+            save_file(kept, partial)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise WriteError(
             f"{target}: cannot be written ({first_line(error)}); check the folder"
         ) from error
