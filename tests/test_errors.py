@@ -167,10 +167,6 @@ def test_unknown_extension(movie, tmp_path):
     refuse([movie, *POINT, "-o", tmp_path / "o.gif"], ".mov", code=2, folder=tmp_path)
 
 
-def test_output_folder_missing(movie, tmp_path):
-    refuse([movie, *POINT, "-o", tmp_path / "no" / "o.mov"], "does not exist; create it", folder=tmp_path)
-
-
 def test_output_folder_that_is_a_file(movie, tmp_path):
     (tmp_path / "file").touch()
     refuse([movie, *POINT, "-o", tmp_path / "file" / "o.mov"], "is not a folder", folder=tmp_path)

@@ -22,7 +22,9 @@ from vidmatte.errors import ReadError, VidmatteError, WriteError
 from vidmatte.write import OutputSpec, create_outputs
 from vidmatte.write.movie import MovieWriter, _PartialFile
 
-NOT_ON_WINDOWS = pytest.mark.skipif(sys.platform == "win32", reason="files and signals of another kind")
+NOT_ON_WINDOWS = pytest.mark.skipif(
+    sys.platform == "win32", reason="files and signals of another kind"
+)
 
 
 @pytest.mark.parametrize("name", ["out.mov", "out.webm"])
@@ -46,7 +48,8 @@ def test_disk_that_is_full_at_any_byte(tmp_path, monkeypatch, name):
     for point in random.Random(0).sample(range(size), 25):
         room = point
         with pytest.raises(
-            WriteError, match=rf"{name}: writing failed .*No space left on device.*no output was written"
+            WriteError,
+            match=rf"{name}: writing failed .*No space left on device.*no output was written",
         ):
             save(tmp_path / name, batches)
         assert os.listdir(tmp_path) == []
@@ -61,7 +64,9 @@ def test_encoder_that_fails_midway(tmp_path, monkeypatch):
         mux(self, packets)
 
     monkeypatch.setattr(MovieWriter, "_mux", fail_at_the_third)
-    with pytest.raises(WriteError, match=r"out\.webm: writing failed after .* frames \(Generic error"):
+    with pytest.raises(
+        WriteError, match=r"out\.webm: writing failed after .* frames \(Generic error"
+    ):
         save(tmp_path / "out.webm", [mattes(first=k) for k in range(6)])
     assert os.listdir(tmp_path) == []
 
@@ -94,12 +99,15 @@ def test_permission_that_is_lost(name):
 
     with as_ordinary_user():
         folder = Path(tempfile.mkdtemp())  # not tmp_path, whose parents are closed to other users
-        message = r"cannot be put in place .*\.partial could not be removed: delete it"
+        message = r"cannot be put in place .*unchanged; the finished output is kept as .*\.partial: rename"
         try:
             with pytest.raises(WriteError, match=message):
                 run()
             folder.chmod(0o755)
-            assert all(entry.endswith(".partial") for entry in os.listdir(folder))
+            (left,) = os.listdir(folder)
+            assert left.endswith(".partial")
+            save(folder / name, [mattes()])
+            assert left in os.listdir(folder)
         finally:
             folder.chmod(0o755)
             shutil.rmtree(folder)
@@ -110,7 +118,13 @@ def test_permission_that_is_lost(name):
 def test_source_that_is_truncated_while_it_is_read(tmp_path, suffix):
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, 256, (192, 320, 3), np.uint8) for _ in range(40)]
-    clip = write_movie(tmp_path / f"clip{suffix}", frames=40, size=(320, 192), pictures=pictures, options={"g": "4"})
+    clip = write_movie(
+        tmp_path / f"clip{suffix}",
+        frames=40,
+        size=(320, 192),
+        pictures=pictures,
+        options={"g": "4"},
+    )
     size = clip.stat().st_size
     cv2.imwrite(str(tmp_path / "m.png"), np.full((192, 320), 200, np.uint8))
 
@@ -118,7 +132,9 @@ def test_source_that_is_truncated_while_it_is_read(tmp_path, suffix):
         if done == 3:
             os.truncate(clip, size // 3)
 
-    with pytest.raises(ReadError, match=r"clip\.\w+: (is truncated or damaged at frame|cannot be read)"):
+    with pytest.raises(
+        ReadError, match=r"clip\.\w+: (is truncated or damaged at frame|cannot be read)"
+    ):
         vidmatte.matte(
             clip, output=tmp_path / "o.mov", alpha=tmp_path / "a.%03d.png", progress=truncate,
             options=vidmatte.MatteOptions(model="none", matte=tmp_path / "m.png"),
@@ -159,7 +175,9 @@ with create_outputs([OutputSpec(Path(sys.argv[2]) / name) for name in ("out.mov"
 @NOT_ON_WINDOWS
 def test_what_a_killed_run_left_is_removed_by_the_next_one(tmp_path):
     root = Path(__file__).parent.parent
-    killed = subprocess.run([sys.executable, "-c", KILLED, Path(__file__).parent, tmp_path], check=False, cwd=root)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, Path(__file__).parent, tmp_path], check=False, cwd=root
+    )
     assert killed.returncode == -signal.SIGKILL
     left = sorted(os.listdir(tmp_path))
     assert len(left) == 2
@@ -168,7 +186,9 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one(tmp_path):
     precious.write_text("what was there before")
     outputs = save(tmp_path / "out.mov", [mattes()])
     (movie,) = [name for name in left if ".mov." in name]
-    assert outputs.notes == (f"{tmp_path / 'out.mov'}: removed what a killed run had left: {movie}",)
+    assert outputs.notes == (
+        f"{tmp_path / 'out.mov'}: removed what a killed run had left: {movie}",
+    )
     save(tmp_path / "%04d.png", [mattes()])
     assert sorted(os.listdir(tmp_path)) == [precious.name, "0000.png", "out.mov"]
 
@@ -196,7 +216,11 @@ def test_overwriting_a_link_writes_what_it_leads_to(tmp_path):
         assert (tmp_path / "desk" / name).is_symlink()
         assert (tmp_path / "disk" / name).stat().st_size > 1000
     assert frames_in(tmp_path / "disk" / "out.mov") == 1
-    assert sorted(os.listdir(tmp_path / "desk")) == sorted(os.listdir(tmp_path / "disk")) == ["0000.png", "out.mov"]
+    assert (
+        sorted(os.listdir(tmp_path / "desk"))
+        == sorted(os.listdir(tmp_path / "disk"))
+        == ["0000.png", "out.mov"]
+    )
 
 
 @NOT_ON_WINDOWS
@@ -206,6 +230,10 @@ def test_the_command_under_faults():
     root = Path(__file__).parent.parent
     command = [sys.executable, root / "benchmarks" / "faults.py", "--points", "12", "--others", "3"]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(root)}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert done.returncode == 0, done.stdout + done.stderr

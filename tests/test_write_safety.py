@@ -24,7 +24,9 @@ from vidmatte.write import FORMATS, OutputSpec, create_outputs, parse_output
 from vidmatte.write.movie import MovieWriter
 
 WIDTH, HEIGHT = 160, 90
-USUAL = {(form.extension, form.alpha_only): form for form in reversed(FORMATS) if not form.over_black}
+USUAL = {
+    (form.extension, form.alpha_only): form for form in reversed(FORMATS) if not form.over_black
+}
 MOVIES = [key for key, form in USUAL.items() if form.is_movie and form.smallest < (WIDTH, HEIGHT)]
 
 
@@ -58,7 +60,11 @@ def frames_in(path):
         ("out.avi", False, r"extension '.avi'; choose from .mov \(ProRes 4444"),
         ("out", False, "no extension; choose from .mov"),
         ("out.webp", True, "give it to -o/--output; choose from .mkv"),
-        ("out.mp4", False, r"\.mp4 has no alpha; use .mov or .webm, or ask .* out.mp4:on-black \(H.264"),
+        (
+            "out.mp4",
+            False,
+            r"\.mp4 has no alpha; use .mov or .webm, or ask .* out.mp4:on-black \(H.264",
+        ),
         ("out.gif", True, "choose from .mkv"),
         ("out.png", False, r"use out_%06d.png, or \{name\}.png"),
         ("%02d_%02d.png", True, "more than one place"),
@@ -72,7 +78,12 @@ def test_targets_that_cannot_be(name, alpha_only, message):
 
 @pytest.mark.parametrize(
     ("pattern", "name"),
-    [("shot.####.png", "shot.0007.png"), ("#.png", "7.png"), ("s%d.png", "s7.png"), ("s%03d.png", "s007.png")],
+    [
+        ("shot.####.png", "shot.0007.png"),
+        ("#.png", "7.png"),
+        ("s%d.png", "s7.png"),
+        ("s%03d.png", "s007.png"),
+    ],
 )
 def test_places_for_frame_numbers(tmp_path, pattern, name):
     save(tmp_path / pattern, [mattes(first=7)], alpha_only=True)
@@ -90,7 +101,6 @@ def refused(error, message, paths, **options):
 
 def test_checks_before_any_work(tmp_path):
     refused(OptionError, "no output", [])
-    refused(WriteError, f"{tmp_path / 'new'} does not exist; create it", [tmp_path / "new" / "out.mov"])
     (tmp_path / "file").write_text("not a folder")
     refused(WriteError, "is not a folder", [tmp_path / "file" / "out.mov"])
     (tmp_path / "dir.mov").mkdir()
@@ -114,7 +124,9 @@ def test_folder_without_write_permission():
 def test_folder_that_becomes_unusable_before_the_first_frame(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    outputs = create_outputs([OutputSpec(folder / "a.mov"), OutputSpec(folder / "%d.png")], like=info())
+    outputs = create_outputs(
+        [OutputSpec(folder / "a.mov"), OutputSpec(folder / "%d.png")], like=info()
+    )
     folder.rmdir()
     folder.write_text("now a file")
     with pytest.raises(WriteError, match=r"a\.mov: writing failed after 0 frames"), outputs:
@@ -143,18 +155,32 @@ def test_file_that_appears_during_the_run_is_not_replaced(tmp_path):
             outputs.write(mattes())
             path.write_text("precious")
 
-    with pytest.raises(WriteError, match="meanwhile"):
+    with pytest.raises(
+        WriteError, match=r"meanwhile; what was .* unchanged; the finished output is kept as"
+    ):
         run()
-    assert os.listdir(tmp_path) == ["out.mov"]
+    kept, *others = sorted(os.listdir(tmp_path))
+    assert others == ["out.mov"]
+    assert kept.startswith("out.finished-")
+    assert frames_in(tmp_path / kept) == 1
     assert path.read_text() == "precious"
 
 
 def test_one_path_for_two_outputs(tmp_path):
     (tmp_path / "sub").mkdir()
-    twice = [OutputSpec(tmp_path / "out.mov"), OutputSpec(tmp_path / "sub" / ".." / "out.mov", alpha_only=True)]
+    twice = [
+        OutputSpec(tmp_path / "out.mov"),
+        OutputSpec(tmp_path / "sub" / ".." / "out.mov", alpha_only=True),
+    ]
     refused(OptionError, "two outputs have this path", twice)
-    refused(OptionError, "two outputs", [tmp_path / "f%04d.png", OutputSpec(tmp_path / "f%06d.png", alpha_only=True)])
-    assert create_outputs([OutputSpec(tmp_path / "c%04d.png"), OutputSpec(tmp_path / "a%04d.png", True)], like=info())
+    refused(
+        OptionError,
+        "two outputs",
+        [tmp_path / "f%04d.png", OutputSpec(tmp_path / "f%06d.png", alpha_only=True)],
+    )
+    assert create_outputs(
+        [OutputSpec(tmp_path / "c%04d.png"), OutputSpec(tmp_path / "a%04d.png", True)], like=info()
+    )
 
 
 def test_inputs_are_never_outputs(tmp_path):
@@ -168,11 +194,24 @@ def test_inputs_are_never_outputs(tmp_path):
     refused(OptionError, "over an input", [clip], inputs=[clip], overwrite=True)
     refused(OptionError, "over an input", [link], inputs=[clip], overwrite=True)
     for source in (frames, frames / "%04d.png", frames / "0001.png"):
-        refused(OptionError, "over an input", [frames / "%04d.png"], inputs=[source], overwrite=True)
-    refused(OptionError, "over an input", [frames / "{name}.png"], inputs=[frames / "hero.png"], overwrite=True)
+        refused(
+            OptionError, "over an input", [frames / "%04d.png"], inputs=[source], overwrite=True
+        )
+    refused(
+        OptionError,
+        "over an input",
+        [frames / "{name}.png"],
+        inputs=[frames / "hero.png"],
+        overwrite=True,
+    )
     assert create_outputs([OutputSpec(frames / "{name}_matte.png")], like=info(), inputs=[frames])
     (frames / "hero_matte.png").write_bytes(b"earlier")
-    refused(WriteError, "hero_matte.png exists", [frames / "{name}_matte.png"], inputs=[frames / "hero.png"])
+    refused(
+        WriteError,
+        "hero_matte.png exists",
+        [frames / "{name}_matte.png"],
+        inputs=[frames / "hero.png"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +236,10 @@ def test_frames_of_a_movie_have_one_size_and_an_order(tmp_path):
         save(tmp_path / "out.mov", [mattes(), mattes(first=1, size=(20, 30))])
     with pytest.raises(ValueError, match=r"order of presentation, got pts \[1, 0\]"):
         save(tmp_path / "out.mov", [mattes(first=1), mattes()])
-    with pytest.raises(WriteError, match="no frame"), create_outputs([OutputSpec(tmp_path / "out.mov")], like=info()):
+    with (
+        pytest.raises(WriteError, match="no frame"),
+        create_outputs([OutputSpec(tmp_path / "out.mov")], like=info()),
+    ):
         pass
     assert os.listdir(tmp_path) == []
 
@@ -206,7 +248,9 @@ def test_frames_of_a_movie_have_one_size_and_an_order(tmp_path):
 def test_an_exception_leaves_nothing(tmp_path, error):
     (tmp_path / "out.mov").write_text("precious")
     targets = [OutputSpec(tmp_path / name) for name in ("out.mov", "out.webm", "%04d.png")]
-    targets += [OutputSpec(tmp_path / name, alpha_only=True) for name in ("m.mkv", "m.mp4", "m%04d.png")]
+    targets += [
+        OutputSpec(tmp_path / name, alpha_only=True) for name in ("m.mkv", "m.mp4", "m%04d.png")
+    ]
     running = threading.active_count()
     outputs = create_outputs(targets, like=info(), overwrite=True)
 
@@ -257,8 +301,15 @@ def test_interrupt_while_the_last_frames_are_encoded_leaves_nothing(tmp_path, mo
 
 
 def test_missing_encoder_is_found_before_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("vidmatte.write.formats.FORMATS", (replace(USUAL[".mov", False], codec="prores_of_tomorrow"),))
-    refused(WriteError, "has no encoder prores_of_tomorrow; use the wheel of PyAV", [tmp_path / "out.mov"])
+    monkeypatch.setattr(
+        "vidmatte.write.formats.FORMATS",
+        (replace(USUAL[".mov", False], codec="prores_of_tomorrow"),),
+    )
+    refused(
+        WriteError,
+        "has no encoder prores_of_tomorrow; use the wheel of PyAV",
+        [tmp_path / "out.mov"],
+    )
 
 
 def test_bug_in_an_encode_thread_is_not_dressed_up(tmp_path, monkeypatch):
@@ -270,6 +321,7 @@ def test_bug_in_an_encode_thread_is_not_dressed_up(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
 def test_failure_while_putting_in_place_puts_all_back(tmp_path, monkeypatch, error):
+    """The old files are there again; the new ones are kept beside them, unless the user stopped the run."""
     (tmp_path / "b.mov").write_text("precious")
     put, calls = os.replace, []
 
@@ -280,15 +332,24 @@ def test_failure_while_putting_in_place_puts_all_back(tmp_path, monkeypatch, err
         put(source, target)
 
     def run():
-        targets = [OutputSpec(tmp_path / "a.mov"), OutputSpec(tmp_path / "b.mov"), OutputSpec(tmp_path / "c.mov")]
+        targets = [
+            OutputSpec(tmp_path / "a.mov"),
+            OutputSpec(tmp_path / "b.mov"),
+            OutputSpec(tmp_path / "c.mov"),
+        ]
         with create_outputs(targets, like=info(), overwrite=True) as outputs:
             outputs.write(mattes())
             monkeypatch.setattr(os, "replace", fail_at_the_third)
 
     with pytest.raises(WriteError if isinstance(error, OSError) else KeyboardInterrupt):
         run()
-    assert os.listdir(tmp_path) == ["b.mov"]
+    names = sorted(os.listdir(tmp_path))
+    names.remove("b.mov")
     assert (tmp_path / "b.mov").read_text() == "precious"
+    assert [name.partition(".")[0] for name in names] == (
+        ["a", "b", "c"] if isinstance(error, OSError) else []
+    )
+    assert all(".finished-" in name and frames_in(tmp_path / name) == 1 for name in names)
 
 
 FULL_DISK = """
@@ -315,11 +376,15 @@ def test_disk_that_fills_up_is_one_error_and_leaves_nothing(tmp_path):
     """A limit on the size of a file stands for the full disk: the same failed write, whoever runs the tests."""
     root = Path(__file__).parent.parent
     command = [sys.executable, "-c", FULL_DISK, str(Path(__file__).parent), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=root)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, cwd=root
+    )
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert len(lines) == 2 * (len(MOVIES) + 1)
-    for line, name in zip(lines, [f"out{key[0]}" for key in MOVIES for _ in range(2)] + ["%d.png"] * 2, strict=True):
+    for line, name in zip(
+        lines, [f"out{key[0]}" for key in MOVIES for _ in range(2)] + ["%d.png"] * 2, strict=True
+    ):
         assert line.startswith(f"{tmp_path / name}: writing failed after")
         assert "File too large" in line
     assert os.listdir(tmp_path) == []

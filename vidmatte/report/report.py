@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +25,8 @@ from vidmatte.report.sheets import contact_sheet, guidance_sheet, strip, to_jpeg
 from vidmatte.report.summary import Summary, suggested_apart
 from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly, for_sheet
 from vidmatte.write import check_folder
+from vidmatte.write.folders import create_folders, remove_folders
+from vidmatte.write.identity import InputFiles
 from vidmatte.write.partial import clean_stale, lock, partial_path
 
 PAGE, SHEET, TABLE, GUIDANCE = "report.html", "contact_sheet.jpg", "confidence.csv", "guidance.jpg"
@@ -50,21 +52,28 @@ def create_report(
     report that may not be replaced.
     """
     folder = _folder(invocation)
-    if folder.is_dir():
-        check_folder(folder, asked=folder)
-    else:
-        check_folder(folder.parent, asked=folder)
     if os.path.lexists(folder) and not folder.is_dir():
         raise WriteError(f"{folder}: is not a folder, but a report is one; choose another name")
-    used = [Path(path) for path in inputs] + [Path(spec.path) for spec in invocation.specs]
-    if folder.resolve() in (path.resolve() for path in used):
-        raise OptionError(f"{folder}: is also an input or an output; choose another folder for the report")
+    check_folder(folder, asked=folder)
+    used = InputFiles.of(inputs)
+    outputs = [Path(spec.path).resolve() for spec in invocation.specs]
+    is_input = folder.is_dir() and any(map(_is_folder(folder), inputs))
+    is_replaced = any(used.find(folder / name) for name in (PAGE, SHEET, TABLE, GUIDANCE))
+    if is_input or is_replaced or folder.resolve() in outputs:
+        raise OptionError(
+            f"{folder}: is also an input or an output; choose another folder for the report"
+        )
     existing = [name for name in (PAGE, SHEET, TABLE, GUIDANCE) if os.path.lexists(folder / name)]
     if existing and not overwrite:
         raise WriteError(
             f"{folder / existing[0]} exists already; use --overwrite to replace the report, or choose another folder"
         )
     return Report(invocation, like=like, references=references, start=start)
+
+
+def _is_folder(folder: Path) -> Callable[[Path | str], bool]:
+    """Return a test for paths that lead to a folder, by whichever way."""
+    return lambda path: os.path.exists(path) and os.path.samefile(path, folder)
 
 
 def _folder(invocation: Invocation) -> Path:
@@ -79,12 +88,16 @@ class Report:
     `with` block removes what was not.
     """
 
-    def __init__(self, invocation: Invocation, *, like: VideoInfo, references: Sequence[int], start: Fraction) -> None:
+    def __init__(
+        self, invocation: Invocation, *, like: VideoInfo, references: Sequence[int], start: Fraction
+    ) -> None:
         self.folder = _folder(invocation)
         self._invocation = invocation
         self._time_base, self._start = like.time_base, start
         apart = suggested_apart(is_set=invocation.images)
-        self._thumbnails = Thumbnails(pixel_aspect=like.sample_aspect_ratio, references=references, apart=apart)
+        self._thumbnails = Thumbnails(
+            pixel_aspect=like.sample_aspect_ratio, references=references, apart=apart
+        )
         self._taken: list[Thumbnail] = []
         self._pts: list[int] = []
         self._names: list[str] = []
@@ -93,13 +106,16 @@ class Report:
         self._partial = partial_path(self._final)
         self._held: int | None = None
         self._replaced: list[Path] = []
+        self._new_folders: list[Path] = []
 
     def __enter__(self) -> Report:
         try:
+            self._new_folders = create_folders(self._final.parent)
             clean_stale(self._final)
             self._partial.mkdir()
             self._held = lock(self._partial)
         except OSError as error:
+            remove_folders(self._new_folders)
             raise self._failure(error) from error
         return self
 
@@ -109,23 +125,37 @@ class Report:
         self._names.extend(batch.source.names)
         self._thumbnails.add(batch)
 
-    def take(self, *, pts: Sequence[int], names: Sequence[str], thumbnails: Sequence[Thumbnail]) -> None:
+    def take(
+        self, *, pts: Sequence[int], names: Sequence[str], thumbnails: Sequence[Thumbnail]
+    ) -> None:
         """Take frames that were matted before, with the pictures that were kept of them; in place of `add`."""
         self._pts.extend(pts)
         self._names.extend(names)
         self._taken.extend(thumbnails)
 
-    def write(self, summary: Summary, *, predictor: Predictor, video: Video) -> list[tuple[Path, Path]]:
+    def write(
+        self, summary: Summary, *, predictor: Predictor, video: Video
+    ) -> list[tuple[Path, Path]]:
         """Write all files, and return what is to be renamed to what.
 
         A predictor that `SupportsGuidance` is asked for the guidance of a few frames of `video`. Raises WriteError.
         """
         suggested = summary.suggested_reference_frames
-        thumbnails = for_sheet(self._taken, suggested) if self._taken else self._thumbnails.sheet(suggested)
-        sheet = to_jpeg(contact_sheet(thumbnails, references=summary.reference_frames, suggested=suggested))
-        explained = _explained(predictor, video, thumbnails) if isinstance(predictor, SupportsGuidance) else None
+        thumbnails = (
+            for_sheet(self._taken, suggested) if self._taken else self._thumbnails.sheet(suggested)
+        )
+        sheet = to_jpeg(
+            contact_sheet(thumbnails, references=summary.reference_frames, suggested=suggested)
+        )
+        explained = (
+            _explained(predictor, video, thumbnails)
+            if isinstance(predictor, SupportsGuidance)
+            else None
+        )
         guidance = None if explained is None else to_jpeg(guidance_sheet(explained))
-        strips = {shown.frame: to_jpeg(strip(shown)) for shown in thumbnails if shown.frame in suggested}
+        strips = {
+            shown.frame: to_jpeg(strip(shown)) for shown in thumbnails if shown.frame in suggested
+        }
         text = page(summary, self._invocation, strips=strips, sheet=sheet, guidance=guidance)
         files = {
             SHEET: sheet,
@@ -149,22 +179,40 @@ class Report:
         """CSV: frame, seconds after the source's first frame (empty for images of a set), confidence, marks."""
         file = io.StringIO()
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["frame", "seconds", "confidence", "is_reference", "is_suggested", *(["name"] * summary.is_set)])
+        rows.writerow(
+            [
+                "frame",
+                "seconds",
+                "confidence",
+                "is_reference",
+                "is_suggested",
+                *(["name"] * summary.is_set),
+            ]
+        )
         for index, confidence in enumerate(summary.confidence):
             frame = summary.first_frame + index
             seconds = self._start + (self._pts[index] - self._pts[0]) * self._time_base
-            marks = [int(frame in frames) for frames in (summary.reference_frames, summary.suggested_reference_frames)]
+            marks = [
+                int(frame in frames)
+                for frames in (summary.reference_frames, summary.suggested_reference_frames)
+            ]
             when = "" if summary.is_set else f"{float(seconds):.6f}"
-            rows.writerow([frame, when, f"{confidence:.4f}", *marks, *self._names[index : index + 1]])
+            rows.writerow(
+                [frame, when, f"{confidence:.4f}", *marks, *self._names[index : index + 1]]
+            )
         return file.getvalue()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._held is not None:
             os.close(self._held)
         if self._partial.is_dir():
-            shutil.rmtree(self._partial, ignore_errors=kind is not None)
+            shutil.rmtree(self._partial, ignore_errors=True)
+        remove_folders(self._new_folders)  # those that a report lies in are not empty
         if kind is None:
             for path in self._replaced:
                 path.unlink(missing_ok=True)
@@ -184,7 +232,12 @@ def _explained(
     for thumbnail in evenly(thumbnails, _EXPLAINED):
         frame = video.frame(thumbnail.frame)
         # As the model saw it: HDR and scene-linear footage toned to an ordinary screen.
-        found.append((thumbnail, predictor.guidance(replace(frame, rgb=to_display(frame.rgb, video.info.color)))))
+        found.append(
+            (
+                thumbnail,
+                predictor.guidance(replace(frame, rgb=to_display(frame.rgb, video.info.color))),
+            )
+        )
     return found
 
 

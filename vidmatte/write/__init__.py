@@ -1,6 +1,6 @@
 """WRITE: movies and image sequences with alpha, complete or not at all."""
 
-from vidmatte.write.checks import check_folder
+from vidmatte.write.folders import check_folder
 from vidmatte.write.formats import FORMATS, Format, formats_of
 from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs
 from vidmatte.write.part import EncodedPart

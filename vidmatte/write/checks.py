@@ -1,53 +1,83 @@
-"""Paths that cannot be written, found before any work is done."""
+"""Outputs that cannot be written, found before any work is done."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence, Set
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 
 import av
 from av.codec.codec import UnknownCodecError
 
-from vidmatte.errors import OptionError, WriteError
+from vidmatte.errors import OptionError, VidmatteError, WriteError
 from vidmatte.frames import VideoInfo
-from vidmatte.media.patterns import matching_names
+from vidmatte.media.patterns import parse_pattern
 from vidmatte.media.timecode import nominal_rate
+from vidmatte.write.folders import (
+    check_folder,
+    nearest_folder,
+    replaceable,
+    trial_folder,
+    try_name,
+)
+from vidmatte.write.identity import InputFiles
 from vidmatte.write.specs import OutputSpec
 
-_TELEVISION_RATES = (*map(Fraction, (24, 25, 30, 50, 60)), *(Fraction(n * 1000, 1001) for n in (24, 30, 60)))
+_TELEVISION_RATES = (
+    *map(Fraction, (24, 25, 30, 50, 60)),
+    *(Fraction(n * 1000, 1001) for n in (24, 30, 60)),
+)
 
 
-def check_outputs_apart(
+def check_outputs(
     specs: Sequence[OutputSpec], *, like: VideoInfo, inputs: Sequence[Path | str], overwrite: bool
-) -> frozenset[Path]:
-    """Check targets against each other, the inputs and the disk; return the resolved files that must not be touched.
+) -> InputFiles:
+    """Check outputs against each other, the inputs and the disk, and return the files of the inputs.
 
-    Raises OptionError for two targets with one path or a target that is an input, WriteError for a missing
-    encoder, a folder that is missing or not writable, or an output that exists and may not be replaced.
+    A hidden folder is created beside each output for a moment, to try whether the disk takes the
+    name, and whether two paths lead to one place.
+
+    Args:
+        specs: The outputs.
+        like: The clip, for size, frame rate and the first number of a sequence.
+        inputs: Files, folders and patterns that are read; they are never written to.
+        overwrite: Whether existing outputs may be replaced.
+
+    Raises:
+        OptionError: two outputs are one file, or an output is an input.
+        WriteError: an encoder is missing, a folder or a name cannot be written, or an output exists
+            and may not be replaced.
     """
-    _refuse_same_paths(specs)
-    used = frozenset(_input_files(inputs))
+    used = InputFiles.of(inputs)
     for spec in specs:
-        _refuse_inputs(spec, used)
+        _refuse_inputs(spec, used, [spec.folder])
         _check_encoder(spec)
         _check_picture(spec, like)
-        _check_folder(spec)
-        if not overwrite:
-            _refuse_existing(spec, used)
+        check_folder(spec.folder, asked=spec)
+        if spec.format.is_movie and os.path.isdir(spec.path):
+            raise WriteError(f"{spec}: is a folder; choose another name")
+        _check_existing(spec, used, overwrite=overwrite)
+    for one, other in combinations(specs, 2):
+        _refuse_same_path(one, other)
+    for spec in specs:
+        _try_on_disk(spec, specs, used, like)
     return used
 
 
-def _refuse_same_paths(specs: Iterable[OutputSpec]) -> None:
-    seen: set[tuple[Path, str]] = set()
-    for spec in specs:
-        path = Path(spec.path)
-        movie = path.resolve()
-        key = (movie.parent, movie.name) if spec.format.is_movie else (path.parent.resolve(), spec.file_names.pattern)
-        if key in seen:
-            raise OptionError(f"{spec}: two outputs have this path; give each its own")
-        seen.add(key)
+def _refuse_same_path(one: OutputSpec, other: OutputSpec) -> None:
+    if _folded(one) == _folded(other) and one.folder.resolve() == other.folder.resolve():
+        # Names that differ only in case are told apart on the disk, see `_try_on_disk`.
+        if one.file_names.pattern == other.file_names.pattern:
+            raise _same_path(other)
+    if one.format.is_movie and other.format.is_movie:
+        paths = (os.path.realpath(one.path), os.path.realpath(other.path))
+        exist = all(map(os.path.exists, paths))
+        if paths[0] == paths[1] or (exist and os.path.samefile(*paths)):
+            raise _same_path(other)
 
 
 def _input_files(inputs: Sequence[Path | str]) -> Iterator[Path]:
@@ -59,18 +89,110 @@ def _input_files(inputs: Sequence[Path | str]) -> Iterator[Path]:
             pattern = matching_names(source)
             yield from (path.resolve() for path in source.parent.iterdir() if pattern.fullmatch(path.name))
         yield source.resolve()
+def _same_path(spec: OutputSpec) -> OptionError:
+    return OptionError(f"{spec}: two outputs have this path; give each its own")
 
 
-def _refuse_inputs(spec: OutputSpec, used: Set[Path]) -> None:
-    for path in sorted(used):
-        if spec.is_named:
-            is_written = (spec.folder / spec.image_name(number=0, name=path.stem)).resolve() in used
-        elif spec.format.is_movie:
-            is_written = Path(spec.path).resolve() == path
-        else:
-            is_written = path.parent == spec.folder.resolve() and bool(spec.file_names.fullmatch(path.name))
-        if is_written:
-            raise OptionError(f"{spec}: would be written over an input ({path}); choose another path")
+def _folded(spec: OutputSpec) -> str:
+    """Return what names of files have in common that some disk takes for one name."""
+    return unicodedata.normalize("NFC", spec.file_names.pattern).casefold()
+
+
+def _try_on_disk(
+    spec: OutputSpec, specs: Sequence[OutputSpec], used: InputFiles, like: VideoInfo
+) -> None:
+    """Try the name of an output in a hidden folder, and look for that folder by other paths.
+
+    It is seen beside an input or another output if both lie in one folder, however that was mounted
+    and whatever the system says of its device.
+    """
+    final = _first_file(spec, used, like)
+    try:
+        with trial_folder(final) as trial:
+            try_name(trial, final)
+            same = [folder for folder in used.folders if os.path.lexists(folder / trial.name)]
+            _refuse_inputs(spec, used, same)
+            for other in specs:
+                if other is not spec and _folded(other) == _folded(spec):
+                    _refuse_same_place(trial, other, _first_file(other, used, like))
+    except VidmatteError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"{spec}: the disk does not take the name {final.name} ({error.strerror}); "
+            f"choose another one"
+        ) from error
+
+
+def _refuse_same_place(trial: Path, other: OutputSpec, file: Path) -> None:
+    above = nearest_folder(file.parent)
+    is_same_folder = os.path.lexists(above / trial.name)
+    # If the disk ignores case, what was tried has the name of the other output, too.
+    if is_same_folder and os.path.lexists(trial / file.relative_to(above)):
+        raise _same_path(other)
+
+
+def _first_file(spec: OutputSpec, used: InputFiles, like: VideoInfo) -> Path:
+    """Return where the output goes, with links followed; of images one with a name as long as any."""
+    name = Path(spec.path).name
+    if not spec.format.is_movie:
+        stem = max(used.stems, key=len, default="name")
+        name = spec.image_name(number=like.first_number or 0, name=stem)
+    return Path(os.path.realpath(spec.folder / name))
+
+
+def _refuse_inputs(spec: OutputSpec, used: InputFiles, folders: Iterable[Path]) -> None:
+    """Raise OptionError if a file in the folders that the output would be written to is an input."""
+    for folder in folders:
+        for path in _targets(spec, folder, used):
+            found = used.find(path)
+            if found is not None:
+                raise OptionError(
+                    f"{spec}: would be written over an input ({found}); choose another path"
+                )
+
+
+def _check_existing(spec: OutputSpec, used: InputFiles, *, overwrite: bool) -> None:
+    existing = sorted(_targets(spec, spec.folder, used))
+    if existing and not overwrite:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise WriteError(
+            f"{existing[0]}{more} exists already; use --overwrite to replace it, "
+            f"or choose another name"
+        )
+    for path in existing if spec.format.is_movie else ():
+        if not replaceable(path):
+            raise WriteError(
+                f"{path}: exists already, belongs to another user, and {path.parent.absolute()} "
+                f"lets nobody else replace it; choose another name"
+            )
+
+
+def _targets(spec: OutputSpec, folder: Path, used: InputFiles) -> Iterator[Path]:
+    """Yield the paths in a folder that the output may be written to, and that something is at."""
+    if spec.format.is_movie:
+        names = {Path(spec.path).name}
+    elif spec.is_named:
+        names = {spec.image_name(number=0, name=stem) for stem in used.stems}
+    else:
+        names = _numbered(spec, folder)
+    # Asked of the disk, which knows whether it ignores case.
+    yield from (folder / name for name in names if os.path.lexists(folder / name))
+
+
+def _numbered(spec: OutputSpec, folder: Path) -> set[str]:
+    """Return the file names in a folder that fit the pattern of an output, spelt as the output is."""
+    any_case = re.compile(spec.file_names.pattern, re.IGNORECASE)
+    pattern = parse_pattern(spec.path)
+    assert pattern is not None  # checked when the spec was made
+    names = set()
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if spec.file_names.fullmatch(name):
+            names.add(name)
+        elif any_case.fullmatch(name):
+            number = name[len(pattern.before) : len(name) - len(pattern.after)]
+            names.add(pattern.before + number + pattern.after)
+    return names
 
 
 def _check_encoder(spec: OutputSpec) -> None:
@@ -97,33 +219,4 @@ def _check_picture(spec: OutputSpec, like: VideoInfo) -> None:
         raise WriteError(
             f"{spec}: {form.extension} knows the frame rates of television only, and the source has "
             f"{float(like.frame_rate):.3f}; choose .mov"
-        )
-
-
-def _check_folder(spec: OutputSpec) -> None:
-    check_folder(spec.folder, asked=spec)
-    if spec.format.is_movie and Path(spec.path).is_dir():
-        raise WriteError(f"{spec}: is a folder; choose another name")
-
-
-def check_folder(folder: Path, *, asked: object) -> None:
-    """Raises WriteError where a folder cannot take what was asked for."""
-    if folder.exists() and not folder.is_dir():
-        raise WriteError(f"{asked}: {folder.absolute()} is not a folder; choose another path")
-    if not folder.exists():
-        raise WriteError(f"{asked}: the folder {folder.absolute()} does not exist; create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise WriteError(f"{asked}: the folder {folder.absolute()} is not writable; choose another one")
-
-
-def _refuse_existing(spec: OutputSpec, used: Set[Path]) -> None:
-    if spec.is_named:
-        names = {spec.image_name(number=0, name=path.stem) for path in used}
-        existing = sorted(name for name in names if (spec.folder / name).exists())
-    else:
-        existing = sorted(name for name in os.listdir(spec.folder) if spec.file_names.fullmatch(name))
-    if existing:
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise WriteError(
-            f"{spec.folder / existing[0]}{more} exists already; use --overwrite to replace it, or choose another name"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +20,18 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import linear_to_srgb
 from vidmatte.write.exr import write_exr
+from vidmatte.write.identity import InputFiles
 from vidmatte.write.part import EncodedPart
 from vidmatte.write.planes import packed_codes, premultiply
 from vidmatte.write.specs import OutputSpec
 
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-_PIXEL_FORMATS = {(False, 8): "rgba", (False, 16): "rgba64be", (True, 8): "gray", (True, 16): "gray16be"}
+_PIXEL_FORMATS = {
+    (False, 8): "rgba",
+    (False, 16): "rgba64be",
+    (True, 8): "gray",
+    (True, 16): "gray16be",
+}
 _AT_ONCE = min(4, os.cpu_count() or 1)
 """Images that are encoded side by side: no codec shares one among threads."""
 _EXR_SUFFIX = {"half": "f16", "float": "f32"}
@@ -45,7 +51,7 @@ class ImageWriter:
         premultiplied: bool,
         bit_depth: int,
         overwrite: bool,
-        inputs: Set[Path],
+        inputs: InputFiles,
     ) -> None:
         self.spec = spec
         self.kind = "alpha" if spec.alpha_only else "colour"
@@ -54,7 +60,9 @@ class ImageWriter:
         if self._is_png:
             self.pixel_format = _PIXEL_FORMATS[spec.alpha_only, bit_depth]
         else:
-            self.pixel_format = self.format.pixel_format.replace("f16", _EXR_SUFFIX[self.format.options["pixels"]])
+            self.pixel_format = self.format.pixel_format.replace(
+                "f16", _EXR_SUFFIX[self.format.options["pixels"]]
+            )
         self.notes: list[str] = []
         self._partial = partial
         self._like = like
@@ -85,7 +93,9 @@ class ImageWriter:
                 for layer, batch in mattes.items()
             }
             self._wait(most=_AT_ONCE - 1)
-            self._waiting.append(self._encoders.submit(self._write_image, self._partial / name, layers, frame))
+            self._waiting.append(
+                self._encoders.submit(self._write_image, self._partial / name, layers, frame)
+            )
             self._names.add(name)
 
     def append(self, part: EncodedPart) -> None:
@@ -100,9 +110,15 @@ class ImageWriter:
         self._wait(most=0)
         folder = self.spec.folder
         pattern = self.spec.file_names
-        kept = [] if self.spec.is_named else [name for name in os.listdir(folder) if pattern.fullmatch(name)]
+        kept = (
+            []
+            if self.spec.is_named
+            else [name for name in os.listdir(folder) if pattern.fullmatch(name)]
+        )
         if stale := sorted(set(kept) - self._names):
-            self.notes.append(f"{self.spec}: {len(stale)} older images stay there, the first is {stale[0]}")
+            self.notes.append(
+                f"{self.spec}: {len(stale)} older images stay there, the first is {stale[0]}"
+            )
         return [(self._partial / name, folder / name) for name in sorted(self._names)]
 
     def close(self) -> None:
@@ -127,7 +143,9 @@ class ImageWriter:
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 
-    def _write_image(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int) -> None:
+    def _write_image(
+        self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int
+    ) -> None:
         if self._is_png:
             self._write_png(path, *layers[self.spec.object_name])
         elif self.spec.layers:
@@ -138,29 +156,39 @@ class ImageWriter:
     def _name(self, frame: int, stem: str) -> str:
         """File name of an image. Raises WriteError where it cannot be used."""
         if self.spec.is_named and not stem:
-            raise WriteError(f"{self.spec}: the frames of a clip have no names; use %06d in place of {{name}}")
+            raise WriteError(
+                f"{self.spec}: the frames of a clip have no names; use %06d in place of {{name}}"
+            )
         number = frame + (self._like.first_number or 0)
         name = self.spec.image_name(number=number, name=stem)
         path = self.spec.folder / name
         if name in self._names:
             raise WriteError(f"{path}: two images of the set have this name; rename one of them")
-        if path.resolve() in self._inputs:
-            raise WriteError(f"{path}: is also an input, and would be written over; choose another folder or name")
+        if self._inputs.find(path) is not None:
+            raise WriteError(
+                f"{path}: is also an input, and would be written over; choose another folder or name"
+            )
         if not self._overwrite and path.exists():
-            raise WriteError(f"{path}: exists already; use --overwrite to replace it, or choose another name")
+            raise WriteError(
+                f"{path}: exists already; use --overwrite to replace it, or choose another name"
+            )
         return name
 
     def _write_png(self, path: Path, color: Tensor | None, alpha: Tensor) -> None:
         # Encoded in memory and written here, as OpenCV's own writing of files does not say what went wrong.
         done, data = cv2.imencode(".png", self._picture(color, alpha), _FAST)
         if not done:
-            raise WriteError(f"{self.spec}: OpenCV cannot encode a PNG of {alpha.shape[2]}x{alpha.shape[1]} pixels")
+            raise WriteError(
+                f"{self.spec}: OpenCV cannot encode a PNG of {alpha.shape[2]}x{alpha.shape[1]} pixels"
+            )
         with open(path, "wb") as file:
             file.write(data.data)
             file.flush()
             os.fsync(file.fileno())
 
-    def _write_exr(self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int) -> None:
+    def _write_exr(
+        self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int
+    ) -> None:
         try:
             write_exr(path, layers, self._like, frame=frame, options=self.format.options)
         except WriteError as error:

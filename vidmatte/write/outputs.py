@@ -21,12 +21,15 @@ import av
 from vidmatte.errors import OptionError, VidmatteError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.write.avif import AvifWriter, check_avif
-from vidmatte.write.checks import check_outputs_apart
+from vidmatte.write.checks import check_outputs
 from vidmatte.write.exr import check_exr
+from vidmatte.write.folders import create_folders, remove_folders
+from vidmatte.write.identity import InputFiles
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
 from vidmatte.write.part import EncodedPart
-from vidmatte.write.partial import clean_stale, lock, partial_path, publish
+from vidmatte.write.partial import clean_stale, keep, lock, partial_path
+from vidmatte.write.publish import PlacementError, publish
 from vidmatte.write.specs import OutputSpec, parse_output
 
 _QUEUED_BATCHES, _LARGE_FRAME = 2, 1 << 22
@@ -83,16 +86,28 @@ def create_outputs(
     if bit_depth not in (8, 16):
         raise OptionError(f"PNG has 8 or 16 bits, not {bit_depth}")
     if bit_depth != 16 and all(spec.format.codec != "png" for spec in checked):
-        raise OptionError(f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own")
+        raise OptionError(
+            f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own"
+        )
     for spec in checked:
-        _check_library(spec, like, frames=_frames_in_header(like, start, end), premultiplied=premultiplied)
-    used = check_outputs_apart(checked, like=like, inputs=inputs, overwrite=overwrite)
+        _check_library(
+            spec, like, frames=_frames_in_header(like, start, end), premultiplied=premultiplied
+        )
+    used = check_outputs(checked, like=like, inputs=inputs, overwrite=overwrite)
 
     def writer(spec: OutputSpec, partial: Path) -> _Writer:
         if spec.format.codec == "avif":
             return AvifWriter(spec, partial, like=like, audio=audio)
         if spec.format.is_movie:
-            return MovieWriter(spec, partial, like=like, premultiplied=premultiplied, start=start, end=end, audio=audio)
+            return MovieWriter(
+                spec,
+                partial,
+                like=like,
+                premultiplied=premultiplied,
+                start=start,
+                end=end,
+                audio=audio,
+            )
         return ImageWriter(
             spec,
             partial,
@@ -107,10 +122,12 @@ def create_outputs(
     finals = [Path(os.path.realpath(spec.path)) for spec in checked]
     partials = [partial_path(final) for final in finals]
     writers = [writer(spec, partial) for spec, partial in zip(checked, partials, strict=True)]
-    return Outputs(writers, finals, partials, like=like, overwrite=overwrite)
+    return Outputs(writers, finals, partials, like=like, overwrite=overwrite, inputs=used)
 
 
-def _check_library(spec: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
+def _check_library(
+    spec: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool
+) -> None:
     if spec.format.codec == "exr":
         check_exr(like.color, alpha_only=spec.alpha_only)
     elif spec.format.codec == "avif":
@@ -121,7 +138,11 @@ def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | N
     """How many frames the headers promise between two times."""
     if like.frames_in_header is None:
         return None
-    last = like.frames_in_header if end is None else min(like.frames_in_header, math.ceil(end * like.frame_rate))
+    last = (
+        like.frames_in_header
+        if end is None
+        else min(like.frames_in_header, math.ceil(end * like.frame_rate))
+    )
     return last - math.floor((start or 0) * like.frame_rate)
 
 
@@ -143,6 +164,7 @@ class Outputs:
         *,
         like: VideoInfo,
         overwrite: bool,
+        inputs: InputFiles,
     ) -> None:
         self.files: tuple[WrittenFile, ...] = ()
         """What was written; empty until everything is in place."""
@@ -153,6 +175,8 @@ class Outputs:
         self._threads: list[_EncodeThread] = []
         self._like = like
         self._overwrite = overwrite
+        self._inputs = inputs
+        self._new_folders: list[Path] = []
         self._last_pts: int | None = None
         self._beside: list[tuple[Path, Path]] = []
 
@@ -163,10 +187,15 @@ class Outputs:
 
     def __enter__(self) -> Outputs:
         try:
-            for writer, final, partial in zip(self._writers, self._finals, self._partials, strict=True):
+            for writer, final, partial in zip(
+                self._writers, self._finals, self._partials, strict=True
+            ):
                 try:
+                    self._new_folders += create_folders(final.parent)
                     if removed := clean_stale(final):
-                        self._notes.append(f"{writer.spec}: removed what a killed run had left: {', '.join(removed)}")
+                        self._notes.append(
+                            f"{writer.spec}: removed what a killed run had left: {', '.join(removed)}"
+                        )
                     writer.create()
                     self._hold(partial)
                 except OSError as error:
@@ -206,7 +235,10 @@ class Outputs:
         self._beside.extend(moves)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if error is not None:
             self._give_up(error)
@@ -217,12 +249,15 @@ class Outputs:
             moves = [move for thread in self._threads for move in thread.result()]
             if any(writer.frames == 0 for writer in self._writers):
                 raise WriteError(f"{self._writers[0].spec}: there was no frame to write")
-            publish([*moves, *self._beside], overwrite=self._overwrite)
+            moves += self._beside
+            left = publish(moves, overwrite=self._overwrite, inputs=self._inputs)
+        except PlacementError as failure:
+            raise self._kept(failure) from failure
         except BaseException as failure:
             self._give_up(failure)
             raise
-        for writer in self._writers:
-            writer.discard()
+        self._notes += left
+        self._remove_empty_partials()
         self._let_go()
         self.files = tuple(
             WrittenFile(
@@ -258,6 +293,32 @@ class Outputs:
         while self._held:
             os.close(self._held.pop())
 
+    def _remove_empty_partials(self) -> None:
+        """Remove the folders that images were renamed from; what cannot be removed is only noted."""
+        for writer, partial in zip(self._writers, self._partials, strict=True):
+            try:
+                writer.discard()
+            except OSError as error:
+                self._notes.append(f"{partial}: could not be removed ({error.strerror}); delete it")
+
+    def _kept(self, failure: PlacementError) -> WriteError:
+        """Keep outputs that are complete but cannot have their names, and say where they are."""
+        for writer in self._writers:
+            writer.close()
+        finals = dict(zip(self._partials, self._finals, strict=True))
+        for partial, final in self._beside:
+            # A report consists of files in one hidden folder, or is that folder.
+            in_folder = partial.parent.suffix == ".partial"
+            finals[partial.parent if in_folder else partial] = final.parent if in_folder else final
+        kept = [keep(partial, final) for partial, final in finals.items()]
+        self._let_go()
+        names = ", ".join(str(path) for path in kept if path is not None)
+        return WriteError(
+            f"{failure}; the finished output is kept as {names}: rename it yourself"
+            if names
+            else f"{failure}; the finished output is gone with its folder"
+        )
+
     def _give_up(self, error: BaseException) -> None:
         """Remove all traces; raises WriteError in place of an error of ours where that was not possible."""
         for thread in self._threads:
@@ -267,6 +328,7 @@ class Outputs:
             with contextlib.suppress(OSError):  # seen below
                 writer.discard()
         self._let_go()
+        remove_folders(self._new_folders)
         if left := [str(partial) for partial in self._partials if os.path.lexists(partial)]:
             advice = f"{', '.join(left)} could not be removed: delete it"
             if isinstance(error, VidmatteError):
@@ -280,7 +342,9 @@ class _EncodeThread:
     def __init__(self, writer: _Writer, like: VideoInfo) -> None:
         self._writer = writer
         waiting = _QUEUED_BATCHES if like.width * like.height <= _LARGE_FRAME else 1
-        self._queue: queue.Queue[Mapping[str, MatteBatch] | EncodedPart | None] = queue.Queue(waiting)
+        self._queue: queue.Queue[Mapping[str, MatteBatch] | EncodedPart | None] = queue.Queue(
+            waiting
+        )
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._moves: list[tuple[Path, Path]] = []
@@ -309,12 +373,16 @@ class _EncodeThread:
         """Drop what is queued, and wait until the writer has let go of its files."""
         self._stopped.set()
         with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(None)  # wakes a thread that waits; a full queue wakes it by itself
+            self._queue.put_nowait(
+                None
+            )  # wakes a thread that waits; a full queue wakes it by itself
         self._join()
 
     def _join(self) -> None:
         while self._thread.is_alive():
-            self._thread.join(_POLL_SECONDS)  # a join without limit could not be interrupted everywhere
+            self._thread.join(
+                _POLL_SECONDS
+            )  # a join without limit could not be interrupted everywhere
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -327,7 +395,9 @@ class _EncodeThread:
                 if self._stopped.is_set():
                     return
                 if isinstance(mattes, EncodedPart):
-                    assert not isinstance(writer, AvifWriter)  # its format cannot be joined, see `Format.concatenable`
+                    assert not isinstance(
+                        writer, AvifWriter
+                    )  # its format cannot be joined, see `Format.concatenable`
                     writer.append(mattes)
                 else:
                     writer.write(mattes)

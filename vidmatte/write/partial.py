@@ -1,86 +1,129 @@
-"""What is not complete yet: hidden names beside an output, held while somebody works on them, renamed when all is done.
+"""Hidden names beside an output, for files that are not complete yet.
 
-A run that ends, in whatever way it can still act, removes its own. One that is killed cannot: the next run that writes
-the same output does it, as nobody holds the file any more.
+A partial file is locked as long as a run works on it, and renamed when all is done. A run removes
+its own partial files at its end, failed or not. One that is killed cannot: the next run that writes
+the same output removes what nobody holds any more.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import stat
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-
-from vidmatte.errors import WriteError
 
 if sys.platform != "win32":
     import fcntl
 
+_LONGEST_NAME = 100
+"""Bytes of a file name that go into hidden names. Disks take 255 with what is added (eCryptfs 143)."""
+_SAFE_NAME = 40
+
 
 def partial_path(final: Path) -> Path:
-    """A hidden name beside an output, for what is not complete yet."""
+    """Return a new hidden name beside an output, for what is not complete yet."""
     return final.parent / f".{plain_name(final)}.{secrets.token_hex(4)}.partial"
+
+
+def plain_name(final: Path) -> str:
+    """Return the name of an output as it stands in hidden names beside it.
+
+    Characters that some disk refuses are replaced, and a long name is cut, with a hash at its end.
+    """
+    name = re.sub(r"[^\w.-]", "_", final.name)
+    data = name.encode(errors="surrogateescape")
+    if len(data) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    return f"{data[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
 def lock(path: Path) -> int | None:
     """Mark a file or folder as being worked on, until what this returns is closed or the process ends.
 
-    None where that is not possible: on Windows (where a file that is open cannot be removed anyway).
+    Returns None on Windows, where a file that is open cannot be removed anyway. Raises OSError.
     """
     if sys.platform == "win32":
         return None
     descriptor = os.open(path, os.O_RDONLY)
-    with suppress(OSError):  # a file system without locks: what is left there is not removed later either
+    with suppress(OSError):  # a file system without locks: what is left there is not removed later
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
 
 
 def clean_stale(final: Path) -> tuple[str, ...]:
-    """Remove what killed runs left of an output, and return the names of it."""
+    """Remove what killed runs left of an output, and return the names of it. Raises OSError."""
     name = re.compile(rf"\.{re.escape(plain_name(final))}\.[0-9a-f]{{8}}\.partial")
     removed = []
     for entry in os.scandir(final.parent):
-        if name.fullmatch(entry.name) and not entry.is_symlink() and _is_abandoned(entry.path):
-            with suppress(OSError):  # of another user: it stays, and harms nobody
-                _remove(Path(entry.path))
-                removed.append(entry.name)
+        if not name.fullmatch(entry.name) or entry.is_symlink() or not _is_abandoned(entry.path):
+            continue
+        with suppress(OSError):  # of another user: it stays, and harms nobody
+            _remove(Path(entry.path))
+            removed.append(entry.name)
     return tuple(sorted(removed))
 
 
 def remove_backups(final: Path) -> None:
-    """Remove what a run that was killed while it put outputs in place kept of those that they replace.
+    """Remove backups of replaced outputs, left by a run that was killed while it put outputs in place.
 
-    Only for whoever knows that no other run writes the output.
+    Only for a caller who knows that no other run writes the output. Raises OSError.
     """
-    name = re.compile(rf"\.{re.escape(plain_name(final))}\.[0-9a-f]{{8}}\.partial\.replaced\.partial")
+    ending = r"\.[0-9a-f]{8}\.partial\.replaced\.partial"
+    name = re.compile(rf"\.{re.escape(plain_name(final))}{ending}")
     for entry in list(os.scandir(final.parent)) if final.parent.is_dir() else []:
         if name.fullmatch(entry.name):
             _remove(Path(entry.path))
 
 
-def plain_name(final: Path) -> str:
-    """The name of an output as it stands in hidden names beside it."""
-    return re.sub(r"[^\w.-]", "_", final.name)
+def keep(partial: Path, final: Path) -> Path | None:
+    """Give a complete output that cannot have its own name a safe one beside it, and return that.
+
+    If the folder takes no other name either, the output stays under its hidden name, with a mark in
+    its rights so that no later run removes it (see `_is_kept`). Returns None if it is gone.
+    """
+    if not os.path.lexists(partial):
+        return None
+    is_folder = partial.is_dir()
+    suffix = "" if is_folder else final.suffix
+    stem = plain_name(Path(final.name.removesuffix(final.suffix))).encode()[:_SAFE_NAME]
+    token = secrets.token_hex(4)
+    # The first name tells more; the second one consists of what every disk takes.
+    for name in (stem.decode(errors="ignore").strip("._") or "output", "output"):
+        kept = partial.with_name(f"{name}.finished-{token}{suffix}")
+        with suppress(OSError):
+            os.rename(partial, kept)
+            return kept
+    with suppress(OSError):
+        partial.chmod(0o1755 if is_folder else 0o444)
+    return partial
 
 
 def _is_abandoned(path: str) -> bool:
+    """Whether nobody works on a partial file, and it was not kept on purpose (see `keep`)."""
     if sys.platform == "win32":
-        return os.path.isfile(path)
+        return os.path.isfile(path) and os.access(path, os.W_OK)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return not _is_kept(os.fstat(descriptor).st_mode)
     except OSError:
         return False
     finally:
         os.close(descriptor)
-    return True
+
+
+def _is_kept(mode: int) -> bool:
+    """Whether `keep` marked a file (read-only) or a folder (sticky bit)."""
+    return bool(mode & stat.S_ISVTX) if stat.S_ISDIR(mode) else not mode & stat.S_IWUSR
 
 
 def _remove(path: Path) -> None:
@@ -88,54 +131,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def publish(moves: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
-    """Rename every (partial, final) pair; where one fails or the user interrupts, all is put back.
-
-    What a symbolic link leads to is replaced, not the link. Raises WriteError.
-    """
-    done: list[tuple[Path, Path, Path]] = []
-    try:
-        for partial, name in moves:
-            if not overwrite and os.path.lexists(name):
-                raise WriteError(f"{name}: was created by someone else meanwhile; choose another name")
-            final = Path(os.path.realpath(name))
-            backup = partial.with_name(f"{partial.name}.replaced.partial")
-            done.append((partial, final, backup))
-            if final.is_file():
-                _link_backup(final, backup)
-            os.replace(partial, final)
-    except BaseException as error:
-        outcome = _roll_back(done)
-        if isinstance(error, OSError) and not isinstance(error, WriteError):
-            raise WriteError(f"{done[-1][1]}: cannot be put in place ({error.strerror}); {outcome}") from error
-        raise
-    for _, _, backup in done:
-        backup.unlink(missing_ok=True)
-
-
-def _roll_back(done: Sequence[tuple[Path, Path, Path]]) -> str:
-    """What to tell of it."""
-    lost = []
-    for partial, final, backup in reversed(done):
-        try:
-            _restore(partial, final, backup)
-        except OSError:
-            lost.append(f"{final} lies at {backup}" if os.path.lexists(backup) else f"{final} is the new one")
-    return "; ".join(lost) or "nothing was changed"
-
-
-def _link_backup(final: Path, backup: Path) -> None:
-    try:
-        os.link(final, backup)
-    except OSError:  # a file system without links: renaming keeps the file too, but its name is free for a moment
-        os.replace(final, backup)
-
-
-def _restore(partial: Path, final: Path, backup: Path) -> None:
-    if final.exists() and not partial.exists():
-        os.replace(final, partial)
-    if backup.exists():
-        os.replace(backup, final)
-        backup.unlink(missing_ok=True)  # renaming one name of a file to its other one leaves both

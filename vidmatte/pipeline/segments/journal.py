@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.media.atomic import sync_folder
+from vidmatte.write.folders import create_folders, remove_folders
 from vidmatte.write.partial import plain_name
 
 Record = Mapping[str, Any]
@@ -36,6 +37,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / JOURNAL
+        self._new_folders: list[Path] = []
 
     @property
     def exists(self) -> bool:
@@ -104,6 +106,7 @@ class Journal:
         """Remove the folder where no more than adaptation is done."""
         if all(name.startswith("adapt:") for name in self.done()):
             self.remove()
+            remove_folders(self._new_folders)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -112,6 +115,7 @@ class Journal:
         Raises OptionError where another process holds it.
         """
         try:
+            self._new_folders = create_folders(self.folder.parent)
             self.folder.mkdir(exist_ok=True)
             file = open(self.folder / _LOCK, "ab")  # noqa: SIM115 - closed below
         except OSError as error:

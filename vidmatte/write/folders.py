@@ -1,0 +1,108 @@
+"""Folders of outputs: tried before any work, created when it begins, removed if nothing came."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vidmatte.errors import WriteError
+from vidmatte.write.partial import lock, partial_path
+
+
+def nearest_folder(folder: Path) -> Path:
+    """Return the folder itself if something has its name, else the nearest one above that exists."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+
+
+def check_folder(folder: Path, *, asked: object) -> None:
+    """Raise WriteError if a folder cannot take what was asked for; one that is missing is created later.
+
+    Args:
+        folder: Where the output goes.
+        asked: What the user asked for, to begin the message with.
+    """
+    place = nearest_folder(folder)
+    if not place.is_dir():
+        raise WriteError(f"{asked}: {place} is not a folder; choose another path")
+    if not os.access(place, os.W_OK | os.X_OK):
+        what = "" if place == folder.absolute() else f", and {folder.name} is to be created in it"
+        raise WriteError(f"{asked}: the folder {place} is not writable{what}; choose another one")
+
+
+def create_folders(folder: Path) -> list[Path]:
+    """Create a folder and those above it that are missing, and return the new ones, outermost first.
+
+    Raises OSError. Folders that were created before the error are removed again.
+    """
+    missing: list[Path] = []
+    place = folder
+    while not place.exists():
+        missing.insert(0, place)
+        place = place.parent
+    new: list[Path] = []
+    try:
+        for path in missing:
+            with suppress(FileExistsError):  # another run was faster: it is theirs
+                path.mkdir()
+                new.append(path)
+    except OSError:
+        remove_folders(new)
+        raise
+    return new
+
+
+def remove_folders(new: Sequence[Path]) -> None:
+    """Remove what `create_folders` returned, as far as it is empty."""
+    for path in reversed(new):
+        with suppress(OSError):  # something else was put there meanwhile
+            path.rmdir()
+
+
+@contextmanager
+def trial_folder(final: Path) -> Iterator[Path]:
+    """Give a hidden folder on the disk of an output, to try names in; it is removed at the end.
+
+    It lies in the folder of the output, or in the nearest one above that exists. Raises OSError.
+    """
+    trial = partial_path(nearest_folder(final.parent) / final.name)
+    trial.mkdir()
+    held = None
+    try:
+        held = lock(trial)  # or another run would take it for what a killed one left
+        yield trial
+    finally:
+        if held is not None:
+            os.close(held)
+        shutil.rmtree(trial, ignore_errors=True)
+
+
+def try_name(trial: Path, final: Path) -> Path:
+    """Create an empty file with the name of an output in its trial folder, and return its path.
+
+    Folders of the output that do not exist yet are tried with it. Raises OSError if the disk refuses
+    a name: it is too long, or has characters that the disk does not take.
+    """
+    path = trial / final.absolute().relative_to(nearest_folder(final.parent))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def replaceable(final: Path) -> bool:
+    """Whether the rights of a folder let this user replace a file that is in it.
+
+    In a folder with the sticky bit, such as /tmp, only the owner of a file or of the folder may.
+    """
+    if sys.platform == "win32":
+        return True
+    folder = os.stat(final.parent)
+    user = os.geteuid()
+    if user == 0 or not folder.st_mode & stat.S_ISVTX:
+        return True
+    return user in (folder.st_uid, os.lstat(final).st_uid)
