@@ -55,7 +55,9 @@ class HalfModel:
     def __call__(self, batch):
         alpha = torch.zeros_like(batch.rgb[:, :1])
         alpha[..., : alpha.shape[3] // 2] = 1
-        return MatteBatch(batch, alpha, tuple(0.25 if frame == DIP else 0.9 for frame in batch.frames))
+        return MatteBatch(
+            batch, alpha, tuple(0.25 if frame == DIP else 0.9 for frame in batch.frames)
+        )
 
 
 class ExplainingModel(HalfModel):
@@ -90,13 +92,28 @@ def table(folder):
 
 def mattes(confidence, *, first=0, size=(9, 16), names=()):
     for frame, value in enumerate(confidence, first):
-        source = FrameBatch(torch.full((1, 3, *size), 0.5), (frame,), (frame,), (1,), names[frame : frame + 1])
+        source = FrameBatch(
+            torch.full((1, 3, *size), 0.5), (frame,), (frame,), (1,), names[frame : frame + 1]
+        )
         yield MatteBatch(source, torch.ones(1, 1, *size), (value,))
 
 
 def summary(confidence, *, first=0, references=(), is_set=False):
     confidence = tuple(confidence)
-    return Summary("a.mp4", len(confidence), 1.0, "m", "cpu", "float32", (), confidence, first, references, (), is_set)
+    return Summary(
+        "a.mp4",
+        len(confidence),
+        1.0,
+        "m",
+        "cpu",
+        "float32",
+        (),
+        confidence,
+        first,
+        references,
+        (),
+        is_set,
+    )
 
 
 def invocation(**given):
@@ -172,7 +189,15 @@ def test_the_page_needs_nothing_but_itself_and_shows_the_suggested_frame(half, c
 
 
 def test_the_printed_command_adds_the_reference(half, clip, tmp_path):
-    first = [clip, "--points", "80,20 3,3,0", "--alpha", tmp_path / "a b.mkv", "--report", tmp_path / "rep"]
+    first = [
+        clip,
+        "--points",
+        "80,20 3,3,0",
+        "--alpha",
+        tmp_path / "a b.mkv",
+        "--report",
+        tmp_path / "rep",
+    ]
     assert run(*first, "--start", "1", "--bit-depth", "16").exit_code == 0
     page = (tmp_path / "rep" / "report.html").read_text(encoding="utf-8")
     command = html.unescape(page.partition("<pre>")[2].partition("</pre>")[0])
@@ -197,19 +222,33 @@ def test_commands_for_every_kind_of_mark():
     def command(prompts, **given):
         return invocation(objects={"": prompts}, **given).with_reference(20)
 
-    assert command([box]) == (f"vidmatte a.mp4 --ref-frame 3 --box 1,2,30.5,40 --ref-frame 20 --box X0,Y0,X1,Y1 {tail}")
+    assert command([box]) == (
+        f"vidmatte a.mp4 --ref-frame 3 --box 1,2,30.5,40 --ref-frame 20 --box X0,Y0,X1,Y1 {tail}"
+    )
     assert command(masks) == (
         "vidmatte a.mp4 --ref-frame 3 --mask 'm 3.png' --ref-frame 8 --mask 'm 8.png' "
         f"--ref-frame 20 --mask MASK_20.png {tail}"
     )
     for prompts in (mixed, [stroke]):
         assert command(prompts) == f"vidmatte a.mp4 --prompts FILE.json {tail}"
-        assert invocation(objects={"": prompts}).in_prompt_file(20) == '{"frame": 20, "points": [[X, Y, 1]]}'
-    assert invocation(objects={"dog": [box]}).in_prompt_file(20) is not None  # an object has its name from a file
+        assert (
+            invocation(objects={"": prompts}).in_prompt_file(20)
+            == '{"frame": 20, "points": [[X, Y, 1]]}'
+        )
+    assert (
+        invocation(objects={"dog": [box]}).in_prompt_file(20) is not None
+    )  # an object has its name from a file
     assert invocation(objects={"": [box]}).in_prompt_file(20) is None
-    elsewhere = command([vidmatte.Prompt(points=((9, 9, 1),))], reference="hero.jpg", images=True, sources=["p/"])
+    elsewhere = command(
+        [vidmatte.Prompt(points=((9, 9, 1),))], reference="hero.jpg", images=True, sources=["p/"]
+    )
     assert elsewhere == f"vidmatte p/ --images --ref-frame 20 --points 'X,Y X,Y,0' {tail}"
-    options = {"smooth": 0.5, "frame_rate": Fraction(24000, 1001), "allow_truncated": True, "bit_depth": 8}
+    options = {
+        "smooth": 0.5,
+        "frame_rate": Fraction(24000, 1001),
+        "allow_truncated": True,
+        "bit_depth": 8,
+    }
     chosen = "--smooth 0.5 --fps 24000/1001 --allow-truncated --bit-depth 8"
     assert chosen in invocation(options=options).with_reference(20)
 
@@ -252,7 +291,9 @@ def test_every_suggested_frame_has_its_thumbnail_though_few_are_kept(seed):
     confidence = np.clip(0.6 + steps, 0, 1).round(2).tolist()
     references = tuple(int(frame) for frame in rng.integers(0, 400, seed % 4))
     apart = 1 if seed % 5 == 0 else 10
-    suggested = summary(confidence, references=references, is_set=apart == 1).suggested_reference_frames
+    suggested = summary(
+        confidence, references=references, is_set=apart == 1
+    ).suggested_reference_frames
     thumbnails = Thumbnails(pixel_aspect=Fraction(1), references=references, apart=apart)
     for batch in mattes(confidence):
         thumbnails.add(batch)
@@ -320,7 +361,9 @@ def test_the_sheet_holds_every_picture_and_names_the_suggested_frames():
 
 def curve(*args, **kwargs):
     root = ElementTree.fromstring(confidence_curve(summary(*args, **kwargs)))
-    points = [tuple(map(float, point.split(","))) for point in root.find("polyline").get("points").split()]
+    points = [
+        tuple(map(float, point.split(","))) for point in root.find("polyline").get("points").split()
+    ]
     return root, points
 
 
@@ -355,7 +398,9 @@ def test_the_curve_of_a_long_clip_keeps_its_dips():
     assert points == sorted(points)
 
 
-@pytest.mark.parametrize("ends", [(0, 0), (0, 11), (3, 49), (0, 499), (999, 1234), (0, 99_999), (86_000, 1_000_000)])
+@pytest.mark.parametrize(
+    "ends", [(0, 0), (0, 11), (3, 49), (0, 499), (999, 1234), (0, 99_999), (86_000, 1_000_000)]
+)
 def test_ticks_are_round_and_few(ends):
     found = ticks(*ends)
     steps = set(np.diff(found))
@@ -382,14 +427,32 @@ def test_reports_that_cannot_be_written_are_refused(half, clip, tmp_path):
     (tmp_path / "old" / "confidence.csv").write_text("precious")
     refuse([*marked, "--report", tmp_path / "file"], "is not a folder", folder=tmp_path)
     refuse([*marked, "--report", tmp_path / "file" / "rep"], "is not a folder", folder=tmp_path)
-    refuse([*marked, "--report", tmp_path / "old"], "confidence.csv exists already; use --overwrite", folder=tmp_path)
-    refuse([*marked, "--report", tmp_path / "a.mkv"], "also an input or an output", code=2, folder=tmp_path)
+    refuse(
+        [*marked, "--report", tmp_path / "old"],
+        "confidence.csv exists already; use --overwrite",
+        folder=tmp_path,
+    )
+    refuse(
+        [*marked, "--report", tmp_path / "a.mkv"],
+        "also an input or an output",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def test_a_report_does_not_go_among_the_images_it_is_about(half, tmp_path):
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((20, 30, 3), np.uint8))
-    arguments = [tmp_path, "--images", "--points", "9,9", "--alpha", tmp_path / "{name}_a.png", "--report", tmp_path]
+    arguments = [
+        tmp_path,
+        "--images",
+        "--points",
+        "9,9",
+        "--alpha",
+        tmp_path / "{name}_a.png",
+        "--report",
+        tmp_path,
+    ]
     refuse(arguments, "choose another folder for the report", code=2, folder=tmp_path)
 
 
@@ -433,13 +496,19 @@ def test_a_failed_run_leaves_nothing(half, clip, tmp_path, is_there):
 
     with pytest.raises(KeyboardInterrupt):
         vidmatte.matte(
-            clip, vidmatte.Prompt(points=((80, 20, 1),)), alpha=tmp_path / "a.mkv", report=folder, progress=stop
+            clip,
+            vidmatte.Prompt(points=((80, 20, 1),)),
+            alpha=tmp_path / "a.mkv",
+            report=folder,
+            progress=stop,
         )
     assert os.listdir(tmp_path) == (["rep"] if is_there else [])
     assert not is_there or os.listdir(folder) == []
 
 
-def test_the_command_asks_for_the_outputs_of_all_objects_as_they_were_asked_for(half, clip, tmp_path):
+def test_the_command_asks_for_the_outputs_of_all_objects_as_they_were_asked_for(
+    half, clip, tmp_path
+):
     marks = {name: vidmatte.Prompt(points=((x, 20, 1),)) for name, x in (("cat", 80), ("dog", 10))}
     vidmatte.matte(clip, marks, alpha=f"{tmp_path}/{{object}}.mov:png", report=tmp_path / "rep")
     assert {path.name for path in tmp_path.iterdir()} >= {"cat.mov", "dog.mov"}
@@ -457,7 +526,11 @@ def test_outputs_and_report_are_put_in_place_together(half, clip, tmp_path):
 
     with pytest.raises(WriteError, match="meanwhile"):
         vidmatte.matte(
-            clip, vidmatte.Prompt(points=((80, 20, 1),)), alpha=tmp_path / "a.mkv", report=folder, progress=appear
+            clip,
+            vidmatte.Prompt(points=((80, 20, 1),)),
+            alpha=tmp_path / "a.mkv",
+            report=folder,
+            progress=appear,
         )
     assert os.listdir(tmp_path) == ["rep"]
     assert os.listdir(folder) == ["report.html"]
@@ -468,14 +541,27 @@ def test_a_set_of_images_of_any_size(half, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for n in range(13):
-        cv2.imwrite(str(photos / f"shot-{n:02d}.png"), np.full((40 + 10 * n, 400 - 30 * n, 3), 90, np.uint8))
-    result = run(photos, "--images", "--points", "9,9", "-o", tmp_path / "{name}.png", "--report", tmp_path / "rep")
+        cv2.imwrite(
+            str(photos / f"shot-{n:02d}.png"), np.full((40 + 10 * n, 400 - 30 * n, 3), 90, np.uint8)
+        )
+    result = run(
+        photos,
+        "--images",
+        "--points",
+        "9,9",
+        "-o",
+        tmp_path / "{name}.png",
+        "--report",
+        tmp_path / "rep",
+    )
     assert result.exit_code == 0, result.output
     rows = table(tmp_path / "rep")
     assert [row["name"] for row in rows] == [f"shot-{n:02d}" for n in range(13)]
     assert {row["seconds"] for row in rows} == {""}
     assert [row["is_suggested"] for row in rows] == ["0"] * DIP + ["1", "0"]
-    assert "--images --ref-frame 0" in (tmp_path / "rep" / "report.html").read_text(encoding="utf-8")
+    assert "--images --ref-frame 0" in (tmp_path / "rep" / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def explained(model, tmp_path):
@@ -485,11 +571,15 @@ def explained(model, tmp_path):
     folder = tmp_path / "rep"
     with (
         ImageSet([tmp_path / "0.png", tmp_path / "1.png"]) as video,
-        create_report(invocation(report=folder, images=True), like=video.info, references=(), inputs=()) as report,
+        create_report(
+            invocation(report=folder, images=True), like=video.info, references=(), inputs=()
+        ) as report,
     ):
         for batch in video.batches():
             report.add(model(batch))
-        ((partial, final),) = report.write(summary([0.9, 0.9], is_set=True), predictor=model, video=video)
+        ((partial, final),) = report.write(
+            summary([0.9, 0.9], is_set=True), predictor=model, video=video
+        )
         assert final == folder
         os.replace(partial, final)
     return folder
@@ -504,7 +594,10 @@ def test_a_model_that_explains_itself_has_its_guidance_shown(tmp_path):
     # Two images of 100 x 100: one map is low in its lower half, high in the upper; the other high everywhere.
     assert low.sum() == pytest.approx(2 * 100 * 50, rel=0.15)
     assert high.sum() == pytest.approx(2 * (100 * 50 + 100 * 100), rel=0.15)
-    assert np.nonzero(high.any(axis=0))[0].min() < np.nonzero((sheet > 240).all(axis=2).any(axis=0))[0].max()
+    assert (
+        np.nonzero(high.any(axis=0))[0].min()
+        < np.nonzero((sheet > 240).all(axis=2).any(axis=0))[0].max()
+    )
 
 
 def test_guidance_is_asked_for_what_the_model_saw(tmp_path):
@@ -520,11 +613,16 @@ def test_guidance_is_asked_for_what_the_model_saw(tmp_path):
     import OpenEXR
 
     for n in range(2):
-        OpenEXR.File({}, {"RGB": np.full((100, 100, 3), 8.0, np.float32)}).write(str(tmp_path / f"{n}.exr"))
+        OpenEXR.File({}, {"RGB": np.full((100, 100, 3), 8.0, np.float32)}).write(
+            str(tmp_path / f"{n}.exr")
+        )
     with (
         ImageSet([tmp_path / "0.exr", tmp_path / "1.exr"]) as video,
         create_report(
-            invocation(report=tmp_path / "rep", images=True), like=video.info, references=(), inputs=()
+            invocation(report=tmp_path / "rep", images=True),
+            like=video.info,
+            references=(),
+            inputs=(),
         ) as report,
     ):
         model = Watching()

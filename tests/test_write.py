@@ -41,7 +41,9 @@ def hair(height=HEIGHT, width=WIDTH):
         x, y = random.uniform(0, width), random.uniform(0, height)
         angle, length = random.uniform(0, 6.28), random.uniform(20, 60)
         end = (int(x + length * np.cos(angle)), int(y + length * np.sin(angle)))
-        mask = cv2.line(np.zeros((height, width), np.uint8), (int(x), int(y)), end, 255, 1, cv2.LINE_AA)
+        mask = cv2.line(
+            np.zeros((height, width), np.uint8), (int(x), int(y)), end, 255, 1, cv2.LINE_AA
+        )
         strand = mask.astype(np.float32) / 255 * random.uniform(0.35, 1)
         alpha = np.maximum(alpha, strand)
     return alpha
@@ -83,7 +85,9 @@ def planes(path):
         stream = container.streams.video[0]
         if stream.codec_context.name == "vp9":
             decoder = av.CodecContext.create("libvpx-vp9", "r")
-            frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
+            frames = [
+                frame for packet in container.demux(stream) for frame in decoder.decode(packet)
+            ]
         else:
             frames = list(container.decode(stream))
     found = []
@@ -91,7 +95,9 @@ def planes(path):
         bits = frame.format.components[0].bits
         if frame.format.is_rgb:
             packed = "rgba" if bits == 8 else "rgba64le"
-            picture = frame.reformat(format=packed).to_ndarray() if bits == 8 else frame.to_ndarray()
+            picture = (
+                frame.reformat(format=packed).to_ndarray() if bits == 8 else frame.to_ndarray()
+            )
             found.append((list(np.moveaxis(picture.astype(np.float64), 2, 0)), bits))
             continue
         if frame.format.name == "gray16be":
@@ -100,7 +106,9 @@ def planes(path):
         dtype = np.uint8 if bits == 8 else np.uint16
         rows = []
         for plane in frame.planes:
-            samples = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // np.dtype(dtype).itemsize)
+            samples = np.frombuffer(plane, dtype).reshape(
+                -1, plane.line_size // np.dtype(dtype).itemsize
+            )
             rows.append(samples[: plane.height, : plane.width].astype(np.float64))
         found.append((rows, bits))
     return found
@@ -113,13 +121,19 @@ def animation(path):
     with Image.open(path) as image:
         for index in range(image.n_frames):
             image.seek(index)
-            found.append((list(np.moveaxis(np.asarray(image.convert("RGBA"), np.float64), 2, 0)), 8))
+            found.append(
+                (list(np.moveaxis(np.asarray(image.convert("RGBA"), np.float64), 2, 0)), 8)
+            )
     return found
 
 
 def color_of(rows, bits, form):
     """(3, H, W) RGB of what `planes` returns."""
-    return np.stack(rows[:3]) / (2**bits - 1) if form.pixel_format in RGB_FORMATS else rgb_of(rows, bits)
+    return (
+        np.stack(rows[:3]) / (2**bits - 1)
+        if form.pixel_format in RGB_FORMATS
+        else rgb_of(rows, bits)
+    )
 
 
 def rgb_of(rows, bits, weights=BT709):
@@ -135,10 +149,14 @@ def rgb_of(rows, bits, weights=BT709):
 def full_size(chroma, shape):
     """Chroma interpolated linearly: samples lie on every second pixel across, between two rows down (MPEG-2)."""
     if chroma.shape[1] < shape[1]:
-        chroma = np.stack([np.interp(np.arange(shape[1]) / 2, np.arange(len(row)), row) for row in chroma])
+        chroma = np.stack(
+            [np.interp(np.arange(shape[1]) / 2, np.arange(len(row)), row) for row in chroma]
+        )
     if chroma.shape[0] < shape[0]:
         places = (np.arange(shape[0]) - 0.5) / 2
-        chroma = np.stack([np.interp(places, np.arange(len(column)), column) for column in chroma.T], axis=1)
+        chroma = np.stack(
+            [np.interp(places, np.arange(len(column)), column) for column in chroma.T], axis=1
+        )
     return chroma
 
 
@@ -147,7 +165,11 @@ def alpha_of(rows, bits, *, alpha_only, full_range):
     if not alpha_only:
         return rows[3] / (2**bits - 1)
     unit = 2.0 ** (bits - 8)
-    return rows[0] / (2**bits - 1) if full_range else np.clip((rows[0] - 16 * unit) / (219 * unit), 0, 1)
+    return (
+        rows[0] / (2**bits - 1)
+        if full_range
+        else np.clip((rows[0] - 16 * unit) / (219 * unit), 0, 1)
+    )
 
 
 RGB_FORMATS = ("rgba64be", "argb", "gbrap16le", "bgra", "rgba")
@@ -190,9 +212,15 @@ def key_of(form):
     return form.extension, form.alpha_only, form.name
 
 
-MOVIES = [pytest.param(form, id="".join(map(str, key_of(form)))) for form in FORMATS if form.is_movie]
-WITH_ALPHA = [pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].over_black]
-WITH_COLOR = [pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].alpha_only]
+MOVIES = [
+    pytest.param(form, id="".join(map(str, key_of(form)))) for form in FORMATS if form.is_movie
+]
+WITH_ALPHA = [
+    pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].over_black
+]
+WITH_COLOR = [
+    pytest.param(*movie.values, id=movie.id) for movie in MOVIES if not movie.values[0].alpha_only
+]
 
 
 def test_table_is_all_tested():
@@ -213,7 +241,10 @@ def test_alpha_comes_back_at_any_size(tmp_path, form, size):
     alphas = [ramp(*size), hair(*size), np.zeros(size, np.float32), np.ones(size, np.float32)]
     batches = [mattes(alphas[:3]), mattes(alphas[3:], first=3)]
     save(f"{path}:{form.name}", batches, alpha_only=form.alpha_only)
-    found = [alpha_of(*frame, alpha_only=form.alpha_only, full_range=form.full_range) for frame in planes(path)]
+    found = [
+        alpha_of(*frame, alpha_only=form.alpha_only, full_range=form.full_range)
+        for frame in planes(path)
+    ]
     assert len(found) == len(alphas)
     for wanted, back in zip(alphas, found, strict=True):
         assert back.shape == size
@@ -227,13 +258,16 @@ def chart(height, width):
     colors = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1), (0, 0, 0), (0.5, 0.5, 0.5),
               (0.86, 0.62, 0.52)]  # fmt: skip
     patches = np.array(colors, np.float32).reshape(2, 5, 3).transpose(2, 0, 1)
-    return cv2.resize(patches.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_NEAREST).transpose(2, 0, 1)
+    return cv2.resize(
+        patches.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_NEAREST
+    ).transpose(2, 0, 1)
 
 
 def away_from_edges(height, width):
     """Pixels of a chart that lie 8 or more from the border of their patch."""
     inside = [
-        np.abs((np.arange(n) * parts / n) % 1 - 0.5) < 0.5 - 8 * parts / n for n, parts in ((height, 2), (width, 5))
+        np.abs((np.arange(n) * parts / n) % 1 - 0.5) < 0.5 - 8 * parts / n
+        for n, parts in ((height, 2), (width, 5))
     ]
     return inside[0][:, None] & inside[1][None]
 
@@ -246,12 +280,17 @@ def test_color_comes_back(tmp_path, form):
     path = tmp_path / f"out{form.extension}"
     pictures = [np.ascontiguousarray(chart(height, width)), smooth_color(height, width)]
     whole = np.ones((height, width), np.float32)
-    save(f"{path}:{form.name}", [mattes([whole] * 2, pictures), mattes([0.5 * whole], pictures[1:], first=2)])
+    save(
+        f"{path}:{form.name}",
+        [mattes([whole] * 2, pictures), mattes([0.5 * whole], pictures[1:], first=2)],
+    )
     found = [color_of(rows, bits, form) for rows, bits in planes(path)]
     largest, mean = COLOR_LIMITS[key_of(form)]
     for wanted, back in zip(pictures, found, strict=False):
         difference = np.abs(back - wanted)
-        difference = difference[:, away_from_edges(height, width)] if wanted is pictures[0] else difference
+        difference = (
+            difference[:, away_from_edges(height, width)] if wanted is pictures[0] else difference
+        )
         assert difference.mean() <= mean
         assert difference.max() <= largest
     straight = np.abs(found[2] - pictures[1] * (0.5 if form.over_black else 1))
@@ -259,11 +298,14 @@ def test_color_comes_back(tmp_path, form):
 
 
 @pytest.mark.parametrize(
-    ("matrix", "weights"), [(1, BT709), (6, (0.299, 0.114)), (9, (0.2627, 0.0593)), (0, BT709), (7, BT709)]
+    ("matrix", "weights"),
+    [(1, BT709), (6, (0.299, 0.114)), (9, (0.2627, 0.0593)), (0, BT709), (7, BT709)],
 )
 def test_matrix_of_the_source_is_used(tmp_path, matrix, weights):
     path = tmp_path / "out.mov"
-    patch = np.broadcast_to(np.array([0.9, 0.1, 0.2], np.float32)[:, None, None], (3, 32, 32)).copy()
+    patch = np.broadcast_to(
+        np.array([0.9, 0.1, 0.2], np.float32)[:, None, None], (3, 32, 32)
+    ).copy()
     batch = mattes([np.ones((32, 32), np.float32)], [patch])
     save(path, [batch], like=info(32, 32, color=ColorTags(1, 1, matrix)))
     ((rows, bits),) = planes(path)
@@ -275,11 +317,14 @@ def test_chroma_of_half_size_lies_where_readers_take_it_from():
     from vidmatte.write.planes import video_frame
 
     color = torch.zeros(3, 3, 5)
-    color[0, 0, 0] = color[0, 1, 0] = 1  # pure red: Cb = -0.2126 / 1.8556, Cr = 0.5, of which codes span 224
+    color[0, 0, 0] = color[0, 1, 0] = (
+        1  # pure red: Cb = -0.2126 / 1.8556, Cr = 0.5, of which codes span 224
+    )
     color[0, 2, 3] = 1
     frame = video_frame(color, torch.ones(3, 5), pixel_format="yuva420p", tags=ColorTags(1, 1, 1))
     blue, red = (
-        np.frombuffer(frame.planes[n], np.uint8).reshape(-1, frame.planes[n].line_size)[:2, :3] for n in (1, 2)
+        np.frombuffer(frame.planes[n], np.uint8).reshape(-1, frame.planes[n].line_size)[:2, :3]
+        for n in (1, 2)
     )
     # At the left edge the first pixel stands for the one that is missing before it: 3/4; a repeated last row.
     assert red.tolist() == [[128 + 84, 128, 128], [128, 128 + 28, 128 + 28]]
@@ -293,19 +338,27 @@ def test_chroma_of_a_ramp_is_not_moved(pixel_format):
 
     color = torch.linspace(0, 1, 64).expand(3, 8, 64).clone()
     color[1:] = 0
-    frame = video_frame(color, torch.ones(8, 64), pixel_format=pixel_format, tags=ColorTags(1, 1, 1))
+    frame = video_frame(
+        color, torch.ones(8, 64), pixel_format=pixel_format, tags=ColorTags(1, 1, 1)
+    )
     bits = frame.format.components[0].bits
     plane = frame.planes[2]
-    codes = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16).reshape(plane.height, -1)[:, : plane.width]
+    codes = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16).reshape(plane.height, -1)[
+        :, : plane.width
+    ]
     wanted = (128 + 224 * 0.5 * np.arange(2, 64, 2) / 63) * 2 ** (bits - 8)
     assert np.abs(codes[:, 1:] - wanted).max() <= 0.5 + 1e-3
 
 
-@pytest.mark.parametrize(("premultiplied", "wanted"), [(False, (0.8, 0.4, 0.2)), (True, (0.4, 0.2, 0.1))])
+@pytest.mark.parametrize(
+    ("premultiplied", "wanted"), [(False, (0.8, 0.4, 0.2)), (True, (0.4, 0.2, 0.1))]
+)
 @pytest.mark.parametrize("extension", [".mov", ".webm"])
 def test_premultiplied_is_a_product_in_display_space(tmp_path, extension, premultiplied, wanted):
     path = tmp_path / f"out{extension}"
-    patch = np.broadcast_to(np.array([0.8, 0.4, 0.2], np.float32)[:, None, None], (3, 32, 32)).copy()
+    patch = np.broadcast_to(
+        np.array([0.8, 0.4, 0.2], np.float32)[:, None, None], (3, 32, 32)
+    ).copy()
     save(path, [mattes([np.full((32, 32), 0.5, np.float32)], [patch])], premultiplied=premultiplied)
     ((rows, bits),) = planes(path)
     assert np.abs(rgb_of(rows, bits) - np.array(wanted)[:, None, None]).max() < 0.012
@@ -317,10 +370,15 @@ def test_premultiplied_is_a_product_in_display_space(tmp_path, extension, premul
 def test_png_is_exact_and_has_no_color_where_there_is_no_alpha(tmp_path, bit_depth, premultiplied):
     peak = 2**bit_depth - 1
     outputs = save(
-        tmp_path / "f_%04d.png", [mattes([ramp(), hair()])], bit_depth=bit_depth, premultiplied=premultiplied
+        tmp_path / "f_%04d.png",
+        [mattes([ramp(), hair()])],
+        bit_depth=bit_depth,
+        premultiplied=premultiplied,
     )
     for number, alpha in enumerate([ramp(), hair()]):
-        image = cv2.imread(str(tmp_path / f"f_{number:04d}.png"), cv2.IMREAD_UNCHANGED).astype(np.float64)
+        image = cv2.imread(str(tmp_path / f"f_{number:04d}.png"), cv2.IMREAD_UNCHANGED).astype(
+            np.float64
+        )
         assert np.abs(image[..., 3] - alpha * peak).max() <= 0.5 + 1e-2
         color = smooth_color() * (alpha if premultiplied else 1) * (image[..., 3] > 0)
         assert np.abs(image[..., 2::-1].transpose(2, 0, 1) - color * peak).max() <= 0.5 + 1e-2
@@ -349,7 +407,10 @@ def test_sets_of_images_keep_names_and_sizes(tmp_path):
 
 
 def test_files_say_what_was_written(tmp_path):
-    targets = [OutputSpec(tmp_path / "shot.mov"), OutputSpec(tmp_path / "shot.mp4", alpha_only=True)]
+    targets = [
+        OutputSpec(tmp_path / "shot.mov"),
+        OutputSpec(tmp_path / "shot.mp4", alpha_only=True),
+    ]
     with create_outputs(targets, like=info()) as outputs:
         outputs.write(mattes([ramp()] * 3))
         assert outputs.files == ()
@@ -362,7 +423,12 @@ def test_files_say_what_was_written(tmp_path):
         "yuva444p10le",
         3,
     )
-    assert (alpha.kind, alpha.codec, alpha.pixel_format, alpha.frames) == ("alpha", "libx264", "yuv420p", 3)
+    assert (alpha.kind, alpha.codec, alpha.pixel_format, alpha.frames) == (
+        "alpha",
+        "libx264",
+        "yuv420p",
+        3,
+    )
     assert sorted(os.listdir(tmp_path)) == ["shot.mov", "shot.mp4"]
 
 

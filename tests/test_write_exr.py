@@ -16,7 +16,11 @@ from vidmatte.write import FORMATS, OutputSpec, create_outputs
 
 
 def info(**changes):
-    facts = {"frame_rate": Fraction(30000, 1001), "time_base": Fraction(1001, 30000), "color": ColorTags(1, 1, 1)}
+    facts = {
+        "frame_rate": Fraction(30000, 1001),
+        "time_base": Fraction(1001, 30000),
+        "color": ColorTags(1, 1, 1),
+    }
     return VideoInfo("clip.mp4", 4, 2, **(facts | changes))
 
 
@@ -24,7 +28,9 @@ def save(path, color, alpha, *, alpha_only=False, like=None, choices=()):
     """Write one 4 x 2 frame of one colour and one alpha, the eighth of the source."""
     rgb = torch.tensor(color).reshape(1, 3, 1, 1).expand(1, 3, 2, 4).contiguous()
     batch = MatteBatch(FrameBatch(rgb, (7,), (7,), (1,)), torch.full((1, 1, 2, 4), alpha), (1.0,))
-    with create_outputs([OutputSpec(path, alpha_only, format_options=choices)], like=like or info()) as outputs:
+    with create_outputs(
+        [OutputSpec(path, alpha_only, format_options=choices)], like=like or info()
+    ) as outputs:
         outputs.write(batch)
     return outputs.files[0]
 
@@ -64,7 +70,13 @@ def test_header(tmp_path):
 
 def test_alpha_alone_is_one_channel_without_a_curve(tmp_path):
     OpenEXR = pytest.importorskip("OpenEXR")
-    save(tmp_path / "%04d.exr", (0.5, 0.5, 0.5), 0.25, alpha_only=True, like=info(color=ColorTags(9, 16, 9)))
+    save(
+        tmp_path / "%04d.exr",
+        (0.5, 0.5, 0.5),
+        0.25,
+        alpha_only=True,
+        like=info(color=ColorTags(9, 16, 9)),
+    )
     channels = OpenEXR.File(str(tmp_path / "0007.exr")).channels()
     assert list(channels) == ["Y"]
     assert (channels["Y"].pixels == 0.25).all()
@@ -85,7 +97,9 @@ def test_light_of_pq_counts_from_203_candelas(tmp_path, code):
         assert wanted == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize(("code", "scene"), [(0.25, 0.25**2 / 3), (0.5, 1 / 12), (0.75, 0.264965), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("code", "scene"), [(0.25, 0.25**2 / 3), (0.5, 1 / 12), (0.75, 0.264965), (1.0, 1.0)]
+)
 def test_light_of_hlg_is_the_scene_with_75_percent_as_white(tmp_path, code, scene):
     """Pairs of signal and scene light as in ITU-R BT.2100-2, table 5, and BT.2408-7, table 1."""
     OpenEXR = pytest.importorskip("OpenEXR")
@@ -105,27 +119,47 @@ def test_float_keeps_what_half_rounds(tmp_path):
     OpenEXR = pytest.importorskip("OpenEXR")
     tags = ColorTags(1, 8, 0)
     alpha = 1 / 3
-    written = save(tmp_path / "%04d.exr", (0.1, 0.2, 0.3), alpha, like=info(color=tags), choices=("float",))
+    written = save(
+        tmp_path / "%04d.exr", (0.1, 0.2, 0.3), alpha, like=info(color=tags), choices=("float",)
+    )
     assert written.pixel_format == "gbrapf32le"
     pixels = OpenEXR.File(str(tmp_path / "0007.exr")).channels()["RGBA"].pixels
     assert pixels.dtype == np.float32
     assert np.allclose(pixels, [0.1 / 3, 0.2 / 3, 0.1, alpha], rtol=1e-6)
-    written = save(tmp_path / "a%04d.exr", (0.1, 0.2, 0.3), alpha, alpha_only=True, choices=("float", "zips"))
+    written = save(
+        tmp_path / "a%04d.exr", (0.1, 0.2, 0.3), alpha, alpha_only=True, choices=("float", "zips")
+    )
     assert written.pixel_format == "grayf32le"
-    assert OpenEXR.File(str(tmp_path / "a0007.exr")).channels()["Y"].pixels[0, 0] == np.float32(alpha)
+    assert OpenEXR.File(str(tmp_path / "a0007.exr")).channels()["Y"].pixels[0, 0] == np.float32(
+        alpha
+    )
 
 
 def test_straight_colour_where_it_is_asked_for(tmp_path):
     OpenEXR = pytest.importorskip("OpenEXR")
-    save(tmp_path / "%04d.exr", (0.5, 0.25, 1.0), 0.25, like=info(color=ColorTags(1, 8, 0)), choices=("straight",))
+    save(
+        tmp_path / "%04d.exr",
+        (0.5, 0.25, 1.0),
+        0.25,
+        like=info(color=ColorTags(1, 8, 0)),
+        choices=("straight",),
+    )
     pixels = OpenEXR.File(str(tmp_path / "0007.exr")).channels()["RGBA"].pixels
     assert (pixels == [0.5, 0.25, 1.0, 0.25]).all()
 
 
-@pytest.mark.parametrize("name", ["none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab"])
+@pytest.mark.parametrize(
+    "name", ["none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab"]
+)
 def test_compressions(tmp_path, name):
     OpenEXR = pytest.importorskip("OpenEXR")
-    save(tmp_path / "%04d.exr", (0.5, 0.25, 1.0), 1.0, like=info(color=ColorTags(1, 8, 0)), choices=(name,))
+    save(
+        tmp_path / "%04d.exr",
+        (0.5, 0.25, 1.0),
+        1.0,
+        like=info(color=ColorTags(1, 8, 0)),
+        choices=(name,),
+    )
     file = OpenEXR.File(str(tmp_path / "0007.exr"))
     wanted = "NO" if name == "none" else name.upper()
     assert file.header()["compression"] == getattr(OpenEXR, f"{wanted}_COMPRESSION")
@@ -133,9 +167,15 @@ def test_compressions(tmp_path, name):
 
 
 def test_every_compression_is_tested():
-    tested = next(mark for mark in test_compressions.pytestmark if mark.name == "parametrize").args[1]
+    tested = next(mark for mark in test_compressions.pytestmark if mark.name == "parametrize").args[
+        1
+    ]
     offered = {
-        word for form in FORMATS if form.codec == "exr" for word, sets in form.presets.items() if "compression" in sets
+        word
+        for form in FORMATS
+        if form.codec == "exr"
+        for word, sets in form.presets.items()
+        if "compression" in sets
     }
     assert offered == set(tested)
 

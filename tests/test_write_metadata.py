@@ -40,7 +40,9 @@ def info(**changes):
 def save(path, pts, *, alpha_only=False, form=None, like=None, durations=None, first=0, **options):
     """Write gray frames at the given times, two per batch."""
     target = (
-        OutputSpec(path, alpha_only) if form is None else OutputSpec(path, form.alpha_only, format_options=(form.name,))
+        OutputSpec(path, alpha_only)
+        if form is None
+        else OutputSpec(path, form.alpha_only, format_options=(form.name,))
     )
     with create_outputs([target], like=like or info(), **options) as outputs:
         for k in range(0, len(pts), 2):
@@ -58,25 +60,57 @@ def video_times(path):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
-        return [packet.pts * stream.time_base for packet in packets], packets[-1].duration * stream.time_base
+        return [packet.pts * stream.time_base for packet in packets], packets[
+            -1
+        ].duration * stream.time_base
 
 
 def described(path):
     """Tags, pixel aspect and timecode of the first video stream, by ffprobe where there is one, else by PyAV."""
     if shutil.which("ffprobe"):
-        command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", "-select_streams", "v:0", str(path)]
-        found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)["streams"][0]
+        command = [
+            "ffprobe",
+            "-v",
+            "error",
+            "-show_streams",
+            "-of",
+            "json",
+            "-select_streams",
+            "v:0",
+            str(path),
+        ]
+        found = json.loads(
+            subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
+        )["streams"][0]
         aspect = Fraction(found.get("sample_aspect_ratio", "1:1").replace(":", "/"))
         tags = {key.lower(): value for key, value in found.get("tags", {}).items()}
-        numbers = {"gbr": 0, "bt709": 1, "unknown": 2, "bt2020": 9, "smpte2084": 16, "bt2020nc": 9, "smpte170m": 6}
-        color = [found.get(key, "unknown") for key in ("color_primaries", "color_transfer", "color_space")]
-        return [numbers[value] for value in color], found.get("color_range"), aspect, tags.get("timecode")
+        numbers = {
+            "gbr": 0,
+            "bt709": 1,
+            "unknown": 2,
+            "bt2020": 9,
+            "smpte2084": 16,
+            "bt2020nc": 9,
+            "smpte170m": 6,
+        }
+        color = [
+            found.get(key, "unknown")
+            for key in ("color_primaries", "color_transfer", "color_space")
+        ]
+        return (
+            [numbers[value] for value in color],
+            found.get("color_range"),
+            aspect,
+            tags.get("timecode"),
+        )
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         tags = {key.lower(): value for key, value in stream.metadata.items()}
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         context = stream.codec_context
-        color = [int(tag) for tag in (context.color_primaries, context.color_trc, context.colorspace)]
+        color = [
+            int(tag) for tag in (context.color_primaries, context.color_trc, context.colorspace)
+        ]
         return color, {1: "tv", 2: "pc"}.get(int(context.color_range)), aspect, tags.get("timecode")
 
 
@@ -108,7 +142,11 @@ def test_color_tags_of_the_source(tmp_path, extension, source, wanted):
 @pytest.mark.parametrize("ending", [".mov:png", ".mov:qtrle", ".mkv:ffv1"])
 @pytest.mark.parametrize(
     ("source", "in_mov", "in_mkv"),
-    [((1, 1, 1), (2, 2, 2), (1, 1, 2)), ((9, 16, 9), (9, 16, 0), (9, 16, 2)), ((6, 1, 6), (6, 1, 0), (6, 1, 2))],
+    [
+        ((1, 1, 1), (2, 2, 2), (1, 1, 2)),
+        ((9, 16, 9), (9, 16, 0), (9, 16, 2)),
+        ((6, 1, 6), (6, 1, 0), (6, 1, 2)),
+    ],
 )
 def test_rgb_is_not_tagged_with_the_matrix_of_the_source(tmp_path, ending, source, in_mov, in_mkv):
     """Where RGB has a matrix, some readers apply it; .mov holds all three tags or none, and BT.709 goes without."""
@@ -144,7 +182,8 @@ def test_matte_in_mp4_stays_in_a_common_profile(tmp_path):
 
 @pytest.mark.parametrize("form", MOVIES)
 @pytest.mark.parametrize(
-    ("wanted", "square_width"), [(Fraction(4, 3), 85), (Fraction(16, 15), 68), (Fraction(10, 11), 58)]
+    ("wanted", "square_width"),
+    [(Fraction(4, 3), 85), (Fraction(16, 15), 68), (Fraction(10, 11), 58)],
 )
 def test_pixel_aspect(tmp_path, form, wanted, square_width):
     path = tmp_path / f"out{form.extension}"
@@ -165,7 +204,9 @@ def test_checksum_of_matroska_tracks_is_right(tmp_path, aspect):
     """The square one is as FFmpeg wrote it: it shows that the checksum is computed as FFmpeg computes it."""
     save(tmp_path / "out.mkv", [0], alpha_only=True, like=info(sample_aspect_ratio=aspect))
     data = (tmp_path / "out.mkv").read_bytes()
-    found = re.search(rb"\x16\x54\xae\x6b(\x01.{7}|[\x40-\x7f].|[\x80-\xff])\xbf\x84(.{4})", data, re.DOTALL)
+    found = re.search(
+        rb"\x16\x54\xae\x6b(\x01.{7}|[\x40-\x7f].|[\x80-\xff])\xbf\x84(.{4})", data, re.DOTALL
+    )
     size = int.from_bytes(found[1], "big") & ((1 << 7 * len(found[1])) - 1)
     content = data[found.end() : found.end() + size - 6]
     assert zlib.crc32(content).to_bytes(4, "little") == found[2]
@@ -173,7 +214,10 @@ def test_checksum_of_matroska_tracks_is_right(tmp_path, aspect):
 
 def test_unknown_matroska_layout_is_refused():
     assert with_display_aspect(b"\x1a\x45\xdf\xa3" + bytes(200), Fraction(4, 3)) is None
-    assert with_display_aspect(bytes(20) + b"\x53\x6e\x8falpha matte    " + bytes(50), Fraction(4, 3)) is None
+    assert (
+        with_display_aspect(bytes(20) + b"\x53\x6e\x8falpha matte    " + bytes(50), Fraction(4, 3))
+        is None
+    )
 
 
 def test_square_pixels_in_webm_keep_values(tmp_path):
@@ -181,7 +225,9 @@ def test_square_pixels_in_webm_keep_values(tmp_path):
     save(path, [0], alpha_only=True, like=info(sample_aspect_ratio=Fraction(1, 2)))
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
-    luma = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)[:HEIGHT, :32]
+    luma = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)[
+        :HEIGHT, :32
+    ]
     assert frame.width == 32
     assert set(np.unique(luma)) == {128}
 
@@ -210,13 +256,21 @@ def test_times_are_exact_to_half_a_millisecond(tmp_path, form, first):
     save(path, pts, form=form, like=like)
     times, _ = video_times(path)
     assert len(times) == len(pts)
-    assert max(abs(a - Fraction(b, 30000)) for a, b in zip(times, pts, strict=True)) <= Fraction(1, 2000)
+    assert max(abs(a - Fraction(b, 30000)) for a, b in zip(times, pts, strict=True)) <= Fraction(
+        1, 2000
+    )
 
 
-@pytest.mark.parametrize("time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 1_000_000_000)])
+@pytest.mark.parametrize(
+    "time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 1_000_000_000)]
+)
 def test_unusual_time_bases(tmp_path, time_base):
     step = max(1, round(Fraction(1001, 30000) / time_base))
-    save(tmp_path / "out.mov", [0, step, 3 * step], like=info(time_base=time_base, frame_rate=Fraction(30000, 1001)))
+    save(
+        tmp_path / "out.mov",
+        [0, step, 3 * step],
+        like=info(time_base=time_base, frame_rate=Fraction(30000, 1001)),
+    )
     assert video_times(tmp_path / "out.mov")[0] == [0, step * time_base, 3 * step * time_base]
 
 
@@ -283,7 +337,13 @@ def test_start_timecode(tmp_path, rate, timecode, first, wanted):
     like = info(frame_rate=rate, time_base=Fraction(1, 30000), timecode=timecode)
     step = round(30000 / rate)
     start = None if first == 0 else first / rate
-    outputs = save(tmp_path / "out.mov", [first * step, (first + 1) * step], like=like, first=first, start=start)
+    outputs = save(
+        tmp_path / "out.mov",
+        [first * step, (first + 1) * step],
+        like=like,
+        first=first,
+        start=start,
+    )
     assert described(tmp_path / "out.mov")[3] == wanted
     assert outputs.notes == ()
 
@@ -291,13 +351,18 @@ def test_start_timecode(tmp_path, rate, timecode, first, wanted):
 def test_timecode_that_would_be_wrong_is_left_out_and_said(tmp_path):
     outputs = save(tmp_path / "out.mov", [0, 1], like=info(timecode="00:00:00;00"))
     assert described(tmp_path / "out.mov")[3] is None
-    assert "start timecode 00:00:00;00 not written: it does not fit 24.000 frames/s" in outputs.notes[0]
+    assert (
+        "start timecode 00:00:00;00 not written: it does not fit 24.000 frames/s"
+        in outputs.notes[0]
+    )
 
 
 SECONDS, BEEP = 4, 2.25
 
 
-def clip_with_sound(path, codec="aac", *, rate=48000, layout="stereo", streams=1, beep=BEEP, title=""):
+def clip_with_sound(
+    path, codec="aac", *, rate=48000, layout="stereo", streams=1, beep=BEEP, title=""
+):
     """A clip of 4 s at 24 frames/s, silent until a tone begins at 2.25 s; returns the payload of its audio packets."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=24)
@@ -339,7 +404,11 @@ def sound_of(path, index=0):
         begin, beep, end = None, None, None
         for frame in container.decode(stream):
             samples = np.abs(frame.to_ndarray().astype(np.float64))
-            samples = samples.max(axis=0) if frame.format.is_planar else samples.reshape(frame.samples, -1).max(axis=1)
+            samples = (
+                samples.max(axis=0)
+                if frame.format.is_planar
+                else samples.reshape(frame.samples, -1).max(axis=1)
+            )
             peak = {"s16": 2**15, "s32": 2**31}.get(frame.format.packed.name, 1.0)
             time = float(frame.pts * frame.time_base)
             begin = time if begin is None else begin
@@ -360,7 +429,9 @@ def test_sound_is_carried_in_sync(tmp_path, form):
     payload = clip_with_sound(source)
     outputs = save(path, range(24 * SECONDS), form=form, like=like_clip(source))
     codec, language, begin, beep, end = sound_of(path)
-    assert language == ("ger" if form.extension == ".mov" else "deu")  # one language, two names in ISO 639-2
+    assert language == (
+        "ger" if form.extension == ".mov" else "deu"
+    )  # one language, two names in ISO 639-2
     assert codec == ("opus" if form.extension == ".webm" else "aac")
     assert abs(begin) < 0.03
     assert abs(beep - BEEP) < 0.004
@@ -393,7 +464,9 @@ def samples_from_zero(path):
         frames = list(container.decode(audio=0))
     before = round(-float(frames[0].pts * frames[0].time_base) * frames[0].sample_rate)
     planar = [
-        frame.to_ndarray() if frame.format.is_planar else frame.to_ndarray().reshape(frame.samples, -1).T
+        frame.to_ndarray()
+        if frame.format.is_planar
+        else frame.to_ndarray().reshape(frame.samples, -1).T
         for frame in frames
     ]
     # Matroska's times are milliseconds: what is hidden begins up to half of one early or late.
@@ -401,7 +474,9 @@ def samples_from_zero(path):
     return np.concatenate(planar, axis=1)[:, before:].astype(np.float64)
 
 
-@pytest.mark.parametrize(("ending", "largest"), [(".mov", 0), (".mkv", 0), (".mp4", 0), (".webm", 0.05)])
+@pytest.mark.parametrize(
+    ("ending", "largest"), [(".mov", 0), (".mkv", 0), (".mp4", 0), (".webm", 0.05)]
+)
 def test_first_samples_of_aac_are_there(tmp_path, ending, largest):
     """The codec needs 1024 samples to get going, which belong before time 0: neither heard, nor late, nor missing."""
     source, path = tmp_path / "clip.mp4", tmp_path / f"out{ending}"
@@ -419,17 +494,26 @@ def test_titles_of_sound_are_kept(tmp_path, title):
     clip_with_sound(source, title=title, streams=2)
     save(path, range(24 * SECONDS), alpha_only=True, like=like_clip(source, 2))
     with av.open(str(path)) as container:
-        assert [stream.metadata.get("title", "") for stream in container.streams.audio] == [title, title]
+        assert [stream.metadata.get("title", "") for stream in container.streams.audio] == [
+            title,
+            title,
+        ]
     assert abs(sound_of(path, 1)[3] - BEEP) < 0.004
     data = path.read_bytes()
-    found = re.search(rb"\x16\x54\xae\x6b(\x01.{7}|[\x40-\x7f].|[\x80-\xff])\xbf\x84(.{4})", data, re.DOTALL)
+    found = re.search(
+        rb"\x16\x54\xae\x6b(\x01.{7}|[\x40-\x7f].|[\x80-\xff])\xbf\x84(.{4})", data, re.DOTALL
+    )
     size = int.from_bytes(found[1], "big") & ((1 << 7 * len(found[1])) - 1)
     assert zlib.crc32(data[found.end() : found.end() + size - 6]).to_bytes(4, "little") == found[2]
 
 
 @pytest.mark.parametrize(
     ("ending", "codec", "wanted"),
-    [(".mov", "pcm_s16le", "pcm_s16le"), (".mkv", "pcm_s16le", "pcm_s16le"), (".mov", "flac", "pcm_s24le")],
+    [
+        (".mov", "pcm_s16le", "pcm_s16le"),
+        (".mkv", "pcm_s16le", "pcm_s16le"),
+        (".mov", "flac", "pcm_s24le"),
+    ],
 )
 @pytest.mark.parametrize("start", [0, 25])
 def test_each_sample_lies_at_the_frame_it_lay_at(tmp_path, ending, codec, wanted, start):
@@ -439,7 +523,9 @@ def test_each_sample_lies_at_the_frame_it_lay_at(tmp_path, ending, codec, wanted
     with av.open(str(source), "w") as container:
         sound = container.add_stream(codec, rate=48000)
         sound.layout, sound.format = "mono", "s16"
-        frame = av.AudioFrame.from_ndarray(numbers[None].astype(np.int16), format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            numbers[None].astype(np.int16), format="s16", layout="mono"
+        )
         frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
         for piece in av.AudioResampler("s16", "mono", 48000, 1000).resample(frame):
             container.mux(sound.encode(piece))
@@ -453,7 +539,9 @@ def test_each_sample_lies_at_the_frame_it_lay_at(tmp_path, ending, codec, wanted
     checked = 0
     with av.open(str(path)) as container:
         assert container.streams.audio[0].codec_context.name == wanted
-        off = 48 if ending == ".mkv" else 0  # half a millisecond in the source, and half in the output
+        off = (
+            48 if ending == ".mkv" else 0
+        )  # half a millisecond in the source, and half in the output
         for frame in container.decode(audio=0):
             values = frame.to_ndarray()[0] // (1 if "16" in wanted else 2**16)
             first = float(frame.pts * frame.time_base + seconds) * 48000
@@ -502,7 +590,9 @@ def test_opus_takes_any_layout(tmp_path, layout):
     clip_with_sound(source, "flac", rate=44100, layout=layout)
     save(path, range(24 * SECONDS), like=like_clip(source))
     with av.open(str(path)) as container:
-        assert container.streams.audio[0].codec_context.channels == {"mono": 1, "5.1(side)": 6}[layout]
+        assert (
+            container.streams.audio[0].codec_context.channels == {"mono": 1, "5.1(side)": 6}[layout]
+        )
     assert abs(sound_of(path)[3] - BEEP) < 0.004
 
 
@@ -548,7 +638,12 @@ def test_sound_that_cannot_be_read_names_the_source(tmp_path):
 
 def interlaced(path, order):
     """Reading of an output by ffprobe: field order of the stream, and of its first frame."""
-    show = ["-show_entries", "stream=field_order:frame=interlaced_frame,top_field_first", "-read_intervals", "%+#1"]
+    show = [
+        "-show_entries",
+        "stream=field_order:frame=interlaced_frame,top_field_first",
+        "-read_intervals",
+        "%+#1",
+    ]
     command = ["ffprobe", "-v", "error", *show, "-select_streams", "v:0", "-of", "json", str(path)]
     found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)
     frame = found["frames"][0]
@@ -560,7 +655,9 @@ KEEPING = [movie for movie in MOVIES if movie.values[0].keeps_fields]
 
 @pytest.mark.skipif(not shutil.which("ffprobe"), reason="ffprobe is not installed")
 @pytest.mark.parametrize("form", KEEPING)
-@pytest.mark.parametrize(("order", "coded", "top"), [("top first", "tt", 1), ("bottom first", "bb", 0)])
+@pytest.mark.parametrize(
+    ("order", "coded", "top"), [("top first", "tt", 1), ("bottom first", "bb", 0)]
+)
 def test_field_order(tmp_path, form, order, coded, top):
     path = tmp_path / f"out{form.extension}"
     outputs = save(path, [0, 1, 2], form=form, like=info(field_order=order))
@@ -589,6 +686,8 @@ def test_fields_of_an_interlaced_prores_are_its_lines(tmp_path):
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
     assert frame.interlaced_frame
-    alpha = np.frombuffer(frame.planes[3], np.uint16).reshape(-1, frame.planes[3].line_size // 2)[:HEIGHT, :WIDTH]
+    alpha = np.frombuffer(frame.planes[3], np.uint16).reshape(-1, frame.planes[3].line_size // 2)[
+        :HEIGHT, :WIDTH
+    ]
     assert (alpha[::2] == 4095).all()
     assert (alpha[1::2] == 0).all()

@@ -20,7 +20,17 @@ from vidmatte.write.avif import AvifWriter
 WIDTH, HEIGHT = 256, 120
 
 
-def save(target, pts, *, alpha_only=False, durations=None, first=0, start=None, premultiplied=False, **facts):
+def save(
+    target,
+    pts,
+    *,
+    alpha_only=False,
+    durations=None,
+    first=0,
+    start=None,
+    premultiplied=False,
+    **facts,
+):
     """Frames of one gray each, at the given times, and half transparent."""
     given = {"frame_rate": Fraction(25), "time_base": Fraction(1, 25), **facts}
     like = VideoInfo("clip.mp4", WIDTH, HEIGHT, **given)
@@ -34,7 +44,9 @@ def save(target, pts, *, alpha_only=False, durations=None, first=0, start=None, 
 
 
 @pytest.mark.parametrize("target", ["a.mxf", "a.mxf:on-black"])
-@pytest.mark.parametrize(("rate", "base", "step"), [(25, 90000, 3600), (Fraction(30000, 1001), 1000, 33.37)])
+@pytest.mark.parametrize(
+    ("rate", "base", "step"), [(25, 90000, 3600), (Fraction(30000, 1001), 1000, 33.37)]
+)
 def test_mxf_has_every_frame_at_its_place(tmp_path, target, rate, base, step):
     pts = [round(4000 + k * step) for k in range(6)]
     rate = Fraction(rate)
@@ -51,7 +63,9 @@ def test_mxf_has_every_frame_at_its_place(tmp_path, target, rate, base, step):
 
 
 def test_mxf_refuses_what_comes_off_its_rate(tmp_path):
-    with pytest.raises(WriteError, match=r"frame 2 comes \+0\.040 s off a constant rate of 25\.000 .* write \.mov"):
+    with pytest.raises(
+        WriteError, match=r"frame 2 comes \+0\.040 s off a constant rate of 25\.000 .* write \.mov"
+    ):
         save(tmp_path / "a.mxf", [0, 1, 3], alpha_only=True)
     assert not list(tmp_path.iterdir())
 
@@ -73,7 +87,9 @@ def test_mxf_holds_sound_as_pcm(tmp_path):
             outputs.write(MatteBatch(FrameBatch(rgb, (k,), (k,), (1,)), rgb[:, :1].clone(), (1.0,)))
     with av.open(str(tmp_path / "a.mxf")) as container:
         assert container.streams.audio[0].codec_context.name == "pcm_s24le"
-        heard = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in container.decode(audio=0)])
+        heard = np.concatenate(
+            [frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in container.decode(audio=0)]
+        )
     assert abs(len(heard) - 48000) <= 1920
     assert np.abs(heard[:40000] / 2**31 - wave[:40000]).max() < 0.05
 
@@ -97,7 +113,9 @@ def test_animations_keep_times_to_the_millisecond(tmp_path, target, first):
             image.load()
             lengths.append(image.info["duration"])
             if target != "a.webp":
-                assert abs(int(np.asarray(image.convert("RGBA"))[60, 128, 0]) - 255 * index / 5) <= 3
+                assert (
+                    abs(int(np.asarray(image.convert("RGBA"))[60, 128, 0]) - 255 * index / 5) <= 3
+                )
     edges = [round(time / 30) for time in (*VARIABLE, VARIABLE[-1] + LENGTHS[-1])]
     assert np.abs(np.cumsum([0, *lengths]) - edges).max() <= 1
     if target != "a.avif":
@@ -137,7 +155,9 @@ def test_frames_that_do_not_change_keep_their_time_in_webp(tmp_path):
     with create_outputs([tmp_path / "a.webp"], like=like) as outputs:
         for k, gray in enumerate((0.2, 0.8, 0.8, 0.8)):
             rgb = torch.full((1, 3, 16, 16), gray)
-            outputs.write(MatteBatch(FrameBatch(rgb, (k,), (k,), (1,)), torch.ones(1, 1, 16, 16), (1.0,)))
+            outputs.write(
+                MatteBatch(FrameBatch(rgb, (k,), (k,), (1,)), torch.ones(1, 1, 16, 16), (1.0,))
+            )
     with Image.open(tmp_path / "a.webp") as image:
         lengths = []
         for index in range(image.n_frames):
@@ -167,8 +187,12 @@ def test_avif_that_becomes_too_long_ends_in_one_error(tmp_path, monkeypatch):
 
 def test_avif_that_cannot_be_encoded_ends_in_one_error(tmp_path, monkeypatch):
     pytest.importorskip("PIL")
-    monkeypatch.setattr(AvifWriter, "_durations", lambda self: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(WriteError, match=r"a\.avif: writing failed after 2 frames \(No space left\)"):
+    monkeypatch.setattr(
+        AvifWriter, "_durations", lambda self: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
+    with pytest.raises(
+        WriteError, match=r"a\.avif: writing failed after 2 frames \(No space left\)"
+    ):
         save(tmp_path / "a.avif", [0, 1])
     assert not list(tmp_path.iterdir())
 
@@ -184,7 +208,19 @@ def test_avif_that_cannot_be_encoded_ends_in_one_error(tmp_path, monkeypatch):
 def test_ffprobe_names_the_format(tmp_path, target, profile, pixel_format):
     save(tmp_path / target, [0, 1])
     path = tmp_path / target.partition(":")[0]
-    command = ["ffprobe", "-v", "error", "-show_streams", "-select_streams", "v:0", "-of", "json", str(path)]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)["streams"][0]
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-show_streams",
+        "-select_streams",
+        "v:0",
+        "-of",
+        "json",
+        str(path),
+    ]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)[
+        "streams"
+    ][0]
     assert found["pix_fmt"] == pixel_format
     assert profile is None or found["profile"] == profile

@@ -35,10 +35,17 @@ class Invocation:
 
     def with_prompts(self, prompt_file: str | Path, *, overwrite: bool) -> str:
         """The command that repeats the run with the marks of a file."""
-        return shlex.join([*self._words(["--prompts", str(prompt_file)]), *(["--overwrite"] if overwrite else [])])
+        return shlex.join(
+            [*self._words(["--prompts", str(prompt_file)]), *(["--overwrite"] if overwrite else [])]
+        )
 
     def _words(self, marks: Sequence[str]) -> list[str]:
-        words = ["vidmatte", *map(str, self.sources), *(["--images"] if self.images else []), *marks]
+        words = [
+            "vidmatte",
+            *map(str, self.sources),
+            *(["--images"] if self.images else []),
+            *marks,
+        ]
         for spec in self.specs:
             words += ["--alpha" if spec.alpha_only else "-o", spec.argument]
         for name, value in self.options.items():
@@ -89,5 +96,10 @@ _PLACES = {
 def _as_options(prompt: Prompt) -> dict[str, str]:
     points = " ".join(f"{x:.6g},{y:.6g}" + ("" if label else ",0") for x, y, label in prompt.points)
     box = ",".join(f"{value:.6g}" for value in prompt.box or ())
-    words = {"--points": points, "--box": box, "--mask": prompt.mask, "--scribbles": prompt.scribbles}
+    words = {
+        "--points": points,
+        "--box": box,
+        "--mask": prompt.mask,
+        "--scribbles": prompt.scribbles,
+    }
     return {option: str(value) for option, value in words.items() if value}

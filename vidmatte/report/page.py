@@ -75,7 +75,9 @@ def _facts(summary: Summary) -> str:
     references = ", ".join(map(str, summary.reference_frames)) or "marked on another image"
     mean = sum(summary.confidence) / summary.frames
     rows = {
-        "Images" if summary.is_set else "Frames": f"{summary.frames}, the first is {summary.first_frame}",
+        "Images"
+        if summary.is_set
+        else "Frames": f"{summary.frames}, the first is {summary.first_frame}",
         "Model": f"{summary.model} on {summary.device} in {summary.precision}",
         "References": references,
         "Confidence": f"{mean:.2f} on average, {min(summary.confidence):.2f} at the least",
@@ -108,7 +110,9 @@ def _suggestions(summary: Summary, invocation: Invocation, strips: Mapping[int, 
 
 
 def _image(jpeg: bytes, text: str) -> str:
-    return f'<p><img alt="{escape(text)}" src="data:image/jpeg;base64,{b64encode(jpeg).decode()}"></p>'
+    return (
+        f'<p><img alt="{escape(text)}" src="data:image/jpeg;base64,{b64encode(jpeg).decode()}"></p>'
+    )
 
 
 def confidence_curve(summary: Summary) -> str:
@@ -119,15 +123,24 @@ def confidence_curve(summary: Summary) -> str:
     def x(frame: int) -> float:
         return _LEFT + width * ((frame - first) / (last - first) if last > first else 0.5)
 
-    points = [(x(frame), _y(confidence)) for frame, confidence in extremes(summary.confidence, first, width)]
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img">']
+    points = [
+        (x(frame), _y(confidence))
+        for frame, confidence in extremes(summary.confidence, first, width)
+    ]
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img">'
+    ]
     parts.append("<title>Confidence of each frame</title>")
-    parts += _axes("image" if summary.is_set else "frame", {frame: x(frame) for frame in ticks(first, last)})
+    parts += _axes(
+        "image" if summary.is_set else "frame", {frame: x(frame) for frame in ticks(first, last)}
+    )
     for frame in summary.reference_frames:
         if first <= frame <= last:
             parts.append(_line(x(frame), _TOP, x(frame), _y(0), "reference"))
             parts.append(_text(x(frame), _TOP - 7, f"reference {frame}", kind="reference"))
-    parts.append(f'<polyline class="curve" points="{" ".join(f"{px:.1f},{py:.1f}" for px, py in points)}"/>')
+    parts.append(
+        f'<polyline class="curve" points="{" ".join(f"{px:.1f},{py:.1f}" for px, py in points)}"/>'
+    )
     if summary.frames <= _DOTS:
         parts += [f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="2.5"/>' for px, py in points]
     for frame in summary.suggested_reference_frames:
@@ -161,7 +174,13 @@ def _line(x0: float, y0: float, x1: float, y1: float, kind: str) -> str:
 
 def _text(x: float, y: float, text: str, *, anchor: str = "middle", kind: str = "") -> str:
     # Near an end the text would leave the picture.
-    anchor = "start" if x < _LEFT + 20 and anchor == "middle" else "end" if x > _WIDTH - _RIGHT - 30 else anchor
+    anchor = (
+        "start"
+        if x < _LEFT + 20 and anchor == "middle"
+        else "end"
+        if x > _WIDTH - _RIGHT - 30
+        else anchor
+    )
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
 
 

@@ -24,7 +24,10 @@ _QUALITY = 90
 
 
 def contact_sheet(
-    thumbnails: Sequence[Thumbnail], *, references: Collection[int] = (), suggested: Collection[int] = ()
+    thumbnails: Sequence[Thumbnail],
+    *,
+    references: Collection[int] = (),
+    suggested: Collection[int] = (),
 ) -> Bgr8:
     """Source, alpha and composite of each frame, under its number and confidence, in rows."""
     cell = _cell(thumbnails)
@@ -93,7 +96,9 @@ def _row(pictures: Sequence[Bgr8], cell: tuple[int, int]) -> Bgr8:
 
 
 def _label(thumbnail: Thumbnail) -> str:
-    return f"{thumbnail.frame} {thumbnail.name}".strip() + f"  confidence {thumbnail.confidence:.2f}"
+    return (
+        f"{thumbnail.frame} {thumbnail.name}".strip() + f"  confidence {thumbnail.confidence:.2f}"
+    )
 
 
 def _bar(text: str, width: int, color: tuple[int, int, int]) -> Bgr8:
@@ -105,7 +110,12 @@ def _bar(text: str, width: int, color: tuple[int, int, int]) -> Bgr8:
 
 def heat(values: Tensor, size: tuple[int, int]) -> Bgr8:
     """A map (1, 1, h, w) in 0..1 in colours, dark blue for 0 and yellow for 1, enlarged to width and height."""
-    codes = (values.float().cpu().numpy().reshape(values.shape[-2:]) * 255).round().clip(0, 255).astype(np.uint8)
+    codes = (
+        (values.float().cpu().numpy().reshape(values.shape[-2:]) * 255)
+        .round()
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     enlarged = cv2.resize(codes, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS), np.uint8)
 

@@ -52,7 +52,9 @@ class Summary:
         """Frames where one more reference would help most: the least sure ones, some frames from any other."""
         confidence = dict(enumerate(self.confidence, self.first_frame))
         apart = suggested_apart(is_set=self.is_set)
-        return tuple(sorted(least_sure(confidence, self.reference_frames, count=SUGGESTIONS, apart=apart)))
+        return tuple(
+            sorted(least_sure(confidence, self.reference_frames, count=SUGGESTIONS, apart=apart))
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -91,7 +93,9 @@ def suggested_apart(*, is_set: bool) -> int:
     return 1 if is_set else _FRAMES_APART
 
 
-def least_sure(confidence: Mapping[int, float], references: Sequence[int], *, count: int, apart: int) -> list[int]:
+def least_sure(
+    confidence: Mapping[int, float], references: Sequence[int], *, count: int, apart: int
+) -> list[int]:
     """At most `count` frames with a low confidence, the lowest first; earlier ones first where it is the same.
 
     They lie at least `apart` from each other and from the `references`.

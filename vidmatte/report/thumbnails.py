@@ -63,8 +63,12 @@ class Thumbnails:
 
     def add(self, batch: MatteBatch) -> None:
         """Take the next mattes of the run."""
-        for index, (frame, confidence) in enumerate(zip(batch.source.frames, batch.confidence, strict=True)):
-            is_spread = self._seen % self._stride == 0 if self._chosen is None else frame in self._chosen
+        for index, (frame, confidence) in enumerate(
+            zip(batch.source.frames, batch.confidence, strict=True)
+        ):
+            is_spread = (
+                self._seen % self._stride == 0 if self._chosen is None else frame in self._chosen
+            )
             is_unsure = self._may_be_suggested(frame, confidence)
             self._seen += 1
             if not (is_spread or is_unsure):
@@ -97,24 +101,32 @@ class Thumbnails:
         """
         if not least_sure({frame: confidence}, self._references, count=1, apart=self._apart):
             return False
-        known = {kept: thumbnail.confidence for kept, thumbnail in self._unsure.items()} | {frame: confidence}
+        known = {kept: thumbnail.confidence for kept, thumbnail in self._unsure.items()} | {
+            frame: confidence
+        }
         ahead = least_sure(known, self._references, count=SUGGESTIONS, apart=self._apart)
         if len(ahead) < SUGGESTIONS:
             return True
         last = (known[ahead[-1]], ahead[-1])
-        self._unsure = {kept: picture for kept, picture in self._unsure.items() if (known[kept], kept) <= last}
+        self._unsure = {
+            kept: picture for kept, picture in self._unsure.items() if (known[kept], kept) <= last
+        }
         return (confidence, frame) <= last
 
 
 def spread_frames(first: int, end: int) -> frozenset[int]:
     """Frames that are evenly spread from `first` to `end` (exclusive), both ends among them."""
-    return frozenset(np.linspace(first, end - 1, min(SPREAD, end - first)).round().astype(int).tolist())
+    return frozenset(
+        np.linspace(first, end - 1, min(SPREAD, end - first)).round().astype(int).tolist()
+    )
 
 
 def for_sheet(thumbnails: Sequence[Thumbnail], suggested: Collection[int]) -> list[Thumbnail]:
     """Evenly spread ones of those that are there, and the suggested frames, in order."""
     chosen = {thumbnail.frame: thumbnail for thumbnail in evenly(thumbnails, SPREAD)}
-    chosen |= {thumbnail.frame: thumbnail for thumbnail in thumbnails if thumbnail.frame in suggested}
+    chosen |= {
+        thumbnail.frame: thumbnail for thumbnail in thumbnails if thumbnail.frame in suggested
+    }
     return [chosen[frame] for frame in sorted(chosen)]
 
 
@@ -148,7 +160,9 @@ def shrunk_size(height: int, width: int, pixel_aspect: float = 1.0) -> tuple[int
 
 def shrink(planes: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
     """(h, w, C) of (C, H, W), the channels in reverse: RGB to what OpenCV writes."""
-    small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes.flip(0).numpy()]
+    small = [
+        cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes.flip(0).numpy()
+    ]
     return np.stack(small, axis=2).astype(np.float32, copy=False)
 
 

@@ -55,7 +55,9 @@ class Soundtrack:
     back. Streams that are encoded anew are cut between samples.
     """
 
-    def __init__(self, source: str, container: OutputContainer, *, form: Format, span: Span) -> None:
+    def __init__(
+        self, source: str, container: OutputContainer, *, form: Format, span: Span
+    ) -> None:
         self.notes: list[str] = []
         self._source = source
         self._container = container
@@ -65,11 +67,17 @@ class Soundtrack:
         self._streams = [stream for stream in self._input.streams.audio if _is_known(stream)]
         if lost := len(self._input.streams.audio) - len(self._streams):
             self.notes.append(f"{lost} audio streams of unknown codecs left out")
-        self._tracks: dict[int, _Track] = {stream.index: self._track(stream, form) for stream in self._streams}
+        self._tracks: dict[int, _Track] = {
+            stream.index: self._track(stream, form) for stream in self._streams
+        }
         for stream in self._input.streams:
             if stream.index not in self._tracks:
                 stream.discard = av.stream.Discard.all
-        self._delayed = [track for track in self._tracks.values() if isinstance(track, _Copied) and track.is_delayed]
+        self._delayed = [
+            track
+            for track in self._tracks.values()
+            if isinstance(track, _Copied) and track.is_delayed
+        ]
         self._packets = self._demux()
         self._next = next(self._packets, None)
 
@@ -101,11 +109,15 @@ class Soundtrack:
         codec = stream.codec_context.codec.canonical_name
         track: _Track | None = None
         if _is_copied(codec, form):
-            with contextlib.suppress(ValueError):  # PyAV's word for a codec that the container does not know
+            with contextlib.suppress(
+                ValueError
+            ):  # PyAV's word for a codec that the container does not know
                 track = _Copied(stream, self._container, self._span.shift, form)
         if track is None:
             track = _Encoded(stream, self._container, self._span.shift, form.audio_codec)
-            self.notes.append(f"sound converted from {codec} to {form.audio_codec}, which {form.container} can hold")
+            self.notes.append(
+                f"sound converted from {codec} to {form.audio_codec}, which {form.container} can hold"
+            )
         track.set_title(stream.metadata.get("title", ""))
         if "language" in stream.metadata:
             language = stream.metadata["language"]
@@ -121,7 +133,9 @@ class Soundtrack:
                 with contextlib.suppress(av.FFmpegError):
                     self._input.seek(int((start - _SEEK_MARGIN) * av.time_base))
             ended: set[int] = set()
-            packets = self._input.demux(*self._streams) if self._streams else iter(())  # of none would be of all
+            packets = (
+                self._input.demux(*self._streams) if self._streams else iter(())
+            )  # of none would be of all
             for packet in cast("Iterator[Packet[AudioStream]]", packets):
                 if packet.dts is None or packet.pts is None or packet.is_corrupt:
                     continue
@@ -163,7 +177,10 @@ def _is_known(stream: AudioStream) -> bool:
 def _is_copied(codec: str, form: Format) -> bool:
     if form.copied_audio is None:
         return True
-    return any(codec == known or (known.endswith("_") and codec.startswith(known)) for known in form.copied_audio)
+    return any(
+        codec == known or (known.endswith("_") and codec.startswith(known))
+        for known in form.copied_audio
+    )
 
 
 class _Copied:
@@ -174,11 +191,15 @@ class _Copied:
 
     preroll = Fraction(0)
 
-    def __init__(self, stream: AudioStream, container: OutputContainer, shift: Fraction, form: Format) -> None:
+    def __init__(
+        self, stream: AudioStream, container: OutputContainer, shift: Fraction, form: Format
+    ) -> None:
         self.output = container.add_stream_from_template(stream)
         codec = stream.codec_context
         has_delay = form.container == "matroska" and codec.codec.canonical_name == "aac"
-        self.is_delayed = has_delay and not codec.delay  # one that the source declares, FFmpeg writes itself
+        self.is_delayed = (
+            has_delay and not codec.delay
+        )  # one that the source declares, FFmpeg writes itself
         self.hides_start = has_delay or form.container in ("mov", "mp4")
         self._shift = shift
         self._delay: Fraction | None = None
@@ -197,7 +218,9 @@ class _Copied:
 
     def complete_header(self, header: bytes) -> bytes:
         """With the delay and the title in place of the placeholder."""
-        completed = matroska.with_codec_delay(header, self._placeholder, self._title, self._delay or Fraction(0))
+        completed = matroska.with_codec_delay(
+            header, self._placeholder, self._title, self._delay or Fraction(0)
+        )
         assert completed is not None, "FFmpeg laid the tracks out in another way"
         return completed
 
@@ -226,7 +249,9 @@ class _Encoded:
     preroll = Fraction(1, 5)
     """Seconds to decode before the cut: a codec such as AAC needs the packet before to decode one whole."""
 
-    def __init__(self, stream: AudioStream, container: OutputContainer, shift: Fraction, codec: str) -> None:
+    def __init__(
+        self, stream: AudioStream, container: OutputContainer, shift: Fraction, codec: str
+    ) -> None:
         source = stream.codec_context
         layout = _LAYOUTS.get(source.channels, "stereo")
         rate = 48000 if codec == "libopus" else source.sample_rate
@@ -237,7 +262,9 @@ class _Encoded:
         if codec != "pcm_s24le":
             context.bit_rate = 96000 * source.channels
         context.open()
-        self._resampler = av.AudioResampler(context.format, layout, rate, context.frame_size or 1024)
+        self._resampler = av.AudioResampler(
+            context.format, layout, rate, context.frame_size or 1024
+        )
         self._shift = shift
 
     def feed(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
@@ -256,7 +283,11 @@ class _Encoded:
             frame = _from_zero(frame, round(self._shift * frame.sample_rate))
             if frame is None:
                 return []
-        return [piece for resampled in self._resampler.resample(frame) for piece in self.output.encode(resampled)]
+        return [
+            piece
+            for resampled in self._resampler.resample(frame)
+            for piece in self.output.encode(resampled)
+        ]
 
 
 def _from_zero(frame: av.AudioFrame, shift: int) -> av.AudioFrame | None:
@@ -268,7 +299,10 @@ def _from_zero(frame: av.AudioFrame, shift: int) -> av.AudioFrame | None:
         return None
     if start < 0:
         channels = 1 if frame.format.is_planar else frame.layout.nb_channels
-        kept = cast("npt.NDArray[np.float32]", np.ascontiguousarray(frame.to_ndarray()[:, -start * channels :]))
+        kept = cast(
+            "npt.NDArray[np.float32]",
+            np.ascontiguousarray(frame.to_ndarray()[:, -start * channels :]),
+        )
         rate = frame.sample_rate
         frame = av.AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)
         frame.sample_rate, start = rate, 0

@@ -27,13 +27,17 @@ _HEADERS = re.compile(rb"(?:mvhd|tkhd|mdhd)\x01...", re.DOTALL)
 _CLOCKS = 16
 
 
-def check_avif(spec: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool) -> None:
+def check_avif(
+    spec: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool
+) -> None:
     """Raise MissingExtraError without Pillow or its AVIF, WriteError for more frames than can be held.
 
     Raises OptionError for premultiplied colour: Chromium shows it up to 13 code values too dark.
     """
     if premultiplied:
-        raise OptionError(f"{spec}: AVIF is shown right with straight colour only; leave out --premultiplied")
+        raise OptionError(
+            f"{spec}: AVIF is shown right with straight colour only; leave out --premultiplied"
+        )
     try:
         from PIL import features
     except ImportError as error:

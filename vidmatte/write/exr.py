@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidmatte import __version__
 from vidmatte.errors import MissingExtraError, OptionError, WriteError
 from vidmatte.frames import ColorTags, VideoInfo
 from vidmatte.imaging.transfer import HLG, LINEAR, PQ, hlg_decode, pq_decode
@@ -34,6 +35,10 @@ _CHROMATICITIES = {
     12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_D65),
 }
 """CIE xy of red, green, blue and white by H.273 number of the primaries: BT.709, BT.601 (625; 525), BT.2020, P3."""
+
+
+_Layer: TypeAlias = tuple[Tensor | None, Tensor]
+"""(3, H, W) straight linear light, or None for alpha alone, and (1, H, W) alpha as it is stored."""
 
 
 def check_exr(color: ColorTags, *, alpha_only: bool) -> None:
@@ -79,38 +84,95 @@ def write_exr(
     *,
     frame: int,
     options: Mapping[str, str],
+    command: str = "",
 ) -> None:
-    """Write (3, H, W) straight display-referred colour with (1, H, W) alpha as R, G, B, A, or alpha alone as Y.
+    """Write colour with alpha as R, G, B, A, or alpha alone as Y, of one object or several layers.
 
-    A layer with a name has it before its channels, as in person.R; its alpha alone is person.A. `frame` is the index in
-    the source, which gives the timecode. `options` are "pixels" (half, float), "compression" (OpenEXR's names, in small
-    letters) and, with colour, "colour" (premultiplied, straight).
+    Layers have their names before their channels, as in person.R and person.A. Beside them, the
+    channels without a name hold all of them together, which is what programs show first.
 
-    Raises WriteError when the library cannot write the file.
+    Args:
+        path: The file, which may exist.
+        layers: By name, "" for one object without: (3, H, W) straight display-referred colour, or
+            None for alpha alone; and (1, H, W) alpha in 0..1.
+        like: The clip; gives rate, pixel aspect, primaries and timecode.
+        frame: Index in the source, which gives the timecode.
+        options: "pixels" (half, float), "compression" (OpenEXR's names in lower case) and, for
+            colour, "colour" (premultiplied, straight).
+        command: What made the image, kept as a comment.
+
+    Raises:
+        WriteError: the library cannot write the file.
     """
     import OpenEXR
 
     dtype = np.float32 if options["pixels"] == "float" else np.float16
+    premultiplied = options.get("colour") == "premultiplied"
+    linear: dict[str, _Layer] = {}
+    for name, (color, alpha) in zip(layer_names(layers), layers.values(), strict=True):
+        # Rounded first, so that colour stays as it is where the alpha that is stored is 1.
+        stored = alpha if dtype == np.float32 else alpha.half().float()
+        linear[name] = (None if color is None else to_linear(color, like.color), stored)
+    if "" not in linear:
+        linear = {"": _together(list(linear.values())), **linear}
     channels: dict[str, NDArray[np.floating[Any]]] = {}
-    for layer, (color, alpha) in layers.items():
-        if color is None:
-            channels[f"{layer}.A" if layer else "Y"] = alpha[0].numpy().astype(dtype)
-            continue
-        stored = alpha if dtype == np.float32 else alpha.half().float()  # where this is 1, colour stays as it is
-        light = to_linear(color, like.color)
-        if options["colour"] == "premultiplied":
-            light = light * stored
-        for channel, plane in zip("RGBA", torch.cat([light, stored]).numpy().astype(dtype), strict=True):
-            channels[f"{layer}.{channel}" if layer else channel] = plane
+    for name, (light, alpha) in linear.items():
+        for channel, plane in _planes(light, alpha, premultiplied=premultiplied).items():
+            if name:
+                channel = (
+                    f"{name}.{channel.replace('Y', 'A')}"  # in a layer, alpha has its own name
+                )
+            channels[channel] = plane.numpy().astype(dtype)
     has_color = any(color is not None for color, _ in layers.values())
     header = _header(like, frame, has_color=has_color)
+    header["software"] = f"vidmatte {__version__}"
+    if command:
+        header["comments"] = command
     name = "NO" if options["compression"] == "none" else options["compression"].upper()
     header["compression"] = getattr(OpenEXR, f"{name}_COMPRESSION")
     try:
         OpenEXR.File(header, channels).write(str(path))
     except RuntimeError as error:
-        reason = str(error).rpartition('". ')[2].rstrip(".")  # behind the sentence that names the file
+        reason = (
+            str(error).rpartition('". ')[2].rstrip(".")
+        )  # behind the sentence that names the file
         raise WriteError(reason) from error
+
+
+def layer_names(objects: Iterable[str]) -> list[str]:
+    """Return the name of the layer of each object.
+
+    Nuke takes a bare number for no layer name: such an object gets "object_" before its number.
+    """
+    names: list[str] = []
+    for name in objects:
+        layer = f"object_{name}" if name.isdecimal() else name
+        while layer in names:
+            layer += "_"
+        names.append(layer)
+    return names
+
+
+def _together(layers: Sequence[_Layer]) -> _Layer:
+    """Return straight colour and alpha of objects that share each pixel: their light adds up."""
+    total = torch.stack([alpha for _, alpha in layers]).sum(0)
+    lights = [light * alpha for light, alpha in layers if light is not None]
+    if not lights:
+        return None, total.clamp(max=1)
+    first = layers[0][0]
+    assert first is not None  # all layers of a file have colour, or none has
+    visible = total > 0
+    mixed = torch.stack(lights).sum(0) / torch.where(visible, total, 1)
+    return torch.where(visible, mixed, first), total.clamp(max=1)
+
+
+def _planes(light: Tensor | None, alpha: Tensor, *, premultiplied: bool) -> dict[str, Tensor]:
+    """Return the (H, W) planes of one layer by their channels."""
+    if light is None:
+        return {"Y": alpha[0]}
+    if premultiplied:
+        light = light * alpha
+    return dict(zip("RGBA", torch.cat([light, alpha]), strict=True))
 
 
 def _header(like: VideoInfo, frame: int, *, has_color: bool) -> dict[str, Any]:
@@ -121,10 +183,14 @@ def _header(like: VideoInfo, frame: int, *, has_color: bool) -> dict[str, Any]:
         "pixelAspectRatio": float(like.sample_aspect_ratio),
         "framesPerSecond": like.frame_rate,
     }
-    timecode = None if like.timecode is None else advance_timecode(like.timecode, frame, like.frame_rate)
+    timecode = (
+        None if like.timecode is None else advance_timecode(like.timecode, frame, like.frame_rate)
+    )
     if timecode is not None:
         stamp = OpenEXR.TimeCode()
-        stamp.hours, stamp.minutes, stamp.seconds, stamp.frame = map(int, timecode.replace(";", ":").split(":"))
+        stamp.hours, stamp.minutes, stamp.seconds, stamp.frame = map(
+            int, timecode.replace(";", ":").split(":")
+        )
         stamp.dropFrame = ";" in timecode
         header["timeCode"] = stamp
     primaries = 1 if like.color.primaries == _UNSPECIFIED else like.color.primaries

@@ -41,6 +41,10 @@ class Format:
     """Width and height that the codec takes at least."""
     constant_rate: bool = False
     """The container knows only frames of one length, at the rates of television."""
+    compressor_name: str = ""
+    """What QuickTime players show as the codec; only .mov has a place for it."""
+    stored_depth: str = ""
+    """QuickTime's depth of a pixel if the encoder does not set it; 32 tells readers that there is alpha."""
     keeps_fields: bool = False
     """The file says which field of an interlaced frame is shown first."""
     fields_flag: str = ""
@@ -86,17 +90,28 @@ _MOV = Format(
     audio_codec="pcm_s24le",
 )
 _PRORES = replace(_MOV, codec="prores_ks", bit_depth=10, fields_flag="+ildct")
-_PNG_IN_MOV = replace(_MOV, name="png", codec="png", bit_depth=16, full_range=True, options=_PNG)
+_PNG_IN_MOV = replace(
+    _MOV,
+    name="png",
+    codec="png",
+    compressor_name="PNG",
+    bit_depth=16,
+    full_range=True,
+    options=_PNG,
+)
 _DNXHR_IN_MOV = replace(
     _MOV,
     codec="dnxhd",
     pixel_format="yuv444p10le",
     bit_depth=10,
+    compressor_name="DNxHR 444",
     options=_DNXHR,
     smallest=(256, 120),
     keeps_fields=False,
 )
-_MXF = replace(_DNXHR_IN_MOV, extension=".mxf", container="mxf", constant_rate=True, copied_audio=())
+_MXF = replace(
+    _DNXHR_IN_MOV, extension=".mxf", container="mxf", constant_rate=True, copied_audio=()
+)
 _MKV = Format(
     ".mkv",
     "matroska",
@@ -129,12 +144,15 @@ _MP4 = Format(
     audio_codec="aac",
 )
 _PNG_IMAGES = Format(".png", "images", "png", codec="png", bit_depth=16, full_range=True)
-_EXR_IMAGES = Format(".exr", "images", "exr", codec="exr", bit_depth=11, options=_EXR, presets=_EXR_WORDS)
+_EXR_IMAGES = Format(
+    ".exr", "images", "exr", codec="exr", bit_depth=11, options=_EXR, presets=_EXR_WORDS
+)
 
 FORMATS: tuple[Format, ...] = (
     replace(
         _PRORES,
         name="prores-4444",
+        compressor_name="Apple ProRes 4444",
         description="ProRes 4444, 10-bit colour, alpha stored in 16 bits",
         pixel_format="yuva444p10le",
         options={**_PRORES_4444, "profile": "4444"},
@@ -142,6 +160,7 @@ FORMATS: tuple[Format, ...] = (
     replace(
         _PRORES,
         name="prores-4444-xq",
+        compressor_name="Apple ProRes 4444 XQ",
         description="ProRes 4444 XQ, 10-bit colour, alpha stored in 16 bits",
         pixel_format="yuva444p10le",
         options={**_PRORES_4444, "profile": "4444xq"},
@@ -150,6 +169,7 @@ FORMATS: tuple[Format, ...] = (
         _PNG_IN_MOV,
         description="PNG, 16 bits, exact",
         pixel_format="rgba64be",
+        stored_depth="32",
         zero_rgb_where_transparent=True,
     ),
     replace(
@@ -157,6 +177,7 @@ FORMATS: tuple[Format, ...] = (
         name="qtrle",
         description="QuickTime Animation, 8 bits, exact in them",
         codec="qtrle",
+        compressor_name="Animation",
         pixel_format="argb",
         bit_depth=8,
         options=_BITEXACT,
@@ -166,6 +187,7 @@ FORMATS: tuple[Format, ...] = (
     replace(
         _PRORES,
         name="on-black",
+        compressor_name="Apple ProRes 422 HQ",
         description="ProRes 422 HQ, colour on black without alpha",
         pixel_format="yuv422p10le",
         bit_depth=0,
@@ -235,19 +257,30 @@ FORMATS: tuple[Format, ...] = (
         description="OpenEXR, scene-linear, premultiplied, half float, one per frame",
         pixel_format="gbrapf16le",
         options={**_EXR, "colour": "premultiplied"},
-        presets={**_EXR_WORDS, **{name: {"colour": name} for name in ("premultiplied", "straight")}},
+        presets={
+            **_EXR_WORDS,
+            **{name: {"colour": name} for name in ("premultiplied", "straight")},
+        },
     ),
-    replace(_MKV, alpha_only=True, description="FFV1, 16-bit gray, lossless", pixel_format="gray16le"),
+    replace(
+        _MKV, alpha_only=True, description="FFV1, 16-bit gray, lossless", pixel_format="gray16le"
+    ),
     replace(
         _PRORES,
         alpha_only=True,
         name="prores-422-hq",
+        compressor_name="Apple ProRes 422 HQ",
         description="ProRes 422 HQ, gray",
         pixel_format="yuv422p10le",
         options={**_PRORES_BEST, "profile": "hq"},
     ),
     replace(_DNXHR_IN_MOV, alpha_only=True, name="dnxhr-444", description="DNxHR 444, 10-bit gray"),
-    replace(_PNG_IN_MOV, alpha_only=True, description="PNG, 16-bit gray, lossless", pixel_format="gray16be"),
+    replace(
+        _PNG_IN_MOV,
+        alpha_only=True,
+        description="PNG, 16-bit gray, lossless",
+        pixel_format="gray16be",
+    ),
     replace(
         _MP4,
         alpha_only=True,
@@ -267,7 +300,9 @@ FORMATS: tuple[Format, ...] = (
         full_range=True,
     ),
     replace(_MXF, alpha_only=True, name="dnxhr-444", description="DNxHR 444, 10-bit gray"),
-    replace(_PNG_IMAGES, alpha_only=True, description="gray PNG, one per frame", pixel_format="gray16be"),
+    replace(
+        _PNG_IMAGES, alpha_only=True, description="gray PNG, one per frame", pixel_format="gray16be"
+    ),
     replace(
         _EXR_IMAGES,
         alpha_only=True,

@@ -52,6 +52,7 @@ class ImageWriter:
         bit_depth: int,
         overwrite: bool,
         inputs: InputFiles,
+        command: str,
     ) -> None:
         self.spec = spec
         self.kind = "alpha" if spec.alpha_only else "colour"
@@ -70,6 +71,7 @@ class ImageWriter:
         self._max_code = 2**bit_depth - 1
         self._overwrite = overwrite
         self._inputs = inputs
+        self._command = command
         self._names: set[str] = set()
         self._encoders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"images {spec}")
         self._waiting: deque[Future[None]] = deque()
@@ -190,7 +192,14 @@ class ImageWriter:
         self, path: Path, layers: Mapping[str, tuple[Tensor | None, Tensor]], frame: int
     ) -> None:
         try:
-            write_exr(path, layers, self._like, frame=frame, options=self.format.options)
+            write_exr(
+                path,
+                layers,
+                self._like,
+                frame=frame,
+                options=self.format.options,
+                command=self._command,
+            )
         except WriteError as error:
             raise self.failure(error) from error
         with open(path, "rb+") as file:

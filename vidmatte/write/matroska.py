@@ -13,7 +13,13 @@ from fractions import Fraction
 PLACEHOLDER = "alpha matte    "
 """Name to give to the video track: as long, with its header, as the three elements that replace it."""
 
-_SEGMENT, _TRACKS, _TRACK, _VIDEO, _CHECKSUM = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0", b"\xbf"
+_SEGMENT, _TRACKS, _TRACK, _VIDEO, _CHECKSUM = (
+    b"\x18\x53\x80\x67",
+    b"\x16\x54\xae\x6b",
+    b"\xae",
+    b"\xe0",
+    b"\xbf",
+)
 _DISPLAY_UNIT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT = b"\x54\xb2", b"\x54\xb0", b"\x54\xba"
 _NAME = b"\x53\x6e" + bytes([0x80 | len(PLACEHOLDER)]) + PLACEHOLDER.encode()
 _AS_RATIO = b"\x81\x03"
@@ -32,7 +38,9 @@ def delay_placeholder(track: int, title: str) -> str | None:
     return f"delay{track % 100:02}{title}" if title else f"d{track % 1000:03}"
 
 
-def with_codec_delay(header: bytes, placeholder: str, title: str, seconds: Fraction) -> bytes | None:
+def with_codec_delay(
+    header: bytes, placeholder: str, title: str, seconds: Fraction
+) -> bytes | None:
     """The first bytes of a file, with a codec delay and the title in place of the placeholder.
 
     The result has the same length. None where the tracks are not laid out as expected.
@@ -42,7 +50,9 @@ def with_codec_delay(header: bytes, placeholder: str, title: str, seconds: Fract
     for tracks, end in _find(header, (_SEGMENT, _TRACKS)):
         if header.count(name) != 1 or not tracks <= header.index(name) < end:
             return None
-        return _with_checksum(header.replace(name, delay + (_named(title) if title else b"")), tracks, end)
+        return _with_checksum(
+            header.replace(name, delay + (_named(title) if title else b"")), tracks, end
+        )
     return None
 
 
@@ -70,7 +80,14 @@ def with_display_aspect(header: bytes, aspect: Fraction) -> bytes | None:
             if not tracks <= name < video or size > 126 or header[video - 2 : video - 1] != _VIDEO:
                 return None
             between = header[name + len(_NAME) : video - 1]
-            patched = header[:name] + between + bytes([0x80 | size]) + header[video:end] + elements + header[end:]
+            patched = (
+                header[:name]
+                + between
+                + bytes([0x80 | size])
+                + header[video:end]
+                + elements
+                + header[end:]
+            )
             return _with_checksum(patched, tracks, tracks_end)
     return None
 
@@ -79,7 +96,11 @@ def _with_checksum(data: bytes, start: int, end: int) -> bytes:
     """The data with the checksum of a master element renewed, where its content begins with one."""
     if data[start : start + 2] != _CHECKSUM + b"\x84":
         return data
-    return data[: start + 2] + zlib.crc32(data[start + 6 : end]).to_bytes(4, "little") + data[start + 6 :]
+    return (
+        data[: start + 2]
+        + zlib.crc32(data[start + 6 : end]).to_bytes(4, "little")
+        + data[start + 6 :]
+    )
 
 
 def _find(data: bytes, path: tuple[bytes, ...], position: int = 0) -> Iterator[tuple[int, int]]:

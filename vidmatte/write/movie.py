@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +21,13 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from vidmatte import __version__
 from vidmatte.errors import WriteError
 from vidmatte.frames import ColorTags, MatteBatch, VideoInfo
 from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import linear_to_video
 from vidmatte.media.timecode import advance_timecode, nominal_rate
-from vidmatte.write import matroska, webp
+from vidmatte.write import matroska, mxf, quicktime, webp
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.fields import CODED_ORDER, FieldOrderFilter
 from vidmatte.write.formats import Format
@@ -35,6 +37,8 @@ from vidmatte.write.specs import OutputSpec
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16
+_MXF_HEADER = 1 << 14
+"""At least the bytes of the header of a file, which FFmpeg writes at its beginning."""
 _SLICED = 16
 """Pixels on the shorter side from which FFV1 takes as many slices as it is told."""
 _TRANSFER_OF_601_AND_2020 = (6, 14, 15)
@@ -55,6 +59,7 @@ class MovieWriter:
         start: Fraction | None,
         end: Fraction | None,
         audio: bool,
+        command: str,
     ) -> None:
         self.spec = spec
         self.kind = "alpha" if spec.alpha_only else "colour"
@@ -65,6 +70,8 @@ class MovieWriter:
         self._like = like
         self._premultiplied = premultiplied
         self._start, self._end = start, end
+        self._command = command
+        self._packets_hash = hashlib.blake2b(digest_size=mxf.UMID_NUMBER_BYTES)
         self._with_audio = audio and like.audio_streams > 0 and bool(self.format.audio_codec)
         self._width = like.display_width if self.format.square_pixels else like.width
         is_odd = self._width % 2 or like.height % 2
@@ -95,7 +102,11 @@ class MovieWriter:
             color, alpha = self._picture(batch, index)
             hidden = self.format.zero_rgb_where_transparent
             frame = video_frame(
-                color, alpha, pixel_format=self.pixel_format, tags=self._tags, zero_rgb_where_transparent=hidden
+                color,
+                alpha,
+                pixel_format=self.pixel_format,
+                tags=self._tags,
+                zero_rgb_where_transparent=hidden,
             )
             self._set_time(frame, source.pts[index], source.durations[index])
             self._encode(self._with_fields(frame))
@@ -112,14 +123,20 @@ class MovieWriter:
             for packet, pts, duration in zip(packets, part.pts, part.durations, strict=False):
                 packet.stream = self._stream
                 self._set_time(packet, pts, duration)
-                if self._last_time is not None and packet.pts is not None and packet.pts <= self._last_time:
+                if (
+                    self._last_time is not None
+                    and packet.pts is not None
+                    and packet.pts <= self._last_time
+                ):
                     # Repeated times at a seam, as `MovieVideo.decode` has them elsewhere.
                     packet.pts = self._last_time + 1
                 packet.dts = self._last_time = packet.pts
                 self._mux([packet])
                 self.frames += 1
             if self.frames - before != len(part.pts) or next(packets, None) is not None:
-                raise WriteError(f"{part.path}: does not hold the {len(part.pts)} frames that were written; begin anew")
+                raise WriteError(
+                    f"{part.path}: does not hold the {len(part.pts)} frames that were written; begin anew"
+                )
 
     def finish(self) -> list[tuple[Path, Path]]:
         """Flush the encoder, complete the file and return what to rename to what."""
@@ -131,10 +148,7 @@ class MovieWriter:
         if self._soundtrack is not None:
             self._soundtrack.advance(None)
         self._container.close()
-        if self.format.container == "matroska":
-            self._complete_header(self._file)
-        elif self.format.container == "webp":
-            webp.set_end(self._file, round(1000 * self._end_time))
+        self._complete_container(self._file)
         self._file.complete()
         return [(self._partial, Path(self.spec.path))]
 
@@ -144,7 +158,9 @@ class MovieWriter:
         if self._soundtrack is not None:
             self._soundtrack.close()
         if self._file is not None:
-            with contextlib.suppress(OSError):  # what matters was closed, and its error raised, by `complete`
+            with contextlib.suppress(
+                OSError
+            ):  # what matters was closed, and its error raised, by `complete`
                 self._file.close()
         self._container = None
 
@@ -154,7 +170,9 @@ class MovieWriter:
 
     def failure(self, error: Exception) -> WriteError:
         """The error to raise for one of the file or of FFmpeg."""
-        cause = self._file.error if self._file is not None and self._file.error is not None else error
+        cause = (
+            self._file.error if self._file is not None and self._file.error is not None else error
+        )
         reason = getattr(cause, "strerror", None) or str(cause)
         return WriteError(
             f"{self.spec}: writing failed after {self.frames} frames ({reason}); no output was written; "
@@ -180,26 +198,47 @@ class MovieWriter:
             scale = str(like.time_base.denominator)
             # The edit list, which holds the start time, counts in units of the movie, not of the track.
             options |= {"video_track_timescale": scale, "movie_timescale": scale}
+            if self.format.container == "mov":
+                options |= {"movflags": "use_metadata_tags"}  # or only a few names would be written
         elif self.format.container == "webp":
             options |= {"loop": "0"}  # for ever
-        self._container = av.open(self._file, "w", format=self.format.container, options=options, buffer_size=_BUFFER)
+        self._container = av.open(
+            self._file, "w", format=self.format.container, options=options, buffer_size=_BUFFER
+        )
+        if self.format.container == "mov":
+            self._container.metadata.update(self._provenance())
         self._stream = self._add_video(self._container, rate)
         self._set_timecode(first_frame)
         if self._with_audio:
-            self._soundtrack = Soundtrack(like.source, self._container, form=self.format, span=self._span(first))
+            self._soundtrack = Soundtrack(
+                like.source, self._container, form=self.format, span=self._span(first)
+            )
             self.notes += [f"{self.spec}: {note}" for note in self._soundtrack.notes]
 
+    def _provenance(self) -> dict[str, str]:
+        """What made the file, by QuickTime's names; no date, or two runs would differ."""
+        facts = {"com.apple.quicktime.software": f"vidmatte {__version__}"}
+        if self._command:
+            facts["com.apple.quicktime.comment"] = self._command
+        return facts
+
     def _add_video(self, container: OutputContainer, rate: Fraction) -> VideoStream:
-        stream = cast(VideoStream, container.add_stream(self.format.codec, rate, self._encoder_options()))
+        stream = cast(
+            VideoStream, container.add_stream(self.format.codec, rate, self._encoder_options())
+        )
         context = stream.codec_context
         context.width, context.height = self._width, self._like.height
         context.pix_fmt = self.pixel_format
         context.time_base = stream.time_base = self._time_base
         if self.format.codec == "png":
-            context.thread_type = "AUTO"  # frames side by side, as the codec cannot share one among threads
+            context.thread_type = (
+                "AUTO"  # frames side by side, as the codec cannot share one among threads
+            )
         context.flags |= Flags.frame_duration  # or the last frame gets the usual length
         if not self.format.square_pixels:
             context.sample_aspect_ratio = self._like.sample_aspect_ratio
+        if self.format.container == "mov":
+            stream.metadata["encoder"] = self.format.compressor_name
         if self._patches_aspect:
             stream.metadata["title"] = matroska.PLACEHOLDER
         set_tags(context, self._tags)
@@ -209,9 +248,16 @@ class MovieWriter:
         options = dict(self.format.options)
         if min(self._width, self._like.height) < _SLICED:
             options.pop("slices", None)  # the codec itself chooses fewer
+        if self.format.stored_depth:
+            options |= {"bits_per_coded_sample": self.format.stored_depth}
         order = self._like.field_order
+        if order is None and self.format.container == "mov":
+            options |= {"field_order": "progressive"}
         if order is not None and self.format.keeps_fields:
-            options |= {"field_order": CODED_ORDER[order], "flags": options["flags"] + self.format.fields_flag}
+            options |= {
+                "field_order": CODED_ORDER[order],
+                "flags": options["flags"] + self.format.fields_flag,
+            }
         return options
 
     def _with_fields(self, frame: av.VideoFrame) -> av.VideoFrame:
@@ -221,7 +267,9 @@ class MovieWriter:
         self._fields = self._fields or FieldOrderFilter(frame, order)
         return self._fields.mark(frame)
 
-    def _set_time(self, frame: av.VideoFrame | Packet[VideoStream], pts: int, duration: int) -> None:
+    def _set_time(
+        self, frame: av.VideoFrame | Packet[VideoStream], pts: int, duration: int
+    ) -> None:
         """Give a frame its time in the output. Raises WriteError where the container cannot hold it."""
         frame.time_base = self._time_base
         if not self.format.constant_rate:
@@ -238,7 +286,26 @@ class MovieWriter:
                 f"the times of all frames"
             )
 
-    def _complete_header(self, file: _PartialFile) -> None:
+    def _complete_container(self, file: _PartialFile) -> None:
+        """Put into the finished file what FFmpeg's writer of the container could not be told."""
+        form = self.format
+        if form.container == "matroska":
+            self._complete_matroska(file)
+        elif form.container == "webp":
+            start = (self._first - self._offset) * self._time_base
+            webp.set_end(file, round(1000 * self._end_time) - round(1000 * start))
+        elif form.container == "mxf":
+            header = mxf.complete_header(
+                file.read_at(0, _MXF_HEADER),
+                aspect=Fraction(self._like.width, self._like.height)
+                * self._like.sample_aspect_ratio,
+                umid_number=self._packets_hash.digest(),
+            )
+            file.write_at(0, header)
+        elif form.container == "mov" and form.bit_depth and not form.alpha_only:
+            quicktime.set_alpha_mode(file, file.size(), premultiplied=self._premultiplied)
+
+    def _complete_matroska(self, file: _PartialFile) -> None:
         """Put what the writer of Matroska could not be told into its header."""
         like = self._like
         header = file.read_at(0, _MATROSKA_HEADER)
@@ -274,7 +341,11 @@ class MovieWriter:
 
     def _picture(self, batch: MatteBatch, index: int) -> tuple[Tensor | None, Tensor]:
         alpha = batch.alpha[index]
-        color = None if self.spec.alpha_only else for_output(batch.color[index], self._like.color, linear_to_video)
+        color = (
+            None
+            if self.spec.alpha_only
+            else for_output(batch.color[index], self._like.color, linear_to_video)
+        )
         alpha = with_width(alpha, self._width)
         if color is None:
             return None, alpha[0]
@@ -298,6 +369,8 @@ class MovieWriter:
         for packet in packets:
             if self._soundtrack is not None and packet.dts is not None:
                 self._soundtrack.advance(packet.dts * packet.time_base)
+            if self.format.container == "mxf":
+                self._packets_hash.update(packet)
             self._container.mux(packet)
 
 
@@ -305,7 +378,9 @@ def _losses(spec: OutputSpec, like: VideoInfo, *, audio: bool) -> list[str]:
     """What the format has no place for, one sentence each."""
     losses = []
     if audio and like.audio_streams and not spec.format.audio_codec:
-        losses.append(f"{spec}: {spec.format.extension} holds no sound; that of the source is left out")
+        losses.append(
+            f"{spec}: {spec.format.extension} holds no sound; that of the source is left out"
+        )
     if like.field_order is not None and not spec.format.keeps_fields:
         losses.append(f"{spec}: cannot say that its frames are interlaced, {like.field_order}")
     return losses
@@ -317,8 +392,8 @@ def _writable_tags(color: ColorTags, form: Format, *, pixel_format: str) -> Colo
     if form.container == "mov" and tags.transfer in _TRANSFER_OF_601_AND_2020:
         # The same curve as BT.709's under other numbers, which ProRes cannot name and would leave out.
         tags = replace(tags, transfer=1)
-    if form.container == "mov" and is_rgb and (tags.primaries, tags.transfer) != (1, 1):
-        # Without a matrix the container would leave out all three, and HDR would be lost.
+    if form.container == "mov" and is_rgb:
+        # Without a matrix the container would leave out all three; 0 is that of RGB.
         tags = replace(tags, matrix=0)
     return tags
 
@@ -373,6 +448,10 @@ class _PartialFile:
 
     def tell(self) -> int:
         return self._file.tell()
+
+    def size(self) -> int:
+        """Bytes of what was written."""
+        return self._file.seek(0, os.SEEK_END)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Bytes of what was written."""

@@ -65,20 +65,30 @@ def create_outputs(
     end: Fraction | None = None,
     audio: bool = True,
     inputs: Sequence[Path | str] = (),
+    command: str = "",
 ) -> Outputs:
-    """Outputs that take the mattes of a clip or a set of images; to be entered with `with`.
+    """Return outputs that take the mattes of a clip or a set of images; to be entered with `with`.
 
-    All that can be checked before any work is checked here, and nothing is created yet.
+    All that can be checked before any work is checked here, and nothing is left on the disk yet.
 
-    A target is a path (colour with alpha), with choices behind it or not (see `split_format_options`), or what
-    `parse_output` makes of one. `like` gives size, time base, colour, pixel aspect, timecode and sound.
-    `premultiplied` multiplies the colour with alpha, in display space; EXR is premultiplied in linear light unless
-    "straight" is chosen for it. `bit_depth` is that of PNG, 8 or 16. `start` and `end` are the part of the source
-    that will be written, in seconds after its first frame: the sound is cut there, and with a `start` times begin at
-    0; None is the beginning and the end. No output may be one of `inputs` (files, folders or patterns).
+    Args:
+        specs: Paths (of colour with alpha), with format options behind them or not (see
+            `split_format_options`), or what `parse_output` makes of one.
+        like: The clip; gives size, time base, colour, pixel aspect, timecode and sound.
+        overwrite: Replace outputs that exist.
+        premultiplied: Multiply colour with alpha, in display space. EXR is premultiplied in linear
+            light unless "straight" is chosen for it.
+        bit_depth: Of PNG images, 8 or 16.
+        start: Where the part of the source that is written begins, in seconds after its first frame.
+            The sound is cut there, and times begin at 0. None for the beginning, with its times.
+        end: Where that part ends, in the same unit; None for the end.
+        audio: Take the sound of the source over, if the format has a place for it.
+        inputs: Files, folders and patterns that are read: no output may be one of them.
+        command: What made the outputs, kept in the metadata of MOV and EXR.
 
-    Raises OptionError for targets that do not fit each other or the inputs, WriteError where a target cannot be
-    written or exists already.
+    Raises:
+        OptionError: outputs that do not fit each other or the inputs.
+        WriteError: an output that cannot be written, or exists already.
     """
     checked = [_as_spec(spec) for spec in specs]
     if not checked:
@@ -107,6 +117,7 @@ def create_outputs(
                 start=start,
                 end=end,
                 audio=audio,
+                command=command,
             )
         return ImageWriter(
             spec,
@@ -116,6 +127,7 @@ def create_outputs(
             bit_depth=bit_depth,
             overwrite=overwrite,
             inputs=used,
+            command=command,
         )
 
     # Beside what a link leads to, so that renaming need not cross disks.

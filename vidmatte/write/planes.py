@@ -21,7 +21,9 @@ _MATRICES = {1: 1, 5: 6, 6: 6, 9: 9}
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 
 
-def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb: bool = False) -> ColorTags:
+def output_tags(
+    color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb: bool = False
+) -> ColorTags:
     """Tags of an output: those of the source, and BT.709 where it has none, is RGB, or is a matte.
 
     The two BT.601 matrices are one; matrices that production codecs cannot name become BT.709 (the RGB stays the same).
@@ -32,7 +34,9 @@ def output_tags(color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb:
     primaries = _BT709 if color.primaries in (_UNSPECIFIED, _RESERVED) else color.primaries
     is_srgb_image = color.matrix == _RGB and color.transfer == _SRGB
     # Scene-linear light goes through BT.709's curve, see `imaging.display.for_output`.
-    transfer = _BT709 if color.transfer in (_UNSPECIFIED, LINEAR) or is_srgb_image else color.transfer
+    transfer = (
+        _BT709 if color.transfer in (_UNSPECIFIED, LINEAR) or is_srgb_image else color.transfer
+    )
     matrix = _UNSPECIFIED if is_rgb else _MATRICES.get(color.matrix, _BT709)
     return ColorTags(primaries, transfer, matrix, full_range)
 
@@ -51,7 +55,12 @@ def premultiply(color: Tensor, alpha: Tensor, *, max_code: int) -> Tensor:
 
 
 def video_frame(
-    color: Tensor | None, alpha: Tensor, *, pixel_format: str, tags: ColorTags, zero_rgb_where_transparent: bool = False
+    color: Tensor | None,
+    alpha: Tensor,
+    *,
+    pixel_format: str,
+    tags: ColorTags,
+    zero_rgb_where_transparent: bool = False,
 ) -> av.VideoFrame:
     """A tagged frame of (3, H, W) display-referred colour and (H, W) alpha, or of alpha as luma without colour.
 
@@ -83,13 +92,20 @@ def _yuv(color: Tensor, bits: int, tags: ColorTags) -> list[Tensor]:
     matrix = np.linalg.inv(affine[:, :3])
     offset = -matrix @ affine[:, 3]
     code_values = torch.addmm(
-        torch.from_numpy(offset).float()[:, None], torch.from_numpy(matrix).float(), color.reshape(3, -1)
+        torch.from_numpy(offset).float()[:, None],
+        torch.from_numpy(matrix).float(),
+        color.reshape(3, -1),
     )
     return list(code_values.view_as(color))
 
 
 def packed_codes(
-    color: Tensor, alpha: Tensor, *, order: str, dtype: npt.DTypeLike, zero_rgb_where_transparent: bool = False
+    color: Tensor,
+    alpha: Tensor,
+    *,
+    order: str,
+    dtype: npt.DTypeLike,
+    zero_rgb_where_transparent: bool = False,
 ) -> npt.NDArray[Any]:
     """(H, W, 4) code values of (3, H, W) colour and (H, W) alpha, side by side in an order such as "bgra".
 
@@ -114,7 +130,9 @@ def with_width(planes: Tensor, width: int) -> Tensor:
     return torch.from_numpy(np.stack(scaled))
 
 
-def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, zero_rgb_where_transparent: bool) -> None:
+def _fill_rgb(
+    frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, zero_rgb_where_transparent: bool
+) -> None:
     """Round red, green, blue and alpha into planes of their own, or into one that holds them side by side."""
     samples, max_code = _samples(frame.planes[0], frame.format)
     if len(frame.planes) > 1:
@@ -123,7 +141,11 @@ def _fill_rgb(frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, zero_rgb_wh
         return
     dtype = samples.dtype.newbyteorder("=")
     packed = packed_codes(
-        color, alpha, order=frame.format.name[:4], dtype=dtype, zero_rgb_where_transparent=zero_rgb_where_transparent
+        color,
+        alpha,
+        order=frame.format.name[:4],
+        dtype=dtype,
+        zero_rgb_where_transparent=zero_rgb_where_transparent,
     )
     samples[:, : 4 * frame.width] = packed.reshape(frame.height, -1)
 
@@ -142,7 +164,9 @@ def _samples(plane: VideoPlane, form: av.VideoFormat) -> tuple[npt.NDArray[np.ge
     """A view of all samples of a plane, padding included, and the largest code value."""
     # Through the buffer: VideoFrame.from_ndarray would hold the GIL while it copies.
     bits = form.components[0].bits
-    dtype = np.dtype(np.uint8) if bits <= 8 else np.dtype(">u2" if form.name.endswith("be") else "<u2")
+    dtype = (
+        np.dtype(np.uint8) if bits <= 8 else np.dtype(">u2" if form.name.endswith("be") else "<u2")
+    )
     samples: npt.NDArray[np.generic] = np.frombuffer(cast("bytes", plane), dtype)
     return samples.reshape(-1, plane.line_size // dtype.itemsize), 2**bits - 1
 
@@ -161,7 +185,11 @@ def _subsampled(plane: Tensor, shape: tuple[int, int]) -> Tensor:
     height, width = shape
     if width < plane.shape[1]:
         middle = plane[:, ::2]
-        right = plane[:, 1::2] if plane.shape[1] % 2 == 0 else torch.cat([plane[:, 1::2], plane[:, -1:]], 1)
+        right = (
+            plane[:, 1::2]
+            if plane.shape[1] % 2 == 0
+            else torch.cat([plane[:, 1::2], plane[:, -1:]], 1)
+        )
         left = torch.cat([plane[:, :1], right[:, :-1]], 1)
         plane = (middle * 2 + left + right) / 4
     if height < plane.shape[0]:
