@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import html
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -532,9 +533,13 @@ def test_outputs_and_report_are_put_in_place_together(half, clip, tmp_path):
             report=folder,
             progress=appear,
         )
-    assert os.listdir(tmp_path) == ["rep"]
-    assert os.listdir(folder) == ["report.html"]
+    # What is finished is kept under other names.
+    movie, _ = sorted(os.listdir(tmp_path))
+    assert re.fullmatch(r"a\.finished-\w{8}\.mkv", movie)
+    kept, theirs = sorted(os.listdir(folder))
+    assert theirs == "report.html"
     assert (folder / "report.html").read_text() == "someone else's"
+    assert sorted(os.listdir(folder / kept)) == ["confidence.csv", "contact_sheet.jpg", "report.html"]
 
 
 def test_a_set_of_images_of_any_size(half, tmp_path):

@@ -305,7 +305,10 @@ def test_finished_output_is_kept_if_its_last_rename_fails(tmp_path, monkeypatch,
             outputs.write(mattes(2))
             monkeypatch.setattr(os, "replace", fail_at_the_final_name)
 
-    message = r"cannot be put in place \(Operation not permitted\); what was there before is unchanged; .* kept as (\S+):"
+    message = (
+        r"cannot be put in place \(Operation not permitted\); "
+        r"what was there before is unchanged; the finished output is kept as \S+: rename"
+    )
     with pytest.raises(WriteError, match=message) as raised:
         run()
     (kept,) = [entry for entry in os.listdir(tmp_path) if ".finished-" in entry]

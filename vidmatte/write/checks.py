@@ -69,10 +69,10 @@ def check_outputs(
 
 
 def _refuse_same_path(one: OutputSpec, other: OutputSpec) -> None:
-    if _folded(one) == _folded(other) and one.folder.resolve() == other.folder.resolve():
-        # Names that differ only in case are told apart on the disk, see `_try_on_disk`.
-        if one.file_names.pattern == other.file_names.pattern:
-            raise _same_path(other)
+    # Names that differ only in case are told apart on the disk, see `_try_on_disk`.
+    is_same_name = one.file_names.pattern == other.file_names.pattern
+    if is_same_name and one.folder.resolve() == other.folder.resolve():
+        raise _same_path(other)
     if one.format.is_movie and other.format.is_movie:
         paths = (os.path.realpath(one.path), os.path.realpath(other.path))
         exist = all(map(os.path.exists, paths))
@@ -80,15 +80,6 @@ def _refuse_same_path(one: OutputSpec, other: OutputSpec) -> None:
             raise _same_path(other)
 
 
-def _input_files(inputs: Sequence[Path | str]) -> Iterator[Path]:
-    """The files that are read: each input itself, and the files of a folder or of the folder of a pattern."""
-    for source in map(Path, inputs):
-        if source.is_dir():
-            yield from (path.resolve() for path in source.iterdir() if path.is_file())
-        elif not source.exists() and source.parent.is_dir():
-            pattern = matching_names(source)
-            yield from (path.resolve() for path in source.parent.iterdir() if pattern.fullmatch(path.name))
-        yield source.resolve()
 def _same_path(spec: OutputSpec) -> OptionError:
     return OptionError(f"{spec}: two outputs have this path; give each its own")
 
