@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from vidmatte import __version__
 from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch, VideoInfo
 from vidmatte.write import FORMATS, OutputSpec, create_outputs
+from vidmatte.write.exr import layer_names
 
 
 def info(**changes):
@@ -209,3 +211,71 @@ def test_missing_library_is_named_before_work(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r"vidmatte\[exr\]"):
         create_outputs([OutputSpec(tmp_path / "%d.exr")], like=info())
     assert os.listdir(tmp_path) == []
+
+
+def save_layers(path, layers, *, alpha_only=False, choices=(), like=None, **options):
+    """Write one 4 x 2 frame of several objects, by name: colour and alpha of each."""
+    target = OutputSpec(path, alpha_only, layers=tuple(layers), format_options=choices)
+    mattes = {}
+    for name, (color, alpha) in layers.items():
+        rgb = torch.tensor(color).reshape(1, 3, 1, 1).expand(1, 3, 2, 4).contiguous()
+        source = FrameBatch(rgb, (7,), (7,), (1,))
+        mattes[name] = MatteBatch(source, torch.full((1, 1, 2, 4), alpha), (1.0,))
+    like = like or info(color=ColorTags(1, 8, 0))
+    with create_outputs([target], like=like, **options) as outputs:
+        outputs.write(mattes)
+
+
+def planes_of(path):
+    """The one value of each channel, by its full name."""
+    OpenEXR = pytest.importorskip("OpenEXR")
+    found = {}
+    for name, channel in OpenEXR.File(str(path), separate_channels=True).channels().items():
+        assert (channel.pixels == channel.pixels[0, 0]).all()
+        found[name] = float(channel.pixels[0, 0])
+    return found
+
+
+TWO = {"person": ((1.0, 0.5, 0.0), 0.5), "dog": ((0.0, 0.5, 1.0), 0.25)}
+
+
+def test_layered_image_shows_all_objects_in_its_main_channels(tmp_path):
+    """Nuke and Resolve show R, G, B, A first: the light of all objects, which share alpha."""
+    save_layers(tmp_path / "%04d.exr", TWO)
+    found = planes_of(tmp_path / "0007.exr")
+    assert [found[f"person.{channel}"] for channel in "RGBA"] == [0.5, 0.25, 0, 0.5]
+    assert [found[f"dog.{channel}"] for channel in "RGBA"] == [0, 0.125, 0.25, 0.25]
+    assert [found[channel] for channel in "RGBA"] == [0.5, 0.375, 0.25, 0.75]
+    assert len(found) == 12
+
+
+def test_main_channels_of_straight_layers_are_straight(tmp_path):
+    save_layers(tmp_path / "%04d.exr", TWO, choices=("straight", "float"))
+    found = planes_of(tmp_path / "0007.exr")
+    assert [found[f"person.{channel}"] for channel in "RGBA"] == [1, 0.5, 0, 0.5]
+    assert np.allclose([found[channel] for channel in "RGBA"], [2 / 3, 0.5, 1 / 3, 0.75], rtol=1e-6)
+    nothing = {name: (color, 0.0) for name, (color, _) in TWO.items()}
+    save_layers(tmp_path / "n%04d.exr", nothing, choices=("straight",))
+    found = planes_of(tmp_path / "n0007.exr")
+    assert [found[channel] for channel in "RGBA"] == [1, 0.5, 0, 0]
+
+
+def test_main_channel_of_alpha_layers_is_their_sum(tmp_path):
+    save_layers(tmp_path / "%04d.exr", TWO, alpha_only=True)
+    assert planes_of(tmp_path / "0007.exr") == {"Y": 0.75, "person.A": 0.5, "dog.A": 0.25}
+
+
+def test_layer_names_are_never_bare_numbers(tmp_path):
+    save_layers(tmp_path / "%04d.exr", {"1": TWO["person"], "2": TWO["dog"]}, alpha_only=True)
+    assert planes_of(tmp_path / "0007.exr") == {"Y": 0.75, "object_1.A": 0.5, "object_2.A": 0.25}
+    assert layer_names(["1", "object_1", "2b"]) == ["object_1", "object_1_", "2b"]
+
+
+def test_header_says_what_made_the_image(tmp_path):
+    OpenEXR = pytest.importorskip("OpenEXR")
+    save_layers(tmp_path / "a%04d.exr", TWO, command="vidmatte clip.mp4 --smooth 0.5")
+    save_layers(tmp_path / "b%04d.exr", TWO, command="vidmatte clip.mp4 --smooth 0.5")
+    header = OpenEXR.File(str(tmp_path / "a0007.exr")).header()
+    assert header["software"] == f"vidmatte {__version__}"
+    assert header["comments"] == "vidmatte clip.mp4 --smooth 0.5"
+    assert (tmp_path / "a0007.exr").read_bytes() == (tmp_path / "b0007.exr").read_bytes()

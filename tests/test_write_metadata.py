@@ -143,13 +143,13 @@ def test_color_tags_of_the_source(tmp_path, extension, source, wanted):
 @pytest.mark.parametrize(
     ("source", "in_mov", "in_mkv"),
     [
-        ((1, 1, 1), (2, 2, 2), (1, 1, 2)),
+        ((1, 1, 1), (1, 1, 0), (1, 1, 2)),
         ((9, 16, 9), (9, 16, 0), (9, 16, 2)),
         ((6, 1, 6), (6, 1, 0), (6, 1, 2)),
     ],
 )
 def test_rgb_is_not_tagged_with_the_matrix_of_the_source(tmp_path, ending, source, in_mov, in_mkv):
-    """Where RGB has a matrix, some readers apply it; .mov holds all three tags or none, and BT.709 goes without."""
+    """A matrix other than that of RGB is applied by some readers; .mov holds all three tags or none."""
     extension, name = ending.split(":")
     path = tmp_path / f"out{extension}"
     (form,) = (form for form in formats_of(extension, alpha_only=False) if form.name == name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import struct
 import subprocess
 from fractions import Fraction
 
@@ -14,7 +16,7 @@ import torch
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
-from vidmatte.write import create_outputs, parse_output
+from vidmatte.write import create_outputs, mxf, parse_output
 from vidmatte.write.avif import AvifWriter
 
 WIDTH, HEIGHT = 256, 120
@@ -62,6 +64,88 @@ def test_mxf_has_every_frame_at_its_place(tmp_path, target, rate, base, step):
     assert tags.get("timecode") == "10:00:00:00"
 
 
+def mxf_sets(path):
+    """Key and content of each metadata set in the header, by its own reading of the file."""
+    data = path.read_bytes()
+    place, found = 0, []
+    while place < 8192:
+        key, size, start = data[place : place + 16], data[place + 16], place + 17
+        if size >= 0x80:
+            start += size - 0x80
+            size = int.from_bytes(data[place + 17 : start], "big")
+        found.append((key, data[start : start + size]))
+        place = start + size
+    return found
+
+
+def descriptor_of(path):
+    """Key and items of the picture's description (SMPTE ST 377-1: 28 is Y'CbCr, 29 RGB)."""
+    sets = [(key[14], content) for key, content in mxf_sets(path) if key[4:14:9] == b"\x02\x01"]
+    ((kind, content),) = [entry for entry in sets if entry[0] in (0x27, 0x28, 0x29)]
+    items, place = {}, 0
+    while place < len(content):
+        tag, size = (
+            content[place : place + 2].hex(),
+            int.from_bytes(content[place + 2 : place + 4], "big"),
+        )
+        items[tag] = content[place + 4 : place + 4 + size]
+        place += 4 + size
+    return kind, items
+
+
+@pytest.mark.parametrize("target", ["a.mxf", "a.mxf:on-black"])
+@pytest.mark.parametrize("timecode", [None, "10:00:00:00"])
+def test_mxf_describes_its_picture_as_limited_range_ycbcr(tmp_path, target, timecode):
+    facts = {"timecode": timecode, "sample_aspect_ratio": Fraction(16, 15)}
+    outputs = save(tmp_path / target, [0, 1], alpha_only=target == "a.mxf", **facts)
+    kind, items = descriptor_of(tmp_path / "a.mxf")
+    assert kind == 0x28
+    numbers = {
+        tag: int.from_bytes(items[tag], "big")
+        for tag in ("3301", "3302", "3308", "3304", "3305", "3306")
+    }
+    assert numbers == {"3301": 10, "3302": 1, "3308": 1, "3304": 64, "3305": 940, "3306": 897}
+    assert not {"3401", "3406", "3407"} & set(items)
+    assert Fraction(*struct.unpack(">2I", items["320e"])) == Fraction(WIDTH, HEIGHT) * Fraction(
+        16, 15
+    )
+    with av.open(str(tmp_path / "a.mxf")) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == Fraction(16, 15)
+        assert len(list(container.decode(stream))) == 2
+    assert outputs.notes == ()
+
+
+def umids_of(path):
+    """The material numbers of all packages, which are 32 bytes with a known label."""
+    data = path.read_bytes()
+    return {
+        found[1]
+        for found in re.finditer(
+            rb"\x06\x0a\x2b\x34\x01\x01\x01\x05\x01\x01\x0d\x00\x13...(.{16})", data, re.DOTALL
+        )
+    }
+
+
+def test_every_mxf_has_a_umid_of_its_own(tmp_path):
+    """And the same content the same one, as two equal runs write equal bytes."""
+    for name, pts in (("a", [0, 1]), ("b", [0, 1]), ("c", [0, 1, 2])):
+        save(tmp_path / f"{name}.mxf", pts, alpha_only=True)
+    a, b, c = (umids_of(tmp_path / f"{name}.mxf") for name in "abc")
+    assert len(a) == 2  # the material package and the one of the file
+    assert bytes(16) not in a
+    assert a == b
+    assert not a & c
+    assert (tmp_path / "a.mxf").read_bytes() == (tmp_path / "b.mxf").read_bytes()
+
+
+def test_unknown_mxf_layout_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(mxf, "_RGB_DESCRIPTOR", bytes(16))
+    with pytest.raises(WriteError, match=r"a\.mxf.* lays out MXF in an unknown way; choose \.mov"):
+        save(tmp_path / "a.mxf", [0, 1], alpha_only=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_mxf_refuses_what_comes_off_its_rate(tmp_path):
     with pytest.raises(
         WriteError, match=r"frame 2 comes \+0\.040 s off a constant rate of 25\.000 .* write \.mov"
@@ -99,11 +183,14 @@ VARIABLE, LENGTHS = [0, 1001, 2500, 4501, 7007], [1001, 1499, 2001, 2506, 1993]
 
 
 @pytest.mark.parametrize("target", ["a.webp", "a.webp:lossless", "a.avif"])
-@pytest.mark.parametrize("first", [0, 4004])
-def test_animations_keep_times_to_the_millisecond(tmp_path, target, first):
+@pytest.mark.parametrize(
+    ("first", "is_cut"), [(0, False), (4004, True), (4004, False), (300300, False)]
+)
+def test_animations_keep_times_to_the_millisecond(tmp_path, target, first, is_cut):
+    """Whether the source begins at 0 or later, cut there or not."""
     Image = pytest.importorskip("PIL.Image")
     pts = [time + first for time in VARIABLE]
-    start = Fraction(first, 30000) if first else None
+    start = Fraction(first, 30000) if is_cut else None
     facts = {"time_base": Fraction(1, 30000), "frame_rate": Fraction(20)}
     save(tmp_path / target, pts, durations=LENGTHS, start=start, first=first, **facts)
     lengths = []

@@ -37,8 +37,6 @@ from vidmatte.write.specs import OutputSpec
 
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16
-_MXF_HEADER = 1 << 14
-"""At least the bytes of the header of a file, which FFmpeg writes at its beginning."""
 _SLICED = 16
 """Pixels on the shorter side from which FFV1 takes as many slices as it is told."""
 _TRANSFER_OF_601_AND_2020 = (6, 14, 15)
@@ -295,13 +293,9 @@ class MovieWriter:
             start = (self._first - self._offset) * self._time_base
             webp.set_end(file, round(1000 * self._end_time) - round(1000 * start))
         elif form.container == "mxf":
-            header = mxf.complete_header(
-                file.read_at(0, _MXF_HEADER),
-                aspect=Fraction(self._like.width, self._like.height)
-                * self._like.sample_aspect_ratio,
-                umid_number=self._packets_hash.digest(),
-            )
-            file.write_at(0, header)
+            aspect = Fraction(self._like.width, self._like.height) * self._like.sample_aspect_ratio
+            number = self._packets_hash.digest()
+            mxf.complete(file, name=str(self.spec), aspect=aspect, umid_number=number)
         elif form.container == "mov" and form.bit_depth and not form.alpha_only:
             quicktime.set_alpha_mode(file, file.size(), premultiplied=self._premultiplied)
 

@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from vidmatte.errors import WriteError
+from vidmatte.write.webp import RandomAccess
 
 UMID_NUMBER_BYTES = 15
 """Of the material number in a UMID; FFmpeg sets its 16th byte, different for each package of a file."""
+_HEADER_BYTES = 1 << 14
+"""At least the bytes of the header, which FFmpeg writes at the beginning of a file."""
+_LONGEST_KEY_AND_LENGTH = 16 + 9
+
 _UMID = re.compile(
     rb"(\x06\x0a\x2b\x34\x01\x01\x01\x05\x01\x01\x0d\x00\x13...)\0{15}", flags=re.DOTALL
 )
@@ -25,6 +30,7 @@ _UMID = re.compile(
 _SETS = b"\x06\x0e\x2b\x34\x02\x53\x01\x01\x0d\x01\x01\x01\x01\x01"
 _RGB_DESCRIPTOR = _SETS + b"\x29\x00"
 _YCBCR_DESCRIPTOR = _SETS + b"\x28\x00"
+_FRAME_METADATA = b"\x06\x0e\x2b\x34\x02\x43\x01\x01\x0d\x01\x03\x01\x04\x01\x02\x01"
 _FILL = b"\x06\x0e\x2b\x34\x01\x01\x01\x02\x03\x01\x02\x10\x01\x00\x00\x00"
 
 _ASPECT_RATIO = 0x320E
@@ -43,34 +49,57 @@ _LIMITED_10_BITS = (
 )
 
 
-def complete_header(header: bytes, *, aspect: Fraction, umid_number: bytes) -> bytes:
-    """Return the first bytes of an MXF file with a true description of the picture.
+def complete(file: RandomAccess, *, name: str, aspect: Fraction, umid_number: bytes) -> None:
+    """Give a complete MXF file a true description of its picture, and a UMID of its own.
 
-    The result has the same length: what the description needs comes from the filler behind it.
+    Nothing in the file moves: what the description needs comes from the filler behind it.
 
     Args:
-        header: At least the whole header partition.
+        file: As FFmpeg wrote it.
+        name: What the user calls it, for messages.
         aspect: Width of the displayed picture over its height.
         umid_number: 15 bytes that tell this file from all others.
 
     Raises:
         WriteError: the header is not laid out as FFmpeg 7 and 8 write it.
     """
+    header = _with_description(file.read_at(0, _HEADER_BYTES), aspect, name)
+    header, changed = _UMID.subn(lambda found: found[1] + umid_number, header)
+    if not changed:
+        raise _unknown_layout(name)
+    file.write_at(0, header)
+    # Each frame repeats the UMID, in a small element before its picture.
+    place = 0
+    while len(start := file.read_at(place, _LONGEST_KEY_AND_LENGTH)) > 16:
+        content, length = _content_of(start, 0)
+        if start[:16] == _FRAME_METADATA:
+            metadata = file.read_at(place + content, length)
+            metadata = _UMID.sub(lambda found: found[1] + umid_number, metadata)
+            file.write_at(place + content, metadata)
+        place += content + length
+
+
+def _with_description(header: bytes, aspect: Fraction, name: str) -> bytes:
+    """Return the header, as long as it was, with the picture described as Y'CbCr."""
     elements = list(_elements(header))
     place = next((n for n, element in enumerate(elements) if element.key == _RGB_DESCRIPTOR), None)
     fillers = [n for n, element in enumerate(elements) if element.key == _FILL]
     filler = next((n for n in fillers if place is not None and n > place), None)
-    if place is None or filler is None or not _UMID.search(header):
-        raise WriteError(
-            "the FFmpeg of this PyAV lays out MXF in an unknown way; choose .mov, or another version"
-        )
+    if place is None or filler is None:
+        raise _unknown_layout(name)
     descriptor = _element(_YCBCR_DESCRIPTOR, _described(elements[place].content, aspect))
     between = header[elements[place].end : elements[filler].start]
-    room = elements[filler].end - elements[place].start - len(descriptor) - len(between)
-    fill = _element(_FILL, bytes(room - len(_element(_FILL, b""))))
     start, end = elements[place].start, elements[filler].end
-    completed = header[:start] + descriptor + between + fill + header[end:]
-    return _UMID.sub(lambda found: found[1] + umid_number, completed)
+    room = end - start - len(descriptor) - len(between)
+    fill = _element(_FILL, bytes(room - len(_element(_FILL, b""))))
+    return header[:start] + descriptor + between + fill + header[end:]
+
+
+def _unknown_layout(name: str) -> WriteError:
+    return WriteError(
+        f"{name}: the FFmpeg of this PyAV lays out MXF in an unknown way; "
+        f"choose .mov, or another version of PyAV"
+    )
 
 
 @dataclass(frozen=True)
@@ -87,16 +116,22 @@ def _elements(header: bytes) -> Iterator[_Element]:
     """Yield the elements that lie in the bytes with their whole length."""
     start = 0
     while start + 17 <= len(header):
-        content = start + 17
-        length = header[start + 16]
-        if length & 0x80:  # the number of bytes that hold the length
-            content += length & 0x7F
-            length = int.from_bytes(header[start + 17 : content], "big")
+        content, length = _content_of(header, start)
         end = content + length
         if end > len(header):
             return
         yield _Element(header[start : start + 16], start, end, header[content:end])
         start = end
+
+
+def _content_of(data: bytes, start: int) -> tuple[int, int]:
+    """Return where the content of an element begins, and its length in bytes."""
+    content = start + 17
+    length = data[start + 16]
+    if length & 0x80:  # the number of bytes that hold the length
+        content += length & 0x7F
+        length = int.from_bytes(data[start + 17 : content], "big")
+    return content, length
 
 
 def _element(key: bytes, content: bytes) -> bytes:
