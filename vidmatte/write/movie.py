@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
