@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from vidmatte.errors import OptionError
-from vidmatte.imaging.arrays import Flow, Gray8, Pixels
+from vidmatte.imaging.arrays import Alpha, Flow, Gray8, Pixels
 
 _LUMA = (0.2126, 0.7152, 0.0722)
 # OpenCV refuses frames of less than 12 pixels a side, or crashes on them.
@@ -46,6 +46,37 @@ def optical_flow(target: Gray8, source: Gray8) -> Flow:
         return np.zeros((*target.shape, 2), np.float32)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return np.asarray(search.calc(target, source, None), np.float32)  # type: ignore[call-overload]
+
+
+def flow_agreement(flow: Flow, backward: Flow) -> Alpha:
+    """Return 1 where two opposite flows lead back to where they began, else 0.
+
+    A place that is hidden in the other frame, or that was matched wrongly, does not get back
+    (Sundaram et al., "Dense point trajectories by GPU-accelerated large displacement optical flow",
+    ECCV 2010, equation 5).
+
+    Args:
+        flow: (H, W, 2) from the target to the source, as `optical_flow` returns it.
+        backward: (H, W, 2) from the source to the target.
+
+    Returns:
+        (H, W); 0 also where the flow leads out of the frame.
+    """
+    height, width = flow.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    # Farther than any real flow, so that what leads out of the frame disagrees.
+    outside = (1e4, 1e4)
+    back = cv2.remap(
+        backward,
+        x + flow[..., 0],
+        y + flow[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=outside,
+    )
+    lengths = np.square(flow).sum(-1) + np.square(back).sum(-1)
+    error = np.square(flow + back).sum(-1)
+    return np.asarray(error < 0.01 * lengths + 0.5, np.float32)
 
 
 def warp(image: Pixels, flow: Flow) -> Pixels:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmatte.imaging.arrays import Pixels
-from vidmatte.imaging.optical_flow import optical_flow
+from vidmatte.imaging.optical_flow import flow_agreement, optical_flow
 from vidmatte.synth.corpus import Rng
 from vidmatte.synth.prompts import PromptKind, make_prompt
 from vidmatte.synth.sprites import Matrix, Sprite, SpritePart
@@ -27,6 +27,7 @@ class Clip:
         alpha: (T, 1, h, w) uint8, the truth.
         flow: (T, h, w, 2) float32; from frame t to frame t - 1 as seen through the window of t, by optical flow. From
             frame 0, which has none before it, to frame 1.
+        flow_known: (T, h, w) uint8, 1 where the flow and the opposite one agree, else 0.
         between: (T, 2, 3) float32 affine map from pixels of the window of t to those of the other frame.
         labels: (1, h, w) uint8, 255 object or 0 background, read where `known`.
         known: (1, h, w) uint8, 1 where the reference is marked.
@@ -35,6 +36,7 @@ class Clip:
     rgb: NDArray[np.uint8]
     alpha: NDArray[np.uint8]
     flow: NDArray[np.float32]
+    flow_known: NDArray[np.uint8]
     between: NDArray[np.float32]
     labels: NDArray[np.uint8]
     known: NDArray[np.uint8]
@@ -81,12 +83,17 @@ def render(scene: Scene, size: tuple[int, int], prompt: PromptKind, rng: Rng) ->
     labels, known = make_prompt(alpha[0, 0], prompt, rng)
     crops, frames = scene.crops, len(rgb)
     between = [crops[abs(t - 1)] @ np.linalg.inv(crops[t]) for t in range(frames)]
-    flow = np.stack([flow_between(rgb[t], rgb[abs(t - 1)], between[t]) for t in range(frames)])
+    flows = [flow_between(rgb[t], rgb[abs(t - 1)], between[t]) for t in range(frames)]
+    flow = np.stack([each for each, _ in flows])
+    flow_known = np.stack([known for _, known in flows])
     affine = np.stack(between)[:, :2].astype(np.float32)
-    return Clip(rgb.transpose(0, 3, 1, 2).copy(), alpha, flow, affine, labels[None], known[None])
+    frames_first = rgb.transpose(0, 3, 1, 2).copy()
+    return Clip(frames_first, alpha, flow, flow_known, affine, labels[None], known[None])
 
 
-def _render(scene: Scene, size: tuple[int, int], rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _render(
+    scene: Scene, size: tuple[int, int], rng: Rng
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw all frames: (T, h, w, 3) and the marked sprite's visible alpha (T, 1, h, w)."""
     height, width = size
     tall, wide = scene.scenery.shape[:2]
@@ -95,12 +102,16 @@ def _render(scene: Scene, size: tuple[int, int], rng: Rng) -> tuple[NDArray[np.u
     frames, alphas = [], []
     for t, crop in enumerate(scene.crops):
         base = crop @ _pose(scene.ground[t]) @ to_unit
-        behind = cv2.warpAffine(scene.scenery, base[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        behind = cv2.warpAffine(
+            scene.scenery, base[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101
+        )
         image: Pixels = np.asarray(behind, np.float32)
         seen = np.zeros((height, width), np.float32)
         for i, layer in enumerate(scene.layers):
             drawn = draw_layer(layer, t, crop, size)
-            image = np.asarray(shade(image, drawn[..., 3]) * (1 - drawn[..., 3:]) + drawn[..., :3], np.float32)
+            image = np.asarray(
+                shade(image, drawn[..., 3]) * (1 - drawn[..., 3:]) + drawn[..., :3], np.float32
+            )
             seen = seen * (1 - drawn[..., 3]) + (drawn[..., 3] if i == scene.marked else 0)
         frames.append(image)
         alphas.append(seen)
@@ -108,8 +119,10 @@ def _render(scene: Scene, size: tuple[int, int], rng: Rng) -> tuple[NDArray[np.u
     return rgb, np.rint(np.clip(np.stack(alphas), 0, 1) * 255).astype(np.uint8)[:, None]
 
 
-def flow_between(now: NDArray[np.uint8], other: NDArray[np.uint8], between: Matrix) -> NDArray[np.float32]:
-    """Optical flow (h, w, 2) from a frame (h, w, 3) to another.
+def flow_between(
+    now: NDArray[np.uint8], other: NDArray[np.uint8], between: Matrix
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the optical flow (h, w, 2) from a frame (h, w, 3) to another, and where it is known.
 
     The other frame is first seen through this one's window, so that the flow has only the motion left to find.
     """
@@ -121,8 +134,12 @@ def flow_between(now: NDArray[np.uint8], other: NDArray[np.uint8], between: Matr
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    target, source = (np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in (now, there))
-    return optical_flow(target, source)
+    target, source = (
+        np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in (now, there)
+    )
+    flow = optical_flow(target, source)
+    agrees = flow_agreement(flow, optical_flow(source, target))
+    return flow, agrees.astype(np.uint8)
 
 
 def draw_layer(layer: Layer, t: int, crop: Matrix, size: tuple[int, int]) -> Pixels:
@@ -152,7 +169,9 @@ def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Pix
         side = picture.shape[0]
         if layer.warp is not None:
             grid = np.mgrid[:side, :side].astype(np.float32)
-            bent = cv2.remap(picture, grid[1] + layer.warp[t, 0], grid[0] + layer.warp[t, 1], cv2.INTER_LINEAR)
+            bent = cv2.remap(
+                picture, grid[1] + layer.warp[t, 0], grid[0] + layer.warp[t, 1], cv2.INTER_LINEAR
+            )
             picture = np.asarray(bent, np.float32)
         place = (
             carried[-1]
@@ -168,9 +187,14 @@ def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Pix
 def camera_effects(frames: Pixels, rng: Rng) -> NDArray[np.uint8]:
     """What a camera and a codec do to frames (T, h, w, 3) 0-1: light, gamma, blur, noise, compression."""
     gamma, drifting = np.exp(rng.normal(0, 0.2)), rng.random() < 0.35
-    blur, grain = rng.choice([0.0, 0.6, 1.2], p=[0.6, 0.25, 0.15]), rng.choice([0.0, 0.01, 0.03], p=[0.4, 0.4, 0.2])
+    blur, grain = (
+        rng.choice([0.0, 0.6, 1.2], p=[0.6, 0.25, 0.15]),
+        rng.choice([0.0, 0.01, 0.03], p=[0.4, 0.4, 0.2]),
+    )
     quality = int(rng.integers(20, 96)) if rng.random() < 0.6 else 100
-    return np.stack([_expose(frame, gamma, drifting, float(blur), grain, quality, rng) for frame in frames])
+    return np.stack(
+        [_expose(frame, gamma, drifting, float(blur), grain, quality, rng) for frame in frames]
+    )
 
 
 def _expose(
@@ -200,7 +224,9 @@ def _shade(rng: Rng) -> Callable[[Pixels, Pixels], Pixels]:
         height, width = alpha.shape
         moved = cv2.warpAffine(alpha, shift(*(offset * min(height, width)))[:2], (width, height))
         return np.asarray(
-            image * (1 - strength * cv2.GaussianBlur(moved, (0, 0), min(height, width) / 40))[..., None], np.float32
+            image
+            * (1 - strength * cv2.GaussianBlur(moved, (0, 0), min(height, width) / 40))[..., None],
+            np.float32,
         )
 
     return throw
