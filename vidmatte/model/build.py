@@ -21,8 +21,9 @@ from vidmatte.model.catalogue import (
     DESCRIPTIONS,
     find_checkpoint,
 )
+from vidmatte.model.compact.inference import DEFAULT_WORKING_SIZE
 from vidmatte.model.compact.net import CompactNet
-from vidmatte.model.compact.predictor import DEFAULT_WORKING_SIZE, CompactModel
+from vidmatte.model.compact.predictor import CompactModel
 from vidmatte.model.compact.refine import Refiner
 from vidmatte.model.diffusion import load_stable_diffusion
 from vidmatte.model.hub import VITMATTE, fetch, own_folder
@@ -202,7 +203,12 @@ def _compact(
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
     size = _working_size(size)
     return CompactModel(
-        net, load_refiner(place), name=name, device=place, precision=dtype, working_size=size
+        net,
+        device=place,
+        precision=dtype,
+        working_size=size,
+        refiner=load_refiner(place),
+        name=name,
     )
 
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidmatte.errors import ModelError
-from vidmatte.imaging.arrays import Alpha
-from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, coarse_matte
+from vidmatte.model.compact.inference import Expectation, WindowLabels, coarse_matte
+from vidmatte.model.compact.predictor import CompactModel, CompactPredictor
 from vidmatte.model.compact.window import crop_alpha, window_around
 from vidmatte.model.memory import memory_errors
 from vidmatte.model.pretrained import Pretrained, load_pretrained, read_json
@@ -203,13 +203,13 @@ def _finish_one(model: CompactModel, rgb: Tensor, trimap: Tensor) -> Tensor:
         crop_alpha(np.ascontiguousarray(part), window, size)
         for part in (object_share, unknown_share)
     )
-    marks: tuple[Alpha, Alpha] = (
-        (label > 0.5).astype(np.float32),
-        (doubt < 0.01).astype(np.float32),
-    )
-    estimate = model.infer_window(frame, window, [], None, marks)
+    labels = WindowLabels((label > 0.5).astype(np.float32), (doubt < 0.01).astype(np.float32))
+    estimate = model.infer_window(frame, window, [], labels=labels)
     for _ in range(_REVISIONS):
-        estimate = model.infer_window(frame, window, [estimate.memory], estimate.alpha, marks)
+        expected = Expectation(estimate.alpha, np.ones_like(estimate.alpha))
+        estimate = model.infer_window(
+            frame, window, [estimate.memory], expected=expected, labels=labels
+        )
     coarse = coarse_matte(estimate.alpha, estimate.confidence, window, height, width)
     alpha = CompactPredictor(model, ()).finish(rgb, coarse)
     return torch.where(unknown, alpha, trimap)

@@ -41,7 +41,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="5ad4acf33d9432add43c81ad93d1e2b5612e2a50be7bae7f1ad64d0e55ac46a1",
+        sha256="980e2257d1d8a607b42da348e6dd8f44239e39d3c42bb21adf4cc99dd995b526",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),

@@ -33,6 +33,10 @@ Net = TypeVar("Net", bound=nn.Module)
 _LOG_EVERY = 20
 
 
+ParameterGroup = dict[str, Any]
+"""A group of parameters as PyTorch's optimisers take it."""
+
+
 @dataclass(frozen=True)
 class TrainingTask(Generic[Net]):
     """What is trained: how the network is made, what it learns from, and what it is to make small.
@@ -41,12 +45,15 @@ class TrainingTask(Generic[Net]):
         name: of a run's kind, kept in its checkpoint.
         batches: the data of a configuration. Item k is the k-th batch of the run: made of the configuration and k.
         loss: of (network, batch, generator, precision): what is made small, and figures by name.
+        groups: of (network, configuration): the optimiser's parameter groups; with `rate_share` one
+            learns at a share of the rate. None for all parameters at one rate.
     """
 
     name: str
     make: Callable[[], Net]
     batches: Callable[[Any], Dataset[Batch]]
     loss: Callable[[Net, Batch, torch.Generator, torch.dtype], tuple[Tensor, dict[str, float]]]
+    groups: Callable[[Net, Any], list[ParameterGroup]] | None = None
 
 
 def train(
@@ -75,7 +82,10 @@ def train(
         torch.manual_seed(config.seed)
         net = start or part.make()
         net.to(processes.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.AdamW(net.parameters(), lr=config.rate, betas=config.betas, weight_decay=config.decay)
+        groups = part.groups(net, config) if part.groups else [{"params": list(net.parameters())}]
+        optimiser = torch.optim.AdamW(
+            groups, lr=config.rate, betas=config.betas, weight_decay=config.decay
+        )
         scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "float16")
         average = {name: value.detach().clone() for name, value in net.state_dict().items()}
         state = State(part.name, config, net, optimiser, scaler, average)
@@ -109,7 +119,7 @@ def _step(
     """One step of all processes: gradients of all their batches, averaged. Returns the mean figures of this one."""
     config, net, optimiser = state.config, state.net, state.optimiser
     for group in optimiser.param_groups:
-        group["lr"] = config.rate * schedule(step, config)
+        group["lr"] = config.rate * schedule(step, config) * group.get("rate_share", 1.0)
     optimiser.zero_grad(set_to_none=True)
     found: list[dict[str, float]] = []
     for micro_step in range(config.accumulate):

@@ -17,7 +17,7 @@ from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.prompts import PromptKind
 from vidmatte.train.checkpoint import read_facts
 from vidmatte.train.config import LoopConfig
-from vidmatte.train.loop import TrainingTask
+from vidmatte.train.loop import ParameterGroup, TrainingTask
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,19 @@ class TrainConfig(LoopConfig):
         pixels: budget of a batch: clips x frames x height x width comes close to it for every size drawn.
         sizes: (height, width, share of steps).
         frames: least and most frames of a clip.
+        trunk_rate: share of the rate at which the trunk learns; 0 keeps it as it is.
     """
 
     corpus: str
     pixels: int = 420_000
-    sizes: tuple[tuple[int, int, float], ...] = ((128, 128, 0.2), (160, 160, 0.35), (144, 208, 0.2), (256, 256, 0.25))
+    sizes: tuple[tuple[int, int, float], ...] = (
+        (128, 128, 0.2),
+        (160, 160, 0.35),
+        (144, 208, 0.2),
+        (256, 256, 0.25),
+    )
     frames: tuple[int, int] = (4, 6)
+    trunk_rate: float = 0.0
 
 
 class Batches(Dataset[Batch]):
@@ -58,18 +65,35 @@ class Batches(Dataset[Batch]):
         # a whole object from a few marks is learnt on the reference alone.
         masks = rng.random() < 0.45
         frames = (
-            int(rng.integers(self.config.frames[0], self.config.frames[1] + 1)) if masks else int(rng.integers(2, 4))
+            int(rng.integers(self.config.frames[0], self.config.frames[1] + 1))
+            if masks
+            else int(rng.integers(2, 4))
         )
         count = max(1, round(self.config.pixels / (frames * height * width)))
         clips = []
         for i in range(count):
-            prompt: PromptKind = "mask" if masks else rng.choice(["clicks", "strokes", "box"], p=[0.58, 0.25, 0.17])
+            prompt: PromptKind = (
+                "mask" if masks else rng.choice(["clicks", "strokes", "box"], p=[0.58, 0.25, 0.17])
+            )
             seed = int(np.random.SeedSequence((self.config.seed, index, i)).generate_state(1)[0])
             clips.append(make_clip(self._corpus, (height, width), frames, prompt, seed))
         return collate(clips)
 
 
-NETWORK = TrainingTask("network", CompactNet, Batches, loss)
+def parameter_groups(net: CompactNet, config: TrainConfig) -> list[ParameterGroup]:
+    """Return what learns, and at which share of the rate: the trunk by itself, or not at all."""
+    trunk = list(net.trunk.parameters())
+    for parameter in trunk:
+        parameter.requires_grad_(config.trunk_rate > 0)
+    in_trunk = {id(parameter) for parameter in trunk}
+    others = [each for each in net.parameters() if id(each) not in in_trunk]
+    groups: list[ParameterGroup] = [{"params": others, "rate_share": 1.0}]
+    if config.trunk_rate > 0:
+        groups.append({"params": trunk, "rate_share": config.trunk_rate})
+    return groups
+
+
+NETWORK = TrainingTask("network", CompactNet, Batches, loss, parameter_groups)
 
 
 def read_config(run: str | Path) -> TrainConfig:

@@ -13,9 +13,10 @@ from vidmatte.errors import ReadError
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.metrics import region_overlap
 from vidmatte.model.build import load_refiner
+from vidmatte.model.compact.inference import DEFAULT_WORKING_SIZE
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.objective import collate, propagate
-from vidmatte.model.compact.predictor import DEFAULT_WORKING_SIZE, CompactModel
+from vidmatte.model.compact.predictor import CompactModel
 from vidmatte.model.losses import jaccard, l1
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import open_video
@@ -69,7 +70,12 @@ def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[
         )
     place = torch.device(device)
     model = CompactModel(
-        net, load_refiner(place), "in training", place, torch.float32, DEFAULT_WORKING_SIZE
+        net,
+        device=place,
+        precision=torch.float32,
+        working_size=DEFAULT_WORKING_SIZE,
+        refiner=load_refiner(place),
+        name="in training",
     )
     return {folder.name: float(np.mean(list(_overlaps(model, folder)))) for folder in folders}
 

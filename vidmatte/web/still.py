@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, EncodedReference
+from vidmatte.model.compact.predictor import CompactModel, CompactPredictor
+from vidmatte.model.compact.reference import EncodedReference
 from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import Model, Predictor
 from vidmatte.prompts.prompt import Prompt

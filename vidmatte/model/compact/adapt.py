@@ -1,9 +1,13 @@
-"""Adaptation: before a clip is followed, the embedded network is fine-tuned on clips made of its marked frames.
+"""Adaptation: before a clip is tracked, the embedded network is fine-tuned on its reference frames.
 
-The object is cut out of its frame, the hole is filled, and the object moves, bends and turns over what was behind it:
-the training loop goes on for a few steps with this one object. The network so learns that all of its parts belong
-together, however unlike they are, and what around it is not meant. (Khoreva et al., "Lucid data dreaming for video
-object segmentation", IJCV 2019, train a network per clip in this way; here a network that knows matting is tuned.)
+The object is cut out of its frame, the hole is filled, and the object moves, bends and turns over
+what was behind it: the network's training continues for a few steps with this one object. It so
+learns that all of its parts belong together, however unlike they are, and that its surroundings do
+not. (Khoreva et al., "Lucid data dreaming for video object segmentation", IJCV 2019, train a network
+per clip in this way; here a network that knows matting is tuned.)
+
+Both encoders stay as they are: the target models are fitted to the reference in closed form anyway,
+and steps without their gradient take a third of the time.
 """
 
 from __future__ import annotations
@@ -21,18 +25,29 @@ from vidmatte.imaging.arrays import Alpha, Pixels, Rgb8
 from vidmatte.imaging.foreground import estimate_foreground
 from vidmatte.media.prefetch import prefetch
 from vidmatte.model.compact.objective import collate, learn
-from vidmatte.model.compact.predictor import CompactModel, CompactPredictor, EncodedReference, PromptedFrame
+from vidmatte.model.compact.predictor import CompactModel, CompactPredictor
+from vidmatte.model.compact.reference import EncodedReference, PromptedFrame
 from vidmatte.model.compact.window import crop_alpha, crop_rgb, window_around
 from vidmatte.model.losses import Batch
 from vidmatte.options import DEFAULT_ADAPT_STEPS
-from vidmatte.synth.clips import BACKGROUND_MOTION, inpaint_object, make_crops, make_path, warp_sprite
+from vidmatte.synth.clips import (
+    BACKGROUND_MOTION,
+    inpaint_object,
+    make_crops,
+    make_path,
+    warp_sprite,
+)
 from vidmatte.synth.corpus import Rng
 from vidmatte.synth.render import Clip, Scene, render
 from vidmatte.synth.sprites import SpritePart, premultiply
 
 _RATE = 3e-4
-_WARM_UP = 5
-_CLIPS, _FRAMES = 4, 3
+_WARM_UP = 3
+"""Steps until the full rate."""
+_CLIPS = 2
+"""Clips of a step."""
+_FRAMES = 3
+"""Frames of a clip, the reference among them."""
 _WORKING_SHARE = 0.76
 """Size of the training frames in working sizes: smaller frames are quicker, and the object is as large in them."""
 _PICTURE_SHARE = 1.5
@@ -55,16 +70,25 @@ def adapt(
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,
 ) -> CompactPredictor:
-    """The same references, encoded by a copy of the network that was adapted to them; `predictor` stays as it is.
+    """Return the references, encoded by a copy of the network that was adapted to them.
 
-    Of references that were marked in part, the matte that was found is taken for the truth. `on_step` is told how many
-    steps are done. The same references, steps and seed give the same network on the same machine.
+    If a reference was marked in part, the matte that was found is taken for the truth. The same
+    references, steps and seed give the same network on the same machine.
+
+    Args:
+        predictor: stays as it is.
+        steps: of the optimiser.
+        seed: of the clips that are made of the references.
+        on_step: receives the number of steps that are done.
     """
     model = predictor.model
     size = _training_size(model, predictor.references[0])
     cuts = [_cut(reference.marked, size) for reference in predictor.references]
     net = copy.deepcopy(model.net).float().train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
+    for encoder in (net.trunk, net.encoder):
+        encoder.requires_grad_(False)
+    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     generator = torch.Generator().manual_seed(seed)
     with closing(prefetch(_training_batches(cuts, size, steps, seed), 2)) as batches:
         for step, batch in enumerate(batches):
@@ -74,19 +98,24 @@ def adapt(
             learn(net, optimiser, placed, generator, precision=model.precision)
             if on_step is not None:
                 on_step(step + 1)
-    return predictor.with_network(net.eval())
+    return predictor.with_network(net.eval().requires_grad_(False))
 
 
-def _training_batches(cuts: Sequence[_CutReference], size: tuple[int, int], steps: int, seed: int) -> Iterator[Batch]:
+def _training_batches(
+    cuts: Sequence[_CutReference], size: tuple[int, int], steps: int, seed: int
+) -> Iterator[Batch]:
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        yield collate([_training_clip(cuts[int(rng.integers(len(cuts)))], size, rng) for _ in range(_CLIPS)])
+        yield collate(
+            [_training_clip(cuts[int(rng.integers(len(cuts)))], size, rng) for _ in range(_CLIPS)]
+        )
 
 
 def _training_size(model: CompactModel, reference: EncodedReference) -> tuple[int, int]:
     stride = model.net.stride
     height, width = (
-        max(4, round(_WORKING_SHARE * side / stride)) * stride for side in model.fitted_size(reference.window)
+        max(4, round(_WORKING_SHARE * side / stride)) * stride
+        for side in model.fitted_size(reference.window)
     )
     return height, width
 
@@ -124,7 +153,9 @@ def _training_clip(cut: _CutReference, size: tuple[int, int], rng: Rng) -> Clip:
     tall, wide = scenery.shape[:2]
     # In shares of the frame's shorter side: the scenery fills the frame, and the object is as large in it as it was.
     reach = size[0] / min(size)
-    layer = warp_sprite([SpritePart(sprite, size=reach * max(tall, wide) / tall)], make_path(_FRAMES, 0.6, rng), rng)
+    layer = warp_sprite(
+        [SpritePart(sprite, size=reach * max(tall, wide) / tall)], make_path(_FRAMES, 0.6, rng), rng
+    )
     crops = make_crops(layer.poses, size, rng.random() < 0.8, rng)
     ground = make_path(_FRAMES, 0.5, rng) * BACKGROUND_MOTION
     return render(Scene([layer], 0, scenery, ground, reach, crops), size, "mask", rng)

@@ -26,7 +26,9 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
         self.norm2 = nn.GroupNorm(8, channels_out)
         same = stride == 1 and channels_in == channels_out
-        self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+        self.shortcut = (
+            nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels_in, h, w) to (N, channels_out, h / stride, w / stride)."""
@@ -53,9 +55,13 @@ class SelfAttention(nn.Module):
         """(N, C, h, w) to the same, added to the input."""
         height, width = x.shape[-2:]
         shape = (len(x), 3, self.heads, x.shape[1] // self.heads, height * width)
-        query, key, value = self.query_key_value(self.norm(x)).flatten(2).reshape(shape).mT.unbind(1)
+        query, key, value = (
+            self.query_key_value(self.norm(x)).flatten(2).reshape(shape).mT.unbind(1)
+        )
         bias = -F.softplus(self.fade)[:, None, None] * _distances(height, width, x.device)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype)[None])
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias.to(query.dtype)[None]
+        )
         change: Tensor = self.project(mixed.mT.reshape(x.shape))
         return x + change
 
@@ -89,7 +95,9 @@ class MattingHead(nn.Module):
         motion_channels: of the motion cue, seen at 1/8 and 1/4: optical flow is no finer.
     """
 
-    def __init__(self, channels: Sequence[int], *, guidance_channels: int, motion_channels: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], *, guidance_channels: int, motion_channels: int
+    ) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth = channels
         self.fuse1 = Residual(eighth + 2 + guidance_channels + motion_channels, eighth)
@@ -99,7 +107,11 @@ class MattingHead(nn.Module):
         self.to_quarter = Residual(eighth + quarter + 2 + motion_channels, 48)
         self.to_half = Residual(48 + half, 24)
         self.to_full = nn.Sequential(
-            nn.Conv2d(24 + 3 + 2, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 1, 1)
+            nn.Conv2d(24 + 3 + 2, 16, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(16, 1, 1),
         )
 
     def forward(
@@ -119,10 +131,17 @@ class MattingHead(nn.Module):
         """
         half, quarter, eighth, sixteenth = maps
         rgb, prior = (x.contiguous(memory_format=torch.channels_last) for x in (rgb, prior))
-        z = self.fuse1(torch.cat([eighth, shrink(prior, eighth), guidance.to(eighth.dtype), shrink(motion, eighth)], 1))
+        z = self.fuse1(
+            torch.cat(
+                [eighth, shrink(prior, eighth), guidance.to(eighth.dtype), shrink(motion, eighth)],
+                1,
+            )
+        )
         z = self.context(self.fuse2(z), sixteenth)
         y = self.to_quarter(
-            torch.cat([resize(z, quarter), quarter, shrink(prior, quarter), shrink(motion, quarter)], 1)
+            torch.cat(
+                [resize(z, quarter), quarter, shrink(prior, quarter), shrink(motion, quarter)], 1
+            )
         )
         y = self.to_half(torch.cat([resize(y, half), half], 1))
         y = self.to_full(torch.cat([resize(y, rgb), rgb.to(y.dtype), prior.to(y.dtype)], 1))
@@ -139,7 +158,9 @@ class ConfidenceHead(nn.Module):
 
     def __init__(self, channels: int, *, votes: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3 * channels + votes + 5, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(3 * channels + votes + 5, 64), nn.ReLU(), nn.Linear(64, 1)
+        )
 
     def forward(self, fused: Tensor, votes: Tensor, alpha_logits: Tensor, prior: Tensor) -> Tensor:
         """Expected overlap as a logit, (N,).
@@ -150,16 +171,27 @@ class ConfidenceHead(nn.Module):
             alpha_logits: (N, 1, h, w).
             prior: (N, 2, h, w) as for the head.
         """
-        fused, votes, alpha = fused.detach().float(), votes.detach().float(), alpha_logits.detach().sigmoid()
+        fused, votes, alpha = (
+            fused.detach().float(),
+            votes.detach().float(),
+            alpha_logits.detach().sigmoid(),
+        )
         prior = prior.float()
         inside = F.adaptive_avg_pool2d(alpha, (fused.shape[-2], fused.shape[-1]))
         edge = 4 * inside * (1 - inside)
-        pooled = [_average(fused, inside), _average(fused, edge), fused.mean((2, 3)), _average(votes, inside)]
+        pooled = [
+            _average(fused, inside),
+            _average(fused, edge),
+            fused.mean((2, 3)),
+            _average(votes, inside),
+        ]
         known = prior[:, 1:].mean((1, 2, 3))
         agreed = (torch.minimum(alpha, prior[:, :1]).sum((1, 2, 3)) + 1) / (
             torch.maximum(alpha, prior[:, :1]).sum((1, 2, 3)) + 1
         )
-        decided = (alpha * (2 * alpha - 1).abs()).sum((1, 2, 3)) / alpha.sum((1, 2, 3)).clamp(min=1.0)
+        decided = (alpha * (2 * alpha - 1).abs()).sum((1, 2, 3)) / alpha.sum((1, 2, 3)).clamp(
+            min=1.0
+        )
         area = alpha.mean((1, 2, 3))
         border = _average(_frame_edge(inside), inside)[:, 0]
         facts = torch.stack([agreed * known, known, decided, area.sqrt(), border], 1)
@@ -190,7 +222,9 @@ def _frame_edge(like: Tensor) -> Tensor:
 
 def _distances(height: int, width: int, device: torch.device) -> Tensor:
     """(h w, h w) distance between cells."""
-    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
     points = torch.stack([y.flatten(), x.flatten()], -1).float()
     distances: Tensor = torch.linalg.vector_norm(points[:, None] - points[None], dim=-1)
     return distances

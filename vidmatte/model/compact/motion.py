@@ -42,7 +42,9 @@ def motion_cue(flow: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
             flow - _affine_motion(flow, weight.float(), ridge, unit)
             for weight, ridge in zip((outside, inside), _STIFFNESS, strict=True)
         )
-    behind_length, own_length = (torch.linalg.vector_norm(rest, dim=1, keepdim=True) for rest in (behind, own))
+    behind_length, own_length = (
+        torch.linalg.vector_norm(rest, dim=1, keepdim=True) for rest in (behind, own)
+    )
     marked = (inside.sum((1, 2, 3), keepdim=True) > 0).float()
     nearness = marked * own_length / (own_length + unit) + (1 - marked) / 2
     return torch.cat([behind / (behind_length + unit), nearness, torch.ones_like(nearness)], 1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidmatte.model.compact.motion import motion_cue
-from vidmatte.model.compact.net import CompactNet, Prediction
+from vidmatte.model.compact.net import RECENT_FRAMES, CompactNet, Prediction
 from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.losses import Batch, jaccard, matting_losses, optimizer_step, weighted_sum
 from vidmatte.synth.render import Clip
@@ -18,8 +18,10 @@ from vidmatte.synth.render import Clip
 
 def collate(clips: list[Clip]) -> Batch:
     """Clips of one size as a batch: each field (B, T, ...) or (B, ...) in its own dtype."""
-    names = ("rgb", "alpha", "flow", "between", "labels", "known")
-    return {name: torch.from_numpy(np.stack([getattr(clip, name) for clip in clips])) for name in names}
+    names = ("rgb", "alpha", "flow", "flow_known", "between", "labels", "known")
+    return {
+        name: torch.from_numpy(np.stack([getattr(clip, name) for clip in clips])) for name in names
+    }
 
 
 def loss(
@@ -31,7 +33,10 @@ def loss(
     truth = batch["alpha"].float() / 255
     losses = [matting_losses(prediction, truth[:, t]) for t, prediction in predictions]
     terms = {name: torch.stack([found[name] for found in losses]).mean() for name in losses[0]}
-    reached = {t: jaccard(prediction.alpha.detach(), truth[:, t]).mean().item() for t, prediction in predictions}
+    reached = {
+        t: jaccard(prediction.alpha.detach(), truth[:, t]).mean().item()
+        for t, prediction in predictions
+    }
     scores = {f"J{t}": reached[t] for t in reached if t < 3}
     return weighted_sum(terms), {**{name: term.item() for name, term in terms.items()}, **scores}
 
@@ -60,40 +65,76 @@ def propagate(
     else the truth. The prior is corrupted now and then, so that the network learns when to overrule it; with `feedback`
     1, as in validation, nothing is corrupted or left out.
     """
-    rgb, truth, known = batch["rgb"].float() / 255, batch["alpha"].float() / 255, batch["known"].float()
+    rgb, truth, known = (
+        batch["rgb"].float() / 255,
+        batch["alpha"].float() / 255,
+        batch["known"].float(),
+    )
     clips, frames = rgb.shape[:2]
-    features = net.encode(rgb.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+    to_frame = chain_crops(batch["between"].float()).flatten(0, 1)
+    frames_last = rgb.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    features = net.encode(frames_last, to_frame)
     each = [features[_frame_slice(t, frames, clips)] for t in range(frames)]
     none = torch.zeros_like(truth[:, 0])
     matte = truth[:, 0]
 
     def cue(flow: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
         """Images of a set have no motion, so the network is to do without it now and then."""
-        return motion_cue(flow, inside, outside) * _bernoulli(none, 0.85 if feedback < 1 else 1.0, generator)
+        return motion_cue(flow, inside, outside) * _bernoulli(
+            none, 0.85 if feedback < 1 else 1.0, generator
+        )
 
     if not bool(known.all()):
         labels = batch["labels"].float() / 255
         motion = cue(batch["flow"][:, 0], labels * known, 1 - labels * known)
-        prediction = net.decode(rgb[:, 0], each[0], [net.encode_memory(each[0], labels, known)], labels, known, motion)
+        prediction = net.decode(
+            rgb[:, 0], each[0], [net.encode_memory(each[0], labels, known)], labels, known, motion
+        )
         yield 0, prediction
-        matte = _mix_per_item(prediction.alpha.detach(), truth[:, 0], 0.5 if feedback < 1 else 1.0, generator)
+        matte = _mix_per_item(
+            prediction.alpha.detach(), truth[:, 0], 0.5 if feedback < 1 else 1.0, generator
+        )
     memories: list[Memory] = [net.encode_memory(each[0], matte, torch.ones_like(none))]
+    recent = list(memories)
     for t in range(1, frames):
         prior = warp(matte, batch["flow"][:, t], batch["between"][:, t])
         prior = corrupt_prior(prior, generator) if feedback < 1 else prior
-        present = _bernoulli(prior, (0.7 if t == 1 else 0.9) if feedback < 1 else 1.0, generator).expand_as(prior)
+        present = _bernoulli(
+            prior, (0.7 if t == 1 else 0.9) if feedback < 1 else 1.0, generator
+        ).expand_as(prior)
+        # Where flow and opposite flow disagree, nothing is expected.
+        present = present * batch["flow_known"][:, t, None].float()
         motion = cue(batch["flow"][:, t], prior * present, 1 - prior * present)
-        prediction = net.decode(rgb[:, t], each[t], memories, prior, present, motion)
+        reads_recent = feedback == 1 or _coin_flip(0.9, generator)
+        nearby = recent[-RECENT_FRAMES:] if reads_recent else []
+        prediction = net.decode(rgb[:, t], each[t], memories, prior, present, motion, nearby)
         yield t, prediction
         matte = _mix_per_item(prediction.alpha.detach(), truth[:, t], feedback, generator)
-        recent = net.encode_memory(each[t], matte, torch.ones_like(none))
-        memories = [memories[0], *memories[1:][-1:], recent] if _coin_flip(0.5, generator) else [memories[0], recent]
+        recent.append(net.encode_memory(each[t], matte, torch.ones_like(none)))
+        between_them = memories[1:][-1:] if _coin_flip(0.5, generator) else []
+        memories = [memories[0], *between_them, recent[-1]]
+
+
+def chain_crops(between: Tensor) -> Tensor:
+    """Return the maps (N, T, 2, 3) from pixels of each frame's crop to those of frame 0.
+
+    `between` (N, T, 2, 3) leads from each crop to the one before it; that of frame 0 is not read.
+    """
+    last_row = torch.tensor([0.0, 0.0, 1.0], device=between.device).expand(len(between), 1, 3)
+    to_first = torch.eye(3, device=between.device).expand(len(between), 3, 3)
+    maps = [to_first[:, :2]]
+    for t in range(1, between.shape[1]):
+        to_first = to_first @ torch.cat([between[:, t], last_row], 1)
+        maps.append(to_first[:, :2])
+    return torch.stack(maps, 1)
 
 
 def warp(alpha: Tensor, flow: Tensor, between: Tensor) -> Tensor:
     """Alpha (N, 1, h, w) of the frame before, seen from this one along `flow` (N, h, w, 2) and `between` (N, 2, 3)."""
     height, width = alpha.shape[-2:]
-    y, x = torch.meshgrid(*(torch.arange(side, device=alpha.device) for side in (height, width)), indexing="ij")
+    y, x = torch.meshgrid(
+        *(torch.arange(side, device=alpha.device) for side in (height, width)), indexing="ij"
+    )
     places = torch.stack([x, y], -1) + flow
     places = torch.einsum("nhwi,nji->nhwj", places, between[..., :2]) + between[:, None, None, :, 2]
     size = torch.tensor([width, height], device=alpha.device)
@@ -133,7 +174,9 @@ def _bernoulli(like: Tensor, chance: float, generator: torch.Generator) -> Tenso
     return (torch.rand(len(like), 1, 1, 1, generator=generator) < chance).to(like)
 
 
-def _mix_per_item(first: Tensor, second: Tensor, chance: float, generator: torch.Generator) -> Tensor:
+def _mix_per_item(
+    first: Tensor, second: Tensor, chance: float, generator: torch.Generator
+) -> Tensor:
     """Per item `first` with a chance, else `second`."""
     coin = _bernoulli(first, chance, generator)
     return coin * first + (1 - coin) * second

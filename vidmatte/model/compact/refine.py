@@ -73,7 +73,9 @@ class Refiner(nn.Module):
             around: (N, _LINES + C, S / 2, S / 2) of `Tiles.sample`: linear functions of colour, and context.
         """
         near, far = (_apply(around[:, i : i + 4], pixels) for i in (0, 4))
-        x = F.relu(self.stem(torch.cat([pixels - 0.5, near - 0.5, far - 0.5], 1)) + around[:, _LINES:])
+        x = F.relu(
+            self.stem(torch.cat([pixels - 0.5, near - 0.5, far - 0.5], 1)) + around[:, _LINES:]
+        )
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
         return 4 * change
 
@@ -134,7 +136,9 @@ def _blur_at_large(planes: Pixels) -> Pixels:
     height, width = planes.shape[:2]
     fours = cv2.resize(planes, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
     blurred = cv2.blur(cv2.blur(fours, (_FAR, _FAR)), (_FAR, _FAR))
-    return np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    return np.asarray(
+        cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+    )
 
 
 def _line(front: Pixels, back: Pixels) -> Pixels:
@@ -180,7 +184,9 @@ class Tiles:
         columns, across = _weights(self.corners[:, 1] - halo, side, wide / self.width, wide)
         # Channels last throughout: rows of all channels are short copies, and the network takes them so.
         near = maps[0].permute(1, 2, 0).float().contiguous()[rows[:, :, None], columns[:, None, :]]
-        mixed = (down.to(maps.device) @ near.flatten(2)).reshape(len(near), side // 2, *near.shape[2:])
+        mixed = (down.to(maps.device) @ near.flatten(2)).reshape(
+            len(near), side // 2, *near.shape[2:]
+        )
         sampled: Tensor = across[:, None].to(maps.device) @ mixed
         return sampled.permute(0, 3, 1, 2)
 
@@ -193,7 +199,9 @@ def _weights(starts: Tensor, side: int, scale: float, length: int) -> tuple[Tens
     at = ((starts[:, None] + torch.arange(0, side, 2) + 1) * scale - 0.5).clamp(0, length - 1)
     places = at[:, :1].floor().long() + torch.arange(int(side * scale) + 3)
     # Beyond the row no place has any weight, as `at` stays inside.
-    return places.clamp(max=length - 1), (1 - (at[:, :, None] - places[:, None]).abs()).clamp(min=0).float()
+    return places.clamp(max=length - 1), (1 - (at[:, :, None] - places[:, None]).abs()).clamp(
+        min=0
+    ).float()
 
 
 def tiles_on(share: Pixels, height: int, width: int) -> Tiles:
@@ -228,9 +236,13 @@ def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alp
         change = _change(net, rgb, guided, alpha, tiles, device)
     else:
         size = (tiles.width, tiles.height)
-        less = np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (*rgb, guided)])
+        less = np.stack(
+            [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (*rgb, guided)]
+        )
         change = _change(net, less[:3], less[3], alpha, tiles, device)
-        change = np.asarray(cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+        change = np.asarray(
+            cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+        )
         # Enlarging spreads it a little beyond the band.
         change *= cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR) > 0
     guided += change
@@ -238,19 +250,34 @@ def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alp
     return guided
 
 
-def _change(net: Refiner, rgb: Pixels, guided: Pixels, alpha: Alpha, tiles: Tiles, device: torch.device) -> Pixels:
+def _change(
+    net: Refiner, rgb: Pixels, guided: Pixels, alpha: Alpha, tiles: Tiles, device: torch.device
+) -> Pixels:
     """(H, W) what is to be added to the guided filter's alpha; 0 outside of the band."""
-    small = cv2.merge([cv2.resize(plane, alpha.shape[::-1], interpolation=cv2.INTER_AREA) for plane in rgb])
-    coarse, lines = (torch.from_numpy(planes)[None].to(device) for planes in coarse_features(small, alpha))
+    small = cv2.merge(
+        [cv2.resize(plane, alpha.shape[::-1], interpolation=cv2.INTER_AREA) for plane in rgb]
+    )
+    coarse, lines = (
+        torch.from_numpy(planes)[None].to(device) for planes in coarse_features(small, alpha)
+    )
     context = net.context(coarse.contiguous(memory_format=torch.channels_last))
     around = torch.cat([lines, context.float()], 1)
-    share = cv2.resize(band_share(alpha), (tiles.width, tiles.height), interpolation=cv2.INTER_LINEAR)
+    share = cv2.resize(
+        band_share(alpha), (tiles.width, tiles.height), interpolation=cv2.INTER_LINEAR
+    )
     change = np.zeros((tiles.height, tiles.width), np.float32)
     for part in tiles.split(_BATCH):
-        fine = torch.from_numpy(np.concatenate([part.cut(rgb), part.cut(guided[None])], axis=1)).to(device)
+        fine = torch.from_numpy(np.concatenate([part.cut(rgb), part.cut(guided[None])], axis=1)).to(
+            device
+        )
         logits = net(F.pixel_unshuffle(fine, 2), part.sample(around))
         core = (slice(None), slice(None), slice(HALO, -HALO), slice(HALO, -HALO))
-        half = (slice(None), slice(None), slice(HALO // 2, -HALO // 2), slice(HALO // 2, -HALO // 2))
+        half = (
+            slice(None),
+            slice(None),
+            slice(HALO // 2, -HALO // 2),
+            slice(HALO // 2, -HALO // 2),
+        )
         found = certain(refined(fine[:, 3:][core], logits[half])[:, 0].cpu().numpy())
         for (y, x), tile in zip(part.corners.tolist(), found, strict=True):
             inside = (slice(y, min(y + CORE, tiles.height)), slice(x, min(x + CORE, tiles.width)))

@@ -1,60 +1,93 @@
-"""Inter- and intra-similarity: how a target frame is compared with the marked references and with itself.
+"""Where the reference's object is in the target.
 
-The two blocks of in-context matting (IconMatting, Guo et al., CVPR 2024, section 3.2) at a small size. Inter-similarity
-matches each cell of the target to the known cells of every reference and reads out their labels; here the background
-is queried as well as the object, only marked cells take part, and several references are read together. A target
-model solved in closed form (ridge regression on features, as in FRTM, Robinson et al., CVPR 2020) votes beside it.
-Intra-similarity spreads what was read over the whole object with the target's own self-attention (equation 4).
-
-A cell is one position of the feature map at 1/8 of the working size; n counts the target's cells, m a reference's.
+Inter-similarity (IconMatting, Guo et al., CVPR 2024, equation 3) reads what the references say about
+each cell of the target. Intra-similarity (equation 4) spreads it over the target. A cell is one
+position of the feature map at 1/8 of the working size; n counts the target's cells, m a reference's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _MASKED = -4.0
-"""Added to a cosine similarity to take a cell out of a maximum: below any true cosine, and small enough for bf16."""
-
+"""Added to a cosine similarity to take a cell out of a maximum. Small enough for bfloat16."""
 _UNKNOWN = -100.0
 """Added to an attention logit to take a cell out of a softmax."""
+_TRUNK_SCALE = 8.0
+"""Taps of the trunk have unit length over their channels; this brings single channels to about 1."""
+
+
+class EncodedCells(Protocol):
+    """The part of `net.Features` that the similarities read."""
+
+    @property
+    def eighth(self) -> Tensor:
+        """(N, F, h/8, w/8) features of the encoder."""
+        ...
+
+    @property
+    def keys(self) -> Tensor:
+        """(N, C, h/8, w/8) of unit length, for matching."""
+        ...
+
+    @property
+    def taps(self) -> Tensor:
+        """(N, T, h/8, w/8) features of the trunk."""
+        ...
+
+    @property
+    def places(self) -> Tensor:
+        """(N, n, 2) centres of the cells in pixels of the clip's frame."""
+        ...
+
+    @property
+    def cell(self) -> Tensor:
+        """(N, 1, 1) size of a cell in pixels of the clip's frame."""
+        ...
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What is kept of one reference frame: its keys, its labels where they are known, and a target model's sums.
+    """One encoded reference frame.
 
     Attributes:
         keys: (N, m, C) unit-length features of the cells.
+        places: (N, m, 2) centres of the cells, in pixels of the clip's frame.
         labels: (N, m, 1) alpha of each cell over its known pixels, 0-1.
-        known: (N, m, 1) 1 where any pixel of the cell was marked, else 0.
+        known: (N, m, 1) 1 if any pixel of the cell was marked, else 0.
         values: (N, m, V) learned description of each cell given its label.
-        gram: (N, D, D) class-balanced second moments of the features.
-        moment: (N, D, 1) class-balanced correlation of the features with the label -1 or 1.
+        gram: (N, D, D) class-balanced second moments of the encoder's features.
+        moment: (N, D, 1) class-balanced correlation of those features with the label -1 or 1.
+        trunk_gram: (N, T+1, T+1) second moments of the trunk's features.
+        trunk_moment: (N, T+1, 1) correlation of the trunk's features with the label.
     """
 
     keys: Tensor
+    places: Tensor
     labels: Tensor
     known: Tensor
     values: Tensor
     gram: Tensor
     moment: Tensor
+    trunk_gram: Tensor
+    trunk_moment: Tensor
 
     def __getitem__(self, index: slice) -> Memory:
-        """The memories of a part of the batch."""
+        """Return the memories of a part of the batch."""
         return Memory(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
 def pool_labels(alpha: Tensor, known: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Alpha per cell over its known pixels, and whether the cell has any: both (N, m, 1).
+    """Return alpha per cell over its known pixels, and whether the cell has any: both (N, m, 1).
 
-    A single marked pixel makes its cell known. (The paper's code takes the minimum over a cell, so that a click
-    vanishes.)
+    A single marked pixel makes its cell known. (The paper's code takes the minimum over a cell, so
+    that a click vanishes.)
 
     Args:
         alpha: (N, 1, h, w) 0-1, read only where known.
@@ -67,99 +100,194 @@ def pool_labels(alpha: Tensor, known: Tensor, size: tuple[int, int]) -> tuple[Te
 
 
 def balanced_weights(labels: Tensor, known: Tensor) -> Tensor:
-    """Weights (N, m, 1) by which the known object cells and the known background cells count one half each."""
-    inside, outside = labels * known, (1 - labels) * known
-    share = [part / part.sum(1, keepdim=True).clamp(min=1.0) for part in (inside, outside)]
-    return (share[0] + share[1]) / 2
+    """Return weights (N, m, 1) by which known object and known background count one half each."""
+    inside = labels * known
+    outside = (1 - labels) * known
+    inside = inside / inside.sum(1, keepdim=True).clamp(min=1.0)
+    outside = outside / outside.sum(1, keepdim=True).clamp(min=1.0)
+    return (inside + outside) / 2
+
+
+class TargetModel(nn.Module):
+    """A linear classifier of object and background, fitted to the references in closed form.
+
+    Solves min_w sum_i weight_i (x_i . w - y_i)^2 + exp(ridge) |w|^2 for labels y of -1 and 1: the
+    target model of Robinson et al. (FRTM, CVPR 2020), solved as by Bertinetto et al. (R2D2,
+    ICLR 2019) instead of by steps.
+    """
+
+    def __init__(self, ridge: float) -> None:
+        super().__init__()
+        self.ridge = nn.Parameter(torch.tensor(ridge))
+
+    @staticmethod
+    def moments(basis: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums (N, D, D) and (N, D, 1) that a frame with `basis` (N, m, D) adds."""
+        # Sums of products lose too much in half precision.
+        with torch.autocast(basis.device.type, enabled=False):
+            return basis.mT @ (basis * weights), basis.mT @ ((2 * labels - 1) * weights)
+
+    def forward(self, basis: Tensor, grams: Sequence[Tensor], moments: Sequence[Tensor]) -> Tensor:
+        """Return the vote (N, n, 1) on `basis` (N, n, D): about -1 for background to 1 for object.
+
+        The first memory, which a person marked, counts as much as all others together.
+        """
+        with torch.autocast(basis.device.type, enabled=False):
+            gram = _first_half(grams)
+            moment = _first_half(moments)
+            damping = self.ridge.float().exp() * torch.eye(gram.shape[-1], device=gram.device)
+            vote: Tensor = basis @ torch.linalg.solve(gram + damping, moment)
+        return vote
 
 
 class InterSimilarity(nn.Module):
-    """Reads what references say about each cell of a target (IconMatting, equation 3, with the background queried).
+    """Read what references say about each cell of a target (equation 3, background queried too).
 
     Args:
         channels: of the feature map.
         value_channels: V, length of the learned description that is read beside the label.
-        model_channels: D - 1, features of the target model.
+        model_channels: D - 1, features of the target model on the encoder.
     """
 
-    def __init__(self, channels: int, *, value_channels: int = 16, model_channels: int = 48) -> None:
+    def __init__(
+        self, channels: int, *, value_channels: int = 16, model_channels: int = 48
+    ) -> None:
         super().__init__()
         self.value = nn.Conv2d(channels + 2, value_channels, 1)
         self.model_features = nn.Conv2d(channels, model_channels, 1)
+        # Logarithms: sharpness of the attention, and how fast nearby matches fade with distance.
         self.sharpness = nn.Parameter(torch.tensor(3.1))
-        self.ridge = nn.Parameter(torch.tensor(-4.0))
-        self.out_channels = 10 + value_channels
+        self.local_sharpness = nn.Parameter(torch.tensor(3.1))
+        self.nearness = nn.Parameter(torch.tensor(-3.5))
+        self.model = TargetModel(-4.0)
+        self.trunk_model = TargetModel(-5.0)
+        self.out_channels = 10 + value_channels + 3
 
-    def encode_memory(self, keys: Tensor, features: Tensor, alpha: Tensor, known: Tensor) -> Memory:
-        """Store a frame: `keys` (N, C, h/8, w/8), `features` (N, F, h/8, w/8), alpha and known (N, 1, h, w)."""
-        size = (features.shape[-2], features.shape[-1])
+    def encode_memory(self, features: EncodedCells, alpha: Tensor, known: Tensor) -> Memory:
+        """Return the memory of a frame: alpha (N, 1, h, w), read where known (N, 1, h, w) is 1."""
+        size = (features.eighth.shape[-2], features.eighth.shape[-1])
         labels, given = pool_labels(alpha, known, size)
-        described = torch.cat([features, _map(labels * given, size), _map(given, size)], 1)
-        basis = self.basis(features)
+        described = [features.eighth, _map(labels * given, size), _map(given, size)]
         weights = balanced_weights(labels, given)
-        with torch.autocast(features.device.type, enabled=False):
-            gram = basis.mT @ (basis * weights)
-            moment = basis.mT @ ((2 * labels - 1) * weights)
-        return Memory(_tokens(keys), labels, given, _tokens(self.value(described)), gram, moment)
+        gram, moment = TargetModel.moments(self.basis(features.eighth), labels, weights)
+        trunk_gram, trunk_moment = TargetModel.moments(trunk_basis(features.taps), labels, weights)
+        return Memory(
+            keys=_tokens(features.keys),
+            places=features.places,
+            labels=labels,
+            known=given,
+            values=_tokens(self.value(torch.cat(described, 1))),
+            gram=gram,
+            moment=moment,
+            trunk_gram=trunk_gram,
+            trunk_moment=trunk_moment,
+        )
 
     def basis(self, features: Tensor) -> Tensor:
-        """Features of the target model, (N, n, D) float32 with a constant last."""
-        tokens = _tokens(self.model_features(features)).float()
-        return torch.cat([tokens, torch.ones_like(tokens[..., :1])], -1)
-
-    def target_model(self, features: Tensor, memories: Sequence[Memory]) -> Tensor:
-        """Vote of the target model, (N, n, 1) about -1 for background to 1 for object.
-
-        Solves min_w sum_i weight_i (x_i . w - y_i)^2 + exp(ridge) |w|^2. The first memory, which a person marked,
-        counts as much as all others together.
-        """
-        share = [1.0] + [1.0 / max(1, len(memories) - 1)] * (len(memories) - 1)
-        basis = self.basis(features)
-        with torch.autocast(features.device.type, enabled=False):
-            gram = torch.stack([s * memory.gram for s, memory in zip(share, memories, strict=True)]).sum(0) / sum(share)
-            moment = torch.stack([s * memory.moment for s, memory in zip(share, memories, strict=True)]).sum(0) / sum(
-                share
-            )
-            damping = self.ridge.float().exp() * torch.eye(gram.shape[-1], device=gram.device)
-            vote: Tensor = basis @ torch.linalg.solve(gram + damping, moment)
-        return vote
+        """Return the target model's features, (N, n, D) float32 with a constant last."""
+        return _with_constant(_tokens(self.model_features(features)).float())
 
     def read(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Read one memory for the target's keys `query` (N, n, C).
 
         Returns:
-            (N, n, 3 + V): label read by attention, best match to known object, best match to known background,
-            learned values; and (N, n, 1) the attention's log-normaliser, by which memories are read together.
+            (N, n, 3 + V): label read by attention, best match to known object, best match to known
+            background, learned values; and (N, n, 1) the attention's log-normaliser, by which
+            memories are read together.
         """
-        inside, outside = memory.labels * memory.known, (1 - memory.labels) * memory.known
-        matches = [_similar(query, memory.keys, _MASKED * (1 - part)).max(-1).values for part in (inside, outside)]
-        logits = _similar(query * self.sharpness.exp(), memory.keys, _UNKNOWN * (1 - memory.known))
+        inside = memory.labels * memory.known
+        outside = (1 - memory.labels) * memory.known
+        object_match = _similar(query, memory.keys, _MASKED * (1 - inside)).max(-1).values
+        background_match = _similar(query, memory.keys, _MASKED * (1 - outside)).max(-1).values
+
+        sharp = query * self.sharpness.exp()
+        logits = _similar(sharp, memory.keys, _UNKNOWN * (1 - memory.known))
         attention = logits.softmax(-1, dtype=logits.dtype)
-        read = attention @ torch.cat([memory.labels, memory.values], -1).to(attention.dtype)
+        content = torch.cat([memory.labels, memory.values], -1).to(attention.dtype)
+        found = (attention @ content).float()
         # The log-normaliser from the largest weight, without another pass over all pairs.
         normaliser = (logits.amax(-1).float() - attention.amax(-1).float().log()).detach()
-        nearest = torch.stack(matches, -1).clamp(min=-1.0).float()
-        return torch.cat([read[..., :1].float(), nearest, read[..., 1:].float()], -1), normaliser[..., None]
+        nearest = torch.stack([object_match, background_match], -1).clamp(min=-1.0).float()
+        return torch.cat([found[..., :1], nearest, found[..., 1:]], -1), normaliser[..., None]
 
-    def forward(self, query: Tensor, features: Tensor, memories: Sequence[Memory]) -> Tensor:
-        """Guidance tokens (N, n, 10 + V) from all memories.
+    def read_near(self, query: Tensor, features: EncodedCells, recent: Sequence[Memory]) -> Tensor:
+        """Read the labels of recent frames near each cell of the target.
 
-        In order: first memory's label, object match, background match; last memory's the same; all together the
-        same; the target model's vote; the learned values read from all.
+        Matches fade with the square of the distance, so that a lookalike elsewhere in the frame has
+        no say: the space-time correspondence of Jabri et al. (NeurIPS 2020) with a soft radius.
+
+        Returns:
+            (N, n, 2): label, and how good the matches are, 0-1; both 0 without recent frames.
+        """
+        if not recent:
+            return query.new_zeros((*query.shape[:2], 2), dtype=torch.float32)
+        batch = len(query)
+        keys = torch.cat([memory.keys.expand(batch, -1, -1) for memory in recent], 1).float()
+        places = torch.cat([memory.places.expand(batch, -1, -1) for memory in recent], 1)
+        labels = torch.cat([memory.labels.expand(batch, -1, -1) for memory in recent], 1).float()
+
+        # Distances are in cells of the target, from its middle: the squares stay small so.
+        middle = features.places.mean(1, keepdim=True)
+        here = (features.places - middle) / features.cell
+        there = (places - middle) / features.cell
+        rate = self.nearness.exp()
+        with torch.autocast(query.device.type, enabled=False):
+            query = query.float()
+            # -rate |p - q|^2 as a product; its part of the row's own cell drops out of the softmax.
+            far = -rate * there.square().sum(-1, keepdim=True)
+            asked = [query * self.local_sharpness.exp(), 2 * rate * here, torch.ones_like(here)]
+            offered = [keys, there, far, torch.zeros_like(far)]
+            # The keys are read along with the labels: their agreement says how good the match is.
+            # Padded to the width of the query, which the fused attention kernel needs.
+            content = F.pad(torch.cat([keys, labels], -1), (0, 3))
+            found = F.scaled_dot_product_attention(
+                torch.cat(asked, -1)[:, None],
+                torch.cat(offered, -1)[:, None],
+                content[:, None],
+                scale=1.0,
+            )[:, 0]
+        channels = query.shape[-1]
+        agreement = (found[..., :channels] * query).sum(-1, keepdim=True)
+        return torch.cat([found[..., channels : channels + 1], agreement], -1)
+
+    def forward(
+        self,
+        query: Tensor,
+        features: EncodedCells,
+        memories: Sequence[Memory],
+        recent: Sequence[Memory],
+    ) -> Tensor:
+        """Return the guidance tokens (N, n, 13 + V) of all memories.
+
+        In order: label, object match and background match of the first memory; the same of the last
+        one; the same of all together; vote of the target model on the encoder; learned values read
+        from all; vote of the target model on the trunk; label and agreement nearby, see `read_near`.
         """
         reads = [self.read(query, memory) for memory in memories]
+        first, _ = reads[0]
+        last, _ = reads[-1]
         share = torch.stack([normaliser for _, normaliser in reads]).softmax(0)
         stacked = torch.stack([read for read, _ in reads])
-        averaged, best = (share * stacked).sum(0), stacked[..., 1:3].amax(0)
-        vote = self.target_model(features, memories)
-        first, last = reads[0][0], reads[-1][0]
-        return torch.cat([first[..., :3], last[..., :3], averaged[..., :1], best, vote, averaged[..., 3:]], -1)
+        averaged = (share * stacked).sum(0)
+        best = stacked[..., 1:3].amax(0)
+
+        basis = self.basis(features.eighth)
+        vote = self.model(basis, [m.gram for m in memories], [m.moment for m in memories])
+        trunk_vote = self.trunk_model(
+            trunk_basis(features.taps),
+            [m.trunk_gram for m in memories],
+            [m.trunk_moment for m in memories],
+        )
+        near = self.read_near(query, features, recent)
+        guidance = [first[..., :3], last[..., :3], averaged[..., :1], best, vote]
+        return torch.cat([*guidance, averaged[..., 3:], trunk_vote, near], -1)
 
 
 class IntraSimilarity(nn.Module):
-    """Spreads guidance over the target with its own self-similarity (IconMatting, equation 4).
+    """Spread guidance over the target with its own self-similarity (equation 4).
 
-    Cells that move together attend to each other more: unlike motion lowers their similarity, at a learned rate.
+    Cells that move together attend to each other more: unlike motion lowers their similarity, at a
+    learned rate.
 
     Args:
         steps: how often the guidance is passed on; one step is the paper's.
@@ -172,37 +300,56 @@ class IntraSimilarity(nn.Module):
         self.fate = nn.Parameter(torch.tensor(-4.0))
 
     def forward(self, query: Tensor, guidance: Tensor, motion: Tensor) -> Tensor:
-        """Spread `guidance` (N, n, G) along `query` (N, n, C) and `motion` (N, n, 2) of up to unit length.
+        """Spread `guidance` (N, n, G) along `query` (N, n, C) and `motion` (N, n, 2), length 0-1.
 
-        Returns it after one step and after all, (N, n, 2 G).
+        Returns:
+            (N, n, 2 G): the guidance after one step and after all.
         """
-        # -rate |p - q|^2 as a product: its part of the row's own cell drops out of the softmax.
+        # -rate |p - q|^2 as a product; its part of the row's own cell drops out of the softmax.
         rate = self.fate.exp()
-        aside = torch.cat([motion, -0.5 * motion.square().sum(-1, keepdim=True)], -1) * (2 * rate)
-        here = torch.cat([motion, torch.ones_like(motion[..., :1])], -1)
-        logits = torch.cat([query * self.sharpness.exp(), here], -1) @ torch.cat([query, aside], -1).mT
+        column_motion = torch.cat([motion, -0.5 * motion.square().sum(-1, keepdim=True)], -1)
+        row_motion = torch.cat([motion, torch.ones_like(motion[..., :1])], -1)
+        rows = torch.cat([query * self.sharpness.exp(), row_motion], -1)
+        columns = torch.cat([query, column_motion * (2 * rate)], -1)
+        logits = rows @ columns.mT
         attention = logits.softmax(-1, dtype=logits.dtype)
-        spread = attention @ guidance.to(attention.dtype)
-        far = spread
+        near = attention @ guidance.to(attention.dtype)
+        far = near
         for _ in range(self.steps - 1):
             far = attention @ far
-        return torch.cat([spread, far], -1).float()
+        return torch.cat([near, far], -1).float()
+
+
+def trunk_basis(taps: Tensor) -> Tensor:
+    """Return the features of the target model on the trunk, (N, n, T + 1) with a constant last."""
+    return _with_constant(_tokens(taps).float() * _TRUNK_SCALE)
+
+
+def _first_half(parts: Sequence[Tensor]) -> Tensor:
+    """Return the mean of tensors in which the first counts as much as all others together."""
+    if len(parts) == 1:
+        return parts[0]
+    return (parts[0] + torch.stack(list(parts[1:])).mean(0)) / 2
 
 
 def _similar(query: Tensor, keys: Tensor, offset: Tensor) -> Tensor:
-    """query (N, n, C) times keys (N, m, C), plus an offset (N, m, 1) for each key, (N, n, m).
+    """Return query (N, n, C) times keys (N, m, C), plus an offset (N, m, 1) per key: (N, n, m).
 
-    The offset rides along as one more channel of the product: n x m numbers are written once, not twice.
+    The offset is one more channel of the product, so that n x m numbers are written once.
     """
     ones = torch.ones_like(query[..., :1])
     return torch.cat([query, ones], -1) @ torch.cat([keys, offset.to(keys.dtype)], -1).mT
 
 
+def _with_constant(tokens: Tensor) -> Tensor:
+    return torch.cat([tokens, torch.ones_like(tokens[..., :1])], -1)
+
+
 def _tokens(maps: Tensor) -> Tensor:
-    """(N, C, h, w) as (N, h w, C)."""
+    """Return (N, C, h, w) as (N, h w, C)."""
     return maps.flatten(2).mT
 
 
 def _map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, h w, C) as (N, C, h, w)."""
+    """Return (N, h w, C) as (N, C, h, w)."""
     return tokens.mT.reshape(tokens.shape[0], tokens.shape[2], *size)

@@ -30,10 +30,19 @@ def guided_upsample(rgb: Pixels, alpha: Pixels) -> Pixels:
     x, y, width, height = cv2.boundingRect(band)
     if not width:
         return enlarged
-    small = np.stack([cv2.resize(plane, alpha.shape[::-1], interpolation=cv2.INTER_AREA) for plane in rgb], axis=-1)
+    small = np.stack(
+        [cv2.resize(plane, alpha.shape[::-1], interpolation=cv2.INTER_AREA) for plane in rgb],
+        axis=-1,
+    )
     coefficients = _linear_model(small, alpha)
-    top, bottom = y * rgb.shape[1] // alpha.shape[0], -(-(y + height) * rgb.shape[1] // alpha.shape[0])
-    left, right = x * rgb.shape[2] // alpha.shape[1], -(-(x + width) * rgb.shape[2] // alpha.shape[1])
+    top, bottom = (
+        y * rgb.shape[1] // alpha.shape[0],
+        -(-(y + height) * rgb.shape[1] // alpha.shape[0]),
+    )
+    left, right = (
+        x * rgb.shape[2] // alpha.shape[1],
+        -(-(x + width) * rgb.shape[2] // alpha.shape[1]),
+    )
     inside = (slice(top, bottom), slice(left, right))
     fitted = _enlarge(coefficients[..., 3], size, inside)
     for channel in range(3):
@@ -89,7 +98,11 @@ def _solve_symmetric(matrix: Pixels, right: Pixels) -> Pixels:
     c_rg, c_rb, c_gb = rb * gb - rg * bb, rg * gb - rb * gg, rb * rg - rr * gb
     determinant = rr * c_rr + rg * c_rg + rb * c_rb
     r, g, b = right[..., 0], right[..., 1], right[..., 2]
-    solution = (c_rr * r + c_rg * g + c_rb * b, c_rg * r + c_gg * g + c_gb * b, c_rb * r + c_gb * g + c_bb * b)
+    solution = (
+        c_rr * r + c_rg * g + c_rb * b,
+        c_rg * r + c_gg * g + c_gb * b,
+        c_rb * r + c_gb * g + c_bb * b,
+    )
     return np.asarray(np.stack(solution, axis=-1) / determinant[..., None], np.float32)
 
 

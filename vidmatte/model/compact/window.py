@@ -20,11 +20,13 @@ TARGET_FILL = 0.5
 MIN_SHARE = 0.3
 """Smallest window, as a share of the frame's side."""
 MAX_DISTANCE = 0.3
-"""How far from where it was expected a piece of the object may lie, as a share of the object's size."""
+"""How far from the expected alpha a piece of the object may lie, as a share of its size."""
 GROWTH = 1.12
 """By how much the window may grow or shrink from one frame to the next."""
+CUT_GROWTH = 1.5
+"""By how much it may grow if it cuts the object."""
 _NEARLY_ALL = 0.9
-_OPENING = 1.5
+"""Share of the frame's side from which a window shows the whole frame instead."""
 
 
 def full_frame(height: int, width: int) -> Box:
@@ -33,9 +35,10 @@ def full_frame(height: int, width: int) -> Box:
 
 
 def window_around(alpha: Alpha, *, before: Box | None = None) -> Box:
-    """The window for an object that was seen at `alpha`, of the frame's aspect; the whole frame if there is none.
+    """Return the window for an object that was seen at `alpha`, of the frame's aspect.
 
-    From the window `before` it may not grow or shrink by more than a little: things do not, leaks do.
+    It is the whole frame if there is no object. From the window `before` it may not grow or shrink
+    by more than a little, because objects do not and leaks do, unless that window cuts the object.
     """
     height, width = alpha.shape
     box = bounds(alpha)
@@ -43,10 +46,25 @@ def window_around(alpha: Alpha, *, before: Box | None = None) -> Box:
         return full_frame(height, width)
     share = max(box[2] / width, box[3] / height) / TARGET_FILL
     if before is not None:
-        share = float(np.clip(share, before[2] / width / GROWTH, before[2] / width * GROWTH))
+        last = before[2] / width
+        growth = CUT_GROWTH if _is_cut(alpha, before) else GROWTH
+        share = float(np.clip(share, last / GROWTH, last * growth))
     share = float(np.clip(share, MIN_SHARE, 1.0))
-    # A window that would show nearly everything may as well show everything.
     return _centred(box, 1.0 if share > _NEARLY_ALL else share, height, width)
+
+
+def _is_cut(alpha: Alpha, window: Box) -> bool:
+    """Return whether an object reaches an edge of its window that is not an edge of the frame."""
+    height, width = alpha.shape
+    x, y, wide, tall = window
+    right, bottom = x + wide - 1, y + tall - 1
+    edges = [
+        (x > 0, alpha[y : y + tall, x]),
+        (y > 0, alpha[y, x : x + wide]),
+        (right < width - 1, alpha[y : y + tall, right]),
+        (bottom < height - 1, alpha[bottom, x : x + wide]),
+    ]
+    return any(inside and bool((edge > 0.5).any()) for inside, edge in edges)
 
 
 def window_on(marks: Alpha, share: float) -> Box:
@@ -55,12 +73,9 @@ def window_on(marks: Alpha, share: float) -> Box:
     box = bounds(marks)
     if box is None:
         return full_frame(height, width)
-    return _centred(box, min(1.0, max(share, 1.3 * box[2] / width, 1.3 * box[3] / height)), height, width)
-
-
-def expand(window: Box, height: int, width: int) -> Box:
-    """The window half as wide again: where to look for an object that was lost."""
-    return _centred(window, min(1.0, _OPENING * window[2] / width), height, width)
+    return _centred(
+        box, min(1.0, max(share, 1.3 * box[2] / width, 1.3 * box[3] / height)), height, width
+    )
 
 
 def _centred(box: Box, share: float, height: int, width: int) -> Box:
@@ -74,14 +89,18 @@ def crop_rgb(frame: Rgb8, window: Box, size: tuple[int, int]) -> Rgb8:
     """The window of a frame at another size (height, width)."""
     x, y, width, height = window
     part = frame[y : y + height, x : x + width]
-    return np.asarray(cv2.resize(part, size[::-1], interpolation=_interpolation(window, size)), np.uint8)
+    return np.asarray(
+        cv2.resize(part, size[::-1], interpolation=_interpolation(window, size)), np.uint8
+    )
 
 
 def crop_alpha(alpha: Alpha, window: Box, size: tuple[int, int]) -> Alpha:
     """The window of an alpha at another size (height, width)."""
     x, y, width, height = window
     part = alpha[y : y + height, x : x + width]
-    return np.asarray(cv2.resize(part, size[::-1], interpolation=_interpolation(window, size)), np.float32)
+    return np.asarray(
+        cv2.resize(part, size[::-1], interpolation=_interpolation(window, size)), np.float32
+    )
 
 
 def _interpolation(window: Box, size: tuple[int, int]) -> int:
@@ -92,7 +111,9 @@ def paste(alpha: Alpha, window: Box, height: int, width: int) -> Alpha:
     """A window's alpha at its place in a frame of zeros."""
     x, y, wide, tall = window
     frame = np.zeros((height, width), np.float32)
-    frame[y : y + tall, x : x + wide] = cv2.resize(alpha, (wide, tall), interpolation=cv2.INTER_LINEAR)
+    frame[y : y + tall, x : x + wide] = cv2.resize(
+        alpha, (wide, tall), interpolation=cv2.INTER_LINEAR
+    )
     return frame
 
 

@@ -1,0 +1,212 @@
+"""The network on windows of frames: pixels in, a coarse matte and a memory out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
+from vidmatte.imaging.optical_flow import optical_flow
+from vidmatte.model.compact.motion import motion_cue, no_motion
+from vidmatte.model.compact.net import CompactNet, Features
+from vidmatte.model.compact.similarity import Memory
+from vidmatte.model.compact.window import Box, crop_alpha, crop_rgb
+from vidmatte.model.interface import CoarseMatte
+
+DEFAULT_WORKING_SIZE = 336
+_SMALL_FRAME = 3
+"""Longer side of the frames that windows are cut from, in working sizes.
+
+The smallest window is about a third of the frame, so that more pixels could not be used.
+"""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What is known of a window before the network has seen it.
+
+    Attributes:
+        alpha: (h, w) expected alpha, at the size that the network sees the window.
+        known: (h, w) 1 where anything is expected, else 0.
+    """
+
+    alpha: Alpha
+    known: Alpha
+
+
+@dataclass(frozen=True)
+class WindowLabels:
+    """The prompt inside a window: (h, w) 1 object or 0 background, read where `known` is 1."""
+
+    label: Alpha
+    known: Alpha
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """The network's answer for a window of a frame.
+
+    Attributes:
+        alpha: (h, w) over the window, at the size that the network saw it.
+        confidence: expected overlap with the true matte, 0-1.
+        memory: the window with this alpha as a reference.
+        features: the encoding of the window.
+    """
+
+    alpha: Alpha
+    confidence: float
+    memory: Memory
+    features: Features
+
+
+@dataclass(frozen=True)
+class WindowModel:
+    """A network with what it takes to run it on windows of frames.
+
+    Attributes:
+        net: the network.
+        device: where it computes.
+        precision: what it computes in.
+        working_size: longer side, in pixels, of what the network sees of a 16:9 frame; windows of
+            another shape get as many pixels.
+    """
+
+    net: CompactNet
+    device: torch.device
+    precision: torch.dtype
+    working_size: int
+
+    def shrink(self, rgb: Tensor) -> Tensor:
+        """Return the frame (1, 3, H, W) 0-1 that windows are cut from, as (h, w, 3) uint8."""
+        height, width = rgb.shape[-2:]
+        scale = min(1.0, _SMALL_FRAME * self.working_size / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in rgb[0].numpy()]
+        codes = cv2.merge(planes) * np.float32(255) + np.float32(0.5)
+        return torch.from_numpy(codes.astype(np.uint8))
+
+    def fitted_size(self, window: Box) -> tuple[int, int]:
+        """Return the height and width at which the network sees a window.
+
+        They are multiples of its stride, so that the aspect is only nearly kept.
+        """
+        pixels = self.working_size**2 * 9 / 16
+        scale = (pixels / (window[2] * window[3])) ** 0.5
+        stride = self.net.stride
+        height = max(2, round(window[3] * scale / stride)) * stride
+        width = max(2, round(window[2] * scale / stride)) * stride
+        return height, width
+
+    def infer_window(
+        self,
+        frame: Rgb8,
+        window: Box,
+        memories: Sequence[Memory],
+        *,
+        expected: Expectation | None = None,
+        labels: WindowLabels | None = None,
+        flow: Flow | None = None,
+        recent: Sequence[Memory] = (),
+    ) -> WindowPrediction:
+        """Matte a window of a frame.
+
+        Args:
+            frame: (h, w, 3), of `shrink`.
+            window: in pixels of the frame.
+            memories: the references, first those of a person; may be empty if `labels` are given.
+            expected: alpha that is foreseen; None for nothing.
+            labels: a prompt in this window. It is one more memory, stands in for what is expected
+                if that is None, and binds where it is.
+            flow: (h, w, 2) to a frame of the clip close by; None if there is none.
+            recent: memories of the last frames, read nearby alone.
+        """
+        size = self.fitted_size(window)
+        image = self._image(crop_rgb(frame, window, size))
+        nothing = np.zeros(size, np.float32)
+        label = self._plane(nothing if labels is None else labels.label)
+        bound = self._plane(nothing if labels is None else labels.known)
+        prior = label if expected is None else self._plane(expected.alpha)
+        known = bound if expected is None else self._plane(expected.known)
+        with self._inference():
+            features = self.net.encode(image, self._to_frame(window, size))
+            references = list(memories)
+            if labels is not None:
+                references.insert(0, self.net.encode_memory(features, label, bound))
+            motion = no_motion(image)
+            if flow is not None:
+                inside = prior * known
+                motion = motion_cue(
+                    torch.from_numpy(flow)[None].to(self.device), inside, 1 - inside
+                )
+            prediction = self.net.decode(
+                image, features, references, prior, known, motion, list(recent)
+            )
+            alpha = torch.where(bound > 0, label, prediction.alpha.float())
+            memory = self.net.encode_memory(features, alpha, torch.ones_like(alpha))
+        confidence = float(prediction.confidence)
+        return WindowPrediction(alpha[0, 0].cpu().numpy(), confidence, memory, features)
+
+    def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
+        """Return the optical flow between frames over a window, at the size the network sees it."""
+        size = self.fitted_size(window)
+        here = cv2.cvtColor(crop_rgb(frame, window, size), cv2.COLOR_RGB2GRAY)
+        there = cv2.cvtColor(crop_rgb(other, window, size), cv2.COLOR_RGB2GRAY)
+        return optical_flow(np.asarray(here, np.uint8), np.asarray(there, np.uint8))
+
+    def encode_memory(self, frame: Rgb8, window: Box, alpha: Alpha) -> Memory:
+        """Return a window of a frame with its alpha (h, w) as a reference."""
+        with self._inference():
+            image = self._image(crop_rgb(frame, window, alpha.shape))
+            features = self.net.encode(image, self._to_frame(window, alpha.shape))
+        return self.memory_of(features, alpha)
+
+    def memory_of(self, features: Features, alpha: Alpha) -> Memory:
+        """Return an encoded window with its alpha (h, w) as a reference."""
+        with self._inference():
+            given = self._plane(alpha)
+            return self.net.encode_memory(features, given, torch.ones_like(given))
+
+    def labels_in(self, window: Box, alpha: Alpha, known: Alpha) -> WindowLabels:
+        """Return the prompt of a frame, (h, w) both, as the network sees it in a window."""
+        size = self.fitted_size(window)
+        weight = crop_alpha(known, window, size)
+        label = crop_alpha(alpha * known, window, size) / np.maximum(weight, 1e-6)
+        return WindowLabels((label > 0.5).astype(np.float32), (weight > 0.3).astype(np.float32))
+
+    def _to_frame(self, window: Box, size: Sequence[int]) -> Tensor:
+        """Return the (1, 2, 3) map from pixels of a window seen at a size to those of its frame."""
+        x, y, width, height = window
+        across = width / size[1]
+        down = height / size[0]
+        # Centres of pixels lie half a pixel in.
+        rows = [[across, 0, x + across / 2 - 0.5], [0, down, y + down / 2 - 0.5]]
+        return torch.tensor([rows], device=self.device)
+
+    def _plane(self, values: Alpha) -> Tensor:
+        return torch.from_numpy(values)[None, None].to(self.device)
+
+    def _image(self, pixels: Rgb8) -> Tensor:
+        image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
+        return image.contiguous(memory_format=torch.channels_last)
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        mixed = self.precision != torch.float32
+        autocast = torch.autocast(self.device.type, self.precision, enabled=mixed)
+        with torch.inference_mode(), autocast:
+            yield
+
+
+def coarse_matte(
+    alpha: Alpha, confidence: float, window: Box, height: int, width: int
+) -> CoarseMatte:
+    """Return the matte of a window, given in pixels of a frame of this height and width."""
+    x, y, wide, tall = window
+    share = (x / width, y / height, (x + wide) / width, (y + tall) / height)
+    return CoarseMatte(torch.from_numpy(alpha), confidence, share)

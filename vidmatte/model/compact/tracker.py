@@ -1,0 +1,160 @@
+"""Tracking with `compact`: each frame's matte helps to find the object in the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
+from vidmatte.imaging.optical_flow import flow_agreement, warp
+from vidmatte.model.compact.inference import (
+    Expectation,
+    WindowModel,
+    WindowPrediction,
+    coarse_matte,
+)
+from vidmatte.model.compact.net import RECENT_FRAMES
+from vidmatte.model.compact.reference import EncodedReference
+from vidmatte.model.compact.similarity import Memory
+from vidmatte.model.compact.window import (
+    Box,
+    crop_alpha,
+    drop_far_components,
+    full_frame,
+    paste,
+    window_around,
+)
+from vidmatte.model.interface import CoarseMatte
+from vidmatte.prompts.prompt import Reference
+
+_TRUSTED = 0.5
+"""Confidence from which a frame's own matte is remembered for the frames after it."""
+_LOST = 0.1
+"""Confidence under which the object counts as lost."""
+_MIN_AREA = 2e-5
+"""Share of the frame under which a matte is nothing."""
+
+
+class CompactTracker:
+    """Carries the matte along.
+
+    The flow-warped last alpha is the prior, and the last confident frames are further references.
+    If the object is lost, it is looked for in the whole frame by the references alone.
+    """
+
+    def __init__(self, model: WindowModel, references: Sequence[EncodedReference]) -> None:
+        self._model = model
+        self._references = references
+        self._recent: list[Memory] = []
+        self._before: tuple[Rgb8, Alpha] | None = None
+        self._window: Box = (0, 0, 0, 0)
+        self._found = False
+
+    def start(self, reference: Reference) -> CoarseMatte:
+        """Begin at a reference frame, with the alpha that was marked there."""
+        encoded = next(each for each in self._references if each.frame == reference.frame)
+        self._before = (self._model.shrink(reference.rgb).numpy(), encoded.marked.alpha)
+        self._window = encoded.window
+        self._recent = [encoded.memory]
+        self._found = True
+        return encoded.coarse()
+
+    def step(self, small: Tensor) -> CoarseMatte:
+        """Return the matte of the next frame, given as `WindowModel.shrink` makes it."""
+        frame = small.numpy()
+        height, width = frame.shape[:2]
+        if self._before is None or not self._found:
+            self._window, answer = match_anywhere(self._model, frame, self._memories())
+            alpha = answer.alpha
+        else:
+            answer, alpha = self._propagate(frame, *self._before)
+        whole_alpha = paste(alpha, self._window, height, width)
+        is_present = bool((whole_alpha > 0.5).mean() > _MIN_AREA)
+        if is_present and answer.confidence >= _TRUSTED:
+            memory = answer.memory
+            if alpha is not answer.alpha:
+                memory = self._model.memory_of(answer.features, alpha)
+            self._recent = [*self._recent, memory][-RECENT_FRAMES:]
+        self._before = (frame, whole_alpha)
+        self._found = is_present and answer.confidence >= _LOST
+        return coarse_matte(alpha, answer.confidence, self._window, height, width)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the window, the last frame with its alpha, and the recent memories."""
+        state = {"window": torch.tensor(self._window), "found": torch.tensor(self._found)}
+        if self._before is not None:
+            frame, alpha = self._before
+            state |= {"frame": torch.from_numpy(frame), "alpha": torch.from_numpy(alpha)}
+        for index, memory in enumerate(self._recent):
+            for field in fields(memory):
+                state[f"memory.{index}.{field.name}"] = getattr(memory, field.name).cpu()
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what another tracker of the same predictor remembered."""
+        x, y, width, height = state["window"].tolist()
+        self._window = (x, y, width, height)
+        self._found = bool(state["found"])
+        self._before = None
+        if "frame" in state:
+            self._before = (state["frame"].numpy(), state["alpha"].numpy())
+        self._recent = []
+        while f"memory.{len(self._recent)}.keys" in state:
+            prefix = f"memory.{len(self._recent)}."
+            parts = {
+                field.name: state[prefix + field.name].to(self._model.device)
+                for field in fields(Memory)
+            }
+            self._recent.append(Memory(**parts))
+
+    def _memories(self) -> list[Memory]:
+        """Return the references, and the last confident frame behind them."""
+        return [reference.memory for reference in self._references] + self._recent[-1:]
+
+    def _propagate(
+        self, frame: Rgb8, before: Rgb8, last_alpha: Alpha
+    ) -> tuple[WindowPrediction, Alpha]:
+        """Matte a frame where the object was just seen; returns the answer and the alpha to keep."""
+        self._window = window_around(last_alpha, before=self._window)
+        flow, expected = self._expect(frame, before, last_alpha)
+        answer = self._model.infer_window(
+            frame,
+            self._window,
+            self._memories(),
+            expected=expected,
+            flow=flow,
+            recent=self._recent,
+        )
+        return answer, drop_far_components(answer.alpha, expected.alpha)
+
+    def _expect(self, frame: Rgb8, before: Rgb8, last_alpha: Alpha) -> tuple[Flow, Expectation]:
+        """Return the flow to the last frame, and the last alpha moved along it.
+
+        Nothing is expected where the flow and the opposite one disagree: that was hidden before, or
+        the flow is wrong.
+        """
+        flow = self._model.flow(frame, before, self._window)
+        backward = self._model.flow(before, frame, self._window)
+        cropped = crop_alpha(last_alpha, self._window, flow.shape[:2])
+        moved = np.asarray(warp(cropped, flow), np.float32)
+        return flow, Expectation(moved, flow_agreement(flow, backward))
+
+
+def match_anywhere(
+    model: WindowModel, frame: Rgb8, memories: Sequence[Memory]
+) -> tuple[Box, WindowPrediction]:
+    """Find the object in a frame (h, w, 3) by the references alone; returns window and answer.
+
+    The whole frame is looked at first, then a window around what was found if that is small.
+    """
+    height, width = frame.shape[:2]
+    window = full_frame(height, width)
+    answer = model.infer_window(frame, window, memories)
+    nearer = window_around(paste(answer.alpha, window, height, width))
+    if nearer == window:
+        return window, answer
+    return nearer, model.infer_window(frame, nearer, memories)
