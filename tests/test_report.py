@@ -21,6 +21,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from clips import write_movie
+from jinja2 import UndefinedError
 from users import as_ordinary_user
 
 import vidmatte
@@ -30,7 +31,8 @@ from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.options import FinishOptions
 from vidmatte.read.sequence import ImageSet
 from vidmatte.report import PAGE, Invocation, create_report
-from vidmatte.report.page import confidence_curve, extremes, ticks
+from vidmatte.report.curve import confidence_curve, extremes, ticks
+from vidmatte.report.html import render
 from vidmatte.report.sheets import SUGGESTED, contact_sheet
 from vidmatte.report.summary import Summary
 from vidmatte.report.thumbnails import SPREAD, Thumbnails
@@ -178,7 +180,7 @@ def test_the_page_needs_nothing_but_itself_and_shows_the_suggested_frame(half, c
     assert set(found.attributes).isdisjoint({"href", "srcset", "style", "onload"})
     assert "url(" not in page
     assert "@import" not in page
-    assert "a&lt;b&gt;&amp;&#x27;c.mp4" in page
+    assert "a&lt;b&gt;&amp;&#39;c.mp4" in page
     pictures = [cv2.imdecode(np.frombuffer(base64.b64decode(src.partition("base64,")[2]), np.uint8), 1)
                 for src in found.pictures]  # fmt: skip
     assert all(src.startswith("data:image/jpeg;base64,") for src in found.pictures)
@@ -647,3 +649,11 @@ def test_any_other_model_has_no_guidance(tmp_path):
 def test_a_report_that_is_the_input_is_an_option_error(tmp_path):
     with pytest.raises(OptionError, match="choose another folder"):
         create_report(invocation(report=tmp_path), like=info(), references=(), inputs=[tmp_path])
+
+
+def test_values_of_pages_are_escaped_and_missing_ones_are_errors():
+    page = render("page.html", title="<a> & b", content="<i>")
+    assert "<title>&lt;a&gt; &amp; b</title>" in page
+    assert "&lt;i&gt;" in page
+    with pytest.raises(UndefinedError, match="title"):
+        render("page.html", content="")
