@@ -1,3 +1,4 @@
+import struct
 import threading
 from fractions import Fraction
 from itertools import pairwise
@@ -8,9 +9,12 @@ import cv2
 import numpy as np
 import pytest
 from clips import numbered_picture, read_number, write_movie
+from PIL import Image
 
 from vidmatte.errors import OptionError, ReadError
+from vidmatte.media.limits import displayed_size
 from vidmatte.read import open_video, parse_position
+from vidmatte.read.images import read_image, read_pixels
 from vidmatte.read.sequence import ImageSet
 
 FRAMES = 40
@@ -114,6 +118,75 @@ def test_display_rotation_is_applied(tmp_path, rotation, turns):
         assert (video.info.height, video.info.width) == rgb.shape[:2]
     expected = np.rot90(picture, turns) / 255
     assert np.abs(rgb - expected).mean() < 0.02
+
+
+def expected_view(picture, a, b, c, d):
+    """The picture as the matrix [[a, b], [c, d]] of ISO/IEC 14496-12 shows it, pixel by pixel."""
+    height, width = picture.shape[:2]
+    corners = [(x * a + y * c, x * b + y * d) for x in (0, width - 1) for y in (0, height - 1)]
+    left, top = min(x for x, _ in corners), min(y for _, y in corners)
+    size = (height, width) if a else (width, height)
+    shown = np.zeros((*size, 3), picture.dtype)
+    for y in range(height):
+        for x in range(width):
+            shown[y * d + x * b - top, x * a + y * c - left] = picture[y, x]
+    return shown
+
+
+def with_display_matrix(movie, a, b, c, d):
+    """Write a display matrix into the track header of an MP4."""
+    data = bytearray(movie.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    one = 1 << 16
+    struct.pack_into(">9i", data, place, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    movie.write_bytes(data)
+    return movie
+
+
+EIGHT = [
+    (1, 0, 0, 1), (-1, 0, 0, 1), (-1, 0, 0, -1), (1, 0, 0, -1),
+    (0, 1, 1, 0), (0, 1, -1, 0), (0, -1, -1, 0), (0, -1, 1, 0),
+]  # fmt: skip
+"""Display matrices of the EXIF orientations 1 to 8."""
+
+
+@pytest.fixture(scope="module")
+def corners():
+    """A picture that looks different in each of the eight orientations."""
+    picture = np.zeros((48, 80, 3), np.uint8)
+    picture[:16, :16], picture[:16, 64:] = (250, 20, 20), (20, 250, 20)
+    picture[32:, :16] = (20, 20, 250)
+    return picture
+
+
+@pytest.mark.parametrize("matrix", EIGHT)
+def test_all_display_matrices_are_applied(tmp_path, corners, matrix):
+    movie = write_movie(
+        tmp_path / "clip.mp4", frames=1, size=(80, 48), pictures=[corners], options={"crf": "4"}
+    )
+    with open_video(with_display_matrix(movie, *matrix)) as video:
+        rgb = video.frame(0).rgb[0].numpy().transpose(1, 2, 0)
+        assert (video.info.height, video.info.width) == rgb.shape[:2]
+        (matte,) = video.opacity()
+    wanted = expected_view(corners, *matrix) / 255
+    assert np.abs(rgb - wanted).mean() < 0.02
+    assert np.abs(matte - wanted.max(axis=2)).mean() < 0.02
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("exif", range(1, 9))
+def test_exif_turns_photographs_masks_and_scribbles_alike(tmp_path, corners, exif, name):
+    tags = Image.Exif()
+    tags[0x0112] = exif
+    quality = {"lossless": True} if name == "a.webp" else {"quality": 95}
+    Image.fromarray(corners).save(tmp_path / name, exif=tags, **quality)
+    wanted = expected_view(corners, *EIGHT[exif - 1]) / 255
+    tolerance = 0.02 if name == "a.jpg" else 1e-6
+    found = read_image(tmp_path / name).rgb.transpose(1, 2, 0)
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).mean() < tolerance
+    assert np.abs(read_pixels(tmp_path / name)[..., ::-1] - wanted).mean() < tolerance
+    assert displayed_size(tmp_path / name) == wanted.shape[1::-1]
 
 
 def test_pixel_aspect_is_known_and_turns_with_the_frame(tmp_path):

@@ -56,7 +56,8 @@ def check_regular(path: Path | str) -> None:
 def header_size(source: Path | bytes) -> tuple[int, int] | None:
     """Return width and height from the header of an image, without decoding it.
 
-    The size is that of the stored pixels, before EXIF orientation.
+    The size is that of the stored pixels, before EXIF orientation; of TIFF it is as displayed,
+    since both Pillow and OpenCV turn that format by themselves.
 
     Args:
         source: A file, or the bytes of one.
@@ -80,7 +81,8 @@ def displayed_size(path: Path) -> tuple[int, int] | None:
     EXIF orientation is applied.
     """
     size = header_size(path)
-    if size is not None and exif_orientation(path) in _SIDEWAYS:
+    is_tiff = path.suffix.lower() in (".tif", ".tiff")
+    if size is not None and not is_tiff and exif_orientation(path) in _SIDEWAYS:
         return size[1], size[0]
     return size
 
@@ -149,6 +151,8 @@ def _size_of_tiff(file: IO[bytes]) -> tuple[int, int] | None:
             directory = TiffImagePlugin.ImageFileDirectory_v2(header)
             file.seek(directory.next)
             directory.load(file)
-            return int(directory[_WIDTH]), int(directory[_HEIGHT])
+            width, height = int(directory[_WIDTH]), int(directory[_HEIGHT])
+            is_sideways = directory.get(_ORIENTATION) in _SIDEWAYS
+            return (height, width) if is_sideways else (width, height)
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError):
         return None

@@ -17,6 +17,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -33,6 +34,7 @@ from vidmatte.media.container import (
 from vidmatte.options import Deinterlace
 from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
+from vidmatte.read.orientation import UPRIGHT, Orientation, from_display_matrix
 from vidmatte.read.video import Frame, Video, smaller
 
 _MATROSKA = "matroska,webm"
@@ -81,7 +83,7 @@ class MovieVideo(Video):
             self._refuse_interlaced(first, 0)
             self._first_pts = first.pts or 0
             self._format_size = (first.width, first.height)
-            self._turns = round((first.rotation or 0) / 90) % 4
+            self._orientation = _orientation_of(first)
             self._tags = yuv.tags_of(first)
             self._promised_end = _promised_end(container, stream)
             has_alpha = stream.metadata.get("alpha_mode") == "1"
@@ -123,7 +125,7 @@ class MovieVideo(Video):
     ) -> VideoInfo:
         width, height = self._format_size
         aspect = _within(_ASPECTS, stream.sample_aspect_ratio, Fraction(1))
-        if self._turns % 2:
+        if self._orientation.is_transposed:
             width, height, aspect = height, width, 1 / aspect
         rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         rate = next(
@@ -340,12 +342,8 @@ class MovieVideo(Video):
             )
 
     def _upright(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """A picture (..., H, W), turned as the source says."""
-        return (
-            np.ascontiguousarray(np.rot90(picture, self._turns, axes=(-2, -1)))
-            if self._turns
-            else picture
-        )
+        """Return a picture (..., H, W) as the source says that it is displayed."""
+        return picture if self._orientation == UPRIGHT else self._orientation.apply(picture)
 
     def _decode_with_alpha(self) -> Iterator[av.VideoFrame]:
         """All frames, through the decoder that knows their alpha: FFmpeg's own decoders of VP8 and VP9 leave it out."""
@@ -359,6 +357,13 @@ class MovieVideo(Video):
                         yield frame
             except av.FFmpegError as error:
                 raise ReadError(self._truncated(index, error_message(error))) from error
+
+
+def _orientation_of(frame: av.VideoFrame) -> Orientation:
+    for data in frame.side_data:
+        if data.type == SideDataType.DISPLAYMATRIX:
+            return from_display_matrix(bytes(data))
+    return UPRIGHT
 
 
 def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:
