@@ -413,3 +413,25 @@ def test_the_delay_between_picture_and_sound_stays(tmp_path, delay):
     difference = wanted["audio"] - wanted["video"]
     assert abs(found["audio"] - found["video"] - difference) < Fraction(2, 1000)
     assert abs(difference - delay) < Fraction(3, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "location", "settings"),
+    [
+        ("full.mp4", 0, dict(pixel_format="yuvj420p")),
+        ("plain.mkv", 0, dict(codec="libx265", options={"x265-params": "log-level=none"})),
+        ("h264.mp4", 3, dict(options={"x264-params": "chromaloc=2"})),
+        ("h264.ts", 2, dict(options={"x264-params": "chromaloc=1"})),
+        (
+            "hevc.mkv",
+            3,
+            dict(codec="libx265", options={"x265-params": "log-level=none:chromaloc=2"}),
+        ),
+        ("photo.mov", 2, dict(codec="mjpeg", pixel_format="yuvj420p")),
+        ("old.mpg", 2, dict(codec="mpeg1video")),
+        ("wide.mov", 0, dict(codec="prores_ks", pixel_format="yuv422p10le")),
+    ],
+)
+def test_chroma_location_is_that_of_codec_and_headers(tmp_path, name, location, settings):
+    with open_video(write_movie(tmp_path / name, frames=12, **settings)) as video:
+        assert video.info.color.chroma_location == location

@@ -1,4 +1,5 @@
 import struct
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -36,14 +37,25 @@ def flat_frame(codes, pixel_format, *, matrix, full, size=(38, 22)):
     return frame
 
 
-def at_full_size(chroma, height, width, *, centered=False):
+SITINGS = {
+    0: (0.25, 0.0),
+    2: (0.25, 0.25),
+    3: (0.0, 0.0),
+    4: (0.0, 0.25),
+    5: (0.5, 0.0),
+    6: (0.5, 0.25),
+}
+"""Place of the first sample of chroma in samples of chroma, down and across, by AVChromaLocation:
+0, 1/2 or 1 pixel of luma behind the first sample of luma."""
+
+
+def at_full_size(chroma, height, width, *, location=0):
     """Chroma at every pixel of luma, in float64, one pixel at a time along each axis: linear between the samples."""
     for axis, size in ((0, height), (1, width)):
         samples = chroma.shape[axis]
         if samples == size:
             continue
-        between_samples = axis == 0 or centered
-        place = np.arange(size) / 2 - (0.25 if between_samples else 0)
+        place = np.arange(size) / 2 - SITINGS[location][axis]
         low = np.floor(place).astype(int)
         share = (place - low).reshape((-1, 1) if axis == 0 else (1, -1))
         before, after = (np.take(chroma, np.clip(low + n, 0, samples - 1), axis) for n in (0, 1))
@@ -99,11 +111,15 @@ def test_other_layouts_of_samples_hold_the_same_colour(name):
     assert np.abs(yuv.to_rgb(other, yuv.tags_of(other)) - wanted).max() < 0.01 / 255
 
 
-def test_chroma_of_jpeg_lies_between_the_samples_of_luma():
-    frame, planes = random_frame("yuvj420p", bits=8, matrix=6, full=True, size=(97, 21))
-    codes = [at_full_size(plane, 21, 97, centered=True) for plane in planes]
-    wanted = analytic_rgb(codes, bits=8, matrix=6, full=True)
-    assert np.abs(yuv.to_rgb(frame, yuv.tags_of(frame)) - wanted).max() < 0.01 / 255
+@pytest.mark.parametrize("location", SITINGS)
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+def test_chroma_lies_at_its_declared_location(location, full):
+    name = "yuvj420p" if full else "yuv420p"
+    frame, planes = random_frame(name, bits=8, matrix=6, full=full, size=(97, 21))
+    codes = [at_full_size(plane, 21, 97, location=location) for plane in planes]
+    wanted = analytic_rgb(codes, bits=8, matrix=6, full=full)
+    tags = replace(yuv.tags_of(frame), chroma_location=location)
+    assert np.abs(yuv.to_rgb(frame, tags) - wanted).max() < 0.01 / 255
 
 
 def test_full_range_jpeg_formats_are_exact():

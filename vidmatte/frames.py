@@ -27,6 +27,8 @@ class ColorTags:
     full_range: bool = False
     assumed: bool = False
     """True where the source carried no matrix tag, so that the usual rule was applied."""
+    chroma_location: int = 0
+    """Where subsampled chroma lies, as FFmpeg's AVChromaLocation; 0 if not said: as 1 (left)."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,17 @@ _PLANAR = {
     (0, 1): "yuv440p",
 }
 """Formats of three planes by the binary logarithm of chroma subsampling, across and down."""
+_LEFT = 1
+_SITING = {
+    _LEFT: (0.0, 0.5),  # MPEG-2, H.264 and later
+    2: (0.5, 0.5),  # centre: JPEG, MPEG-1
+    3: (0.0, 0.0),  # top left: HDR on discs
+    4: (0.5, 0.0),
+    5: (0.0, 1.0),
+    6: (0.5, 1.0),
+}
+"""By AVChromaLocation: how far the first sample lies from the first of the samples of luma that it
+belongs to, as a share of the way to the last of them; across and down."""
 _NARROWEST = 64
 """Width from which swscale's exact conversion is used: it crashes on frames of 16 pixels and less."""
 _TOLERANCE = 0.01 / 255
@@ -173,18 +184,19 @@ def _in_range(luma: npt.NDArray[np.generic], bits: int, tags: ColorTags) -> Pixe
     return (luma.astype(np.float32) - np.float32(low)) / np.float32(span)
 
 
-def _without_subsampling(frame: av.VideoFrame) -> av.VideoFrame:
+def _without_subsampling(frame: av.VideoFrame, tags: ColorTags) -> av.VideoFrame:
     """The frame as yuv444p16le: code values shifted up, not stretched, for both ranges; chroma at the size of luma."""
     planes = _planes(
         _planar(frame), np.uint8 if frame.format.components[0].bits <= 8 else np.uint16
     )[:3]
     full = av.VideoFrame(frame.width, frame.height, "yuv444p16le")
     shift = 16 - frame.format.components[0].bits
-    is_jpeg = frame.format.name.startswith("yuvj")
     for plane, target in zip(planes, _planes(full, np.uint16), strict=True):
         deep = np.left_shift(plane, shift, dtype=np.uint16)
         target[:] = (
-            deep if deep.shape == target.shape else _enlarge(deep, target.shape, centered=is_jpeg)
+            deep
+            if deep.shape == target.shape
+            else _enlarge(deep, target.shape, location=tags.chroma_location)
         )
     return full
 
@@ -207,20 +219,27 @@ def _planar(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def _enlarge(
-    chroma: npt.NDArray[np.uint16], shape: tuple[int, ...], *, centered: bool
+    chroma: npt.NDArray[np.uint16], shape: tuple[int, ...], *, location: int
 ) -> npt.NDArray[np.generic]:
-    """Chroma at the size of luma, linearly interpolated where its samples lie.
+    """Return chroma at the size of luma, interpolated linearly between the places of its samples.
 
-    Across, they lie on every second (fourth) sample of luma, as in MPEG-2, H.264 and later; in JPEG (`centered`)
-    between two. Down, between two rows. PyAV does not tell the location that a few sources declare.
+    Args:
+        chroma: (h, w) subsampled samples.
+        shape: Height and width of luma.
+        location: AVChromaLocation, see `ColorTags.chroma_location`. It holds for directions with
+            half as many samples; of coarser ones the samples lie left, and between the rows.
     """
     height, width = shape
-    step_x, step_y = (
-        2 ** round(math.log2(a / b))
-        for a, b in zip((width, height), chroma.shape[::-1], strict=True)
+    step_x = 2 ** round(math.log2(width / chroma.shape[1]))
+    step_y = 2 ** round(math.log2(height / chroma.shape[0]))
+    share_x, share_y = _SITING.get(location, _SITING[_LEFT])
+    # Position of the first sample of chroma, in pixels of luma, taken from each pixel of luma.
+    place = np.array(
+        [
+            [1 / step_x, 0, -share_x * (step_x - 1) / step_x],
+            [0, 1 / step_y, -share_y * (step_y - 1) / step_y],
+        ]
     )
-    left = (1 - step_x) / (2 * step_x) if centered else 0.0
-    place = np.array([[1 / step_x, 0, left], [0, 1 / step_y, (1 - step_y) / (2 * step_y)]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(
         chroma, place, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
@@ -229,7 +248,9 @@ def _enlarge(
 
 def _matrix_in_swscale(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     # swscale numbers both BT.601 systems 5
-    return _separate(_without_subsampling(frame), matrix=5 if tags.matrix == 6 else tags.matrix)
+    return _separate(
+        _without_subsampling(frame, tags), matrix=5 if tags.matrix == 6 else tags.matrix
+    )
 
 
 def _separate(frame: av.VideoFrame, *, matrix: int | None) -> Pixels:
@@ -272,7 +293,9 @@ def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     bits = frame.format.components[0].bits
     affine = yuv_to_rgb_affine(tags, bits)
     affine[:, :3] /= 2.0 ** (16 - bits)
-    planes = np.stack(_planes(_without_subsampling(frame), np.uint16), axis=-1).astype(np.float32)
+    planes = np.stack(_planes(_without_subsampling(frame, tags), np.uint16), axis=-1).astype(
+        np.float32
+    )
     return np.ascontiguousarray(cv2.transform(planes, affine).transpose(2, 0, 1))
 
 

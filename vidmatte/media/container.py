@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
+from av import logging
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -26,6 +29,15 @@ _OPTIONS = {
     "max_pixels": str(MAX_PIXELS),
 }
 _OPEN_SECONDS = 60.0
+_CENTER = 2
+_CENTERED = ("mjpeg", "mpeg1video")
+"""Codecs whose chroma lies between the samples of luma; the pixel format does not tell."""
+_TRACED = ("h264", "hevc", "vvc", "av1")
+_DECLARED = re.compile(
+    r"(?P<name>chroma_sample_loc_type_top_field|chroma_sample_position)\s.*= (?P<value>\d+)"
+)
+_AV1_COLOCATED, _AV1_TOP_LEFT = 2, 3
+"""chroma_sample_position of AV1 (6.4.2), and the AVChromaLocation of it."""
 
 
 def open_container(source: str | Path) -> InputContainer:
@@ -80,6 +92,37 @@ def video_stream(source: str | Path, container: InputContainer) -> VideoStream:
         )
     stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_PIXELS)}
     return stream
+
+
+def chroma_location(stream: VideoStream) -> int:
+    """Return where the codec and the headers of a stream say that chroma lies, as AVChromaLocation.
+
+    0 if they say nothing, or what is usual: left. Call it before packets are read.
+    """
+    codec = stream.codec_context.codec.canonical_name
+    if codec in _CENTERED:
+        return _CENTER
+    if codec not in _TRACED:
+        return 0
+    # PyAV does not hand out the field of the frame; FFmpeg's parser tells it in its log.
+    level = logging.get_level()
+    logging.set_level(logging.INFO)
+    try:
+        with logging.Capture(local=True) as lines:
+            BitStreamFilterContext("trace_headers", stream)
+    except (av.FFmpegError, ValueError):
+        return 0  # a damaged header, of which the decoder will say more
+    finally:
+        logging.set_level(level)
+    for _, _, line in lines:
+        found = _DECLARED.search(line)
+        if found is None:
+            continue
+        value = int(found["value"])
+        if found["name"] == "chroma_sample_position":
+            return _AV1_TOP_LEFT if value == _AV1_COLOCATED else 0
+        return value + 1 if 0 < value < 6 else 0
+    return 0
 
 
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:

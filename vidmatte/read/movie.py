@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -25,6 +26,7 @@ from vidmatte.errors import ReadError
 from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.imaging import yuv
 from vidmatte.media.container import (
+    chroma_location,
     describe_dropped_streams,
     error_message,
     open_container,
@@ -78,13 +80,14 @@ class MovieVideo(Video):
         with _opened(self._source) as (container, stream):
             if not allow_truncated:
                 self._refuse_truncated(stream)
+            location = chroma_location(stream)
             first = self._first_frame(container, stream)
             self._is_interlaced = first.interlaced_frame
             self._refuse_interlaced(first, 0)
             self._first_pts = first.pts or 0
             self._format_size = (first.width, first.height)
             self._orientation = _orientation_of(first)
-            self._tags = yuv.tags_of(first)
+            self._tags = replace(yuv.tags_of(first), chroma_location=location)
             self._promised_end = _promised_end(container, stream)
             has_alpha = stream.metadata.get("alpha_mode") == "1"
             self._alpha_decoder = (
