@@ -10,12 +10,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import vidmatte
 from vidmatte.errors import ReadError
 from vidmatte.media.limits import header_size
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
+from vidmatte.read.mask import open_mask
 
 
 @pytest.fixture
@@ -244,3 +246,67 @@ def test_a_huge_declared_size_is_refused_before_memory_is_taken(tmp_path):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ReadError, match="says that it has 30000x30000 pixels"):
         read_image(tmp_path / "a.png")
+
+
+DURATIONS = [40, 80, 40, 40, 100]
+
+
+def write_animation(path):
+    """Five frames of one red each, more transparent from left to right."""
+    alpha = np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1))
+    frames = []
+    for n in range(5):
+        red = np.full((48, 64), 40 * n, np.uint8)
+        frames.append(Image.fromarray(np.dstack([red, red // 2, red // 4, 255 - alpha // 2 - n])))
+    exact = {"lossless": True, "exact": True} if path.suffix == ".webp" else {}
+    exact |= {"quality": 100, "subsampling": "4:4:4"} if path.suffix == ".avif" else {}
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=DURATIONS, **exact)
+    return path, [np.asarray(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.avif", "a.png"])
+def test_animations_are_read_frame_by_frame(tmp_path, name):
+    path, frames = write_animation(tmp_path / name)
+    tolerance = 3 / 255 if name == "a.avif" else 1e-6
+    with open_video(path) as video:
+        found = list(video.decode())
+        assert video.count_frames() == 5
+        assert [frame.pts * video.info.time_base for frame in found] == [
+            Fraction(sum(DURATIONS[:n]), 1000) for n in range(5)
+        ]
+        assert [frame.duration * video.info.time_base * 1000 for frame in found] == DURATIONS
+        for frame, wanted in zip(found, frames, strict=True):
+            rgb = wanted[..., :3].transpose(2, 0, 1) / 255
+            assert np.abs(frame.rgb - rgb).max() <= tolerance
+        assert np.array_equal(video.frame(3).rgb[0].numpy(), found[3].rgb)
+    with open_mask(path) as mask:
+        assert mask.frames == 5
+        for plane, wanted in zip(mask._video.opacity(), frames, strict=True):
+            assert np.abs(plane - wanted[..., 3] / 255).max() <= tolerance
+
+
+@pytest.mark.parametrize("name", ["o.webp", "o.avif"])
+def test_animations_that_are_written_come_back_as_mattes(movie, tmp_path, name):
+    ramp = np.tile(np.linspace(0, 255, 160).astype(np.uint8), (96, 1))
+    cv2.imwrite(str(tmp_path / "m.png"), ramp)
+    options = vidmatte.MatteOptions(model="none", matte=tmp_path / "m.png")
+    vidmatte.matte(movie, output=tmp_path / name, options=options)
+    again = vidmatte.MatteOptions(model="none", matte=tmp_path / name)
+    summary = vidmatte.matte(movie, alpha=tmp_path / "a.mkv", options=again)
+    assert summary.frames == 12
+    with open_video(tmp_path / "a.mkv") as video:
+        for plane in video.opacity():
+            assert np.abs(plane - ramp / 255).max() <= 3 / 255
+
+
+def test_an_animation_is_no_mask_of_a_frame(tmp_path):
+    path, _ = write_animation(tmp_path / "a.webp")
+    with pytest.raises(ReadError, match="holds several pictures, where one is expected"):
+        read_image(path)
+
+
+def test_avif_stills_are_read(tmp_path):
+    picture = np.full((48, 64, 4), (200, 100, 50, 128), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.avif", quality=100, subsampling="4:4:4")
+    rgb = read_image(tmp_path / "a.avif").rgb
+    assert np.abs(rgb[:, 20, 20] * 255 - (200, 100, 50)).max() <= 3

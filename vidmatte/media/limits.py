@@ -103,24 +103,32 @@ def exif_orientation(source: Path | bytes) -> int:
 
 @contextmanager
 def open_pillow(file: IO[bytes] | Path) -> Iterator[Image.Image]:
-    """Open an image with Pillow and leave the bound on its size to `check_size`.
+    """Open an image with Pillow for its header, or to decode it; one at a time.
+
+    Warnings about damaged tags are dropped, since tags are judged by their values.
+    """
+    # The filters of warnings belong to the whole process.
+    with _PILLOW, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pillow_image(file) as image:
+            yield image
+
+
+def pillow_image(file: IO[bytes] | Path) -> Image.Image:
+    """Return an image opened with Pillow, whose size `check_size` has to judge.
 
     Pillow's own bound would warn about frames that are allowed here, and does not say the size of
-    those that are not. One image is open at a time.
+    those that are not.
     """
     from PIL import Image
 
-    # The bound and the filters of warnings belong to the whole process.
-    with _PILLOW, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # damaged tags, which are judged by their values
+    with _PILLOW:
         bound = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            image = Image.open(file)
+            return Image.open(file)
         finally:
             Image.MAX_IMAGE_PIXELS = bound
-        with image:
-            yield image
 
 
 @contextmanager

@@ -30,12 +30,14 @@ IMAGE_SUFFIXES = (
     ".tiff",
     ".bmp",
     ".webp",
+    ".avif",
     ".dpx",
     ".exr",
 )
-ANIMATED_SUFFIXES = (".png", ".webp", ".avif", ".heic", ".heif")
+_ANIMATED_SUFFIXES = (".png", ".webp", ".avif")
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _FLOATS = (np.float32, np.float64)
+_BY_PILLOW = (".avif",)
 _TIFF = (b"II*\0", b"MM\0*")
 
 
@@ -58,6 +60,13 @@ def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[np.gene
         ReadError: If the image cannot be decoded, or is larger than any frame.
     """
     check_regular(path)
+    if is_animated(path):
+        raise ReadError(
+            f"{path}: holds several pictures, where one is expected; give it as a clip of its own, "
+            f"or save the picture as PNG"
+        )
+    if path.suffix.lower() in _BY_PILLOW:
+        return _decode_with_pillow(path)
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
@@ -78,6 +87,25 @@ def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[np.gene
     if raw.startswith(_TIFF):
         return image
     return _upright(image, exif_orientation(raw))
+
+
+def _decode_with_pillow(path: Path) -> npt.NDArray[np.generic]:
+    """Return the 8-bit pixels, gray, BGR or BGRA, of an image that OpenCV does not read."""
+    try:
+        with open_pillow(path) as image:
+            check_size(path, *image.size)
+            mode = image.mode if image.mode in ("L", "RGB", "RGBA") else "RGBA"
+            pixels = np.asarray(image.convert(mode))
+    except ReadError:
+        raise
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ReadError(
+            f"{path}: is not an image that can be read, or is damaged ({error}); "
+            f"save it again, as PNG say"
+        ) from error
+    if pixels.ndim == 3:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    return _upright(np.ascontiguousarray(pixels), exif_orientation(path))
 
 
 def _upright(image: npt.NDArray[np.generic], exif: int) -> npt.NDArray[np.generic]:
@@ -138,6 +166,9 @@ def read_image(path: Path) -> StillImage:
     if path.suffix.lower() == ".dpx":
         return read_dpx(path)
     image = decode(path, _COLOR)
+    if image.ndim == 2:
+        image = np.dstack([image] * 3)
+    image = image[..., :3]
     bits = 8 * image.dtype.itemsize
     if image.dtype in _FLOATS:
         return StillImage(finite(_planes(image.astype(np.float32))), LINEAR_STILL, bits)
@@ -155,7 +186,7 @@ def is_image(path: str | Path) -> bool:
 
 def is_animated(path: Path) -> bool:
     """Return whether an image file holds several pictures that are shown one after the other."""
-    if path.suffix.lower() not in ANIMATED_SUFFIXES:
+    if path.suffix.lower() not in _ANIMATED_SUFFIXES:
         return False
     try:
         check_regular(path)

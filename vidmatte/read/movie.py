@@ -12,13 +12,12 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -38,6 +37,9 @@ from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
 from vidmatte.read.orientation import UPRIGHT, Orientation, from_display_matrix
 from vidmatte.read.video import Frame, Video, smaller
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _MATROSKA = "matroska,webm"
 _EARLY_SECONDS = Fraction(1, 2)
@@ -363,10 +365,9 @@ class MovieVideo(Video):
 
 
 def _orientation_of(frame: av.VideoFrame) -> Orientation:
-    for data in frame.side_data:
-        if data.type == SideDataType.DISPLAYMATRIX:
-            return from_display_matrix(bytes(data))
-    return UPRIGHT
+    # Typed as text by PyAV, but a buffer.
+    matrix = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
+    return UPRIGHT if matrix is None else from_display_matrix(bytes(matrix))
 
 
 def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:
