@@ -182,7 +182,7 @@ def test_deinterlacing_what_is_not_flagged_is_done_and_said(tmp_path):
 
 
 def test_sequences_have_no_fields(tmp_path):
-    with pytest.raises(OptionError, match="for movies only"):
+    with pytest.raises(OptionError, match="are for movies only"):
         open_video(tmp_path, deinterlace="bwdif")
 
 
@@ -322,25 +322,65 @@ def test_decord_is_refused_where_it_would_take_too_much_memory(tmp_path, monkeyp
         open_video(movie, reader="decord")
 
 
-def test_streams_that_are_left_out_are_noted(tmp_path):
-    movie = tmp_path / "clip.mkv"
-    with av.open(str(movie), "w") as out:
-        streams = [out.add_stream("libx264", rate=25) for _ in range(2)]
-        for stream in streams:
-            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for n in range(3):
+def write_streams(path, sizes, *, default=None, frames=4):
+    """One video stream of each size; those of `default` have the flag."""
+    with av.open(str(path), "w") as out:
+        streams = []
+        for number, (width, height) in enumerate(sizes):
+            stream = out.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            is_default = default is not None and number in default
+            stream.disposition = stream.disposition.default if is_default else 0
+            streams.append(stream)
+        for n in range(frames):
             for stream in streams:
-                out.mux(
-                    stream.encode(
-                        av.VideoFrame.from_ndarray(numbered_picture(n, 64, 64)).reformat(
-                            format="yuv420p"
-                        )
-                    )
-                )
+                picture = numbered_picture(n, stream.width, stream.height)
+                frame = av.VideoFrame.from_ndarray(picture).reformat(format="yuv420p")
+                out.mux(stream.encode(frame))
         for stream in streams:
             out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("default", "chosen"), [((1,), 1), ((0, 1, 2), 2), ((), 2), ((0,), 0)], ids=str
+)
+def test_the_default_video_stream_is_read_or_the_largest(tmp_path, default, chosen):
+    sizes = [(64, 48), (96, 64), (160, 96)]
+    movie = write_streams(tmp_path / "clip.mkv", sizes, default=default)
     with open_video(movie) as video:
-        assert "1 video stream of the source is not carried over" in video.info.notes
+        assert (video.info.width, video.info.height) == sizes[chosen]
+        assert [read_number(frame.rgb) for frame in video.decode()] == [0, 1, 2, 3]
+        assert f"{chosen} ({sizes[chosen][0]}x{sizes[chosen][1]}) is read" in video.info.notes[0]
+    for number, size in enumerate(sizes):
+        with open_video(movie, stream=number) as video:
+            assert (video.info.width, video.info.height) == size
+            assert video.frame(3).rgb.shape[2:] == size[::-1]
+    with pytest.raises(ReadError, match=r"no video stream 7; its video streams are 0 \(64x48\), 1"):
+        open_video(movie, stream=7)
+
+
+def test_a_thumbnail_is_not_the_film(tmp_path):
+    movie = tmp_path / "clip.mov"
+    with av.open(str(movie), "w") as out:
+        thumbnail, film = out.add_stream("mjpeg", rate=25), out.add_stream("libx264", rate=25)
+        thumbnail.width, thumbnail.height, thumbnail.pix_fmt = 320, 192, "yuvj420p"
+        film.width, film.height, film.pix_fmt = 160, 96, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.zeros((192, 320, 3), np.uint8))
+        out.mux([*thumbnail.encode(picture.reformat(format="yuvj420p")), *thumbnail.encode(None)])
+        for n in range(4):
+            frame = av.VideoFrame.from_ndarray(numbered_picture(n, 160, 96))
+            out.mux(film.encode(frame.reformat(format="yuv420p")))
+        out.mux(film.encode(None))
+    with open_video(movie) as video:
+        assert [read_number(frame.rgb) for frame in video.decode()] == [0, 1, 2, 3]
+
+
+def test_streams_that_are_left_out_are_noted(tmp_path):
+    movie = write_streams(tmp_path / "clip.mkv", [(64, 48)] * 2)
+    with open_video(movie) as video:
+        (note,) = video.info.notes
+    assert "0 (64x48) is read, not 1 (64x48); --stream chooses" in note
 
 
 LATE = {

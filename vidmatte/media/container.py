@@ -70,20 +70,33 @@ def open_container(source: str | Path) -> InputContainer:
         raise ReadError(f"{source}: has a damaged header ({error}); copy it again") from error
 
 
-def video_stream(source: str | Path, container: InputContainer) -> VideoStream:
-    """The first stream with moving pictures, its declared sizes checked. Raises ReadError where there is none."""
+def video_stream(
+    source: str | Path, container: InputContainer, number: int | None = None
+) -> VideoStream:
+    """Return the stream with the moving pictures, its declared sizes checked.
+
+    That is the default one, or the largest if none or several are; a stream of a single frame is
+    a thumbnail if there are others. Attached pictures do not count.
+
+    Args:
+        source: Path, for messages.
+        container: The opened movie.
+        number: Which stream to take, counted from 0 among all streams of the file; None chooses.
+
+    Raises:
+        ReadError: If there is no such stream, or it cannot be decoded.
+    """
     streams = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not streams:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no streams"
         raise ReadError(f"{source}: has no picture, only {kinds}; give a file with a video stream")
-    stream = streams[0]
+    stream = _main_stream(streams) if number is None else _numbered(source, streams, number)
     if stream.codec_context is None:
         raise ReadError(
-            f"{source}: its video has a codec that this FFmpeg cannot decode; convert it, to ProRes say"
+            f"{source}: its video has a codec that this FFmpeg cannot decode; "
+            f"convert it, to ProRes say"
         )
-    if (
-        stream.width or stream.height
-    ):  # 0x0 is what a stream has whose header lies among its packets
+    if stream.width or stream.height:  # 0x0 is a stream whose header lies among its packets
         check_size(source, stream.width, stream.height)
     size = Path(source).stat().st_size
     if stream.frames > size:
@@ -92,6 +105,47 @@ def video_stream(source: str | Path, container: InputContainer) -> VideoStream:
         )
     stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_PIXELS)}
     return stream
+
+
+def _main_stream(streams: list[VideoStream]) -> VideoStream:
+    moving = [stream for stream in streams if stream.frames != 1] or streams
+    default = [stream for stream in moving if stream.disposition & stream.disposition.default]
+    # The first of those of equal size, as `max` has it.
+    return max(default or moving, key=_pixels)
+
+
+def _pixels(stream: VideoStream) -> int:
+    return int(getattr(stream, "width", 0) * getattr(stream, "height", 0))
+
+
+def _numbered(source: str | Path, streams: list[VideoStream], number: int) -> VideoStream:
+    for stream in streams:
+        if stream.index == number:
+            return stream
+    found = ", ".join(_described(stream) for stream in streams)
+    raise ReadError(f"{source}: has no video stream {number}; its video streams are {found}")
+
+
+def _described(stream: VideoStream) -> str:
+    # PyAV has no sizes of streams whose codec FFmpeg does not know.
+    width, height = getattr(stream, "width", 0), getattr(stream, "height", 0)
+    return f"{stream.index} ({width}x{height})" if width else f"{stream.index} (unknown codec)"
+
+
+def describe_choice(container: InputContainer, chosen: VideoStream) -> str | None:
+    """Return which of several video streams is read, None if there is one."""
+    others = [
+        stream
+        for stream in container.streams.video
+        if stream.index != chosen.index and not _is_cover(stream)
+    ]
+    if not others:
+        return None
+    found = ", ".join(_described(stream) for stream in others)
+    return (
+        f"the source has several video streams: {_described(chosen)} is read, not {found}; "
+        f"--stream chooses"
+    )
 
 
 def chroma_location(stream: VideoStream) -> int:
@@ -140,18 +194,21 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
 
 
 def describe_dropped_streams(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
-    """What to tell the user about streams that no output will have. Sound and timecode are not among them."""
+    """Return a sentence for each kind of streams that no output will have.
+
+    Sound and timecode are kept; for other pictures see `describe_choice`.
+    """
     counts: dict[str, int] = {}
     for stream in container.streams:
-        is_kept = (
-            stream.type == "audio" or stream.index == chosen.index or "timecode" in stream.metadata
-        )
-        if not is_kept and not _is_cover(stream):
+        is_kept = stream.type in ("audio", "video") or "timecode" in stream.metadata
+        if not is_kept:
             counts[stream.type] = counts.get(stream.type, 0) + 1
-    return tuple(
-        f"{count} {kind} stream{'s' if count > 1 else ''} of the source {'are' if count > 1 else 'is'} not carried over"
-        for kind, count in sorted(counts.items())
-    )
+    choice = describe_choice(container, chosen)
+    dropped = []
+    for kind, count in sorted(counts.items()):
+        streams, are = ("streams", "are") if count > 1 else ("stream", "is")
+        dropped.append(f"{count} {kind} {streams} of the source {are} not carried over")
+    return (*dropped,) if choice is None else (choice, *dropped)
 
 
 def error_message(error: av.FFmpegError) -> str:

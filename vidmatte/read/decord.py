@@ -30,12 +30,18 @@ class DecordVideo(MovieVideo):
         *,
         allow_truncated: bool = False,
         deinterlace: Deinterlace = "refuse",
+        stream: int | None = None,
     ) -> None:
-        super().__init__(source, allow_truncated=allow_truncated, deinterlace=deinterlace)
+        super().__init__(
+            source, allow_truncated=allow_truncated, deinterlace=deinterlace, stream=stream
+        )
         import decord
 
         self._decord = decord
-        if reason := self._wrong_for():
+        reason = self._wrong_for()
+        if self._has_choice:
+            reason = "has several video streams, of which decord chooses one by itself"
+        if reason:
             raise OptionError(f"{source}: {reason}; use --reader pyav")
         reader, wanted = self._open(), self.count_frames()
         if len(reader) != wanted:
@@ -91,10 +97,18 @@ class DecordVideo(MovieVideo):
             yield Frame(np.ascontiguousarray(rgb), index, times[index], duration)
 
 
-def open_decord(source: str | Path, *, allow_truncated: bool, deinterlace: Deinterlace) -> Video:
-    """A DecordVideo, or MissingExtraError where decord is not installed."""
+def open_decord(
+    source: str | Path,
+    *,
+    allow_truncated: bool,
+    deinterlace: Deinterlace,
+    stream: int | None = None,
+) -> Video:
+    """Return a DecordVideo. Raises MissingExtraError if decord is not installed."""
     try:
         import decord  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("reader 'decord'", "decord") from error
-    return DecordVideo(source, allow_truncated=allow_truncated, deinterlace=deinterlace)
+    return DecordVideo(
+        source, allow_truncated=allow_truncated, deinterlace=deinterlace, stream=stream
+    )

@@ -7,7 +7,7 @@ import functools
 import os
 import re
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
@@ -26,6 +26,7 @@ from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.imaging import yuv
 from vidmatte.media.container import (
     chroma_location,
+    describe_choice,
     describe_dropped_streams,
     error_message,
     open_container,
@@ -55,9 +56,9 @@ _ASPECTS = (Fraction(1, 10), Fraction(10))
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(source: str, number: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
     with open_container(source) as container:
-        stream = video_stream(source, container)
+        stream = video_stream(source, container, number)
         stream.thread_type = "AUTO"
         yield container, stream
 
@@ -71,33 +72,39 @@ class MovieVideo(Video):
         *,
         allow_truncated: bool = False,
         deinterlace: Deinterlace = "refuse",
+        stream: int | None = None,
     ) -> None:
         super().__init__()
+        self._stream_number = stream
         self._source = str(source)
         self._allow_truncated = allow_truncated
         self._deinterlace = deinterlace
         self._size = Path(source).stat().st_size
         if self._size == 0:
             raise ReadError(f"{source}: is empty (0 bytes); copy or render it again")
-        with _opened(self._source) as (container, stream):
+        with self._open_stream() as (container, video):
             if not allow_truncated:
-                self._refuse_truncated(stream)
-            location = chroma_location(stream)
-            first = self._first_frame(container, stream)
+                self._refuse_truncated(video)
+            location = chroma_location(video)
+            first = self._first_frame(container, video)
             self._is_interlaced = first.interlaced_frame
             self._refuse_interlaced(first, 0)
             self._first_pts = first.pts or 0
             self._format_size = (first.width, first.height)
             self._orientation = _orientation_of(first)
             self._tags = replace(yuv.tags_of(first), chroma_location=location)
-            self._promised_end = _promised_end(container, stream)
-            has_alpha = stream.metadata.get("alpha_mode") == "1"
+            self._promised_end = _promised_end(container, video)
+            has_alpha = video.metadata.get("alpha_mode") == "1"
             self._alpha_decoder = (
-                _ALPHA_DECODERS.get(stream.codec_context.name) if has_alpha else None
+                _ALPHA_DECODERS.get(video.codec_context.name) if has_alpha else None
             )
+            self._has_choice = describe_choice(container, video) is not None
             self._is_timed = container.format.name in _TIMED
-            self._time_base = Fraction(stream.time_base or 0) or Fraction(1, 1000)
-            self.info = self._describe(container, stream, first)
+            self._time_base = Fraction(video.time_base or 0) or Fraction(1, 1000)
+            self.info = self._describe(container, video, first)
+
+    def _open_stream(self) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+        return _opened(self._source, self._stream_number)
 
     def _refuse_truncated(self, stream: VideoStream) -> None:
         """Raise when the index of the file points past its end (an interrupted copy of a file whose index is first)."""
@@ -177,7 +184,7 @@ class MovieVideo(Video):
     @functools.cached_property
     def _index(self) -> PacketIndex | None:
         """Where the frames lie; None where packets carry no times."""
-        with _opened(self._source) as (container, stream):
+        with self._open_stream() as (container, stream):
             try:
                 return PacketIndex.read(container, stream)
             except av.FFmpegError as error:
@@ -291,7 +298,7 @@ class MovieVideo(Video):
 
     def _decode_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
         index = 0
-        with _opened(self._source) as (container, stream):
+        with self._open_stream() as (container, stream):
             try:
                 for packet in packets_of(container, stream):
                     if packet.is_corrupt and not self._allow_truncated:
@@ -307,7 +314,7 @@ class MovieVideo(Video):
         times = self._times
         if times and start >= len(times):
             return
-        with _opened(self._source) as (container, stream):
+        with self._open_stream() as (container, stream):
             try:
                 found = self._found(container, stream, times[start]) if times else None
                 for frame in found or ():
@@ -353,7 +360,7 @@ class MovieVideo(Video):
     def _decode_with_alpha(self) -> Iterator[av.VideoFrame]:
         """All frames, through the decoder that knows their alpha: FFmpeg's own decoders of VP8 and VP9 leave it out."""
         assert self._alpha_decoder is not None
-        with _opened(self._source) as (container, stream):
+        with self._open_stream() as (container, stream):
             decoder = cast("VideoCodecContext", av.CodecContext.create(self._alpha_decoder, "r"))
             try:
                 for index, packet in enumerate(packets_of(container, stream)):

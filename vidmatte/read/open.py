@@ -24,14 +24,24 @@ def open_video(
     frame_rate: Fraction | None = None,
     allow_truncated: bool = False,
     deinterlace: Deinterlace = "refuse",
+    stream: int | None = None,
 ) -> Video:
-    """Open a movie, a folder of numbered frames, a pattern such as `shot.%04d.png` or `shot.####.png`, or an image.
+    """Open a movie, an animated image, a sequence of images or a single image.
 
-    `frame_rate` is for image sequences (default: what their header says, or 24); giving it for a movie is an error.
-    `allow_truncated` reads what there is of a movie that ends early, instead of refusing it. `deinterlace` says what to
-    do with interlaced movies: refuse them, make whole frames of them (bwdif, yadif), or read them as they are (keep).
+    Args:
+        source: A file, a folder of numbered frames, or a pattern such as `shot.%04d.png`.
+        reader: What decodes movies.
+        frame_rate: Frames per second of an image sequence; None is the rate of its header, or 24.
+        allow_truncated: Read what there is of a movie that ends early instead of refusing it.
+        deinterlace: What to do with an interlaced movie: refuse it, make whole frames of it
+            (bwdif, yadif), or read it as it is (keep).
+        stream: Which video stream of a movie, counted from 0 among all streams; None takes the
+            default one, or the largest.
 
-    Raises ReadError when nothing can be read there, OptionError for an unknown reader, MissingExtraError for decord.
+    Raises:
+        ReadError: If nothing can be read there.
+        OptionError: If an option is unknown, or does not apply to this kind of source.
+        MissingExtraError: If decord is chosen and not installed.
     """
     for name, value, choices in (
         ("reader", reader, Reader),
@@ -42,12 +52,13 @@ def open_video(
                 f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}"
             )
     path = Path(source)
-    has_movie_options = (reader, deinterlace) != ("pyav", "refuse")
+    has_movie_options = (reader, deinterlace, stream) != ("pyav", "refuse", None)
     kind = _kind_of(path)
     if kind != "movie" and has_movie_options:
         found = "a sequence of images" if kind == "sequence" else "an animated image"
         raise OptionError(
-            f"{source} is {found}: reader {reader} and deinterlace {deinterlace} are for movies only"
+            f"{source} is {found}: reader, deinterlacing and stream are for movies only; "
+            f"leave them out"
         )
     if kind == "sequence":
         return SequenceVideo(source, frame_rate)
@@ -63,7 +74,9 @@ def open_video(
     if kind == "animation":
         return AnimatedVideo(source)
     open_movie = open_decord if reader == "decord" else MovieVideo
-    return open_movie(source, allow_truncated=allow_truncated, deinterlace=deinterlace)
+    return open_movie(
+        source, allow_truncated=allow_truncated, deinterlace=deinterlace, stream=stream
+    )
 
 
 def _kind_of(path: Path) -> Literal["movie", "sequence", "animation"]:
