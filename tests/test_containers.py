@@ -182,7 +182,7 @@ def test_deinterlacing_what_is_not_flagged_is_done_and_said(tmp_path):
 
 
 def test_sequences_have_no_fields(tmp_path):
-    with pytest.raises(OptionError, match="are for movies only"):
+    with pytest.raises(OptionError, match="for movies only"):
         open_video(tmp_path, deinterlace="bwdif")
 
 
@@ -475,3 +475,87 @@ def test_the_delay_between_picture_and_sound_stays(tmp_path, delay):
 def test_chroma_location_is_that_of_codec_and_headers(tmp_path, name, location, settings):
     with open_video(write_movie(tmp_path / name, frames=12, **settings)) as video:
         assert video.info.color.chroma_location == location
+
+
+def transport_packets(data):
+    """Offsets of the packets of the stream with the most of them."""
+    by_stream = {}
+    for offset in range(0, len(data), 188):
+        number = (data[offset + 1] & 31) << 8 | data[offset + 2]
+        by_stream.setdefault(number, []).append(offset)
+    return max(by_stream.values(), key=len)
+
+
+@pytest.fixture(scope="module")
+def transport(tmp_path_factory):
+    """Frames of many packets: textured, so that lost data shows."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 60, (192, 320, 3), dtype=np.uint8)
+    pictures = [numbered_picture(n, 320, 192) // 2 + np.roll(noise, 5 * n, 1) for n in range(40)]
+    path = tmp_path_factory.mktemp("damage") / "clip.ts"
+    options = {"g": "10", "bf": "2", "crf": "18"}
+    return write_movie(path, frames=40, size=(320, 192), pictures=pictures, options=options)
+
+
+def test_a_counter_that_jumps_is_no_damage_if_all_is_there(tmp_path, transport):
+    data = bytearray(transport.read_bytes())
+    packets = transport_packets(data)
+    starts = [offset for offset in packets if data[offset + 1] & 0x40]
+    # As at the seam of two joined segments: from a new frame on, all counters are others.
+    for offset in packets[packets.index(starts[22]) :]:
+        data[offset + 3] = data[offset + 3] & 0xF0 | (data[offset + 3] + 5) & 15
+    (tmp_path / "joined.ts").write_bytes(data)
+    with open_video(tmp_path / "joined.ts") as video, open_video(transport) as whole:
+        for found, wanted in zip(video.decode(), whole.decode(), strict=True):
+            assert np.array_equal(found.rgb, wanted.rgb)
+
+
+@pytest.mark.parametrize("place", ["key frame", "other frame"])
+def test_lost_packets_are_damage(tmp_path, transport, place):
+    data = bytearray(transport.read_bytes())
+    packets = transport_packets(data)
+    starts = [n for n, offset in enumerate(packets) if data[offset + 1] & 0x40]
+    lost = starts[20 if place == "key frame" else 25] + 3
+    del data[packets[lost] : packets[lost] + 188]
+    (tmp_path / "lost.ts").write_bytes(data)
+    with open_video(tmp_path / "lost.ts") as video, pytest.raises(ReadError, match="damaged at"):
+        list(video.decode())
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """An MP4 whose frame 8 does not decode; key frames are 0, 6, 12, 18."""
+    movie = write_movie(tmp_path / "clip.mp4", frames=24, options={"g": "6", "bf": "0"})
+    with av.open(str(movie)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][8]
+        place, size = packet.pos, packet.size
+    data = bytearray(movie.read_bytes())
+    data[place + 4 : place + size] = b"\xff" * (size - 4)
+    movie.write_bytes(data)
+    return movie
+
+
+def test_a_damaged_frame_is_refused_with_its_number(broken):
+    with open_video(broken) as video, pytest.raises(ReadError, match="damaged at frame"):
+        list(video.decode())
+
+
+def test_damaged_frames_are_held_or_left_out(broken):
+    with open_video(broken, on_damage="hold") as video:
+        frames = list(video.decode())
+        assert [frame.index for frame in frames] == list(range(24))
+        assert [video.seconds_of(n) for n in (7, 8, 9)] == [Fraction(n, 25) for n in (7, 8, 9)]
+        assert np.array_equal(frames[8].rgb, frames[7].rgb)
+        assert [read_number(frames[n].rgb) for n in (7, 12, 23)] == [7, 12, 23]
+        assert np.array_equal(video.frame(8).rgb[0].numpy(), frames[7].rgb)
+        assert "1 damaged frames of the source were replaced" in video.info.notes[-1]
+    with open_video(broken, on_damage="skip") as video:
+        frames = list(video.decode())
+        assert [frame.index for frame in frames] == list(range(23))
+        assert video.count_frames() == 23
+        times = [frame.pts * video.info.time_base for frame in frames]
+        assert times == [Fraction(n, 25) for n in range(24) if n != 8]
+        assert read_number(video.frame(22).rgb[0].numpy()) == 23
+        assert ": 8;" in video.info.notes[-1]
+    with open_video(broken, on_damage="stop") as video:
+        assert 0 < len(list(video.decode())) <= 24

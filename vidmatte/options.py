@@ -14,6 +14,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Reader = Literal["pyav", "decord"]
 Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
 """What to do with interlaced frames: nothing at all, deinterlace them in one of two ways, or read them as they are."""
+OnDamage = Literal["refuse", "stop", "skip", "hold"]
+"""What to do at damaged frames of a movie: refuse it, end there, leave them out, or repeat the frame
+before them."""
 NO_MODEL = "none"
 """Name of the model that takes external mattes."""
 DEFAULT_ADAPT_STEPS = 80

@@ -33,7 +33,8 @@ from vidmatte.media.container import (
     packets_of,
     video_stream,
 )
-from vidmatte.options import Deinterlace
+from vidmatte.options import Deinterlace, OnDamage
+from vidmatte.read.damage import damaged_packets, decode_in_spite, lost_frames
 from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
 from vidmatte.read.orientation import UPRIGHT, Orientation, from_display_matrix
@@ -73,8 +74,12 @@ class MovieVideo(Video):
         allow_truncated: bool = False,
         deinterlace: Deinterlace = "refuse",
         stream: int | None = None,
+        on_damage: OnDamage = "refuse",
     ) -> None:
         super().__init__()
+        self._on_damage = "stop" if allow_truncated and on_damage == "refuse" else on_damage
+        allow_truncated = self._on_damage != "refuse"
+        self._lost: frozenset[int] = frozenset()
         self._stream_number = stream
         self._source = str(source)
         self._allow_truncated = allow_truncated
@@ -102,9 +107,32 @@ class MovieVideo(Video):
             self._is_timed = container.format.name in _TIMED
             self._time_base = Fraction(video.time_base or 0) or Fraction(1, 1000)
             self.info = self._describe(container, video, first)
+        if self._on_damage in ("skip", "hold"):
+            self._find_damage()
 
     def _open_stream(self) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
         return _opened(self._source, self._stream_number)
+
+    def _find_damage(self) -> None:
+        """Look for frames that cannot be shown, and note them. Raises ReadError without times."""
+        if not self._times:
+            raise ReadError(
+                f"{self._source}: its frames carry no times, so that lost ones cannot be found; "
+                f"use --on-damage stop, or convert it"
+            )
+        lost = lost_frames(self._open_stream, self._times)
+        if not lost:
+            return
+        places = [bisect.bisect_left(self._times, time) for time in lost]
+        done = "left out" if self._on_damage == "skip" else "replaced by the frame before them"
+        note = (
+            f"{len(lost)} damaged frames of the source were {done}: {_listed(places)}; "
+            f"the frames behind each, up to the next key frame, may show traces"
+        )
+        self.info = replace(self.info, notes=(*self.info.notes, note))
+        self._lost = frozenset(lost)
+        if self._on_damage == "skip":
+            self.__dict__["_times"] = [time for time in self._times if time not in self._lost]
 
     def _refuse_truncated(self, stream: VideoStream) -> None:
         """Raise when the index of the file points past its end (an interrupted copy of a file whose index is first)."""
@@ -124,7 +152,8 @@ class MovieVideo(Video):
 
     def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
         try:
-            for frame in _decoded(container, stream):
+            decode = decode_in_spite if self._repairs else _decoded
+            for frame in decode(container, stream):
                 return frame
         except av.FFmpegError as error:
             raise ReadError(
@@ -180,6 +209,15 @@ class MovieVideo(Video):
             yield f"the source is {flagged}; its frames were deinterlaced with {self._deinterlace}, one for one"
         elif self._is_interlaced:
             yield "the source is interlaced and was read as it is"
+
+    @property
+    def _repairs(self) -> bool:
+        """Whether damaged frames are left out or replaced."""
+        return self._on_damage in ("skip", "hold")
+
+    @functools.cached_property
+    def _damaged_packets(self) -> frozenset[int | None]:
+        return damaged_packets(self._open_stream)
 
     @functools.cached_property
     def _index(self) -> PacketIndex | None:
@@ -296,12 +334,42 @@ class MovieVideo(Video):
                 )
             )
 
+    def _repaired(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield all frames, damaged ones left out or replaced by the frame before them."""
+        times = self._times
+        held: av.VideoFrame | None = None
+        following = 0
+        with self._open_stream() as (container, stream):
+            for frame in decode_in_spite(container, stream):
+                index = bisect.bisect_left(times, frame.pts or 0)
+                is_shown = index < len(times) and times[index] == frame.pts
+                if not is_shown or frame.pts in self._lost or index < following:
+                    continue
+                yield from self._replaced(held, following, index)
+                yield index, frame
+                held, following = frame, index + 1
+            yield from self._replaced(held, following, len(times))
+
+    def _replaced(
+        self, held: av.VideoFrame | None, start: int, end: int
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield a frame again for each index from `start` to `end`, exclusive."""
+        if held is None:
+            return
+        for index in range(start, end):
+            held.pts = self._times[index]
+            yield index, held
+
     def _decode_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        if self._repairs:
+            yield from self._repaired()
+            return
         index = 0
         with self._open_stream() as (container, stream):
             try:
                 for packet in packets_of(container, stream):
-                    if packet.is_corrupt and not self._allow_truncated:
+                    is_doubtful = packet.is_corrupt and not self._allow_truncated
+                    if is_doubtful and packet.pts in self._damaged_packets:
                         raise ReadError(self._truncated(index, "a packet is damaged"))
                     for frame in packet.decode():
                         yield index, frame
@@ -313,6 +381,9 @@ class MovieVideo(Video):
     def _decode_from(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
         times = self._times
         if times and start >= len(times):
+            return
+        if self._repairs:  # what is held depends on all frames before
+            yield from ((index, frame) for index, frame in self._repaired() if index >= start)
             return
         with self._open_stream() as (container, stream):
             try:
@@ -375,6 +446,12 @@ def _orientation_of(frame: av.VideoFrame) -> Orientation:
     # Typed as text by PyAV, but a buffer.
     matrix = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
     return UPRIGHT if matrix is None else from_display_matrix(bytes(matrix))
+
+
+def _listed(places: list[int]) -> str:
+    """Return frame numbers, the first ten of them."""
+    shown = ", ".join(map(str, places[:10]))
+    return shown + (", ..." if len(places) > 10 else "")
 
 
 def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.media.patterns import is_pattern
-from vidmatte.options import Deinterlace, Reader
+from vidmatte.options import Deinterlace, OnDamage, Reader
 from vidmatte.read.animation import AnimatedVideo
 from vidmatte.read.decord import open_decord
 from vidmatte.read.images import is_animated, is_image
@@ -25,6 +25,7 @@ def open_video(
     allow_truncated: bool = False,
     deinterlace: Deinterlace = "refuse",
     stream: int | None = None,
+    on_damage: OnDamage = "refuse",
 ) -> Video:
     """Open a movie, an animated image, a sequence of images or a single image.
 
@@ -37,46 +38,65 @@ def open_video(
             (bwdif, yadif), or read it as it is (keep).
         stream: Which video stream of a movie, counted from 0 among all streams; None takes the
             default one, or the largest.
+        on_damage: What to do if frames of a movie are damaged: refuse it (refuse), end before
+            them (stop, which is what `allow_truncated` means), leave them out (skip), or repeat
+            the frame before them (hold). The last two decode the movie once more to find them.
 
     Raises:
         ReadError: If nothing can be read there.
         OptionError: If an option is unknown, or does not apply to this kind of source.
         MissingExtraError: If decord is chosen and not installed.
     """
-    for name, value, choices in (
-        ("reader", reader, Reader),
-        ("deinterlace", deinterlace, Deinterlace),
-    ):
-        if value not in get_args(choices):
-            raise OptionError(
-                f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}"
-            )
+    _check_choice("reader", reader, get_args(Reader))
+    _check_choice("deinterlace", deinterlace, get_args(Deinterlace))
+    _check_choice("on_damage", on_damage, get_args(OnDamage))
     path = Path(source)
-    has_movie_options = (reader, deinterlace, stream) != ("pyav", "refuse", None)
     kind = _kind_of(path)
-    if kind != "movie" and has_movie_options:
+    chosen = (reader, deinterlace, stream, on_damage)
+    if kind != "movie" and chosen != ("pyav", "refuse", None, "refuse"):
         found = "a sequence of images" if kind == "sequence" else "an animated image"
         raise OptionError(
-            f"{source} is {found}: reader, deinterlacing and stream are for movies only; "
+            f"{source} is {found}: reader, deinterlacing, stream and damage are for movies only; "
             f"leave them out"
         )
     if kind == "sequence":
         return SequenceVideo(source, frame_rate)
+    _check_movie_file(path, frame_rate)
+    if kind == "animation":
+        return AnimatedVideo(source)
+    if reader == "decord":
+        if on_damage in ("skip", "hold"):
+            raise OptionError(f"on_damage {on_damage} is not for reader decord; use --reader pyav")
+        return open_decord(
+            source,
+            allow_truncated=allow_truncated or on_damage == "stop",
+            deinterlace=deinterlace,
+            stream=stream,
+        )
+    return MovieVideo(
+        source,
+        allow_truncated=allow_truncated,
+        deinterlace=deinterlace,
+        stream=stream,
+        on_damage=on_damage,
+    )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"{name} {value!r} is not valid: choose one of {', '.join(choices)}")
+
+
+def _check_movie_file(path: Path, frame_rate: Fraction | None) -> None:
     if not path.is_file():
         exists = path.exists()
         found = "neither a file nor a folder (a pipe?)" if exists else "no such file or folder"
-        raise ReadError(f"{source}: {found}; check the path")
+        raise ReadError(f"{path}: {found}; check the path")
     if frame_rate is not None:
         raise OptionError(
-            f"{source} is a movie and has its own frame rate: "
+            f"{path} is a movie and has its own frame rate: "
             f"a frame rate is for image sequences only"
         )
-    if kind == "animation":
-        return AnimatedVideo(source)
-    open_movie = open_decord if reader == "decord" else MovieVideo
-    return open_movie(
-        source, allow_truncated=allow_truncated, deinterlace=deinterlace, stream=stream
-    )
 
 
 def _kind_of(path: Path) -> Literal["movie", "sequence", "animation"]:
