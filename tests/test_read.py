@@ -240,7 +240,7 @@ def test_unknown_reader_is_named_with_the_choices():
 def write_sequence(folder: Path, numbers, *, name="shot.{:04d}.png", dtype=np.uint8):
     folder.mkdir(exist_ok=True)
     for number in numbers:
-        picture = numbered_picture(number % 200, 64, 48).astype(dtype)
+        picture = numbered_picture(abs(number) % 200, 64, 48).astype(dtype)
         cv2.imwrite(str(folder / name.format(number)), picture * (257 if dtype == np.uint16 else 1))
     return folder
 
@@ -295,6 +295,41 @@ def test_gaps_are_refused_with_the_missing_numbers(tmp_path):
     folder = write_sequence(tmp_path / "shot", [1, 2, 5, 6])
     with pytest.raises(ReadError, match="2 are missing: 3, 4;"):
         open_video(folder)
+
+
+def test_hidden_files_are_no_frames(tmp_path):
+    folder = write_sequence(tmp_path / "shot", [1, 2, 3])
+    for name in ("._shot.0001.png", "._shot.0002.png", ".shot.0009.png"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    for source in (folder, folder / "shot.%04d.png", folder / "shot.####.png"):
+        with open_video(source) as video:
+            assert video.count_frames() == 3
+    with ImageSet([folder]) as images:
+        assert images.count_frames() == 3
+
+
+@pytest.mark.parametrize("stray", ["mask.0004.png", "other.0004.png", "shot.0004.bmp"])
+def test_frames_of_two_names_are_no_clip(tmp_path, stray):
+    folder = write_sequence(tmp_path / "shot", [1, 2, 3])
+    cv2.imwrite(str(folder / stray), numbered_picture(4, 64, 48))
+    with pytest.raises(ReadError, match=r"files of 2 names: .*shot\.####\.png \(3\)"):
+        open_video(folder)
+    with open_video(folder / "shot.%04d.png") as video:
+        assert video.count_frames() == 3
+
+
+@pytest.mark.parametrize("pattern", ["take#2.%04d.png", "take#2.####.png"])
+def test_a_hash_in_a_name_is_itself(tmp_path, pattern):
+    folder = write_sequence(tmp_path / "shot", [0, 1, 2], name="take#2.{:04d}.png")
+    with open_video(folder / pattern) as video:
+        assert [read_number(frame.rgb) for frame in video.decode()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("source", ["", "shot.%04d.png"])
+def test_negative_frame_numbers_are_not_left_out(tmp_path, source):
+    folder = write_sequence(tmp_path / "shot", [-2, -1, 0, 1], name="shot.{:04d}.png")
+    with pytest.raises(ReadError, match="has the frame number -2"):
+        open_video(folder / source)
 
 
 def test_frames_that_change_size_are_named(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import vidmatte
-from vidmatte.errors import ReadError
+from vidmatte.errors import MissingExtraError, ReadError
 from vidmatte.media.limits import header_size
 from vidmatte.read import open_video
 from vidmatte.read.images import read_image
@@ -310,3 +311,41 @@ def test_avif_stills_are_read(tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.avif", quality=100, subsampling="4:4:4")
     rgb = read_image(tmp_path / "a.avif").rgb
     assert np.abs(rgb[:, 20, 20] * 255 - (200, 100, 50)).max() <= 3
+
+
+@pytest.mark.parametrize("exif", [1, 6])
+def test_heic_photographs_are_read_upright(tmp_path, exif):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    picture = np.zeros((48, 80, 3), np.uint8)
+    picture[:, :40] = (220, 120, 40)
+    tags = Image.Exif()
+    tags[0x0112] = exif
+    heif = pillow_heif.from_pillow(Image.fromarray(picture))
+    heif.save(tmp_path / "a.heic", quality=95, exif=tags.tobytes())
+    rgb = read_image(tmp_path / "a.heic").rgb.transpose(1, 2, 0)
+    wanted = picture if exif == 1 else np.rot90(picture, -1)
+    assert rgb.shape == wanted.shape
+    assert np.abs(rgb - wanted / 255).mean() < 0.03
+    (tmp_path / "b.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:200])
+    with pytest.raises(ReadError, match=r"b\.heic"):
+        read_image(tmp_path / "b.heic")
+
+
+def test_heic_without_its_library_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(MissingExtraError, match=r"vidmatte\[heif\]"):
+        read_image(tmp_path / "a.heic")
+
+
+def test_a_damaged_jpeg_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (96, 128, 3), np.uint8), (0, 0), 3)
+    whole = cv2.imencode(".jpg", picture)[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(whole)
+    read_image(tmp_path / "a.jpg")
+    # Data that is lost in the middle, in an otherwise complete file.
+    middle = len(whole) // 2
+    (tmp_path / "a.jpg").write_bytes(whole[:middle] + whole[middle + 300 :])
+    with pytest.raises(ReadError, match=r"a\.jpg: is damaged \(Corrupt JPEG data"):
+        read_image(tmp_path / "a.jpg")

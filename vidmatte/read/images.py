@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vidmatte.errors import ReadError
+from vidmatte.errors import MissingExtraError, ReadError
 from vidmatte.media.limits import (
     check_regular,
     check_size,
@@ -31,13 +32,18 @@ IMAGE_SUFFIXES = (
     ".bmp",
     ".webp",
     ".avif",
+    ".heic",
+    ".heif",
     ".dpx",
     ".exr",
 )
 _ANIMATED_SUFFIXES = (".png", ".webp", ".avif")
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _FLOATS = (np.float32, np.float64)
-_BY_PILLOW = (".avif",)
+_HEIF = (".heic", ".heif")
+_BY_PILLOW = (".avif", *_HEIF)
+_JPEG = b"\xff\xd8"
+_DAMAGED_JPEG = re.compile("corrupt|premature|extraneous|bad huffman", re.IGNORECASE)
 _TIFF = (b"II*\0", b"MM\0*")
 
 
@@ -67,16 +73,10 @@ def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[np.gene
         )
     if path.suffix.lower() in _BY_PILLOW:
         return _decode_with_pillow(path)
+    raw = _checked_bytes(path)
     try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be read ({error.strerror})") from error
-    raw = data.tobytes()
-    size = header_size(raw)
-    if size is not None:
-        check_size(path, *size)
-    try:
-        image: npt.NDArray[np.generic] | None = cv2.imdecode(data, flags) if data.size else None
+        data = np.frombuffer(raw, np.uint8)
+        image: npt.NDArray[np.generic] | None = cv2.imdecode(data, flags) if raw else None
     except cv2.error:  # a declared size beyond OpenCV's limits
         image = None
     if image is None:
@@ -89,8 +89,29 @@ def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[np.gene
     return _upright(image, exif_orientation(raw))
 
 
+def _checked_bytes(path: Path) -> bytes:
+    """Return the bytes of an image that does not declare too much and, if a JPEG, is not damaged."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read ({error.strerror})") from error
+    size = header_size(raw)
+    if size is not None:
+        check_size(path, *size)
+    if raw.startswith(_JPEG):
+        _check_jpeg(path, raw)
+    return raw
+
+
 def _decode_with_pillow(path: Path) -> npt.NDArray[np.generic]:
-    """Return the 8-bit pixels, gray, BGR or BGRA, of an image that OpenCV does not read."""
+    """Return the 8-bit pixels, gray, BGR or BGRA, of an image that OpenCV does not read.
+
+    Raises:
+        ReadError: If it cannot be decoded.
+        MissingExtraError: If it is HEIC, of an iPhone say, and the library is not installed.
+    """
+    if path.suffix.lower() in _HEIF:
+        _register_heif()
     try:
         with open_pillow(path) as image:
             check_size(path, *image.size)
@@ -106,6 +127,32 @@ def _decode_with_pillow(path: Path) -> npt.NDArray[np.generic]:
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     return _upright(np.ascontiguousarray(pixels), exif_orientation(path))
+
+
+def _register_heif() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise MissingExtraError("HEIC input", "heif") from error
+    register_heif_opener()
+
+
+def _check_jpeg(path: Path, data: bytes) -> None:
+    """Raise ReadError for a JPEG whose data is damaged; OpenCV fills it with gray or garbage.
+
+    Only the entropy code is decoded, to an eighth of the size. What libjpeg does not support is left
+    to the decoder.
+    """
+    import simplejpeg
+
+    try:
+        simplejpeg.decode_jpeg(data, colorspace="GRAY", min_height=1, min_width=1, strict=True)
+    except ValueError as error:
+        if _DAMAGED_JPEG.search(str(error)):
+            raise ReadError(
+                f"{path}: is damaged ({str(error).strip()}); copy it again, or save it as PNG if "
+                f"it looks right"
+            ) from error
 
 
 def _upright(image: npt.NDArray[np.generic], exif: int) -> npt.NDArray[np.generic]:
@@ -196,13 +243,18 @@ def is_animated(path: Path) -> bool:
         return False  # reading it says what is wrong
 
 
+def is_listed(path: Path) -> bool:
+    """Return whether a file of a folder counts among its images.
+
+    Hidden files do not: macOS puts a `._frame.png` beside each frame on foreign disks.
+    """
+    is_hidden = path.name.startswith(".")
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden and path.is_file()
+
+
 def list_images(folder: Path) -> list[Path]:
     """Return the images of a folder by name. Raises ReadError if there are none."""
-    images = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
+    images = sorted(path for path in folder.iterdir() if is_listed(path))
     if not images:
         raise ReadError(f"{folder}: holds no images; looked for {', '.join(IMAGE_SUFFIXES)}")
     return images

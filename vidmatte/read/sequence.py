@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice, pairwise
@@ -25,14 +26,39 @@ def _numbered_files(source: Path) -> dict[int, Path]:
         # An image by itself may be numbered as it likes.
         return {max(0, trailing_number(source) or 0): source}
     images = list_images(source)
+    _refuse_several_names(source, images)
     files = {number: path for path in images if (number := trailing_number(path)) is not None}
     if len(files) != len(images):
         raise ReadError(
-            f"{source}: its {len(images)} images are not one numbered sequence (names must end in different numbers); "
-            f"give a pattern such as '{source}/name.%04d.png', or --images to matte them as independent images"
+            f"{source}: its {len(images)} images are not one numbered sequence (names must end in "
+            f"different numbers); give a pattern such as '{source}/name.%04d.png', or --images to "
+            f"matte them as independent images"
         )
     refuse_negative(files)
     return files
+
+
+def _refuse_several_names(source: Path, images: Sequence[Path]) -> None:
+    """Raise ReadError if the numbered images of a folder have different names before the number.
+
+    A mask among the frames, or a second clip, would be read as further frames.
+    """
+    counts: dict[str, int] = {}
+    for path in images:
+        # The minus of a negative number, which is refused elsewhere, is not part of the name.
+        before = re.sub(r"((?<=[._ ])-)?\d+$", "", path.stem)
+        if before == path.stem:
+            return  # not numbered: refused by what is missing
+        name = f"{before}####{path.suffix.lower()}"
+        counts[name] = counts.get(name, 0) + 1
+    if len(counts) > 1:
+        usual = max(counts, key=lambda name: counts[name])
+        found = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        raise ReadError(
+            f"{source}: expected the frames of one clip, got files of {len(counts)} names: {found}; "
+            f"give the pattern of the clip, such as '{source / usual}', or --images to matte them "
+            f"as independent images"
+        )
 
 
 def _files_of_pattern(pattern: Path) -> dict[int, Path]:

@@ -14,7 +14,7 @@ from vidmatte import __version__
 from vidmatte.media.patterns import matching_names
 from vidmatte.model.weights import PARTS, WEIGHTS
 from vidmatte.pipeline.request import Request
-from vidmatte.read.images import IMAGE_SUFFIXES
+from vidmatte.read.images import is_listed
 
 _BLOCK = 1 << 22
 
@@ -98,11 +98,7 @@ def _contents(
 def _files(path: Path) -> Iterator[Path]:
     """The files of a path: itself, those of a folder, or those that a pattern of frames matches."""
     if path.is_dir():
-        images = [
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-        ]
+        images = [file for file in path.iterdir() if is_listed(file)]
         # Of a sequence or a set its images: outputs may lie in the same folder. Of a folder of weights all files.
         yield from sorted(images or (file for file in path.rglob("*") if file.is_file()))
     elif path.is_file():
