@@ -187,6 +187,96 @@ def test_davis_takes_the_listed_clips_and_all_their_objects(tmp_path, line):
     assert clip.read_alpha(0, (6, 8)).sum() == 2
 
 
+def write_davis(root, clips, lists):
+    """Clips of two frames with objects 1 and 2, and lists of some of them."""
+    indices = np.zeros((6, 8), np.uint8)
+    indices[0, 0] = 1
+    indices[1, 1:3] = 2
+    for clip in clips:
+        for frame in ("00000", "00001"):
+            put(root / "JPEGImages/480p" / clip / f"{frame}.jpg")
+            annotation = root / "Annotations/480p" / clip / f"{frame}.png"
+            write_palette_png(annotation, indices, [(0, 0, 0), (128, 0, 0), (0, 128, 0)])
+    for name, lines in lists.items():
+        (root / "ImageSets" / name).mkdir(parents=True)
+        (root / "ImageSets" / name / "val.txt").write_text("\n".join(lines) + "\n")
+
+
+def test_davis_2016_scores_its_validation_clips_only(tmp_path):
+    # Each line of its list names the frame and the annotation.
+    lines = [
+        f"/JPEGImages/480p/bear/0000{n}.jpg /Annotations/480p/bear/0000{n}.png" for n in range(2)
+    ]
+    write_davis(tmp_path, ["bear", "train"], {"480p": lines})
+    dataset = open_dataset("davis", tmp_path)
+    assert [clip.name for clip in dataset.clips] == ["bear"]
+    assert (dataset.first_frame, dataset.last_frame) == ("skip", "skip")
+
+
+def test_davis_with_lists_of_another_kind_is_refused(tmp_path):
+    write_davis(tmp_path, ["bear"], {"2019": ["bear"]})
+    with pytest.raises(ReadError, match=r"expected the list of the clips to score, 480p/val\.txt"):
+        open_dataset("davis", tmp_path)
+
+
+def test_davis_2017_has_a_clip_for_each_object(tmp_path):
+    write_davis(tmp_path, ["bear", "train"], {"2017": ["bear"], "2016": ["train"]})
+    first, second = open_dataset("davis2017", tmp_path).clips
+    assert (first.name, second.name) == ("bear/1", "bear/2")
+    assert first.read_alpha(0, (6, 8)).sum() == 1
+    assert second.read_alpha(1, (6, 8)).sum() == 2
+
+
+def test_videomatte_takes_the_first_masks_of_matanyone(tmp_path):
+    root = tmp_path / "VideoMatte" / "videomatte_512x288"
+    masks = tmp_path / "VideoMatte_first_frame_seg_mask" / root.name
+    for part in ("videomatte_motion", "videomatte_static"):
+        put(root / part / "0000" / "com" / "0000.png")
+        put(root / part / "0000" / "pha" / "0000.png")
+        put(masks / part / "0000.png")
+    found = {clip.name: clip.first_mask for clip in open_dataset("videomatte", root).clips}
+    assert found == {
+        f"{part}/0000": masks / part / "0000.png"
+        for part in ("videomatte_motion", "videomatte_static")
+    }
+    (clip,) = open_dataset("videomatte", root / "videomatte_motion").clips
+    assert clip.first_mask == masks / "videomatte_motion" / "0000.png"
+    (masks / "videomatte_static" / "0000.png").unlink()
+    with pytest.raises(ReadError, match="the first mask of 0000 is missing"):
+        open_dataset("videomatte", root)
+
+
+def test_crgnn_has_the_truth_of_every_tenth_frame(tmp_path):
+    for frame in range(12):
+        put(tmp_path / "image_allframe" / "a" / f"{frame:04d}.png")
+    for index, name in enumerate(("00001", "00011")):
+        put(tmp_path / "alpha" / "a" / f"{name}.png", 51 * (index + 1))
+    mask = put(tmp_path / "mask" / "a.png")
+    (clip,) = open_dataset("crgnn", tmp_path).clips
+    assert clip.frames_with_truth == (0, 10)
+    assert clip.read_alpha(10, (6, 8)).max() == pytest.approx(0.4)
+    assert clip.first_mask == mask
+    with pytest.raises(ReadError, match=r"0003\.png: has no truth"):
+        clip.read_alpha(3, (6, 8))
+    put(tmp_path / "alpha" / "a" / "00021.png")
+    with pytest.raises(ReadError, match="every 10th of 12 frames, got 3 files"):
+        open_dataset("crgnn", tmp_path)
+
+
+def test_grabcut_leaves_the_border_open(tmp_path):
+    put(tmp_path / "data_GT" / "cat.jpg", size=(1, 3))
+    put(tmp_path / "boundary_GT" / "cat.bmp", np.array([[0, 128, 255]], np.uint8))
+    (sample,) = open_dataset("grabcut", tmp_path).groups[0].images
+    assert sample.read_border((1, 3)).tolist() == [[False, True, False]]
+    assert sample.read_alpha((1, 3))[0, ::2].tolist() == [0, 1]
+
+
+def test_berkeley_is_images_with_masks(tmp_path):
+    put(tmp_path / "images" / "3096.jpg")
+    put(tmp_path / "masks" / "3096.png")
+    assert names(open_dataset("berkeley", tmp_path)) == {"3096": ["3096"]}
+
+
 def test_plain_clips_with_alpha_or_masks_in_the_order_of_their_numbers(tmp_path):
     for number in (9, 10):
         put(tmp_path / "soft" / "frames" / f"f{number}.png")

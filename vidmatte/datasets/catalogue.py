@@ -29,11 +29,19 @@ DATASETS = {
         groups.open_alphamatting,
         "input_training_lowres/, gt_training_lowres/, trimap_training_lowres/Trimap1/",
     ),
+    "grabcut": Layout(groups.open_grabcut, "data_GT/, boundary_GT/"),
+    "berkeley": Layout(groups.open_berkeley, "images/, masks/"),
     "groups": Layout(groups.open_plain_groups, "GROUP/NAME/image.jpg, alpha.png[, trimap.png]"),
     "videomatte": Layout(clips.open_videomatte, "PART/CLIP/com/, PART/CLIP/pha/"),
     "youtubematte": Layout(clips.open_youtubematte, "PART/CLIP/har/, PART/CLIP/pha/"),
+    "crgnn": Layout(clips.open_crgnn, "image_allframe/CLIP/, alpha/CLIP/[, mask/CLIP.png]"),
     "davis": Layout(
-        clips.open_davis, "JPEGImages/480p/CLIP/, Annotations/480p/CLIP/[, ImageSets/2016/val.txt]"
+        clips.open_davis,
+        "JPEGImages/480p/CLIP/, Annotations/480p/CLIP/[, ImageSets/480p/val.txt]",
+    ),
+    "davis2017": Layout(
+        clips.open_davis2017,
+        "JPEGImages/480p/CLIP/, Annotations/480p/CLIP/[, ImageSets/2017/val.txt]",
     ),
     "clips": Layout(clips.open_plain_clips, "CLIP/frames/, CLIP/alpha/ or CLIP/masks/"),
 }

@@ -85,17 +85,23 @@ def folders(root: Path) -> list[Path]:
     )
 
 
-def frames_with_truth(frames: Path, truth: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """The frames of a folder in order, and the file of truth of the same name of each.
+def frames_in_order(folder: Path) -> tuple[Path, ...]:
+    """Return the frames of a folder by number. Raises ReadError if there are none."""
+    found = images_by_stem(folder)
+    if not found:
+        raise ReadError(f"{folder}: holds no frames; looked for {', '.join(IMAGE_SUFFIXES)}")
+    return tuple(found[name] for name in sorted(found, key=_place))
 
-    Raises ReadError for an empty folder, and where a truth is missing.
+
+def frames_with_truth(frames: Path, truth: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return the frames of a folder by number, and for each the file of truth of the same name.
+
+    Raises ReadError for an empty folder, and if a truth is missing.
     """
-    shown, true = images_by_stem(frames), images_by_stem(truth)
-    if not shown:
-        raise ReadError(f"{frames}: holds no frames; looked for {', '.join(IMAGE_SUFFIXES)}")
-    ordered = sorted(shown, key=_place)
-    require(ordered, true, truth, "the truth is")
-    return tuple(shown[name] for name in ordered), tuple(true[name] for name in ordered)
+    shown = frames_in_order(frames)
+    true = images_by_stem(truth)
+    require([path.stem for path in shown], true, truth, "the truth is")
+    return shown, tuple(true[path.stem] for path in shown)
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -106,11 +106,42 @@ def open_alphamatting(root: str | Path) -> Dataset:
         folder, (f"trimap_training_{size}/Trimap1", f"trimap_training_{size}"), "alphamatting"
     )
     samples = _samples(inputs, alphas, trimaps, None)
+    # The benchmark itself compares the unknown area.
     return Dataset(
         "alphamatting",
         folder,
         groups=tuple(Group(name, (sample,)) for name, sample in samples.items()),
+        region="unknown",
     )
+
+
+def open_grabcut(root: str | Path) -> Dataset:
+    """Find the images of GrabCut (Rother et al., SIGGRAPH 2004): `data_GT/*` and `boundary_GT/*`.
+
+    Masks are white for the object and black for the background; gray borders never count. Each
+    image is a group of its own. Raises ReadError for anything that is missing.
+    """
+    return _images_and_masks(root, "grabcut", ("data_GT", "images"), ("boundary_GT", "masks"))
+
+
+def open_berkeley(root: str | Path) -> Dataset:
+    """Find the images of Berkeley (McGuinness and O'Connor, 2010): `images/*` and `masks/*`.
+
+    As `open_grabcut`; any other folders of images and of their masks will do.
+    """
+    return _images_and_masks(root, "berkeley", ("images",), ("masks",))
+
+
+def _images_and_masks(
+    root: str | Path, layout: str, images: Sequence[str], masks: Sequence[str]
+) -> Dataset:
+    folder = root_folder(root, layout)
+    samples = _samples(one_of(folder, images, layout), one_of(folder, masks, layout), None, None)
+    groups = [
+        Group(name, (replace(sample, kind="mask", has_border=True),))
+        for name, sample in samples.items()
+    ]
+    return Dataset(layout, folder, groups=tuple(groups))
 
 
 def open_plain_groups(root: str | Path) -> Dataset:

@@ -10,6 +10,7 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vidmatte.errors import ReadError
 from vidmatte.imaging.arrays import Alpha
@@ -18,6 +19,10 @@ from vidmatte.read.still import StillImage
 
 Truth = Literal["alpha", "mask", "labels"]
 """What files of truth say: alpha; a mask, object above one half; labels, object where not black."""
+CountedRegion = Literal["unknown", "whole"]
+"""Pixels that errors are taken over: the unknown area of trimaps, or whole images."""
+CountedFrame = Literal["count", "skip"]
+"""Whether the first or last frame of a clip takes part in its figures."""
 _UNKNOWN = (85 / 255, 170 / 255)
 """Brightness of a trimap from which, and below which, a pixel is unknown: the bounds of the research code."""
 
@@ -38,6 +43,8 @@ class ImageSample:
     """Further masks, of other instances: the truth is all of them together."""
     scaled: bool = False
     """Whether the truth may have another size than the image, and is then brought to its (Open Images)."""
+    has_border: bool = False
+    """Whether the truth leaves a border open, of middle gray, that never counts (GrabCut)."""
 
     @property
     def is_matting(self) -> bool:
@@ -53,6 +60,10 @@ class ImageSample:
         return read_truth(
             (self.alpha, *self.others), self.kind, size, image=self.image, scaled=self.scaled
         )
+
+    def read_border(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return the pixels (H, W) that never count, None if all do. Raises ReadError."""
+        return read_unknown(self.alpha, size, image=self.image) if self.has_border else None
 
 
 @dataclass(frozen=True)
@@ -73,34 +84,66 @@ class Clip:
     """Consecutive frames, all that their folder holds, with the truth of each."""
 
     name: str
-    """May hold a slash, where a data set has parts."""
+    """May hold a slash, if a data set has parts or a clip several objects."""
     frames: tuple[Path, ...]
     """In order, of one size."""
-    alphas: tuple[Path, ...]
-    """The truth of each frame, see `kind`."""
+    alphas: tuple[Path | None, ...]
+    """The truth of each frame, see `kind`; None for a frame without."""
     kind: Truth = "alpha"
     first_mask: Path | None = None
-    """The mask of the first frame that a benchmark hands out; None where the truth is used instead."""
+    """The mask of the first frame that a benchmark hands out; None if the truth is used instead."""
+    label: int | None = None
+    """Index of the object in files of labels; None takes all objects together."""
 
     @property
     def folder(self) -> Path:
         """Where the frames lie."""
         return self.frames[0].parent
 
+    @property
+    def frames_with_truth(self) -> tuple[int, ...]:
+        """Indices of the frames that have a truth."""
+        return tuple(frame for frame, path in enumerate(self.alphas) if path is not None)
+
+    def truth_file(self, frame: int) -> Path:
+        """Return the file of a frame's truth. Raises ReadError if it has none."""
+        path = self.alphas[frame]
+        if path is None:
+            raise ReadError(
+                f"{self.frames[frame]}: has no truth; mark another frame of {self.name}"
+            )
+        return path
+
     def read_alpha(self, frame: int, size: tuple[int, int]) -> Alpha:
-        """The truth (H, W) in 0..1 of a frame of `size` (height, width). Raises ReadError where it does not fit."""
-        return read_truth((self.alphas[frame],), self.kind, size, image=self.frames[frame])
+        """Read the truth (H, W) in 0..1 of a frame.
+
+        Args:
+            frame: index of a frame with truth.
+            size: height and width of the frame.
+
+        Raises:
+            ReadError: there is no truth, it cannot be read, or has another size.
+        """
+        path = self.truth_file(frame)
+        if self.label is not None:
+            return (read_labels(path, size, self.frames[frame]) == self.label).astype(np.float32)
+        return read_truth((path,), self.kind, size, image=self.frames[frame])
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set on disk: groups of images, or clips."""
+    """A data set on disk: groups of images, or clips; and how its published figures count."""
 
     name: str
     """That of its layout, see `DATASETS`."""
     root: Path
     groups: tuple[Group, ...] = ()
     clips: tuple[Clip, ...] = ()
+    region: CountedRegion = "whole"
+    """Pixels of images that count unless something else is chosen."""
+    first_frame: CountedFrame = "skip"
+    """Whether the first frame of a clip, which is marked, counts."""
+    last_frame: CountedFrame = "count"
 
     @property
     def images(self) -> int:
@@ -109,8 +152,38 @@ class Dataset:
 
     def __str__(self) -> str:
         if self.clips:
-            return f"{self.name}: {len(self.clips)} clips, {sum(len(clip.frames) for clip in self.clips)} frames"
+            frames = sum(len(clip.frames) for clip in self.clips)
+            return f"{self.name}: {len(self.clips)} clips, {frames} frames"
         return f"{self.name}: {len(self.groups)} groups, {self.images} images"
+
+
+def read_labels(path: Path, size: tuple[int, int], image: Path) -> NDArray[np.uint8]:
+    """Read the object indices (H, W) of a file of labels: a PNG with a palette, or in gray.
+
+    Args:
+        size: height and width that it must have.
+        image: the frame that it belongs to, for messages.
+
+    Raises:
+        ReadError: the file cannot be read, holds colour, or has another size.
+    """
+    try:
+        with Image.open(path) as labels:
+            if labels.mode not in ("P", "L", "1"):
+                raise ReadError(
+                    f"{path}: expected object indices (a palette or gray), got {labels.mode}"
+                )
+            indices = np.asarray(labels, np.uint8)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ReadError):
+            raise
+        raise ReadError(f"{path}: cannot be read ({error}); get it again") from error
+    if indices.shape != size:
+        raise ReadError(
+            f"{path}: is {indices.shape[1]}x{indices.shape[0]}, but its image {image} is "
+            f"{size[1]}x{size[0]}; replace one of the two, without scaling or cropping"
+        )
+    return indices
 
 
 def read_truth(
