@@ -1,11 +1,13 @@
 """Evaluation of a model whose errors are known by hand: tables, rounds, resuming, workers, mattes of other systems."""
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,15 +26,19 @@ from evaluation import (
     load_red,
     write_clip,
     write_group,
+    write_pair,
 )
 
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError, ReadError, VidmatteError, WriteError
 from vidmatte.evaluate import MethodUnderTest, Protocol, as_text, run, write_evaluation
+from vidmatte.evaluate.formats import as_latex, as_markdown
 from vidmatte.evaluate.journal import LINES
 from vidmatte.evaluate.plot import can_plot
 from vidmatte.evaluate.workers import share
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
+from vidmatte.model.weights import WEIGHTS
+from vidmatte.options import MatteOptions
 from vidmatte.write import OutputSpec, create_outputs
 
 PIXELS = HEIGHT * WIDTH
@@ -65,15 +71,58 @@ def test_errors_of_images_are_those_made_by_hand(groups, tmp_path):
     assert "nothing is drawn: one round stands for all 3" in table.notes
 
 
-def test_only_the_unknown_area_counts_where_there_are_trimaps(tmp_path):
+def test_trimaps_change_the_region_only_on_request(tmp_path):
     write_group(tmp_path / "data", "a", [10, 10], trimap=True)
     dataset = open_dataset("groups", tmp_path / "data")
     found = run(dataset, RED, Protocol(), tmp_path / "out")
-    assert list(values(found, "MAD").values()) == pytest.approx(
-        [10 / WIDTH]
-    )  # the unknown area is the first row
-    whole = run(dataset, RED, Protocol(region="whole"), tmp_path / "whole")
-    assert list(values(whole, "MAD").values()) == pytest.approx([10 / PIXELS])
+    assert list(values(found, "MAD").values()) == pytest.approx([10 / PIXELS])
+    assert any("--region unknown" in note for note in found.notes)
+    assert "errors in the whole image" in as_text(write_evaluation(found))
+    # The unknown area is the first row.
+    unknown = run(dataset, RED, Protocol(region="unknown"), tmp_path / "unknown")
+    assert list(values(unknown, "MAD").values()) == pytest.approx([10 / WIDTH])
+    assert "errors in the unknown area" in as_text(write_evaluation(unknown))
+
+
+def test_conn_of_the_research_code_is_measured_on_request(groups, tmp_path):
+    measures = {
+        kind: run(groups, RED, Protocol(conn=kind), tmp_path / kind).measures
+        for kind in ("benchmark", "research")
+    }
+    assert [measure.header for measure in measures["benchmark"]][3] == "Conn /1000"
+    assert [measure.header for measure in measures["research"]][3] == "Conn (research) /1000"
+
+
+def test_the_paper_protocol_compares_squares_from_the_middle(tmp_path):
+    # Errors in the first 8 pixels of the first row lie outside the square of 48x48 in 64x48.
+    write_group(tmp_path / "data", "a", [8, 8])
+    dataset = open_dataset("groups", tmp_path / "data")
+    protocol = Protocol.paper(guidance="each")
+    found = run(dataset, RED, protocol, tmp_path / "out")
+    # What is left are roundings of the image to 8 bits along soft edges.
+    assert list(values(found, "SAD").values()) == pytest.approx([0, 0], abs=0.05)
+    # Of 12 wrong pixels 4 lie inside. Bilinear interpolation keeps sums: each is 16 x 16 pixels.
+    write_group(tmp_path / "more", "a", [12, 12])
+    found = run(open_dataset("groups", tmp_path / "more"), RED, protocol, tmp_path / "wrong")
+    wrong = 4 * 16 * 16 / 1000
+    assert list(values(found, "SAD").values()) == pytest.approx([wrong, wrong], abs=0.05)
+    title = as_text(write_evaluation(found)).splitlines()[0]
+    assert "squares of 768 pixels from its middle" in title
+    assert "Conn (research)" in as_text(write_evaluation(found))
+
+
+def test_mattes_of_squares_are_scored_by_the_paper_protocol(tmp_path):
+    write_group(tmp_path / "data", "a", [0, 0])
+    dataset = open_dataset("groups", tmp_path / "data")
+    truth = dataset.groups[0].images[0].read_alpha((HEIGHT, WIDTH))
+    square = cv2.resize(truth[:, 8:56], (768, 768), interpolation=cv2.INTER_LINEAR)
+    (tmp_path / "theirs").mkdir()
+    cv2.imwrite(str(tmp_path / "theirs/i0.png"), np.rint(65535 * square).astype(np.uint16))
+    write_predictions(dataset, tmp_path / "theirs", 0)
+    (tmp_path / "theirs/a/i0.png").unlink()
+    subject = MethodUnderTest("theirs", predictions=tmp_path / "theirs")
+    found = run(dataset, subject, Protocol.paper(guidance="each"), tmp_path / "out")
+    assert max(values(found, "MAD").values()) < 1e-4
 
 
 def test_files_of_a_run(groups, tmp_path):
@@ -99,6 +148,7 @@ def test_the_page_goes_from_the_worst_to_the_best(groups, tmp_path):
     assert [result.group for result in found.worst_first()] == ["b", "b", "a", "a", "a"]
     page = (tmp_path / "out/index.html").read_text()
     assert page.index("1. b/i0") < page.index("3. a/i0")
+    assert "<p>MSE 0.0065; SAD /1000 0.02; " in page
 
 
 def test_a_picture_shows_the_error_where_it_is(tmp_path):
@@ -130,6 +180,110 @@ def test_clips_with_masks_have_j_and_f(tmp_path):
     # 64 pixels of a row of 64 are wrong: they are all that the row has.
     assert found.results[0].values["J"] == pytest.approx((1 + area / (area + 64)) / 2)
     assert set(found.results[0].values) == {"J", "F"}
+
+
+def test_first_and_last_frames_count_on_request(tmp_path):
+    write_clip(tmp_path / "data", "c", [5, 10, 10, 30])
+    dataset = open_dataset("clips", tmp_path / "data")
+    found = run(dataset, RED, Protocol(first_frame="count"), tmp_path / "first")
+    assert found.results[0].frames == (0, 1, 2, 3)
+    assert found.results[0].values["MAD"] == pytest.approx(1000 * 55 / 4 / PIXELS)
+    # The first frame has a dtSSD of 0 that counts, as in the published scripts.
+    changes = [0, np.sqrt(5 / PIXELS), 0, np.sqrt(20 / PIXELS)]
+    assert found.results[0].values["dtSSD"] == pytest.approx(100 * sum(changes) / 4)
+    found = run(dataset, RED, Protocol(last_frame="skip"), tmp_path / "last")
+    assert found.results[0].frames == (1, 2)
+    assert "the last frame does not count" in found.notes
+
+
+def test_objects_of_a_clip_are_scored_one_by_one(tmp_path):
+    (tmp_path / "data/ImageSets/2017").mkdir(parents=True)
+    (tmp_path / "data/ImageSets/2017/val.txt").write_text("c\n")
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[10:20, 10:20] = 1
+    labels[30:40, 40:60] = 2
+    for frame in range(4):
+        # The model answers with the red channel: object 1, whatever was marked.
+        red = (labels == 1).astype(np.float32)
+        write_pair(
+            tmp_path / "data", red, red, image=f"JPEGImages/480p/c/{frame:05d}.png", alpha="x.png"
+        )
+        path = tmp_path / "data/Annotations/480p/c" / f"{frame:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), labels)
+    found = run(open_dataset("davis2017", tmp_path / "data"), RED, Protocol(), tmp_path / "out")
+    assert values(found, "J") == {"c/1": 1, "c/2": 0}
+    assert values(found, "J&F")["c/1"] == 1
+    # Neither the first nor the last frame counts.
+    assert found.results[0].frames == (1, 2)
+    text = as_text(write_evaluation(found))
+    assert "MatAnyone (quoted)" in text
+
+
+def test_frames_without_truth_do_not_count(tmp_path):
+    for frame in range(21):
+        red = disk(center=(24, 24))
+        red[0, : frame + 1] = 1
+        write_pair(
+            tmp_path, red, disk(center=(24, 24)), image=f"image_allframe/c/{frame:04d}.png",
+            alpha=f"alpha/c/{frame:04d}.png" if frame % 10 == 0 else "x.png",
+        )  # fmt: skip
+    found = run(open_dataset("crgnn", tmp_path), RED, Protocol(), tmp_path / "out")
+    (result,) = found.results
+    assert result.frames == (0, 10, 20)
+    assert result.by_frame == pytest.approx([1000 * n / PIXELS for n in (1, 11, 21)])
+    # From one truth to the next, and 0 for the first.
+    assert result.values["dtSSD"] == pytest.approx(100 * 2 * np.sqrt(10 / PIXELS) / 3)
+    assert "MESSDdt" not in result.values
+    assert "MatAnyone 2 (quoted)" in as_text(write_evaluation(found))
+
+
+def test_published_rows_are_those_of_the_same_frame_size(tmp_path):
+    blank = np.zeros((288, 512), np.float32)
+    blank[100:200, 200:300] = 1
+    for frame in range(2):
+        write_pair(
+            tmp_path / "videomatte_static/0000", blank, blank,
+            image=f"com/{frame:04d}.png", alpha=f"pha/{frame:04d}.png",
+        )  # fmt: skip
+    found = run(open_dataset("videomatte", tmp_path), RED, Protocol(), tmp_path / "out")
+    text = as_text(write_evaluation(found))
+    row = next(line for line in text.splitlines() if line.startswith("RVM (table 1, quoted)"))
+    assert row.split()[-6:] == ["6.08", "1.47", "0.88", "1.36", "-", "0.41"]
+    assert "6.57" not in text  # of 1920x1080
+
+
+def test_the_summary_names_weights_torch_and_device(tmp_path):
+    write_group(tmp_path / "data", "a", [0, 0])
+    dataset = open_dataset("groups", tmp_path / "data")
+    write_evaluation(run(dataset, MethodUnderTest("compact"), Protocol(), tmp_path / "out"))
+    environment = json.loads((tmp_path / "out/summary.json").read_text())["environment"]
+    weights = {entry["file"]: entry["sha256"] for entry in environment["weights"]}
+    path = WEIGHTS["compact"].path
+    assert weights["compact.safetensors"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert environment["torch"] == torch.__version__
+    assert environment["device"] == "cpu"
+
+
+def test_tables_are_written_as_markdown_and_latex(groups, tmp_path):
+    table = write_evaluation(run(groups, RED, Protocol(), tmp_path / "out"))
+    markdown = (tmp_path / "out/table.md").read_text()
+    assert markdown == as_markdown(table) + "\n"
+    lines = markdown.splitlines()
+    assert lines[2].startswith("|  | samples | MSE | SAD /1000 |")
+    assert set(lines[3]) <= set("|-: ")
+    assert {line.count("|") for line in lines[2:7]} == {8}
+    latex = (tmp_path / "out/table.tex").read_text()
+    assert r"\begin{tabular}{llrrrrr}" in latex
+    assert latex.count(r"\\") == 4  # the head, two groups and the mean
+    named = replace(table, rows=(replace(table.rows[0], label="50%_a&b"),))
+    assert r"50\%\_a\&b & " in as_latex(named)
+
+
+def test_a_seed_among_the_settings_is_refused(groups, tmp_path):
+    subject = MethodUnderTest("x", MatteOptions(settings="seed=3"), load=load_red)
+    with pytest.raises(OptionError, match=r"rounds have seeds of their own.*use --seed"):
+        run(groups, subject, Protocol(), tmp_path / "out")
 
 
 def test_a_single_frame_counts_itself(tmp_path):

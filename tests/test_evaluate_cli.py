@@ -13,6 +13,7 @@ from vidmatte.cli import cli
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError
 from vidmatte.evaluate import MethodUnderTest, Protocol, as_text, experiment, run
+from vidmatte.evaluate.experiments import variants_of
 from vidmatte.evaluate.method import reseed
 from vidmatte.evaluate.plot import can_plot
 from vidmatte.model.iconmatting.free import TrainingFreeDecoder
@@ -60,6 +61,8 @@ def test_images_from_end_to_end(data, tmp_path):
         "run.json",
         "summary.json",
         "table.txt",
+        "table.md",
+        "table.tex",
         "pictures",
     }
     assert names | ({"plot.svg"} if can_plot() else set()) == {
@@ -213,15 +216,29 @@ def test_references_has_the_rows_of_table_6_on_the_same_images(small, tmp_path):
     assert samples[0] == samples[1]
 
 
-def test_timesteps_has_a_row_for_each_step_and_quotes_nothing(small, tmp_path):
+def test_timesteps_has_a_row_for_each_step_beside_table_8(small, tmp_path):
     table = experiment(
         "timesteps", small, TINY, Protocol(rounds=1), tmp_path / "out", steps=(0, 300)
     )
     found = means(tmp_path / "out")
     assert list(found) == ["step 0", "step 300"]
     assert found["step 0"] != found["step 300"]
-    assert not table.quoted
-    assert any("could not be read" in note for note in table.notes)
+    text = as_text(table)
+    line = next(line for line in text.splitlines() if "step 0 (table 8, quoted)" in line)
+    assert line.split()[-5:] == ["0.0091", "22.12", "20.18", "10.98", "-"]
+    assert "table 8, step 300: MSE as printed; 0.0089 is plausible beside its SAD" in text
+    assert "Conn (research) /1000" in text
+    assert any("--conn research measures theirs" in note for note in table.notes)
+
+
+def test_time_steps_are_those_of_table_8_by_default():
+    assert [variant.label for variant in variants_of("timesteps")] == [
+        "step 0",
+        "step 100",
+        "step 200",
+        "step 300",
+        "step 400",
+    ]
 
 
 def test_rounds_of_a_model_with_noise_differ_by_its_seed(small, tmp_path):

@@ -1,6 +1,7 @@
 """What is marked, on which images, with which seed."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -93,6 +94,30 @@ def test_frames_of_clips(tmp_path):
     assert (part.references, part.targets) == ((0,), (0,))
 
 
+def test_published_choices_of_frames_are_the_default(tmp_path):
+    write_clip(tmp_path, "c", [0] * 5)
+    dataset = open_dataset("clips", tmp_path)
+    counted = {
+        "videomatte": ("count", "count", (0, 1, 2, 3, 4)),
+        "davis": ("skip", "skip", (1, 2, 3)),
+        "clips": ("skip", "count", (1, 2, 3, 4)),
+    }
+    for first, last, frames in counted.values():
+        chosen = replace(dataset, first_frame=first, last_frame=last)
+        (part,) = make_plan(chosen, Protocol(), rounds=1).parts
+        assert (part.references, part.targets) == ((0,), frames)
+        # What is asked for goes before.
+        asked = Protocol(first_frame="skip", last_frame="skip")
+        assert make_plan(chosen, asked, rounds=1).parts[0].targets == (1, 2, 3)
+
+
+def test_clicks_are_on_first_and_middle_frames(tmp_path):
+    write_clip(tmp_path, "c", [0] * 9)
+    plan = make_plan(open_dataset("clips", tmp_path), Protocol(clicks=20), rounds=1)
+    assert [(part.references, part.targets) for part in plan.parts] == [((), (0, 4))]
+    assert plan.samples == 2
+
+
 @pytest.mark.parametrize(
     "choices",
     [
@@ -120,7 +145,7 @@ def test_choices_of_images_are_refused_for_clips(tmp_path, choices):
 def test_choices_that_images_do_not_allow_are_refused(groups):
     with pytest.raises(OptionError, match="has no trimap"):
         make_plan(groups, Protocol(region="unknown"), rounds=1)
-    with pytest.raises(OptionError, match="2 frames asked for"):
+    with pytest.raises(OptionError, match="frames 2 was given, but groups holds images"):
         make_plan(groups, Protocol(frames=2), rounds=1)
 
 

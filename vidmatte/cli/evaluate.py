@@ -10,7 +10,7 @@ import click
 
 from vidmatte.cli.console import one_line_errors
 from vidmatte.cli.progress import ProgressLine
-from vidmatte.datasets import DATASETS, open_dataset
+from vidmatte.datasets import DATASETS, CountedFrame, open_dataset
 from vidmatte.errors import OptionError
 from vidmatte.evaluate import (
     Experiment,
@@ -19,19 +19,38 @@ from vidmatte.evaluate import (
     PromptKind,
     Protocol,
     Region,
-    as_text,
     experiment,
     run,
     write,
     write_evaluation,
 )
+from vidmatte.evaluate.clicks import DEFAULT_CLICKS
+from vidmatte.evaluate.formats import TableFormat, as_format
+from vidmatte.evaluate.measures import ConnKind
 from vidmatte.options import MatteOptions, Precision
 
 _DEFAULTS = MatteOptions()
+_CLICKS = "clicks"
+"""Word for the interactive protocol."""
+_PROTOCOL_CHOICES = (
+    "prompt",
+    "guidance",
+    "references",
+    "rounds",
+    "seed",
+    "draw_references",
+    "region",
+    "conn",
+    "frames",
+    "first_frame",
+    "last_frame",
+)
 
 
 @click.command("evaluate")
-@click.argument("words", nargs=-1, required=True, metavar="[ablation|references|timesteps] DATASET")
+@click.argument(
+    "words", nargs=-1, required=True, metavar="[ablation|references|timesteps|clicks] DATASET"
+)
 @click.option("--root", required=True, metavar="DIR", help="Folder of the data set.")
 @click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
               help="See 'vidmatte models'.")  # fmt: skip
@@ -61,8 +80,33 @@ _DEFAULTS = MatteOptions()
 @click.option(
     "--draw-references", is_flag=True, help="Other references in each round, not the same in all."
 )
-@click.option("--region", type=click.Choice(get_args(Region)),
-              help="Where errors count.  [default: the unknown area where there are trimaps]")  # fmt: skip
+@click.option(
+    "--protocol",
+    type=click.Choice(["ours", "paper"]),
+    default="ours",
+    show_default=True,
+    help="paper: squares of 768 pixels and the Conn of the code of In-Context Matting.",
+)
+@click.option(
+    "--region",
+    type=click.Choice(get_args(Region)),
+    help="Pixels that errors are taken over.  [default: whole; unknown for alphamatting]",
+)
+@click.option(
+    "--conn",
+    type=click.Choice(get_args(ConnKind)),
+    help="Definition of Conn.  [default: benchmark; research with --protocol paper]",
+)
+@click.option(
+    "--first-frame",
+    type=click.Choice(get_args(CountedFrame)),
+    help="Whether the marked first frame counts.  [default: as published; skip for 'clips']",
+)
+@click.option(
+    "--last-frame",
+    type=click.Choice(get_args(CountedFrame)),
+    help="Whether the last frame counts.  [default: as published; count for 'clips']",
+)
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
@@ -70,6 +114,12 @@ _DEFAULTS = MatteOptions()
     help="Only the first N frames of each clip.",
 )
 @click.option("--steps", metavar="N,N,...", help="Time steps that 'timesteps' compares.")
+@click.option(
+    "--clicks",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Most clicks on an image, for 'clicks'.  [default: {DEFAULT_CLICKS}]",
+)
 @click.option(
     "--sd", metavar="PATH", help="Stable Diffusion 2.1 for models on it.  [default: downloaded]"
 )
@@ -106,6 +156,13 @@ _DEFAULTS = MatteOptions()
 )
 @click.option("--overwrite", is_flag=True, help="Begin anew where the folder holds other results.")
 @click.option("--quiet", is_flag=True, help="Print errors and the table only.")
+@click.option(
+    "--table",
+    type=click.Choice(get_args(TableFormat)),
+    default="text",
+    show_default=True,
+    help="Format in which the table is printed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def evaluate_command(
@@ -116,10 +173,12 @@ def evaluate_command(
     \b
     DATASET is the layout of the folder:
       icm57 aim500 rm1k open-images alphamatting    groups of images
+      grabcut berkeley                              images with masks
       groups    GROUP/NAME/image.jpg, alpha.png[, trimap.png]
-      videomatte youtubematte davis                 clips
+      videomatte youtubematte crgnn davis davis2017 clips
       clips     CLIP/frames, CLIP/alpha or CLIP/masks
     ablation, references and timesteps compare a model with itself (tables 5, 6 and 8 of the IconMatting paper).
+    clicks clicks on each image where the last answer is most wrong, and counts the clicks.
 
     The same command goes on where it was stopped; the same seed gives the same table.
     """
@@ -150,7 +209,7 @@ def _evaluate(
     """Run, write all files, and return the table."""
     dataset = open_dataset(layout, given["root"])
     subject, protocol = _subject(given), _protocol(kind, given)
-    if kind is None:
+    if kind in (None, _CLICKS):
         if given["steps"]:
             raise OptionError(
                 "--steps are compared by 'timesteps': vidmatte evaluate timesteps DATASET --steps ..."
@@ -159,7 +218,7 @@ def _evaluate(
             dataset, subject, protocol, folder, workers=given["workers"], keep_mattes=given["mattes"],
             overwrite=given["overwrite"], on_done=line.update,
         )  # fmt: skip
-        return as_text(write_evaluation(found))
+        return as_format(write_evaluation(found), given["table"])
     if given["mattes"]:
         raise OptionError(
             f"--mattes keeps the mattes of one run, but {kind} makes several; leave it out"
@@ -169,18 +228,19 @@ def _evaluate(
         references=given["references"] if kind == "references" else None, workers=given["workers"],
         overwrite=given["overwrite"], on_done=lambda label, done, total: line.update(done, total),
     )  # fmt: skip
-    return as_text(table)
+    return as_format(table, given["table"])
 
 
 def _words(words: tuple[str, ...]) -> tuple[str | None, str]:
-    """The experiment, if any, and the layout."""
-    if len(words) == 1 and words[0] not in get_args(Experiment):
+    """Return the experiment, if any, and the layout."""
+    kinds = (*get_args(Experiment), _CLICKS)
+    if len(words) == 1 and words[0] not in kinds:
         return None, words[0]
-    if len(words) == 2 and words[0] in get_args(Experiment):
+    if len(words) == 2 and words[0] in kinds:
         return words[0], words[1]
     raise OptionError(
-        f"{' '.join(words)!r} is not valid: give a data set ({', '.join(DATASETS)}), and before it one of "
-        f"{', '.join(get_args(Experiment))} where a model is to be compared with itself"
+        f"{' '.join(words)!r} is not valid: give a data set ({', '.join(DATASETS)}), and before it "
+        f"one of {', '.join(kinds)} if a model is to be compared with itself, or clicked"
     )
 
 
@@ -188,7 +248,8 @@ def _folder(kind: str | None, layout: str, given: dict[str, Any]) -> Path:
     if given["output"]:
         return Path(given["output"])
     system = given["name"] or Path(given["predictions"] or given["model"]).stem
-    name = "-".join(filter(None, (kind, layout, system, given["prompt"])))
+    prompt = None if kind == _CLICKS else given["prompt"]
+    name = "-".join(filter(None, (kind, layout, system, prompt)))
     return Path("evaluation") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
@@ -219,9 +280,14 @@ def _subject(given: dict[str, Any]) -> MethodUnderTest:
 
 
 def _protocol(kind: str | None, given: dict[str, Any]) -> Protocol:
-    names = ("prompt", "guidance", "rounds", "seed", "draw_references", "region", "frames")
-    references = None if kind == "references" else given["references"]
-    return Protocol(**{name: given[name] for name in names}, references=references or 1)
+    choices = {name: given[name] for name in _PROTOCOL_CHOICES if given[name] is not None}
+    if kind == _CLICKS:
+        choices["clicks"] = given["clicks"] or DEFAULT_CLICKS
+    elif given["clicks"] is not None:
+        raise OptionError("--clicks is for 'clicks': vidmatte evaluate clicks DATASET --clicks ...")
+    if kind == "references":
+        choices.pop("references", None)
+    return Protocol.paper(**choices) if given["protocol"] == "paper" else Protocol(**choices)
 
 
 def _steps(text: str | None) -> tuple[int, ...]:

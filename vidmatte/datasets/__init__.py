@@ -3,6 +3,8 @@
 from vidmatte.datasets.catalogue import DATASETS, Layout, open_dataset
 from vidmatte.datasets.samples import (
     Clip,
+    CountedFrame,
+    CountedRegion,
     Dataset,
     Group,
     ImageSample,
@@ -14,6 +16,8 @@ from vidmatte.datasets.samples import (
 __all__ = [
     "DATASETS",
     "Clip",
+    "CountedFrame",
+    "CountedRegion",
     "Dataset",
     "Group",
     "ImageSample",

@@ -126,7 +126,8 @@ class Clip:
         """
         path = self.truth_file(frame)
         if self.label is not None:
-            return (read_labels(path, size, self.frames[frame]) == self.label).astype(np.float32)
+            labels = read_labels(path, size, self.frames[frame])
+            return np.asarray(labels == self.label, np.float32)
         return read_truth((path,), self.kind, size, image=self.frames[frame])
 
 

@@ -15,11 +15,16 @@ from vidmatte.report.thumbnails import shrink, shrunk_size, to_codes
 COLUMNS = ("input", "prompt", "alpha", "truth", "error")
 _OBJECT, _BACKGROUND = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2)
 """Red, green, blue that marks are shown in."""
-_DIMMED, _TRACE, _MOSTLY = 0.3, 0.05, 0.3
+_DIMMED = 0.3
+"""Brightness of what a mask leaves out."""
+_TRACE = 0.05
+"""Share of a mark in a small pixel from which it is painted."""
+_MOSTLY = 0.3
+"""Share of known pixels from which marks are shown as a trimap."""
 
 
 def strip(found: PredictedMatte) -> bytes:
-    """The pictures as a JPEG file; the error is shown over the whole image, dark blue for none, yellow for 1."""
+    """Return the pictures as a JPEG file; the error goes from dark blue (none) to yellow (1)."""
     height, width = found.truth.shape
     size = shrunk_size(height, width)
     error = np.abs(found.alpha - found.truth).astype(np.float32)
@@ -38,9 +43,10 @@ def _gray(plane: Tensor, size: tuple[int, int]) -> Bgr8:
 
 
 def _prompt(reference: Reference | None, size: tuple[int, int]) -> Bgr8:
-    """The reference with its marks: a mask dims what is not meant, points and strokes are painted green and red.
+    """Return the reference with its marks.
 
-    Where most of the image is known, as by a trimap, that is shown: background black, unknown gray.
+    A mask dims the background, points and strokes are painted green and red. If most of the image
+    is known, as by a trimap, that is shown: background black, unknown gray.
     """
     if reference is None:
         return np.zeros((size[1], size[0], 3), np.uint8)

@@ -1,4 +1,4 @@
-"""What is done so far, a line for each part, so that a run that was stopped goes on where it was."""
+"""Results so far, a line for each part, so that a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from vidmatte.errors import OptionError, WriteError
 from vidmatte.media.atomic import atomic_write
 
 _log = logging.getLogger(__name__)
-LINES, IDENTITY, PICTURES, MATTES = "results.jsonl", "run.json", "pictures", "mattes"
+LINES = "results.jsonl"
+IDENTITY = "run.json"
+PICTURES = "pictures"
+MATTES = "mattes"
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,20 @@ class Result:
     values: Mapping[str, float]
     """By measure, in its scale."""
     confidence: float | None = None
-    """How sure the model said it was; None where mattes were given."""
+    """Confidence of the model; None for given mattes."""
     by_frame: Sequence[float] = ()
-    """Of a clip: the ranking measure of each frame that counts."""
+    """Of a clip, the ranking measure of each frame that counts; of clicks, J after each."""
     frames: Sequence[int] = ()
-    """Their indices."""
+    """Indices of those frames, or numbers of those clicks."""
     pictures: Sequence[tuple[str, str]] = ()
     """Captions, and paths from the folder of the run."""
 
     @property
     def name(self) -> str:
-        """By which a reader knows it."""
-        return (
-            f"{self.group}/{self.sample}"
-            if self.sample and self.sample != self.group
-            else self.group
-        )
+        """Group and sample, or one of them if they are the same."""
+        if self.sample and self.sample != self.group:
+            return f"{self.group}/{self.sample}"
+        return self.group
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Journal:
     """By the key of their part."""
 
     def add(self, key: str, results: Sequence[Result]) -> None:
-        """Keep the results of a part: they are on the disk when this returns. Raises WriteError."""
+        """Write the results of a part to the disk. Raises WriteError."""
         line = json.dumps({"part": key, "results": [asdict(result) for result in results]})
         try:
             with open(self.folder / LINES, "a", encoding="utf-8") as file:
@@ -70,7 +71,9 @@ class Journal:
 
 
 def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> Journal:
-    """The journal of a folder, which is made where it is not there; a run of the same `identity` goes on.
+    """Open the journal of a folder, which is made if it does not exist.
+
+    A run of the same `identity` is resumed.
 
     Raises:
         OptionError: the folder holds the results of another run, and `overwrite` was not given.
@@ -83,7 +86,8 @@ def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) 
         if _before(folder) is None:
             if any(folder.iterdir()):
                 raise OptionError(
-                    f"{folder}: holds other files than those of an evaluation; choose another folder (-o)"
+                    f"{folder}: holds other files than those of an evaluation; choose another "
+                    f"folder (-o)"
                 )
             atomic_write(folder / IDENTITY, json.dumps(identity, indent=2) + "\n")
         (folder / PICTURES).mkdir(exist_ok=True)
@@ -103,9 +107,9 @@ def _clear(folder: Path) -> None:
 
 
 def _before(folder: Path) -> dict[str, Any] | None:
-    """The identity that an evaluation wrote, empty where it is damaged; None where none did.
+    """Return the identity that an evaluation wrote: empty if it is damaged, None if there is none.
 
-    A checkpoint of training has a file of that name too.
+    A checkpoint of training has a file of that name, too.
     """
     try:
         found = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
@@ -117,7 +121,7 @@ def _before(folder: Path) -> dict[str, Any] | None:
 
 
 def _goes_on(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether what is in a folder, if anything, still counts: not where files have changed since it was measured.
+    """Tell whether the results in a folder still hold: not if files changed since.
 
     Raises OptionError for the results of another run.
     """
@@ -129,20 +133,21 @@ def _goes_on(folder: Path, identity: Mapping[str, Any]) -> bool:
     differing = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if differing == ["files"]:
         _log.warning(
-            "%s: the data, the mattes or the weights have changed since: all is measured anew",
+            "%s: the data, the mattes or the weights have changed since: all is measured again",
             folder,
         )
         return False
     if differing:
         raise OptionError(
-            f"{folder}: holds the results of another run ({differing[0]} was {before.get(differing[0])!r}, now "
-            f"{now.get(differing[0])!r}); choose another folder (-o), or use --overwrite to replace them"
+            f"{folder}: holds the results of another run ({differing[0]} was "
+            f"{before.get(differing[0])!r}, now {now.get(differing[0])!r}); choose another folder "
+            f"(-o), or use --overwrite to replace them"
         )
     return True
 
 
 def _read(path: Path) -> dict[str, list[Result]]:
-    """What is there; a last line that was not written whole is taken away."""
+    """Read the results by part; a last line that was cut off is removed from the file."""
     if not path.is_file():
         return {}
     text = path.read_bytes()
@@ -161,6 +166,6 @@ def _read(path: Path) -> dict[str, list[Result]]:
 
 def _failure(folder: Path, error: OSError) -> WriteError:
     return WriteError(
-        f"{folder}: the results cannot be written ({error.strerror}); what is done is kept: free some space or check "
-        f"the rights, and start the same command again"
+        f"{folder}: the results cannot be written ({error.strerror}); what is done is kept: free "
+        f"some space or check the rights, and start the same command again"
     )

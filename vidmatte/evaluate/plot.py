@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vidmatte.errors import MissingExtraError
 from vidmatte.evaluate.measures import Measure
-from vidmatte.evaluate.quoted import SOURCE, Quoted
+from vidmatte.evaluate.quoted import Quoted
 from vidmatte.evaluate.run import Evaluation
 from vidmatte.evaluate.table import Row
 
@@ -19,27 +19,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LEGEND = 12
-"""Up to this many clips are named."""
+"""Clips that are named in the plot, at most."""
 _SIZE = (10.0, 4.0)
 """Inches."""
 
 
 def can_plot() -> bool:
-    """Whether matplotlib is installed."""
+    """Tell whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 def plot_of(evaluation: Evaluation) -> bytes:
-    """Of clips the ranking measure over frames, of images their values in order. Raises MissingExtraError."""
+    """Draw the ranking measure: of clips over frames, of images their values in order.
+
+    Of clicks it is J after each. Raises MissingExtraError.
+    """
     figure, axes = _figure()
     rank = evaluation.rank
-    clips = [
-        result for result in evaluation.results if len(result.frames) > 1 and result.round == 0
-    ]
+    first = [result for result in evaluation.results if result.round == 0]
+    clips = [result for result in first if len(result.frames) > 1]
     for result in clips:
         axes.plot(list(result.frames), list(result.by_frame), label=result.name, linewidth=1)
+    is_clicks = evaluation.plan.protocol.clicks is not None
     if clips:
-        axes.set_xlabel("frame")
+        axes.set_xlabel("clicks" if is_clicks else "frame")
         if len(clips) <= _LEGEND:
             axes.legend(fontsize="small")
     else:
@@ -47,14 +50,14 @@ def plot_of(evaluation: Evaluation) -> bytes:
         axes.bar(range(1, 1 + len(values)), [0 if math.isnan(value) else value for value in values])
         axes.set_xlabel("from the worst to the best, first round")
         axes.locator_params(axis="x", integer=True)
-    axes.set_ylabel(rank.header)
+    axes.set_ylabel("J" if is_clicks and clips else rank.header)
     return _as_svg(figure)
 
 
 def plot_of_variants(
     rows: Sequence[Row], quoted: Sequence[Quoted], measures: Sequence[Measure], rank: Measure
 ) -> bytes:
-    """The ranking measure of each variant, and beside it what the paper has for it. Raises MissingExtraError."""
+    """Draw the ranking measure of each variant, and beside it the paper's. Raises MissingExtraError."""
     figure, axes = _figure()
     place = [measure.name for measure in measures].index(rank.name)
     labels = [row.label for row in rows]
@@ -67,7 +70,7 @@ def plot_of_variants(
             values,
             marker="x",
             linestyle="--",
-            label=f"quoted from {SOURCE}, {quoted[0].dataset}",
+            label=f"quoted from {quoted[0].source.title}, {quoted[0].dataset}",
         )
         axes.legend(fontsize="small")
     axes.set_ylabel(rank.header)

@@ -1,7 +1,8 @@
-"""Mattes that any other system wrote, found by the names of the data set.
+"""Methods under test: mattes that any other system wrote, found by the names of the data set.
 
-An image: `DIR/GROUP/NAME.*`, or `DIR/NAME.*`. A clip: `DIR/CLIP/` (or its `pha/` or `alpha/`) with a file for each
-frame, of the frame's name; or a movie `DIR/CLIP.mkv`, `.mov`, `.webm` or `.mp4` of the mattes.
+An image: `DIR/GROUP/NAME.*`, or `DIR/NAME.*`. A clip: `DIR/CLIP/` (or its `pha/` or `alpha/`) with a
+file for each frame, of the frame's name; or a movie `DIR/CLIP.mkv`, `.mov`, `.webm` or `.mp4` of the
+mattes.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from pathlib import Path
 
 import torch
 
-from vidmatte.datasets import Clip, ImageSample, read_truth, read_unknown
+from vidmatte.datasets import Clip, ImageSample, read_truth
 from vidmatte.datasets.find import image_named
 from vidmatte.errors import ReadError
-from vidmatte.evaluate.method import PredictedMatte
+from vidmatte.evaluate.method import PredictedMatte, see
 from vidmatte.evaluate.protocol import Plan, WorkItem
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.display import to_display
+from vidmatte.imaging.squares import to_square
 from vidmatte.read import open_video
-from vidmatte.read.images import read_image
+from vidmatte.read.images import read_image, read_pixels
 
 MOVIES = (".mkv", ".mov", ".webm", ".mp4")
 
@@ -33,34 +35,36 @@ class PredictionMethod:
     folder: Path
 
     def mattes(self, plan: Plan, part: WorkItem) -> Generator[PredictedMatte]:
-        """See `Method.mattes`. Raises ReadError for a matte that is missing or has another size than its image."""
+        """See `Method.mattes`. Raises ReadError if a matte is missing or of another size."""
         if plan.dataset.clips:
             yield from self._of_clip(plan.dataset.clips[part.index], part)
             return
         group = plan.dataset.groups[part.index]
         for index in part.targets:
-            yield self._of_image(
-                group.images[index], group.name, index, unknown=plan.region == "unknown"
-            )
+            yield self._of_image(group.images[index], group.name, index, plan)
 
-    def _of_image(
-        self, sample: ImageSample, group: str, index: int, *, unknown: bool
-    ) -> PredictedMatte:
-        path = image_named(self.folder / group, sample.name) or image_named(
-            self.folder, sample.name
-        )
+    def _of_image(self, sample: ImageSample, group: str, index: int, plan: Plan) -> PredictedMatte:
+        path = image_named(self.folder / group, sample.name)
+        path = path or image_named(self.folder, sample.name)
         if path is None:
             raise ReadError(
-                f"{self.folder}: no matte of {sample.image}; looked for {group}/{sample.name}.* and {sample.name}.*"
+                f"{self.folder}: no matte of {sample.image}; looked for {group}/{sample.name}.* "
+                f"and {sample.name}.*"
             )
-        image = sample.read_image()
-        size = (image.rgb.shape[1], image.rgb.shape[2])
-        alpha = read_truth((path,), "alpha", size, image=sample.image)
-        area = None
-        if unknown and sample.trimap is not None:
-            area = read_unknown(sample.trimap, size, image=sample.image)
-        rgb = to_display(torch.from_numpy(image.rgb)[None], image.color)[0]
-        return PredictedMatte(index, rgb, alpha, sample.read_alpha(size), area, None, None)
+        seen = see(sample, plan)
+        alpha = self._read_matte(path, sample, plan.protocol.squares)
+        return PredictedMatte(index, seen.rgb[0], alpha, seen.truth, seen.counted, None, None)
+
+    def _read_matte(self, path: Path, sample: ImageSample, side: int | None) -> Alpha:
+        """Read the matte of an image, or of the square cut from it."""
+        height, width = sample.read_image().rgb.shape[1:]
+        if side is None:
+            return read_truth((path,), "alpha", (height, width), image=sample.image)
+        # Systems that work on squares write those.
+        if read_pixels(path).shape[:2] == (side, side):
+            return read_truth((path,), "alpha", (side, side), image=sample.image)
+        whole = read_truth((path,), "alpha", (height, width), image=sample.image)
+        return to_square(whole, side)
 
     def _of_clip(self, clip: Clip, part: WorkItem) -> Iterator[PredictedMatte]:
         movie = next(
@@ -95,7 +99,7 @@ class PredictionMethod:
 
 
 def _of_movie(movie: Path, clip: Clip, part: WorkItem) -> Generator[Alpha]:
-    """The mattes of the frames that count, in a movie of all frames of the clip."""
+    """Yield the mattes of the frames that count, from a movie of all frames of the clip."""
     with open_video(movie) as video:
         count = video.count_frames()
         if count < 1 + part.targets[-1]:

@@ -1,8 +1,8 @@
 """Marks that a person could have made, drawn from the truth with a seed.
 
-The paper does not say how many points and strokes its tables have, and the research code has no such prompts: here they
-are three points, or two strokes, on the object and one off it. They keep clear of the outline, so that the disc and the
-brush stay on their side.
+The paper does not say how many points and strokes its tables have, and the research code has no
+such prompts. Here they are three points, or two strokes, on the object and one off it. They keep
+clear of the outline, so that the disc and the brush stay on their side.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ from vidmatte.prompts.prompt import Prompt, Reference, Stroke
 
 POINTS_ON, POINTS_OFF = 3, 1
 STROKES_ON, STROKES_OFF = 2, 1
+"""Marks on the object, and off it."""
 _CLEAR = 0.01
-"""Distance from the outline that marks keep, as a share of the longer side; where the object is thinner, half of it."""
-_STROKE_STEP, _STROKE_STEPS, _BRUSH = 0.02, 12, 0.01
-"""Length of a straight piece of a stroke, their number, and the width of the brush, as shares of the longer side."""
+"""Distance from the outline that marks keep, as a share of the longer side; half the thickness of
+thinner objects."""
+_STROKE_STEP = 0.02
+"""Length of a straight piece of a stroke, as a share of the longer side."""
+_STROKE_STEPS = 12
+_BRUSH = 0.01
+"""Width of the brush, as a share of the longer side."""
 _TURN = math.radians(35)
+"""Standard deviation of the change of direction from one piece to the next."""
 _BACKGROUND_BELOW = 0.05
+"""Alpha below which a pixel may be marked as background."""
 
 
 def draw_reference(
@@ -39,44 +46,48 @@ def draw_reference(
     *,
     frame: int,
     unknown: NDArray[np.bool_] | None = None,
+    is_any_alpha: bool = False,
 ) -> Reference:
-    """The reference that marks of one kind make of an image.
+    """Return the reference that marks of one kind make of an image.
 
-    A mask is the truth above half of its largest value. A trimap knows all but `unknown`, or where the data set has
-    none, all but a band around what is soft (see `make_trimap`).
+    A mask is the truth above half of its largest value. A trimap knows all but `unknown`, or if the
+    data set has none, all but a band around what is soft (see `make_trimap`).
 
     Args:
+        kind: what is marked.
         rgb: (1, 3, H, W) as the model is to see it.
         truth: (H, W) in 0..1.
+        rng: draws points and strokes.
         frame: index of the image in its group or clip.
         unknown: (H, W) the unknown area of the image's trimap.
+        is_any_alpha: a mask is wherever the truth is above 0, as in the research code.
 
     Raises:
-        ReadError: the truth shows no object, or nothing but the object, so that it cannot be marked.
+        ReadError: the truth shows no object, or nothing else, so that it cannot be marked.
     """
     if not truth.max() > 0:
         raise ReadError("the truth shows no object, so that there is nothing to mark")
-    solid = truth > truth.max() / 2
+    solid = truth > (0 if is_any_alpha and kind == "mask" else truth.max() / 2)
     if kind == "mask":
         return Reference(rgb, _plane(solid), torch.ones(1, 1, *truth.shape), frame)
     if kind == "trimap":
-        trimap = (
-            make_trimap(_plane(truth)) if unknown is None else _plane(np.where(unknown, 0.5, solid))
-        )
+        given = None if unknown is None else _plane(np.where(unknown, 0.5, solid))
+        trimap = make_trimap(_plane(truth)) if given is None else given
         return Reference(rgb, (trimap == 1).float(), (trimap != 0.5).float(), frame)
     off = truth < _BACKGROUND_BELOW
     if not off.any():
         raise ReadError(
-            "the object fills the image, so that nothing can be marked as background; use prompt mask"
+            "the object fills the image, so that nothing can be marked as background; use prompt "
+            "mask"
         )
     if kind == "points":
-        prompt = Prompt(
-            points=(*_points(solid, POINTS_ON, 1, rng), *_points(off, POINTS_OFF, 0, rng))
-        )
+        on_points = _points(solid, POINTS_ON, 1, rng)
+        off_points = _points(off, POINTS_OFF, 0, rng)
+        prompt = Prompt(points=(*on_points, *off_points))
     else:
-        prompt = Prompt(
-            strokes=(*_strokes(solid, STROKES_ON, 1, rng), *_strokes(off, STROKES_OFF, 0, rng))
-        )
+        on_strokes = _strokes(solid, STROKES_ON, 1, rng)
+        off_strokes = _strokes(off, STROKES_OFF, 0, rng)
+        prompt = Prompt(strokes=(*on_strokes, *off_strokes))
     return prompt.reference(rgb, frame=frame)
 
 
@@ -85,7 +96,7 @@ def _plane(values: NDArray[np.generic]) -> Tensor:
 
 
 def _places(side: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where marks of a side may be: clear of the outline, and within reach of the thinnest thing."""
+    """Return where marks of a side may be: clear of the outline, but within every thin object."""
     # The frame's edge is no outline: a padding of the same value keeps depth there.
     padded = np.pad(side.astype(np.uint8), 1, constant_values=1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
@@ -113,7 +124,7 @@ def _strokes(side: NDArray[np.bool_], count: int, label: int, rng: Rng) -> list[
 def _stroll(
     places: NDArray[np.bool_], start: tuple[float, float, int], rng: Rng
 ) -> tuple[tuple[float, float], ...]:
-    """Corners of a line that turns a little at each, and sharply where it would leave the places it may be in."""
+    """Return the corners of a line that turns a little at each, and more to stay in `places`."""
     x, y, _ = start
     corners, direction = [(x, y)], float(rng.uniform(0, 2 * math.pi))
     length = _STROKE_STEP * max(places.shape)

@@ -1,4 +1,4 @@
-"""How a system is measured: what is marked, which images are references, and all that is drawn, with its seed."""
+"""The plan of a measurement: what is marked, which images are references, and what counts."""
 
 from __future__ import annotations
 
@@ -9,66 +9,105 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from vidmatte.datasets import Clip, Dataset, Group
+from vidmatte.datasets import Clip, CountedFrame, CountedRegion, Dataset, Group
 from vidmatte.errors import OptionError, ReadError
+from vidmatte.evaluate.measures import ConnKind
 
 PromptKind = Literal["mask", "points", "scribble", "trimap"]
 Guidance = Literal["group", "each"]
-Region = Literal["unknown", "whole"]
+Region: TypeAlias = CountedRegion
 Rng: TypeAlias = np.random.Generator
+PAPER_SIDE = 768
+"""Side, in pixels, of the squares that the research code of "In-Context Matting" works on."""
 _DRAWN: tuple[PromptKind, ...] = ("points", "scribble")
+_CHOICES = {
+    "prompt": PromptKind,
+    "guidance": Guidance,
+    "region": Region,
+    "conn": ConnKind,
+    "first_frame": CountedFrame,
+    "last_frame": CountedFrame,
+}
+_LEAST = {"references": 1, "rounds": 1, "seed": 0, "frames": 1, "squares": 1, "clicks": 1}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The choices of a measurement that are not the system's own.
+    """The choices of a measurement that are not the method's own.
 
-    Guo et al., "In-Context Matting", CVPR 2024, section 4.2: references are fixed per group, and three rounds averaged.
+    Guo et al., "In-Context Matting", CVPR 2024, section 4.2: references are fixed per group, and
+    three rounds averaged.
     """
 
     prompt: PromptKind = "mask"
     """What is marked on a reference, made from its truth; see `evaluate.prompts.draw_reference`."""
     guidance: Guidance | None = None
-    """"group": references stand for the other images of their group (in-context matting); "each": every image is marked
-    itself (the paper's rows "Ours*"). None is "group", but "each" for trimaps and where all groups have one image."""
+    """"group": references stand for the other images of their group (in-context matting); "each":
+    every image is marked itself (the paper's rows "Ours*"). None is "group", but "each" for
+    trimaps and if all groups have one image."""
     references: int = 1
-    """Images of a group, or frames of a clip spread evenly from the first on, that are marked and do not count."""
+    """Images of a group, or frames of a clip spread evenly from the first on, that are marked."""
     rounds: int = 3
-    """How often everything drawn is drawn anew: marks, and the noise of models that have some."""
+    """How often everything drawn is drawn again: marks, and the noise of models that have some."""
     seed: int = 0
     """Round k draws with seed + k."""
     draw_references: bool = False
     """Whether each round has references of its own, instead of the same ones in all rounds."""
     region: Region | None = None
-    """Where errors count: the unknown area of trimaps, or whole images. None: "unknown" where all images have one."""
+    """Pixels of images that errors are taken over; None is the data set's own choice."""
     frames: int | None = None
     """How many frames of each clip are used, from the first on; None for all."""
     kept_out: int = 0
-    """Images of a group that do not count, at least, so that runs with more and fewer references compare."""
+    """Images of a group that do not count, at least, so that runs with more and fewer references
+    compare."""
+    conn: ConnKind = "benchmark"
+    """Definition of Conn."""
+    squares: int | None = None
+    """Side of squares that images are cut to from their middle before anything else, as by the
+    research code; None for whole images."""
+    first_frame: CountedFrame | None = None
+    """Whether the first frame of a clip, which is marked, counts; None is the data set's choice."""
+    last_frame: CountedFrame | None = None
+    """Whether the last frame of a clip counts; None is the data set's choice."""
+    clicks: int | None = None
+    """Largest number of clicks of the interactive protocol (see `evaluate.clicks`), in which each
+    image is marked itself; None for any other measurement."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("prompt", PromptKind), ("guidance", Guidance), ("region", Region)):
+        for name, kind in _CHOICES.items():
             value = getattr(self, name)
-            if value not in (*get_args(choices), *([] if name == "prompt" else [None])):
-                raise OptionError(
-                    f"{name} {value!r} is not valid: choose one of {', '.join(get_args(choices))}"
-                )
-        for name, least in (("references", 1), ("rounds", 1), ("seed", 0), ("frames", 1)):
+            is_unset = value is None and name not in ("prompt", "conn")
+            if not is_unset and value not in get_args(kind):
+                offered = ", ".join(get_args(kind))
+                raise OptionError(f"{name} {value!r} is not valid: choose one of {offered}")
+        for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise OptionError(f"{name} {value} is not valid: it must be at least {least}")
         if self.prompt == "trimap" and self.guidance == "group":
             raise OptionError(
-                "a trimap tells of its own image only: leave out guidance 'group', or use another prompt"
+                "a trimap tells of its own image only: leave out guidance 'group', or use another "
+                "prompt"
             )
+
+    @classmethod
+    def paper(cls, **choices: Any) -> Protocol:
+        """Return the protocol of "In-Context Matting" and its research code.
+
+        Images are cut to squares of 768 pixels from their middle, errors are taken over the whole
+        square unless `region` says otherwise, Conn is the research code's, and a mask is wherever
+        the truth is above 0.
+        """
+        own = {"squares": PAPER_SIDE, "conn": "research", "region": "whole"}
+        return cls(**{**own, **choices})
 
     @property
     def draws_marks(self) -> bool:
         """Whether rounds differ by their marks or references."""
-        return self.prompt in _DRAWN or self.draw_references
+        return self.clicks is None and (self.prompt in _DRAWN or self.draw_references)
 
     def as_json(self) -> dict[str, Any]:
-        """The choices by name."""
+        """Return the choices by name."""
         return asdict(self)
 
 
@@ -86,7 +125,7 @@ class WorkItem:
 
     @property
     def key(self) -> str:
-        """By which it is known in a journal."""
+        """Its name in a journal."""
         return f"{self.round}/{self.index}"
 
 
@@ -100,64 +139,101 @@ class Plan:
     region: Region
     parts: tuple[WorkItem, ...]
     notes: tuple[str, ...]
-    """What a reader of the table should know of it."""
+    """What a reader of the table should know."""
+    counts_first_frame: bool = False
+    """Whether the marked first frame of clips counts."""
 
     @property
     def samples(self) -> int:
-        """How many images or clips are matted, all rounds together."""
-        return (
-            len(self.parts) if self.dataset.clips else sum(len(part.targets) for part in self.parts)
-        )
+        """How many images or clips are measured, all rounds together."""
+        if self.dataset.clips and self.protocol.clicks is None:
+            return len(self.parts)
+        return sum(len(part.targets) for part in self.parts)
 
     def rng(self, part: WorkItem, sample: str) -> Rng:
-        """What marks of a sample are drawn with: the same whatever else is done, and in whatever order."""
+        """Return the generator for the marks of a sample; it does not depend on other samples."""
         return _rng(self.protocol.seed + part.round, f"{self._name(part)}/{sample}")
 
     def _name(self, part: WorkItem) -> str:
-        return (
-            self.dataset.clips[part.index].name
-            if self.dataset.clips
-            else self.dataset.groups[part.index].name
-        )
+        if self.dataset.clips:
+            return self.dataset.clips[part.index].name
+        return self.dataset.groups[part.index].name
 
 
 def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
     """Draw the references and list what is to be done in `rounds` rounds.
 
     Raises:
-        ReadError: a group of one image, where others were to be matted from it.
+        ReadError: a group of one image, from which others were to be matted.
         OptionError: choices that do not fit the data set.
     """
+    if protocol.clicks is not None:
+        return _plan_of_clicks(dataset, protocol)
     if dataset.clips:
         return _plan_of_clips(dataset, protocol, rounds)
+    _refuse_unused(dataset, protocol, "images", ("frames", "first_frame", "last_frame"))
     guidance = _guidance(dataset, protocol)
     region = _region(dataset, protocol)
-    if protocol.frames is not None:
-        raise OptionError(
-            f"{protocol.frames} frames asked for, but {dataset.name} holds images; leave it out"
-        )
+    notes = list(_notes_of_images(dataset, protocol, region))
     if guidance == "each":
-        every = [tuple(range(len(group.images))) for group in dataset.groups]
-        parts = [
-            WorkItem(i, k, (), images) for k in range(rounds) for i, images in enumerate(every)
-        ]
+        parts = _each_image(dataset, rounds)
         return Plan(
-            dataset, protocol, guidance, region, tuple(parts), ("every image is marked itself",)
+            dataset, protocol, guidance, region, parts, ("every image is marked itself", *notes)
         )
     kept_out = max(protocol.kept_out, protocol.references)
-    large = [
-        i for i, group in enumerate(dataset.groups) if _is_large_enough(group, dataset, kept_out)
-    ]
+    large = []
+    for index, group in enumerate(dataset.groups):
+        if _is_large_enough(group, dataset, kept_out):
+            large.append(index)
     if not large:
         raise OptionError(
-            f"{kept_out} references asked for, but no group of {dataset.name} has more than {kept_out} images"
+            f"{kept_out} references asked for, but no group of {dataset.name} has more than "
+            f"{kept_out} images"
         )
-    parts = [
-        _part(i, k, dataset.groups[i], protocol, kept_out) for k in range(rounds) for i in large
-    ]
+    parts = tuple(
+        _part(index, number, dataset.groups[index], protocol, kept_out)
+        for number in range(rounds)
+        for index in large
+    )
     left = len(dataset.groups) - len(large)
-    notes = [f"groups of at most {kept_out} images are left out: {left}"] if left else []
-    return Plan(dataset, protocol, guidance, region, tuple(parts), tuple(notes))
+    if left:
+        notes.insert(0, f"groups of at most {kept_out} images are left out: {left}")
+    return Plan(dataset, protocol, guidance, region, parts, tuple(notes))
+
+
+def _refuse_unused(dataset: Dataset, protocol: Protocol, held: str, names: tuple[str, ...]) -> None:
+    """Raise OptionError for a choice that has no meaning for what a data set holds."""
+    for name in names:
+        if getattr(protocol, name):
+            value = getattr(protocol, name)
+            raise OptionError(
+                f"{name.replace('_', ' ')} {value!r} was given, but {dataset.name} holds {held}; "
+                f"leave it out"
+            )
+
+
+def _notes_of_images(dataset: Dataset, protocol: Protocol, region: Region) -> Iterator[str]:
+    has_trimaps = all(sample.trimap is not None for sample in _samples(dataset))
+    if region == "whole" and has_trimaps and protocol.region is None:
+        yield "there are trimaps: --region unknown takes errors over their unknown area only"
+    if protocol.squares is not None:
+        yield (
+            f"images are cut to squares of {protocol.squares} pixels from their middle, by "
+            f"bilinear interpolation (the research code draws one of four)"
+        )
+
+
+def _samples(dataset: Dataset) -> Iterator[Any]:
+    for group in dataset.groups:
+        yield from group.images
+
+
+def _each_image(dataset: Dataset, rounds: int) -> tuple[WorkItem, ...]:
+    parts = []
+    for number in range(rounds):
+        for index, group in enumerate(dataset.groups):
+            parts.append(WorkItem(index, number, (), tuple(range(len(group.images)))))
+    return tuple(parts)
 
 
 def _part(index: int, number: int, group: Group, protocol: Protocol, kept_out: int) -> WorkItem:
@@ -168,52 +244,78 @@ def _part(index: int, number: int, group: Group, protocol: Protocol, kept_out: i
     )
 
 
+def _plan_of_clicks(dataset: Dataset, protocol: Protocol) -> Plan:
+    """Plan every image, or the first and middle frames of clips; nothing is drawn."""
+    unused = ("guidance", "region", "draw_references", "squares", "frames")
+    _refuse_unused(dataset, protocol, "images that are clicked", unused)
+    if not dataset.clips:
+        parts = _each_image(dataset, 1)
+        return Plan(dataset, protocol, "each", "whole", parts, ())
+    clips = []
+    for index, clip in enumerate(dataset.clips):
+        there = clip.frames_with_truth
+        targets = tuple(dict.fromkeys((there[0], there[len(there) // 2])))
+        clips.append(WorkItem(index, 0, (), targets))
+    notes = ("the first and middle frames of each clip are clicked, each by itself",)
+    return Plan(dataset, protocol, "each", "whole", tuple(clips), notes)
+
+
 def _plan_of_clips(dataset: Dataset, protocol: Protocol, rounds: int) -> Plan:
-    unused = {
-        "guidance": protocol.guidance,
-        "region": protocol.region,
-        "draw_references": protocol.draw_references,
-    }
-    given = [name for name, value in unused.items() if value]
-    if given:
-        raise OptionError(f"{given[0]} was given, but {dataset.name} holds clips; leave it out")
+    unused = ("guidance", "region", "draw_references", "squares")
+    _refuse_unused(dataset, protocol, "clips", unused)
+    counts_first = (protocol.first_frame or dataset.first_frame) == "count"
     parts = []
-    for k in range(rounds):
-        for i, clip in enumerate(dataset.clips):
-            count = _frames_used(clip, protocol)
-            if protocol.prompt == "trimap":
-                parts.append(WorkItem(i, k, (), tuple(range(count))))
-                continue
-            marked = tuple(
-                dict.fromkeys(count * n // protocol.references for n in range(protocol.references))
-            )
-            later = tuple(frame for frame in range(count) if frame not in marked)
-            # Of a single frame it is the marked one that is looked at.
-            parts.append(WorkItem(i, k, marked, later or marked))
+    for number in range(rounds):
+        for index, clip in enumerate(dataset.clips):
+            marked, counted = _frames_of(clip, dataset, protocol, counts_first)
+            parts.append(WorkItem(index, number, marked, counted))
     guidance: Guidance = "each" if protocol.prompt == "trimap" else "group"
-    return Plan(
-        dataset,
-        protocol,
-        guidance,
-        "whole",
-        tuple(parts),
-        tuple(_notes_of_clips(dataset, protocol)),
-    )
+    notes = tuple(_notes_of_clips(dataset, protocol, counts_first))
+    return Plan(dataset, protocol, guidance, "whole", tuple(parts), notes, counts_first)
 
 
-def _notes_of_clips(dataset: Dataset, protocol: Protocol) -> Iterator[str]:
+def _frames_of(
+    clip: Clip, dataset: Dataset, protocol: Protocol, counts_first: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the marked frames of a clip, and those that count."""
+    used = min(len(clip.frames), protocol.frames or len(clip.frames))
+    there = [frame for frame in clip.frames_with_truth if frame < used]
+    if not there:
+        raise OptionError(f"{clip.name}: no truth in its first {used} frames; use more --frames")
+    marked: tuple[int, ...] = ()
+    if protocol.prompt != "trimap":
+        spread = (len(there) * n // protocol.references for n in range(protocol.references))
+        marked = tuple(dict.fromkeys(there[place] for place in spread))
+    skipped = set(marked)
+    if counts_first:
+        skipped.discard(0)
+    elif protocol.first_frame == "skip":
+        skipped.add(0)
+    if (protocol.last_frame or dataset.last_frame) == "skip":
+        skipped.add(len(clip.frames) - 1)
+    counted = tuple(frame for frame in there if frame not in skipped)
+    # Of a single frame it is the marked one that counts.
+    return marked, counted or tuple(there[:1])
+
+
+def _notes_of_clips(dataset: Dataset, protocol: Protocol, counts_first: bool) -> Iterator[str]:
     if protocol.frames is not None:
-        yield f"the first {'frame' if protocol.frames == 1 else f'{protocol.frames} frames'} of each clip"
+        many = "frame" if protocol.frames == 1 else f"{protocol.frames} frames"
+        yield f"the first {many} of each clip"
     if protocol.prompt == "trimap":
         yield "every frame has a trimap made of its truth"
     elif protocol.frames == 1:
         yield "the marked frame itself counts"
+    elif counts_first:
+        yield "the marked first frame counts, with a dtSSD of 0, as in the published scripts"
+    else:
+        yield "the marked first frame does not count"
+    if (protocol.last_frame or dataset.last_frame) == "skip":
+        yield "the last frame does not count"
+    if any(None in clip.alphas for clip in dataset.clips):
+        yield "only frames with a truth count; dtSSD is from one of them to the next"
     if any(clip.first_mask for clip in dataset.clips) and protocol.prompt == "mask":
         yield "first masks are those of the data set"
-
-
-def _frames_used(clip: Clip, protocol: Protocol) -> int:
-    return min(len(clip.frames), protocol.frames or len(clip.frames))
 
 
 def _guidance(dataset: Dataset, protocol: Protocol) -> Guidance:
@@ -224,21 +326,22 @@ def _guidance(dataset: Dataset, protocol: Protocol) -> Guidance:
 
 
 def _region(dataset: Dataset, protocol: Protocol) -> Region:
-    without = next(
-        (s.image for group in dataset.groups for s in group.images if s.trimap is None), None
-    )
-    if protocol.region == "unknown" and without is not None:
+    region = protocol.region or dataset.region
+    without = next((s.image for s in _samples(dataset) if s.trimap is None), None)
+    if region == "unknown" and without is not None:
         raise OptionError(
-            f"{without}: has no trimap, but errors in the unknown area were asked for; use region 'whole'"
+            f"{without}: has no trimap, but errors in the unknown area were asked for; use region "
+            f"'whole'"
         )
-    return protocol.region or ("whole" if without is not None else "unknown")
+    return region
 
 
 def _is_large_enough(group: Group, dataset: Dataset, kept_out: int) -> bool:
     if len(group.images) == 1:
         raise ReadError(
-            f"{dataset.root}: group {group.name!r} holds one image, {group.images[0].image.name}, but a reference "
-            f"needs another image to be matted from it; add one, or have every image marked itself (--guidance each)"
+            f"{dataset.root}: group {group.name!r} holds one image, {group.images[0].image.name}, "
+            f"but a reference needs another image to be matted from it; add one, or have every "
+            f"image marked itself (--guidance each)"
         )
     return len(group.images) > kept_out
 

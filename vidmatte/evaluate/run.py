@@ -1,63 +1,38 @@
-"""A run: every part of the plan matted and measured once, kept in a journal, by one or several processes."""
+"""Run an evaluation: measure every part of the plan once, keep it in a journal, resume."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from vidmatte import __version__
 from vidmatte.datasets import Dataset
-from vidmatte.errors import OptionError, WriteError
-from vidmatte.evaluate.images import strip
-from vidmatte.evaluate.journal import MATTES, PICTURES, Journal, Result, open_journal
-from vidmatte.evaluate.measures import ClipScore, Measure, measure_image, measures_of, ranking
-from vidmatte.evaluate.method import Load, LoadChosen, Method, ModelMethod, PredictedMatte, reseed
-from vidmatte.evaluate.predictions import PredictionMethod
-from vidmatte.evaluate.protocol import Plan, Protocol, WorkItem, make_plan
+from vidmatte.errors import OptionError
+from vidmatte.evaluate.clicks import CLICKS
+from vidmatte.evaluate.environment import describe_environment
+from vidmatte.evaluate.journal import Journal, Result, open_journal
+from vidmatte.evaluate.measures import Measure, measures_of, ranking
+from vidmatte.evaluate.method import Load, LoadChosen, MethodUnderTest, reseed
+from vidmatte.evaluate.protocol import Plan, Protocol, make_plan
+from vidmatte.evaluate.work import Work
 from vidmatte.evaluate.workers import share
-from vidmatte.imaging.optical_flow import to_gray
-from vidmatte.media.atomic import atomic_write
 from vidmatte.model.build import notes_of
-from vidmatte.options import MatteOptions, chosen_options
+from vidmatte.model.interface import Model
+from vidmatte.model.settings import parse_settings
 
 OnDone = Callable[[int, int], None]
 """Told how many samples are done, and how many there are."""
 
 
 @dataclass(frozen=True)
-class MethodUnderTest:
-    """What is to be measured: a model and how it is run, or a folder of mattes."""
-
-    name: str
-    """As tables call it."""
-    options: MatteOptions = field(default_factory=MatteOptions)
-    """Of the model: its name, files, device, adaptation and smoothing."""
-    load: Load | None = None
-    """What loads the model instead of `load_model`: for models of one's own."""
-    predictions: Path | None = None
-    """A folder of mattes, see `predictions`; then no model is run."""
-    switches: Mapping[str, object] = field(default_factory=dict)
-    """Settings of the model that are compared, see `experiments`."""
-
-    def as_json(self) -> dict[str, Any]:
-        """What decides the mattes, by name."""
-        if self.predictions is not None:
-            return {"predictions": str(self.predictions)}
-        own = {name: str(value) for name, value in chosen_options(self.options).items()}
-        return {"name": self.name, **own, **self.switches}
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """What came out of a run."""
+    """The results of a run."""
 
     subject: MethodUnderTest
     plan: Plan
@@ -66,6 +41,8 @@ class Evaluation:
     """In the order of the plan, round by round."""
     notes: tuple[str, ...]
     folder: Path
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Versions, device and hashes of weights; see `environment.describe_environment`."""
 
     @property
     def rank(self) -> Measure:
@@ -73,13 +50,25 @@ class Evaluation:
         return ranking(self.measures)
 
     def worst_first(self) -> list[Result]:
-        """The samples of the first round, from the worst to the best."""
+        """Return the samples of the first round, from the worst to the best."""
         sign = 1 if self.rank.higher_is_better else -1
         first = [result for result in self.results if result.round == 0]
-        return sorted(
-            first,
-            key=lambda result: (sign * np.nan_to_num(result.values[self.rank.name]), result.name),
-        )
+
+        def place(result: Result) -> tuple[float, str]:
+            return float(sign * np.nan_to_num(result.values[self.rank.name])), result.name
+
+        return sorted(first, key=place)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is known once the method was tried."""
+
+    model: Model | None
+    """None for given mattes."""
+    rounds: int
+    """How many rounds differ."""
+    notes: tuple[str, ...]
 
 
 def run(
@@ -93,13 +82,17 @@ def run(
     overwrite: bool = False,
     on_done: OnDone | None = None,
 ) -> Evaluation:
-    """Measure a subject on a data set; what a stopped run of the same choices had done is not done again.
+    """Measure a method on a data set; parts that a stopped run had done are not done again.
 
     Args:
-        folder: for the journal and pictures; made where it is not there.
-        workers: processes, each of which computes on one thread. The results do not depend on their number.
-        keep_mattes: whether to write the mattes of the first round to `folder/mattes`, as 16-bit PNG.
+        dataset: images or clips with their truth.
+        subject: a model, or a folder of mattes.
+        protocol: what is marked and what counts.
+        folder: for the journal and pictures; made if it does not exist.
+        workers: processes, each of which computes on one thread; results do not depend on them.
+        keep_mattes: write the mattes of the first round to `folder/mattes`, as 16-bit PNG.
         overwrite: replace the results of another run in that folder.
+        on_done: told after each part.
 
     Raises:
         OptionError: choices that do not fit each other, the data set or the model.
@@ -110,74 +103,93 @@ def run(
     if workers < 1:
         raise OptionError(f"{workers} workers are not valid: it must be at least 1")
     folder = Path(folder)
-    prepared, rounds, notes = _prepare(subject, protocol)
-    plan = make_plan(dataset, protocol, rounds=rounds)
-    measures = _measures(dataset)
-    journal = open_journal(
-        folder, _identity(plan, subject, folder, keep_mattes=keep_mattes), overwrite=overwrite
-    )
+    prepared = _prepare(subject, protocol)
+    plan = make_plan(dataset, protocol, rounds=prepared.rounds)
+    measures = _measures(dataset, protocol)
+    identity = _identity(plan, subject, folder, keep_mattes=keep_mattes)
+    journal = open_journal(folder, identity, overwrite=overwrite)
     left = [part for part in plan.parts if part.key not in journal.done]
     done = _count(journal, plan)
     report = on_done or (lambda done, total: None)
     report(done, plan.samples)
-    work = _Work(
-        plan, measures, folder, keep_mattes, prepared if workers == 1 else subject.load, subject
-    )
-    del prepared  # it holds the model, which other processes load again
+    notes = (*plan.notes, *prepared.notes)
+    environment = describe_environment(prepared.model, subject.options)
+    load = _loaded(prepared.model) if workers == 1 else subject.load
+    work = Work(plan, measures, folder, keep_mattes, load, subject)
+    del prepared, load  # the model, which other processes load again
     with closing(share(work, left, workers)) as finished:
         for key, results in finished:
             journal.add(key, results)
             done += len(results)
             report(done, plan.samples)
     complete = tuple(result for part in plan.parts for result in journal.done[part.key])
-    return Evaluation(subject, plan, measures, complete, (*plan.notes, *notes), folder)
+    return Evaluation(subject, plan, measures, complete, notes, folder, environment)
 
 
-def _prepare(subject: MethodUnderTest, protocol: Protocol) -> tuple[Load | None, int, list[str]]:
-    """How the model comes, loaded once here so that errors come early; rounds that differ; what to say of them."""
+def _loaded(model: Model | None) -> Load | None:
+    return None if model is None else lambda switches: model
+
+
+def _prepare(subject: MethodUnderTest, protocol: Protocol) -> _Prepared:
+    """Load the model, so that errors come early, and find out what differs between rounds."""
     if subject.predictions is not None:
+        if protocol.clicks is not None:
+            raise OptionError("clicks ask a model again and again: give a model, not mattes")
         if not subject.predictions.is_dir():
             raise OptionError(
                 f"{subject.predictions}: mattes were to be read from it, but it is no folder"
             )
-        return None, 1, ["mattes written by another system; one round"]
-    model = (subject.load or LoadChosen(subject.options))(subject.switches)
-    notes = list(notes_of(model))
-    if not protocol.draws_marks and reseed(model, 0) is None and protocol.rounds > 1:
-        return (
-            lambda switches: model,
-            1,
-            [*notes, f"nothing is drawn: one round stands for all {protocol.rounds}"],
-        )
-    return lambda switches: model, protocol.rounds, notes
-
-
-def _measures(dataset: Dataset) -> tuple[Measure, ...]:
-    kinds = {clip.kind for clip in dataset.clips} | {
-        s.kind for group in dataset.groups for s in group.images
-    }
-    if len(kinds & {"alpha"}) and len(kinds) > 1:
+        return _Prepared(None, 1, ("mattes written by another system; one round",))
+    if "seed" in parse_settings(subject.options.settings) or "seed" in subject.switches:
         raise OptionError(
-            f"{dataset.root}: holds truth of both kinds, alpha and masks, whose measures differ: evaluate them apart"
+            "setting seed was given, but rounds have seeds of their own: round k of an evaluation "
+            "draws marks and noise with seed + k; use --seed"
         )
-    return measures_of(clips=bool(dataset.clips), soft=kinds == {"alpha"})
+    model = (subject.load or LoadChosen(subject.options))(subject.switches)
+    notes = notes_of(model)
+    if protocol.clicks is not None:
+        return _Prepared(model, 1, notes)
+    if not protocol.draws_marks and reseed(model, 0) is None and protocol.rounds > 1:
+        alike = f"nothing is drawn: one round stands for all {protocol.rounds}"
+        return _Prepared(model, 1, (*notes, alike))
+    return _Prepared(model, protocol.rounds, notes)
+
+
+def _measures(dataset: Dataset, protocol: Protocol) -> tuple[Measure, ...]:
+    if protocol.clicks is not None:
+        return CLICKS
+    kinds = {clip.kind for clip in dataset.clips}
+    for group in dataset.groups:
+        kinds |= {sample.kind for sample in group.images}
+    if "alpha" in kinds and len(kinds) > 1:
+        raise OptionError(
+            f"{dataset.root}: holds truth of both kinds, alpha and masks, whose measures differ: "
+            f"evaluate them apart"
+        )
+    return measures_of(
+        clips=bool(dataset.clips),
+        soft=kinds == {"alpha"},
+        conn=protocol.conn,
+        is_sparse=any(None in clip.alphas for clip in dataset.clips),
+        has_objects=any(clip.label is not None for clip in dataset.clips),
+    )
 
 
 def _identity(
     plan: Plan, subject: MethodUnderTest, folder: Path, *, keep_mattes: bool
 ) -> dict[str, Any]:
+    """Return all that results depend on, to be compared with what an earlier run was of."""
     options = subject.options
-    given = (
-        [subject.predictions]
-        if subject.predictions
-        else [options.model, options.weights, options.sd]
-    )
+    places: list[str | Path | None] = [plan.dataset.root]
+    if subject.predictions is not None:
+        places.append(subject.predictions)
+    else:
+        places += [options.model, options.weights, options.sd]
+    # First masks lie beside the data set.
+    places += [clip.first_mask for clip in plan.dataset.clips]
+    files = [_stamp(Path(place).expanduser(), folder) for place in places if place is not None]
     return {
-        "files": [
-            _stamp(Path(path).expanduser(), folder)
-            for path in (plan.dataset.root, *given)
-            if path is not None
-        ],
+        "files": files,
         "vidmatte": __version__,
         "dataset": plan.dataset.name,
         "root": str(plan.dataset.root.resolve()),
@@ -190,14 +202,14 @@ def _identity(
 
 
 def _stamp(place: Path, results: Path) -> str:
-    """Names, sizes and times of change of a file, or of all in a folder but the results themselves, as one hash."""
-    digest, own = hashlib.blake2b(digest_size=16), results.resolve()
+    """Return a hash of the names, sizes and times of change of files, but for the results."""
+    digest = hashlib.blake2b(digest_size=16)
+    own = results.resolve()
     for path in sorted([place] if place.is_file() else place.rglob("*")):
         if path.is_file() and not path.resolve().is_relative_to(own):
             facts = path.stat()
-            digest.update(
-                f"{path.relative_to(place)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode()
-            )
+            name = path.relative_to(place)
+            digest.update(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -205,109 +217,8 @@ def _count(journal: Journal, plan: Plan) -> int:
     return sum(len(journal.done[part.key]) for part in plan.parts if part.key in journal.done)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Everything a process needs; called once there, it returns what measures a part."""
-
-    plan: Plan
-    measures: tuple[Measure, ...]
-    folder: Path
-    keep_mattes: bool
-    load: Load | None
-    subject: MethodUnderTest
-
-    def __call__(self) -> Callable[[WorkItem], tuple[str, list[Result]]]:
-        return partial(self.measure, self._method())
-
-    def _method(self) -> Method:
-        subject, options = self.subject, self.subject.options
-        if subject.predictions is not None:
-            return PredictionMethod(subject.predictions)
-        model = (self.load or LoadChosen(options))(subject.switches)
-        return ModelMethod(model, options.adapt_steps, options.smooth)
-
-    def measure(self, method: Method, part: WorkItem) -> tuple[str, list[Result]]:
-        """The key of a part and what was measured of it."""
-        with closing(method.mattes(self.plan, part)) as mattes:
-            if self.plan.dataset.clips:
-                return part.key, [self._measure_clip(mattes, part)]
-            return part.key, [self._measure_image(found, part) for found in mattes]
-
-    def _measure_image(self, found: PredictedMatte, part: WorkItem) -> Result:
-        group = self.plan.dataset.groups[part.index]
-        name = group.images[found.index].name
-        values = measure_image(self.measures, found.alpha, found.truth, found.unknown)
-        pictures = []
-        if part.round == 0:
-            self._keep(found, group.name, name)
-            pictures.append(
-                ("", self._picture(f"{part.index:05d}_{found.index:05d}", strip(found)))
-            )
-        return Result(group.name, name, part.round, values, found.confidence, pictures=pictures)
-
-    def _measure_clip(self, mattes: Generator[PredictedMatte], part: WorkItem) -> Result:
-        clip = self.plan.dataset.clips[part.index]
-        rank, score = ranking(self.measures), ClipScore(self.measures)
-        confidence: list[float] = []
-        worst: tuple[float, int, bytes] | None = None
-        sign = -1 if rank.higher_is_better else 1
-        last = b""
-        for found in mattes:
-            score.add(found.alpha, found.truth, to_gray(found.rgb))
-            confidence += [] if found.confidence is None else [found.confidence]
-            if part.round:
-                continue
-            self._keep(found, clip.name, clip.frames[found.index].stem)
-            badness = sign * score.by_frame[rank.name][-1]
-            is_worst = worst is None or badness > worst[0]
-            if is_worst or found.index == part.targets[-1]:
-                last = strip(found)
-            if is_worst:
-                worst = (badness, found.index, last)
-        pictures = []
-        if worst is not None:
-            shown = {worst[1]: worst[2], part.targets[-1]: last}
-            pictures = [
-                (f"frame {frame}", self._picture(f"{part.index:05d}_{frame:05d}", picture))
-                for frame, picture in shown.items()
-            ]
-        mean = float(np.mean(confidence)) if confidence else None
-        frames = part.targets
-        return Result(
-            clip.name,
-            "",
-            part.round,
-            score.values,
-            mean,
-            score.by_frame[rank.name],
-            frames,
-            pictures,
-        )
-
-    def _picture(self, name: str, data: bytes) -> str:
-        path = f"{PICTURES}/{name}.jpg"
-        _write(self.folder / path, data)
-        return path
-
-    def _keep(self, found: PredictedMatte, group: str, name: str) -> None:
-        if self.keep_mattes:
-            codes = (found.alpha * 65535 + 0.5).clip(0, 65535).astype(np.uint16)
-            _, data = cv2.imencode(".png", codes)
-            _write(self.folder / MATTES / group / f"{name}.png", data.tobytes())
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, data, durable=False)
-    except OSError as error:
-        raise WriteError(
-            f"{path}: cannot be written ({error.strerror}); free some space or check the rights"
-        ) from error
-
-
 def mean(results: Sequence[Result], measure: Measure) -> float:
-    """Mean over samples and then over rounds; samples without a value (NaN) do not count."""
+    """Return the mean over samples and then over rounds; samples without a value do not count."""
     by_round: dict[int, list[float]] = {}
     for result in results:
         value = result.values[measure.name]

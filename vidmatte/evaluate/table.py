@@ -1,37 +1,32 @@
-"""What was measured as text, CSV and JSON."""
+"""Tables of evaluations: our rows, and quoted rows beside the definitions they belong to."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from PIL import Image
 
 from vidmatte.evaluate.journal import Result
-from vidmatte.evaluate.measures import Measure
-from vidmatte.evaluate.quoted import SOURCE, Quoted, quoted_for
+from vidmatte.evaluate.measures import Measure, conn_header
+from vidmatte.evaluate.quoted import Quoted, Source, quoted_for
 from vidmatte.evaluate.run import Evaluation, mean
-
-_WIDEST = 44
-"""Characters that the first column has at most."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: what it is of, how many samples, and a value for each measure."""
+    """A line of a table: its name, how many samples, and a value for each measure."""
 
     label: str
     samples: int
     values: tuple[float, ...]
-    """NaN where there is none."""
+    """NaN if there is none."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of ours, rows quoted, and what to say of them."""
+    """Our rows, quoted rows, and what to say of them."""
 
     title: str
     measures: tuple[Measure, ...]
@@ -41,105 +36,147 @@ class Table:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Block:
+    """Cells of a table as text, in any format."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    is_quoted: bool = False
+    remarks: tuple[str, ...] = ()
+    """Sentences that belong below the block."""
+
+
 def table_of(evaluation: Evaluation) -> Table:
-    """A row for each group or clip, the mean over all samples, and rows of the paper for the same data set."""
-    measures, results = evaluation.measures, evaluation.results
+    """Return a row for each group or clip, the mean of all samples, and published rows."""
+    measures = evaluation.measures
+    results = evaluation.results
     rows = [row_of(name, of_group, measures) for name, of_group in _by_group(results)]
     means = [row_of("mean", results, measures)]
     if evaluation.plan.dataset.clips and len(rows) > 1:
         means.append(_worst(rows, measures))
-    protocol = evaluation.plan.protocol
-    quoted = quoted_for(evaluation.plan.dataset.name, protocol.prompt)
-    return Table(
-        title_of(evaluation), measures, tuple(rows), tuple(means), quoted, evaluation.notes
-    )
+    quoted = _quoted(evaluation)
+    notes = (*evaluation.notes, *notes_on_conn(quoted, measures))
+    return Table(title_of(evaluation), measures, tuple(rows), tuple(means), quoted, notes)
 
 
 def row_of(label: str, results: Sequence[Result], measures: Sequence[Measure]) -> Row:
-    """The means of some results."""
+    """Return the means of some results as a row."""
     samples = sum(result.round == 0 for result in results)
     return Row(label, samples, tuple(mean(results, measure) for measure in measures))
 
 
 def title_of(evaluation: Evaluation, *, most_references: int | None = None) -> str:
-    """The choices that the figures depend on, in one line; `most_references` where their number is compared."""
+    """Return the choices that the figures depend on, in one line.
+
+    Args:
+        evaluation: the run.
+        most_references: the largest number of references, if their number is compared.
+    """
     plan = evaluation.plan
-    protocol, rounds = plan.protocol, 1 + max(part.round for part in plan.parts)
-    one, many = ("frame", "clip") if plan.dataset.clips else ("image", "group")
-    count = str(protocol.references) if most_references is None else f"1 to {most_references}"
-    marked = {
-        "each": f"of every {one}",
-        "group": f"on {count} {one}{'s' * (count != '1')} of each {many}",
-    }[plan.guidance]
-    seeds = f"seed {protocol.seed}" + (f" to {protocol.seed + rounds - 1}" if rounds > 1 else "")
-    marks = (
-        "given mattes"
-        if evaluation.subject.predictions is not None
-        else f"{protocol.prompt} {marked}"
-    )
+    name = f"{evaluation.subject.name} on {plan.dataset}"
+    if plan.protocol.clicks is not None:
+        return (
+            f"{name}; up to {plan.protocol.clicks} clicks on each image, at its largest error; J "
+            f"at alpha 0.5"
+        )
+    rounds = 1 + max(part.round for part in plan.parts)
+    seeds = f"seed {plan.protocol.seed}"
+    if rounds > 1:
+        seeds += f" to {plan.protocol.seed + rounds - 1}"
     where = "the unknown area of trimaps" if plan.region == "unknown" else "the whole image"
+    if plan.protocol.squares is not None:
+        where += f", squares of {plan.protocol.squares} pixels from its middle"
     return (
-        f"{evaluation.subject.name} on {plan.dataset}; {marks}; errors in {where}; "
+        f"{name}; {_marks(evaluation, most_references)}; errors in {where}; "
         f"{rounds} round{'s' * (rounds > 1)}, {seeds}"
     )
 
 
-def as_text(table: Table) -> str:
-    """The table for a terminal."""
-    cells = [["", "samples", *(measure.header for measure in table.measures)]]
-    cells += [
-        [_cut(row.label), str(row.samples), *_values(row, table.measures)]
-        for row in (*table.rows, *table.means)
-    ]
-    lines = [table.title, *_columns(cells)]
-    if table.quoted:
-        heads = [measure.header for measure in table.measures]
-        quoted = [
-            [f"quoted from {SOURCE}", "", *heads],
-            *(_cells(row, table.measures) for row in table.quoted),
-        ]
-        lines += ["", *_columns(quoted)]
-        lines += [
-            f"table {row.table}, {row.variant}: {row.remark}" for row in table.quoted if row.remark
-        ]
-    return "\n".join([*lines, *(f"Note: {note}" for note in table.notes)])
+def _marks(evaluation: Evaluation, most_references: int | None) -> str:
+    plan = evaluation.plan
+    if evaluation.subject.predictions is not None:
+        return "given mattes"
+    one, many = ("frame", "clip") if plan.dataset.clips else ("image", "group")
+    if plan.guidance == "each":
+        return f"{plan.protocol.prompt} of every {one}"
+    count = str(plan.protocol.references)
+    if most_references is not None:
+        count = f"1 to {most_references}"
+    return f"{plan.protocol.prompt} on {count} {one}{'s' * (count != '1')} of each {many}"
 
 
-def label_of(row: Quoted) -> tuple[str, str]:
-    """What a quoted row is of, and what was marked."""
+def _quoted(evaluation: Evaluation) -> tuple[Quoted, ...]:
+    plan = evaluation.plan
+    if plan.protocol.clicks is not None:
+        return ()
+    return quoted_for(plan.dataset.name, plan.protocol.prompt, _frame_size(evaluation))
+
+
+def _frame_size(evaluation: Evaluation) -> tuple[int, int] | None:
+    """Return width and height of the clips, None if they hold images."""
+    if not evaluation.plan.dataset.clips:
+        return None
+    path = evaluation.plan.dataset.clips[0].frames[0]
+    try:
+        with Image.open(path) as image:
+            return image.size
+    # Formats that Pillow does not read, such as EXR, are of no published benchmark.
+    except OSError:
+        return None
+
+
+def notes_on_conn(quoted: Sequence[Quoted], measures: Sequence[Measure]) -> tuple[str, ...]:
+    """Return a note if quoted rows have another Conn than ours."""
+    own = next((measure.header for measure in measures if measure.name == "Conn"), None)
+    has_conn = [row for row in quoted if "Conn" in row.values]
+    others = {row.source.conn for row in has_conn if conn_header(row.source.conn) != own}
+    if own is None or not others:
+        return ()
     return (
-        f"{row.method}{', ' + row.variant if row.variant else ''} (table {row.table}, quoted)",
-        row.guidance,
+        f"the Conn of quoted rows is another one than ours: --conn {min(others)} measures theirs",
     )
 
 
-def _cells(row: Quoted, measures: Sequence[Measure]) -> list[str]:
-    values = (row.values.get(measure.name, math.nan) for measure in measures)
-    return [
-        *label_of(row),
-        *(measure.text(value) for measure, value in zip(measures, values, strict=True)),
-    ]
+def blocks_of(table: Table) -> list[Block]:
+    """Return the cells of a table: ours, then a block for each quoted publication."""
+    heads = [measure.header for measure in table.measures]
+    own = []
+    for row in (*table.rows, *table.means):
+        own.append((row.label, str(row.samples), *_texts(row.values, table.measures)))
+    blocks = [Block(("", "samples", *heads), tuple(own))]
+    for source in dict.fromkeys(row.source for row in table.quoted):
+        blocks.append(_quoted_block(source, table))
+    return blocks
 
 
-def _values(row: Row, measures: Sequence[Measure]) -> list[str]:
-    return [measure.text(value) for measure, value in zip(measures, row.values, strict=True)]
+def _quoted_block(source: Source, table: Table) -> Block:
+    heads = []
+    for measure in table.measures:
+        heads.append(conn_header(source.conn) if measure.name == "Conn" else measure.header)
+    of_source = [row for row in table.quoted if row.source == source]
+    rows = []
+    for row in of_source:
+        values = [row.values.get(measure.name, math.nan) for measure in table.measures]
+        rows.append((*label_of(row), *_texts(values, table.measures)))
+    remarks = [f"{source.title} counts: {source.counting}"]
+    for row in of_source:
+        if row.remark:
+            place = f"table {row.table}, " if row.table is not None else ""
+            remarks.append(f"{place}{row.variant or row.method}: {row.remark}")
+    head = (f"quoted from {source.title}", "", *heads)
+    return Block(head, tuple(rows), is_quoted=True, remarks=tuple(remarks))
 
 
-def _cut(label: str) -> str:
-    return label if len(label) <= _WIDEST else "..." + label[3 - _WIDEST :]
+def label_of(row: Quoted) -> tuple[str, str]:
+    """Return the name of a quoted row, and what was marked."""
+    name = f"{row.method}, {row.variant}" if row.variant else row.method
+    place = f"table {row.table}, quoted" if row.table is not None else "quoted"
+    return f"{name} ({place})", row.guidance
 
 
-def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
-    return [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-        ).rstrip()
-        for row in cells
-    ]
+def _texts(values: Sequence[float], measures: Sequence[Measure]) -> list[str]:
+    return [measure.text(value) for measure, value in zip(measures, values, strict=True)]
 
 
 def _by_group(results: Iterable[Result]) -> list[tuple[str, list[Result]]]:
@@ -154,59 +191,6 @@ def _worst(rows: Sequence[Row], measures: Sequence[Measure]) -> Row:
     values = []
     for measure, column in zip(measures, columns, strict=True):
         there = [value for value in column if not math.isnan(value)]
-        values.append((min if measure.higher_is_better else max)(there) if there else math.nan)
+        worst = min if measure.higher_is_better else max
+        values.append(worst(there) if there else math.nan)
     return Row("worst", 1, tuple(values))
-
-
-def as_csv(evaluation: Evaluation) -> str:
-    """A line for each sample and round, values unrounded in the scale of the table."""
-    file = io.StringIO()
-    lines = csv.writer(file, lineterminator="\n")
-    headers = [measure.header for measure in evaluation.measures]
-    lines.writerow(["group", "sample", "round", *headers, "confidence"])
-    for result in evaluation.results:
-        values = [repr(result.values[measure.name]) for measure in evaluation.measures]
-        confidence = "" if result.confidence is None else repr(result.confidence)
-        lines.writerow([result.group, result.sample, result.round, *values, confidence])
-    return file.getvalue()
-
-
-def as_json(evaluation: Evaluation, table: Table) -> dict[str, Any]:
-    """What `--json` prints: choices, means of groups or clips and of all, and what is quoted; null for no value."""
-    plan = evaluation.plan
-    return {
-        "dataset": plan.dataset.name,
-        "root": str(plan.dataset.root),
-        "subject": evaluation.subject.as_json(),
-        "protocol": {**plan.protocol.as_json(), "guidance": plan.guidance, "region": plan.region},
-        "rounds": 1 + max(part.round for part in plan.parts),
-        "measures": measures_as_json(table.measures),
-        "rows": [row_as_json(row, table.measures) for row in table.rows],
-        "mean": row_as_json(table.means[0], table.measures)["values"],
-        "quoted": [quoted_as_json(row) for row in table.quoted],
-        "notes": list(table.notes),
-    }
-
-
-def measures_as_json(measures: Sequence[Measure]) -> dict[str, Any]:
-    """Scale and direction of each measure, by name."""
-    return {m.name: {"header": m.header, "higher_is_better": m.higher_is_better} for m in measures}
-
-
-def row_as_json(row: Row, measures: Sequence[Measure]) -> dict[str, Any]:
-    """A row with its values by measure."""
-    values = {
-        measure.name: None if math.isnan(value) else value
-        for measure, value in zip(measures, row.values, strict=True)
-    }
-    return {"label": row.label, "samples": row.samples, "values": values}
-
-
-def quoted_as_json(row: Quoted) -> dict[str, Any]:
-    """A quoted row with its source."""
-    return {**asdict(row), "source": SOURCE}
-
-
-def to_text(document: dict[str, Any]) -> str:
-    """JSON as it is written to files."""
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"

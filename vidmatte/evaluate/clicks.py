@@ -1,0 +1,163 @@
+"""The interactive protocol: a simulated person clicks on the largest error until the matte is good.
+
+Each click is placed in the middle of the largest error region of the last answer, where the
+distance to the region's border is largest, as in the evaluation of RITM (Sofiiuk et al., "Reviving
+Iterative Training with Mask Guidance for Interactive Segmentation", ICIP 2022). Nothing is drawn at
+random. The object of an answer is where alpha is above one half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidmatte.errors import ReadError
+from vidmatte.evaluate.measures import Measure
+from vidmatte.evaluate.method import PredictedMatte, SeenImage
+from vidmatte.frames import FrameBatch
+from vidmatte.imaging.arrays import Alpha
+from vidmatte.metrics import region_overlap
+from vidmatte.model.interface import Model
+from vidmatte.prompts.prompt import Prompt
+
+Click = tuple[float, float, int]
+"""x and y in pixels, and label: 1 for the object, 0 for the background."""
+DEFAULT_CLICKS = 20
+AFTER = (1, 3, 5, 10)
+"""Numbers of clicks after which J is reported."""
+WANTED = (0.85, 0.90)
+"""J to be reached, for the number of clicks (NoC)."""
+DROP = 0.02
+"""A click that lowers J by more than this is counted."""
+
+CLICKS = (
+    *(Measure(f"J@{n}", f"J@{n}", 3, higher_is_better=True) for n in AFTER),
+    *(Measure(f"NoC@{100 * j:.0f}", f"NoC@{100 * j:.0f}", 2) for j in WANTED),
+    Measure("drops", "drops", 3),
+)
+"""J after so many clicks; clicks until J is reached; share of clicks that lower J by over 0.02."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """The clicks on one image, and how good the answers were."""
+
+    clicks: tuple[Click, ...]
+    overlaps: tuple[float, ...]
+    """J after each click."""
+    last: PredictedMatte
+
+    def values(self, most: int) -> dict[str, float]:
+        """Return the measures of `CLICKS`.
+
+        Args:
+            most: the largest number of clicks; NoC of images that never get there.
+        """
+        values = {}
+        for n in AFTER:
+            # After a session ends early no click changes the answer.
+            after = self.overlaps[min(n, len(self.overlaps)) - 1] if n <= most else math.nan
+            values[f"J@{n}"] = after
+        for wanted in WANTED:
+            reached = [n for n, overlap in enumerate(self.overlaps, 1) if overlap >= wanted]
+            values[f"NoC@{100 * wanted:.0f}"] = float(reached[0] if reached else most)
+        changes = np.diff(self.overlaps)
+        values["drops"] = float(np.mean(changes < -DROP)) if len(changes) else 0.0
+        return values
+
+
+def click_through(model: Model, seen: SeenImage, *, index: int, most: int) -> Session:
+    """Click on an image until there is no error left, or `most` times.
+
+    It also ends once all figures are known: after the last of `AFTER` if J has reached the last
+    of `WANTED`.
+
+    Args:
+        model: answers to the clicks so far.
+        seen: the image, its truth and the pixels that count.
+        index: of the image in its group or clip.
+        most: largest number of clicks.
+
+    Raises:
+        ReadError: the truth shows no object.
+    """
+    truth = seen.truth > 0.5
+    if not truth.any():
+        raise ReadError("the truth shows no object, so that there is nothing to click on")
+    clicks: list[Click] = []
+    overlaps: list[float] = []
+    answer = np.zeros(truth.shape, np.float32)
+    last = None
+    while len(clicks) < most:
+        click = next_click(answer, truth, seen.counted, clicks)
+        if click is None:
+            break
+        clicks.append(click)
+        last = _answer(model, seen, clicks, index)
+        answer = last.alpha
+        overlaps.append(region_overlap(answer, seen.truth, region=seen.counted))
+        if len(clicks) >= AFTER[-1] and overlaps[-1] >= WANTED[-1]:
+            break
+    assert last is not None  # an empty answer has an error
+    return Session(tuple(clicks), tuple(overlaps), last)
+
+
+def next_click(
+    answer: Alpha,
+    truth: NDArray[np.bool_],
+    counted: NDArray[np.bool_] | None,
+    clicks: Sequence[Click],
+) -> Click | None:
+    """Return the click in the middle of the largest error, None if there is none.
+
+    The largest error is the one with the largest distance from its inside to its border; of equal
+    ones a missing part of the object, and the first in reading order.
+
+    Args:
+        answer: (H, W) the last matte.
+        truth: (H, W) the object.
+        counted: (H, W) pixels that count; None for all.
+        clicks: those before; no pixel is clicked twice.
+    """
+    found = answer > 0.5
+    free = np.ones(truth.shape, np.bool_) if counted is None else counted.copy()
+    missing = _depth(truth & ~found & free)
+    surplus = _depth(found & ~truth & free)
+    for x, y, _ in clicks:
+        missing[int(y), int(x)] = 0
+        surplus[int(y), int(x)] = 0
+    if not (missing.any() or surplus.any()):
+        return None
+    label = 1 if missing.max() >= surplus.max() else 0
+    depth = missing if label else surplus
+    row, column = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return float(column), float(row), label
+
+
+def _depth(region: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the distance to the border of a region; the frame's edge is a border, too."""
+    padded = np.pad(region.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    return np.ascontiguousarray(depth, np.float32)
+
+
+def _answer(model: Model, seen: SeenImage, clicks: Sequence[Click], index: int) -> PredictedMatte:
+    reference = Prompt(points=tuple(clicks)).reference(seen.rgb, frame=index)
+    batch = FrameBatch(seen.rgb, frames=(index,), pts=(index,), durations=(1,))
+    with torch.inference_mode():
+        matte = model.with_reference([reference])(batch)
+    return PredictedMatte(
+        index,
+        seen.rgb[0],
+        np.asarray(matte.alpha[0, 0].numpy()),
+        seen.truth,
+        seen.counted,
+        reference,
+        matte.confidence[0],
+    )
