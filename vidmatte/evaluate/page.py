@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from vidmatte.evaluate.images import COLUMNS
 from vidmatte.evaluate.journal import Result
 from vidmatte.evaluate.run import Evaluation
 from vidmatte.evaluate.table import Table, blocks_of
-from vidmatte.report.page import document
+from vidmatte.report.html import render
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -59,14 +57,12 @@ def _sample(result: Result, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _render(template: str, table: Table, **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return render(
+        template,
+        templates=_TEMPLATES,
+        title=f"vidmatte evaluate: {table.title}",
+        heading=table.title,
+        blocks=blocks_of(table),
+        notes=table.notes,
+        **values,
     )
-    body = environment.get_template(template).render(
-        title=table.title, blocks=blocks_of(table), notes=table.notes, **values
-    )
-    return document(f"vidmatte evaluate: {table.title}", [body])

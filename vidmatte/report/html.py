@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from base64 import b64encode
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_TEMPLATES = Path(__file__).parent / "templates"
 
-def render(template: str, **values: object) -> str:
+
+def render(template: str, *, templates: Path | None = None, **values: object) -> str:
     """Return a page (or a part of one) made from a file in the folder `templates`.
 
     Values are escaped, unless they are `markupsafe.Markup`. `page.html` is what every page extends:
@@ -18,18 +21,20 @@ def render(template: str, **values: object) -> str:
 
     Args:
         template: Name of the file.
+        templates: Another folder, whose files come before those of this package.
         values: What the template names. A name that is missing raises jinja2.UndefinedError.
     """
-    return _environment().get_template(template).render(**values)
+    return _environment(templates).get_template(template).render(**values)
 
 
 @cache
-def _environment() -> Environment:
+def _environment(templates: Path | None) -> Environment:
     # Loaded here, as most commands write no page.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    folders = [_TEMPLATES] if templates is None else [templates, _TEMPLATES]
     environment = Environment(
-        loader=PackageLoader("vidmatte.report", "templates"),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

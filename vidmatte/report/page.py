@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vidmatte.report.curve import confidence_curve
@@ -61,13 +61,6 @@ def page(
         sheet=sheet,
         guidance=guidance,
     )
-
-
-def document(title: str, parts: Sequence[str]) -> str:
-    """Return a page of some HTML, which is not escaped."""
-    from markupsafe import Markup
-
-    return render("page.html", title=title, content=Markup("\n".join(parts)))
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
