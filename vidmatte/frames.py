@@ -27,6 +27,10 @@ class ColorTags:
     full_range: bool = False
     assumed: bool = False
     """True where the source carried no matrix tag, so that the usual rule was applied."""
+    icc: bytes | None = field(default=None, repr=False)
+    """Colour profile that the code values of a still image are in. Primaries and transfer are those
+    of the profile if H.273 has numbers for it (Display P3), else those of sRGB, to which outputs
+    without profiles are converted."""
     chroma_location: int = 0
     """Where subsampled chroma lies, as FFmpeg's AVChromaLocation; 0 if not said: as 1 (left)."""
 

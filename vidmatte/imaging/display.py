@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vidmatte.frames import ColorTags, VideoInfo
+from vidmatte.imaging.profile import parse_profile, to_srgb
 from vidmatte.imaging.transfer import (
     HLG,
     LINEAR,
@@ -31,6 +33,7 @@ from vidmatte.imaging.transfer import (
 )
 
 _BT2020 = 9
+_P3 = 12
 _HDR = {
     PQ: ("PQ", "light of the display, 203 cd/m2 as 1"),
     HLG: ("HLG", "light of the scene, a signal of 75 % as 1"),
@@ -55,6 +58,14 @@ def describe_view(color: ColorTags) -> str | None:
             "the source is scene-linear: EXR outputs are, too, others have the curve of BT.709 (movies) or sRGB (PNG) "
             "and end at 1; the model saw a copy with the curve of sRGB and highlights rolled off"
         )
+    if color.icc is not None:
+        profile = parse_profile(color.icc)
+        name = "" if profile is None else f" '{profile.name}'"
+        kept = "movies and EXR are tagged as P3" if color.primaries == _P3 else "others are sRGB"
+        return (
+            f"the source has the colour profile{name}: PNG outputs keep it and its code values, "
+            f"{kept}; the model saw sRGB"
+        )
     if color.transfer in (PQ, HLG):
         name, light = _HDR[color.transfer]
         return (
@@ -76,6 +87,8 @@ def describe_source(info: VideoInfo) -> Iterator[str]:
 
 def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     """(..., 3, H, W) in 0..1 as an SDR screen would show it, of frames as a reader gives them."""
+    if color.icc is not None:
+        return to_srgb(rgb, color.icc)
     if color.transfer == LINEAR:
         return linear_to_srgb(_roll_off(rgb.clamp(min=0)))
     if color.transfer == PQ:
@@ -98,8 +111,28 @@ def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     return _look_up((light * (_PEAK / _WHITE)).clamp_(0, 1).sqrt_(), _screen())
 
 
-def for_output(rgb: Tensor, color: ColorTags, curve: Callable[[Tensor], Tensor]) -> Tensor:
-    """Frames as outputs with code values take them: scene-linear light through a curve, highlights clipped at 1."""
+def for_output(
+    rgb: Tensor,
+    color: ColorTags,
+    curve: Callable[[Tensor], Tensor],
+    *,
+    holds: Literal["nothing", "tags", "profile"] = "tags",
+) -> Tensor:
+    """Return frames as outputs with code values take them.
+
+    Scene-linear light goes through a curve, and highlights are clipped at 1. Code values of a colour
+    profile become those of sRGB, unless the output holds the profile, or its tags say the same.
+
+    Args:
+        rgb: (..., 3, H, W) as read.
+        color: Tags of the source.
+        curve: From light to the code values of the output.
+        holds: What the output says of its colour: nothing (sRGB is assumed), the numbers of
+            H.273, or the profile of the source.
+    """
+    if color.icc is not None:
+        is_said = holds == "profile" or (holds == "tags" and color.primaries == _P3)
+        return rgb if is_said else to_srgb(rgb, color.icc)
     return curve(rgb.clamp(0, 1)) if color.transfer == LINEAR else rgb
 
 

@@ -21,7 +21,8 @@ from vidmatte.media.limits import (
 from vidmatte.read.dpx import read_dpx
 from vidmatte.read.exr import read_exr
 from vidmatte.read.orientation import from_exif
-from vidmatte.read.still import LINEAR_STILL, STILL, StillImage, finite
+from vidmatte.read.profile import with_profile
+from vidmatte.read.still import LINEAR_STILL, StillImage, finite
 
 IMAGE_SUFFIXES = (
     ".png",
@@ -219,7 +220,9 @@ def read_image(path: Path) -> StillImage:
     bits = 8 * image.dtype.itemsize
     if image.dtype in _FLOATS:
         return StillImage(finite(_planes(image.astype(np.float32))), LINEAR_STILL, bits)
-    return StillImage(_planes(in_unit(path, image)), STILL, bits)
+    rgb = _planes(in_unit(path, image))
+    rgb, color, notes = with_profile(path, rgb)
+    return StillImage(rgb, color, bits, notes=notes)
 
 
 def _planes(bgr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -15,7 +16,8 @@ from vidmatte.imaging.transfer import LINEAR
 from vidmatte.media.patterns import is_pattern, parse_pattern, refuse_negative, trailing_number
 from vidmatte.read.images import is_image, list_images, read_image
 from vidmatte.read.plane import SequenceReading
-from vidmatte.read.still import StillImage
+from vidmatte.read.profile import in_srgb, read_profile
+from vidmatte.read.still import STILL, StillImage
 from vidmatte.read.video import DEFAULT_SEQUENCE_RATE, Frame, Video
 
 
@@ -121,14 +123,22 @@ def _describe(
     )
 
 
-def _read_like(path: Path, info: VideoInfo) -> StillImage:
-    """The image. Raises ReadError where its colour is of another kind than that of the first one."""
-    image = read_image(path)
+def _refuse_other_color(path: Path, image: StillImage, info: VideoInfo) -> None:
+    """Raise ReadError if the colour of an image is of another kind than that of the first one."""
     if (image.color.transfer == LINEAR) != (info.color.transfer == LINEAR):
         raise ReadError(
-            f"{path}: holds {_kind(image.color)} colour, the first image {_kind(info.color)}; convert one"
+            f"{path}: holds {_kind(image.color)} colour, the first image {_kind(info.color)}; "
+            f"convert one"
         )
-    return image
+    if image.color.icc != info.color.icc:
+        raise ReadError(
+            f"{path}: has another colour profile than the first image; convert all to one profile"
+        )
+
+
+def _plain(color: ColorTags) -> ColorTags:
+    """Return the tags of what `in_srgb` gives."""
+    return color if color.icc is None else STILL
 
 
 def _kind(color: ColorTags) -> str:
@@ -159,9 +169,10 @@ class SequenceVideo(Video):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on. Raises ReadError at a file of another size or one that cannot be read."""
         for index in range(start, len(self._files)):
-            rgb = _read_like(self._files[index], self.info).rgb
-            self._check_size(self._files[index], rgb.shape[1:])
-            yield Frame(rgb, index, index, 1)
+            image = read_image(self._files[index])
+            _refuse_other_color(self._files[index], image, self.info)
+            self._check_size(self._files[index], image.rgb.shape[1:])
+            yield Frame(image.rgb, index, index, 1)
 
     def opacity(self, start: int = 0) -> Generator[Alpha]:
         """See `Video.opacity`."""
@@ -194,6 +205,12 @@ class ImageSet(Video):
                 f"several images have the same name {', '.join(twice)}: their mattes would collide"
             )
         self.info = _describe(str(images[0]), self._files, Fraction(1))
+        # Photographs of several cameras: what is common to all is sRGB.
+        self._converts = len({read_profile(path)[0] for path in self._files}) > 1
+        if self._converts:
+            note = "the images have several colour profiles and were converted to sRGB"
+            color = _plain(self.info.color)
+            self.info = replace(self.info, color=color, notes=(*self.info.notes, note))
 
     def count_frames(self) -> int:
         """The number of images."""
@@ -211,4 +228,9 @@ class ImageSet(Video):
         """Images from `start` on, by name."""
         for index in range(start, len(self._files)):
             path = self._files[index]
-            yield Frame(_read_like(path, self.info).rgb, index, index, 1, name=path.stem)
+            image = read_image(path)
+            if self._converts:
+                rgb = in_srgb(image.rgb, image.color)
+                image = replace(image, rgb=rgb, color=_plain(image.color))
+            _refuse_other_color(path, image, self.info)
+            yield Frame(image.rgb, index, index, 1, name=path.stem)

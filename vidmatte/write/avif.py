@@ -87,7 +87,9 @@ class AvifWriter:
         self.frames += len(batch)
         _check_frames(self.spec, self._like, self.frames)
         for index in range(len(batch)):
-            color = for_output(batch.color[index], self._like.color, linear_to_srgb)
+            color = for_output(
+                batch.color[index], self._like.color, linear_to_srgb, holds="nothing"
+            )
             alpha = with_width(batch.alpha[index], self._like.display_width)
             color = with_width(color, self._like.display_width)
             self._pictures.append(packed_codes(color, alpha[0], order="rgba", dtype=np.uint8))

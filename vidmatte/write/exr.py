@@ -14,7 +14,8 @@ from torch import Tensor
 from vidmatte import __version__
 from vidmatte.errors import MissingExtraError, OptionError, WriteError
 from vidmatte.frames import ColorTags, VideoInfo
-from vidmatte.imaging.transfer import HLG, LINEAR, PQ, hlg_decode, pq_decode
+from vidmatte.imaging.display import for_output
+from vidmatte.imaging.transfer import HLG, LINEAR, PQ, hlg_decode, linear_to_srgb, pq_decode
 from vidmatte.media.timecode import advance_timecode
 
 _RGB, _UNSPECIFIED, _SRGB = 0, 2, 13
@@ -63,6 +64,8 @@ def to_linear(color: Tensor, tags: ColorTags) -> Tensor:
     scene light by the inverse of its camera curve, with a signal of 75 % as 1. PQ says nothing of the scene: it gives
     the light of the display, with 203 cd/m2 as 1 (both of ITU-R BT.2100-2, the whites of BT.2408-7).
     """
+    if tags.icc is not None:
+        color = for_output(color, tags, linear_to_srgb)
     is_image = tags.matrix == _RGB and tags.transfer == _UNSPECIFIED
     if tags.transfer == LINEAR:
         return color

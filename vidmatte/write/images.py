@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import zlib
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,6 +37,8 @@ _PIXEL_FORMATS = {
 _AT_ONCE = min(4, os.cpu_count() or 1)
 """Images that are encoded side by side: no codec shares one among threads."""
 _EXR_SUFFIX = {"half": "f16", "float": "f32"}
+_PNG_HEADER = 33
+"""Bytes of the signature and the first chunk, IHDR."""
 
 
 class ImageWriter:
@@ -183,8 +187,12 @@ class ImageWriter:
             raise WriteError(
                 f"{self.spec}: OpenCV cannot encode a PNG of {alpha.shape[2]}x{alpha.shape[1]} pixels"
             )
+        png = data.tobytes()
+        icc = self._like.color.icc
+        if color is not None and icc is not None:
+            png = _with_profile(png, icc)
         with open(path, "wb") as file:
-            file.write(data.data)
+            file.write(png)
             file.flush()
             os.fsync(file.fileno())
 
@@ -213,7 +221,7 @@ class ImageWriter:
                 (alpha[0] * self._max_code).round_().clamp_(0, self._max_code).numpy().astype(dtype)
             )
             return gray
-        color = for_output(color, self._like.color, linear_to_srgb)
+        color = for_output(color, self._like.color, linear_to_srgb, holds="profile")
         if self._premultiplied:
             color = premultiply(color, alpha, max_code=self._max_code)
         return packed_codes(
@@ -223,6 +231,13 @@ class ImageWriter:
             dtype=dtype,
             zero_rgb_where_transparent=self.format.zero_rgb_where_transparent,
         )
+
+
+def _with_profile(png: bytes, icc: bytes) -> bytes:
+    """Return a PNG with the colour profile of its code values (PNG, 11.3.2.3)."""
+    content = b"iCCP" + b"profile\0\0" + zlib.compress(icc)
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return png[:_PNG_HEADER] + chunk + png[_PNG_HEADER:]
 
 
 def _link_backup(path: Path, name: Path) -> None:

@@ -338,7 +338,12 @@ class MovieWriter:
         color = (
             None
             if self.spec.alpha_only
-            else for_output(batch.color[index], self._like.color, linear_to_video)
+            else for_output(
+                batch.color[index],
+                self._like.color,
+                linear_to_video,
+                holds="nothing" if self.format.container == "webp" else "tags",
+            )
         )
         alpha = with_width(alpha, self._width)
         if color is None:
