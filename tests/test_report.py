@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -541,7 +542,11 @@ def test_outputs_and_report_are_put_in_place_together(half, clip, tmp_path):
     kept, theirs = sorted(os.listdir(folder))
     assert theirs == "report.html"
     assert (folder / "report.html").read_text() == "someone else's"
-    assert sorted(os.listdir(folder / kept)) == ["confidence.csv", "contact_sheet.jpg", "report.html"]
+    assert sorted(os.listdir(folder / kept)) == [
+        "confidence.csv",
+        "contact_sheet.jpg",
+        "report.html",
+    ]
 
 
 def test_a_set_of_images_of_any_size(half, tmp_path):
@@ -657,3 +662,45 @@ def test_values_of_pages_are_escaped_and_missing_ones_are_errors():
     assert "&lt;i&gt;" in page
     with pytest.raises(UndefinedError, match="title"):
         render("page.html", content="")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, "vidmatte clip.mp4 --ref-frame 5 --points 80,20"),
+        ({"sources": ["/shots/a b/c d.mov"]}, "vidmatte 'c d.mov' --ref-frame 5 --points 80,20"),
+        (
+            {"options": {"smooth": 0.5, "segment_frames": 9, "matte": "/far/m.mkv"}},
+            "vidmatte clip.mp4 --ref-frame 5 --points 80,20 --smooth 0.5 --matte m.mkv",
+        ),
+        (
+            {
+                "objects": {"": [vidmatte.Prompt(mask=Path("/far/m.png"))]},
+                "reference": "/far/hero.png",
+            },
+            "vidmatte clip.mp4 --reference hero.png --ref-frame 0 --mask m.png",
+        ),
+        (
+            {"objects": {"cat": [vidmatte.Prompt(box=(1, 2, 3, 4))]}},
+            "vidmatte clip.mp4 --prompts FILE.json",
+        ),
+    ],
+)
+def test_recipe_is_the_command_without_outputs_and_folders(given, wanted):
+    start = {
+        "objects": {"": [vidmatte.Prompt(frame=5, points=((80, 20, 1),))]},
+        "sources": ["clip.mp4"],
+    }
+    assert invocation(**(start | given)).recipe() == wanted
+
+
+def test_movies_keep_the_command_however_they_were_rendered(half, clip, tmp_path):
+    """In one go or in segments."""
+    chosen = ["--ref-frame", "5", "--points", "80,20", "--foreground", "source"]
+    for name, words in (("a", []), ("b", ["--segment-frames", "5"])):
+        done = run(clip, *chosen, *words, "-o", tmp_path / f"{name}.mov")
+        assert done.exit_code == 0, done.output
+    with av.open(str(tmp_path / "a.mov")) as container:
+        wanted = "vidmatte clip.mp4 --ref-frame 5 --points 80,20 --foreground source"
+        assert container.metadata["com.apple.quicktime.comment"] == wanted
+    assert (tmp_path / "a.mov").read_bytes() == (tmp_path / "b.mov").read_bytes()

@@ -138,14 +138,14 @@ class Shot:
             start=self._start_seconds,
             end=None if self.end is None else self.video.seconds_of(self.end),
             inputs=self.request.inputs(),
+            command=self.invocation.recipe(),
         )
 
-    def create_report(self, *, overwrite: bool) -> Report | None:
-        """Check the report; nothing is created yet. Returns None if none was asked for."""
+    @property
+    def invocation(self) -> Invocation:
+        """The command line of the request."""
         request = self.request
-        if request.outputs.report is None:
-            return None
-        asked = Invocation(
+        return Invocation(
             request.source.paths,
             request.source.images,
             request.prompts.reference,
@@ -154,8 +154,14 @@ class Shot:
             request.outputs.report,
             chosen_options(request.options),
         )
+
+    def create_report(self, *, overwrite: bool) -> Report | None:
+        """Check the report; nothing is created yet. Returns None if none was asked for."""
+        request = self.request
+        if request.outputs.report is None:
+            return None
         return create_report(
-            asked,
+            self.invocation,
             like=self.video.info,
             references=self.reference_frames,
             inputs=request.inputs(),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.write import OutputSpec
 
 _OTHER_NAMES = {"frame_rate": "fps"}
-"""Fields of the options that the command line calls otherwise."""
+"""Options by their names in Python that have another one on the command line."""
+_WITHOUT_EFFECT = ("batch_size", "segment_frames")
+"""Options that change how a run is done, and not what it writes."""
+_PATHS = ("model", "matte", "sd", "weights", "trimaps", "inside_mask", "outside_mask")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,23 @@ class Invocation:
             [*self._words(["--prompts", str(prompt_file)]), *(["--overwrite"] if overwrite else [])]
         )
 
+    def recipe(self) -> str:
+        """Return the command as outputs keep it: source, marks and options, no outputs.
+
+        Equal mattes have equal recipes: of paths, only the names of the files are kept, and options
+        without an effect on what is written are left out.
+        """
+        words = ["vidmatte", *(Path(source).name for source in self.sources)]
+        words += ["--images"] if self.images else []
+        if self.reference is not None:
+            words += ["--reference", Path(self.reference).name]
+        given = [_without_folders(prompt) for prompt in self.objects.get("", ())]
+        words += self._marks_of(given) if self._kinds else ["--prompts", "FILE.json"]
+        for name, value in self.options.items():
+            if name not in _WITHOUT_EFFECT:
+                words += _as_words(name, Path(str(value)).name if name in _PATHS else value)
+        return shlex.join(words)
+
     def _words(self, marks: Sequence[str]) -> list[str]:
         words = [
             "vidmatte",
@@ -49,8 +69,7 @@ class Invocation:
         for spec in self.specs:
             words += ["--alpha" if spec.alpha_only else "-o", spec.argument]
         for name, value in self.options.items():
-            option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
-            words += [option] if value is True else [option, str(value)]
+            words += _as_words(name, value)
         return words if self.report is None else [*words, "--report", str(self.report)]
 
     def in_prompt_file(self, frame: int) -> str | None:
@@ -74,15 +93,31 @@ class Invocation:
     def _marks(self, frame: int) -> list[str]:
         if not self._kinds:
             return ["--prompts", "FILE.json"]
-        words = []
-        for prompt in self._given:
-            words += ["--ref-frame", str(prompt.frame)]
-            for option, value in _as_options(prompt).items():
-                words += [option, value]
-        words += ["--ref-frame", str(frame)]
+        words = [*self._marks_of(self._given), "--ref-frame", str(frame)]
         for kind in self._kinds:
             words += [kind, _PLACES[kind].format(frame=frame)]
         return words
+
+    @staticmethod
+    def _marks_of(prompts: Sequence[Prompt]) -> list[str]:
+        words = []
+        for prompt in prompts:
+            words += ["--ref-frame", str(prompt.frame)]
+            for option, value in _as_options(prompt).items():
+                words += [option, value]
+        return words
+
+
+def _without_folders(prompt: Prompt) -> Prompt:
+    mask = None if prompt.mask is None else Path(prompt.mask.name)
+    scribbles = None if prompt.scribbles is None else Path(prompt.scribbles.name)
+    return replace(prompt, mask=mask, scribbles=scribbles)
+
+
+def _as_words(name: str, value: object) -> list[str]:
+    """Return an option by its name in Python, and its value, as they stand on the command line."""
+    option = f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
+    return [option] if value is True else [option, str(value)]
 
 
 _PLACES = {

@@ -241,6 +241,7 @@ class Renderer:
             bit_depth=self._shot.options.bit_depth,
             start=Fraction(0),
             audio=False,
+            command=self._shot.invocation.recipe(),
         )
 
     def _mattes(self, first: int, end: int) -> Generator[Mattes]:
