@@ -61,6 +61,8 @@ class VideoInfo:
     start: Fraction = Fraction(0)
     """Earliest time in seconds at which picture or sound begins, on the clock of `pts`; outputs begin
     there. Containers for broadcast and recordings of a running clock begin late."""
+    has_alpha: bool = False
+    """Whether the frames have alpha, which `rgb` does not show."""
     field_order: FieldOrder | None = None
     """Of frames that are read interlaced, two moments in each; None where frames are whole."""
     notes: tuple[str, ...] = ()

@@ -17,6 +17,9 @@ Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
 OnDamage = Literal["refuse", "stop", "skip", "hold"]
 """What to do at damaged frames of a movie: refuse it, end there, leave them out, or repeat the frame
 before them."""
+SourceAlpha = Literal["ignore", "multiply", "matte"]
+"""What to do with the alpha of the source: nothing, multiply the matte with it, or take it as the
+matte."""
 NO_MODEL = "none"
 """Name of the model that takes external mattes."""
 DEFAULT_ADAPT_STEPS = 80
@@ -164,6 +167,12 @@ class MatteOptions:
     allow_truncated: bool = False
     deinterlace: Deinterlace = "refuse"
     """What to do with interlaced movies; see `read.open_video`."""
+    stream: int | None = None
+    """Which video stream of a movie, counted from 0 among all streams; None is the default one."""
+    on_damage: OnDamage = "refuse"
+    """What to do at damaged frames of a movie; see `read.open_video`."""
+    source_alpha: SourceAlpha = "ignore"
+    """What to do with the alpha of the source; "matte" is for model "none"."""
     overwrite: bool = False
     segment_frames: int = 500
     """Longer clips are rendered in segments of so many frames, which a run that goes on does not repeat."""
@@ -171,7 +180,10 @@ class MatteOptions:
     """Go on with the finished segments of a run that was stopped."""
 
     def __post_init__(self) -> None:
-        if (str(self.model) == NO_MODEL) != (self.matte is not None):
+        _check_reading(self)
+        is_own_matte = self.source_alpha == "matte"
+        has_matte = self.matte is not None or is_own_matte
+        if (str(self.model) == NO_MODEL) != has_matte:
             found = (
                 "mattes were given"
                 if self.matte is not None
@@ -196,6 +208,27 @@ class MatteOptions:
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch size {self.batch_size} is not valid: it must be at least 1")
+
+
+def _check_reading(options: MatteOptions) -> None:
+    """Raise OptionError for choices of reading that are not offered, or contradict the model."""
+    for name, value, choices in (
+        ("on_damage", options.on_damage, get_args(OnDamage)),
+        ("source_alpha", options.source_alpha, get_args(SourceAlpha)),
+    ):
+        if value not in choices:
+            raise OptionError(f"{name} {value!r} is not valid: choose one of {', '.join(choices)}")
+    is_without_model = str(options.model) == NO_MODEL and options.matte is None
+    if options.source_alpha == "matte" and not is_without_model:
+        raise OptionError(
+            "source_alpha is 'matte', so that the source is its own matte: "
+            f"give --model {NO_MODEL} too, and no --matte"
+        )
+
+
+def ends_at_damage(options: MatteOptions) -> bool:
+    """Return whether a movie may end early, before damaged or missing frames."""
+    return options.allow_truncated or options.on_damage == "stop"
 
 
 def chosen_options(options: MatteOptions) -> dict[str, object]:

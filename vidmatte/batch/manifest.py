@@ -96,6 +96,7 @@ _OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "precision": _text, "batch_size": _whole, "working_size": _whole, "adapt_steps": _whole, "smooth": _number,
     "foreground": _text, "despill": lambda value: parse_despill(_text(value)), "premultiplied": _switch,
     "bit_depth": _whole, "start": _text, "end": _text, "reader": _text, "allow_truncated": _switch,
+    "stream": _whole, "on_damage": _text, "source_alpha": _text,
     "deinterlace": _text, "segment_frames": _whole, "fps": lambda value: parse_rate(_text(value)),
 }  # fmt: skip
 _FINISH: Mapping[str, Callable[[Any], Any]] = {
@@ -337,7 +338,7 @@ def _objects(values: Mapping[str, Any]) -> Mapping[str, Sequence[Prompt]]:
         )
     if "object" in values:
         raise OptionError("object chooses from a prompt file: give prompts too")
-    if not marks and "matte" in values:
+    if not marks and ("matte" in values or values.get("source_alpha") == "matte"):
         return prompts_of_objects(())
     if not marks:
         raise OptionError("nothing is marked: give prompts, points, box, mask or scribbles")

@@ -25,8 +25,10 @@ from vidmatte.options import (
     FinishOptions,
     Foreground,
     MatteOptions,
+    OnDamage,
     Precision,
     Reader,
+    SourceAlpha,
     parse_despill,
     parse_region,
 )
@@ -153,6 +155,13 @@ T = TypeVar("T")
     default=_DEFAULTS.deinterlace, show_default=True,
     help="Interlaced movies: make whole frames (without a value: bwdif), keep them as they are, or refuse them.",
 )  # fmt: skip
+@click.option("--stream", type=click.IntRange(min=0), metavar="N",
+              help="Video stream of a movie, among all its streams.  [default: the main one]")  # fmt: skip
+@click.option("--on-damage", type=click.Choice(get_args(OnDamage)), default=_DEFAULTS.on_damage, show_default=True,
+              help="Damaged frames of a movie: refuse it, stop before them, skip or hold.")  # fmt: skip
+@click.option("--source-alpha", type=click.Choice(get_args(SourceAlpha)), default=_DEFAULTS.source_alpha,
+              show_default=True,
+              help="Alpha of INPUT: multiply the matte with it, or take it as the matte (--model none).")  # fmt: skip
 @click.option("--allow-truncated", is_flag=True, help="Matte what can be read of a damaged movie.")
 @click.option("-o", "--output", "outputs", multiple=True, metavar="PATH",
               help="Colour with alpha: .mov (ProRes 4444), .webm (VP9), .mkv (FFV1), %06d.png, %06d.exr, .webp, .avif; "
@@ -317,7 +326,8 @@ def _chosen_objects(
 def _options(given: dict[str, Any]) -> MatteOptions:
     names = ("model", "matte", "trimaps", "sd", "weights", "settings", "device", "precision", "batch_size",
              "working_size", "adapt_steps", "smooth", "foreground", "premultiplied", "start", "end", "reader",
-             "allow_truncated", "deinterlace", "overwrite", "resume", "segment_frames")  # fmt: skip
+             "allow_truncated", "deinterlace", "stream", "on_damage", "source_alpha",
+             "overwrite", "resume", "segment_frames")  # fmt: skip
     controls = (
         "clip_black",
         "clip_white",

@@ -124,9 +124,14 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     return rgb
 
 
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Return whether the pixel format of a decoded frame has alpha."""
+    return any(component.is_alpha for component in frame.format.components)
+
+
 def opacity(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     """(H, W) float32 in 0..1: the alpha of a decoded frame whose format has one, else its brightest channel."""
-    if any(component.is_alpha for component in frame.format.components):
+    if has_alpha(frame):
         return _alpha(frame)
     if frame.format.is_rgb or frame.format.name in _PALETTED:
         return np.asarray(to_rgb(frame, tags).max(axis=0).clip(0, 1))

@@ -17,7 +17,7 @@ from vidmatte.prompts.objects import ObjectPrompts, Prompts
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
 from vidmatte.read.labels import split_label
-from vidmatte.read.mask import Mask, open_mask
+from vidmatte.read.mask import Mask, SourceAlphaMask, open_mask
 from vidmatte.report import Invocation, Report, create_report
 from vidmatte.stages.finish import Finisher
 from vidmatte.write import Outputs, OutputSpec, create_outputs
@@ -183,8 +183,8 @@ def open_shot(request: Request) -> Iterator[Shot]:
     options = request.options
     with (
         request.source.open(options) as video,
-        Finisher(options.finish, like=video.info) as finisher,
-        _open_if_given(options.matte) as given,
+        _finisher(video, options) as finisher,
+        _given_mattes(video, options) as given,
         _open_if_given(options.trimaps) as trimaps,
     ):
         start, end = frame_range(video, options)
@@ -196,6 +196,17 @@ def open_shot(request: Request) -> Iterator[Shot]:
         yield Shot(request, video, finisher, start, end, references, given, trimaps)
 
 
+def _finisher(video: Video, options: MatteOptions) -> Finisher:
+    alpha = SourceAlphaMask(video) if options.source_alpha == "multiply" else None
+    return Finisher(options.finish, like=video.info, source_alpha=alpha)
+
+
+def _given_mattes(video: Video, options: MatteOptions) -> AbstractContextManager[Mask | None]:
+    if options.source_alpha == "matte":
+        return SourceAlphaMask(video)
+    return _open_if_given(options.matte)
+
+
 def _open_if_given(path: str | Path | None) -> AbstractContextManager[Mask | None]:
     return nullcontext() if path is None else open_mask(path)
 
@@ -203,6 +214,8 @@ def _open_if_given(path: str | Path | None) -> AbstractContextManager[Mask | Non
 def _references(video: Video, request: Request) -> Mapping[str, tuple[Reference, ...]]:
     """Draw the references of each object; none if mattes or trimaps are given."""
     mattes, trimaps = request.options.matte, request.options.trimaps
+    if request.options.source_alpha == "matte":
+        mattes = "those of the source"
     if mattes is None and trimaps is None:
         return request.prompts.references(video)
     if any(request.prompts.objects.values()) or request.prompts.reference is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidmatte.errors import OptionError, ReadError
@@ -41,7 +41,7 @@ class Source:
             )
         if self.images:
             _refuse_clip_options(options)
-            return ImageSet(self.paths)
+            return _with_alpha_note(ImageSet(self.paths), options)
         if len(self.paths) != 1:
             raise OptionError(
                 f"{len(self.paths)} inputs given: several files are an image set, which has to be "
@@ -57,13 +57,37 @@ def as_list(paths: Paths) -> list[str | Path]:
 
 def open_clip(source: str | Path, options: MatteOptions) -> Video:
     """Open a movie or a sequence with the reading options of `options`; see `open_video`."""
-    return open_video(
+    video = open_video(
         source,
         reader=options.reader,
         frame_rate=options.frame_rate,
         allow_truncated=options.allow_truncated,
         deinterlace=options.deinterlace,
+        stream=options.stream,
+        on_damage=options.on_damage,
     )
+    return _with_alpha_note(video, options)
+
+
+def _with_alpha_note(video: Video, options: MatteOptions) -> Video:
+    """Note what becomes of the alpha of a source. Raises OptionError if it is wanted and not there."""
+    info = video.info
+    choice = options.source_alpha
+    if not info.has_alpha:
+        if choice != "ignore":
+            raise OptionError(
+                f"{info.source}: has no alpha, and source_alpha {choice!r} was given; leave it out"
+            )
+        return video
+    done = {
+        "ignore": "was not used, so that hidden colour may show; --source-alpha multiply keeps it "
+        "hidden",
+        "multiply": "was multiplied into the mattes",
+        "matte": "is the matte",
+    }
+    note = f"the alpha of the source {done[choice]}"
+    video.info = replace(info, notes=(*info.notes, note))
+    return video
 
 
 def _refuse_clip_options(options: MatteOptions) -> None:
@@ -73,6 +97,8 @@ def _refuse_clip_options(options: MatteOptions) -> None:
         "batch_size": options.batch_size,
         "allow_truncated": options.allow_truncated,
         "deinterlace": options.deinterlace != "refuse",
+        "stream": options.stream is not None,
+        "on_damage": options.on_damage != "refuse",
     }
     for name, value in chosen.items():
         if value:

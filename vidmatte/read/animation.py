@@ -42,6 +42,7 @@ class AnimatedVideo(Video):
             time_base=_TIME_BASE,
             frames_in_header=frames,
             color=STILL,
+            has_alpha=self._has_alpha,
         )
 
     @functools.cached_property
@@ -74,6 +75,12 @@ class AnimatedVideo(Video):
             for rgba, _ in pictures:
                 plane = rgba[..., 3] if self._has_alpha else rgba[..., :3].max(axis=2)
                 yield plane.astype(np.float32) / np.float32(255)
+
+    def alpha(self, start: int = 0) -> Generator[Alpha]:
+        """See `Video.alpha`."""
+        with closing(self._pictures(start)) as pictures:
+            for rgba, _ in pictures:
+                yield rgba[..., 3].astype(np.float32) / np.float32(255)
 
     @functools.cached_property
     def _has_alpha(self) -> bool:

@@ -10,7 +10,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from vidmatte.errors import OptionError
+from vidmatte.errors import OptionError, ReadError
 from vidmatte.frames import FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.media.limits import displayed_size
@@ -21,6 +21,7 @@ from vidmatte.read.labels import split_label
 from vidmatte.read.open import open_video
 from vidmatte.read.plane import read_plane, warn_if_full
 from vidmatte.read.sequence import SequenceVideo
+from vidmatte.read.video import Video
 
 _PREFETCHED_PLANES = 2
 
@@ -212,6 +213,33 @@ class _Movie(Mask):
             yield found
 
     def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+
+class SourceAlphaMask(Mask):
+    """The alpha of the frames of a clip or set itself; the video stays open with its owner."""
+
+    def __init__(self, video: Video) -> None:
+        super().__init__(Path(video.info.source))
+        self._video = video
+        self._ahead: Generator[Alpha] | None = None
+        self._next = 0
+
+    def _planes(self, batch: FrameBatch) -> Iterable[Alpha]:
+        for frame in batch.frames:
+            if self._ahead is None or frame != self._next:
+                self.close()
+                self._ahead = prefetch(self._video.alpha(frame), _PREFETCHED_PLANES)
+            found = next(self._ahead, None)
+            if found is None:
+                raise ReadError(f"{self.path}: the alpha of its frame {frame} cannot be read")
+            self._next = frame + 1
+            yield found
+
+    def close(self) -> None:
+        """Stop reading ahead."""
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None

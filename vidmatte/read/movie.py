@@ -38,6 +38,7 @@ from vidmatte.read.damage import damaged_packets, decode_in_spite, lost_frames
 from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
 from vidmatte.read.orientation import UPRIGHT, Orientation, from_display_matrix
+from vidmatte.read.plane import is_gray_and_opaque
 from vidmatte.read.video import Frame, Video, smaller
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ class MovieVideo(Video):
             timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
             audio_streams=len(container.streams.audio),
             start=_earliest_start(container, self._first_pts * self._time_base),
+            has_alpha=self._alpha_decoder is not None or yuv.has_alpha(first),
             field_order=self._field_order(stream),
             notes=(*describe_dropped_streams(container, stream), *self._interlace_notes()),
         )
@@ -270,11 +272,41 @@ class MovieVideo(Video):
 
     def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
         """See `Video.opacity`."""
-        frames = (frame for frame, *_ in self._timed_frames(start))
-        for frame in (
-            islice(self._decode_with_alpha(), start, None) if self._alpha_decoder else frames
-        ):
+        uses_alpha = self.info.has_alpha and not self._has_idle_alpha
+        for frame in self._frames_with_alpha(start):
+            if uses_alpha or not self.info.has_alpha:
+                yield self._upright(yuv.opacity(frame, self._tags))
+            else:
+                yield self._upright(yuv.to_rgb(frame, self._tags).max(axis=0).clip(0, 1))
+
+    def alpha(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
+        """See `Video.alpha`."""
+        if not self.info.has_alpha:
+            yield from super().alpha(start)
+            return
+        for frame in self._frames_with_alpha(start):
             yield self._upright(yuv.opacity(frame, self._tags))
+
+    def _frames_with_alpha(self, start: int) -> Iterator[av.VideoFrame]:
+        if self._alpha_decoder:
+            return islice(self._decode_with_alpha(), start, None)
+        return (frame for frame, *_ in self._timed_frames(start))
+
+    @functools.cached_property
+    def _has_idle_alpha(self) -> bool:
+        """Whether the movie is a matte by its brightness: gray, and opaque everywhere.
+
+        Judged by its first frame, the one in the middle and the last one.
+        """
+        frames = self.count_frames()
+        for place in sorted({0, frames // 2, frames - 1}):
+            frame = next(iter(self._frames_with_alpha(place)), None)
+            if frame is None:
+                continue
+            color = yuv.to_rgb(frame, self._tags).transpose(1, 2, 0)
+            if not is_gray_and_opaque(color.clip(0, 1), yuv.opacity(frame, self._tags)):
+                return False
+        return True
 
     def _timed_frames(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int, int]]:
         """Frames from `start` on with their index, pts and duration."""

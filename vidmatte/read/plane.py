@@ -66,6 +66,17 @@ def read_plane(path: Path, *, label: int | None = None, grays_are_labels: bool =
     return _brightest(picture)
 
 
+def read_alpha(path: Path) -> Alpha | None:
+    """Return the alpha channel (H, W) in 0..1 of an image; None if it has none. Raises ReadError."""
+    return _read(path, only_dark=True, with_labels=False).alpha
+
+
+def is_gray_and_opaque(color: npt.NDArray[np.float32], alpha: Alpha) -> bool:
+    """Return whether a picture (H, W, C) is a matte by its brightness, with alpha that shows nothing."""
+    is_gray = float(np.ptp(color, axis=2).max()) <= _GRAY
+    return is_gray and float(alpha.min()) >= _OPAQUE and _divides(color.max(axis=2))
+
+
 def labels_of(path: Path) -> tuple[int, ...]:
     """Return the objects of a label mask, rising; nothing for other images. Raises ReadError."""
     labels = _read(path, only_dark=False).labels
@@ -90,7 +101,10 @@ class SequenceReading:
         # A frame without any object is black, and says nothing.
         shown = [picture for picture in pictures if picture.color.any()]
         return cls(
-            has_idle_alpha=all(map(_is_gray_and_opaque, pictures)),
+            has_idle_alpha=all(
+                picture.alpha is not None and is_gray_and_opaque(picture.color, picture.alpha)
+                for picture in pictures
+            ),
             has_labels=bool(shown) and all(picture.labels is not None for picture in shown),
             label=label,
         )
@@ -155,12 +169,6 @@ def _divides(alpha: Alpha) -> bool:
     """Return whether alpha shows an object: more than a few pixels on either side of one half."""
     share = float((alpha > 0.5).mean())
     return _DIVIDED <= share <= 1 - _DIVIDED
-
-
-def _is_gray_and_opaque(picture: _Picture) -> bool:
-    if picture.alpha is None or picture.alpha.min() < _OPAQUE:
-        return False
-    return float(np.ptp(picture.color, axis=2).max()) <= _GRAY and _divides(_brightest(picture))
 
 
 def _brightest(picture: _Picture) -> Alpha:

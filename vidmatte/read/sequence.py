@@ -9,13 +9,15 @@ from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
 
+import numpy as np
+
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.transfer import LINEAR
 from vidmatte.media.patterns import is_pattern, parse_pattern, refuse_negative, trailing_number
 from vidmatte.read.images import is_image, list_images, read_image
-from vidmatte.read.plane import SequenceReading
+from vidmatte.read.plane import SequenceReading, read_alpha
 from vidmatte.read.profile import in_srgb, read_profile
 from vidmatte.read.still import STILL, StillImage
 from vidmatte.read.video import DEFAULT_SEQUENCE_RATE, Frame, Video
@@ -97,6 +99,15 @@ def _refuse_gaps(source: Path, numbers: Sequence[int]) -> None:
         )
 
 
+def _alphas(files: Sequence[Path]) -> Generator[Alpha]:
+    for path in files:
+        alpha = read_alpha(path)
+        if alpha is None:
+            height, width = read_image(path).rgb.shape[1:]
+            alpha = np.ones((height, width), np.float32)
+        yield alpha
+
+
 def _describe(
     source: str,
     files: Sequence[Path],
@@ -119,8 +130,15 @@ def _describe(
         sample_aspect_ratio=first.sample_aspect_ratio,
         timecode=first.timecode,
         first_number=first_number,
+        has_alpha=_has_alpha(files[0]),
         notes=first.notes,
     )
+
+
+def _has_alpha(path: Path) -> bool:
+    """Return whether an image is transparent somewhere; many have alpha that is 1 everywhere."""
+    alpha = read_alpha(path)
+    return alpha is not None and float(alpha.min()) < 1
 
 
 def _refuse_other_color(path: Path, image: StillImage, info: VideoInfo) -> None:
@@ -182,6 +200,10 @@ class SequenceVideo(Video):
             self._check_size(path, plane.shape)
             yield plane
 
+    def alpha(self, start: int = 0) -> Generator[Alpha]:
+        """See `Video.alpha`."""
+        yield from _alphas(self._files[start:])
+
     def _check_size(self, path: Path, size: tuple[int, ...]) -> None:
         height, width = size
         if (height, width) != (self.info.height, self.info.width):
@@ -223,6 +245,10 @@ class ImageSet(Video):
     def seconds_of(self, index: int) -> Fraction:
         """The index: images of a set have no time."""
         return Fraction(index)
+
+    def alpha(self, start: int = 0) -> Generator[Alpha]:
+        """See `Video.alpha`."""
+        yield from _alphas(self._files[start:])
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Images from `start` on, by name."""

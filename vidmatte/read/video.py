@@ -59,6 +59,14 @@ class Video(ABC):
         for frame in self.decode(start):
             yield frame.rgb.max(axis=0).clip(0, 1)
 
+    def alpha(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
+        """Yield the alpha (H, W) in 0..1 of each frame from `start` on; 1 where a frame has none.
+
+        Raises ReadError if the source is damaged.
+        """
+        for frame in self.decode(start):
+            yield np.ones(frame.rgb.shape[1:], np.float32)
+
     def batches(
         self,
         batch_size: int = 1,

@@ -63,7 +63,7 @@ def postprocess(
             mattes = stages.enter_context(closing(smoothed))
         if span is not None:
             mattes = stages.enter_context(closing(_within(mattes, span)))
-        if with_color or options.finish or objects > 1:
+        if with_color or finisher or objects > 1:
             mattes = stages.enter_context(closing(map_async(complete, mattes, 1)))
         yield from mattes
 

@@ -32,7 +32,7 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.morphology import feather, grow
 from vidmatte.options import FinishOptions
-from vidmatte.read.mask import open_mask
+from vidmatte.read.mask import Mask, open_mask
 
 
 def finish(
@@ -53,10 +53,20 @@ def finish(
 class Finisher:
     """The controls, their masks opened and checked against the frames' size; to be entered with `with`."""
 
-    def __init__(self, options: FinishOptions, *, like: VideoInfo | None = None) -> None:
+    def __init__(
+        self,
+        options: FinishOptions,
+        *,
+        like: VideoInfo | None = None,
+        source_alpha: Mask | None = None,
+    ) -> None:
         self._options = options
+        self._source_alpha = source_alpha
+        """Multiplied with each matte, after all controls."""
         self._aspect = 1 if like is None else like.sample_aspect_ratio
         self._stack = ExitStack()
+        if source_alpha is not None:
+            self._stack.enter_context(source_alpha)
         try:
             self._inside, self._outside = (
                 None if path is None else self._stack.enter_context(open_mask(path))
@@ -75,9 +85,13 @@ class Finisher:
         if self._options.region is not None:
             _coverage(self._options.region, (like.height, like.width), like.display_width)
 
+    def __bool__(self) -> bool:
+        """Whether mattes are changed at all."""
+        return bool(self._options) or self._source_alpha is not None
+
     def __call__(self, batch: MatteBatch, *, feathered: bool = True) -> MatteBatch:
         """The batch with its alpha finished, on request without the feather; frames must come in order."""
-        if not self._options:
+        if not self:
             return batch
         n, _, *size = batch.alpha.shape
         display_width = max(1, round(size[1] * self._aspect))
@@ -92,9 +106,13 @@ class Finisher:
             self._finish(plane, core, garbage, display_width, feathered)
             for plane, core, garbage in zip(planes, inside, outside, strict=True)
         ]
-        return replace(
-            batch, alpha=torch.from_numpy(np.stack(done)[:, None]).to(batch.alpha.device)
-        )
+        alpha = np.stack(done)
+        if self._source_alpha is not None:
+            # What the source hides stays hidden, whatever the controls say.
+            alpha = alpha * np.stack(
+                self._source_alpha.read(batch.source, (size[0], size[1]), display_width)
+            )
+        return replace(batch, alpha=torch.from_numpy(alpha[:, None]).to(batch.alpha.device))
 
     def _finish(
         self,

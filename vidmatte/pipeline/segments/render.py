@@ -24,6 +24,7 @@ from vidmatte.model.build import notes_of
 from vidmatte.model.compact.predictor import CompactPredictor
 from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import CoarseMatte, Model, Predictor
+from vidmatte.options import ends_at_damage
 from vidmatte.pipeline.models import (
     StepCallback,
     adapted,
@@ -219,7 +220,7 @@ class Renderer:
                         facts["names"] += batch.source.names
                         facts["confidence"] += batch.confidence
                         on_frame(len(batch))
-        if len(facts["pts"]) < end - first and not shot.options.allow_truncated:
+        if len(facts["pts"]) < end - first and not ends_at_damage(shot.options):
             raise ReadError(
                 f"{shot.video.info.source}: frame {first + len(facts['pts'])} cannot be read; repair the clip, or cut "
                 f"it there with --end"
