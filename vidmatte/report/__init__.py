@@ -1,4 +1,4 @@
-"""REPORT: what to look at after a run: contact sheet, confidence curve, frames worth marking too."""
+"""Report on a run: contact sheet, confidence curve, frames that are worth marking too."""
 
 from vidmatte.report.invocation import Invocation
 from vidmatte.report.report import PAGE, Report, create_report

@@ -41,7 +41,7 @@ class _Label:
 
 
 def confidence_curve(summary: Summary) -> str:
-    """Return a plot with the reference frames, the suggested ones, and the limit for suggestions."""
+    """Return an SVG plot with reference frames, suggested frames and the limit for suggestions."""
     first = summary.first_frame
     last = first + summary.frames - 1
     place = _scale(first, last)
@@ -74,7 +74,7 @@ def confidence_curve(summary: Summary) -> str:
 
 
 def _scale(first: int, last: int) -> Callable[[int], float]:
-    """Return what maps a frame number to its place across; a single frame is in the middle."""
+    """Return the mapping from frame numbers to x; a single frame is in the middle."""
     width = _WIDTH - _LEFT - _RIGHT
     if last == first:
         return lambda frame: _LEFT + width / 2

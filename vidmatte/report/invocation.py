@@ -1,4 +1,4 @@
-"""The command line that would repeat a run with one reference more."""
+"""Command lines that repeat a run, as it was or with one more reference."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _PATHS = ("model", "matte", "sd", "weights", "trimaps", "inside_mask", "outside_
 
 @dataclass(frozen=True)
 class Invocation:
-    """What a run was asked for."""
+    """A run as it was asked for on the command line."""
 
     sources: Sequence[str | Path]
     images: bool
     reference: str | Path | None
     objects: Mapping[str, Sequence[Prompt]]
-    """The marks of each object; of one without a name where they do not come from a prompt file."""
+    """The marks of each object; the object "" if they do not come from a prompt file."""
     specs: Sequence[OutputSpec]
     report: Path | None
-    """Folder of the report; None where none is asked for."""
+    """Folder of the report, if any."""
     options: Mapping[str, object]
-    """The other choices, where they are not the default."""
+    """The other options, if they differ from their defaults."""
 
     def with_reference(self, frame: int) -> str:
-        """The command with marks on one more frame, capitals in place of what only a person can give."""
+        """Return the command with one more frame marked, its marks as words in capitals."""
         return shlex.join([*self._words(self._marks(frame)), "--overwrite"])
 
     def with_prompts(self, prompt_file: str | Path, *, overwrite: bool) -> str:
-        """The command that repeats the run with the marks of a file."""
+        """Return the command that repeats the run with the marks of a prompt file."""
         return shlex.join(
             [*self._words(["--prompts", str(prompt_file)]), *(["--overwrite"] if overwrite else [])]
         )
@@ -73,17 +73,17 @@ class Invocation:
         return words if self.report is None else [*words, "--report", str(self.report)]
 
     def in_prompt_file(self, frame: int) -> str | None:
-        """What to add to the prompt file of that command; None where the command says it all."""
+        """Return the entry to add to the prompt file for that command; None if it needs no file."""
         return None if self._kinds else f'{{"frame": {frame}, "points": [[X, Y, 1]]}}'
 
     @property
     def _given(self) -> Sequence[Prompt]:
-        """The prompts that stay: marks on another image cannot stand beside marks on the source."""
+        """The prompts that stay: marks on another image exclude marks on the source."""
         return self.objects.get("", ()) if self.reference is None else ()
 
     @property
     def _kinds(self) -> tuple[str, ...]:
-        """The kinds of marks, where options can give them: one object, and all frames have the same ones."""
+        """The kinds of marks, if options can give them: one object, equal kinds on all frames."""
         if "" not in self.objects:
             return ()
         kinds = {tuple(_as_options(prompt)) for prompt in self._given} or {("--points",)}

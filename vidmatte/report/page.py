@@ -64,7 +64,7 @@ def page(
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
-    """Return name and text of each row of the table at the top."""
+    """Return the rows of the table at the top: name and text."""
     references = ", ".join(map(str, summary.reference_frames)) or "marked on another image"
     mean = sum(summary.confidence) / summary.frames
     least = min(summary.confidence)

@@ -1,4 +1,4 @@
-"""The report of a run: collected while the mattes stream by, complete or not there at all."""
+"""Collect the report of a run while its mattes stream by, and write it whole or not at all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vidmatte.write.partial import clean_stale, lock, partial_path
 
 PAGE, SHEET, TABLE, GUIDANCE = "report.html", "contact_sheet.jpg", "confidence.csv", "guidance.jpg"
 _EXPLAINED = 6
-"""How many frames the sheet of guidance maps shows: each costs one more pass of the network."""
+"""Frames on the sheet of guidance maps: each costs one more pass of the network."""
 
 
 def create_report(
@@ -43,13 +43,19 @@ def create_report(
     start: Fraction = Fraction(0),
     overwrite: bool = False,
 ) -> Report:
-    """The report that goes into `invocation.report`; to be entered with `with`. Nothing is created yet.
+    """Return a report to enter with `with`; nothing is created yet.
 
-    `references` are the frames of the source that are marked. `start` is the time of the first frame that is matted,
-    in seconds after the first one of the source.
+    Args:
+        invocation: The run; `invocation.report` is the folder of the report.
+        like: The source.
+        references: Marked frames of the source.
+        inputs: Files, folders and patterns that are read.
+        start: Time of the first matted frame, in seconds after the first frame of the source.
+        overwrite: Replace a report that exists.
 
-    Raises OptionError where the folder is also an input or an output, WriteError where it cannot be written or holds a
-    report that may not be replaced.
+    Raises:
+        OptionError: the folder is also an input or an output.
+        WriteError: the folder cannot be written, or holds a report and `overwrite` is False.
     """
     folder = _folder(invocation)
     if os.path.lexists(folder) and not folder.is_dir():
@@ -66,13 +72,14 @@ def create_report(
     existing = [name for name in (PAGE, SHEET, TABLE, GUIDANCE) if os.path.lexists(folder / name)]
     if existing and not overwrite:
         raise WriteError(
-            f"{folder / existing[0]} exists already; use --overwrite to replace the report, or choose another folder"
+            f"{folder / existing[0]} exists already; use --overwrite to replace the report, "
+            f"or choose another folder"
         )
     return Report(invocation, like=like, references=references, start=start)
 
 
 def _is_folder(folder: Path) -> Callable[[Path | str], bool]:
-    """Return a test for paths that lead to a folder, by whichever way."""
+    """Return a test whether a path leads to a folder."""
     return lambda path: os.path.exists(path) and os.path.samefile(path, folder)
 
 
@@ -82,10 +89,10 @@ def _folder(invocation: Invocation) -> Path:
 
 
 class Report:
-    """Takes the mattes of a run in order, and writes what there is to say at its end.
+    """Take the mattes of a run in order, and write the files of the report at its end.
 
-    The files are written to a hidden folder; whoever puts the outputs in place puts them in place too. Leaving the
-    `with` block removes what was not.
+    The files go to a hidden folder, and are put in place together with the outputs. Leaving the
+    `with` block removes the folder if that did not happen.
     """
 
     def __init__(
@@ -128,7 +135,7 @@ class Report:
     def take(
         self, *, pts: Sequence[int], names: Sequence[str], thumbnails: Sequence[Thumbnail]
     ) -> None:
-        """Take frames that were matted before, with the pictures that were kept of them; in place of `add`."""
+        """Take frames that were matted before, with their thumbnails; in place of `add`."""
         self._pts.extend(pts)
         self._names.extend(names)
         self._taken.extend(thumbnails)
@@ -136,9 +143,10 @@ class Report:
     def write(
         self, summary: Summary, *, predictor: Predictor, video: Video
     ) -> list[tuple[Path, Path]]:
-        """Write all files, and return what is to be renamed to what.
+        """Write all files, and return the renames (from, to) that put them in place.
 
-        A predictor that `SupportsGuidance` is asked for the guidance of a few frames of `video`. Raises WriteError.
+        A predictor that `SupportsGuidance` is asked for the guidance of a few frames of `video`.
+        Raises WriteError.
         """
         suggested = summary.suggested_reference_frames
         thumbnails = (
@@ -176,7 +184,10 @@ class Report:
         return [(self._partial / name, self.folder / name) for name in files]
 
     def _table(self, summary: Summary) -> str:
-        """CSV: frame, seconds after the source's first frame (empty for images of a set), confidence, marks."""
+        """Return a CSV table of all frames.
+
+        `seconds` counts from the first frame of the source; it is empty for images of a set.
+        """
         file = io.StringIO()
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(
@@ -219,15 +230,15 @@ class Report:
 
     def _failure(self, error: OSError) -> WriteError:
         return WriteError(
-            f"{self.folder}: the report cannot be written ({error.strerror}); check the free space and the rights of "
-            f"{self._partial.parent.absolute()}"
+            f"{self.folder}: the report cannot be written ({error.strerror}); "
+            f"check the free space and the rights of {self._partial.parent.absolute()}"
         )
 
 
 def _explained(
     predictor: SupportsGuidance, video: Video, thumbnails: Sequence[Thumbnail]
 ) -> list[tuple[Thumbnail, Mapping[str, Tensor]]]:
-    """Some of the frames, with what guided the model there; they are read again."""
+    """Read some of the frames again, and return them with the model's guidance maps."""
     found = []
     for thumbnail in evenly(thumbnails, _EXPLAINED):
         frame = video.frame(thumbnail.frame)

@@ -1,4 +1,4 @@
-"""Sheets of small pictures with the numbers of their frames, as OpenCV draws them."""
+"""Draw sheets of thumbnails with the numbers of their frames."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vidmatte.imaging.arrays import Bgr8
 from vidmatte.report.thumbnails import Thumbnail
 
 _WIDTH = 2400
-"""Of a contact sheet at most, in pixels, unless one tile is wider."""
+"""Largest width of a contact sheet in pixels, unless one tile is wider."""
 _GAP = 4
 _BAR = 22
-"""Height of the line of text above pictures."""
+"""Height in pixels of the line of text above pictures."""
 _BACK = (28, 28, 28)
 _TEXT = (235, 235, 235)
 REFERENCE, SUGGESTED = (110, 210, 120), (60, 160, 255)
-"""Blue, green, red of frames that were marked, and of those that would be worth marking."""
+"""Label colours (blue, green, red) of marked frames and of suggested ones."""
 _QUALITY = 90
 
 
@@ -29,7 +29,7 @@ def contact_sheet(
     references: Collection[int] = (),
     suggested: Collection[int] = (),
 ) -> Bgr8:
-    """Source, alpha and composite of each frame, under its number and confidence, in rows."""
+    """Return source, alpha and composite of each frame, labelled, in rows."""
     cell = _cell(thumbnails)
     tiles = []
     for thumbnail in thumbnails:
@@ -47,20 +47,21 @@ def contact_sheet(
 
 
 def strip(thumbnail: Thumbnail) -> Bgr8:
-    """Source, alpha and composite of one frame side by side."""
+    """Return source, alpha and composite of one frame side by side."""
     return _row(thumbnail.pictures, _cell([thumbnail]))
 
 
 def side_by_side(pictures: Sequence[Bgr8]) -> Bgr8:
-    """Pictures of any size beside each other."""
+    """Return pictures of any size beside each other."""
     heights, widths = zip(*(picture.shape[:2] for picture in pictures), strict=True)
     return _row(pictures, (max(widths), max(heights)))
 
 
 def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Bgr8:
-    """Image, what the model was guided by, and alpha of some frames, as in figure 10 of the paper.
+    """Return image, guidance maps and alpha of some frames, one frame a row.
 
-    Guo et al., "In-Context Matting", CVPR 2024. The maps are (1, 1, h, w) in 0..1; dark blue is 0, yellow 1.
+    As in figure 10 of Guo et al., "In-Context Matting", CVPR 2024. The maps are (1, 1, h, w) in
+    0..1; dark blue is 0, yellow is 1.
     """
     cell = _cell([thumbnail for thumbnail, _ in rows])
     lines = []
@@ -74,19 +75,19 @@ def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Bg
 
 
 def to_jpeg(picture: Bgr8) -> bytes:
-    """The picture as a JPEG file."""
+    """Return the picture as a JPEG file."""
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return data.tobytes()
 
 
 def _cell(thumbnails: Sequence[Thumbnail]) -> tuple[int, int]:
-    """Width and height that hold every picture."""
+    """Return the width and height that hold every picture."""
     heights, widths = zip(*(thumbnail.source.shape[:2] for thumbnail in thumbnails), strict=True)
     return max(widths), max(heights)
 
 
 def _row(pictures: Sequence[Bgr8], cell: tuple[int, int]) -> Bgr8:
-    """Pictures in the middle of their cells, with gaps between them."""
+    """Return pictures in the middle of their cells, with gaps between them."""
     row = _plain(cell[1], len(pictures) * (cell[0] + _GAP) - _GAP)
     for n, picture in enumerate(pictures):
         height, width = picture.shape[:2]
@@ -102,14 +103,14 @@ def _label(thumbnail: Thumbnail) -> str:
 
 
 def _bar(text: str, width: int, color: tuple[int, int, int]) -> Bgr8:
-    """A line of text, cut where it is too long."""
+    """Return a line of text, cut if it is too long."""
     bar = _plain(_BAR, width)
     cv2.putText(bar, text, (3, _BAR - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
     return bar
 
 
 def heat(values: Tensor, size: tuple[int, int]) -> Bgr8:
-    """A map (1, 1, h, w) in 0..1 in colours, dark blue for 0 and yellow for 1, enlarged to width and height."""
+    """Return a (1, 1, h, w) map in 0..1 in colours, dark blue to yellow, at a width and height."""
     codes = (
         (values.float().cpu().numpy().reshape(values.shape[-2:]) * 255)
         .round()

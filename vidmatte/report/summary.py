@@ -1,4 +1,4 @@
-"""What a run did, for people and for scripts."""
+"""Summary of a run, for people and for scripts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from vidmatte.write import WrittenFile
 
 SUGGESTIONS = 3
-"""How many further references are suggested at most."""
+"""Most further references that are suggested."""
 SUGGESTED_BELOW = 0.8
-"""Only frames that the model is less sure of than this are suggested as further references."""
+"""Only frames with a lower confidence are suggested as further references."""
 _FRAMES_APART = 10
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did."""
+    """Facts of a finished run."""
 
     input: str
     frames: int
@@ -34,22 +34,25 @@ class Summary:
     reference_frames: tuple[int, ...]
     """Indices in the source of the frames that were marked."""
     notes: tuple[str, ...]
-    """What a user should know of how the source was read and the outputs were written."""
+    """Sentences on how the source was read and the outputs were written."""
     is_set: bool = False
     """Whether the input is a set of independent images instead of a clip."""
     report: Path | None = None
-    """The page of the report, where one was asked for."""
+    """The page of the report, if one was asked for."""
     objects: tuple[str, ...] = ()
     """Names of the objects of a prompt file; empty for marks without a name."""
 
     @property
     def fps(self) -> float:
-        """Frames per second of the whole run, loading of the model included."""
+        """Frames per second of the whole run, including loading the model."""
         return self.frames / self.seconds
 
     @property
     def suggested_reference_frames(self) -> tuple[int, ...]:
-        """Frames where one more reference would help most: the least sure ones, some frames from any other."""
+        """The frames with the lowest confidence, some frames apart from all references.
+
+        One more reference would help most there.
+        """
         confidence = dict(enumerate(self.confidence, self.first_frame))
         apart = suggested_apart(is_set=self.is_set)
         return tuple(
@@ -57,7 +60,7 @@ class Summary:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
+        """Return the object that `--json` prints."""
         return {
             "input": self.input,
             "frames": self.frames,
@@ -89,16 +92,20 @@ class Summary:
 
 
 def suggested_apart(*, is_set: bool) -> int:
-    """How many frames at least lie between references that are worth having: neighbours in a clip look alike."""
+    """Return the least distance in frames between references that are worth having.
+
+    Neighbours in a clip look alike; images of a set do not.
+    """
     return 1 if is_set else _FRAMES_APART
 
 
 def least_sure(
     confidence: Mapping[int, float], references: Sequence[int], *, count: int, apart: int
 ) -> list[int]:
-    """At most `count` frames with a low confidence, the lowest first; earlier ones first where it is the same.
+    """Return at most `count` frames with a low confidence, the lowest first.
 
-    They lie at least `apart` from each other and from the `references`.
+    Of equal ones the earlier comes first. They lie at least `apart` frames from each other and from
+    the references.
     """
     chosen: list[int] = []
     for frame in sorted(confidence, key=lambda frame: (confidence[frame], frame)):

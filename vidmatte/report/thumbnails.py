@@ -1,4 +1,4 @@
-"""Small pictures of a run of unknown length, kept in flat memory."""
+"""Keep small pictures of a run of unknown length in flat memory."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from vidmatte.imaging.arrays import Bgr8
 from vidmatte.report.summary import SUGGESTIONS, least_sure
 
 SPREAD = 24
-"""How many pictures are evenly spread over the run."""
+"""Pictures that are spread evenly over the run."""
 _BOX = (240, 180)
-"""Width and height that a picture is shrunk to fit into."""
+"""Width and height in pixels that a picture is shrunk to fit into."""
 _CHECKS = ((0.30, 0.46, 0.36), (0.42, 0.60, 0.48))
-"""Blue, green, red of what the object is put over: of middle brightness, so that dark and bright fringes both show."""
+"""Colours (blue, green, red) of the checkerboard behind the object.
+
+Of middle brightness, so that both dark and bright fringes show.
+"""
 _CHECK_SIZE = 8
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """What became of one frame, as large as a sheet shows it."""
+    """Source, alpha and composite of one frame, as large as a sheet shows them."""
 
     frame: int
     name: str
-    """Of an image of a set; empty for a frame of a clip."""
+    """File stem of an image of a set; empty for a frame of a clip."""
     confidence: float
     source: Bgr8
     alpha: Bgr8
     composite: Bgr8
-    """The object over a checkerboard, with the colour that is written."""
+    """The object in its written colour, over a checkerboard."""
 
     @property
     def pictures(self) -> tuple[Bgr8, Bgr8, Bgr8]:
-        """In the order in which they are shown."""
+        """The pictures in the order that they are shown in."""
         return self.source, self.alpha, self.composite
 
 
 class Thumbnails:
-    """Keeps about two sheets of evenly spread frames, and the few that may yet be suggested as references."""
+    """Keep evenly spread frames, and the few that may yet be suggested as references."""
 
     def __init__(
         self,
@@ -54,7 +57,14 @@ class Thumbnails:
         apart: int,
         chosen: Collection[int] | None = None,
     ) -> None:
-        """`chosen` are the frames to keep in place of evenly spread ones, where they are known before the run."""
+        """Begin with nothing kept.
+
+        Args:
+            pixel_aspect: Width of a pixel over its height.
+            references: Marked frames.
+            apart: Least distance of suggested frames, see `suggested_apart`.
+            chosen: Frames to keep in place of evenly spread ones, if they are known before the run.
+        """
         self._chosen = chosen
         self._pixel_aspect, self._references, self._apart = float(pixel_aspect), references, apart
         self._seen, self._stride = 0, 1
@@ -82,22 +92,22 @@ class Thumbnails:
                 self._spread, self._stride = self._spread[::2], 2 * self._stride
 
     def sheet(self, suggested: Collection[int]) -> list[Thumbnail]:
-        """Evenly spread frames and the suggested ones, in order."""
+        """Return evenly spread frames and the suggested ones, in order."""
         chosen = {thumbnail.frame: thumbnail for thumbnail in evenly(self._spread, SPREAD)}
         chosen |= {frame: self._unsure[frame] for frame in suggested}
         return [chosen[frame] for frame in sorted(chosen)]
 
     @property
     def kept(self) -> list[Thumbnail]:
-        """All that are kept so far, in order."""
+        """All frames that are kept so far, in order."""
         every = {thumbnail.frame: thumbnail for thumbnail in self._spread} | self._unsure
         return [every[frame] for frame in sorted(every)]
 
     def _may_be_suggested(self, frame: int, confidence: float) -> bool:
-        """Whether a frame may be among the suggested ones at the end; drops those that no longer can.
+        """Return whether a frame may be suggested at the end; drop those that no longer can be.
 
-        Frames come in order, so that a new one stands in the way of the last suggestion at most, and then takes its
-        place. So a frame that is surer than as many suggestions as are made stays behind them, whatever follows.
+        Frames come in order: a new one is too close to the last suggestion at most, and then takes
+        its place. So a frame that is surer than `SUGGESTIONS` others stays behind them for good.
         """
         if not least_sure({frame: confidence}, self._references, count=1, apart=self._apart):
             return False
@@ -115,14 +125,14 @@ class Thumbnails:
 
 
 def spread_frames(first: int, end: int) -> frozenset[int]:
-    """Frames that are evenly spread from `first` to `end` (exclusive), both ends among them."""
+    """Return frames spread evenly from `first` to `end` (exclusive), both ends included."""
     return frozenset(
         np.linspace(first, end - 1, min(SPREAD, end - first)).round().astype(int).tolist()
     )
 
 
 def for_sheet(thumbnails: Sequence[Thumbnail], suggested: Collection[int]) -> list[Thumbnail]:
-    """Evenly spread ones of those that are there, and the suggested frames, in order."""
+    """Return evenly spread thumbnails and those of suggested frames, in order."""
     chosen = {thumbnail.frame: thumbnail for thumbnail in evenly(thumbnails, SPREAD)}
     chosen |= {
         thumbnail.frame: thumbnail for thumbnail in thumbnails if thumbnail.frame in suggested
@@ -131,7 +141,7 @@ def for_sheet(thumbnails: Sequence[Thumbnail], suggested: Collection[int]) -> li
 
 
 def evenly(thumbnails: Sequence[Thumbnail], count: int) -> list[Thumbnail]:
-    """At most `count` of them, the first and the last among these."""
+    """Return at most `count` thumbnails, the first and the last included."""
     places = np.linspace(0, len(thumbnails) - 1, min(count, len(thumbnails)))
     return [thumbnails[place] for place in places.round().astype(int)]
 
@@ -153,13 +163,13 @@ def _shrink(batch: MatteBatch, index: int, pixel_aspect: float) -> Thumbnail:
 
 
 def shrunk_size(height: int, width: int, pixel_aspect: float = 1.0) -> tuple[int, int]:
-    """Width and height, in square pixels, of the small picture of a frame."""
+    """Return width and height, in square pixels, of the thumbnail of a frame."""
     scale = min(1.0, _BOX[0] / (width * pixel_aspect), _BOX[1] / height)
     return max(1, round(width * pixel_aspect * scale)), max(1, round(height * scale))
 
 
 def shrink(planes: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
-    """(h, w, C) of (C, H, W), the channels in reverse: RGB to what OpenCV writes."""
+    """Return (C, H, W) planes as (h, w, C), from RGB to the BGR that OpenCV writes."""
     small = [
         cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes.flip(0).numpy()
     ]
@@ -172,5 +182,5 @@ def _checkerboard(size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def to_codes(picture: NDArray[np.float32]) -> Bgr8:
-    """Values 0..1 as 8-bit codes."""
+    """Return values in 0..1 as 8-bit codes."""
     return (picture * 255 + np.float32(0.5)).clip(0, 255).astype(np.uint8)

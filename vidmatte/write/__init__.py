@@ -1,4 +1,4 @@
-"""WRITE: movies and image sequences with alpha, complete or not at all."""
+"""Write movies and image sequences with alpha, complete or not at all."""
 
 from vidmatte.write.folders import check_folder
 from vidmatte.write.formats import FORMATS, Format, formats_of

@@ -1,4 +1,4 @@
-"""The sound of the source, carried into an output beside the matte: copied where it can be, cut and shifted alike."""
+"""Carry the sound of the source into an output, cut and shifted like the picture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _QUICKTIME_LANGUAGES = {
 """Languages that FFmpeg finds in QuickTime's list only by their other ISO 639-2 name."""
 
 _SEEK_MARGIN = 2
-"""Seconds before the cut to start reading: sound may lie in the file earlier than the picture it belongs to."""
+"""Seconds before the cut to start reading: in the file, sound may lie before its picture."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class Span:
     """The part of the source's time that an output holds, in seconds on the clock of its pts."""
 
     start: Fraction | None
-    """Sound before is left out; None = nothing is cut at the start."""
+    """Earlier sound is left out; None cuts nothing."""
     end: Fraction | None
     shift: Fraction
-    """Subtracted from every time."""
+    """Is subtracted from every time."""
 
 
 class Soundtrack:
-    """All audio streams of a source, muxed into a container piece by piece as the picture advances.
+    """Mux all audio streams of a source into a container, piece by piece as the picture advances.
 
-    Copied streams are cut between packets. Where the container can hide the start of a packet (mov, mp4, and AAC in
-    Matroska), the packet that covers the first frame is kept; elsewhere it is left out, or it would push the picture
-    back. Streams that are encoded anew are cut between samples.
+    Copied streams are cut between packets. If the container can hide the start of a packet (mov,
+    mp4, and AAC in Matroska), the packet that covers the first frame is kept; else it is left out, or it
+    would push the picture back. Streams that are encoded again are cut between samples.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Soundtrack:
         self._next = next(self._packets, None)
 
     def advance(self, until: Fraction | None) -> None:
-        """Mux the sound of up to a time of the output in seconds; None = to the end."""
+        """Mux the sound up to a time of the output in seconds, or to the end for None."""
         while self._next is not None and (until is None or self._time_of(self._next) < until):
             with self._reading():
                 pieces = self._tracks[self._next.stream.index].feed(self._next)
@@ -96,7 +96,7 @@ class Soundtrack:
             self._tracks = {}
 
     def complete_header(self, header: bytes) -> bytes:
-        """The first bytes of a Matroska file, with what only its sound could tell when it was written."""
+        """Return the first bytes of a Matroska file with the codec delays of its sound."""
         for track in self._delayed:
             header = track.complete_header(header)
         return header
@@ -116,7 +116,8 @@ class Soundtrack:
         if track is None:
             track = _Encoded(stream, self._container, self._span.shift, form.audio_codec)
             self.notes.append(
-                f"sound converted from {codec} to {form.audio_codec}, which {form.container} can hold"
+                f"sound converted from {codec} to {form.audio_codec}, "
+                f"which {form.container} can hold"
             )
         track.set_title(stream.metadata.get("title", ""))
         if "language" in stream.metadata:
@@ -129,7 +130,7 @@ class Soundtrack:
         with self._reading():
             start = self._span.start
             if start is not None and start > _SEEK_MARGIN:
-                # Where the source cannot seek, it is read from its beginning: slower, with the same result.
+                # A source that cannot seek is read from its beginning: slower, with the same result.
                 with contextlib.suppress(av.FFmpegError):
                     self._input.seek(int((start - _SEEK_MARGIN) * av.time_base))
             ended: set[int] = set()
@@ -166,7 +167,8 @@ class Soundtrack:
         except (av.FFmpegError, ReadError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise WriteError(
-                f"{self._source}: its sound cannot be read ({reason}); repair the file, or remove its sound"
+                f"{self._source}: its sound cannot be read ({reason}); "
+                f"repair the file, or remove its sound"
             ) from error
 
 
@@ -184,9 +186,10 @@ def _is_copied(codec: str, form: Format) -> bool:
 
 
 class _Copied:
-    """An audio stream whose packets go over as they are.
+    """Copy the packets of an audio stream.
 
-    In Matroska no time is negative: sound that begins before the picture is moved to 0, and the track says by how much.
+    In Matroska no time is negative: sound that begins before the picture is moved to 0, and the
+    codec delay of the track says by how much.
     """
 
     preroll = Fraction(0)
@@ -197,9 +200,8 @@ class _Copied:
         self.output = container.add_stream_from_template(stream)
         codec = stream.codec_context
         has_delay = form.container == "matroska" and codec.codec.canonical_name == "aac"
-        self.is_delayed = (
-            has_delay and not codec.delay
-        )  # one that the source declares, FFmpeg writes itself
+        # FFmpeg itself writes a delay that the source declares.
+        self.is_delayed = has_delay and not codec.delay
         self.hides_start = has_delay or form.container in ("mov", "mp4")
         self._shift = shift
         self._delay: Fraction | None = None
@@ -217,7 +219,7 @@ class _Copied:
             self.output.metadata["title"] = title
 
     def complete_header(self, header: bytes) -> bytes:
-        """With the delay and the title in place of the placeholder."""
+        """Return the header with the delay and the title for the placeholder."""
         completed = matroska.with_codec_delay(
             header, self._placeholder, self._title, self._delay or Fraction(0)
         )
@@ -243,11 +245,11 @@ class _Copied:
 
 
 class _Encoded:
-    """An audio stream that is encoded anew, from the sample at time 0 on."""
+    """Encode an audio stream again, from the sample at time 0 on."""
 
     hides_start = True
     preroll = Fraction(1, 5)
-    """Seconds to decode before the cut: a codec such as AAC needs the packet before to decode one whole."""
+    """Seconds to decode before the cut: AAC and others need the previous packet to decode one."""
 
     def __init__(
         self, stream: AudioStream, container: OutputContainer, shift: Fraction, codec: str
@@ -291,7 +293,7 @@ class _Encoded:
 
 
 def _from_zero(frame: av.AudioFrame, shift: int) -> av.AudioFrame | None:
-    """The samples of a frame that lie at 0 or later when it is moved back by `shift` samples; or None."""
+    """Return the samples of a frame that lie at 0 or later after a shift back, or None."""
     assert frame.pts is not None
     assert frame.time_base is not None
     start = round(frame.pts * frame.time_base * frame.sample_rate) - shift

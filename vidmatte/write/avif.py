@@ -1,4 +1,4 @@
-"""Animated AVIF through Pillow (extra `avif`), whose encoder takes all frames at once."""
+"""Write animated AVIF through Pillow (extra `avif`), whose encoder takes all frames at once."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from vidmatte.write.planes import packed_codes, with_width
 from vidmatte.write.specs import OutputSpec
 
 MOST_BYTES = 1 << 30
-"""What the frames of one file may take in memory, at 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
+"""Memory for the frames of one file, 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
 _HEADERS = re.compile(rb"(?:mvhd|tkhd|mdhd)\x01...", re.DOTALL)
-"""Of the movie, its tracks and their media, in the version whose times have 8 bytes: creation, then change."""
+"""Headers of movie, track and media in version 1: times of creation and change, 8 bytes each."""
 _CLOCKS = 16
 
 
 def check_avif(
     spec: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool
 ) -> None:
-    """Raise MissingExtraError without Pillow or its AVIF, WriteError for more frames than can be held.
+    """Raise an error if an AVIF cannot be written.
 
-    Raises OptionError for premultiplied colour: Chromium shows it up to 13 code values too dark.
+    Raises:
+        MissingExtraError: Pillow, or its AVIF codec, is not installed.
+        OptionError: premultiplied colour, which Chromium shows up to 13 code values too dark.
+        WriteError: more frames than fit into `MOST_BYTES`.
     """
     if premultiplied:
         raise OptionError(
@@ -52,13 +55,17 @@ def _check_frames(spec: OutputSpec, like: VideoInfo, frames: int) -> None:
     most = MOST_BYTES // (4 * like.display_width * like.height)
     if frames > most:
         raise WriteError(
-            f"{spec}: AVIF has to be held in memory whole, {most} frames of {like.display_width}x{like.height} at "
-            f"most, and there are {frames} or more; cut with --start and --end, or choose .webm"
+            f"{spec}: AVIF has to be held in memory whole, {most} frames of "
+            f"{like.display_width}x{like.height} at most, and there are {frames} or more; "
+            f"cut with --start and --end, or choose .webm"
         )
 
 
 class AvifWriter:
-    """Collects frames, and encodes them when all are there. Used from one thread; `discard` may follow from another."""
+    """Collect frames, and encode them when all are there.
+
+    Used from one thread; `discard` may be called from another one afterwards.
+    """
 
     kind: Literal["colour", "alpha"] = "colour"
 
@@ -77,12 +84,12 @@ class AvifWriter:
         self._last_duration = 0
 
     def create(self) -> None:
-        """Create the partial file; raises OSError where that is not possible."""
+        """Create the partial file. Raises OSError."""
         with open(self._partial, "xb"):
             pass
 
     def write(self, mattes: Mapping[str, MatteBatch]) -> None:
-        """Take the frames of the target's object. Raises WriteError where they become too many."""
+        """Take the frames of the output's object. Raises WriteError if they become too many."""
         batch = mattes[self.spec.object_name]
         self.frames += len(batch)
         _check_frames(self.spec, self._like, self.frames)
@@ -97,7 +104,7 @@ class AvifWriter:
         self._last_duration = batch.source.durations[-1]
 
     def finish(self) -> list[tuple[Path, Path]]:
-        """Encode and complete the file, and return what to rename to what. Raises OSError of the file or of Pillow."""
+        """Encode and complete the file, and return its rename (from, to). Raises OSError."""
         from PIL import Image
 
         first, *others = (Image.fromarray(picture) for picture in self._pictures)
@@ -119,7 +126,7 @@ class AvifWriter:
         return [(self._partial, Path(self.spec.path))]
 
     def close(self) -> None:
-        """Let go of the frames."""
+        """Release the frames."""
         self._pictures = []
 
     def discard(self) -> None:
@@ -127,15 +134,16 @@ class AvifWriter:
         self._partial.unlink(missing_ok=True)
 
     def failure(self, error: Exception) -> WriteError:
-        """The error to raise for one of the file or of Pillow."""
+        """Return the error to raise for one of the file or of Pillow."""
         reason = getattr(error, "strerror", None) or str(error)
         return WriteError(
-            f"{self.spec}: writing failed after {self.frames} frames ({reason}); no output was written; "
-            f"check the free space and the rights of {self.spec.folder.absolute()}"
+            f"{self.spec}: writing failed after {self.frames} frames ({reason}); "
+            f"no output was written; check the free space and the rights of "
+            f"{self.spec.folder.absolute()}"
         )
 
     def _durations(self) -> list[int]:
-        """How long each frame is shown, in milliseconds, without drift."""
+        """Return the duration of each frame in milliseconds, rounded without drift."""
         base = self._like.time_base
         usual = 1 / self._like.frame_rate
         last = self._times[-1] * base + (self._last_duration * base or usual)
@@ -144,7 +152,10 @@ class AvifWriter:
 
 
 def _without_clock(data: bytes) -> bytes:
-    """The file with the times of its creation at 0, or two runs would differ (ISO/IEC 14496-12, 8.2 to 8.4)."""
+    """Return the file with its times of creation set to 0, or two runs would differ.
+
+    (ISO/IEC 14496-12, 8.2 to 8.4.)
+    """
     cleared = bytearray(data)
     offset = 0
     while offset < len(data):

@@ -1,4 +1,4 @@
-"""Outputs that cannot be written, found before any work is done."""
+"""Find outputs that cannot be written before any work is done."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TELEVISION_RATES = (
 def check_outputs(
     specs: Sequence[OutputSpec], *, like: VideoInfo, inputs: Sequence[Path | str], overwrite: bool
 ) -> InputFiles:
-    """Check outputs against each other, the inputs and the disk, and return the files of the inputs.
+    """Check outputs against each other, the inputs and the disk; return the files of the inputs.
 
     A hidden folder is created beside each output for a moment, to try whether the disk takes the
     name, and whether two paths lead to one place.
@@ -85,7 +85,7 @@ def _same_path(spec: OutputSpec) -> OptionError:
 
 
 def _folded(spec: OutputSpec) -> str:
-    """Return what names of files have in common that some disk takes for one name."""
+    """Return a key that is equal for names that some disk takes for one."""
     return unicodedata.normalize("NFC", spec.file_names.pattern).casefold()
 
 
@@ -124,7 +124,7 @@ def _refuse_same_place(trial: Path, other: OutputSpec, file: Path) -> None:
 
 
 def _first_file(spec: OutputSpec, used: InputFiles, like: VideoInfo) -> Path:
-    """Return where the output goes, with links followed; of images one with a name as long as any."""
+    """Return the path of the output with links followed; of images, one with the longest name."""
     name = Path(spec.path).name
     if not spec.format.is_movie:
         stem = max(used.stems, key=len, default="name")
@@ -133,7 +133,7 @@ def _first_file(spec: OutputSpec, used: InputFiles, like: VideoInfo) -> Path:
 
 
 def _refuse_inputs(spec: OutputSpec, used: InputFiles, folders: Iterable[Path]) -> None:
-    """Raise OptionError if a file in the folders that the output would be written to is an input."""
+    """Raise OptionError if a file in the folders is an input and would be written over."""
     for folder in folders:
         for path in _targets(spec, folder, used):
             found = used.find(path)
@@ -160,7 +160,7 @@ def _check_existing(spec: OutputSpec, used: InputFiles, *, overwrite: bool) -> N
 
 
 def _targets(spec: OutputSpec, folder: Path, used: InputFiles) -> Iterator[Path]:
-    """Yield the paths in a folder that the output may be written to, and that something is at."""
+    """Yield the existing paths in a folder that the output may be written to."""
     if spec.format.is_movie:
         names = {Path(spec.path).name}
     elif spec.is_named:
@@ -172,7 +172,7 @@ def _targets(spec: OutputSpec, folder: Path, used: InputFiles) -> Iterator[Path]
 
 
 def _numbered(spec: OutputSpec, folder: Path) -> set[str]:
-    """Return the file names in a folder that fit the pattern of an output, spelt as the output is."""
+    """Return the names in a folder that fit a pattern in any case, spelt as the pattern is."""
     any_case = re.compile(spec.file_names.pattern, re.IGNORECASE)
     pattern = parse_pattern(spec.path)
     assert pattern is not None  # checked when the spec was made
@@ -193,21 +193,21 @@ def _check_encoder(spec: OutputSpec) -> None:
         av.Codec(spec.format.codec, "w")
     except UnknownCodecError as error:
         raise WriteError(
-            f"{spec}: the FFmpeg of this PyAV has no encoder {spec.format.codec}; use the wheel of PyAV, or "
-            f"choose another format"
+            f"{spec}: the FFmpeg of this PyAV has no encoder {spec.format.codec}; "
+            f"use the wheel of PyAV, or choose another format"
         ) from error
 
 
 def _check_picture(spec: OutputSpec, like: VideoInfo) -> None:
-    """Raises WriteError for a size or a frame rate that the format does not have."""
+    """Raise WriteError for a size or a frame rate that the format does not have."""
     form = spec.format
     if like.width < form.smallest[0] or like.height < form.smallest[1]:
         raise WriteError(
-            f"{spec}: {form.description} begins at {form.smallest[0]}x{form.smallest[1]} pixels, and the frames have "
-            f"{like.width}x{like.height}; choose another format"
+            f"{spec}: {form.description} begins at {form.smallest[0]}x{form.smallest[1]} "
+            f"pixels, and the frames have {like.width}x{like.height}; choose another format"
         )
     if form.constant_rate and nominal_rate(like.frame_rate) not in _TELEVISION_RATES:
         raise WriteError(
-            f"{spec}: {form.extension} knows the frame rates of television only, and the source has "
-            f"{float(like.frame_rate):.3f}; choose .mov"
+            f"{spec}: {form.extension} knows the frame rates of television only, "
+            f"and the source has {float(like.frame_rate):.3f}; choose .mov"
         )

@@ -1,4 +1,4 @@
-"""OpenEXR images: scene-linear light, half or float; through the OpenEXR library (extra `exr`)."""
+"""Write OpenEXR images of scene-linear light through the OpenEXR library (extra `exr`)."""
 
 from __future__ import annotations
 
@@ -35,15 +35,22 @@ _CHROMATICITIES = {
     11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
     12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_D65),
 }
-"""CIE xy of red, green, blue and white by H.273 number of the primaries: BT.709, BT.601 (625; 525), BT.2020, P3."""
+"""CIE xy of red, green, blue and white, by the number of the primaries in H.273.
 
+BT.709; BT.601 of 625 lines, then twice of 525; BT.2020; P3 with the white of cinema, then with D65.
+"""
 
 _Layer: TypeAlias = tuple[Tensor | None, Tensor]
 """(3, H, W) straight linear light, or None for alpha alone, and (1, H, W) alpha as it is stored."""
 
 
 def check_exr(color: ColorTags, *, alpha_only: bool) -> None:
-    """Raise MissingExtraError without the library, OptionError for colour that cannot be made scene-linear."""
+    """Raise an error if an EXR cannot be written.
+
+    Raises:
+        MissingExtraError: the OpenEXR library is not installed.
+        OptionError: a transfer that has no known conversion to scene-linear light.
+    """
     try:
         import OpenEXR  # noqa: F401
     except ImportError as error:
@@ -51,18 +58,19 @@ def check_exr(color: ColorTags, *, alpha_only: bool) -> None:
     known = (LINEAR, PQ, HLG, _SRGB, *_POWERS, *_BT709_CURVES)
     if not alpha_only and color.transfer not in known:
         raise OptionError(
-            f"EXR holds scene-linear colour, and no conversion is known from the transfer {color.transfer} "
-            f"(ITU-T H.273) of the source; choose .mov, which keeps it"
+            f"EXR holds scene-linear colour, and no conversion is known from the transfer "
+            f"{color.transfer} (ITU-T H.273) of the source; choose .mov, which keeps it"
         )
 
 
 def to_linear(color: Tensor, tags: ColorTags) -> Tensor:
-    """Linear light, diffuse white as 1, of display-referred colour.
+    """Return the linear light of display-referred colour, with diffuse white as 1.
 
-    Video is taken through the inverse of the camera curve of ITU-R BT.709-6 (item 1.2), still images without tags and
-    those that say so through that of sRGB (IEC 61966-2-1), the gamma systems of H.273 through their powers. HLG gives
-    scene light by the inverse of its camera curve, with a signal of 75 % as 1. PQ says nothing of the scene: it gives
-    the light of the display, with 203 cd/m2 as 1 (both of ITU-R BT.2100-2, the whites of BT.2408-7).
+    Video goes through the inverse of the camera curve of ITU-R BT.709-6 (item 1.2); sRGB and still
+    images without tags through that of sRGB (IEC 61966-2-1); the gamma systems of H.273 through
+    their powers. HLG gives scene light, by the inverse of its camera curve, and a signal of 75 % is
+    1. PQ does not describe the scene: it gives the light of the display, with 203 cd/m2 as 1.
+    (Both curves: ITU-R BT.2100-2; the whites: BT.2408-7.)
     """
     if tags.icc is not None:
         color = for_output(color, tags, linear_to_srgb)

@@ -1,4 +1,4 @@
-"""Interlaced frames that say which of their fields is shown first. PyAV can set that through a filter only."""
+"""Mark interlaced frames with their field order, which PyAV can only do through a filter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARITY: dict[FieldOrder, str] = {"top first": "tff", "bottom first": "bff"}
 
 
 class FieldOrderFilter:
-    """Marks frames of one size and pixel format; nothing is copied."""
+    """Mark frames of one size and pixel format, without copying them."""
 
     def __init__(self, like: av.VideoFrame, order: FieldOrder) -> None:
         self._graph = Graph()
@@ -32,6 +32,6 @@ class FieldOrderFilter:
         self._graph.configure()
 
     def mark(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The same picture, times and tags, as an interlaced frame."""
+        """Return the frame with the same picture, times and tags, marked as interlaced."""
         self._graph.push(frame)
         return self._graph.vpull()

@@ -1,4 +1,4 @@
-"""Folders of outputs: tried before any work, created when it begins, removed if nothing came."""
+"""Try folders of outputs before any work, create them, and remove them if they stay empty."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from vidmatte.write.partial import lock, partial_path
 
 
 def nearest_folder(folder: Path) -> Path:
-    """Return the folder itself if something has its name, else the nearest one above that exists."""
+    """Return the folder if its path exists, else the nearest one above that exists."""
     folder = folder.absolute()
     return next(place for place in (folder, *folder.parents) if os.path.lexists(place))
 
 
 def check_folder(folder: Path, *, asked: object) -> None:
-    """Raise WriteError if a folder cannot take what was asked for; one that is missing is created later.
+    """Raise WriteError if a folder cannot be written, or created if it is missing.
 
     Args:
         folder: Where the output goes.
-        asked: What the user asked for, to begin the message with.
+        asked: The path that the user gave, which begins the message.
     """
     place = nearest_folder(folder)
     if not place.is_dir():
@@ -36,7 +36,7 @@ def check_folder(folder: Path, *, asked: object) -> None:
 
 
 def create_folders(folder: Path) -> list[Path]:
-    """Create a folder and those above it that are missing, and return the new ones, outermost first.
+    """Create a folder and missing ones above it; return the new ones, outermost first.
 
     Raises OSError. Folders that were created before the error are removed again.
     """
@@ -66,7 +66,7 @@ def remove_folders(new: Sequence[Path]) -> None:
 
 @contextmanager
 def trial_folder(final: Path) -> Iterator[Path]:
-    """Give a hidden folder on the disk of an output, to try names in; it is removed at the end.
+    """Create a hidden folder to try the name of an output in, and remove it at the end.
 
     It lies in the folder of the output, or in the nearest one above that exists. Raises OSError.
     """
@@ -85,8 +85,8 @@ def trial_folder(final: Path) -> Iterator[Path]:
 def try_name(trial: Path, final: Path) -> Path:
     """Create an empty file with the name of an output in its trial folder, and return its path.
 
-    Folders of the output that do not exist yet are tried with it. Raises OSError if the disk refuses
-    a name: it is too long, or has characters that the disk does not take.
+    Folders of the output that do not exist yet are tried with it. Raises OSError if the disk
+    refuses a name: it is too long, or has characters that the disk does not take.
     """
     path = trial / final.absolute().relative_to(nearest_folder(final.parent))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def try_name(trial: Path, final: Path) -> Path:
 
 
 def replaceable(final: Path) -> bool:
-    """Whether the rights of a folder let this user replace a file that is in it.
+    """Return whether this user may replace a file, by the rights of its folder.
 
     In a folder with the sticky bit, such as /tmp, only the owner of a file or of the folder may.
     """

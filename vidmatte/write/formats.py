@@ -1,4 +1,4 @@
-"""What can be written: one table of formats."""
+"""The table of output formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class Format:
-    """How one kind of output is encoded."""
+    """The encoding of one kind of output."""
 
     extension: str
     container: str
@@ -19,53 +19,59 @@ class Format:
     codec: str = ""
     pixel_format: str = ""
     bit_depth: int = 0
-    """Bits of the alpha that a reader gets back; 0 where there is none."""
+    """Bits of alpha that a reader gets back; 0 if the format has no alpha."""
     alpha_only: bool = False
     over_black: bool = False
-    """Colour multiplied with alpha, which itself is not stored; only written where it is asked for by its name."""
+    """Colour is multiplied with alpha, and alpha itself is not stored.
+
+    Such a format is never the default of its extension: it is chosen by its name.
+    """
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of the encoder."""
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """What can be chosen for an output, as in shot.webm:fast, and the options that it sets."""
+    """Format options by name, as in shot.webm:fast, with the encoder options that they set."""
     parameters: Mapping[str, range] = field(default_factory=dict)
-    """Options that are chosen as numbers, as in shot.webm:crf=18."""
+    """Encoder options that take a number, as in shot.webm:crf=18."""
     full_range: bool = False
-    """Whether 0..1 spans all code values (of luma, where there is chroma) instead of the video range."""
+    """Whether 0..1 spans all code values (of luma, for Y'CbCr) instead of the limited range."""
     zero_rgb_where_transparent: bool = False
-    """No colour is kept where alpha is 0, which halves what lossless codecs write."""
+    """Clear the colour of pixels with alpha 0, which halves what lossless codecs write."""
     odd_pixel_format: str | None = None
-    """Replaces `pixel_format` where a side is odd and the codec refuses that with chroma of half size."""
+    """Replaces `pixel_format` if a side is odd and the codec refuses that with 4:2:0 chroma."""
     square_pixels: bool = False
-    """The container cannot say that pixels are not square, so pictures are scaled to square ones."""
+    """The container has no pixel aspect, so that pictures are scaled to square pixels."""
     smallest: tuple[int, int] = (1, 1)
-    """Width and height that the codec takes at least."""
+    """Least width and height that the codec takes."""
     constant_rate: bool = False
-    """The container knows only frames of one length, at the rates of television."""
+    """The container has frames of equal length only, at television rates."""
     compressor_name: str = ""
-    """What QuickTime players show as the codec; only .mov has a place for it."""
+    """Name of the codec in the header of a .mov, as QuickTime players show it."""
     stored_depth: str = ""
-    """QuickTime's depth of a pixel if the encoder does not set it; 32 tells readers that there is alpha."""
+    """Pixel depth in the header of a .mov if the encoder sets none; 32 means that it has alpha."""
     keeps_fields: bool = False
-    """The file says which field of an interlaced frame is shown first."""
+    """The file stores the field order of interlaced frames."""
     fields_flag: str = ""
-    """Makes the encoder compress the two fields of an interlaced frame apart."""
+    """Encoder flag to compress the two fields of an interlaced frame apart."""
     copied_audio: tuple[str, ...] | None = ()
-    """Audio codecs that the container holds as they are, by name or prefix ending in "_"; None = any it knows."""
+    """Audio codecs that are copied, by name or prefix ending in "_".
+
+    None copies every codec that FFmpeg can write to the container.
+    """
     audio_codec: str = ""
-    """Encoder for the other audio codecs; empty where there is no place for sound."""
+    """Encoder for the other audio codecs; empty if the container holds no sound."""
 
     @property
     def is_movie(self) -> bool:
-        """Whether all frames go to one file."""
+        """Whether one file holds all frames."""
         return self.container != "images"
 
     @property
     def concatenable(self) -> bool:
-        """Whether parts that were encoded one by one can be joined as they are: animations for browsers cannot."""
+        """Whether encoded parts can be joined as they are, which WebP and AVIF do not allow."""
         return self.container not in ("webp", "avif")
 
 
-# With a fixed quantizer of 1 the packets of prores_ks are byte-identical to those of its slow default search.
+# A fixed quantizer of 1 makes prores_ks write the same bytes as its slow default search.
 _PRORES_BEST = {"flags": "+qscale+bitexact", "global_quality": "118", "vendor": "apl0"}
 _PRORES_4444 = {**_PRORES_BEST, "alpha_bits": "16"}
 _DNXHR = {"profile": "dnxhr_444", "flags": "+bitexact"}
@@ -310,10 +316,10 @@ FORMATS: tuple[Format, ...] = (
         pixel_format="grayf16le",
     ),
 )
-"""All formats; of those with one extension, the first that keeps alpha is the one that is written unless asked."""
+"""All formats; the default of an extension is the first one that keeps alpha."""
 
 
 def formats_of(extension: str, *, alpha_only: bool) -> tuple[Format, ...]:
-    """The formats of a file extension (with its dot, in any case), the usual one first."""
+    """Return the formats of a file extension (with its dot, in any case), the default first."""
     wanted = (extension.lower(), alpha_only)
     return tuple(form for form in FORMATS if (form.extension, form.alpha_only) == wanted)

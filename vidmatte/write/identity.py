@@ -1,4 +1,4 @@
-"""Which files a run reads, told by the files themselves and not by the text of their paths.
+"""Know the files that a run reads by device and inode, not by the text of their paths.
 
 One file can have many paths: hard and symbolic links, a folder that is mounted twice, names on a
 disk that ignores case. An output must not replace an input under any of them.
@@ -17,7 +17,7 @@ FileId = tuple[int, int]
 
 
 def file_id(path: Path | str) -> FileId | None:
-    """Return device and inode of what a path leads to; None if nothing is there or the disk has none."""
+    """Return device and inode of the file at a path; None if there is none, or no inode."""
     try:
         facts = os.stat(path)
     except (OSError, ValueError):
@@ -50,7 +50,7 @@ class InputFiles:
         return frozenset(path.stem for path in self.paths)
 
     def find(self, path: Path | str) -> Path | None:
-        """Return the input that a path leads to; None if it leads to no input."""
+        """Return the input at a path; None if no input is there."""
         found = file_id(path)
         if found is not None and found in self._by_id:
             return self._by_id[found]
@@ -58,7 +58,7 @@ class InputFiles:
         return self._by_path.get(os.path.realpath(path))
 
     def read_again(self) -> None:
-        """Add the files that now stand under the paths of the inputs to those of the start."""
+        """Add the files that the paths of the inputs lead to now to those of the start."""
         self._read_ids()
 
     def _read_ids(self) -> None:

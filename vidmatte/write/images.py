@@ -1,4 +1,4 @@
-"""One image per frame: PNG or EXR, written to a hidden folder beside the output until all are there."""
+"""Write one image per frame, PNG or EXR, to a hidden folder until all are complete."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ _PIXEL_FORMATS = {
     (True, 16): "gray16be",
 }
 _AT_ONCE = min(4, os.cpu_count() or 1)
-"""Images that are encoded side by side: no codec shares one among threads."""
+"""Images that are encoded side by side, as no codec shares one among threads."""
 _EXR_SUFFIX = {"half": "f16", "float": "f32"}
 _PNG_HEADER = 33
 """Bytes of the signature and the first chunk, IHDR."""
 
 
 class ImageWriter:
-    """Encodes batches into a folder of images. Used from one thread; `discard` may follow from another one."""
+    """Encode batches into a folder of images.
+
+    Used from one thread; `discard` may be called from another one afterwards.
+    """
 
     kind: Literal["colour", "alpha"]
 
@@ -86,11 +89,14 @@ class ImageWriter:
         return len(self._names)
 
     def create(self) -> None:
-        """Create the hidden folder; raises OSError where that is not possible."""
+        """Create the hidden folder. Raises OSError."""
         self._partial.mkdir()
 
     def write(self, mattes: Mapping[str, MatteBatch]) -> None:
-        """Encode the frames of the target's object, or of all its layers. Raises WriteError, or OSError of a file."""
+        """Encode the frames of the output's object, or of all its layers.
+
+        Raises WriteError, or OSError of a file.
+        """
         source = next(iter(mattes.values())).source
         for index, frame in enumerate(source.frames):
             name = self._name(frame, source.names[index] if source.names else "")
@@ -105,30 +111,30 @@ class ImageWriter:
             self._names.add(name)
 
     def append(self, part: EncodedPart) -> None:
-        """Take the images of a part, made with the same choices, as they are. Raises as `write` does."""
+        """Take the images of a part, made with the same options. Raises what `write` raises."""
         for index in range(len(part.pts)):
             name = self._name(part.first_frame + index, part.names[index] if part.names else "")
-            _link_backup(part.path / name, self._partial / name)
+            _link_or_copy(part.path / name, self._partial / name)
             self._names.add(name)
 
     def finish(self) -> list[tuple[Path, Path]]:
-        """What to rename to what, when all is written. Notes images of an earlier run that stay among the new ones."""
+        """Wait until all is written, and return the renames (from, to).
+
+        Images of an earlier run that stay among the new ones become a note.
+        """
         self._wait(most=0)
         folder = self.spec.folder
         pattern = self.spec.file_names
-        kept = (
-            []
-            if self.spec.is_named
-            else [name for name in os.listdir(folder) if pattern.fullmatch(name)]
-        )
-        if stale := sorted(set(kept) - self._names):
+        there = set() if self.spec.is_named else set(filter(pattern.fullmatch, os.listdir(folder)))
+        stale = sorted(there - self._names)
+        if stale:
             self.notes.append(
                 f"{self.spec}: {len(stale)} older images stay there, the first is {stale[0]}"
             )
         return [(self._partial / name, folder / name) for name in sorted(self._names)]
 
     def close(self) -> None:
-        """Wait for the images under way."""
+        """Wait for the images that are being encoded."""
         self._encoders.shutdown(cancel_futures=True)
 
     def discard(self) -> None:
@@ -137,15 +143,16 @@ class ImageWriter:
             shutil.rmtree(self._partial)
 
     def failure(self, error: Exception) -> WriteError:
-        """The error to raise for one of a file."""
+        """Return the error to raise for one of a file."""
         reason = getattr(error, "strerror", None) or str(error)
         return WriteError(
-            f"{self.spec}: writing failed after {self.frames} images ({reason}); no output was written; "
-            f"check the free space and the rights of {self.spec.folder.absolute()}"
+            f"{self.spec}: writing failed after {self.frames} images ({reason}); "
+            f"no output was written; check the free space and the rights of "
+            f"{self.spec.folder.absolute()}"
         )
 
     def _wait(self, *, most: int) -> None:
-        """Until at most that many images are under way; raises what one of them raised."""
+        """Wait until at most so many images are being encoded; raise what one of them raised."""
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 
@@ -160,7 +167,7 @@ class ImageWriter:
             self._write_exr(path, {"": layers[self.spec.object_name]}, frame)
 
     def _name(self, frame: int, stem: str) -> str:
-        """File name of an image. Raises WriteError where it cannot be used."""
+        """Return the file name of an image. Raises WriteError if it cannot be used."""
         if self.spec.is_named and not stem:
             raise WriteError(
                 f"{self.spec}: the frames of a clip have no names; use %06d in place of {{name}}"
@@ -172,20 +179,23 @@ class ImageWriter:
             raise WriteError(f"{path}: two images of the set have this name; rename one of them")
         if self._inputs.find(path) is not None:
             raise WriteError(
-                f"{path}: is also an input, and would be written over; choose another folder or name"
+                f"{path}: is also an input, and would be written over; "
+                f"choose another folder or name"
             )
-        if not self._overwrite and path.exists():
+        # Names of a set are not all known before the run; those of a clip are checked at both ends.
+        if self.spec.is_named and not self._overwrite and path.exists():
             raise WriteError(
                 f"{path}: exists already; use --overwrite to replace it, or choose another name"
             )
         return name
 
     def _write_png(self, path: Path, color: Tensor | None, alpha: Tensor) -> None:
-        # Encoded in memory and written here, as OpenCV's own writing of files does not say what went wrong.
+        # Written here and not by OpenCV, which does not say what went wrong.
         done, data = cv2.imencode(".png", self._picture(color, alpha), _FAST)
         if not done:
             raise WriteError(
-                f"{self.spec}: OpenCV cannot encode a PNG of {alpha.shape[2]}x{alpha.shape[1]} pixels"
+                f"{self.spec}: OpenCV cannot encode a PNG of "
+                f"{alpha.shape[2]}x{alpha.shape[1]} pixels; choose another format"
             )
         png = data.tobytes()
         icc = self._like.color.icc
@@ -214,7 +224,10 @@ class ImageWriter:
             os.fsync(file.fileno())
 
     def _picture(self, color: Tensor | None, alpha: Tensor) -> npt.NDArray[Any]:
-        """(H, W) alpha or (H, W, 4) blue, green, red, alpha in code values; no colour where alpha is nothing."""
+        """Return (H, W) alpha, or (H, W, 4) blue, green, red and alpha, in code values.
+
+        Colour is cleared where alpha is 0.
+        """
         dtype = np.uint8 if self._max_code == 255 else np.uint16
         if color is None:
             gray: npt.NDArray[Any] = (
@@ -240,8 +253,11 @@ def _with_profile(png: bytes, icc: bytes) -> bytes:
     return png[:_PNG_HEADER] + chunk + png[_PNG_HEADER:]
 
 
-def _link_backup(path: Path, name: Path) -> None:
-    """A link to an image, or a copy where the file system has none: the part stays whole until all is in place."""
+def _link_or_copy(path: Path, name: Path) -> None:
+    """Link an image to another name, or copy it if the file system has no links.
+
+    The part stays whole, so that it can be joined again if that fails.
+    """
     try:
         os.link(path, name)
     except FileNotFoundError:

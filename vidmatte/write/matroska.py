@@ -1,7 +1,8 @@
-"""What PyAV has no way to give to FFmpeg's writer of Matroska: the pixel aspect, and the delay of a sound's codec.
+"""Write the pixel aspect and the codec delay of sound to Matroska, which PyAV cannot set.
 
-The writer is told a track name of the right length instead. When the file is complete, the bytes of the name are given
-up for the elements that it stood for, so that nothing behind them moves. (Element numbers: RFC 9559, section 5.1.4.)
+FFmpeg's muxer gets a track name of the right length in their place. When the file is complete, the
+bytes of the name are replaced by these elements, so that nothing behind them moves. (Element
+numbers: RFC 9559, section 5.1.4.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 PLACEHOLDER = "alpha matte    "
-"""Name to give to the video track: as long, with its header, as the three elements that replace it."""
+"""Name of the video track until it is replaced: as long as the three elements that replace it."""
 
 _SEGMENT, _TRACKS, _TRACK, _VIDEO, _CHECKSUM = (
     b"\x18\x53\x80\x67",
@@ -25,13 +26,13 @@ _NAME = b"\x53\x6e" + bytes([0x80 | len(PLACEHOLDER)]) + PLACEHOLDER.encode()
 _AS_RATIO = b"\x81\x03"
 _CODEC_DELAY = b"\x56\xaa"
 _LONGEST_TITLE = 100
-"""Bytes of a title that leave its length in one byte with a mark before it."""
+"""Most bytes of a title, so that its length fits into one byte with the placeholder before it."""
 
 
 def delay_placeholder(track: int, title: str) -> str | None:
-    """Name to give to a track of sound whose codec delay will be known when it is written.
+    """Return the name to give to an audio track, to be replaced by its codec delay and title.
 
-    None for a title that leaves no room for it.
+    None for a title that is too long.
     """
     if len(title.encode()) > _LONGEST_TITLE:
         return None
@@ -41,9 +42,9 @@ def delay_placeholder(track: int, title: str) -> str | None:
 def with_codec_delay(
     header: bytes, placeholder: str, title: str, seconds: Fraction
 ) -> bytes | None:
-    """The first bytes of a file, with a codec delay and the title in place of the placeholder.
+    """Return the first bytes of a file with a codec delay and the title for the placeholder.
 
-    The result has the same length. None where the tracks are not laid out as expected.
+    The result has the same length. None if the tracks are not laid out as expected.
     """
     name = _named(placeholder)
     delay = _CODEC_DELAY + b"\x84" + round(seconds * 1_000_000_000).to_bytes(4, "big")
@@ -62,9 +63,9 @@ def _named(title: str) -> bytes:
 
 
 def with_display_aspect(header: bytes, aspect: Fraction) -> bytes | None:
-    """The first bytes of a file, with a display aspect (width : height) in place of the placeholder.
+    """Return the first bytes of a file with a display aspect (width : height) for the placeholder.
 
-    The result has the same length. None where the tracks are not laid out as expected.
+    The result has the same length. None if the tracks are not laid out as expected.
     """
     if header.count(_NAME) != 1:
         return None
@@ -93,7 +94,7 @@ def with_display_aspect(header: bytes, aspect: Fraction) -> bytes | None:
 
 
 def _with_checksum(data: bytes, start: int, end: int) -> bytes:
-    """The data with the checksum of a master element renewed, where its content begins with one."""
+    """Return the data with the checksum of a master element renewed, if it has one."""
     if data[start : start + 2] != _CHECKSUM + b"\x84":
         return data
     return (
@@ -104,7 +105,7 @@ def _with_checksum(data: bytes, start: int, end: int) -> bytes:
 
 
 def _find(data: bytes, path: tuple[bytes, ...], position: int = 0) -> Iterator[tuple[int, int]]:
-    """Where the content of the elements at a path of element numbers begins and ends."""
+    """Yield start and end of the content of each element at a path of element numbers."""
     while position < len(data):
         number = data[position : position + _length(data[position])]
         position += len(number)
@@ -122,5 +123,5 @@ def _find(data: bytes, path: tuple[bytes, ...], position: int = 0) -> Iterator[t
 
 
 def _length(first: int) -> int:
-    """Number of bytes of an element number or size, by its first byte."""
+    """Return the number of bytes of an element number or size, by its first byte."""
     return 9 - first.bit_length()

@@ -1,4 +1,4 @@
-"""One movie output: frames are encoded with their exact times and muxed beside the sound of the source."""
+"""Write a movie: frames with their exact times, and the sound of the source."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ from vidmatte.write.specs import OutputSpec
 _BUFFER = 1 << 20
 _MATROSKA_HEADER = 1 << 16
 _SLICED = 16
-"""Pixels on the shorter side from which FFV1 takes as many slices as it is told."""
+"""Least shorter side in pixels with which FFV1 obeys the number of slices."""
 _TRANSFER_OF_601_AND_2020 = (6, 14, 15)
 
 
 class MovieWriter:
-    """Encodes batches into a partial file. Used from one thread; `discard` may follow from another one."""
+    """Encode batches into a partial file.
+
+    Used from one thread; `discard` may be called from another one afterwards.
+    """
 
     kind: Literal["colour", "alpha"]
 
@@ -87,11 +90,14 @@ class MovieWriter:
         self.notes += _losses(spec, like, audio=audio)
 
     def create(self) -> None:
-        """Create the partial file; raises OSError where that is not possible."""
+        """Create the partial file. Raises OSError."""
         self._file = _PartialFile(self._partial)
 
     def write(self, mattes: Mapping[str, MatteBatch]) -> None:
-        """Encode the frames of the target's object. Raises WriteError, or OSError or FFmpegError of the file."""
+        """Encode the frames of the output's object.
+
+        Raises WriteError, or OSError or FFmpegError of the file.
+        """
         batch = mattes[self.spec.object_name]
         source = batch.source
         if self._container is None:
@@ -111,7 +117,7 @@ class MovieWriter:
             self.frames += 1
 
     def append(self, part: EncodedPart) -> None:
-        """Copy the pictures of a part, made with the same choices, as they are. Raises as `write` does."""
+        """Copy the packets of a part, made with the same options. Raises what `write` raises."""
         if self._container is None:
             self._open(part.pts[0], part.first_frame)
         self._is_joined = True
@@ -121,23 +127,24 @@ class MovieWriter:
             for packet, pts, duration in zip(packets, part.pts, part.durations, strict=False):
                 packet.stream = self._stream
                 self._set_time(packet, pts, duration)
-                if (
-                    self._last_time is not None
-                    and packet.pts is not None
-                    and packet.pts <= self._last_time
-                ):
-                    # Repeated times at a seam, as `MovieVideo.decode` has them elsewhere.
-                    packet.pts = self._last_time + 1
+                packet.pts = self._after_last(packet.pts)
                 packet.dts = self._last_time = packet.pts
                 self._mux([packet])
                 self.frames += 1
             if self.frames - before != len(part.pts) or next(packets, None) is not None:
                 raise WriteError(
-                    f"{part.path}: does not hold the {len(part.pts)} frames that were written; begin anew"
+                    f"{part.path}: does not hold the {len(part.pts)} frames that were written; "
+                    f"begin anew"
                 )
 
+    def _after_last(self, pts: int | None) -> int | None:
+        """Return a time after the last one, as a part may begin with a repeated time."""
+        if self._last_time is None or pts is None:
+            return pts
+        return max(pts, self._last_time + 1)
+
     def finish(self) -> list[tuple[Path, Path]]:
-        """Flush the encoder, complete the file and return what to rename to what."""
+        """Flush the encoder, complete the file and return its rename (from, to)."""
         assert self._container is not None
         assert self._file is not None
         self._wait()
@@ -151,7 +158,7 @@ class MovieWriter:
         return [(self._partial, Path(self.spec.path))]
 
     def close(self) -> None:
-        """Let go of the files, complete or not. Never raises."""
+        """Close the files, complete or not. Never raises."""
         self._encoder.shutdown()
         if self._soundtrack is not None:
             self._soundtrack.close()
@@ -167,22 +174,28 @@ class MovieWriter:
         self._partial.unlink(missing_ok=True)
 
     def failure(self, error: Exception) -> WriteError:
-        """The error to raise for one of the file or of FFmpeg."""
-        cause = (
-            self._file.error if self._file is not None and self._file.error is not None else error
-        )
+        """Return the error to raise for one of the file or of FFmpeg."""
+        # FFmpeg reports a failed write as an error of its own, without the reason.
+        in_file = None if self._file is None else self._file.error
+        cause = in_file or error
         reason = getattr(cause, "strerror", None) or str(cause)
         return WriteError(
-            f"{self.spec}: writing failed after {self.frames} frames ({reason}); no output was written; "
-            f"check the free space and the rights of {self.spec.folder.absolute()}"
+            f"{self.spec}: writing failed after {self.frames} frames ({reason}); "
+            f"no output was written; check the free space and the rights of "
+            f"{self.spec.folder.absolute()}"
         )
 
     def _open(self, first: int, first_frame: int) -> None:
-        """`first` is the time of the first picture, `first_frame` its index in the source."""
+        """Open the container and its streams.
+
+        Args:
+            first: Time of the first frame, in units of the source's time base.
+            first_frame: Index of that frame in the source.
+        """
         assert self._file is not None
         like = self._like
-        # Times before zero would be cut off by players, or moved by the container. Rounded down: no stream that is
-        # kept may begin before zero.
+        # Players cut times before zero off, or the container moves them. Rounded down, as no stream
+        # may begin before zero.
         self._first = first
         is_cut = self._start is not None or first < 0
         self._offset = first if is_cut else math.floor(like.start / like.time_base)
@@ -194,7 +207,7 @@ class MovieWriter:
         options = {"fflags": "+bitexact"}
         if self.format.container in ("mov", "mp4"):
             scale = str(like.time_base.denominator)
-            # The edit list, which holds the start time, counts in units of the movie, not of the track.
+            # The edit list holds the start time, in units of the movie and not of the track.
             options |= {"video_track_timescale": scale, "movie_timescale": scale}
             if self.format.container == "mov":
                 options |= {"movflags": "use_metadata_tags"}  # or only a few names would be written
@@ -214,7 +227,7 @@ class MovieWriter:
             self.notes += [f"{self.spec}: {note}" for note in self._soundtrack.notes]
 
     def _provenance(self) -> dict[str, str]:
-        """What made the file, by QuickTime's names; no date, or two runs would differ."""
+        """Return metadata on what made the file; no date, or two runs would differ."""
         facts = {"com.apple.quicktime.software": f"vidmatte {__version__}"}
         if self._command:
             facts["com.apple.quicktime.comment"] = self._command
@@ -268,7 +281,7 @@ class MovieWriter:
     def _set_time(
         self, frame: av.VideoFrame | Packet[VideoStream], pts: int, duration: int
     ) -> None:
-        """Give a frame its time in the output. Raises WriteError where the container cannot hold it."""
+        """Set the time of a frame in the output. Raises WriteError if it cannot be stored."""
         frame.time_base = self._time_base
         if not self.format.constant_rate:
             frame.pts = pts - self._offset
@@ -279,13 +292,13 @@ class MovieWriter:
         late = (pts - self._first) * self._like.time_base - self.frames / self._rate
         if abs(late) > 1 / (2 * self._rate):
             raise WriteError(
-                f"{self.spec}: frame {self.frames} comes {float(late):+.3f} s off a constant rate of "
-                f"{float(self._rate):.3f} frames/s, and {self.format.extension} has no other; write .mov, which keeps "
-                f"the times of all frames"
+                f"{self.spec}: frame {self.frames} comes {float(late):+.3f} s off a constant "
+                f"rate of {float(self._rate):.3f} frames/s, and {self.format.extension} has no other; "
+                f"write .mov, which keeps the times of all frames"
             )
 
     def _complete_container(self, file: _PartialFile) -> None:
-        """Put into the finished file what FFmpeg's writer of the container could not be told."""
+        """Correct the finished file where FFmpeg's muxer has no option for it."""
         form = self.format
         if form.container == "matroska":
             self._complete_matroska(file)
@@ -300,7 +313,7 @@ class MovieWriter:
             quicktime.set_alpha_mode(file, file.size(), premultiplied=self._premultiplied)
 
     def _complete_matroska(self, file: _PartialFile) -> None:
-        """Put what the writer of Matroska could not be told into its header."""
+        """Write pixel aspect and codec delay, which the muxer has no options for."""
         like = self._like
         header = file.read_at(0, _MATROSKA_HEADER)
         if self._patches_aspect:
@@ -308,7 +321,7 @@ class MovieWriter:
             patched = matroska.with_display_aspect(header, aspect)
             if patched is None:
                 self.notes.append(
-                    f"{self.spec}: pixel aspect {like.sample_aspect_ratio} could not be written to this file"
+                    f"{self.spec}: pixel aspect {like.sample_aspect_ratio} could not be written"
                 )
             header = patched or header
         if self._soundtrack is not None:
@@ -328,7 +341,10 @@ class MovieWriter:
             self._stream.metadata["timecode"] = timecode
 
     def _span(self, first: int) -> Span:
-        """Which sound belongs to the picture; `start` and `end` count from the source's first frame, pts need not."""
+        """Return the part of the sound that belongs to the picture.
+
+        `start` and `end` count from the first frame of the source, whose pts need not be 0.
+        """
         time = first * self._like.time_base
         end = None if self._end is None else time + self._end - (self._start or 0)
         return Span(None if self._start is None else time, end, self._offset * self._like.time_base)
@@ -354,7 +370,10 @@ class MovieWriter:
         return color, alpha[0]
 
     def _encode(self, frame: av.VideoFrame) -> None:
-        """Encode a frame while the caller prepares the next one; raises what the frame before it raised."""
+        """Encode a frame while the caller prepares the next one.
+
+        Raises what the frame before it raised.
+        """
         self._wait()
         self._encoding = self._encoder.submit(lambda: self._mux(self._stream.encode(frame)))
 
@@ -374,7 +393,7 @@ class MovieWriter:
 
 
 def _losses(spec: OutputSpec, like: VideoInfo, *, audio: bool) -> list[str]:
-    """What the format has no place for, one sentence each."""
+    """Return what the format cannot hold, one sentence each."""
     losses = []
     if audio and like.audio_streams and not spec.format.audio_codec:
         losses.append(
@@ -389,7 +408,7 @@ def _writable_tags(color: ColorTags, form: Format, *, pixel_format: str) -> Colo
     is_rgb = not form.alpha_only and not pixel_format.startswith("yuv")
     tags = output_tags(color, alpha_only=form.alpha_only, full_range=form.full_range, is_rgb=is_rgb)
     if form.container == "mov" and tags.transfer in _TRANSFER_OF_601_AND_2020:
-        # The same curve as BT.709's under other numbers, which ProRes cannot name and would leave out.
+        # The curve of BT.709 under other numbers, which ProRes cannot name and would leave out.
         tags = replace(tags, transfer=1)
     if form.container == "mov" and is_rgb:
         # Without a matrix the container would leave out all three; 0 is that of RGB.
@@ -401,7 +420,7 @@ _AS_ENCODED = {
     "h264": "h264_mp4toannexb,filter_units=remove_types=7-8",
     "hevc": "hevc_mp4toannexb,filter_units=remove_types=32-34",
 }
-"""What makes of the packets of an MP4 or MOV those that the encoder gave to it."""
+"""Bitstream filters that undo what the muxers of MP4 and MOV do to the encoder's packets."""
 
 
 def _as_encoded(container: InputContainer) -> Iterator[Packet[VideoStream]]:
@@ -417,19 +436,20 @@ def _as_encoded(container: InputContainer) -> Iterator[Packet[VideoStream]]:
 
 
 class _PartialFile:
-    """A new file that FFmpeg writes through, so that every failed write is seen, the last one included.
+    """A new file that FFmpeg writes through, so that no failed write goes unnoticed.
 
-    FFmpeg opening the file itself would drop the error of what it flushes when it closes.
+    If FFmpeg opened the file itself, it would drop the error of its last write, on closing.
     """
 
     def __init__(self, path: Path) -> None:
         self.error: OSError | None = None
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        self._file = open(os.open(path, flags, 0o666), "r+b", buffering=0)  # noqa: SIM115 - close() does
+        descriptor = os.open(path, flags, 0o666)
+        self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115 - closed by close()
 
     @property
     def closed(self) -> bool:
-        """Asked by PyAV before it would write the end of an output that was given up."""
+        """Whether the file is closed; PyAV then writes no end to an output that was given up."""
         return self._file.closed
 
     def write(self, data: bytes) -> int:
@@ -449,21 +469,21 @@ class _PartialFile:
         return self._file.tell()
 
     def size(self) -> int:
-        """Bytes of what was written."""
+        """Return the length of the file in bytes."""
         return self._file.seek(0, os.SEEK_END)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Bytes of what was written."""
+        """Return bytes of the file."""
         self._file.seek(offset)
         return self._file.read(size)
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """Replace bytes of what was written."""
+        """Replace bytes of the file."""
         self.seek(offset)
         self.write(data)
 
     def complete(self) -> None:
-        """Bring everything to the disk and close; raises the first error of any write."""
+        """Flush the file to the disk and close it; raise the first error of any write."""
         if self.error is not None:
             raise self.error
         os.fsync(self._file.fileno())

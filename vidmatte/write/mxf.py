@@ -17,7 +17,7 @@ from vidmatte.errors import WriteError
 from vidmatte.write.webp import RandomAccess
 
 UMID_NUMBER_BYTES = 15
-"""Of the material number in a UMID; FFmpeg sets its 16th byte, different for each package of a file."""
+"""Bytes of the material number in a UMID; the 16th tells the packages of a file apart."""
 _HEADER_BYTES = 1 << 14
 """At least the bytes of the header, which FFmpeg writes at the beginning of a file."""
 _LONGEST_KEY_AND_LENGTH = 16 + 9
@@ -113,7 +113,7 @@ class _Element:
 
 
 def _elements(header: bytes) -> Iterator[_Element]:
-    """Yield the elements that lie in the bytes with their whole length."""
+    """Yield the elements that are complete in the bytes."""
     start = 0
     while start + 17 <= len(header):
         content, length = _content_of(header, start)

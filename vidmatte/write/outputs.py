@@ -1,4 +1,4 @@
-"""Outputs: everything is written beside its target, and put in place when all of it is complete."""
+"""Write the outputs of a run beside their final names, and put all in place when complete."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import contextlib
 import logging
 import math
 import os
-import queue
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeAlias
-
-import av
+from typing import Literal
 
 from vidmatte.errors import OptionError, VidmatteError, WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.write.avif import AvifWriter, check_avif
 from vidmatte.write.checks import check_outputs
+from vidmatte.write.encode_thread import EncodeThread, Writer
 from vidmatte.write.exr import check_exr
 from vidmatte.write.folders import create_folders, remove_folders
 from vidmatte.write.identity import InputFiles
@@ -32,12 +29,7 @@ from vidmatte.write.partial import clean_stale, keep, lock, partial_path
 from vidmatte.write.publish import PlacementError, publish
 from vidmatte.write.specs import OutputSpec, parse_output
 
-_QUEUED_BATCHES, _LARGE_FRAME = 2, 1 << 22
-"""How many batches wait for an encoder at most; one where a frame has more pixels than that."""
-_POLL_SECONDS = 0.1
 _log = logging.getLogger(__name__)
-
-_Writer: TypeAlias = MovieWriter | ImageWriter | AvifWriter
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class WrittenFile:
     pixel_format: str
     frames: int
     object_name: str = ""
-    """Which of several objects it shows."""
+    """Name of the object that it shows; empty for one object without a name."""
 
 
 def create_outputs(
@@ -79,7 +71,7 @@ def create_outputs(
         premultiplied: Multiply colour with alpha, in display space. EXR is premultiplied in linear
             light unless "straight" is chosen for it.
         bit_depth: Of PNG images, 8 or 16.
-        start: Where the part of the source that is written begins, in seconds after its first frame.
+        start: Begin of the written part of the source, in seconds after its first frame.
             The sound is cut there, and times begin at 0. None for the beginning, with its times.
         end: Where that part ends, in the same unit; None for the end.
         audio: Take the sound of the source over, if the format has a place for it.
@@ -97,7 +89,8 @@ def create_outputs(
         raise OptionError(f"PNG has 8 or 16 bits, not {bit_depth}")
     if bit_depth != 16 and all(spec.format.codec != "png" for spec in checked):
         raise OptionError(
-            f"{bit_depth} bits are a choice for PNG, and no output is one; other formats have their own"
+            f"{bit_depth} bits are a choice for PNG, and no output is one; "
+            f"other formats have their own"
         )
     for spec in checked:
         _check_library(
@@ -105,7 +98,7 @@ def create_outputs(
         )
     used = check_outputs(checked, like=like, inputs=inputs, overwrite=overwrite)
 
-    def writer(spec: OutputSpec, partial: Path) -> _Writer:
+    def writer(spec: OutputSpec, partial: Path) -> Writer:
         if spec.format.codec == "avif":
             return AvifWriter(spec, partial, like=like, audio=audio)
         if spec.format.is_movie:
@@ -147,7 +140,7 @@ def _check_library(
 
 
 def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | None) -> int | None:
-    """How many frames the headers promise between two times."""
+    """Return the number of frames between two times, by the headers."""
     if like.frames_in_header is None:
         return None
     last = (
@@ -163,14 +156,15 @@ def _as_spec(spec: OutputSpec | Path | str) -> OutputSpec:
 
 
 class Outputs:
-    """The outputs of one run. Each encodes in a thread of its own, a few batches behind.
+    """The outputs of one run, each encoding in a thread of its own, a few batches behind.
 
-    Leaving the `with` block completes them and puts all in place; leaving it with an exception removes all traces.
+    Leaving the `with` block completes them and puts all in place; leaving it with an exception
+    removes all traces. Outputs that are complete but cannot have their names are kept under others.
     """
 
     def __init__(
         self,
-        writers: Sequence[_Writer],
+        writers: Sequence[Writer],
         finals: Sequence[Path],
         partials: Sequence[Path],
         *,
@@ -179,12 +173,12 @@ class Outputs:
         inputs: InputFiles,
     ) -> None:
         self.files: tuple[WrittenFile, ...] = ()
-        """What was written; empty until everything is in place."""
+        """The files; empty until everything is in place."""
         self._writers = tuple(writers)
         self._finals, self._partials = finals, partials
         self._held: list[int] = []
         self._notes: list[str] = []
-        self._threads: list[_EncodeThread] = []
+        self._threads: list[EncodeThread] = []
         self._like = like
         self._overwrite = overwrite
         self._inputs = inputs
@@ -194,7 +188,7 @@ class Outputs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What an output could not take over from the source as it was, one sentence each."""
+        """Facts of the source that an output could not keep, one sentence each."""
         return (*self._notes, *(note for writer in self._writers for note in writer.notes))
 
     def __enter__(self) -> Outputs:
@@ -204,27 +198,33 @@ class Outputs:
             ):
                 try:
                     self._new_folders += create_folders(final.parent)
-                    if removed := clean_stale(final):
-                        self._notes.append(
-                            f"{writer.spec}: removed what a killed run had left: {', '.join(removed)}"
-                        )
+                    self._clean(writer.spec, final)
                     writer.create()
                     self._hold(partial)
                 except OSError as error:
                     raise writer.failure(error) from error
             for writer in self._writers:
-                self._threads.append(_EncodeThread(writer, self._like))
+                self._threads.append(EncodeThread(writer, self._like))
         except BaseException as error:
             self._give_up(error)
             raise
         return self
 
+    def _clean(self, spec: OutputSpec, final: Path) -> None:
+        removed = clean_stale(final)
+        if removed:
+            names = ", ".join(removed)
+            self._notes.append(f"{spec}: removed what a killed run had left: {names}")
+
     def write(self, mattes: MatteBatch | Mapping[str, MatteBatch]) -> None:
-        """Take the next mattes, in order of presentation; waits while an encoder is behind.
+        """Take the next mattes, in order of presentation; wait while an encoder is behind.
 
-        Mattes of several objects come by the names that the targets have, and are of the same frames.
+        Args:
+            mattes: Of one object, or of several by name, of the same frames. They must not be
+                changed afterwards.
 
-        Raises WriteError when an output failed, now or with an earlier batch. The batch must not be changed afterwards.
+        Raises:
+            WriteError: an output failed, now or with an earlier batch.
         """
         if isinstance(mattes, MatteBatch):
             mattes = {writer.spec.object_name: mattes for writer in self._writers}
@@ -238,12 +238,15 @@ class Outputs:
             thread.put({name: mattes[name] for name in layers or (writer.spec.object_name,)})
 
     def append(self, parts: Sequence[EncodedPart]) -> None:
-        """Take the next part of each output, in the order of the targets; in place of `write`. Raises WriteError."""
+        """Take the next part of each output, in the order of the specs, in place of `write`.
+
+        Raises WriteError.
+        """
         for thread, part in zip(self._threads, parts, strict=True):
             thread.put(part)
 
     def add_to_commit(self, moves: Sequence[tuple[Path, Path]]) -> None:
-        """Rename these files too, from what to what, when the outputs are put in place: all of them or none."""
+        """Rename these files (from, to) with the outputs: all are put in place, or none."""
         self._beside.extend(moves)
 
     def __exit__(
@@ -306,7 +309,7 @@ class Outputs:
             os.close(self._held.pop())
 
     def _remove_empty_partials(self) -> None:
-        """Remove the folders that images were renamed from; what cannot be removed is only noted."""
+        """Remove the folders that images were renamed from; a failure is only noted."""
         for writer, partial in zip(self._writers, self._partials, strict=True):
             try:
                 writer.discard()
@@ -314,7 +317,7 @@ class Outputs:
                 self._notes.append(f"{partial}: could not be removed ({error.strerror}); delete it")
 
     def _kept(self, failure: PlacementError) -> WriteError:
-        """Keep outputs that are complete but cannot have their names, and say where they are."""
+        """Keep complete outputs under other names, and return the error that says where."""
         for writer in self._writers:
             writer.close()
         finals = dict(zip(self._partials, self._finals, strict=True))
@@ -332,7 +335,10 @@ class Outputs:
         )
 
     def _give_up(self, error: BaseException) -> None:
-        """Remove all traces; raises WriteError in place of an error of ours where that was not possible."""
+        """Remove all traces of a run that failed.
+
+        Raises WriteError in place of an error of ours if that is not possible.
+        """
         for thread in self._threads:
             thread.stop()
         for writer in self._writers:
@@ -341,86 +347,9 @@ class Outputs:
                 writer.discard()
         self._let_go()
         remove_folders(self._new_folders)
-        if left := [str(partial) for partial in self._partials if os.path.lexists(partial)]:
+        left = [str(partial) for partial in self._partials if os.path.lexists(partial)]
+        if left:
             advice = f"{', '.join(left)} could not be removed: delete it"
             if isinstance(error, VidmatteError):
                 raise WriteError(f"{error}; {advice}") from error
             _log.warning(advice)
-
-
-class _EncodeThread:
-    """Runs a writer behind a bounded queue and carries its exception over."""
-
-    def __init__(self, writer: _Writer, like: VideoInfo) -> None:
-        self._writer = writer
-        waiting = _QUEUED_BATCHES if like.width * like.height <= _LARGE_FRAME else 1
-        self._queue: queue.Queue[Mapping[str, MatteBatch] | EncodedPart | None] = queue.Queue(
-            waiting
-        )
-        self._stopped = threading.Event()
-        self._error: BaseException | None = None
-        self._moves: list[tuple[Path, Path]] = []
-        self._thread = threading.Thread(target=self._run, name=f"encode {writer.spec}", daemon=True)
-        self._thread.start()
-
-    def put(self, mattes: Mapping[str, MatteBatch] | EncodedPart | None) -> None:
-        """Queue the next mattes by object, or the next part; raises what the writer raised."""
-        while True:
-            self._raise_error()
-            with contextlib.suppress(queue.Full):
-                self._queue.put(mattes, timeout=_POLL_SECONDS)
-                return
-
-    def end(self) -> None:
-        """No batch follows: the writer completes its output."""
-        self.put(None)
-
-    def result(self) -> list[tuple[Path, Path]]:
-        """Wait for the writer, and return what is to be renamed to what; raises what the writer raised."""
-        self._join()
-        self._raise_error()
-        return self._moves
-
-    def stop(self) -> None:
-        """Drop what is queued, and wait until the writer has let go of its files."""
-        self._stopped.set()
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(
-                None
-            )  # wakes a thread that waits; a full queue wakes it by itself
-        self._join()
-
-    def _join(self) -> None:
-        while self._thread.is_alive():
-            self._thread.join(
-                _POLL_SECONDS
-            )  # a join without limit could not be interrupted everywhere
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        writer = self._writer
-        try:
-            while (mattes := self._queue.get()) is not None:
-                if self._stopped.is_set():
-                    return
-                if isinstance(mattes, EncodedPart):
-                    assert not isinstance(
-                        writer, AvifWriter
-                    )  # its format cannot be joined, see `Format.concatenable`
-                    writer.append(mattes)
-                else:
-                    writer.write(mattes)
-            if not self._stopped.is_set() and writer.frames:
-                self._moves = writer.finish()
-        except WriteError as error:
-            self._error = error
-        except (OSError, av.FFmpegError) as error:
-            self._error = writer.failure(error)
-            self._error.__cause__ = error
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            self._error = error
-        finally:
-            writer.close()

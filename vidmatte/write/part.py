@@ -1,4 +1,4 @@
-"""A part of an output that was completed before, to be joined with others."""
+"""A finished part of an output, to be joined with others."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class EncodedPart:
-    """Consecutive frames of one target, encoded with the choices of the whole."""
+    """Consecutive frames of one output, encoded with the options of the whole."""
 
     path: Path
     """A movie, or the folder of images with their final names."""
     first_frame: int
     """Index in the source of its first frame."""
     pts: tuple[int, ...]
-    """Time of each frame in units of the source's time base; those in the file itself do not count."""
+    """Time of each frame in units of the source's time base; the file's own times are ignored."""
     durations: tuple[int, ...]
-    """0 where the source does not say."""
+    """In the same unit; 0 if the source does not tell it."""
     names: tuple[str, ...] = ()
     """File stem of each image of an image set; empty for a clip."""

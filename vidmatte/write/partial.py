@@ -21,7 +21,7 @@ if sys.platform != "win32":
     import fcntl
 
 _LONGEST_NAME = 100
-"""Bytes of a file name that go into hidden names. Disks take 255 with what is added (eCryptfs 143)."""
+"""Bytes of a file name in hidden names: most disks take names of 255 bytes, eCryptfs of 143."""
 _SAFE_NAME = 40
 
 
@@ -44,7 +44,7 @@ def plain_name(final: Path) -> str:
 
 
 def lock(path: Path) -> int | None:
-    """Mark a file or folder as being worked on, until what this returns is closed or the process ends.
+    """Mark a file or folder as being worked on, until the returned descriptor is closed.
 
     Returns None on Windows, where a file that is open cannot be removed anyway. Raises OSError.
     """
@@ -57,7 +57,7 @@ def lock(path: Path) -> int | None:
 
 
 def clean_stale(final: Path) -> tuple[str, ...]:
-    """Remove what killed runs left of an output, and return the names of it. Raises OSError."""
+    """Remove files that killed runs left of an output, and return their names. Raises OSError."""
     name = re.compile(rf"\.{re.escape(plain_name(final))}\.[0-9a-f]{{8}}\.partial")
     removed = []
     for entry in os.scandir(final.parent):
@@ -70,7 +70,7 @@ def clean_stale(final: Path) -> tuple[str, ...]:
 
 
 def remove_backups(final: Path) -> None:
-    """Remove backups of replaced outputs, left by a run that was killed while it put outputs in place.
+    """Remove backups of replaced outputs, left by a run that was killed during `publish`.
 
     Only for a caller who knows that no other run writes the output. Raises OSError.
     """
@@ -105,7 +105,7 @@ def keep(partial: Path, final: Path) -> Path | None:
 
 
 def _is_abandoned(path: str) -> bool:
-    """Whether nobody works on a partial file, and it was not kept on purpose (see `keep`)."""
+    """Return whether nobody works on a partial file, and `keep` did not mark it."""
     if sys.platform == "win32":
         return os.path.isfile(path) and os.access(path, os.W_OK)
     try:
@@ -122,7 +122,7 @@ def _is_abandoned(path: str) -> bool:
 
 
 def _is_kept(mode: int) -> bool:
-    """Whether `keep` marked a file (read-only) or a folder (sticky bit)."""
+    """Return whether `keep` marked a file (read-only) or a folder (sticky bit)."""
     return bool(mode & stat.S_ISVTX) if stat.S_ISDIR(mode) else not mode & stat.S_IWUSR
 
 

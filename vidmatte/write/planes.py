@@ -1,4 +1,4 @@
-"""RGB and alpha in 0..1 to the planes of a video frame, in float, rounded once."""
+"""Convert RGB and alpha in 0..1 to the planes of a video frame, in float, rounded once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _LIMITED_RANGE, _FULL_RANGE = 1, 2
 def output_tags(
     color: ColorTags, *, alpha_only: bool, full_range: bool, is_rgb: bool = False
 ) -> ColorTags:
-    """Tags of an output: those of the source, and BT.709 where it has none, is RGB, or is a matte.
+    """Return the tags of an output: those of the source, or BT.709 if it has none or is a matte.
 
-    The two BT.601 matrices are one; matrices that production codecs cannot name become BT.709 (the RGB stays the same).
-    Outputs in RGB say nothing of a matrix: some readers would apply one, even that of the number for RGB.
+    The two BT.601 matrices are equal; those that production codecs cannot name become BT.709, and
+    RGB stays the same. Outputs in RGB have no matrix tag, as some readers would apply one, even the
+    number for RGB.
     """
     if alpha_only:
         return ColorTags(_BT709, _BT709, _BT709, full_range)
@@ -50,7 +51,7 @@ def set_tags(owner: av.VideoFrame | av.VideoCodecContext, tags: ColorTags) -> No
 
 
 def premultiply(color: Tensor, alpha: Tensor, *, max_code: int) -> Tensor:
-    """Colour times alpha; where the code of alpha will be `max_code`, colour stays as it is."""
+    """Return colour times alpha; pixels whose alpha rounds to `max_code` stay as they are."""
     return color * torch.where(alpha * max_code >= max_code - 0.5, 1.0, alpha)
 
 
@@ -62,9 +63,14 @@ def video_frame(
     tags: ColorTags,
     zero_rgb_where_transparent: bool = False,
 ) -> av.VideoFrame:
-    """A tagged frame of (3, H, W) display-referred colour and (H, W) alpha, or of alpha as luma without colour.
+    """Return a tagged frame of colour and alpha, or of alpha as luma.
 
-    Formats without a place for alpha get the colour alone. `zero_rgb_where_transparent` is that of `packed_codes`.
+    Args:
+        color: (3, H, W) display-referred colour in 0..1; None to write alpha as luma.
+        alpha: (H, W) in 0..1; ignored if the pixel format has no alpha and there is colour.
+        pixel_format: FFmpeg's name.
+        tags: Colour tags; matrix and range decide how colour is converted.
+        zero_rgb_where_transparent: See `packed_codes`.
     """
     height, width = alpha.shape
     frame = av.VideoFrame(width, height, pixel_format)
@@ -87,7 +93,7 @@ def video_frame(
 
 
 def _yuv(color: Tensor, bits: int, tags: ColorTags) -> list[Tensor]:
-    """Three (H, W) planes of unrounded code values; the inverse of what a reader applies."""
+    """Return three (H, W) planes of unrounded code values; the inverse of what a reader applies."""
     affine = yuv_to_rgb_affine(tags, bits)
     matrix = np.linalg.inv(affine[:, :3])
     offset = -matrix @ affine[:, 3]
@@ -107,9 +113,14 @@ def packed_codes(
     dtype: npt.DTypeLike,
     zero_rgb_where_transparent: bool = False,
 ) -> npt.NDArray[Any]:
-    """(H, W, 4) code values of (3, H, W) colour and (H, W) alpha, side by side in an order such as "bgra".
+    """Return colour and alpha as (H, W, 4) code values.
 
-    With `zero_rgb_where_transparent` no colour is kept where the code of alpha is 0.
+    Args:
+        color: (3, H, W) in 0..1.
+        alpha: (H, W) in 0..1.
+        order: Of the channels, such as "bgra".
+        dtype: uint8 or uint16; its range is that of the codes.
+        zero_rgb_where_transparent: Clear the colour of pixels whose alpha has code 0.
     """
     max_code = np.iinfo(dtype).max
     code_values = [_rounded(plane * max_code, max_code).astype(dtype) for plane in (*color, alpha)]
@@ -121,7 +132,7 @@ def packed_codes(
 
 
 def with_width(planes: Tensor, width: int) -> Tensor:
-    """(C, H, W) planes at another width, without values beyond those that are there."""
+    """Return (C, H, W) planes scaled to another width, without overshoot."""
     height, old_width = planes.shape[1:]
     if width == old_width:
         return planes
@@ -133,7 +144,7 @@ def with_width(planes: Tensor, width: int) -> Tensor:
 def _fill_rgb(
     frame: av.VideoFrame, color: Tensor, alpha: Tensor, *, zero_rgb_where_transparent: bool
 ) -> None:
-    """Round red, green, blue and alpha into planes of their own, or into one that holds them side by side."""
+    """Round red, green, blue and alpha into one plane each, or into one packed plane."""
     samples, max_code = _samples(frame.planes[0], frame.format)
     if len(frame.planes) > 1:
         for plane, values in zip(frame.planes, (color[1], color[2], color[0], alpha), strict=True):
@@ -151,7 +162,7 @@ def _fill_rgb(
 
 
 def _fill(plane: VideoPlane, code_values: Tensor | float, form: av.VideoFormat) -> None:
-    """Round code values into a plane; chroma of less than full size is averaged where its samples lie."""
+    """Round code values into a plane; subsampled chroma is averaged around its samples."""
     samples, max_code = _samples(plane, form)
     picture = samples[: plane.height, : plane.width]
     if isinstance(code_values, float):
@@ -161,7 +172,7 @@ def _fill(plane: VideoPlane, code_values: Tensor | float, form: av.VideoFormat) 
 
 
 def _samples(plane: VideoPlane, form: av.VideoFormat) -> tuple[npt.NDArray[np.generic], int]:
-    """A view of all samples of a plane, padding included, and the largest code value."""
+    """Return a view of all samples of a plane, padding included, and the largest code value."""
     # Through the buffer: VideoFrame.from_ndarray would hold the GIL while it copies.
     bits = form.components[0].bits
     dtype = (
@@ -177,10 +188,11 @@ def _rounded(code_values: Tensor, max_code: int) -> npt.NDArray[np.float32]:
 
 
 def _subsampled(plane: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A plane of code values at the size of a chroma plane, sampled as MPEG-2 and later lay its samples.
+    """Return a plane of code values at the size of a chroma plane.
 
-    Across, a sample lies on every second pixel: it takes half of that and a quarter of each neighbour. Down, it lies
-    between two rows: it takes their mean. (ITU-T H.273, chroma sample location type 0.)
+    Samples lie as in MPEG-2 and H.264 (ITU-T H.273, chroma sample location 0). Across, a sample
+    lies on every second pixel: it takes half of that and a quarter of each neighbour. Down, it lies
+    between two rows: it takes their mean.
     """
     height, width = shape
     if width < plane.shape[1]:

@@ -82,7 +82,7 @@ def _refuse_existing(name: Path, *, overwrite: bool, inputs: InputFiles) -> None
 
 
 def _put_in_place(move: _Move, *, overwrite: bool) -> None:
-    """Raises OSError; FileExistsError if another process just created the name."""
+    """Rename one file. Raises OSError; FileExistsError if the name was just created."""
     if move.final.is_file():
         _back_up(move)
     if not overwrite and move.partial.is_file() and _link(move.partial, move.final):
@@ -110,7 +110,7 @@ def _back_up(move: _Move) -> None:
 
 
 def _roll_back(begun: Sequence[_Move]) -> str:
-    """Undo what was begun, and return a sentence that says what stands under the final names now."""
+    """Undo what was begun, and return what is at the final names now, as part of a sentence."""
     changed = []
     for move in reversed(begun):
         try:
@@ -151,6 +151,7 @@ def _remove_backups(done: Sequence[_Move]) -> list[str]:
             move.backup.unlink(missing_ok=True)
         except OSError as error:
             left.append(
-                f"{move.backup}: what was replaced could not be removed ({error.strerror}); delete it"
+                f"{move.backup}: the replaced file could not be removed ({error.strerror}); "
+                f"delete it"
             )
     return left

@@ -1,4 +1,4 @@
-"""What FFmpeg's writer of QuickTime files has no option for: how the alpha of the picture is meant.
+"""Say in a QuickTime file whether colour is straight or premultiplied, which FFmpeg cannot.
 
 (Layout of atoms: Apple, QuickTime File Format Specification, "Video media information header atoms"
 and "Graphics modes".)

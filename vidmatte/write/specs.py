@@ -23,11 +23,11 @@ class OutputSpec:
     path: Path | str
     alpha_only: bool = False
     object_name: str = ""
-    """Which of several objects it shows; empty where there is one without a name."""
+    """Name of the object that it shows; empty for one object without a name."""
     layers: tuple[str, ...] = ()
-    """Objects that share one EXR as layers, as in person.R; empty for all other targets."""
+    """Objects that share one EXR as layers, as in person.R; empty for all other outputs."""
     format_options: tuple[str, ...] = ()
-    """A format of the extension by its name, and what the format lets choose, as in ("float", "dwaa")."""
+    """Name of a format of the extension, presets, and numbers such as crf=18."""
     format: Format = field(init=False, compare=False, repr=False)
     """The entry of FORMATS, with the chosen options; parsed once, when the spec is made."""
 
@@ -38,16 +38,16 @@ class OutputSpec:
 
     @property
     def folder(self) -> Path:
-        """Where the output goes."""
+        """The folder of the output."""
         return Path(self.path).parent
 
     @property
     def argument(self) -> str:
-        """Path and choices, as `split_format_options` takes them apart."""
+        """Path and format options joined by a colon, as on the command line."""
         return ":".join(filter(None, (str(self.path), ",".join(self.format_options))))
 
     def image_name(self, *, number: int, name: str) -> str:
-        """File name of one image of a pattern."""
+        """Return the file name of one image of a pattern."""
         pattern = Path(self.path).name
         if NAME in pattern:
             return pattern.replace(NAME, name)
@@ -62,7 +62,7 @@ class OutputSpec:
 
     @property
     def file_names(self) -> re.Pattern[str]:
-        """Matches the file names that the target can produce."""
+        """Matches all file names that the output can have."""
         if self.format.is_movie:
             return re.compile(re.escape(Path(self.path).name))
         return matching_names(self.path)
@@ -72,7 +72,7 @@ class OutputSpec:
 
 
 def split_format_options(path: Path | str) -> tuple[Path | str, tuple[str, ...]]:
-    """An output as it is asked for, taken apart: shot.exr:float,dwaa is shot.exr with the choices float and dwaa.
+    """Split an output into path and format options: shot.exr:float,dwaa has float and dwaa.
 
     A colon anywhere but behind a known extension belongs to the path.
     """
@@ -90,17 +90,24 @@ def parse_output(
     object_name: str = "",
     layers: tuple[str, ...] = (),
 ) -> OutputSpec:
-    """Parse an output path, for one object or several as layers; format options may follow it.
+    """Return the spec of an output path with its format options.
 
-    Raises OptionError for an extension that is not in FORMATS, choices that it does not offer, or an image path that
-    does not say how to name the images.
+    Args:
+        path: As on the command line, such as "shot.mov:prores-4444-xq".
+        alpha_only: Whether the output holds alpha alone.
+        object_name: Name of the object that it shows.
+        layers: Names of several objects that share one EXR.
+
+    Raises:
+        OptionError: an unknown extension or format option, or an image path without a place for
+            the frame number or the name of the image.
     """
     plain, format_options = split_format_options(path)
     return OutputSpec(plain, alpha_only, object_name, layers, format_options)
 
 
 def _check(spec: OutputSpec) -> None:
-    """Raise OptionError for a pattern without a place for the frame number, and for layers outside EXR."""
+    """Raise OptionError for images without a place for the frame number, and layers outside EXR."""
     path = Path(spec.path)
     # Of a movie everything in its name is plain text.
     frames = None if spec.format.is_movie else parse_pattern(path)
@@ -109,7 +116,8 @@ def _check(spec: OutputSpec) -> None:
         found = f"{'no' if places == 0 else 'more than one'} place for their numbers"
         raise OptionError(
             f"{spec}: images are written one per frame, and the file name has {found}; use "
-            f"{path.stem if places == 0 else 'frame'}_%06d{path.suffix}, or {{name}}{path.suffix} for a set of images"
+            f"{path.stem if places == 0 else 'frame'}_%06d{path.suffix}, "
+            f"or {{name}}{path.suffix} for a set of images"
         )
     if spec.layers and spec.format.codec != "exr":
         raise OptionError(f"{spec}: only EXR has layers; write each object to a file of its own")
@@ -126,9 +134,10 @@ def _chosen_format(spec: OutputSpec) -> Format:
         )
     form = next(iter(named or (form for form in forms if not form.over_black)), None)
     if form is None:
+        without_alpha = [f"{spec}:{form.name} ({form.description})" for form in forms]
         raise OptionError(
-            f"{spec}: {forms[0].extension} has no alpha; use .mov or .webm, or ask for what it can hold: "
-            f"{', '.join(f'{spec}:{form.name} ({form.description})' for form in forms)}"
+            f"{spec}: {forms[0].extension} has no alpha; use .mov or .webm, "
+            f"or ask for what it can hold: {', '.join(without_alpha)}"
         )
     words = [word for word in spec.format_options if word != form.name]
     return replace(form, options={**form.options, **_options_of(words, form, forms, spec)})
@@ -137,7 +146,10 @@ def _chosen_format(spec: OutputSpec) -> Format:
 def _options_of(
     words: Iterable[str], form: Format, forms: Sequence[Format], spec: OutputSpec
 ) -> Mapping[str, str]:
-    """The options that words set. Raises OptionError where a word is not offered or contradicts another one."""
+    """Return the encoder options that format options set.
+
+    Raises OptionError for a format option that is unknown or contradicts another one.
+    """
     options: dict[str, str] = {}
     chosen_by: dict[str, str] = {}
     for word in words:

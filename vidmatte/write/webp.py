@@ -1,4 +1,6 @@
-"""How long the last frame of an animated WebP is shown, which FFmpeg's encoder takes from the average of the others.
+"""Set the duration of the last frame of an animated WebP.
+
+FFmpeg's encoder takes the average of the other frames for it.
 
 (Layout of chunks: RFC 9649, sections 2.3 and 2.7.)
 """
@@ -19,7 +21,12 @@ class RandomAccess(Protocol):
 
 
 def set_end(file: RandomAccess, milliseconds: int) -> None:
-    """Make the last frame end that long after the first one began; a file of one still picture stays as it is."""
+    """Set the duration of the last frame; a file of one still picture stays as it is.
+
+    Args:
+        file: A complete WebP file.
+        milliseconds: Duration of the whole animation.
+    """
     place, before, last = None, 0, 0
     offset = _RIFF_HEADER
     while len(header := file.read_at(offset, _CHUNK_HEADER)) == _CHUNK_HEADER:
