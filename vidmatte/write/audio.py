@@ -51,8 +51,8 @@ class Soundtrack:
     """Mux all audio streams of a source into a container, piece by piece as the picture advances.
 
     Copied streams are cut between packets. If the container can hide the start of a packet (mov,
-    mp4, and AAC in Matroska), the packet that covers the first frame is kept; else it is left out, or it
-    would push the picture back. Streams that are encoded again are cut between samples.
+    mp4, and AAC in Matroska), the packet that covers the first frame is kept; else it is left out,
+    or it would push the picture back. Streams that are encoded again are cut between samples.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Soundtrack:
         with self._reading():
             start = self._span.start
             if start is not None and start > _SEEK_MARGIN:
-                # A source that cannot seek is read from its beginning: slower, with the same result.
+                # A source that cannot seek is read from its beginning, with the same result.
                 with contextlib.suppress(av.FFmpegError):
                     self._input.seek(int((start - _SEEK_MARGIN) * av.time_base))
             ended: set[int] = set()

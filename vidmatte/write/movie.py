@@ -293,8 +293,8 @@ class MovieWriter:
         if abs(late) > 1 / (2 * self._rate):
             raise WriteError(
                 f"{self.spec}: frame {self.frames} comes {float(late):+.3f} s off a constant "
-                f"rate of {float(self._rate):.3f} frames/s, and {self.format.extension} has no other; "
-                f"write .mov, which keeps the times of all frames"
+                f"rate of {float(self._rate):.3f} frames/s, "
+                f"and {self.format.extension} has no other; write .mov, which keeps the times of all frames"
             )
 
     def _complete_container(self, file: _PartialFile) -> None:
