@@ -50,8 +50,15 @@ def job(clips, tmp_path):
 
 
 def write_manifest(folder, names, **defaults):
-    defaults = {"model": "none", "matte": "matte.png", "alpha": ["out/{shot}.mkv"], "segment_frames": 3, **defaults}
-    lines = ["[defaults]", *(f"{key} = {json.dumps(value)}" for key, value in defaults.items())]
+    defaults = {
+        "model": "none",
+        "matte": "matte.png",
+        "alpha": ["out/{shot}.mkv"],
+        "segment_frames": 3,
+        **defaults,
+    }
+    given = {key: value for key, value in defaults.items() if value is not None}
+    lines = ["[defaults]", *(f"{key} = {json.dumps(value)}" for key, value in given.items())]
     for name in names:
         lines += ["[[shots]]", f'input = "{name}.mp4"']
     (folder / "shots.toml").write_text("\n".join(lines))
@@ -84,12 +91,23 @@ class OneWorker:
 
 def run(manifest, lose=(), retries=0, **choices):
     results = Results(manifest.with_suffix(".results.jsonl"))
-    batch = BatchRun(load_manifest(manifest, **choices), OneWorker(lose), results, threads=1, retries=retries)
+    batch = BatchRun(
+        load_manifest(manifest, **choices), OneWorker(lose), results, threads=1, retries=retries
+    )
     return {each.name: each for each in batch.run()}
 
 
+def dry_run(job):
+    shots = load_manifest(job / "shots.toml")
+    return {plan.name: plan for plan in check_shots(shots, Results(job / "shots.results.jsonl"))}
+
+
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_all_kinds_of_manifests_say_the_same(job):
@@ -97,7 +115,12 @@ def test_all_kinds_of_manifests_say_the_same(job):
     (job / "shots.json").write_text(
         json.dumps(
             {
-                "defaults": {"model": "none", "matte": "matte.png", "alpha": "out/{shot}.mkv", "segment-frames": 3},
+                "defaults": {
+                    "model": "none",
+                    "matte": "matte.png",
+                    "alpha": "out/{shot}.mkv",
+                    "segment-frames": 3,
+                },
                 "shots": [{"input": f"{name}.mp4"} for name in "abc"],
             }
         )
@@ -111,7 +134,10 @@ def test_all_kinds_of_manifests_say_the_same(job):
 
 
 def test_a_folder_has_a_shot_for_each_clip_with_prompts(job):
-    prompts = {"version": 1, "objects": [{"name": "x", "prompts": [{"frame": 0, "points": [[5, 5, 1]]}]}]}
+    prompts = {
+        "version": 1,
+        "objects": [{"name": "x", "prompts": [{"frame": 0, "points": [[5, 5, 1]]}]}],
+    }
     for name in "ac":
         (job / f"{name}.prompts.json").write_text(json.dumps(prompts))
     shots = load_manifest(job, changes={"smooth": "0.5"})
@@ -125,7 +151,9 @@ def test_a_folder_has_a_shot_for_each_clip_with_prompts(job):
 
 def test_one_reference_serves_many_clips(job):
     text = '[defaults]\nreference = "matte.png"\nbox = "8,8,24,24"\n'
-    (job / "shots.toml").write_text(text + "".join(f'[[shots]]\ninput = "{name}.mp4"\n' for name in "abc"))
+    (job / "shots.toml").write_text(
+        text + "".join(f'[[shots]]\ninput = "{name}.mp4"\n' for name in "abc")
+    )
     shots = load_manifest(job / "shots.toml")
     assert {shot.request.prompts.reference for shot in shots} == {job / "matte.png"}
     assert {shot.request.prompts.objects[""][0].box for shot in shots} == {(8.0, 8.0, 24.0, 24.0)}
@@ -134,14 +162,29 @@ def test_one_reference_serves_many_clips(job):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[[shots]]\ninput = "a.mp4"\npoint = "3,3"', r"shot 1: the key 'point' is not known; did you mean 'points'\?"),
+        (
+            '[[shots]]\ninput = "a.mp4"\npoint = "3,3"',
+            r"shot 1: the key 'point' is not known; did you mean 'points'\?",
+        ),
         ('[shot]\ninput = "a.mp4"', r"the key 'shot' at its top"),
         ('[[shots]]\npoints = "3,3"', r"shot 1 has no input"),
         ('[[shots]]\ninput = "a.mp4"', r"shot a: nothing is marked"),
-        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = "much"', r"smooth is 'much', which is not a number"),
-        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = 7', r"shot a: smoothing 7.0 is not valid"),
-        ('[[shots]]\nname = "x/y"\ninput = "a.mp4"\npoints = "3,3"', r"its name becomes part of file names"),
-        ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nalpha = "a.xyz"', r"shot a: .*a.xyz.* cannot be written"),
+        (
+            '[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = "much"',
+            r"smooth is 'much', which is not a number",
+        ),
+        (
+            '[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nsmooth = 7',
+            r"shot a: smooth 7 is not valid",
+        ),
+        (
+            '[[shots]]\nname = "x/y"\ninput = "a.mp4"\npoints = "3,3"',
+            r"its name becomes part of file names",
+        ),
+        (
+            '[[shots]]\ninput = "a.mp4"\npoints = "3,3"\nalpha = "a.xyz"',
+            r"shot a: .*a.xyz.* cannot be written",
+        ),
         ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\n' * 2, r"two shots are named 'a'"),
         (
             '[defaults]\npoints = "3,3"\nalpha = "m.mkv"\n[[shots]]\ninput = "a.mp4"\n[[shots]]\ninput = "b.mp4"',
@@ -163,15 +206,50 @@ def test_paths_outside_of_the_root_are_refused(job, key):
     manifest = write_manifest(job, "a", **({key: "../away.mkv"} if key != "input" else {}))
     if key == "input":
         manifest.write_text(manifest.read_text().replace('"a.mp4"', '"../away.mkv"'))
-    with pytest.raises(OptionError, match=r"shot 'a(way)?': .*away.mkv lies outside of"):
+    with pytest.raises(OptionError, match=r"shot a(way)?: .*away.mkv is outside of --root"):
         load_manifest(manifest, root=job)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"alpha": "file:///tmp/away.mkv"},
+        {"alpha": "local:///tmp/away.mkv"},
+        {"alpha": "file://~/away.mkv"},
+        {"alpha": "simplecache::file:///tmp/away.mkv"},
+        {"alpha": "store://mattes/away.mkv"},
+        {"model": "../away.safetensors", "matte": None},
+        {"model": "/tmp/away.safetensors", "matte": None},
+        {"prompts": "../away.json", "matte": None, "model": None},
+        {"outside_mask": "../away.png"},
+        {"report": "../away"},
+        {"weights": "../away.safetensors"},
+    ],
+)
+def test_the_root_cannot_be_left_by_addresses_or_any_path(job, keys, monkeypatch):
+    pytest.importorskip("fsspec")
+    # Addresses that are relative to anything are relative to the working directory.
+    monkeypatch.chdir(job)
+    manifest = write_manifest(job, "a", box="1,1,9,9", **keys)
+    with pytest.raises(OptionError, match="--root"):
+        load_manifest(manifest, root=job)
+
+
+def test_addresses_of_files_inside_of_the_root_are_allowed(job):
+    pytest.importorskip("fsspec")
+    manifest = write_manifest(job, "a", alpha=f"file://{job}/sent/a.mkv")
+    assert len(load_manifest(manifest, root=job)) == 1
 
 
 def test_a_bad_shot_stops_nothing_and_is_named(job):
     (job / "b.mp4").unlink()
     (job / "b.mp4").write_bytes(b"no movie")
     ended = run(job / "shots.toml")
-    assert {name: each.state for name, each in ended.items()} == {"a": "done", "b": "failed", "c": "done"}
+    assert {name: each.state for name, each in ended.items()} == {
+        "a": "done",
+        "b": "failed",
+        "c": "done",
+    }
     assert "b.mp4" in ended["b"].reason
     assert sorted(path.name for path in (job / "out").iterdir()) == ["a.mkv", "c.mkv"]
     lines = [json.loads(line) for line in (job / "shots.results.jsonl").read_text().splitlines()]
@@ -202,24 +280,88 @@ def test_an_output_that_is_there_is_not_replaced_without_being_asked(job):
         assert (job / "out/b.mkv").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("root", ["memory://mattes", "file://"])
-def test_outputs_are_sent_to_addresses(job, root):
+@pytest.fixture
+def store(monkeypatch):
+    """An object store with the bucket `mattes`."""
     fsspec = pytest.importorskip("fsspec")
-    root = root if root.startswith("memory") else f"file://{job}/sent"
+    from object_store import ObjectStore
+
+    monkeypatch.setattr(ObjectStore, "objects", {})
+    monkeypatch.setattr(ObjectStore, "buckets", {"mattes"})
+    monkeypatch.setattr(ObjectStore, "error", None)
+    fsspec.register_implementation("store", ObjectStore, clobber=True)
+    return ObjectStore
+
+
+def sent_to(job, root, **defaults):
+    return write_manifest(job, "abc", alpha=f"{root}/{{shot}}.mkv", **defaults)
+
+
+def test_outputs_are_sent_to_addresses_and_staging_folders_go(job, store):
     run(job / "shots.toml")
-    expected = {path.name: path.read_bytes() for path in (job / "out").iterdir()}
-    uris = {"alpha": f"{root}/{{shot}}.mkv", "segment_frames": 3}
-    write_manifest(job, "abc", **uris)
+    expected = contents(job / "out")
+    sent_to(job, "store://mattes/night")
     assert [each.reason for each in run(job / "shots.toml").values()] == ["", "", ""]
-    system, place = fsspec.core.url_to_fs(root)
-    assert {path.rpartition("/")[2]: system.cat_file(path) for path in system.ls(place, detail=False)} == expected
-    assert not [path for path in (job / ".vidmatte-staging").rglob("*") if path.is_file()]
+    assert store.objects == {f"mattes/night/{name}": data for name, data in expected.items()}
+    assert not (job / ".vidmatte-staging").exists()
     assert {each.state for each in run(job / "shots.toml").values()} == {"up to date"}
-    system.rm(f"{place}/b.mkv")
+    del store.objects["mattes/night/b.mkv"]
     again = run(job / "shots.toml", changes={"grow": "1"})
     assert [again[name].state for name in "abc"] == ["failed", "done", "failed"]
     assert "a.mkv exists already" in again["a"].reason
-    system.rm(place, recursive=True)
+    assert not (job / ".vidmatte-staging").exists()
+
+
+def test_outputs_are_sent_to_addresses_of_files(job):
+    pytest.importorskip("fsspec")
+    run(job / "shots.toml")
+    sent_to(job, f"file://{job}/sent")
+    assert {each.state for each in run(job / "shots.toml").values()} == {"done"}
+    assert contents(job / "sent") == contents(job / "out")
+    assert {each.state for each in run(job / "shots.toml").values()} == {"up to date"}
+
+
+def test_an_object_that_was_replaced_by_one_of_the_same_size_is_rendered_again(job, store):
+    sent_to(job, "store://mattes")
+    run(job / "shots.toml")
+    store.objects["mattes/b.mkv"] = bytes(len(store.objects["mattes/b.mkv"]))
+    again = run(job / "shots.toml", overwrite=True)
+    assert [again[name].state for name in "abc"] == ["up to date", "done", "up to date"]
+
+
+class NoCredentialsError(Exception):
+    """As of botocore: no OSError."""
+
+
+def test_a_storage_error_fails_the_shot_and_not_the_batch(job, store):
+    sent_to(job, "store://mattes")
+    store.error = NoCredentialsError("Unable to locate credentials")
+    ended = run(job / "shots.toml")
+    assert {each.state for each in ended.values()} == {"failed"}
+    assert "NoCredentialsError: Unable to locate credentials" in ended["a"].reason
+    checked = dry_run(job)
+    assert {plan.state for plan in checked.values()} == {"refused"}
+    assert "check the address, the credentials" in checked["a"].reason
+
+
+def test_a_bucket_that_does_not_exist_is_not_created(job, store):
+    sent_to(job, "store://mates")
+    ended = run(job / "shots.toml")
+    assert "'mates' does not exist in the storage" in ended["a"].reason
+    assert store.buckets == {"mattes"}
+    assert "'mates' does not exist" in dry_run(job)["a"].reason
+
+
+@pytest.mark.parametrize(
+    "root", ["memory://mattes", "data://mattes", "https://host/mattes", "nothing://mattes"]
+)
+def test_addresses_that_nothing_can_be_sent_to_are_refused(job, root):
+    pytest.importorskip("fsspec")
+    sent_to(job, root)
+    ended = run(job / "shots.toml")
+    assert {each.state for each in ended.values()} == {"failed"}
+    assert root.partition(":")[0] in ended["a"].reason
+    assert {plan.state for plan in dry_run(job).values()} == {"refused"}
 
 
 def test_a_lost_worker_costs_a_unit_and_no_shot(job):
@@ -280,7 +422,16 @@ def test_a_worker_of_another_version_is_refused_by_name():
 def test_the_command_renders_reports_and_ends_with_1(job):
     (job / "b.mp4").unlink()
     result = CliRunner().invoke(
-        cli, ["batch", str(job / "shots.toml"), "--json", "--workers", "1", "--report", str(job / "page")]
+        cli,
+        [
+            "batch",
+            str(job / "shots.toml"),
+            "--json",
+            "--workers",
+            "1",
+            "--report",
+            str(job / "page"),
+        ],
     )
     assert result.exit_code == 1
     assert "Failed: b: " in result.stderr
@@ -295,7 +446,9 @@ def test_the_command_renders_reports_and_ends_with_1(job):
 
 def test_an_address_that_does_not_answer_is_an_error(job):
     pytest.importorskip("ray")
-    result = CliRunner().invoke(cli, ["batch", str(job / "shots.toml"), "--engine", "ray", "--address", "127.0.0.1:1"])
+    result = CliRunner().invoke(
+        cli, ["batch", str(job / "shots.toml"), "--engine", "ray", "--address", "127.0.0.1:1"]
+    )
     assert result.exit_code == 1
     assert "127.0.0.1:1 does not answer" in result.stderr
 
@@ -307,9 +460,15 @@ def test_ctrl_c_finishes_the_segment_and_resume_goes_on(job):
     os.rename(job / "out", expected)
     (job / "shots.results.jsonl").unlink()
     command = [sys.executable, "-m", "vidmatte", "batch", str(job / "shots.toml"), "--workers", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
     deadline = time.monotonic() + 60
-    while not list((job / "out").glob(".*/parts/0*")) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not list((job / "out").glob(".*/parts/0*"))
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

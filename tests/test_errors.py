@@ -35,13 +35,21 @@ def refuse(arguments, message, *, code=1, folder):
 
 
 def test_missing_file(tmp_path):
-    refuse([tmp_path / "no.mp4", *POINT, "-o", tmp_path / "o.mov"], "no such file or folder; check", folder=tmp_path)
+    refuse(
+        [tmp_path / "no.mp4", *POINT, "-o", tmp_path / "o.mov"],
+        "no such file or folder; check",
+        folder=tmp_path,
+    )
 
 
 def test_folder_without_images(tmp_path):
     (tmp_path / "shot").mkdir()
     (tmp_path / "shot" / "notes.txt").write_text("no image")
-    refuse([tmp_path / "shot", *POINT, "-o", tmp_path / "o.mov"], "holds no images; looked for .png", folder=tmp_path)
+    refuse(
+        [tmp_path / "shot", *POINT, "-o", tmp_path / "o.mov"],
+        "holds no images; looked for .png",
+        folder=tmp_path,
+    )
 
 
 def test_audio_only(tmp_path):
@@ -58,12 +66,20 @@ def test_audio_only(tmp_path):
 
 def test_zero_bytes(tmp_path):
     (tmp_path / "empty.mp4").touch()
-    refuse([tmp_path / "empty.mp4", *POINT, "-o", tmp_path / "o.mov"], "is empty (0 bytes)", folder=tmp_path)
+    refuse(
+        [tmp_path / "empty.mp4", *POINT, "-o", tmp_path / "o.mov"],
+        "is empty (0 bytes)",
+        folder=tmp_path,
+    )
 
 
 def test_random_bytes(tmp_path):
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
-    refuse([tmp_path / "noise.mp4", *POINT, "-o", tmp_path / "o.mov"], "cannot be opened as a movie", folder=tmp_path)
+    refuse(
+        [tmp_path / "noise.mp4", *POINT, "-o", tmp_path / "o.mov"],
+        "cannot be opened as a movie",
+        folder=tmp_path,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +88,13 @@ def truncated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("truncated")
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, 256, (96, 160, 3), np.uint8) for _ in range(30)]
-    whole = write_movie(folder / "whole.mp4", frames=30, pictures=pictures, options={"g": "5", "bf": "0"})
-    with av.open(str(whole)) as source, av.open(str(folder / "f.mp4"), "w", options={"movflags": "faststart"}) as out:
+    whole = write_movie(
+        folder / "whole.mp4", frames=30, pictures=pictures, options={"g": "5", "bf": "0"}
+    )
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(folder / "f.mp4"), "w", options={"movflags": "faststart"}) as out,
+    ):
         stream = out.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
@@ -92,13 +113,19 @@ def truncated(tmp_path_factory):
 
 def test_truncated_movie_names_the_frame(truncated, tmp_path):
     path, frames = truncated
-    refuse([path, *POINT, "-o", tmp_path / "o.mov"], f"truncated or damaged at frame {frames}", folder=tmp_path)
+    refuse(
+        [path, *POINT, "-o", tmp_path / "o.mov"],
+        f"truncated or damaged at frame {frames}",
+        folder=tmp_path,
+    )
 
 
 def test_truncated_movie_can_be_matted_as_far_as_it_goes(truncated, tmp_path):
     path, frames = truncated
     target = tmp_path / "a.mkv"
-    result = CliRunner().invoke(cli, [str(path), *POINT, "--allow-truncated", "--alpha", str(target), *SMALL])
+    result = CliRunner().invoke(
+        cli, [str(path), *POINT, "--allow-truncated", "--alpha", str(target), *SMALL]
+    )
     assert result.exit_code == 0, result.output
     with av.open(str(target)) as matte:
         assert sum(1 for _ in matte.decode(video=0)) >= frames
@@ -108,20 +135,29 @@ def test_truncated_matroska_stops_with_the_frame(tmp_path):
     # Matroska has no index to check beforehand: the damage shows while decoding.
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, 256, (96, 160, 3), np.uint8) for _ in range(30)]
-    path = write_movie(tmp_path / "c.mkv", frames=30, pictures=pictures, codec="ffv1", pixel_format="yuv420p")
+    path = write_movie(
+        tmp_path / "c.mkv", frames=30, pictures=pictures, codec="ffv1", pixel_format="yuv420p"
+    )
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    refuse([path, *POINT, "-o", tmp_path / "o.mov"], "truncated or damaged at frame 1", folder=tmp_path)
+    refuse(
+        [path, *POINT, "-o", tmp_path / "o.mov"], "truncated or damaged at frame 1", folder=tmp_path
+    )
 
 
 @pytest.mark.parametrize("point", ["160,20", "20,96", "5,-1"])
 def test_point_outside_the_frame(movie, tmp_path, point):
-    refuse([movie, f"--points={point}", "-o", tmp_path / "o.mov"], "outside the frame of 160x96", folder=tmp_path)
+    refuse(
+        [movie, f"--points={point}", "-o", tmp_path / "o.mov"],
+        "outside the frame of 160x96",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def test_reference_frame_past_the_end(movie, tmp_path):
     arguments = [movie, "--ref-frame", "12", *POINT, "-o", tmp_path / "o.mov"]
-    refuse(arguments, "frame 12 asked for, but there are 12 (0-based)", folder=tmp_path)
+    refuse(arguments, "frame 12 asked for, but there are 12 (0-based)", code=2, folder=tmp_path)
 
 
 def write_mask(path, value, size=(96, 160)):
@@ -131,16 +167,30 @@ def write_mask(path, value, size=(96, 160)):
 
 def test_mask_of_another_size(movie, tmp_path):
     mask = write_mask(tmp_path / "m.png", 255, (48, 80))
-    refuse([movie, "--mask", mask, "-o", tmp_path / "o.mov"], "is 80x48, but the frame is 160x96", folder=tmp_path)
+    refuse(
+        [movie, "--mask", mask, "-o", tmp_path / "o.mov"],
+        "is 80x48, but the frame is 160x96",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def test_empty_mask(movie, tmp_path):
     mask = write_mask(tmp_path / "m.png", 0)
-    refuse([movie, "--mask", mask, "-o", tmp_path / "o.mov"], "the mask is empty", folder=tmp_path)
+    refuse(
+        [movie, "--mask", mask, "-o", tmp_path / "o.mov"],
+        "the mask is empty",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def test_missing_mask(movie, tmp_path):
-    refuse([movie, "--mask", tmp_path / "no.png", "-o", tmp_path / "o.mov"], "cannot be read", folder=tmp_path)
+    refuse(
+        [movie, "--mask", tmp_path / "no.png", "-o", tmp_path / "o.mov"],
+        "cannot be read",
+        folder=tmp_path,
+    )
 
 
 def test_frames_that_change_size_midway(tmp_path):
@@ -152,7 +202,11 @@ def test_frames_that_change_size_midway(tmp_path):
     joined.write_bytes(small.read_bytes() + large.read_bytes())
     small.unlink()
     large.unlink()
-    refuse([joined, *POINT, "-o", tmp_path / "o.mov"], "changes from 160x96 to 192x112 at frame 8", folder=tmp_path)
+    refuse(
+        [joined, *POINT, "-o", tmp_path / "o.mov"],
+        "changes from 160x96 to 192x112 at frame 8",
+        folder=tmp_path,
+    )
 
 
 def test_sequence_that_changes_size_midway(tmp_path):
@@ -181,7 +235,11 @@ def test_output_folder_not_writable(movie):
         locked = Path(public) / "locked"
         locked.mkdir(mode=0o555)
         with as_ordinary_user():
-            refuse([clip, *POINT, "-o", locked / "o.mov"], "is not writable; choose another", folder=Path(public))
+            refuse(
+                [clip, *POINT, "-o", locked / "o.mov"],
+                "is not writable; choose another",
+                folder=Path(public),
+            )
 
 
 def test_output_exists(movie, tmp_path):
@@ -201,21 +259,36 @@ def test_nothing_marked(movie, tmp_path):
 
 
 def test_unknown_model(movie, tmp_path):
-    refuse([movie, *POINT, "--model", "u2", "-o", tmp_path / "o.mov"], "neither a known name (compact", folder=tmp_path)
+    refuse(
+        [movie, *POINT, "--model", "u2", "-o", tmp_path / "o.mov"],
+        "neither a known name (compact",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def test_device_that_is_not_there(movie, tmp_path):
     refuse(
-        [movie, *POINT, "--device", "cuda:77", "-o", tmp_path / "o.mov"], "device 'cuda:77'", code=2, folder=tmp_path
+        [movie, *POINT, "--device", "cuda:77", "-o", tmp_path / "o.mov"],
+        "device 'cuda:77'",
+        code=2,
+        folder=tmp_path,
     )
 
 
 def test_frame_rate_of_a_movie(movie, tmp_path):
-    refuse([movie, *POINT, "--fps", "30", "-o", tmp_path / "o.mov"], "has its own frame rate", code=2, folder=tmp_path)
+    refuse(
+        [movie, *POINT, "--fps", "30", "-o", tmp_path / "o.mov"],
+        "has its own frame rate",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def test_several_inputs_without_images(movie, tmp_path):
-    refuse([movie, movie, *POINT, "-o", tmp_path / "o.mov"], "add --images", code=2, folder=tmp_path)
+    refuse(
+        [movie, movie, *POINT, "-o", tmp_path / "o.mov"], "add --images", code=2, folder=tmp_path
+    )
 
 
 def test_in_point_after_out_point(movie, tmp_path):
@@ -224,7 +297,12 @@ def test_in_point_after_out_point(movie, tmp_path):
 
 
 def test_in_point_past_the_end(movie, tmp_path):
-    refuse([movie, *POINT, "--start", "99", "-o", tmp_path / "o.mov"], "there are 12 frames", folder=tmp_path)
+    refuse(
+        [movie, *POINT, "--start", "99", "-o", tmp_path / "o.mov"],
+        "there are 12 frames",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def test_marks_that_do_not_match_the_reference_frames(movie, tmp_path):
@@ -234,7 +312,12 @@ def test_marks_that_do_not_match_the_reference_frames(movie, tmp_path):
 
 def test_damaged_prompt_file(movie, tmp_path):
     (tmp_path / "p.json").write_text("[1, 2")
-    refuse([movie, "--prompts", tmp_path / "p.json", "-o", tmp_path / "o.mov"], "is not JSON", folder=tmp_path)
+    refuse(
+        [movie, "--prompts", tmp_path / "p.json", "-o", tmp_path / "o.mov"],
+        "is not JSON",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def test_debug_shows_the_traceback(tmp_path):

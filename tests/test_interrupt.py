@@ -68,6 +68,6 @@ def test_in_a_command_that_says_nothing_of_it(monkeypatch):
     def interrupted(folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vidmatte.cli.doctor.diagnose", interrupted)
+    monkeypatch.setattr("vidmatte.cli.diagnose.diagnose", interrupted)
     result = CliRunner().invoke(cli, ["doctor"])
     assert (result.exit_code, result.output) == (130, "")

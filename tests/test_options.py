@@ -11,6 +11,7 @@ from clips import write_movie
 
 import vidmatte
 from vidmatte.cli import cli
+from vidmatte.prompts.files import save_prompts
 from vidmatte.report.summary import Summary
 
 
@@ -21,9 +22,13 @@ def soft(tmp_path_factory):
     y, x = np.mgrid[:96, :160]
     pictures = []
     for n in range(10):
-        alpha = np.clip((26 + 3 * (n % 2) - np.hypot(y - 48, x - 60 - 2 * n)) / 8 + 0.5, 0, 1)[..., None]
+        alpha = np.clip((26 + 3 * (n % 2) - np.hypot(y - 48, x - 60 - 2 * n)) / 8 + 0.5, 0, 1)[
+            ..., None
+        ]
         pictures.append((alpha * (230, 80, 40) + (1 - alpha) * (30, 90, 200)).astype(np.uint8))
-    clip = write_movie(folder / "soft.mp4", frames=10, pictures=pictures, sound=True, options={"crf": "6"})
+    clip = write_movie(
+        folder / "soft.mp4", frames=10, pictures=pictures, sound=True, options={"crf": "6"}
+    )
     cv2.imwrite(str(folder / "mask.png"), ((np.hypot(y - 48, x - 60) < 26) * 255).astype(np.uint8))
     return clip, folder / "mask.png"
 
@@ -36,18 +41,28 @@ def run(clip, *arguments, code=0):
 
 def movie(path):
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="gray16le") for frame in container.decode(video=0)])
+        return np.stack(
+            [frame.to_ndarray(format="gray16le") for frame in container.decode(video=0)]
+        )
 
 
 def pixels(folder, name):
-    return [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(folder.glob(f"{name}.*.png"))]
+    return [
+        cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(folder.glob(f"{name}.*.png"))
+    ]
 
 
 def test_colour_of_soft_pixels(soft, tmp_path):
     clip, mask = soft
-    for name, options in (("e", ()), ("s", ("--foreground", "source")), ("p", ("--premultiplied",))):
+    for name, options in (
+        ("e", ()),
+        ("s", ("--foreground", "source")),
+        ("p", ("--premultiplied",)),
+    ):
         run(clip, "--mask", mask, "-o", tmp_path / f"{name}.%02d.png", *options)
-    estimated, source, premultiplied = (np.stack(pixels(tmp_path, name)).astype(float) / 65535 for name in "esp")
+    estimated, source, premultiplied = (
+        np.stack(pixels(tmp_path, name)).astype(float) / 65535 for name in "esp"
+    )
     with vidmatte.open_video(clip) as video:
         rgb = np.stack([frame.rgb for frame in video.decode()]).transpose(0, 2, 3, 1)
     soft_pixels = (estimated[..., 3] > 0.2) & (estimated[..., 3] < 0.8)
@@ -56,14 +71,20 @@ def test_colour_of_soft_pixels(soft, tmp_path):
     assert np.abs(source[..., 2::-1] - rgb)[visible].max() < 1e-4
     # The object is red, the background blue: estimated colour has lost most of the blue that the source has there.
     assert estimated[soft_pixels][:, 0].mean() < 0.75 * source[soft_pixels][:, 0].mean()
-    assert np.abs(premultiplied[..., :3] - estimated[..., :3] * estimated[..., 3:])[visible].max() < 1e-3
+    assert (
+        np.abs(premultiplied[..., :3] - estimated[..., :3] * estimated[..., 3:])[visible].max()
+        < 1e-3
+    )
 
 
 def test_smoothing_reduces_the_change_between_frames(soft, tmp_path):
     clip, mask = soft
     run(clip, "--mask", mask, "--alpha", tmp_path / "plain.mkv")
     run(clip, "--mask", mask, "--alpha", tmp_path / "smooth.mkv", "--smooth", "1")
-    plain, smooth = movie(tmp_path / "plain.mkv").astype(float), movie(tmp_path / "smooth.mkv").astype(float)
+    plain, smooth = (
+        movie(tmp_path / "plain.mkv").astype(float),
+        movie(tmp_path / "smooth.mkv").astype(float),
+    )
     assert not np.array_equal(plain, smooth)
 
 
@@ -79,7 +100,9 @@ def test_reader(soft, tmp_path, monkeypatch):
     from vidmatte.read.movie import MovieVideo
 
     opened = []
-    monkeypatch.setattr(reading, "DecordVideo", lambda *a, **k: opened.append(a) or MovieVideo(*a, **k))
+    monkeypatch.setattr(
+        reading, "DecordVideo", lambda *a, **k: opened.append(a) or MovieVideo(*a, **k)
+    )
     clip, mask = soft
     run(clip, "--mask", mask, "--alpha", tmp_path / "a.mkv", "--reader", "decord")
     assert len(opened) == 1
@@ -95,10 +118,23 @@ def test_scribbles_and_objects_of_a_file(soft, tmp_path):
     alpha = movie(tmp_path / "s.mkv")[0] / 65535
     assert alpha[48, 60] > 0.9
     assert alpha[7, 130] < 0.1
-    objects = {name: (vidmatte.Prompt(points=((x, 48, 1), (151 - x, 10, 0))),) for name, x in (("a", 60), ("b", 150))}
-    vidmatte.prompt.save_prompts(tmp_path / "p.json", objects)
+    objects = {
+        name: (vidmatte.Prompt(points=((x, 48, 1), (151 - x, 10, 0))),)
+        for name, x in (("a", 60), ("b", 150))
+    }
+    save_prompts(tmp_path / "p.json", objects)
     for name in objects:
-        run(clip, "--prompts", tmp_path / "p.json", "--object", name, "--alpha", tmp_path / f"{name}.mkv", "--end", "0")
+        run(
+            clip,
+            "--prompts",
+            tmp_path / "p.json",
+            "--object",
+            name,
+            "--alpha",
+            tmp_path / f"{name}.mkv",
+            "--end",
+            "0",
+        )
     assert movie(tmp_path / "a.mkv")[0, 48, 60] > 60000
     assert movie(tmp_path / "b.mkv")[0, 48, 150] > 60000
     result = run(clip, "--prompts", tmp_path / "p.json", "--alpha", tmp_path / "c.mkv", code=2)
@@ -117,7 +153,9 @@ def test_range_cuts_the_sound(soft, tmp_path):
 def test_frame_rate_of_a_sequence(tmp_path):
     for n in range(3):
         cv2.imwrite(str(tmp_path / f"s.{n}.png"), np.full((48, 64, 3), 99, np.uint8))
-    run(tmp_path / "s.%d.png", "--points", "30,20", "--fps", "23.976", "--alpha", tmp_path / "a.mov")
+    run(
+        tmp_path / "s.%d.png", "--points", "30,20", "--fps", "23.976", "--alpha", tmp_path / "a.mov"
+    )
     with av.open(str(tmp_path / "a.mov")) as container:
         assert container.streams.video[0].average_rate == Fraction(24000, 1001)
 
@@ -126,16 +164,25 @@ def test_default_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shot.v001").mkdir()
     for n in range(2):
-        cv2.imwrite(str(tmp_path / "shot.v001" / f"plate.{n:04d}.png"), np.full((48, 64, 3), 99, np.uint8))
+        cv2.imwrite(
+            str(tmp_path / "shot.v001" / f"plate.{n:04d}.png"), np.full((48, 64, 3), 99, np.uint8)
+        )
     run("shot.v001/plate.%04d.png", "--points", "30,20")
     run("shot.v001", "--points", "30,20")
     names = {path.name for path in tmp_path.glob("*.mov")}
-    assert names == {"plate_matte.mov", "plate_alpha.mov", "shot.v001_matte.mov", "shot.v001_alpha.mov"}
+    assert names == {
+        "plate_matte.mov",
+        "plate_alpha.mov",
+        "shot.v001_matte.mov",
+        "shot.v001_alpha.mov",
+    }
 
 
 def test_points_of_an_anamorphic_clip_are_displayed_pixels(tmp_path):
     y, x = np.mgrid[:96, :160]
-    picture = np.where((np.hypot(y - 48, x - 120) < 25)[..., None], (230, 80, 40), (30, 90, 200)).astype(np.uint8)
+    picture = np.where(
+        (np.hypot(y - 48, x - 120) < 25)[..., None], (230, 80, 40), (30, 90, 200)
+    ).astype(np.uint8)
     clip = write_movie(tmp_path / "wide.mp4", frames=2, pictures=[picture] * 2, aspect=Fraction(2))
     # Column 120 of the frame is shown at 240.
     run(clip, "--points", "240,48 40,20,0", "--alpha", tmp_path / "a.mkv")
@@ -152,7 +199,9 @@ def test_assumed_matrix_is_said(tmp_path):
 
 def test_suggested_frames_are_the_least_sure_ones_away_from_the_references():
     def summary(confidence, first=0, references=()):
-        return Summary("c", len(confidence), 1.0, "m", "cpu", "f", (), tuple(confidence), first, references, ())
+        return Summary(
+            "c", len(confidence), 1.0, "m", "cpu", "f", (), tuple(confidence), first, references, ()
+        )
 
     sure = [0.9] * 60
     assert summary(sure).suggested_reference_frames == ()
@@ -173,7 +222,10 @@ def test_suggested_frames_are_the_least_sure_ones_away_from_the_references():
         (("--images", "-o", "o.%04d.png"), "needs a file for each"),
         (("--images", "-o", "{name}.png", "--smooth", "0.5"), "no order in time"),
         (("--images", "-o", "{name}.png", "--fps", "25"), "no meaning for images"),
-        (("--ref-frame", "0", "--ref-frame", "0", "--points", "9,9", "-o", "o.mov"), "frame 0 is marked twice"),
+        (
+            ("--ref-frame", "0", "--ref-frame", "0", "--points", "9,9", "-o", "o.mov"),
+            "frame 0 is marked twice",
+        ),
         (("--device", "meta", "-o", "o.mov"), "choose auto, cpu, cuda"),
         (("--working-size", "4", "-o", "o.mov"), "it must be 128 to"),
     ],

@@ -21,7 +21,9 @@ MODULES = {
 }
 LAYERS = (
     "errors",
+    "process",
     "options",
+    "option_table",
     "frames",
     "metrics",
     "imaging",
@@ -143,8 +145,13 @@ def test_terminal_libraries_appear_only_in_the_command_line():
             assert "from rich" not in text, module
 
 
+def commands():
+    context = click.Context(cli)
+    return {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+
+
 def options():
-    for name, command in cli.commands.items():
+    for name, command in commands().items():
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 yield pytest.param(parameter, id=f"{name} {parameter.opts[0]}")
@@ -167,7 +174,7 @@ def public_names():
     yield from vidmatte.__all__
     for values in (MatteOptions, FinishOptions, Despill, vidmatte.Prompt, vidmatte.Stroke, vidmatte.Reference):
         yield from (field.name for field in dataclasses.fields(values))
-    for command in cli.commands.values():
+    for command in commands().values():
         yield from (parameter.name for parameter in command.params)
         yield from (name.lstrip("-") for parameter in command.params for name in parameter.opts)
     yield from inspect.signature(vidmatte.matte).parameters

@@ -345,7 +345,7 @@ def test_frames_that_change_size_are_named(tmp_path):
 def test_frame_past_the_end_is_refused_with_the_count(numbered):
     with (
         open_video(numbered) as video,
-        pytest.raises(ReadError, match=f"frame 400 asked for, but there are {FRAMES}"),
+        pytest.raises(OptionError, match=f"frame 400 asked for, but there are {FRAMES}"),
     ):
         video.frame(400)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import av
+import click
 import cv2
 import numpy as np
 import pytest
@@ -270,7 +271,7 @@ def test_every_choice_has_an_option_of_the_command_line():
     both = (*dataclasses.fields(vidmatte.MatteOptions), *dataclasses.fields(FinishOptions))
     names = [field.name for field in both if field.name not in ("overwrite", "finish")]
     words = shlex.split(invocation(options=dict.fromkeys(names, "x")).with_reference(20))
-    known = {name for parameter in cli.commands["matte"].params for name in parameter.opts}
+    known = {name for parameter in cli.get_command(click.Context(cli), "matte").params for name in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= known
 
 

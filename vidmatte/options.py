@@ -1,11 +1,18 @@
-"""All choices of a run that are not its input, prompts and outputs: plain values with their ranges."""
+# ruff: noqa: RUF009 - `option` returns a dataclass field
+"""All choices of a run except its input, prompts and outputs: plain values with their ranges.
+
+Each field says once what the command line, batch manifests, the documentation and the JSON schema
+need to know about it, see `OptionInfo` and `option_table`.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from vidmatte.errors import OptionError
 
@@ -13,28 +20,84 @@ Foreground = Literal["estimate", "source"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Reader = Literal["pyav", "decord"]
 Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
-"""What to do with interlaced frames: nothing at all, deinterlace them in one of two ways, or read them as they are."""
+"""Interlaced frames: refuse them, deinterlace them in one of two ways, or read them as they are."""
 OnDamage = Literal["refuse", "stop", "skip", "hold"]
 """What to do at damaged frames of a movie: refuse it, end there, leave them out, or repeat the frame
 before them."""
 SourceAlpha = Literal["ignore", "multiply", "matte"]
-"""What to do with the alpha of the source: nothing, multiply the matte with it, or take it as the
-matte."""
+"""The alpha of the source: ignore it, multiply the matte with it, or take it as the matte."""
+Screen = Literal["green", "blue"]
+Kind = Literal["text", "path", "number", "whole", "switch"]
+
 NO_MODEL = "none"
 """Name of the model that takes external mattes."""
 DEFAULT_ADAPT_STEPS = 80
-"""Adaptation steps of a clip; a short one gets at most `ADAPT_STEPS_PER_FRAME`, so that the wait is in proportion."""
+"""Adaptation steps of a long clip."""
 ADAPT_STEPS_PER_FRAME = 2
+"""Limit for short clips, so that the adaptation takes no longer than the clip deserves."""
 MAX_ADAPT_STEPS = 10_000
 SHORTEST_SEGMENT = 2
 WIDEST = 100.0
-"""Pixels by which an edge can be moved, and the largest sigma that it can be softened by."""
-Screen = Literal["green", "blue"]
+"""Largest number of pixels to move an edge by, and largest sigma to soften it with."""
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What the command line, manifests and documents need to know about an option."""
+
+    help: str
+    """Whole sentences."""
+    kind: Kind
+    metavar: str = ""
+    """Placeholder of the value, as in "PIXELS"; empty for switches and choices."""
+    choices: tuple[str, ...] = ()
+    """All values of a closed choice."""
+    span: tuple[float, float] | None = None
+    """Least and largest number, both included."""
+    default_text: str = ""
+    """What happens without the option, if its default value does not say it."""
+    bare: Any = None
+    """Value of the option if it is given without one; None if it needs a value."""
+    name: str = ""
+    """Name on the command line and in manifests, if it differs from that of the field."""
+    parse: Callable[[str], Any] | None = None
+    """Turns the text of the command line or of a manifest into the value of the field."""
+    in_manifest: bool = True
+    """Whether a shot of a batch can set it."""
+
+
+def option(default: Any, help: str, kind: Kind, **info: Any) -> Any:
+    """Return a dataclass field that is also an option; `info` are fields of `OptionInfo`."""
+    return field(default=default, metadata={"option": OptionInfo(help, kind, **info)})
+
+
+def _check_fields(options: MatteOptions | FinishOptions) -> None:
+    """Raise OptionError for a value that is outside of the span or the choices of its option."""
+    for each in fields(options):
+        info: OptionInfo | None = each.metadata.get("option")
+        value = getattr(options, each.name)
+        if info is None or value is None:
+            continue
+        if info.choices and str(value) not in info.choices:
+            raise OptionError(
+                f"{each.name} {value!r} is not valid: choose one of {', '.join(info.choices)}"
+            )
+        if info.span is not None and not info.span[0] <= value <= info.span[1]:
+            raise OptionError(f"{each.name} {value:g} is not valid: {_describe_span(info)}")
+
+
+def _describe_span(info: OptionInfo) -> str:
+    assert info.span is not None
+    least, largest = info.span
+    number = "a whole number" if info.kind == "whole" else "a number"
+    if math.isinf(largest):
+        return f"give {number} of at least {least:g}"
+    return f"give {number} from {least:g} to {largest:g}"
 
 
 @dataclass(frozen=True)
 class Despill:
-    """Which screen's light to take out, and how much of it."""
+    """The colour of the screen whose light is taken out, and how much of it."""
 
     screen: Screen
     strength: float = 1.0
@@ -43,62 +106,117 @@ class Despill:
     def __post_init__(self) -> None:
         if self.screen not in get_args(Screen):
             raise OptionError(
-                f"despill of a {self.screen!r} screen is not valid: choose {' or '.join(get_args(Screen))}"
+                f"despill of a {self.screen!r} screen is not valid: "
+                f"choose {' or '.join(get_args(Screen))}"
             )
         if not 0 <= self.strength <= 1:
-            raise OptionError(f"despill of strength {self.strength:g} is not valid: it is 0 to 1")
+            raise OptionError(
+                f"despill of strength {self.strength:g} is not valid: give a number from 0 to 1"
+            )
 
 
 def parse_despill(text: str) -> Despill:
-    """Despill of the form `green` or `green,0.5`. Raises OptionError."""
+    """Return the despill that `green` or `green,0.5` stands for. Raises OptionError."""
     screen, comma, strength = text.partition(",")
     try:
-        return Despill(screen, float(strength) if comma else 1.0)  # type: ignore[arg-type]  # checked by Despill
+        number = float(strength) if comma else 1.0
     except ValueError as error:
-        if isinstance(error, OptionError):
-            raise
         raise OptionError(
             f"despill {text!r} is not valid: write green or blue, or green,0.5 for half of it"
         ) from error
+    return Despill(screen, number)  # type: ignore[arg-type]  # checked by Despill
+
+
+def parse_region(text: str) -> tuple[float, float, float, float]:
+    """Return the region of the form `x0,y0,x1,y1`. Raises OptionError."""
+    try:
+        x0, y0, x1, y1 = map(float, text.split(","))
+    except ValueError as error:
+        raise OptionError(f"region {text!r} is not valid: write x0,y0,x1,y1") from error
+    return x0, y0, x1, y1
+
+
+def parse_rate(text: str) -> Fraction:
+    """Return a frame rate: 25, 23.976 (which means 24000/1001) or 24000/1001. Raises OptionError."""
+    try:
+        rate = Fraction(text).limit_denominator(1_000_000)
+    except (ValueError, ZeroDivisionError) as error:
+        raise OptionError(
+            f"frame rate {text!r} is not valid: write 25, 23.976 or 24000/1001"
+        ) from error
+    if not 1 <= rate <= 1000:
+        raise OptionError(f"frame rate {text} is not valid: it must be 1 to 1000 frames per second")
+    if rate.denominator in (1, 1001):
+        return rate
+    # 23.976, 29.97 and 59.94 stand for n * 1000 / 1001.
+    ntsc = Fraction(round(rate) * 1000, 1001)
+    return ntsc if abs(rate - ntsc) < Fraction(1, 1000) else rate
 
 
 @dataclass(frozen=True)
 class FinishOptions:
-    """What is done to each matte before its colour is estimated; nothing by default. The order is that of the module.
+    """How each matte is finished before its colour is estimated; by default it is left as it is.
 
-    Masks are images, movies or numbered sequences of the frames' size, white where they act, gray for partly; see
-    `read.mask.open_mask`.
+    The order of the fields is the order of the steps, except that the region is last. Masks are
+    images, movies or numbered sequences of the frames' size, white where they act, gray for partly;
+    see `read.mask.open_mask`.
     """
 
-    clip_black: float = 0.0
-    """Alpha that becomes 0, 0..1."""
-    clip_white: float = 1.0
-    """Alpha that becomes 1, 0..1, above `clip_black`."""
-    grow: float = 0.0
-    """Pixels by which the outline moves out (in where negative), -100..100, see `imaging.morphology.grow`."""
-    feather: float = 0.0
-    """Standard deviation in pixels of the Gaussian that softens the outline, 0..100."""
-    invert: bool = False
-    inside_mask: Path | None = None
-    """White is forced into the matte: a core, or holdout, matte."""
-    outside_mask: Path | None = None
-    """White is forced out of the matte: a garbage matte."""
-    region: tuple[float, float, float, float] | None = None
-    """(x0, y0, x1, y1) in pixels of the displayed frame; pixels that it cuts keep the share of alpha inside."""
+    clip_black: float = option(
+        0.0,
+        "Alpha that becomes 0. This and the following options are applied in this order.",
+        "number",
+        metavar="0..1",
+        span=(0, 1),
+    )
+    clip_white: float = option(1.0, "Alpha that becomes 1.", "number", metavar="0..1", span=(0, 1))
+    """Must be above `clip_black`."""
+    grow: float = option(
+        0.0,
+        "Move the edge outwards, or inwards if negative; fractions count.",
+        "number",
+        metavar="PIXELS",
+        span=(-WIDEST, WIDEST),
+    )
+    """See `imaging.morphology.grow`."""
+    feather: float = option(
+        0.0,
+        "Soften the edge with a Gaussian of this sigma.",
+        "number",
+        metavar="PIXELS",
+        span=(0, WIDEST),
+    )
+    invert: bool = option(False, "Matte the surroundings instead of the object.", "switch")
+    inside_mask: Path | None = option(
+        None,
+        "Image, movie or %04d.png: white is forced into the matte.",
+        "path",
+        metavar="PATH",
+        parse=Path,
+    )
+    """A core, or holdout, matte."""
+    outside_mask: Path | None = option(
+        None,
+        "Garbage matte: white is forced out of the matte, also out of the inside mask.",
+        "path",
+        metavar="PATH",
+        parse=Path,
+    )
+    region: tuple[float, float, float, float] | None = option(
+        None,
+        "Set alpha to 0 outside of this rectangle.",
+        "text",
+        metavar="X0,Y0,X1,Y1",
+        parse=parse_region,
+    )
+    """Pixels of the displayed frame; pixels that it cuts keep the share of alpha inside."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.clip_black < self.clip_white <= 1:
+        _check_fields(self)
+        if not self.clip_black < self.clip_white:
             raise OptionError(
-                f"clipping at black {self.clip_black:g} and white {self.clip_white:g} is not valid: "
-                f"it has to be 0 <= black < white <= 1"
-            )
-        if not -WIDEST <= self.grow <= WIDEST:
-            raise OptionError(
-                f"growth by {self.grow:g} pixels is not valid: it is {-WIDEST:g} (shrink) to {WIDEST:g}"
-            )
-        if not 0 <= self.feather <= WIDEST:
-            raise OptionError(
-                f"feather of {self.feather:g} pixels is not valid: it is 0 to {WIDEST:g}"
+                f"clipping at black {self.clip_black:g} and white {self.clip_white:g} is not "
+                f"valid: black has to be below white"
             )
 
     def __bool__(self) -> bool:
@@ -109,120 +227,219 @@ class FinishOptions:
 _NOTHING = FinishOptions()
 
 
-def parse_region(text: str) -> tuple[float, float, float, float]:
-    """A region of the form `x0,y0,x1,y1`. Raises OptionError."""
-    try:
-        x0, y0, x1, y1 = map(float, text.split(","))
-    except ValueError as error:
-        raise OptionError(f"region {text!r} is not valid: write x0,y0,x1,y1") from error
-    return x0, y0, x1, y1
-
-
 @dataclass(frozen=True)
 class MatteOptions:
-    """All choices of a run that are not its input, prompts and outputs."""
+    """All choices of a run except its input, prompts and outputs.
 
-    model: str | Path = "compact"
-    """Name or file, see `load_model`; "none" takes `matte` instead."""
-    matte: str | Path | None = None
-    """Mattes in the place of a model's, for model "none": a movie, sequence or image, see `read.mask.open_mask`."""
-    sd: str | Path | None = None
-    """Stable Diffusion 2.1 for the models that stand on it, see `load_model`; None downloads it."""
-    weights: str | Path | None = None
-    """Trained weights of the model, see `load_model`; None for its own."""
-    trimaps: str | Path | None = None
-    """Trimaps of all frames, for models that take them instead of marks: a movie, a sequence, or for a set of images a
-    path with `{name}`; see `read.beside`."""
-    settings: str = ""
-    """Of the model, as in "ensemble=1,inter=off"; see `model.build.parse_settings`."""
-    device: str = "auto"
-    precision: Precision = "auto"
-    batch_size: int | None = None
-    """Frames that are decoded and passed on together; None chooses by the device."""
-    working_size: int | None = None
-    """Longer side of what the network sees, in pixels; None is the model's own."""
-    adapt_steps: int | None = None
-    """Fine-tuning steps on the reference frames before a clip is tracked, see `model.compact.adapt`; 0 for none.
-
-    None is twice the clip's frames, up to a default, for clips that are tracked by the embedded model; else 0.
+    Raises OptionError for values that are not offered or contradict each other.
     """
-    smooth: float = 0.0
-    """Strength of the temporal alpha smoother, 0 (off) to 1."""
+
+    model: str | Path = option(
+        "compact",
+        "See 'vidmatte models'. A named model is downloaded once if needed; none: use --matte.",
+        "text",
+        metavar="NAME|FILE",
+    )
+    """See `load_model`; "none" takes `matte` instead."""
+    matte: str | Path | None = option(
+        None,
+        "With --model none: take these mattes, no prompt is needed. A movie (its alpha, or gray), "
+        "%04d.png or an image.",
+        "path",
+        metavar="PATH",
+    )
+    """See `read.mask.open_mask`."""
+    trimaps: str | Path | None = option(
+        None,
+        "A trimap of every frame instead of prompts, for vitmatte and closed-form: a movie, "
+        "%04d.png or {name}.png.",
+        "path",
+        metavar="PATH",
+    )
+    """For a set of images a path with `{name}`; see `read.mask`."""
+    sd: str | Path | None = option(
+        None,
+        "Stable Diffusion 2.1 for iconmatting: a folder or a .safetensors file.",
+        "path",
+        metavar="PATH",
+        default_text="downloaded",
+    )
+    """See `load_model`."""
+    weights: str | Path | None = option(
+        None,
+        "The authors' checkpoint for iconmatting, a folder of networks for the other models.",
+        "path",
+        metavar="PATH",
+    )
+    """See `load_model`; None for the model's own."""
+    settings: str = option(
+        "",
+        "Settings of the model. iconmatting: time_step, ensemble, seed, inter, intra, "
+        "multi_scale, references, positions, at_once, compile; icmp: points, side, band; sam2, "
+        "edgetam: points, band; seggpt: matte, band.",
+        "text",
+        metavar="NAME=VALUE,...",
+    )
+    """As in "ensemble=1,inter=off"; see `model.build.parse_settings`."""
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", "text", metavar="DEVICE")
+    precision: Precision = option(
+        "auto",
+        "Number format that the network computes in.",
+        "text",
+        choices=get_args(Precision),
+    )
+    batch_size: int | None = option(
+        None,
+        "Number of frames that are passed on together.",
+        "whole",
+        metavar="FRAMES",
+        span=(1, math.inf),
+        default_text="by the device",
+    )
+    working_size: int | None = option(
+        None,
+        "Longer side of what the network sees.",
+        "whole",
+        metavar="PIXELS",
+        default_text="the model's own",
+    )
+    """The model checks its range."""
+    adapt_steps: int | None = option(
+        None,
+        "Fine-tuning steps on the reference frames before tracking; 0 for none.",
+        "whole",
+        metavar="STEPS",
+        span=(0, MAX_ADAPT_STEPS),
+        default_text=f"twice the frames, up to {DEFAULT_ADAPT_STEPS}",
+    )
+    """See `model.compact.adapt`. The default holds for clips that are tracked by the embedded
+    model; for all others it is 0."""
+    smooth: float = option(
+        0.0,
+        "Strength of the temporal alpha smoother; 0.5 without a value.",
+        "number",
+        metavar="0..1",
+        span=(0, 1),
+        bare=0.5,
+        default_text="off",
+    )
     finish: FinishOptions = field(default_factory=FinishOptions)
-    """Clip, grow, feather, invert, masks and region, see `stages.finish`."""
-    foreground: Foreground = "estimate"
-    """Colour of soft pixels: estimated, or the source's with the old background in it."""
-    despill: Despill | None = None
-    """Takes the light of a green or blue screen out of the foreground's colour, see `imaging.despill`."""
-    premultiplied: bool = False
-    bit_depth: int = 16
-    """Of PNG outputs: 8 or 16."""
-    start: str | None = None
-    """In point: frame, seconds or time; see `read.parse_position`."""
-    end: str | None = None
-    """Out point, itself included."""
-    reader: Reader = "pyav"
-    frame_rate: Fraction | None = None
-    """Of an image sequence; None is 24."""
-    allow_truncated: bool = False
-    deinterlace: Deinterlace = "refuse"
-    """What to do with interlaced movies; see `read.open_video`."""
-    stream: int | None = None
-    """Which video stream of a movie, counted from 0 among all streams; None is the default one."""
-    on_damage: OnDamage = "refuse"
-    """What to do at damaged frames of a movie; see `read.open_video`."""
-    source_alpha: SourceAlpha = "ignore"
-    """What to do with the alpha of the source; "matte" is for model "none"."""
-    overwrite: bool = False
-    segment_frames: int = 500
-    """Longer clips are rendered in segments of so many frames, which a run that goes on does not repeat."""
-    resume: bool = False
-    """Go on with the finished segments of a run that was stopped."""
+    """See `stages.finish`."""
+    start: str | None = option(
+        None,
+        "In point: frame (120), seconds (5s, 5.0), time (00:00:05.5) or timecode (00:00:05:12).",
+        "text",
+        metavar="POSITION",
+    )
+    """See `read.parse_position`."""
+    end: str | None = option(None, "Out point; this frame is included.", "text", metavar="POSITION")
+    frame_rate: Fraction | None = option(
+        None,
+        "Frame rate of an image sequence: 25, 23.976, 24000/1001.",
+        "text",
+        metavar="RATE",
+        default_text="24",
+        name="fps",
+        parse=parse_rate,
+    )
+    reader: Reader = option(
+        "pyav", "Library that decodes movies.", "text", choices=get_args(Reader)
+    )
+    deinterlace: Deinterlace = option(
+        "refuse",
+        "Interlaced movies: make whole frames (bwdif or yadif; bwdif without a value), keep the "
+        "frames as they are, or refuse them.",
+        "text",
+        choices=get_args(Deinterlace),
+        bare="bwdif",
+    )
+    """See `read.open_video`."""
+    allow_truncated: bool = option(
+        False, "Matte the part of a damaged movie that can be read.", "switch"
+    )
+    stream: int | None = option(
+        None,
+        "Video stream of a movie, counted from 0 among all its streams.",
+        "whole",
+        metavar="N",
+        span=(0, math.inf),
+        default_text="the main one",
+    )
+    on_damage: OnDamage = option(
+        "refuse",
+        "Damaged frames of a movie: refuse it, stop before them, skip them, or hold the frame "
+        "before them.",
+        "text",
+        choices=get_args(OnDamage),
+    )
+    """See `read.open_video`."""
+    source_alpha: SourceAlpha = option(
+        "ignore",
+        "Alpha of INPUT: multiply the matte with it, or take it as the matte (--model none).",
+        "text",
+        choices=get_args(SourceAlpha),
+    )
+    foreground: Foreground = option(
+        "estimate",
+        "Colour of soft pixels: estimated, or the source's with the old background in it.",
+        "text",
+        choices=get_args(Foreground),
+    )
+    despill: Despill | None = option(
+        None,
+        "Take the light of a green or blue screen out of the colour; strength 0 to 1.",
+        "text",
+        metavar="SCREEN[,STRENGTH]",
+        parse=parse_despill,
+    )
+    """See `imaging.despill`."""
+    premultiplied: bool = option(
+        False, "Write colour multiplied with alpha instead of straight.", "switch"
+    )
+    bit_depth: int = option(16, "Bit depth of PNG outputs.", "whole", choices=("8", "16"))
+    start_number: int | None = option(
+        None,
+        "Number of the source's first frame in the names of image outputs, as in 1001; a run that "
+        "begins at --start 10 then writes 1011 first.",
+        "whole",
+        metavar="NUMBER",
+        span=(0, math.inf),
+        default_text="that of an image sequence, 0 for movies",
+    )
+    overwrite: bool = option(False, "Replace outputs that exist.", "switch", in_manifest=False)
+    resume: bool = option(
+        False,
+        "Continue a run that was stopped after its last segment.",
+        "switch",
+        in_manifest=False,
+    )
+    segment_frames: int = option(
+        500,
+        "Render longer clips in segments of this length, which --resume does not repeat.",
+        "whole",
+        metavar="FRAMES",
+        span=(SHORTEST_SEGMENT, math.inf),
+    )
 
     def __post_init__(self) -> None:
-        _check_reading(self)
-        is_own_matte = self.source_alpha == "matte"
-        has_matte = self.matte is not None or is_own_matte
-        if (str(self.model) == NO_MODEL) != has_matte:
-            found = (
-                "mattes were given"
-                if self.matte is not None
-                else f"model {NO_MODEL!r} was asked for"
-            )
-            raise OptionError(
-                f"{found}: give both, --model {NO_MODEL} and --matte PATH, to take mattes from a file"
-            )
-        if self.foreground not in get_args(Foreground):
-            raise OptionError(
-                f"foreground {self.foreground!r} is not valid: choose one of {', '.join(get_args(Foreground))}"
-            )
-        if not 0 <= self.smooth <= 1:
-            raise OptionError(f"smoothing {self.smooth} is not valid: it is a strength from 0 to 1")
-        if self.adapt_steps is not None and not 0 <= self.adapt_steps <= MAX_ADAPT_STEPS:
-            raise OptionError(
-                f"adapt_steps is {self.adapt_steps}: it must be 0 (off) to {MAX_ADAPT_STEPS}"
-            )
-        if self.segment_frames < SHORTEST_SEGMENT:
-            raise OptionError(
-                f"segments of {self.segment_frames} frames are not valid: they have at least {SHORTEST_SEGMENT}"
-            )
-        if self.batch_size is not None and self.batch_size < 1:
-            raise OptionError(f"batch size {self.batch_size} is not valid: it must be at least 1")
+        _check_fields(self)
+        _check_mattes(self)
 
 
-def _check_reading(options: MatteOptions) -> None:
-    """Raise OptionError for choices of reading that are not offered, or contradict the model."""
-    for name, value, choices in (
-        ("on_damage", options.on_damage, get_args(OnDamage)),
-        ("source_alpha", options.source_alpha, get_args(SourceAlpha)),
-    ):
-        if value not in choices:
-            raise OptionError(f"{name} {value!r} is not valid: choose one of {', '.join(choices)}")
-    is_without_model = str(options.model) == NO_MODEL and options.matte is None
-    if options.source_alpha == "matte" and not is_without_model:
+def _check_mattes(options: MatteOptions) -> None:
+    """Raise OptionError if there are external mattes as well as a model, or neither."""
+    has_model = str(options.model) != NO_MODEL
+    if options.source_alpha == "matte":
+        if has_model or options.matte is not None:
+            raise OptionError(
+                f"source_alpha is 'matte', so that the source is its own matte: give --model "
+                f"{NO_MODEL} too, and no --matte"
+            )
+        return
+    if has_model == (options.matte is not None):
+        found = "mattes were given" if has_model else f"model {NO_MODEL!r} was asked for"
         raise OptionError(
-            "source_alpha is 'matte', so that the source is its own matte: "
-            f"give --model {NO_MODEL} too, and no --matte"
+            f"{found}: give both, --model {NO_MODEL} and --matte PATH, to take mattes from a file"
         )
 
 
@@ -232,17 +449,14 @@ def ends_at_damage(options: MatteOptions) -> bool:
 
 
 def chosen_options(options: MatteOptions) -> dict[str, object]:
-    """The choices that are not the default, by the names of their options; but for the one to replace outputs."""
+    """Return the choices that differ from the default by field; not `overwrite` and `resume`."""
     chosen = _changed(options, MatteOptions()) | _changed(options.finish, FinishOptions())
     if options.finish.region is not None:
         chosen["region"] = ",".join(map(str, options.finish.region))
     if options.despill is not None:
         chosen["despill"] = f"{options.despill.screen},{options.despill.strength:g}"
-    return {
-        name: value
-        for name, value in chosen.items()
-        if name not in ("overwrite", "resume", "finish")
-    }
+    left_out = ("overwrite", "resume", "finish")
+    return {name: value for name, value in chosen.items() if name not in left_out}
 
 
 def _changed(

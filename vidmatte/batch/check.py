@@ -13,7 +13,7 @@ from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
 from vidmatte.batch.upload import refuse_existing, uri_of
 from vidmatte.batch.worker import fingerprint_sent, is_up_to_date
-from vidmatte.errors import ModelError, VidmatteError
+from vidmatte.errors import ModelError, OptionError, VidmatteError
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.memory import gigabytes
 from vidmatte.options import NO_MODEL
@@ -129,15 +129,16 @@ def _check(shot: ShotRequest, results: Results) -> ShotPlan:
 
 
 def _check_model(request: Request) -> None:
-    """Raise ModelError for a model that is not there or not complete on this machine."""
+    """Raise OptionError for an unknown model, ModelError for one that is not complete here."""
     options = request.options
     name = str(options.model)
     if name == NO_MODEL or Path(name).is_file():
         return
     facts = {facts.name: facts for facts in all_models()}
     if name not in facts:
-        raise ModelError(
-            f"model {name!r} is not valid: it is neither a known name ({', '.join(facts)}) nor a file"
+        raise OptionError(
+            f"model {name!r} is not valid: it is neither a known name ({', '.join(facts)}) nor a "
+            f"file"
         )
     given = {"weights": options.weights, "sd": options.sd}
     for part in facts[name].parts:

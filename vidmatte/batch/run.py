@@ -88,12 +88,14 @@ class BatchRun:
         retries: int = 0,
         sheets: Path | None = None,
         watch: Callable[[ShotRun], None] | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         """`threads` are those of the processor for each worker; `watch` is told of every change of a shot."""
         self.shots = [ShotRun(shot, threads=threads) for shot in shots]
         self._by_name = {run.name: run for run in self.shots}
         self._engine, self._results, self._retries, self._sheets = engine, results, retries, sheets
         self._watch = watch or (lambda run: None)
+        self._note = note or (lambda text: None)
         self._waiting = deque(self.shots)
         self._active: list[ShotRun] = []
         self._stopping = False

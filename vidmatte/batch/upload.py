@@ -1,86 +1,163 @@
-"""Outputs with an fsspec address, such as s3://bucket/shot.mov: made in a staging folder, and sent by the workers.
+"""Outputs with an fsspec address, such as s3://bucket/shot.mov: made in a staging folder, then sent.
 
-The staging folder is a path that all workers reach; a file has its address when all of it was sent.
+The staging folder is a path that all workers reach. A file has its address when all of it was sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidmatte.errors import MissingExtraError, WriteError
+from vidmatte.errors import MissingExtraError, VidmatteError, WriteError
 from vidmatte.pipeline.request import Request
 from vidmatte.write import OutputSpec
 
 STAGING = ".vidmatte-staging"
+_LOCAL = ("file", "local")
+"""Protocols of the files of this machine."""
+_UNUSABLE = {
+    "data": "holds its content in itself, and nothing can be sent there",
+    "memory": "exists in one process only, and is gone with it",
+    "http": "can be read only",
+    "https": "can be read only",
+}
+_VERSIONS = ("ETag", "etag", "md5Hash", "md5", "content_md5", "crc32c", "checksum")
+"""Facts of an object that change with its content, as the file systems of fsspec call them."""
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
 def is_uri(path: object) -> bool:
-    """Whether a path is an address of fsspec."""
+    """Return whether a path is an address of fsspec."""
     return "://" in str(path)
 
 
-def stage_locally(request: Request, folder: Path) -> tuple[Request, dict[str, str]]:
-    """The request with outputs in `folder` in place of those with an address, and the address of each such output."""
-    uris: dict[str, str] = {}
+def local_path_of(uri: str) -> Path | None:
+    """Return the path that an address stands for on this machine, None if it is elsewhere.
 
+    Chained addresses, such as `simplecache::file://...`, also write elsewhere: they are never local.
+    """
+    if uri.partition("://")[0] not in _LOCAL:
+        return None
+    # fsspec has rules of its own, such as "~".
+    return Path(_open(uri)[1])
+
+
+def stage_locally(request: Request, folder: Path) -> tuple[Request, dict[str, str]]:
+    """Return the request with outputs in `folder` in place of those with an address, and those.
+
+    The addresses are by the paths in `folder`.
+    """
+    uris: dict[str, str] = {}
     staged = []
     for number, spec in enumerate(request.outputs.requested):
-        if is_uri(spec.path):
-            local = folder / str(number) / str(spec.path).rpartition("/")[2]
-            uris[str(local)] = str(spec.path)
-            spec = replace(spec, path=local)
-        staged.append(spec)
-    return (request.with_outputs(staged) if uris else request), uris
+        if not is_uri(spec.path):
+            staged.append(spec)
+            continue
+        local = folder / str(number) / str(spec.path).rpartition("/")[2]
+        uris[str(local)] = str(spec.path)
+        staged.append(replace(spec, path=local))
+    return request.with_outputs(staged) if uris else request, uris
 
 
 def uri_of(spec: OutputSpec, uris: Mapping[str, str]) -> str | None:
-    """The address of a target of a staged request; None for one that is a path."""
+    """Return the address of an output of a staged request, None if it is a path."""
     for local, uri in uris.items():
-        # The names of objects stand in the target, and not in what was asked for.
+        # `{object}` was replaced in the output, and not in what was asked for.
         if spec.folder == Path(local).parent:
             return uri.rpartition("/")[0] + "/" + Path(spec.path).name
     return None
 
 
 def files_at(uri: str, spec: OutputSpec) -> dict[str, int]:
-    """Sizes of the files of a target that are at its address, by their own addresses."""
-    folder, names = uri.rpartition("/")[0], spec.file_names
-    system, place = _open(folder)
-    if not system.isdir(place):
-        return {}
-    found = system.ls(place, detail=True)
-    return {
-        f"{folder}/{entry['name'].rpartition('/')[2]}": int(entry["size"] or 0)
-        for entry in found
-        if names.fullmatch(entry["name"].rpartition("/")[2])
-    }
+    """Return the sizes of the files of an output at its address, by their own addresses.
+
+    Raises:
+        WriteError: If the storage cannot be asked.
+    """
+    folder = uri.rpartition("/")[0]
+    return {f"{folder}/{_name_of(entry)}": int(entry["size"] or 0) for entry in _entries(uri, spec)}
+
+
+def stamp_at(uri: str, spec: OutputSpec) -> list[Any]:
+    """Return what changes if a file of an output is replaced: number, bytes, and a digest.
+
+    The digest is of names, sizes and what the storage says of contents: checksums, or ETags, or
+    else times of changes.
+
+    Raises:
+        WriteError: If the storage cannot be asked.
+    """
+    entries = sorted(_entries(uri, spec), key=_name_of)
+    facts = []
+    for entry in entries:
+        version = [str(entry[key]) for key in _VERSIONS if entry.get(key)]
+        times = [str(entry[key]) for key in _TIMES if entry.get(key)]
+        facts.append([_name_of(entry), int(entry["size"] or 0), *(version or times)])
+    digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+    return [len(entries), sum(int(entry["size"] or 0) for entry in entries), digest]
+
+
+def _entries(uri: str, spec: OutputSpec) -> list[Mapping[str, Any]]:
+    system, place = _open(uri.rpartition("/")[0])
+    with _translated(uri):
+        # What other programs wrote meanwhile counts as well.
+        system.invalidate_cache()
+        if not system.isdir(place):
+            return []
+        found = system.ls(place, detail=True)
+    return [entry for entry in found if spec.file_names.fullmatch(_name_of(entry))]
+
+
+def _name_of(entry: Mapping[str, Any]) -> str:
+    return str(entry["name"]).rpartition("/")[2]
 
 
 def existing_outputs(request: Request, uris: Mapping[str, str]) -> list[str]:
-    """The outputs of a request that are there already."""
+    """Return the files of a request's outputs that are there already. Raises WriteError."""
     found: list[str] = []
     for spec in request.outputs.specs:
         uri = uri_of(spec, uris)
         if uri is not None:
             found += files_at(uri, spec)
         elif spec.folder.is_dir():
-            found += [
-                str(path) for path in spec.folder.iterdir() if spec.file_names.fullmatch(path.name)
-            ]
+            names = (path.name for path in spec.folder.iterdir())
+            found += [str(spec.folder / name) for name in names if spec.file_names.fullmatch(name)]
     return sorted(found)
 
 
 def refuse_existing(request: Request, uris: Mapping[str, str]) -> None:
-    """Raise WriteError for an output with an address that is there, and may not be replaced."""
+    """Raise WriteError for an output with an address that is there, and may not be replaced.
+
+    Raises it as well for addresses that cannot be written to.
+    """
+    for uri in uris.values():
+        _check_bucket(uri)
     there = [path for path in existing_outputs(request, uris) if is_uri(path)]
     if there and not request.options.overwrite:
         raise WriteError(
             f"{there[0]} exists already; use --overwrite to replace it, or choose another name"
         )
+
+
+def _check_bucket(uri: str) -> None:
+    """Raise WriteError if the bucket of an object store does not exist: it may be mistyped."""
+    system, place = _open(uri)
+    bucket = place.partition("/")[0]
+    if not bucket or _is_local(system):
+        return
+    with _translated(uri):
+        try:
+            system.info(bucket)
+        except FileNotFoundError as error:
+            raise WriteError(
+                f"{uri}: {bucket!r} does not exist in the storage; check its spelling, or create "
+                f"it first"
+            ) from error
 
 
 def clear(request: Request, uris: Mapping[str, str]) -> None:
@@ -93,34 +170,44 @@ def clear(request: Request, uris: Mapping[str, str]) -> None:
 
 
 def remove_staged(request: Request, uris: Mapping[str, str]) -> None:
-    """Remove the outputs from the staging folder, and what is empty of it then."""
+    """Remove the outputs from the staging folder, and the folders that are empty then."""
     clear(request, uris)
+    remove_staging_folders(uris)
+
+
+def remove_staging_folders(uris: Mapping[str, str]) -> None:
+    """Remove the folders of a shot in the staging folder, and that folder, if they are empty."""
     for local in uris:
-        with suppress(OSError):  # a journal may lie there too
-            Path(local).parent.rmdir()
+        folder = Path(local).parent
+        shot = folder.parent
+        # A folder that the user named with --staging is theirs.
+        own = [folder, shot, shot.parent] if shot.parent.name == STAGING else [folder, shot]
+        with suppress(OSError):  # not empty: a journal, or another shot
+            for each in own:
+                each.rmdir()
 
 
 def upload(request: Request, uris: Mapping[str, str]) -> None:
-    """Send the outputs to their addresses; they stay in the staging folder, see `remove_staged`. Raises WriteError."""
+    """Send the outputs to their addresses; they stay in the staging folder, see `remove_staged`.
+
+    Raises:
+        WriteError: If the storage refuses them.
+    """
     for spec in request.outputs.specs:
         uri = uri_of(spec, uris)
         if uri is None:
             continue
-        folder = uri.rpartition("/")[0]
-        system, place = _open(folder)
-        try:
+        _check_bucket(uri)
+        system, place = _open(uri.rpartition("/")[0])
+        with _translated(uri):
             system.makedirs(place, exist_ok=True)
             for path in sorted(spec.folder.iterdir()):
                 if spec.file_names.fullmatch(path.name):
                     _send(system, path, f"{place}/{path.name}")
-        except OSError as error:
-            raise WriteError(
-                f"{uri}: cannot be sent there ({error}); check the address and its rights"
-            ) from error
 
 
 def _send(system: Any, path: Path, place: str) -> None:
-    if "file" in _protocols(system):
+    if _is_local(system):
         # A copy to a path is seen while it is made, unlike an upload to an object store.
         partial = f"{place}.partial"
         system.put_file(str(path), partial)
@@ -129,19 +216,46 @@ def _send(system: Any, path: Path, place: str) -> None:
         system.put_file(str(path), place)
 
 
+def _is_local(system: Any) -> bool:
+    return bool(set(_protocols(system)) & set(_LOCAL))
+
+
 def _protocols(system: Any) -> tuple[str, ...]:
     protocol = system.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 def _open(uri: str) -> tuple[Any, str]:
-    """The file system of an address, and the place in it."""
+    """Return the file system of an address, and the place in it. Raises WriteError."""
+    protocol = uri.partition("://")[0]
+    if protocol in _UNUSABLE:
+        raise WriteError(
+            f"{uri}: {protocol}:// {_UNUSABLE[protocol]}; choose a path, or an address such as "
+            f"s3://bucket/name"
+        )
     try:
         import fsspec
     except ImportError as error:
         raise MissingExtraError(f"an output at {uri}", "ray") from error
-    try:
+    with _translated(uri):
         system, place = fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError) as error:
-        raise WriteError(f"{uri}: cannot be opened ({error})") from error
     return system, place
+
+
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    """Raise WriteError for whatever a storage library raises.
+
+    Each of them has its own exceptions (no credentials, an endpoint that is down, a name that is
+    not allowed), and most are no OSError.
+    """
+    try:
+        yield
+    except VidmatteError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WriteError(
+            f"{uri}: the storage cannot be used ({type(error).__name__}: {reason}); check the "
+            f"address, the credentials, and that the storage answers"
+        ) from error

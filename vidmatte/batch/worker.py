@@ -14,10 +14,11 @@ from typing import Any
 from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
 from vidmatte.batch.upload import (
     clear,
-    files_at,
     is_uri,
     refuse_existing,
     remove_staged,
+    remove_staging_folders,
+    stamp_at,
     upload,
     uri_of,
 )
@@ -85,6 +86,7 @@ class Worker:
             outcome = replace(_failure(error, reason, retryable=False), trace=trace)
         if outcome.kind == "failed":
             self._forget(task.shot)
+            remove_staging_folders(task.uris)
         return replace(outcome, seconds=time.monotonic() - began)
 
     def close(self) -> None:
@@ -181,7 +183,9 @@ class Worker:
             for shown in load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
         ]
         predictor = (
-            None if task.request.outputs.report is None else opened.renderer(task, self._load).predictor(0)
+            None
+            if task.request.outputs.report is None
+            else opened.renderer(task, self._load).predictor(0)
         )
         summary = join(
             opened.shot,
@@ -279,11 +283,14 @@ def is_up_to_date(finished: Any, identity: Fingerprint, request: Request) -> boo
     return all(_stamp(output["path"], spec) == output["stamp"] for output, spec in pairs)
 
 
-def _stamp(uri: str, spec: OutputSpec) -> list[int]:
-    """Number of files, bytes in all, and the last change in nanoseconds, of a movie or of a pattern of images."""
+def _stamp(uri: str, spec: OutputSpec) -> list[Any]:
+    """Return what changes if an output is replaced.
+
+    The number of its files, their bytes in all, and the time of the last change in nanoseconds, or
+    for an address a digest.
+    """
     if is_uri(uri):
-        sizes = files_at(uri, spec).values()
-        return [len(sizes), sum(sizes), 0]
+        return stamp_at(uri, spec)
     folder, names = spec.folder, spec.file_names
     files = (
         [file for file in folder.iterdir() if names.fullmatch(file.name)] if folder.is_dir() else []

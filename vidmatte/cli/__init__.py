@@ -1,48 +1,84 @@
-"""The command line: options into one call of the library, results and errors into text."""
+"""The command line: options into one call of the library, results and errors into text.
+
+Commands are loaded when they are called, so that `vidmatte --help` takes no second.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
 
 from vidmatte import __version__
-from vidmatte.cli.batch import batch_command
-from vidmatte.cli.doctor import doctor_command
-from vidmatte.cli.evaluate import evaluate_command
-from vidmatte.cli.matte import matte_command
-from vidmatte.cli.models import models_command
-from vidmatte.cli.pick import pick_command
-from vidmatte.cli.train import train_command
+from vidmatte.cli.console import INTERRUPTED, USAGE, print_json
+from vidmatte.process import loading
 
-_INTERRUPTED = 130
+_COMMANDS = {
+    "matte": "Matte a clip, a sequence of frames or a set of images (the default command).",
+    "pick": "Mark, see, correct and finish CLIP in the browser.",
+    "batch": "Matte many shots of a manifest or a folder.",
+    "evaluate": "Measure a model on a data set.",
+    "train": "Train a part of the embedded model or IconMatting's head.",
+    "models": "List the models, or check a file of weights.",
+    "doctor": "Say what this installation can read, write and run on.",
+}
+"""What each command does; it is `NAME_command` in the module of its name."""
 
 
-class _DefaultCommand(click.Group):
+class _LazyGroup(click.Group):
     """A group whose first word need not be a command: `vidmatte clip.mp4` is `vidmatte matte clip.mp4`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, loading its module."""
+        if cmd_name not in _COMMANDS:
+            return None
+        with loading():
+            module = import_module(f"vidmatte.cli.{cmd_name}")
+        command = getattr(module, f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        return super().resolve_command(ctx, args if args[0] in self.commands else ["matte", *args])
+        """Take words that are no command for those of the default command."""
+        return super().resolve_command(ctx, args if args[0] in _COMMANDS else ["matte", *args])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # Options before the input belong to the default command, but for those of the group itself.
+        """Give options before the input to the default command, except those of the group itself."""
         if args and args[0].startswith("-") and args[0] not in ("--help", "-h", "--version"):
             args = ["matte", *args]
+        # Which options a command has is not known before it is loaded.
+        ctx.meta["as_json"] = "--json" in args
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; usage errors are printed as JSON too if that was asked for."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # at a moment that the command itself has nothing to say of
-            ctx.exit(_INTERRUPTED)
+        except KeyboardInterrupt:  # at a moment that the command itself does not handle
+            ctx.exit(INTERRUPTED)
+        except click.UsageError as error:
+            if ctx.meta["as_json"]:
+                message = error.format_message()
+                print_json(
+                    {"error": {"type": "UsageError", "message": message, "exit_code": USAGE}}
+                )
+            raise
 
 
 @click.group(
-    cls=_DefaultCommand,
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=_LazyGroup, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="vidmatte")
 def cli() -> None:
@@ -53,12 +89,3 @@ def cli() -> None:
     vidmatte pick clip.mp4   mark it in the browser
     vidmatte matte --help    all options of this, the default command
     """
-
-
-cli.add_command(doctor_command)
-cli.add_command(matte_command)
-cli.add_command(batch_command)
-cli.add_command(pick_command)
-cli.add_command(evaluate_command)
-cli.add_command(models_command)
-cli.add_command(train_command)

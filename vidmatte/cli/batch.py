@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +12,6 @@ from types import FrameType
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from vidmatte.batch.check import ShotPlan, check_shots, space_needed
 from vidmatte.batch.engine import Engine
@@ -25,48 +20,104 @@ from vidmatte.batch.manifest import ShotRequest, load_manifest
 from vidmatte.batch.page import SHEETS, write_page
 from vidmatte.batch.results import Results
 from vidmatte.batch.run import BatchRun, ShotRun
-from vidmatte.cli.console import one_line_errors
+from vidmatte.cli.board import Board
+from vidmatte.cli.console import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    one_line_errors,
+    print_json,
+    print_result,
+    say,
+    set_log_level,
+)
+from vidmatte.cli.parameters import output_switches
 from vidmatte.errors import OptionError, WriteError
+from vidmatte.media.lock import exclusive
 from vidmatte.model.memory import gigabytes
+from vidmatte.option_table import manifest_schema
 
 _ENGINES = ("local", "ray")
-_ROWS = 30
-"""Shots that the table shows at most: those that are running, then failed, then waiting ones."""
-_SECONDS_BETWEEN_LINES = 5.0
+
+
+def _print_schema(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        print_result(json.dumps(manifest_schema(), indent=2))
+        ctx.exit(DONE)
 
 
 @click.command("batch")
 @click.argument("manifest", metavar="MANIFEST|FOLDER")
 @click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON schema of manifests, for editors, and exit.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Check every shot, print the plan, and render nothing."
 )
-@click.option("--engine", type=click.Choice(_ENGINES), default="local", show_default=True,
-              help="Processes of this machine, or actors of a Ray cluster (extra ray).")  # fmt: skip
+@click.option(
+    "--engine",
+    type=click.Choice(_ENGINES),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or actors of a Ray cluster (extra ray).",
+)
 @click.option(
     "--address",
     metavar="HOST:PORT",
-    help="Of the Ray cluster.  [default: a new one of this machine]",
+    help="Address of the Ray cluster.  [default: a new one on this machine]",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N",
-              help="At most so many at a time.  [default: one a GPU, or what the cores are enough for]")  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), metavar="N",
-              help="Of the processor, for each worker's network; their number changes the last bits.  "
-              "[default: cores less one, up to 4]")  # fmt: skip
-@click.option("--gpus-per-worker", type=click.FloatRange(0, min_open=False), metavar="SHARE",
-              help="With Ray: 0.25 lets four workers share a GPU.  [default: 1 where there are GPUs]")  # fmt: skip
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="A key of the manifest for all shots, as in smooth=0.5; repeatable.")  # fmt: skip
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest number of workers.  [default: one for each GPU, or as the cores allow]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processor threads of each worker's network; their number changes the last bits.  "
+    "[default: cores less one, up to 4]",
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(0, min_open=False),
+    metavar="SHARE",
+    help="With Ray: 0.25 lets four workers share a GPU.  [default: 1 if there are GPUs]",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A key of the manifest for all shots, as in smooth=0.5; repeatable.",
+)
 @click.option(
     "--root", metavar="DIR", help="Refuse shots that read or write outside of this folder."
 )
-@click.option("--staging", metavar="DIR", help="Shared folder where outputs with an address (s3://...) are made "
-              "before they are sent.  [default: beside MANIFEST]")  # fmt: skip
-@click.option("--retries", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
-              help="Try again what may pass: reading, writing, memory.")  # fmt: skip
+@click.option(
+    "--staging",
+    metavar="DIR",
+    help="Shared folder where outputs with an address (s3://...) are made before they are sent.  "
+    "[default: beside MANIFEST]",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Retry after errors that may pass: reading, writing, memory.",
+)
 @click.option(
     "--results",
     metavar="FILE",
-    help="JSON lines of what became of each shot.  [default: beside MANIFEST]",
+    help="JSON lines with the outcome of each shot.  [default: beside MANIFEST]",
 )
 @click.option(
     "--report", metavar="DIR", help="Folder for a page with a contact sheet of every shot."
@@ -78,29 +129,27 @@ _SECONDS_BETWEEN_LINES = 5.0
     "--task", "tasks", metavar="SHOT:UNIT", hidden=True, help="Do one task of an exported job."
 )
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option(
-    "--resume", is_flag=True, help="Go on with what runs that were stopped left of these shots."
-)
-@click.option("--quiet", is_flag=True, help="Print errors only.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output when done."
-)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--resume", is_flag=True, help="Continue runs of these shots that were stopped.")
+@output_switches
 def batch_command(manifest: str, quiet: bool, as_json: bool, debug: bool, **given: Any) -> None:
-    """Matte many shots: MANIFEST is a .toml, .json or .csv file, or a folder of clips with clip.prompts.json.
+    """Matte many shots of a manifest or a folder.
 
-    Shots that are up to date are skipped, a bad one does not stop the rest. Exit code 1 when any failed. Ctrl-C once
-    finishes the segments that are being rendered, twice stops now; --resume goes on.
+    MANIFEST is a .toml, .json or .csv file, or a folder of clips with clip.prompts.json. Shots that
+    are up to date are skipped, a bad one does not stop the rest. Exit code 1 if any failed. Ctrl-C
+    once finishes the segments that are being rendered, twice stops now; --resume continues.
     """
-    logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
+    set_log_level(quiet=quiet)
     with one_line_errors(
-        debug=debug, interrupted=lambda: "Stopped; --resume goes on with what is finished."
+        debug=debug,
+        as_json=as_json,
+        interrupted=lambda: "Stopped; --resume continues from what is finished.",
     ):
         code = _batch(manifest, quiet, as_json, given)
     sys.exit(code)
 
 
 def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) -> int:
+    """Do what the options ask for, and return the exit code."""
     shots = load_manifest(
         manifest,
         changes=_changes(given["settings"]),
@@ -116,12 +165,26 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
         from vidmatte.batch.openjd import do_task
 
         do_task(shots, given["tasks"], threads=threads)
-        return 0
-    results = Results(_results_file(manifest, given["results"]))
+        return DONE
+    results_file = _results_file(manifest, given["results"])
     if given["dry_run"]:
-        return _dry_run(shots, results, as_json)
+        return _dry_run(shots, Results(results_file), as_json)
+    # Two runs would do all work twice, and one would find the outputs of the other.
+    with exclusive(results_file, "another batch is writing these results"):
+        return _run(manifest, shots, Results(results_file), threads, quiet, as_json, given)
+
+
+def _run(
+    manifest: str,
+    shots: Sequence[ShotRequest],
+    results: Results,
+    threads: int,
+    quiet: bool,
+    as_json: bool,
+    given: Mapping[str, Any],
+) -> int:
     sheets = None if given["report"] is None else Path(given["report"]) / SHEETS
-    with _engine(given, threads) as engine, _Board(quiet, len(shots)) as board:
+    with _engine(given, threads) as engine, Board(len(shots), quiet=quiet) as board:
         run = BatchRun(
             shots,
             engine,
@@ -130,6 +193,7 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
             retries=given["retries"],
             sheets=sheets,
             watch=board.update,
+            note=board.note,
         )
         board.runs = run.shots
         with _interruptible(run):
@@ -137,7 +201,7 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
     if given["report"] is not None:
         page = write_page(Path(given["report"]), ended, f"vidmatte batch {manifest}")
         if not quiet:
-            click.echo(f"{page}: report", err=True)
+            say(f"{page}: report")
     return _end(ended, quiet, as_json, results)
 
 
@@ -184,57 +248,63 @@ def _export(
 
     kind, folder = given["export"]
     if kind != "openjd":
-        raise OptionError(f"--export {kind!r} is not valid: openjd is what there is")
+        raise OptionError(f"--export {kind!r} is not valid: write --export openjd DIR")
     options = [word for setting in given["settings"] for word in ("--set", setting)]
     for name in ("root", "staging"):
-        options += [] if given[name] is None else [f"--{name}", str(Path(given[name]).resolve())]
-    options += ["--overwrite"] if given["overwrite"] else []
+        if given[name] is not None:
+            options += [f"--{name}", str(Path(given[name]).resolve())]
+    if given["overwrite"]:
+        options.append("--overwrite")
     template = export_openjd(Path(manifest), shots, Path(folder), threads=threads, options=options)
-    click.echo(
-        f"{template}: Open Job Description job; run it with 'openjd run {template}', or submit it",
-        err=True,
-    )
-    return 0
+    say(f"{template}: Open Job Description job; run it with 'openjd run {template}', or submit it")
+    return DONE
 
 
 def _dry_run(shots: Sequence[ShotRequest], results: Results, as_json: bool) -> int:
     plans = list(check_shots(shots, results))
     short = space_needed(plans)
     if as_json:
-        click.echo(
-            json.dumps({"shots": [plan.as_json() for plan in plans], "short_of_space": short})
-        )
+        print_json({"shots": [plan.as_json() for plan in plans], "short_of_space": short})
     else:
         _print_plans(plans)
     for sentence in short:
-        click.echo(f"Error: {sentence}", err=True)
-    return 1 if short or any(plan.state == "refused" for plan in plans) else 0
+        say(f"Error: {sentence}")
+    return FAILED if short or any(plan.state == "refused" for plan in plans) else DONE
 
 
 def _print_plans(plans: Sequence[ShotPlan]) -> None:
     for plan in plans:
-        facts = plan.state
-        if plan.frames:
-            width, height = plan.size
-            facts += f", {plan.frames} frames of {width}x{height} in {plan.segments} segments"
-            facts += f" ({plan.finished} finished)" * bool(plan.finished)
-            facts += f", about {gigabytes(plan.needed)}: {', '.join(plan.specs)}"
-        click.echo(f"{plan.name}: {facts}" + (f": {plan.reason}" if plan.reason else ""), err=True)
+        say(f"{plan.name}: {_describe_plan(plan)}")
     ready = [plan for plan in plans if plan.state in ("ready", "goes on")]
-    click.echo(
-        f"{len(plans)} shots: {len(ready)} to render, {sum(plan.frames for plan in ready)} frames; "
-        f"{sum(plan.state == 'up to date' for plan in plans)} up to date, "
-        f"{sum(plan.state == 'refused' for plan in plans)} refused",
-        err=True,
+    frames = sum(plan.frames for plan in ready)
+    up_to_date = sum(plan.state == "up to date" for plan in plans)
+    refused = sum(plan.state == "refused" for plan in plans)
+    say(
+        f"{len(plans)} shots: {len(ready)} to render, {frames} frames; {up_to_date} up to date, "
+        f"{refused} refused"
     )
+
+
+def _describe_plan(plan: ShotPlan) -> str:
+    text = plan.state
+    if plan.frames:
+        width, height = plan.size
+        text += f", {plan.frames} frames of {width}x{height} in {plan.segments} segments"
+        if plan.finished:
+            text += f" ({plan.finished} finished)"
+        text += f", about {gigabytes(plan.needed)}: {', '.join(plan.specs)}"
+    return f"{text}: {plan.reason}" if plan.reason else text
 
 
 @contextmanager
 def _interruptible(run: BatchRun) -> Iterator[None]:
-    """Ctrl-C once stops giving out work; another one interrupts. SIGTERM and SIGHUP interrupt at once."""
+    """Let the first Ctrl-C only stop giving out work; the next one interrupts.
+
+    SIGTERM and SIGHUP interrupt at once.
+    """
 
     def first(number: int, frame: FrameType | None) -> None:
-        click.echo("Finishing what is being rendered; Ctrl-C again stops now.", err=True)
+        say("Finishing what is being rendered; Ctrl-C again stops now.")
         run.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -246,88 +316,21 @@ def _interruptible(run: BatchRun) -> Iterator[None]:
 
 
 def _end(runs: Sequence[ShotRun], quiet: bool, as_json: bool, results: Results) -> int:
-    counts = {
-        state: sum(run.state == state for run in runs)
-        for state in ("done", "up to date", "failed", "stopped")
-    }
+    """Say how the shots ended, and return the exit code."""
+    states = ("done", "up to date", "failed", "stopped")
+    counts = {state: sum(run.state == state for run in runs) for state in states}
     for run in runs:
         if run.state == "failed":
-            click.echo(f"Failed: {run.name}: {run.reason}", err=True)
+            say(f"Failed: {run.name}: {run.reason}")
     if not quiet:
-        click.echo(
-            f"{counts['done']} done, {counts['up to date']} up to date, {counts['failed']} failed, "
-            f"{counts['stopped']} stopped; {results.path}: results",
-            err=True,
-        )
+        text = ", ".join(f"{count} {state}" for state, count in counts.items())
+        say(f"{text}; {results.path}: results")
     if as_json:
-        shots = [
-            {"shot": run.name, "state": run.state, "reason": run.reason, **run.record}
-            for run in runs
-        ]
-        click.echo(json.dumps({"shots": shots, "results": str(results.path)}))
-    return 130 if counts["stopped"] else int(counts["failed"] > 0)
-
-
-class _Board:
-    """A table of shots on a terminal; a line now and then elsewhere."""
-
-    def __init__(self, quiet: bool, count: int) -> None:
-        self.runs: Sequence[ShotRun] = ()
-        self._quiet, self._count = quiet, count
-        self._began = self._last = time.monotonic()
-        console = Console(stderr=True)
-        self._live = Live(
-            console=console, refresh_per_second=4, transient=True, get_renderable=self._table
-        )
-        self._shown = not quiet and console.is_terminal
-
-    def __enter__(self) -> _Board:
-        if self._shown:
-            self._live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._shown:
-            self._live.stop()
-
-    def update(self, run: ShotRun) -> None:
-        """A shot changed."""
-        if self._quiet or self._shown:
-            return
-        if run.state in ("done", "up to date") and not run.running:
-            rate = (
-                f", {run.record['frames'] / run.seconds:.2f} frames/s"
-                if run.state == "done"
-                else ""
-            )
-            click.echo(
-                f"{run.name}: {run.state}, {run.record.get('frames', 0)} frames{rate}", err=True
-            )
-        elif run.state == "failed":
-            click.echo(f"{run.name}: failed: {run.reason}", err=True)
-        elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            ended = sum(each.is_over for each in self.runs)
-            click.echo(f"{ended} of {self._count} shots, {run.name} at {_share(run)}", err=True)
-
-    def _table(self) -> Table:
-        table = Table("shot", "state", "frames", "frames/s", "left", box=None)
-        order = {"running": 0, "failed": 1, "waiting": 2}
-        for run in sorted(self.runs, key=lambda run: order.get(run.state, 3))[:_ROWS]:
-            spent = max(1e-6, (run.seconds or time.monotonic() - run.began) if run.began else 1e-6)
-            rate = run.frames / spent if run.frames else 0.0
-            left = (
-                f"{(run.total - run.frames) / rate:.0f} s"
-                if run.total and rate and not run.is_over
-                else ""
-            )
-            table.add_row(
-                run.name, run.reason or run.state, _share(run), f"{rate:.2f}" if rate else "", left
-            )
-        ended = sum(run.is_over for run in self.runs)
-        table.caption = f"{ended} of {self._count} shots, {time.monotonic() - self._began:.0f} s"
-        return table
-
-
-def _share(run: ShotRun) -> str:
-    return f"{run.frames} of {run.total}" if run.total else str(run.frames)
+        shots = []
+        for run in runs:
+            shot = {"shot": run.name, "state": run.state, "reason": run.reason}
+            shots.append({**shot, **run.record})
+        print_json({"shots": shots, "results": str(results.path)})
+    if counts["stopped"]:
+        return INTERRUPTED
+    return FAILED if counts["failed"] else DONE

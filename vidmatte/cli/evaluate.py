@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
 
-from vidmatte.cli.console import one_line_errors
+from vidmatte.cli.console import one_line_errors, print_result, say, set_log_level
+from vidmatte.cli.parameters import output_switches, table_options
 from vidmatte.cli.progress import ProgressLine
 from vidmatte.datasets import DATASETS, CountedFrame, open_dataset
 from vidmatte.errors import OptionError
@@ -27,9 +27,9 @@ from vidmatte.evaluate import (
 from vidmatte.evaluate.clicks import DEFAULT_CLICKS
 from vidmatte.evaluate.formats import TableFormat, as_format
 from vidmatte.evaluate.measures import ConnKind
-from vidmatte.options import MatteOptions, Precision
+from vidmatte.option_table import OPTIONS, make_options
+from vidmatte.options import chosen_options
 
-_DEFAULTS = MatteOptions()
 _CLICKS = "clicks"
 """Word for the interactive protocol."""
 _PROTOCOL_CHOICES = (
@@ -45,6 +45,17 @@ _PROTOCOL_CHOICES = (
     "first_frame",
     "last_frame",
 )
+_MODEL_OPTIONS = (
+    "model",
+    "sd",
+    "weights",
+    "settings",
+    "device",
+    "precision",
+    "working_size",
+    "adapt_steps",
+    "smooth",
+)
 
 
 @click.command("evaluate")
@@ -52,8 +63,6 @@ _PROTOCOL_CHOICES = (
     "words", nargs=-1, required=True, metavar="[ablation|references|timesteps|clicks] DATASET"
 )
 @click.option("--root", required=True, metavar="DIR", help="Folder of the data set.")
-@click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
-              help="See 'vidmatte models'.")  # fmt: skip
 @click.option(
     "--predictions",
     metavar="DIR",
@@ -120,27 +129,7 @@ _PROTOCOL_CHOICES = (
     metavar="N",
     help=f"Most clicks on an image, for 'clicks'.  [default: {DEFAULT_CLICKS}]",
 )
-@click.option(
-    "--sd", metavar="PATH", help="Stable Diffusion 2.1 for models on it.  [default: downloaded]"
-)
-@click.option("--weights", metavar="PATH", help="Trained weights of the model.  [default: its own]")
-@click.option("--settings", default="", metavar="NAME=VALUE,...", help="Of the model.")
-@click.option(
-    "--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps."
-)
-@click.option("--precision", type=click.Choice(get_args(Precision)), default=_DEFAULTS.precision, show_default=True,
-              help="Number format that the network computes in.")  # fmt: skip
-@click.option(
-    "--working-size", type=int, metavar="PIXELS", help="Longer side of what the network sees."
-)
-@click.option("--adapt-steps", type=click.IntRange(min=0), metavar="STEPS",
-              help="Practice before a clip, as in matting.  [default: twice the frames, up to a limit]")  # fmt: skip
-@click.option(
-    "--smooth",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    help="Temporal smoother of clips.  [default: off]",
-)
+@table_options(*_MODEL_OPTIONS)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True,
               help="Processes, of one thread each.")  # fmt: skip
 @click.option(
@@ -155,7 +144,6 @@ _PROTOCOL_CHOICES = (
     help="Folder of the results.  [default: evaluation/DATASET-NAME-PROMPT]",
 )
 @click.option("--overwrite", is_flag=True, help="Begin anew where the folder holds other results.")
-@click.option("--quiet", is_flag=True, help="Print errors and the table only.")
 @click.option(
     "--table",
     type=click.Choice(get_args(TableFormat)),
@@ -163,8 +151,7 @@ _PROTOCOL_CHOICES = (
     show_default=True,
     help="Format in which the table is printed.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@output_switches
 def evaluate_command(
     words: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any
 ) -> None:
@@ -182,25 +169,23 @@ def evaluate_command(
 
     The same command goes on where it was stopped; the same seed gives the same table.
     """
-    logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
+    set_log_level(quiet=quiet)
     line = ProgressLine(enabled=not quiet, unit="clips or images")
     folder = Path()
 
     def interrupted() -> str:
         return f"Interrupted after {line.text}; the same command goes on from there ({folder})."
 
-    with one_line_errors(debug=debug, interrupted=interrupted):
+    with one_line_errors(debug=debug, as_json=as_json, interrupted=interrupted):
         kind, layout = _words(words)
         folder = _folder(kind, layout, given)
         with line:
             text = _evaluate(kind, layout, folder, given, line)
-    click.echo(
-        (folder / write.JSON).read_text(encoding="utf-8") if as_json else text, nl=not as_json
-    )
+    if as_json:
+        text = (folder / write.JSON).read_text(encoding="utf-8").rstrip("\n")
+    print_result(text)
     if not quiet:
-        click.echo(
-            f"{folder / write.PAGE}: pictures; table, CSV, JSON and plot beside it", err=True
-        )
+        say(f"{folder / write.PAGE}: pictures; table, CSV, JSON and plot beside it")
 
 
 def _evaluate(
@@ -247,7 +232,7 @@ def _words(words: tuple[str, ...]) -> tuple[str | None, str]:
 def _folder(kind: str | None, layout: str, given: dict[str, Any]) -> Path:
     if given["output"]:
         return Path(given["output"])
-    system = given["name"] or Path(given["predictions"] or given["model"]).stem
+    system = given["name"] or Path(given["predictions"] or make_options(given).model).stem
     prompt = None if kind == _CLICKS else given["prompt"]
     name = "-".join(filter(None, (kind, layout, system, prompt)))
     return Path("evaluation") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
@@ -255,24 +240,13 @@ def _folder(kind: str | None, layout: str, given: dict[str, Any]) -> Path:
 
 def _subject(given: dict[str, Any]) -> MethodUnderTest:
     predictions = given["predictions"]
-    names = (
-        "model",
-        "sd",
-        "weights",
-        "settings",
-        "device",
-        "precision",
-        "working_size",
-        "adapt_steps",
-        "smooth",
-    )
-    options = MatteOptions(**{name: given[name] for name in names})
+    options = make_options({name: given[name] for name in _MODEL_OPTIONS})
     if predictions is None:
         return MethodUnderTest(given["name"] or str(options.model), options)
-    changed = [name for name in names if getattr(options, name) != getattr(_DEFAULTS, name)]
+    changed = list(chosen_options(options))
     if changed:
         raise OptionError(
-            f"--{changed[0].replace('_', '-')} was given, but mattes are scored and no model is run"
+            f"{OPTIONS[changed[0]].flag} was given, but mattes are scored and no model is run"
         )
     return MethodUnderTest(
         given["name"] or Path(predictions).name, options, predictions=Path(predictions)

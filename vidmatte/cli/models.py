@@ -1,14 +1,13 @@
-"""`vidmatte models`: what there is, what is installed, what a file of weights holds."""
+"""`vidmatte models`: the models, what is installed, and what a file of weights holds."""
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
-from vidmatte.cli.console import one_line_errors
-from vidmatte.model.catalogue import all_models
+from vidmatte.cli.console import DONE, FAILED, one_line_errors, print_json, print_result
+from vidmatte.model.catalogue import ModelFacts, all_models
 from vidmatte.model.checkpoint import Findings, convert, examine
 from vidmatte.model.memory import gigabytes
 
@@ -17,29 +16,26 @@ from vidmatte.model.memory import gigabytes
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list on standard output.")
 @click.pass_context
 def models_command(ctx: click.Context, as_json: bool) -> None:
-    """List the models: what each is made of, what is on this machine, its licence, and how to get it."""
+    """List the models: their parts, which of them are on this machine, licences, how to get them."""
     if ctx.invoked_subcommand is not None:
         return
     models = all_models()
     if as_json:
-        click.echo(json.dumps([model.as_json() for model in models]))
+        print_json([model.as_json() for model in models])
         return
     for model in models:
-        click.echo(
-            f"{model.name} ({'installed' if model.installed else 'not installed'}): {model.description}"
-        )
-        for part in model.parts:
-            state = (
-                "here"
-                if part.path is not None
-                else "not here"
-                if part.needed
-                else "not here, optional"
-            )
-            click.echo(f"    {part.name}: {state}, {gigabytes(part.size)}, licence {part.licence}")
-            click.echo(
-                f"        from {part.source}: {part.get if part.path is None else part.path}"
-            )
+        _print_model(model)
+
+
+def _print_model(model: ModelFacts) -> None:
+    state = "installed" if model.installed else "not installed"
+    print_result(f"{model.name} ({state}): {model.description}")
+    for part in model.parts:
+        missing = "not here" if part.needed else "not here, optional"
+        state = missing if part.path is None else "here"
+        print_result(f"    {part.name}: {state}, {gigabytes(part.size)}, licence {part.licence}")
+        place = part.get if part.path is None else part.path
+        print_result(f"        from {part.source}: {place}")
 
 
 @models_command.command("check")
@@ -47,17 +43,18 @@ def models_command(ctx: click.Context, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def check_command(path: str, as_json: bool, debug: bool) -> None:
-    """Say what a file of weights is, whether it loads strictly, and what is missing, surplus or no number.
+    """Say what a file of weights is, whether it loads, and which tensors are missing or not finite.
 
-    FILE may be a folder: Stable Diffusion in diffusers' layout, or a ViTMatte. Exit code 0 where it can be used.
+    FILE may be a folder: Stable Diffusion in diffusers' layout, or a ViTMatte. Exit code 0 if it can
+    be used.
     """
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=debug, as_json=as_json):
         findings = examine(path)
     if as_json:
-        click.echo(json.dumps(findings.as_json()))
+        print_json(findings.as_json())
     else:
         _print_findings(findings)
-    sys.exit(0 if findings.usable else 1)
+    sys.exit(DONE if findings.usable else FAILED)
 
 
 @models_command.command("convert")
@@ -76,13 +73,16 @@ def convert_command(path: str, output: str, overwrite: bool, debug: bool) -> Non
     _print_findings(findings)
     if left_out:
         noun = "tensor" if len(left_out) == 1 else "tensors"
-        click.echo(f"    left out: {len(left_out)} {noun} of the frozen feature extractor")
+        print_result(f"    left out: {len(left_out)} {noun} of the frozen feature extractor")
 
 
 def _print_findings(findings: Findings) -> None:
     dtypes = ", ".join(f"{count} in {name}" for name, count in findings.dtypes.items())
-    content = f"{findings.tensors} tensors ({dtypes}), {findings.numbers:,} numbers, {gigabytes(findings.size)}"
-    click.echo(f"{findings.path}: {findings.kind}; {content}")
+    content = (
+        f"{findings.tensors} tensors ({dtypes}), {findings.numbers:,} numbers, "
+        f"{gigabytes(findings.size)}"
+    )
+    print_result(f"{findings.path}: {findings.kind}; {content}")
     wrong = {
         "missing": findings.mismatch.missing,
         "surplus": findings.mismatch.unexpected_keys,
@@ -92,7 +92,6 @@ def _print_findings(findings: Findings) -> None:
     }
     for what, names in wrong.items():
         for name in names:
-            click.echo(f"    {what}: {name}")
-    click.echo(
-        f"    loads; use it with {findings.use}" if findings.usable else "    cannot be used"
-    )
+            print_result(f"    {what}: {name}")
+    verdict = f"loads; use it with {findings.use}" if findings.usable else "cannot be used"
+    print_result(f"    {verdict}")

@@ -3,38 +3,72 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidmatte.cli.console import one_line_errors, print_summary
+from vidmatte.cli.console import INTERRUPTED, one_line_errors, print_summary, say
+from vidmatte.cli.parameters import table_options
 from vidmatte.errors import MissingExtraError, OptionError
+from vidmatte.option_table import make_options
 from vidmatte.options import MatteOptions
-from vidmatte.report.summary import Summary
+from vidmatte.process import loading
 
-_DEFAULTS = MatteOptions()
+if TYPE_CHECKING:
+    from vidmatte.report.summary import Summary
 
 
 @click.command("pick")
 @click.argument("clip", type=click.Path(path_type=Path))
-@click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), metavar="FILE.json",
-              help="Where the marks are kept.  [default: CLIP.prompts.json beside the clip]")  # fmt: skip
-@click.option("--ref-frame", "frame", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
-              help="0-based frame that is shown first.")  # fmt: skip
-@click.option("-o", "--output", "outputs", multiple=True, metavar="PATH",
-              help="Colour with alpha, to be offered first; repeatable.")  # fmt: skip
-@click.option("--alpha", "alphas", multiple=True, metavar="PATH",
-              help="Alpha alone, to be offered first; repeatable.")  # fmt: skip
-@click.option("--model", default=str(_DEFAULTS.model), show_default=True, metavar="NAME|FILE",
-              help="See 'vidmatte models'.")  # fmt: skip
 @click.option(
-    "--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+    "--prompts",
+    "prompt_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Where the prompts are kept.  [default: CLIP.prompts.json beside the clip]",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
-              help="Where to listen. Anything but this machine itself lets others try the address.")  # fmt: skip
-@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N",
-              help="Where to listen.  [default: a free one]")  # fmt: skip
+@click.option(
+    "--ref-frame",
+    "frame",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="0-based frame that is shown first.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="PATH",
+    help="Colour with alpha, to be offered first; repeatable.",
+)
+@click.option(
+    "--alpha",
+    "alphas",
+    multiple=True,
+    metavar="PATH",
+    help="Alpha alone, to be offered first; repeatable.",
+)
+@table_options("model", "device")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where to listen. Anything but this machine itself lets others try the address.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="N",
+    help="Where to listen.  [default: a free one]",
+)
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def pick_command(
     clip: Path,
@@ -42,16 +76,15 @@ def pick_command(
     frame: int,
     outputs: tuple[str, ...],
     alphas: tuple[str, ...],
-    model: str,
-    device: str,
     host: str,
     port: int,
     no_browser: bool,
+    **given: Any,
 ) -> None:
     """Mark, see, correct and finish CLIP in the browser.
 
-    The page opens by itself, or with the address that is printed; over ssh, forward its port. Ctrl-C, or Done in the
-    page, ends it; the marks are saved all the time.
+    The page opens by itself, or with the address that is printed; over ssh, forward its port.
+    Ctrl-C, or Done in the page, ends it; the prompts are saved all the time.
     """
     with one_line_errors():
         from_page = open_picker(
@@ -60,7 +93,7 @@ def pick_command(
             frame=frame,
             outputs=outputs,
             alphas=alphas,
-            options=MatteOptions(model=model, device=device),
+            options=make_options(given),
             host=host,
             port=port,
             opens_browser=not no_browser,
@@ -81,37 +114,37 @@ def open_picker(
     port: int = 0,
     opens_browser: bool = True,
 ) -> Summary | None:
-    """Open the page and wait for its end; returns what the last complete run did. Exits with 130 at Ctrl-C.
+    """Open the page, wait for its end, and return the summary of the last complete run.
 
-    Raises a VidmatteError for what cannot be opened.
+    Exits with 130 at Ctrl-C.
+
+    Raises:
+        VidmatteError: If the clip cannot be opened or the extra `web` is not installed.
     """
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise MissingExtraError("the picker", "web")
-    # Imported here: most commands need no server.
-    from vidmatte.web.server import pick
-    from vidmatte.web.session import PickerConfig
+    with loading():
+        from vidmatte.web.server import pick
+        from vidmatte.web.session import PickerConfig
 
-    opening = PickerConfig(clip, prompt_file, frame, outputs, alphas, options)
+    config = PickerConfig(clip, prompt_file, frame, outputs, alphas, options)
     try:
-        return pick(
-            opening, host=host, port=port, opens_browser=opens_browser, on_address=_announce
-        )
+        return pick(config, host=host, port=port, opens_browser=opens_browser, on_address=_announce)
     except KeyboardInterrupt:
-        click.echo("Closed; the marks are saved.", err=True)
-        sys.exit(130)
+        say("Closed; the prompts are saved.")
+        sys.exit(INTERRUPTED)
 
 
-def refuse_for_picker(asked: dict[str, object]) -> None:
-    """Raise OptionError for options that mean nothing in the page; values that were given, by option."""
+def refuse_for_picker(asked: Mapping[str, object]) -> None:
+    """Raise OptionError for options, by their flags, that were given and that the page ignores."""
     for option, value in asked.items():
         if value:
             raise OptionError(
-                f"{option} was given, but the picker, which --points opens, does without; leave it out"
+                f"{option} was given, but the picker, which --points opens, does without; leave it "
+                f"out"
             )
 
 
 def _announce(address: str) -> None:
-    click.echo(f"The picker is at {address}", err=True)
-    click.echo(
-        "The address is good for one browser. Ctrl-C ends it; over ssh, forward the port.", err=True
-    )
+    say(f"The picker is at {address}")
+    say("The address is good for one browser. Ctrl-C ends it; over ssh, forward the port.")

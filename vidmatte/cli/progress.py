@@ -5,35 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from vidmatte.cli.console import say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class _Rate(ProgressColumn):
-    """Frames, or what else is counted, per second."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.2f} {self._unit}/s")
-
-
 class ProgressLine:
-    """Shows how many frames are done, how fast, and the time left. `update` fits `vidmatte.matte(progress=...)`."""
+    """Shows the number of finished frames, their rate, and the time left.
+
+    `update` can be given to `vidmatte.matte(progress=...)`.
+    """
 
     def __init__(self, *, enabled: bool = True, unit: str = "frames") -> None:
         self.text = f"0 {unit}"
@@ -44,14 +30,9 @@ class ProgressLine:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if enabled and sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                _Rate(unit),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            from vidmatte.cli.bar import make_bar
+
+            self._bar = make_bar(unit)
 
     def __enter__(self) -> ProgressLine:
         return self
@@ -66,7 +47,7 @@ class ProgressLine:
             self._bar.stop()
 
     def _start(self) -> None:
-        """Show the bar, with the first report: before it a download may show its own."""
+        """Show the bar at the first report: before that a download may show its own."""
         if self._bar is not None and self._task is None:
             self._bar.start()
             self._task = self._bar.add_task(self.text, total=None)
@@ -81,17 +62,16 @@ class ProgressLine:
             )
         elif self._enabled and time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            sys.stderr.write(f"adaptation: {done} of {total} steps\n")
-            sys.stderr.flush()
-        # Adaptation steps are no frames: their rate counts from here.
+            say(f"adaptation: {done} of {total} steps")
+        # Adaptation steps are no frames: the rate of frames counts from here.
         self._base = None
 
     def update(self, done: int, total: int | None) -> None:
-        """Report `done` of `total` frames; None where the total is not known."""
+        """Report `done` of `total` frames; None if the total is not known."""
         of_total = f" of {total}" if total is not None and total >= done else ""
         self.text = f"{done}{of_total} {self._unit}"
         self._start()
-        if self._base is None:  # a run that goes on begins with frames that were done before
+        if self._base is None:  # a resumed run begins with frames that were done before
             self._base, self._began = done, time.monotonic()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, description=self.text)
@@ -102,5 +82,4 @@ class ProgressLine:
     def _print(self, done: int, total: int | None) -> None:
         rate = (done - (self._base or 0)) / max(1e-6, time.monotonic() - self._began)
         left = f", {max(0, total - done) / rate:.0f} s left" if total is not None and rate else ""
-        sys.stderr.write(f"{self.text}, {rate:.2f} {self._unit}/s{left}\n")
-        sys.stderr.flush()
+        say(f"{self.text}, {rate:.2f} {self._unit}/s{left}")

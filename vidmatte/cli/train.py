@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidmatte.cli.console import one_line_errors
+from vidmatte.cli.console import one_line_errors, say, set_log_level
 from vidmatte.errors import OptionError
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def train_command(run: str, debug: bool, **given: Any) -> None:
 
     RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
-    logging.getLogger("vidmatte").setLevel(logging.WARNING)
+    set_log_level(quiet=False)
     resuming = f"Interrupted; the same command goes on from the last checkpoint in {run}."
     with one_line_errors(debug=debug, interrupted=lambda: resuming):
         _train(run, given)
@@ -136,7 +135,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
         trained,
         start=start,
         validate=validate,
-        log=lambda line: click.echo(line, err=True),
+        log=say,
         tensorboard=given["tensorboard"],
     )
 

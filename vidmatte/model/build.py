@@ -138,7 +138,7 @@ def load_model(
         )
     if not Path(name).is_file():
         known = ", ".join(DESCRIPTIONS)
-        raise ModelError(
+        raise OptionError(
             f"model {str(name)!r} is not valid: it is neither a known name ({known}) nor a file"
         )
     with memory_errors(f"loading {name}"):

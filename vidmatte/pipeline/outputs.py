@@ -58,6 +58,7 @@ class OutputPlan:
                 specs += outputs_of_objects(path, objects, alpha_only=alpha_only)
                 requested.append(parse_output(path, alpha_only=alpha_only))
         _check_color(specs, options)
+        _check_start_number(specs, options)
         for spec in specs:
             _check_names(spec, images)
         return cls(tuple(requested), tuple(specs), None if report is None else Path(report))
@@ -109,6 +110,14 @@ def _check_color(specs: Sequence[OutputSpec], options: MatteOptions) -> None:
     if chosen and all(spec.alpha_only for spec in specs):
         raise OptionError(
             "a choice of colour was given, but only alpha is written; add an output with colour (-o)"
+        )
+
+
+def _check_start_number(specs: Sequence[OutputSpec], options: MatteOptions) -> None:
+    if options.start_number is not None and all(spec.format.is_movie for spec in specs):
+        raise OptionError(
+            "start_number was given, but only movies are written; leave it out, or add an output "
+            "of numbered images such as %04d.png"
         )
 
 

@@ -66,6 +66,8 @@ def open_clip(source: str | Path, options: MatteOptions) -> Video:
         stream=options.stream,
         on_damage=options.on_damage,
     )
+    if options.start_number is not None:
+        video.info = replace(video.info, first_number=options.start_number)
     return _with_alpha_note(video, options)
 
 
@@ -95,6 +97,7 @@ def _refuse_clip_options(options: MatteOptions) -> None:
     chosen = {
         "frame_rate": options.frame_rate,
         "batch_size": options.batch_size,
+        "start_number": options.start_number is not None,
         "allow_truncated": options.allow_truncated,
         "deinterlace": options.deinterlace != "refuse",
         "stream": options.stream is not None,
@@ -114,8 +117,8 @@ def _refuse_clip_options(options: MatteOptions) -> None:
 def frame_range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
     """Return the first frame to matte, and the end frame (exclusive; None = end of the clip).
 
-    Raises OptionError if the out point lies before the in point, ReadError if the in point lies
-    behind the last frame.
+    Raises OptionError if the out point lies before the in point, or the in point behind the last
+    frame.
     """
     start = parse_position(options.start, video) if options.start is not None else 0
     end = parse_position(options.end, video) + 1 if options.end is not None else None
@@ -124,7 +127,7 @@ def frame_range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
             f"out point {options.end} lies before in point {options.start or 0}: swap them"
         )
     if start and start >= video.count_frames():
-        raise ReadError(
+        raise OptionError(
             f"{video.info.source}: in point {options.start} asked for, but there are "
             f"{video.count_frames()} frames"
         )

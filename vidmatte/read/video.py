@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidmatte.errors import OptionError, ReadError
+from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, VideoInfo
 from vidmatte.media.prefetch import prefetch
 
@@ -113,11 +113,12 @@ class Video(ABC):
         return index
 
     def frame(self, index: int) -> FrameBatch:
-        """One frame. Raises ReadError past the end, saying how many frames there are."""
+        """Return one frame. Raises OptionError past the end, saying how many frames there are."""
         for batch in self.batches(1, start=index, end=index + 1, prefetched=1):
             return batch
-        raise ReadError(
-            f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} (0-based)"
+        raise OptionError(
+            f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} "
+            f"(0-based)"
         )
 
     def adjacent(self, index: int) -> FrameBatch | None:

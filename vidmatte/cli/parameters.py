@@ -1,0 +1,71 @@
+"""Parameters of commands, made from the table of options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from vidmatte.option_table import OPTIONS, Option
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_TYPES = {"number": click.FLOAT, "whole": click.INT}
+
+
+def table_options(*names: str, multiple: tuple[str, ...] = ()) -> Callable[[Command], Command]:
+    """Return a decorator that adds options of the table to a command, in this order.
+
+    Values that are not given are None (or empty, for options that are repeatable): their defaults
+    and ranges are for the library to say, see `option_table.make_options`.
+
+    Args:
+        names: Options by name.
+        multiple: Those of them that may be given several times.
+    """
+
+    def decorate(command: Command) -> Command:
+        # Decorators are applied from the bottom up.
+        for name in reversed(names):
+            each = OPTIONS[name]
+            command = _parameter(each, multiple=each.is_list or name in multiple)(command)
+        return command
+
+    return decorate
+
+
+def _parameter(each: Option, *, multiple: bool) -> Callable[[Command], Command]:
+    info = each.info
+    flags = ["-o", each.flag] if each.name == "output" else [each.flag]
+    default = f"  [default: {each.default_text}]" if each.default_text else ""
+    help_text = info.help + default
+    if info.kind == "switch":
+        return click.option(*flags, each.name, is_flag=True, help=help_text)
+    choices: dict[str, Any] = {"type": _click_type(each), "metavar": info.metavar or None}
+    if info.bare is not None:
+        choices |= {"is_flag": False, "flag_value": info.bare}
+    return click.option(*flags, each.name, multiple=multiple, help=help_text, **choices)
+
+
+def _click_type(each: Option) -> Any:
+    info = each.info
+    if info.choices:
+        return click.Choice(info.choices)
+    if info.span is not None and not each.field:
+        # No dataclass checks the range of these.
+        return click.IntRange(min=int(info.span[0]))
+    return _TYPES.get(info.kind, click.STRING)
+
+
+def output_switches(command: Command) -> Command:
+    """Add --quiet, --json and --debug, which all commands that do work have."""
+    switches = (
+        click.option("--quiet", is_flag=True, help="Print errors only."),
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+        ),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    )
+    for switch in reversed(switches):
+        command = switch(command)
+    return command

@@ -1,0 +1,110 @@
+"""The process that the program runs in: signals that stop it, and its standard streams.
+
+A terminal that is gone (ssh, a closed window), a full disk behind `2>log` or a closed pipe must
+not end a render that is otherwise well: what is said on standard error is said if it can be.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+INTERRUPTED = 130
+"""Exit code of a run that was stopped."""
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Ctrl-C, the stop of a farm, a lost terminal."""
+_STOPPING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """Handle a signal by ending the process at once, if nothing has to be cleaned up."""
+    os._exit(INTERRUPTED)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Handle a signal like Ctrl-C, so that every output is cleaned up."""
+    raise KeyboardInterrupt
+
+
+def handled_signals() -> list[int]:
+    """Return the signals to handle: not those that a shell or nohup has set to be ignored."""
+    return [number for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """End the process at once at a signal, while large libraries are imported.
+
+    An exception that is raised in the middle of their import would be lost in it, or leave a
+    library half initialised. To be used before a command has begun anything.
+    """
+    replaced = [number for number in _STOPPING if signal.getsignal(number) is interrupt]
+    for number in replaced:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, interrupt)
+
+
+class _LossyFile(io.RawIOBase):
+    """Passes on what can be written, and drops the rest."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal, which one that is gone is not."""
+        try:
+            return bool(self._raw.isatty())
+        except (OSError, ValueError):
+            return False
+
+    def write(self, data: Any) -> int:
+        """Write bytes, and return their number whether they could be written or not."""
+        size = len(memoryview(data).cast("B"))
+        try:
+            return int(self._raw.write(data) or size)
+        except (OSError, ValueError):
+            return size
+
+
+def protect_streams() -> None:
+    """Make the standard streams of this process safe to write to. To be called once, at its start.
+
+    Descriptors 0 to 2 that are closed are opened on the null device: otherwise the next file that
+    is opened would get such a number, and messages of libraries would be written into it. Errors of
+    writing to standard error are ignored from here on. Errors of standard output are not: results
+    are printed there.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    if sys.stderr is None:  # closed at the start, or pythonw
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
+    if raw is not None:
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(_LossyFile(raw)),
+            encoding=sys.stderr.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
