@@ -37,7 +37,7 @@ def own_lines(text):
     return [line for line in text.splitlines() if not line.startswith("import time:")]
 
 
-@pytest.mark.parametrize("name", ["vidmatte", "numpy", "torch._C", "vidmatte.read"])
+@pytest.mark.parametrize("name", ["vidmatte", "click.core", "numpy", "torch._C", "vidmatte.model"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_while_the_program_loads(name, number):
     process = started("models", "--json")
@@ -52,12 +52,13 @@ def test_while_the_program_loads(name, number):
 
 
 def test_a_job_that_was_made_deaf_goes_on():
-    process = started("--version", deaf=(signal.SIGINT, signal.SIGHUP))
+    process = started("models", "--json", deaf=(signal.SIGINT, signal.SIGHUP))
     wait_for_import(process, "numpy")
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    assert (process.returncode, out.split(",")[0]) == (0, "vidmatte")
+    assert process.returncode == 0
+    assert out.startswith("[{")
 
 
 def test_in_a_command_that_says_nothing_of_it(monkeypatch):
