@@ -24,6 +24,8 @@ from vidmatte.model.compact.upsample import band_share, certain, guided_upsample
 CORE, HALO = 48, 8
 """Side of a tile and its surroundings, in pixels: the second stage sees 8 pixels far, so that tiles have no seams."""
 TILE = CORE + 2 * HALO
+MAX_ENLARGEMENT = 8
+"""How many times larger than an image, on either side, its coarse matte may be for it to be refined."""
 MOST_TILES = 192
 """About 0.44 million pixels: where the band takes more, it is refined at half the size or less."""
 _LINES = 8
@@ -224,6 +226,9 @@ def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alp
     What it costs is bounded: a band of more than `MOST_TILES` tiles is corrected at half the size or less.
     """
     guided = guided_upsample(rgb, alpha)
+    if max(alpha.shape[0] / rgb.shape[1], alpha.shape[1] / rgb.shape[2]) > MAX_ENLARGEMENT:
+        # There is no detail to find, and the tiles would span more maps than memory holds.
+        return guided
     alpha = certain(alpha)
     share = band_share(alpha)
     height, width = guided.shape
