@@ -1,4 +1,6 @@
-"""Damage movies and images in ten ways and read them: each has to end in a clear error or a right result.
+"""Damage movies, images, masks, sequences and prompt files, and read them.
+
+Each has to end in a clear error or a right result.
 
     python benchmarks/fuzz.py --files 2000 --seed 1 --folder fuzz/       # prints a table; exit code 1 for any failure
     python benchmarks/fuzz.py --only 1:733 --folder fuzz/                # one file again, with its output
@@ -16,6 +18,7 @@ import collections
 import os
 import random
 import resource
+import shutil
 import signal
 import struct
 import sys
@@ -25,13 +28,21 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from clips import write_movie
 
 from vidmatte.errors import VidmatteError
+from vidmatte.frames import FrameBatch
+from vidmatte.imaging.display import to_display
+from vidmatte.prompts.files import load_prompts, save_prompts
+from vidmatte.prompts.prompt import Prompt, Stroke
 from vidmatte.read import open_video
+from vidmatte.read.images import read_image
+from vidmatte.read.mask import open_mask
+from vidmatte.read.plane import labels_of
 
 MEMORY = 2 << 30
 """Bytes that reading a file may take, beyond what the process has already."""
@@ -56,6 +67,11 @@ SOURCES = {
     "qtrle.mov": dict(codec="qtrle", pixel_format="rgb24"),
     "flv1.flv": dict(codec="flv1"),
 }
+MASKS = ("mask.png", "palette.png", "mask.webp", "profile.jpg")
+"""Read as masks, and as references: label images, animations, colour profiles."""
+PROMPTS = ("prompts.json",)
+SEQUENCE = "frames.png"
+"""The middle frame of a sequence, the others of which are whole."""
 STILLS = ("still.png", "still.jpg", "still.tif", "still.dpx", "still.exr")
 
 
@@ -72,7 +88,8 @@ def make_sources(folder: Path) -> dict[str, bytes]:
     for name in STILLS[:3]:
         cv2.imwrite(str(folder / name), picture)
     _write_dpx(folder / "still.dpx", picture)
-    names = [*SOURCES, *STILLS]
+    _write_masks(folder, picture)
+    names = [*SOURCES, *STILLS, *MASKS, *PROMPTS, SEQUENCE]
     try:
         import OpenEXR
     except ImportError:
@@ -81,6 +98,38 @@ def make_sources(folder: Path) -> dict[str, bytes]:
         header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION}
         OpenEXR.File(header, {"RGB": picture.astype(np.float16)}).write(str(folder / "still.exr"))
     return {name: (folder / name).read_bytes() for name in names}
+
+
+def _write_masks(folder: Path, picture: np.ndarray) -> None:
+    """Masks of the kinds that tools write, a prompt file, and a frame of a sequence."""
+    import cv2
+    from PIL import Image, ImageCms
+
+    shape = np.zeros(picture.shape[:2], np.uint8)
+    shape[10:30, 10:40] = 255
+    cv2.imwrite(str(folder / "mask.png"), np.dstack([picture, shape]))
+    palette = Image.fromarray(shape // 255)
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    palette.save(folder / "palette.png")
+    frames = [Image.fromarray(np.roll(picture, n, 1)) for n in range(4)]
+    frames[0].save(folder / "mask.webp", save_all=True, append_images=frames[1:], duration=40)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames[0].save(folder / "profile.jpg", icc_profile=profile, exif=exif)
+    prompts = {
+        "person": [
+            Prompt(
+                frame=3,
+                points=((10.0, 20.0, 1), (40.5, 5.0, 0)),
+                strokes=(Stroke(((1.0, 2.0), (30.0, 40.0)), 5.0, 1),),
+                box=(1.0, 2.0, 60.0, 40.0),
+            )
+        ],
+        "dog": [Prompt(mask=folder / "mask.png")],
+    }
+    save_prompts(folder / "prompts.json", prompts, source="clip.mp4")
+    cv2.imwrite(str(folder / SEQUENCE), picture)
 
 
 def _write_dpx(path: Path, picture: np.ndarray) -> None:
@@ -156,8 +205,17 @@ DAMAGES = (flip_bits, set_number, overwrite, cut_out, repeat, cut_off, blank)
 
 def read(path: Path, allow_truncated: bool) -> str:
     """Read a file as a run would. Returns what it held; raises AssertionError for a wrong result."""
-    is_still = path.name.rpartition("_")[2].startswith("still")
-    with open_video(path, allow_truncated=allow_truncated and not is_still) as video:
+    name = path.name.rpartition("_")[2]
+    if name in PROMPTS:
+        return read_prompts(path)
+    if name in MASKS:
+        return read_mask(path)
+    is_sequence = name == SEQUENCE
+    source = sequence_around(path) if is_sequence else path
+    is_still = name in STILLS or is_sequence
+    damage = random.Random(path.name).choice(("stop", "skip", "hold"))
+    chosen = {} if is_still or not allow_truncated else {"on_damage": damage}
+    with open_video(source, **chosen) as video:
         info, times = video.info, []
         sums = []
         for frame in video.decode():
@@ -174,6 +232,43 @@ def read(path: Path, allow_truncated: bool) -> str:
             found = video.frame(index)
             assert found.frames == (index,), "random access finds another frame"
     return f"{len(times)} frames"
+
+
+def read_prompts(path: Path) -> str:
+    """Load a prompt file, and draw what it marks on a frame."""
+    objects = load_prompts(path)
+    for prompts in objects.values():
+        for prompt in prompts:
+            alpha = prompt.reference(torch.zeros(1, 3, 48, 64)).alpha
+            assert alpha.shape == (1, 1, 48, 64), "the reference has another size than its frame"
+    return f"{len(objects)} objects"
+
+
+def read_mask(path: Path) -> str:
+    """Read an image as mask, as matte and as reference."""
+    with open_mask(path) as mask:
+        size = mask.size
+        batch = FrameBatch(torch.zeros(1, 3, *size), (0,), (0,), (1,))
+        (plane,) = mask.read(batch, size, size[1])
+        assert plane.shape == size, "the mask has another size than was announced"
+        assert np.isfinite(plane).all(), "the mask is not finite"
+        assert plane.min() >= 0, "the mask is below 0"
+        assert plane.max() <= 1, "the mask is above 1"
+    labels_of(path)
+    image = read_image(path)
+    shown = to_display(torch.from_numpy(image.rgb), image.color)
+    assert torch.isfinite(shown).all(), "the image is not finite"
+    return f"{size[1]}x{size[0]}"
+
+
+def sequence_around(path: Path) -> str:
+    """A sequence of three frames, the damaged one in the middle."""
+    folder = path.with_suffix(".sequence")
+    folder.mkdir(exist_ok=True)
+    whole = path.with_name(SEQUENCE)
+    for number, frame in enumerate((whole, path, whole)):
+        (folder / f"frame.{number:04}.png").write_bytes(frame.read_bytes())
+    return str(folder / "frame.%04d.png")
 
 
 def child(path: Path, allow_truncated: bool) -> None:
@@ -237,6 +332,7 @@ def fuzz(folder: Path, seed: int, numbers: range) -> collections.Counter[tuple[s
         if ending in ("right", "error"):
             path.unlink()
             log.unlink()
+            shutil.rmtree(path.with_suffix(".sequence"), ignore_errors=True)
         else:
             print(f"{seed}:{number} {name}: {ending} after {seconds:.1f} s, see {log}", flush=True)
     return counts

@@ -147,8 +147,8 @@ class MovieVideo(Video):
 
     def _truncated(self, index: int, why: str) -> str:
         return (
-            f"{self._source}: is truncated or damaged at frame {index} ({why}); copy it again, or use "
-            f"--allow-truncated to matte the frames before it"
+            f"{self._source}: is truncated or damaged at frame {index} ({why}); copy it again, or "
+            f"use --on-damage: stop mattes the frames before it, skip and hold those behind it too"
         )
 
     def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
