@@ -28,7 +28,7 @@ NOT_ON_WINDOWS = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("name", ["out.mov", "out.webm"])
-def test_disk_that_is_full_at_any_byte(tmp_path, monkeypatch, name):
+def test_disk_that_is_full_at_any_byte_is_one_error(tmp_path, monkeypatch, name):
     batches = [mattes(2, first=2 * k, size=(90, 160)) for k in range(2)]
     save(tmp_path / name, batches)
     size = (tmp_path / name).stat().st_size
@@ -55,7 +55,7 @@ def test_disk_that_is_full_at_any_byte(tmp_path, monkeypatch, name):
         assert os.listdir(tmp_path) == []
 
 
-def test_encoder_that_fails_midway(tmp_path, monkeypatch):
+def test_encoder_that_fails_midway_is_one_error(tmp_path, monkeypatch):
     mux = MovieWriter._mux
 
     def fail_at_the_third(self, packets):
@@ -73,7 +73,7 @@ def test_encoder_that_fails_midway(tmp_path, monkeypatch):
 
 @NOT_ON_WINDOWS
 @pytest.mark.parametrize("name", ["out.mov", "%04d.png"])
-def test_output_folder_that_is_removed(tmp_path, name):
+def test_output_folder_that_is_removed_is_one_error(tmp_path, name):
     folder = tmp_path / "out"
     folder.mkdir()
 
@@ -91,7 +91,7 @@ def test_output_folder_that_is_removed(tmp_path, name):
 
 @NOT_ON_WINDOWS
 @pytest.mark.parametrize("name", ["out.mov", "%04d.png"])
-def test_permission_that_is_lost(name):
+def test_output_is_kept_if_permission_is_lost(name):
     def run():
         with create_outputs([OutputSpec(folder / name)], like=info()) as outputs:
             outputs.write(mattes())
@@ -115,7 +115,7 @@ def test_permission_that_is_lost(name):
 
 @NOT_ON_WINDOWS
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi"])
-def test_source_that_is_truncated_while_it_is_read(tmp_path, suffix):
+def test_source_that_is_truncated_while_it_is_read_is_one_error(tmp_path, suffix):
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, 256, (192, 320, 3), np.uint8) for _ in range(40)]
     clip = write_movie(
@@ -142,7 +142,7 @@ def test_source_that_is_truncated_while_it_is_read(tmp_path, suffix):
     assert sorted(os.listdir(tmp_path)) == [clip.name, "m.png"]
 
 
-def test_sequence_that_loses_a_frame_while_it_is_read(tmp_path):
+def test_sequence_that_loses_a_frame_while_it_is_read_is_one_error(tmp_path):
     (tmp_path / "in").mkdir()
     for number in range(12):
         cv2.imwrite(str(tmp_path / "in" / f"{number:03d}.png"), np.full((20, 30, 3), 99, np.uint8))
@@ -225,7 +225,7 @@ def test_overwriting_a_link_writes_what_it_leads_to(tmp_path):
 
 @NOT_ON_WINDOWS
 @pytest.mark.slow
-def test_the_command_under_faults():
+def test_the_command_ends_well_under_faults():
     """Random points, the whole command each time; see the benchmark for what is right."""
     root = Path(__file__).parent.parent
     command = [sys.executable, root / "benchmarks" / "faults.py", "--points", "12", "--others", "3"]

@@ -27,7 +27,7 @@ from vidmatte.write import FORMATS, OutputSpec, create_outputs, formats_of, pars
         ("noon 12:30", "noon 12:30", ()),
     ],
 )
-def test_choices_follow_a_known_extension(text, path, choices):
+def test_format_options_follow_a_known_extension(text, path, choices):
     assert split_format_options(text) == (path, choices)
     assert split_format_options(Path(text))[1] == choices
 
@@ -91,12 +91,12 @@ def test_words_and_numbers_become_options_of_the_encoder():
         ("%d.png:8", "there is nothing to choose for it"),
     ],
 )  # fmt: skip
-def test_choices_that_cannot_be(text, message):
+def test_unknown_format_options_are_refused(text, message):
     with pytest.raises(OptionError, match=message):
         parse_output(text, alpha_only=False)
 
 
-def test_choices_go_with_every_object():
+def test_format_options_go_with_every_object():
     targets = outputs_of_objects("{object}.mov:qtrle", ["cat", "dog"], alpha_only=False)
     assert [target.argument for target in targets] == ["cat.mov:qtrle", "dog.mov:qtrle"]
     (layers,) = outputs_of_objects("%d.exr:float", ["cat", "dog"], alpha_only=True)

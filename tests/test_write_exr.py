@@ -60,7 +60,7 @@ def test_color_is_linear_and_premultiplied(tmp_path, tags, value, linear):
     assert np.allclose(pixels, [0.25 * linear, 0, 0.25, 0.25], rtol=1e-3)
 
 
-def test_header(tmp_path):
+def test_header_keeps_rate_pixel_aspect_and_primaries(tmp_path):
     OpenEXR = pytest.importorskip("OpenEXR")
     like = info(sample_aspect_ratio=Fraction(4, 3), color=ColorTags(9, 1, 9))
     save(tmp_path / "%04d.exr", (0.5, 0.5, 0.5), 1.0, like=like)
@@ -137,7 +137,7 @@ def test_float_keeps_what_half_rounds(tmp_path):
     )
 
 
-def test_straight_colour_where_it_is_asked_for(tmp_path):
+def test_colour_is_straight_if_asked_for(tmp_path):
     OpenEXR = pytest.importorskip("OpenEXR")
     save(
         tmp_path / "%04d.exr",
@@ -153,7 +153,7 @@ def test_straight_colour_where_it_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     "name", ["none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab"]
 )
-def test_compressions(tmp_path, name):
+def test_images_have_the_chosen_compression(tmp_path, name):
     OpenEXR = pytest.importorskip("OpenEXR")
     save(
         tmp_path / "%04d.exr",
@@ -169,7 +169,7 @@ def test_compressions(tmp_path, name):
 
 
 def test_every_compression_is_tested():
-    tested = next(mark for mark in test_compressions.pytestmark if mark.name == "parametrize").args[
+    tested = next(mark for mark in test_images_have_the_chosen_compression.pytestmark if mark.name == "parametrize").args[
         1
     ]
     offered = {
@@ -190,7 +190,7 @@ def test_every_compression_is_tested():
         ("01:00:00:45", Fraction(50), (1, 0, 1, 2, False)),
     ],
 )
-def test_timecode_of_each_image(tmp_path, timecode, rate, wanted):
+def test_each_image_has_its_timecode(tmp_path, timecode, rate, wanted):
     """The image written is frame 7 of the source."""
     OpenEXR = pytest.importorskip("OpenEXR")
     like = info(timecode=timecode, frame_rate=rate, time_base=1 / rate)

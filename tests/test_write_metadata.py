@@ -126,7 +126,7 @@ def described(path):
     ],
 )
 @pytest.mark.parametrize("extension", [".mov", ".webm"])
-def test_color_tags_of_the_source(tmp_path, extension, source, wanted):
+def test_color_tags_of_the_source_are_kept(tmp_path, extension, source, wanted):
     path = tmp_path / f"out{extension}"
     save(path, [0, 1], like=info(color=source))
     assert described(path)[:2] == (list(wanted), "tv")
@@ -185,7 +185,7 @@ def test_matte_in_mp4_stays_in_a_common_profile(tmp_path):
     ("wanted", "square_width"),
     [(Fraction(4, 3), 85), (Fraction(16, 15), 68), (Fraction(10, 11), 58)],
 )
-def test_pixel_aspect(tmp_path, form, wanted, square_width):
+def test_pixel_aspect_is_kept(tmp_path, form, wanted, square_width):
     path = tmp_path / f"out{form.extension}"
     outputs = save(path, [0, 1], form=form, like=info(sample_aspect_ratio=wanted))
     aspect = described(path)[2]
@@ -264,7 +264,7 @@ def test_times_are_exact_to_half_a_millisecond(tmp_path, form, first):
 @pytest.mark.parametrize(
     "time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 1_000_000_000)]
 )
-def test_unusual_time_bases(tmp_path, time_base):
+def test_unusual_time_bases_are_kept(tmp_path, time_base):
     step = max(1, round(Fraction(1001, 30000) / time_base))
     save(
         tmp_path / "out.mov",
@@ -307,7 +307,7 @@ def test_times_of_a_part_and_negative_times_begin_at_zero(tmp_path, form):
         ("noon", 0, Fraction(25), None),
     ],
 )
-def test_timecode_arithmetic(timecode, frames, rate, wanted):
+def test_timecode_advances_by_frames(timecode, frames, rate, wanted):
     assert advance_timecode(timecode, frames, rate) == wanted
 
 
@@ -333,7 +333,7 @@ def test_every_drop_frame_number_of_an_hour_follows_the_rule():
         (Fraction(2997, 100), "01:00:59;28", 2, "01:01:00;02"),
     ],
 )
-def test_start_timecode(tmp_path, rate, timecode, first, wanted):
+def test_start_timecode_is_that_of_the_first_frame(tmp_path, rate, timecode, first, wanted):
     like = info(frame_rate=rate, time_base=Fraction(1, 30000), timecode=timecode)
     step = round(30000 / rate)
     start = None if first == 0 else first / rate
@@ -585,7 +585,7 @@ def test_codecs_that_a_container_holds_are_copied(tmp_path, container, codec, ou
 
 
 @pytest.mark.parametrize("layout", ["mono", "5.1(side)"])
-def test_opus_takes_any_layout(tmp_path, layout):
+def test_opus_is_written_in_any_layout(tmp_path, layout):
     source, path = tmp_path / "clip.mkv", tmp_path / "out.webm"
     clip_with_sound(source, "flac", rate=44100, layout=layout)
     save(path, range(24 * SECONDS), like=like_clip(source))
@@ -618,7 +618,7 @@ def test_sound_is_interleaved(tmp_path):
     assert min(reached.values()) > SECONDS - 0.2
 
 
-def test_no_sound_when_not_wanted_or_not_there(tmp_path):
+def test_outputs_are_silent_if_sound_is_not_wanted_or_not_there(tmp_path):
     source = tmp_path / "clip.mp4"
     clip_with_sound(source)
     save(tmp_path / "quiet.mov", [0, 1], like=like_clip(source), audio=False)
@@ -658,7 +658,7 @@ KEEPING = [movie for movie in MOVIES if movie.values[0].keeps_fields]
 @pytest.mark.parametrize(
     ("order", "coded", "top"), [("top first", "tt", 1), ("bottom first", "bb", 0)]
 )
-def test_field_order(tmp_path, form, order, coded, top):
+def test_field_order_is_kept(tmp_path, form, order, coded, top):
     path = tmp_path / f"out{form.extension}"
     outputs = save(path, [0, 1, 2], form=form, like=info(field_order=order))
     stream, *frame = interlaced(path, order)

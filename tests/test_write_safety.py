@@ -71,7 +71,7 @@ def frames_in(path):
         ("{name}_%02d.png", True, "more than one place"),
     ],
 )
-def test_targets_that_cannot_be(name, alpha_only, message):
+def test_outputs_without_a_usable_format_are_refused(name, alpha_only, message):
     with pytest.raises(OptionError, match=message):
         parse_output(name, alpha_only=alpha_only)
 
@@ -85,7 +85,7 @@ def test_targets_that_cannot_be(name, alpha_only, message):
         ("s%03d.png", "s007.png"),
     ],
 )
-def test_places_for_frame_numbers(tmp_path, pattern, name):
+def test_frame_numbers_are_put_into_their_place(tmp_path, pattern, name):
     save(tmp_path / pattern, [mattes(first=7)], alpha_only=True)
     assert os.listdir(tmp_path) == [name]
     refused(WriteError, f"{name} exists already", [OutputSpec(tmp_path / pattern, alpha_only=True)])
@@ -99,7 +99,7 @@ def refused(error, message, paths, **options):
         create_outputs(targets, like=info(), **options)
 
 
-def test_checks_before_any_work(tmp_path):
+def test_unusable_outputs_are_refused_before_any_work(tmp_path):
     refused(OptionError, "no output", [])
     (tmp_path / "file").write_text("not a folder")
     refused(WriteError, "is not a folder", [tmp_path / "file" / "out.mov"])
@@ -111,7 +111,7 @@ def test_checks_before_any_work(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of folders work otherwise there")
-def test_folder_without_write_permission():
+def test_folder_without_write_permission_is_refused():
     folder = Path(tempfile.mkdtemp())  # not tmp_path, whose parents are closed to other users
     folder.chmod(0o555)
     try:
@@ -121,7 +121,7 @@ def test_folder_without_write_permission():
         folder.rmdir()
 
 
-def test_folder_that_becomes_unusable_before_the_first_frame(tmp_path):
+def test_folder_that_becomes_unusable_is_one_error(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     outputs = create_outputs(
@@ -166,7 +166,7 @@ def test_file_that_appears_during_the_run_is_not_replaced(tmp_path):
     assert path.read_text() == "precious"
 
 
-def test_one_path_for_two_outputs(tmp_path):
+def test_two_outputs_with_one_path_are_refused(tmp_path):
     (tmp_path / "sub").mkdir()
     twice = [
         OutputSpec(tmp_path / "out.mov"),
@@ -223,7 +223,7 @@ def test_inputs_are_never_outputs(tmp_path):
         ("out.mov", [("a",), ("b",)], "a set of images is not a movie"),
     ],
 )
-def test_names_that_cannot_be_used(tmp_path, pattern, names, message):
+def test_image_names_that_cannot_be_used_are_refused(tmp_path, pattern, names, message):
     (tmp_path / "old.png").write_text("precious")
     batches = [mattes(names=entry) for entry in names]
     with pytest.raises(WriteError, match=message):
@@ -245,7 +245,7 @@ def test_frames_of_a_movie_have_one_size_and_an_order(tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_an_exception_leaves_nothing(tmp_path, error):
+def test_an_exception_leaves_nothing_behind(tmp_path, error):
     (tmp_path / "out.mov").write_text("precious")
     targets = [OutputSpec(tmp_path / name) for name in ("out.mov", "out.webm", "%04d.png")]
     targets += [

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from vidmatte.report.html import render
 from vidmatte.report.summary import SUGGESTED_BELOW, Summary
 
-_WIDTH, _HEIGHT = 1000, 240
-_LEFT, _TOP, _RIGHT, _BOTTOM = 44, 22, 12, 34
-"""Margins of the plot, which hold its axes."""
+_WIDTH = 1000
+_HEIGHT = 240
+# Margins of the plot, which hold its axes and labels.
+_LEFT = 44
+_RIGHT = 12
+_TOP = 22
+_BOTTOM = 34
+_LEVELS = (0, 0.25, 0.5, 0.75, 1)
+"""Confidences that have a grid line."""
 _TICKS = 12
 _DOTS = 60
 """Up to this many frames, each has its dot."""
@@ -92,9 +98,6 @@ def _grid(first: int, last: int, place: Callable[[int], float]) -> list[_Line]:
         lines.append(_Line("grid", place(frame), _y(0), place(frame), _y(0) + 4))
     lines.append(_Line("limit", _LEFT, _y(SUGGESTED_BELOW), right, _y(SUGGESTED_BELOW)))
     return lines
-
-
-_LEVELS = (0, 0.25, 0.5, 0.75, 1)
 
 
 def _reference_line(x: float) -> _Line:

@@ -18,8 +18,10 @@ _BAR = 22
 """Height in pixels of the line of text above pictures."""
 _BACK = (28, 28, 28)
 _TEXT = (235, 235, 235)
-REFERENCE, SUGGESTED = (110, 210, 120), (60, 160, 255)
-"""Label colours (blue, green, red) of marked frames and of suggested ones."""
+REFERENCE = (110, 210, 120)
+"""Label colour (blue, green, red) of marked frames."""
+SUGGESTED = (60, 160, 255)
+"""Label colour of frames that are worth marking."""
 _QUALITY = 90
 
 
@@ -33,17 +35,29 @@ def contact_sheet(
     cell = _cell(thumbnails)
     tiles = []
     for thumbnail in thumbnails:
-        kind, color = "", _TEXT
-        if thumbnail.frame in suggested:
-            kind, color = "  suggested", SUGGESTED
-        if thumbnail.frame in references:
-            kind, color = "  reference", REFERENCE
         row = _row(thumbnail.pictures, cell)
-        tiles.append(_pad(np.vstack([_bar(_label(thumbnail) + kind, row.shape[1], color), row])))
-    columns = max(1, min(len(tiles), _WIDTH // tiles[0].shape[1]))
-    tiles += [_plain(*tiles[0].shape[:2])] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
-    return _pad(np.vstack(rows))
+        text = _label(thumbnail)
+        color = _TEXT
+        # A frame that was marked is shown as such, even if it is among the suggested ones.
+        if thumbnail.frame in references:
+            text += "  reference"
+            color = REFERENCE
+        elif thumbnail.frame in suggested:
+            text += "  suggested"
+            color = SUGGESTED
+        bar = _bar(text, row.shape[1], color)
+        tiles.append(_pad(np.vstack([bar, row])))
+    return _pad(_grid(tiles))
+
+
+def _grid(tiles: Sequence[Bgr8]) -> Bgr8:
+    """Return tiles of one size in rows, the last one filled up with empty tiles."""
+    height, width = tiles[0].shape[:2]
+    columns = max(1, min(len(tiles), _WIDTH // width))
+    missing = -len(tiles) % columns
+    filled = [*tiles, *[_plain(height, width)] * missing]
+    starts = range(0, len(filled), columns)
+    return np.vstack([np.hstack(filled[start : start + columns]) for start in starts])
 
 
 def strip(thumbnail: Thumbnail) -> Bgr8:
@@ -53,8 +67,7 @@ def strip(thumbnail: Thumbnail) -> Bgr8:
 
 def side_by_side(pictures: Sequence[Bgr8]) -> Bgr8:
     """Return pictures of any size beside each other."""
-    heights, widths = zip(*(picture.shape[:2] for picture in pictures), strict=True)
-    return _row(pictures, (max(widths), max(heights)))
+    return _row(pictures, _largest(pictures))
 
 
 def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Bgr8:
@@ -66,12 +79,16 @@ def guidance_sheet(rows: Sequence[tuple[Thumbnail, Mapping[str, Tensor]]]) -> Bg
     cell = _cell([thumbnail for thumbnail, _ in rows])
     lines = []
     for thumbnail, maps in rows:
-        colored = [heat(values, thumbnail.source.shape[1::-1]) for values in maps.values()]
+        height, width = thumbnail.source.shape[:2]
+        colored = [heat(values, (width, height)) for values in maps.values()]
         row = _row([thumbnail.source, *colored, thumbnail.alpha], cell)
         lines += [_bar(_label(thumbnail), row.shape[1], _TEXT), row]
-    names = ["image", *(name.replace("_", "-") for name in rows[0][1]), "alpha"]
+    first_maps = rows[0][1]
+    names = ["image", *(name.replace("_", "-") for name in first_maps), "alpha"]
     title = np.hstack([_bar(name, cell[0] + _GAP, _TEXT) for name in names])
-    return _pad(np.vstack([title[:, : lines[0].shape[1]], *lines]))
+    # The last name has a gap behind it that the rows do not have.
+    title = title[:, : lines[0].shape[1]]
+    return _pad(np.vstack([title, *lines]))
 
 
 def to_jpeg(picture: Bgr8) -> bytes:
@@ -82,16 +99,23 @@ def to_jpeg(picture: Bgr8) -> bytes:
 
 def _cell(thumbnails: Sequence[Thumbnail]) -> tuple[int, int]:
     """Return the width and height that hold every picture."""
-    heights, widths = zip(*(thumbnail.source.shape[:2] for thumbnail in thumbnails), strict=True)
-    return max(widths), max(heights)
+    return _largest([thumbnail.source for thumbnail in thumbnails])
+
+
+def _largest(pictures: Sequence[Bgr8]) -> tuple[int, int]:
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    return width, height
 
 
 def _row(pictures: Sequence[Bgr8], cell: tuple[int, int]) -> Bgr8:
     """Return pictures in the middle of their cells, with gaps between them."""
-    row = _plain(cell[1], len(pictures) * (cell[0] + _GAP) - _GAP)
+    cell_width, cell_height = cell
+    row = _plain(cell_height, len(pictures) * (cell_width + _GAP) - _GAP)
     for n, picture in enumerate(pictures):
         height, width = picture.shape[:2]
-        x, y = n * (cell[0] + _GAP) + (cell[0] - width) // 2, (cell[1] - height) // 2
+        x = n * (cell_width + _GAP) + (cell_width - width) // 2
+        y = (cell_height - height) // 2
         row[y : y + height, x : x + width] = picture
     return row
 

@@ -66,8 +66,11 @@ class Thumbnails:
             chosen: Frames to keep in place of evenly spread ones, if they are known before the run.
         """
         self._chosen = chosen
-        self._pixel_aspect, self._references, self._apart = float(pixel_aspect), references, apart
-        self._seen, self._stride = 0, 1
+        self._pixel_aspect = float(pixel_aspect)
+        self._references = references
+        self._apart = apart
+        self._seen = 0
+        self._stride = 1
         self._spread: list[Thumbnail] = []
         self._unsure: dict[int, Thumbnail] = {}
 
@@ -89,7 +92,9 @@ class Thumbnails:
             if is_unsure:
                 self._unsure[frame] = thumbnail
             if self._chosen is None and len(self._spread) == 2 * SPREAD:
-                self._spread, self._stride = self._spread[::2], 2 * self._stride
+                # Twice as many as are shown: every second one goes, and from now on fewer come.
+                self._spread = self._spread[::2]
+                self._stride *= 2
 
     def sheet(self, suggested: Collection[int]) -> list[Thumbnail]:
         """Return evenly spread frames and the suggested ones, in order."""
@@ -147,7 +152,8 @@ def evenly(thumbnails: Sequence[Thumbnail], count: int) -> list[Thumbnail]:
 
 
 def _shrink(batch: MatteBatch, index: int, pixel_aspect: float) -> Thumbnail:
-    rgb, alpha = batch.source.rgb[index], batch.alpha[index]
+    rgb = batch.source.rgb[index]
+    alpha = batch.alpha[index]
     size = shrunk_size(rgb.shape[-2], rgb.shape[-1], pixel_aspect)
     small = shrink(alpha, size)
     # Multiplied before it is shrunk, as the edges of a full-size composite are.

@@ -230,6 +230,7 @@ class _Copied:
         assert packet.pts is not None
         assert packet.dts is not None
         if self._delay is None:
+            # The first packet: how long before the picture its sound begins.
             before = self._shift - packet.pts * packet.time_base
             self._delay = max(Fraction(0), before) if self.is_delayed else Fraction(0)
         units = round((self._shift - self._delay) / packet.time_base)

@@ -18,9 +18,14 @@ from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import HLG, LINEAR, PQ, hlg_decode, linear_to_srgb, pq_decode
 from vidmatte.media.timecode import advance_timecode
 
-_RGB, _UNSPECIFIED, _SRGB = 0, 2, 13
+# Numbers of ITU-T H.273: a matrix, any of them, and a transfer.
+_RGB = 0
+_UNSPECIFIED = 2
+_SRGB = 13
 _POWERS = {4: 2.2, 5: 2.8}
+"""Exponents of the transfers that are plain gamma: BT.470 of systems M, and of B and G."""
 _BT709_CURVES = (1, 2, 6, 14, 15)
+"""Transfers with the curve of BT.709: BT.709, untagged, BT.601, BT.2020 in 10 and 12 bits."""
 PQ_WHITE = 203.0
 """cd/m2 that become 1: the diffuse white of HDR, ITU-R BT.2408-7, table 1."""
 HLG_WHITE = 0.75

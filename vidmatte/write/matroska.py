@@ -72,24 +72,27 @@ def with_display_aspect(header: bytes, aspect: Fraction) -> bytes | None:
     name = header.index(_NAME)
     for tracks, tracks_end in _find(header, (_SEGMENT, _TRACKS)):
         for video, end in _find(header[:tracks_end], (_TRACK, _VIDEO), tracks):
-            elements = (
-                (_DISPLAY_UNIT + _AS_RATIO)
-                + (_DISPLAY_WIDTH + b"\x84" + aspect.numerator.to_bytes(4, "big"))
-                + (_DISPLAY_HEIGHT + b"\x84" + aspect.denominator.to_bytes(4, "big"))
+            elements = b"".join(
+                (
+                    _DISPLAY_UNIT + _AS_RATIO,
+                    _DISPLAY_WIDTH + b"\x84" + aspect.numerator.to_bytes(4, "big"),
+                    _DISPLAY_HEIGHT + b"\x84" + aspect.denominator.to_bytes(4, "big"),
+                )
             )
             size = end - video + len(elements)
-            if not tracks <= name < video or size > 126 or header[video - 2 : video - 1] != _VIDEO:
+            # The size of the video element has to stay one byte: 127 is reserved in it.
+            has_short_size = header[video - 2 : video - 1] == _VIDEO and size <= 126
+            if not has_short_size or not tracks <= name < video:
                 return None
-            between = header[name + len(_NAME) : video - 1]
-            patched = (
-                header[:name]
-                + between
-                + bytes([0x80 | size])
-                + header[video:end]
-                + elements
-                + header[end:]
+            pieces = (
+                header[:name],
+                header[name + len(_NAME) : video - 1],
+                bytes([0x80 | size]),
+                header[video:end],
+                elements,
+                header[end:],
             )
-            return _with_checksum(patched, tracks, tracks_end)
+            return _with_checksum(b"".join(pieces), tracks, tracks_end)
     return None
 
 
@@ -97,11 +100,9 @@ def _with_checksum(data: bytes, start: int, end: int) -> bytes:
     """Return the data with the checksum of a master element renewed, if it has one."""
     if data[start : start + 2] != _CHECKSUM + b"\x84":
         return data
-    return (
-        data[: start + 2]
-        + zlib.crc32(data[start + 6 : end]).to_bytes(4, "little")
-        + data[start + 6 :]
-    )
+    # The checksum covers all that follows it in the element.
+    checksum = zlib.crc32(data[start + 6 : end]).to_bytes(4, "little")
+    return data[: start + 2] + checksum + data[start + 6 :]
 
 
 def _find(data: bytes, path: tuple[bytes, ...], position: int = 0) -> Iterator[tuple[int, int]]:
@@ -112,6 +113,7 @@ def _find(data: bytes, path: tuple[bytes, ...], position: int = 0) -> Iterator[t
         length = _length(data[position]) if position < len(data) else 9
         if length > 8:
             return
+        # The first set bit tells the number of bytes; the others are the size.
         size = int.from_bytes(data[position : position + length], "big") & ~(1 << 7 * length)
         position += length
         if number == path[0]:

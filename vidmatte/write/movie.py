@@ -70,13 +70,16 @@ class MovieWriter:
         self._partial = partial
         self._like = like
         self._premultiplied = premultiplied
-        self._start, self._end = start, end
+        self._start = start
+        self._end = end
         self._command = command
         self._packets_hash = hashlib.blake2b(digest_size=mxf.UMID_NUMBER_BYTES)
         self._with_audio = audio and like.audio_streams > 0 and bool(self.format.audio_codec)
         self._width = like.display_width if self.format.square_pixels else like.width
+        self.pixel_format = self.format.pixel_format
         is_odd = self._width % 2 or like.height % 2
-        self.pixel_format = (is_odd and self.format.odd_pixel_format) or self.format.pixel_format
+        if is_odd and self.format.odd_pixel_format:
+            self.pixel_format = self.format.odd_pixel_format
         self._tags = _writable_tags(like.color, self.format, pixel_format=self.pixel_format)
         self._patches_aspect = self.format.container == "matroska" and like.sample_aspect_ratio != 1
         self._is_joined = False
@@ -288,13 +291,15 @@ class MovieWriter:
             frame.duration = duration or self._usual_duration
             self._end_time = (frame.pts + frame.duration) * self._time_base
             return
-        frame.pts, frame.duration = self.frames, 1
+        frame.pts = self.frames
+        frame.duration = 1
+        # In seconds; half a frame is the most that rounding of the source's times can make.
         late = (pts - self._first) * self._like.time_base - self.frames / self._rate
         if abs(late) > 1 / (2 * self._rate):
             raise WriteError(
                 f"{self.spec}: frame {self.frames} comes {float(late):+.3f} s off a constant "
-                f"rate of {float(self._rate):.3f} frames/s, "
-                f"and {self.format.extension} has no other; write .mov, which keeps the times of all frames"
+                f"rate of {float(self._rate):.3f} frames/s, and {self.format.extension} has no "
+                f"other; write .mov, which keeps the times of all frames"
             )
 
     def _complete_container(self, file: _PartialFile) -> None:
@@ -346,24 +351,19 @@ class MovieWriter:
         `start` and `end` count from the first frame of the source, whose pts need not be 0.
         """
         time = first * self._like.time_base
+        start = None if self._start is None else time
         end = None if self._end is None else time + self._end - (self._start or 0)
-        return Span(None if self._start is None else time, end, self._offset * self._like.time_base)
+        return Span(start, end, shift=self._offset * self._like.time_base)
 
     def _picture(self, batch: MatteBatch, index: int) -> tuple[Tensor | None, Tensor]:
         alpha = batch.alpha[index]
-        color = (
-            None
-            if self.spec.alpha_only
-            else for_output(
-                batch.color[index],
-                self._like.color,
-                linear_to_video,
-                holds="nothing" if self.format.container == "webp" else "tags",
-            )
-        )
         alpha = with_width(alpha, self._width)
-        if color is None:
+        if self.spec.alpha_only:
             return None, alpha[0]
+        holds: Literal["nothing", "tags"] = "tags"
+        if self.format.container == "webp":
+            holds = "nothing"
+        color = for_output(batch.color[index], self._like.color, linear_to_video, holds=holds)
         color = with_width(color, self._width)
         if self._premultiplied or self.format.over_black:
             color = premultiply(color, alpha, max_code=2 ** (self.format.bit_depth or 16) - 1)

@@ -85,17 +85,10 @@ def create_outputs(
     checked = [_as_spec(spec) for spec in specs]
     if not checked:
         raise OptionError("no output was asked for; give at least one path")
-    if bit_depth not in (8, 16):
-        raise OptionError(f"PNG has 8 or 16 bits, not {bit_depth}")
-    if bit_depth != 16 and all(spec.format.codec != "png" for spec in checked):
-        raise OptionError(
-            f"{bit_depth} bits are a choice for PNG, and no output is one; "
-            f"other formats have their own"
-        )
+    _check_bit_depth(bit_depth, checked)
+    frames = _frames_in_header(like, start, end)
     for spec in checked:
-        _check_library(
-            spec, like, frames=_frames_in_header(like, start, end), premultiplied=premultiplied
-        )
+        _check_library(spec, like, frames=frames, premultiplied=premultiplied)
     used = check_outputs(checked, like=like, inputs=inputs, overwrite=overwrite)
 
     def writer(spec: OutputSpec, partial: Path) -> Writer:
@@ -128,6 +121,16 @@ def create_outputs(
     partials = [partial_path(final) for final in finals]
     writers = [writer(spec, partial) for spec, partial in zip(checked, partials, strict=True)]
     return Outputs(writers, finals, partials, like=like, overwrite=overwrite, inputs=used)
+
+
+def _check_bit_depth(bit_depth: int, specs: Sequence[OutputSpec]) -> None:
+    if bit_depth not in (8, 16):
+        raise OptionError(f"PNG has 8 or 16 bits, not {bit_depth}")
+    if bit_depth != 16 and all(spec.format.codec != "png" for spec in specs):
+        raise OptionError(
+            f"{bit_depth} bits are a choice for PNG, and no output is one; "
+            f"other formats have their own"
+        )
 
 
 def _check_library(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import av
@@ -16,9 +17,17 @@ from vidmatte.frames import ColorTags
 from vidmatte.imaging.transfer import LINEAR
 from vidmatte.imaging.yuv import yuv_to_rgb_affine
 
-_UNSPECIFIED, _RESERVED, _RGB, _BT709, _SRGB = 2, 3, 0, 1, 13
+# Numbers of ITU-T H.273.
+_RGB = 0
+_BT709 = 1
+_UNSPECIFIED = 2
+_RESERVED = 3
+_SRGB = 13
 _MATRICES = {1: 1, 5: 6, 6: 6, 9: 9}
-_LIMITED_RANGE, _FULL_RANGE = 1, 2
+"""Matrices that production codecs can name, by those of sources; 5 and 6 are BT.601."""
+# AVCOL_RANGE_MPEG and AVCOL_RANGE_JPEG of FFmpeg.
+_LIMITED_RANGE = 1
+_FULL_RANGE = 2
 
 
 def output_tags(
@@ -80,16 +89,26 @@ def video_frame(
     if color is not None and frame.format.is_rgb:
         _fill_rgb(frame, color, alpha, zero_rgb_where_transparent=zero_rgb_where_transparent)
         return frame
+    values: Sequence[Tensor | float]
     if color is None:
-        unit = 2.0 ** (bits - 8)
-        low, span = (0.0, float(max_code)) if tags.full_range else (16 * unit, 219 * unit)
-        neutral = 128 * unit
-        values: list[Tensor | float] = [alpha * span + low, *[neutral] * (len(frame.planes) - 1)]
+        values = _gray(alpha, bits, tags)
     else:
-        values = [*_yuv(color, bits, tags), alpha * max_code][: len(frame.planes)]
+        values = [*_yuv(color, bits, tags), alpha * max_code]
+    # A format without chroma, or without alpha, has fewer planes than there are values.
+    values = values[: len(frame.planes)]
     for plane, code_values in zip(frame.planes, values, strict=True):
         _fill(plane, code_values, frame.format)
     return frame
+
+
+def _gray(alpha: Tensor, bits: int, tags: ColorTags) -> list[Tensor | float]:
+    """Return unrounded code values of alpha as luma, and those of the two neutral chroma planes."""
+    unit = 2.0 ** (bits - 8)  # one 8-bit code value
+    neutral = 128 * unit
+    if tags.full_range:
+        return [alpha * (2**bits - 1), neutral, neutral]
+    # Limited range: black at 16 and white at 235, in 8 bits (ITU-R BT.601, 709 and 2020).
+    return [alpha * (219 * unit) + 16 * unit, neutral, neutral]
 
 
 def _yuv(color: Tensor, bits: int, tags: ColorTags) -> list[Tensor]:
@@ -147,7 +166,9 @@ def _fill_rgb(
     """Round red, green, blue and alpha into one plane each, or into one packed plane."""
     samples, max_code = _samples(frame.planes[0], frame.format)
     if len(frame.planes) > 1:
-        for plane, values in zip(frame.planes, (color[1], color[2], color[0], alpha), strict=True):
+        red, green, blue = color
+        # FFmpeg's planar order, gbrap.
+        for plane, values in zip(frame.planes, (green, blue, red, alpha), strict=True):
             _fill(plane, values * max_code, frame.format)
         return
     dtype = samples.dtype.newbyteorder("=")
@@ -175,9 +196,8 @@ def _samples(plane: VideoPlane, form: av.VideoFormat) -> tuple[npt.NDArray[np.ge
     """Return a view of all samples of a plane, padding included, and the largest code value."""
     # Through the buffer: VideoFrame.from_ndarray would hold the GIL while it copies.
     bits = form.components[0].bits
-    dtype = (
-        np.dtype(np.uint8) if bits <= 8 else np.dtype(">u2" if form.name.endswith("be") else "<u2")
-    )
+    wide = ">u2" if form.name.endswith("be") else "<u2"
+    dtype = np.dtype("u1" if bits <= 8 else wide)
     samples: npt.NDArray[np.generic] = np.frombuffer(cast("bytes", plane), dtype)
     return samples.reshape(-1, plane.line_size // dtype.itemsize), 2**bits - 1
 

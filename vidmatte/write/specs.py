@@ -129,18 +129,20 @@ def _chosen_format(spec: OutputSpec) -> Format:
         raise OptionError(_no_format(spec))
     named = [form for form in forms if form.name in spec.format_options]
     if len(named) > 1:
-        raise OptionError(
-            f"{spec.argument}: asks for {' and '.join(form.name for form in named)}; choose one"
-        )
-    form = next(iter(named or (form for form in forms if not form.over_black)), None)
-    if form is None:
+        names = " and ".join(form.name for form in named)
+        raise OptionError(f"{spec.argument}: asks for {names}; choose one")
+    # Without a name, the default: never a format that loses alpha.
+    usable = named or [form for form in forms if not form.over_black]
+    if not usable:
         without_alpha = [f"{spec}:{form.name} ({form.description})" for form in forms]
         raise OptionError(
             f"{spec}: {forms[0].extension} has no alpha; use .mov or .webm, "
             f"or ask for what it can hold: {', '.join(without_alpha)}"
         )
+    form = usable[0]
     words = [word for word in spec.format_options if word != form.name]
-    return replace(form, options={**form.options, **_options_of(words, form, forms, spec)})
+    chosen = _options_of(words, form, forms, spec)
+    return replace(form, options={**form.options, **chosen})
 
 
 def _options_of(
@@ -158,7 +160,8 @@ def _options_of(
                 raise OptionError(
                     f"{spec.argument}: {chosen_by[option]} and {word} exclude each other; keep one"
                 )
-            options[option], chosen_by[option] = value, word
+            options[option] = value
+            chosen_by[option] = word
     return options
 
 
@@ -181,14 +184,15 @@ def _parse_option(
 
 def _no_format(spec: OutputSpec) -> str:
     extension = Path(spec.path).suffix
-    usual = [form for form in FORMATS if form.alpha_only == spec.alpha_only and not form.over_black]
-    seen: dict[str, Format] = {}
-    for form in usual:
-        seen.setdefault(form.extension, form)
+    # The default of each extension is its first format.
+    defaults: dict[str, Format] = {}
+    for form in FORMATS:
+        if form.alpha_only == spec.alpha_only and not form.over_black:
+            defaults.setdefault(form.extension, form)
     kind = "an alpha matte" if spec.alpha_only else "colour with alpha"
     found = f"the extension {extension.lower()!r}" if extension else "no extension"
     other = ""
     if formats_of(extension, alpha_only=not spec.alpha_only):
         other = "; give it to -o/--output" if spec.alpha_only else "; give it to --alpha"
-    format_options = ", ".join(f"{end} ({form.description})" for end, form in seen.items())
-    return f"{spec}: {kind} cannot be written with {found}{other}; choose from {format_options}"
+    offered = ", ".join(f"{end} ({form.description})" for end, form in defaults.items())
+    return f"{spec}: {kind} cannot be written with {found}{other}; choose from {offered}"

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-_RIFF_HEADER, _CHUNK_HEADER = 12, 8
-_DURATION_AT, _DURATION_BYTES = 12, 3
+_RIFF_HEADER = 12
+_CHUNK_HEADER = 8
+_DURATION_AT = 12
+"""Bytes before the duration of a frame: its place and its size, 3 bytes each number."""
+_DURATION_BYTES = 3
 
 
 class RandomAccess(Protocol):
@@ -27,7 +30,9 @@ def set_end(file: RandomAccess, milliseconds: int) -> None:
         file: A complete WebP file.
         milliseconds: Duration of the whole animation.
     """
-    place, before, last = None, 0, 0
+    place = None
+    before = 0  # the end of the last frame but one
+    last = 0
     offset = _RIFF_HEADER
     while len(header := file.read_at(offset, _CHUNK_HEADER)) == _CHUNK_HEADER:
         if header[:4] == b"ANMF":
@@ -35,7 +40,8 @@ def set_end(file: RandomAccess, milliseconds: int) -> None:
             before += last
             last = int.from_bytes(file.read_at(place, _DURATION_BYTES), "little")
         size = int.from_bytes(header[4:], "little")
-        offset += _CHUNK_HEADER + size + size % 2
+        offset += _CHUNK_HEADER + size + size % 2  # chunks begin at even bytes
     if place is not None:
-        duration = min(max(1, milliseconds - before), (1 << 8 * _DURATION_BYTES) - 1)
+        longest = (1 << 8 * _DURATION_BYTES) - 1
+        duration = min(max(1, milliseconds - before), longest)
         file.write_at(place, duration.to_bytes(_DURATION_BYTES, "little"))
