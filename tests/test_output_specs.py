@@ -10,7 +10,14 @@ import pytest
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.frames import VideoInfo
 from vidmatte.pipeline.outputs import outputs_of_objects
-from vidmatte.write import FORMATS, OutputSpec, create_outputs, formats_of, parse_output, split_format_options
+from vidmatte.write import (
+    FORMATS,
+    OutputSpec,
+    create_outputs,
+    formats_of,
+    parse_output,
+    split_format_options,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,12 @@ def test_every_format_is_chosen_by_its_name():
 def test_the_usual_format_keeps_alpha():
     for form in FORMATS:
         usual = next(
-            (entry for entry in formats_of(form.extension, alpha_only=form.alpha_only) if not entry.over_black), None
+            (
+                entry
+                for entry in formats_of(form.extension, alpha_only=form.alpha_only)
+                if not entry.over_black
+            ),
+            None,
         )
         path = f"out{'' if form.is_movie else '%d'}{form.extension.upper()}"
         if usual is None:
@@ -64,7 +76,11 @@ def test_the_usual_format_keeps_alpha():
 def test_words_and_numbers_become_options_of_the_encoder():
     usual = parse_output("a.webm", alpha_only=False).format.options
     chosen = parse_output("a.webm:fast,crf=30", alpha_only=False).format.options
-    assert {key for key in chosen if chosen[key] != usual.get(key)} == {"crf", "deadline", "cpu-used"}
+    assert {key for key in chosen if chosen[key] != usual.get(key)} == {
+        "crf",
+        "deadline",
+        "cpu-used",
+    }
     assert (chosen["crf"], chosen["deadline"]) == ("30", "realtime")
     assert parse_output("%d.exr:dwab,float", alpha_only=True).format.options == {
         "pixels": "float",
@@ -110,17 +126,24 @@ def info(width=64, height=48, **changes):
 
 def test_what_a_format_cannot_hold_is_refused_before_work(tmp_path):
 
-    with pytest.raises(WriteError, match=r"DNxHR 444.* begins at 256x120 pixels, and the frames have 64x48"):
+    with pytest.raises(
+        WriteError, match=r"DNxHR 444.* begins at 256x120 pixels, and the frames have 64x48"
+    ):
         create_outputs([parse_output(tmp_path / "a.mxf", alpha_only=True)], like=info())
     like = VideoInfo("clip.mp4", 320, 180, Fraction(12), Fraction(1, 12))
-    with pytest.raises(WriteError, match=r"\.mxf knows the frame rates of television only, and the source has 12\.000"):
+    with pytest.raises(
+        WriteError,
+        match=r"\.mxf knows the frame rates of television only, and the source has 12\.000",
+    ):
         create_outputs([parse_output(tmp_path / "a.mxf", alpha_only=True)], like=like)
 
 
 def test_more_frames_than_avif_can_hold_are_refused_before_work(tmp_path):
     pytest.importorskip("PIL")
     like = info(1920, 1080, frames_in_header=130)
-    with pytest.raises(WriteError, match=r"129 frames of 1920x1080 at most, and there are 130 or more; cut with"):
+    with pytest.raises(
+        WriteError, match=r"129 frames of 1920x1080 at most, and there are 130 or more; cut with"
+    ):
         create_outputs([tmp_path / "a.avif"], like=like)
 
     create_outputs([tmp_path / "a.avif"], like=like, start=Fraction(1))
@@ -136,6 +159,7 @@ def test_missing_pillow_is_named_before_work(tmp_path, monkeypatch):
 
 def test_a_path_with_choices_is_a_target_as_well(tmp_path):
     outputs = create_outputs(
-        [f"{tmp_path}/a.mov:png", OutputSpec(tmp_path / "b.mov", format_options=("qtrle",))], like=info()
+        [f"{tmp_path}/a.mov:png", OutputSpec(tmp_path / "b.mov", format_options=("qtrle",))],
+        like=info(),
     )
     assert [writer.format.codec for writer in outputs._writers] == ["png", "qtrle"]

@@ -169,9 +169,8 @@ def test_images_have_the_chosen_compression(tmp_path, name):
 
 
 def test_every_compression_is_tested():
-    tested = next(mark for mark in test_images_have_the_chosen_compression.pytestmark if mark.name == "parametrize").args[
-        1
-    ]
+    marks = test_images_have_the_chosen_compression.pytestmark
+    (tested,) = [mark.args[1] for mark in marks if mark.name == "parametrize"]
     offered = {
         word
         for form in FORMATS

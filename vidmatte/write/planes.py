@@ -89,10 +89,8 @@ def video_frame(
     if color is not None and frame.format.is_rgb:
         _fill_rgb(frame, color, alpha, zero_rgb_where_transparent=zero_rgb_where_transparent)
         return frame
-    values: Sequence[Tensor | float]
-    if color is None:
-        values = _gray(alpha, bits, tags)
-    else:
+    values: Sequence[Tensor | float] = _gray(alpha, bits, tags)
+    if color is not None:
         values = [*_yuv(color, bits, tags), alpha * max_code]
     # A format without chroma, or without alpha, has fewer planes than there are values.
     values = values[: len(frame.planes)]
