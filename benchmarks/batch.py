@@ -140,12 +140,22 @@ def plan(segments: int) -> dict[str, object]:
     class Idle:
         """Answers as a worker would, with nothing done."""
 
-        size = idle = 8
+        size = 8
+        starting = 0
+        machines = ("",)
 
         def __init__(self) -> None:
             self.events: list[TaskDone] = []
 
-        def submit(self, task: Task) -> None:
+        @property
+        def running(self) -> int:
+            return len(self.events)
+
+        @property
+        def idle_machines(self) -> list[str]:
+            return [""] * (self.size - self.running)
+
+        def submit(self, task: Task, machines: object) -> None:
             if task.unit == "begin":
                 journal = journal_of(task.request)
                 journal.folder.mkdir()
@@ -160,10 +170,10 @@ def plan(segments: int) -> dict[str, object]:
                 facts = {"pts": numbers, "durations": numbers, "confidence": [0.123456789] * length, "names": []}
                 outcome = Outcome("done", {"unit": task.unit, "first": 0, "frames": length, "notes": [], **facts})
             self.events.append(TaskDone(task, outcome))
-            self.idle = 8 - len(self.events)
 
         def poll(self, seconds: float) -> list[TaskDone]:
-            events, self.events, self.idle = self.events, [], 8
+            events = self.events
+            self.events = []
             return events
 
     with tempfile.TemporaryDirectory() as name:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from vidmatte.batch.engine import TaskDone, WorkerLost
 from vidmatte.batch.manifest import load_manifest
 from vidmatte.batch.results import Results
 from vidmatte.batch.run import BatchRun
-from vidmatte.batch.task import Progress
+from vidmatte.batch.task import Outcome, Progress
 from vidmatte.batch.worker import Worker
 from vidmatte.cli import cli
 from vidmatte.errors import OptionError, VidmatteError
@@ -69,15 +70,21 @@ class OneWorker:
     """An engine that does each task at once, in this process."""
 
     size = 1
+    starting = 0
+    machines = ("",)
 
     def __init__(self, lose=()):
         self._worker, self._events, self._on_worker_lost = Worker(), [], list(lose)
 
     @property
-    def idle(self):
-        return 0 if self._events else 1
+    def running(self):
+        return len(self._events)
 
-    def submit(self, task):
+    @property
+    def idle_machines(self):
+        return [] if self._events else [""]
+
+    def submit(self, task, machines):
         if task.unit in self._on_worker_lost:
             self._on_worker_lost.remove(task.unit)
             self._events.append(WorkerLost(task, "its worker was killed by signal 9"))
@@ -378,6 +385,79 @@ def test_a_unit_that_kills_every_worker_is_given_up(job):
     ended = run(job / "shots.toml", lose=["render:1"] * 4)
     assert [ended[name].state for name in "abc"] == ["failed", "done", "done"]
     assert "signal 9" in ended["a"].reason
+
+
+class TwoMachines(OneWorker):
+    """An engine with a worker on each of two machines, of which "bad" cannot read its plates."""
+
+    size = 2
+    machines = ("bad", "good")
+
+    def __init__(self, fails=lambda machine, task: machine == "bad"):
+        super().__init__()
+        self._fails = fails
+        self.given = []
+
+    @property
+    def idle_machines(self):
+        busy = [event.machine for event in self._events]
+        return [machine for machine in self.machines if machine not in busy]
+
+    def submit(self, task, machines):
+        machine = next(name for name in self.idle_machines if name in machines)
+        self.given.append((machine, task.shot))
+        if self._fails(machine, task):
+            missing = f"{task.shot}.mp4: no such file or directory"
+            outcome = Outcome("failed", reason=missing, error="ReadError", retryable=True)
+        else:
+            outcome = self._worker.run(task)
+        self._events.append(TaskDone(task, outcome, machine))
+
+    def poll(self, seconds):
+        # The machine that fails answers at once, the other one takes its time.
+        self._events.sort(key=lambda event: event.outcome.kind != "failed")
+        return [self._events.pop(0)] if self._events else []
+
+
+def run_on(engine, manifest, **choices):
+    notes = []
+    results = Results(manifest.with_suffix(".results.jsonl"))
+    batch = BatchRun(
+        load_manifest(manifest), engine, results, threads=1, note=notes.append, **choices
+    )
+    return {each.name: each for each in batch.run()}, notes
+
+
+def test_a_machine_that_fails_where_others_do_not_costs_no_shot_and_is_set_aside(job):
+    engine = TwoMachines()
+    ended, notes = run_on(engine, write_manifest(job, "abc", segment_frames=100))
+    assert {each.state for each in ended.values()} == {"done"}
+    assert [machine for machine, _ in engine.given].count("bad") == 2
+    assert len(notes) == 1
+    assert notes[0].startswith("bad is set aside")
+
+
+def test_units_of_a_long_shot_go_to_another_machine_too(job):
+    engine = TwoMachines(lambda machine, task: machine == "bad" and task.unit.startswith("render"))
+    ended, _ = run_on(engine, write_manifest(job, "a", segment_frames=3))
+    assert ended["a"].state == "done"
+    assert "bad" in [machine for machine, _ in engine.given]
+
+
+def test_a_shot_that_fails_on_two_machines_names_them_and_blames_neither(job):
+    engine = TwoMachines(lambda machine, task: task.shot == "b")
+    ended, notes = run_on(engine, write_manifest(job, "abc", segment_frames=100))
+    assert [ended[name].state for name in "abc"] == ["done", "failed", "done"]
+    assert re.search(r"no such file .* \(on (bad and good|good and bad)\)$", ended["b"].reason)
+    assert notes == []
+    assert sum(shot == "b" for _, shot in engine.given) == 2
+
+
+def test_without_another_machine_a_bad_one_fails_its_shots_by_name(job):
+    engine = TwoMachines()
+    engine.machines = ("bad",)
+    ended, _ = run_on(engine, write_manifest(job, "ab", segment_frames=100))
+    assert {each.reason.endswith("(on bad)") for each in ended.values()} == {True}
 
 
 def test_retries_are_for_what_may_pass(job, monkeypatch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -37,7 +37,10 @@ class ClusterWorker:
 
     def facts(self) -> dict[str, str]:
         """What has to be the same on all workers, and the name of this one's machine."""
-        return {"machine": socket.gethostname(), **own_facts()}
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        return {"machine": socket.gethostname(), "node": node, **own_facts()}
 
     def run(self, task: Task) -> Outcome:
         """Do a task."""
@@ -71,7 +74,8 @@ class _RayWorker:
     handle: Any
     doing: Any
     """Reference of what it was asked last: its facts, or a task; None where it is idle."""
-    is_up: bool = False
+    machine: str | None = None
+    """Its name, see `RayEngine.machines`; None until it has answered."""
     task: Task | None = None
     last_shot: str = ""
 
@@ -104,17 +108,39 @@ class RayEngine:
         return self._count
 
     @property
-    def idle(self) -> int:
-        """How many of them have nothing to do."""
-        return sum(member.task is None for member in self._members)
+    def running(self) -> int:
+        """Return how many tasks are being done."""
+        return sum(member.task is not None for member in self._members)
 
-    def submit(self, task: Task) -> None:
-        """Give a task to an idle worker, to one that has its shot open where there is one."""
-        free = [member for member in self._members if member.task is None]
-        best = min(free, key=lambda member: (member.last_shot != task.shot, not member.is_up))
-        best.task, best.last_shot = task, task.shot
-        if best.is_up:
-            best.doing = best.handle.run.remote(task)
+    @property
+    def starting(self) -> int:
+        """Return how many workers have not answered yet."""
+        return sum(member.machine is None for member in self._members)
+
+    @property
+    def idle_machines(self) -> Sequence[str]:
+        """Return the machine of each worker that can take a task."""
+        return [member.machine for member in self._members if _is_idle(member) and member.machine]
+
+    @property
+    def machines(self) -> Collection[str]:
+        """Return all machines that have a worker which has answered.
+
+        They are called by their host names, and by their nodes too if nodes share a host.
+        """
+        return {member.machine for member in self._members if member.machine is not None}
+
+    def submit(self, task: Task, machines: Collection[str]) -> None:
+        """Give a task to an idle worker on one of some machines.
+
+        One that has its shot open is preferred.
+        """
+        free = [member for member in self._members if _is_idle(member)]
+        allowed = [member for member in free if member.machine in machines]
+        best = min(allowed, key=lambda member: member.last_shot != task.shot)
+        best.task = task
+        best.last_shot = task.shot
+        best.doing = best.handle.run.remote(task)
 
     def poll(self, seconds: float) -> Sequence[Event]:
         """What happened, as soon as anything did, and nothing after so many seconds."""
@@ -132,25 +158,35 @@ class RayEngine:
             task = member.task
             self._check_startup(member, reason)
             self._members[self._members.index(member)] = self._start()
-            return [] if task is None else [WorkerLost(task, f"its worker was lost ({reason})")]
+            where = f" on {member.machine}" if member.machine else ""
+            lost = f"its worker{where} was lost ({reason})"
+            return [] if task is None else [WorkerLost(task, lost)]
         member.doing = None
-        if not member.is_up:
+        if member.machine is None:
             refuse_other(found)
-            member.is_up, self._failed_starts = True, 0
-            if member.task is not None:
-                member.doing = member.handle.run.remote(member.task)
+            member.machine = self._name_of(found)
+            self._failed_starts = 0
             return []
-        task, member.task = member.task, None
+        task = member.task
+        member.task = None
         assert task is not None  # it was asked for its facts before, and since then only for tasks
         frames = (
             0 if task.plan is None or task.unit == BEGIN else task.plan.size(Unit.parse(task.unit))
         )
         done = [Progress(task.shot, frames)] if frames and found.kind == "done" else []
-        return [*done, TaskDone(task, found)]
+        return [*done, TaskDone(task, found, member.machine)]
+
+    def _name_of(self, facts: Mapping[str, str]) -> str:
+        """Return the name of a worker's machine: its host, and its node if nodes share a host."""
+        host = facts["machine"]
+        nodes = {
+            node["NodeID"] for node in self._ray.nodes() if node["NodeManagerHostname"] == host
+        }
+        return host if len(nodes) < 2 else f"{host} (node {facts['node'][:8]})"
 
     def _check_startup(self, member: _RayWorker, reason: str) -> None:
         """Raise VidmatteError where one worker after the other ends before it did anything."""
-        self._failed_starts += not member.is_up
+        self._failed_starts += member.machine is None
         if self._failed_starts > _MAX_FAILED_STARTS * self._count:
             raise VidmatteError(
                 f"the workers of the Ray cluster end before they can do anything ({reason}); check that vidmatte is "
@@ -236,6 +272,10 @@ class RayEngine:
         for member in self._members:
             self._ray.kill(member.handle)
         self._ray.shutdown()
+
+
+def _is_idle(member: _RayWorker) -> bool:
+    return member.machine is not None and member.task is None
 
 
 def _niceness() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, TypeAlias
@@ -16,6 +16,8 @@ class TaskDone:
 
     task: Task
     outcome: Outcome
+    machine: str = ""
+    """Name of the machine that did it; empty for this one."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,30 @@ class Engine(Protocol):
         ...
 
     @property
-    def idle(self) -> int:
-        """How many of them have nothing to do."""
+    def running(self) -> int:
+        """Return how many tasks are being done."""
         ...
 
-    def submit(self, task: Task) -> None:
-        """Give a task to an idle worker, to one that has its shot open where there is one."""
+    @property
+    def starting(self) -> int:
+        """Return how many workers have not answered yet, and take no task so far."""
+        ...
+
+    @property
+    def idle_machines(self) -> Sequence[str]:
+        """Return the machine of each worker that can take a task; "" is this machine."""
+        ...
+
+    @property
+    def machines(self) -> Collection[str]:
+        """Return all machines that have a worker which takes tasks."""
+        ...
+
+    def submit(self, task: Task, machines: Collection[str]) -> None:
+        """Give a task to an idle worker on one of some machines.
+
+        One that has its shot open is preferred.
+        """
         ...
 
     def poll(self, seconds: float) -> Sequence[Event]:

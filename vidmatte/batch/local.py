@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -71,11 +71,26 @@ class LocalEngine:
         return self._count
 
     @property
-    def idle(self) -> int:
-        """How many of them have nothing to do."""
-        return self._count - sum(worker.task is not None for worker in self._workers)
+    def running(self) -> int:
+        """Return how many tasks are being done."""
+        return sum(worker.task is not None for worker in self._workers)
 
-    def submit(self, task: Task) -> None:
+    @property
+    def starting(self) -> int:
+        """Return 0: a process takes a task before it has loaded anything."""
+        return 0
+
+    @property
+    def idle_machines(self) -> Sequence[str]:
+        """Return "" for each worker that can take a task."""
+        return [""] * (self._count - self.running)
+
+    @property
+    def machines(self) -> Collection[str]:
+        """Return the one machine there is."""
+        return [""]
+
+    def submit(self, task: Task, machines: Collection[str] = ("",)) -> None:
         """Give a task to an idle worker; they are started as they are needed."""
         free = [worker for worker in self._workers if worker.task is None]
         known = [worker for worker in free if worker.last_shot == task.shot]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidmatte.batch.engine import Engine, TaskDone, WorkerLost
+from vidmatte.batch.machines import Machines
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
 from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
@@ -98,6 +99,7 @@ class BatchRun:
         self._note = note or (lambda text: None)
         self._waiting = deque(self.shots)
         self._active: list[ShotRun] = []
+        self._machines = Machines()
         self._stopping = False
 
     def stop(self) -> None:
@@ -105,9 +107,9 @@ class BatchRun:
         self._stopping = True
 
     def run(self) -> list[ShotRun]:
-        """Do all that can be done; returns how each shot ended."""
+        """Do all that can be done, and return how each shot ended."""
         try:
-            while self._give_out() or self._busy:
+            while self._give_out() or self._engine.running or self._waits_for_workers():
                 for event in self._engine.poll(_WAIT_SECONDS):
                     if isinstance(event, Progress):
                         self._count(event)
@@ -123,46 +125,62 @@ class BatchRun:
                     self._watch(run)
         return self.shots
 
-    @property
-    def _busy(self) -> bool:
-        return self._engine.idle < self._engine.size
+    def _waits_for_workers(self) -> bool:
+        """Return whether there is work, and nobody but workers that are being started to do it."""
+        has_work = bool(self._waiting) or any(run.schedule is not None for run in self._active)
+        return has_work and self._engine.starting > 0 and not self._stopping
 
     def _give_out(self) -> bool:
-        """Give tasks to all idle workers; whether any was given."""
+        """Give tasks to idle workers; return whether any was given."""
         given = False
-        while self._engine.idle and not self._stopping:
-            task = self._next()
-            if task is None:
+        while not self._stopping:
+            idle = self._engine.idle_machines
+            found = self._next(self._machines.usable(idle))
+            if found is None and idle and not self._engine.running and not self._engine.starting:
+                # No better machine will come: take the ones that failed before.
+                found = self._next(set(idle), again=True)
+            if found is None:
                 break
+            task, machines = found
             self._by_name[task.shot].running += 1
-            self._engine.submit(task)
+            self._engine.submit(task, machines)
             given = True
         return given
 
-    def _next(self) -> Task | None:
-        """A unit of the shots that were begun first, or the beginning of the next one."""
+    def _next(self, machines: set[str], *, again: bool = False) -> tuple[Task, set[str]] | None:
+        """Return a unit of the shots that were begun first, or the beginning of the next shot.
+
+        It comes with the machines that may do it: those of `machines` that have not failed at it,
+        or with `again` all of them.
+        """
+        if not machines:
+            return None
+        return self._next_unit(machines, again) or self._next_shot(machines, again)
+
+    def _next_unit(self, machines: set[str], again: bool) -> tuple[Task, set[str]] | None:
         for run in self._active:
             unit = None if run.schedule is None else run.schedule.take()
-            if unit is not None:
-                return self._task(run, unit.name)
-        if not self._waiting:
-            return None
-        run = self._waiting.popleft()
-        while run.shot.problem:
-            self._refuse(run)
-            if not self._waiting:
-                return None
-            run = self._waiting.popleft()
-        return self._begin(run)
+            if unit is None or run.schedule is None:
+                continue
+            allowed = machines if again else self._allowed(run, unit.name, machines)
+            if allowed:
+                return self._task(run, unit.name), allowed
+            run.schedule.requeue(unit)
+        return None
 
-    def _refuse(self, run: ShotRun) -> None:
-        """A shot whose marks could not be read."""
-        run.began = time.monotonic()
-        self._active.append(run)
-        self._fail(
-            run, Outcome("failed", reason=run.shot.problem, error=PromptError.__name__), BEGIN
-        )
-        self._watch(run)
+    def _next_shot(self, machines: set[str], again: bool) -> tuple[Task, set[str]] | None:
+        for run in list(self._waiting):
+            allowed = machines if again else self._allowed(run, BEGIN, machines)
+            if not allowed:
+                continue
+            self._waiting.remove(run)
+            task = self._begin(run)
+            if task is not None:
+                return task, allowed
+        return None
+
+    def _allowed(self, run: ShotRun, unit: str, machines: set[str]) -> set[str]:
+        return machines - set(self._machines.failed_at((run.name, unit)))
 
     def _begin(self, run: ShotRun) -> Task | None:
         run.state, run.began = "running", run.began or time.monotonic()
@@ -170,11 +188,13 @@ class BatchRun:
         self._active.append(run)
         self._watch(run)
         try:
+            if run.shot.problem:
+                raise PromptError(run.shot.problem)
             self._claim_outputs(run)
         except (VidmatteError, OSError) as error:
             self._fail(run, _failed(error), BEGIN)
             self._watch(run)
-            return self._next()
+            return None
         return self._task(run, BEGIN)
 
     def _claim_outputs(self, run: ShotRun) -> None:
@@ -212,9 +232,16 @@ class BatchRun:
     def _take(self, event: TaskDone) -> None:
         run, outcome = self._by_name[event.task.shot], event.outcome
         run.running -= 1
+        work = (run.name, event.task.unit)
         if outcome.kind == "failed":
-            self._fail(run, outcome, event.task.unit)
-        elif outcome.kind in ("planned", "done"):
+            self._fail(run, outcome, event.task.unit, event.machine)
+        else:
+            for machine in self._machines.add_success(event.machine, work):
+                self._note(
+                    f"{machine} is set aside: it failed at shots that {event.machine} could do; "
+                    f"check its mounts and disks"
+                )
+        if outcome.kind in ("planned", "done"):
             try:
                 if outcome.kind == "planned":
                     self._plan(run, outcome)
@@ -222,7 +249,7 @@ class BatchRun:
                     self._record_done(run, Unit.parse(event.task.unit), outcome)
             except (VidmatteError, OSError) as error:
                 self._fail(run, _failed(error), event.task.unit)
-        else:
+        elif outcome.kind != "failed":
             self._complete(run, outcome)
         if run.is_over and not run.running:
             self._let_go(run)
@@ -280,27 +307,65 @@ class BatchRun:
         self._active.remove(run)
         run.schedule = None
 
-    def _fail(self, run: ShotRun, outcome: Outcome, unit: str) -> None:
+    def _fail(self, run: ShotRun, outcome: Outcome, unit: str, machine: str = "") -> None:
+        """Try a unit that failed again, on another machine if there is one, or give up its shot."""
         if run.is_over:
             return
-        if outcome.retryable and run.tries <= self._retries and not self._stopping:
-            run.tries += 1
-            if unit == BEGIN:
-                self._active.remove(run)
-                run.tries -= 1
-                self._waiting.append(run)
-            elif run.schedule is not None:
-                run.schedule.requeue(Unit.parse(unit))
-            return
-        run.state, run.reason, run.error = "failed", outcome.reason, outcome.error
+        if outcome.retryable and not self._stopping:
+            if machine and self._try_elsewhere(run, unit, machine):
+                return
+            if run.tries <= self._retries:
+                run.tries += 1
+                self._machines.close((run.name, unit))
+                self._requeue(run, unit)
+                return
+        run.state = "failed"
+        run.reason = self._reason(run, outcome, unit, machine)
+        run.error = outcome.error
         run.seconds = time.monotonic() - run.began
         run.schedule = None
         self._active.remove(run)
+        self._machines.close((run.name, unit))
         run.record = {
-            "shot": run.name, "state": "failed", "error": outcome.error, "reason": outcome.reason,
-            "unit": unit, "tries": run.tries, **({"trace": outcome.trace} if outcome.trace else {}),
-        }  # fmt: skip
+            "shot": run.name,
+            "state": "failed",
+            "error": outcome.error,
+            "reason": run.reason,
+            "unit": unit,
+            "tries": run.tries,
+        }
+        if outcome.trace:
+            run.record = {**run.record, "trace": outcome.trace}
         self._results.add(run.record)
+
+    def _try_elsewhere(self, run: ShotRun, unit: str, machine: str) -> bool:
+        """Give a unit to a second machine, which is no retry: the first one may be to blame."""
+        work = (run.name, unit)
+        before = self._machines.failed_at(work)
+        others = set(self._engine.machines) - {machine, *before}
+        if before or not others:
+            return False
+        self._machines.add_failure(machine, work)
+        self._requeue(run, unit, soon=True)
+        return True
+
+    def _requeue(self, run: ShotRun, unit: str, *, soon: bool = False) -> None:
+        if unit == BEGIN:
+            self._active.remove(run)
+            run.tries -= 1  # `_begin` counts it
+            if soon:
+                self._waiting.appendleft(run)
+            else:
+                self._waiting.append(run)
+        elif run.schedule is not None:
+            run.schedule.requeue(Unit.parse(unit))
+
+    def _reason(self, run: ShotRun, outcome: Outcome, unit: str, machine: str) -> str:
+        """Return why a shot failed, and on which machines."""
+        if not machine:
+            return outcome.reason
+        failed = [*self._machines.failed_at((run.name, unit)), machine]
+        return f"{outcome.reason} (on {' and '.join(dict.fromkeys(failed))})"
 
     def _on_worker_lost(self, event: WorkerLost) -> None:
         """The worker of a task is gone: the task is given to another one."""
