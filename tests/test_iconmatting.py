@@ -598,6 +598,57 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(clip, predictor):
     assert model.notes == ("memory ran out: 2 noisy images went through the network together instead of 8",)
 
 
+class NotCompiled(StableDiffusion):
+    """Answers `compiled` with itself, so that batch sizes can be watched."""
+
+    def compiled(self):
+        return self
+
+
+def test_a_compiled_network_sees_as_few_batch_sizes_as_possible(clip, predictor):
+    sd = NotCompiled.from_parts(*tiny_parts())
+    model = model_of(IconMattingOptions(ensemble=2, compile=True), sd)
+    compiled = model.with_reference([mask_of(clip[:1])])
+    tried = out_of_memory(sd, 100)
+    whole = compiled(batch_of(clip))
+    last = compiled(batch_of(clip[:3]))
+    # The last batch of a clip has the size of the others: no compilation for it.
+    assert tried == [8, 8]
+    assert last.alpha.shape[0] == len(last.confidence) == 3
+    torch.testing.assert_close(last.alpha, whole.alpha[:3], atol=1e-5, rtol=0)
+    assert compiled.guidance(batch_of(clip[:1]))["inter_similarity"].shape[0] == 1
+    assert tried == [8, 8, 8]
+
+
+def test_after_memory_ran_out_a_compiled_network_sees_one_size(clip):
+    sd = NotCompiled.from_parts(*tiny_parts())
+    model = model_of(IconMattingOptions(ensemble=1, compile=True), sd)
+    compiled = model.with_reference([mask_of(clip[:1])])
+    tried = out_of_memory(sd, 2)
+    assert compiled(batch_of(torch.cat([clip, clip[:3]]))).alpha.shape[0] == 7
+    # 7 and 3 fail, then there is one image at a time.
+    assert tried == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    tried.clear()
+    model._limit.most = 2
+    assert compiled(batch_of(clip[:3])).alpha.shape[0] == 3
+    assert tried == [2, 2]
+
+
+def test_autocast_covers_the_head_and_not_stable_diffusion(clip):
+    sd = StableDiffusion.from_parts(*tiny_parts(), dtype=torch.bfloat16)
+    seen = {"unet": [], "head": []}
+    sd._unet.register_forward_pre_hook(lambda *_: seen["unet"].append(torch.is_autocast_enabled("cpu")))
+    options = IconMattingOptions(ensemble=1)
+    model = build_iconmatting(
+        sd, tiny_checkpoint(), name="tiny", device=CPU, precision=torch.bfloat16, options=options
+    )
+    head = model.decoder.net
+    head.register_forward_pre_hook(lambda *_: seen["head"].append(torch.is_autocast_enabled("cpu")))
+    model.with_reference([mask_of(clip[:1])])(batch_of(clip[:1]))
+    # A reference and a target through the U-Net, a target through the head.
+    assert seen == {"unet": [False, False], "head": [True]}
+
+
 def test_out_of_memory_down_to_one_noise_of_one_image(clip, predictor):
     sd = tiny_sd()
     model = model_of(IconMattingOptions(ensemble=2), sd)

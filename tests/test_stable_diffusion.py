@@ -1,5 +1,6 @@
 import copy
 import json
+import weakref
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from tiny_sd import CHANNELS, COARSE, FINE, SCHEDULER, SIDE, UNET, VAE, pictures, tiny_parts, tiny_sd
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vidmatte.errors import ModelError, OptionError
 from vidmatte.model.iconmatting import FeatureSettings, StableDiffusion, attention, embed_empty_prompt
@@ -189,9 +191,46 @@ def test_float16_logits_may_pass_its_range():
 def test_heads_a_few_at_a_time_give_the_same(monkeypatch):
     query, key = torch.randn(2, 6, 5, 16, 8)
     whole = mean_attention(query, key, 3)
-    monkeypatch.setitem(attention._BYTES, "cpu", 3 * 16 * 16 * 4)
-    torch.testing.assert_close(mean_attention(query, key, 3), whole)
+    # Three heads with their softmax, then 5 rows of one head.
+    for budget in (3 * 16 * 16 * 8, 5 * 16 * 8):
+        monkeypatch.setitem(attention._BYTES, "cpu", budget)
+        torch.testing.assert_close(mean_attention(query, key, 3), whole)
     assert whole.shape == (3, 16, 16)
+
+
+class LiveBytes(TorchDispatchMode):
+    """The largest sum of bytes that operations made and that were alive together."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive = 0
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        known = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
+        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in known:
+            size = result.untyped_storage().nbytes()
+            self.alive += size
+            self.peak = max(self.peak, self.alive)
+            weakref.finalize(result, self.release, size)
+        return result
+
+    def release(self, size):
+        self.alive -= size
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("budget", [200_000, 20_000])
+def test_maps_keep_to_their_memory_budget(monkeypatch, dtype, budget):
+    query, key = torch.randn(2, 2, 8, 64, 4).to(dtype)
+    monkeypatch.setitem(attention._BYTES, "cpu", budget)
+    with LiveBytes() as live:
+        mean_attention(query, key, 1)
+    # Beside the maps there are the scaled queries and, of the result, the total and a summand.
+    result = 64 * 64 * 4
+    assert live.peak <= budget + 2 * result + query.nbytes
+    assert live.peak > budget / 4
 
 
 def test_a_size_without_layers_is_a_bug():

@@ -1,7 +1,8 @@
-"""Self-attention maps of a diffusion U-Net, read while it runs and averaged at once.
+"""Self-attention maps of a diffusion U-Net, recorded while it runs and averaged at once.
 
-A map of one head at 48 x 48 cells is 2304 x 2304 numbers; a noise ensemble of four with ten heads and five layers would
-be 200 of them. They are summed as they come, a few heads at a time, so that one map per frame and size is kept.
+A map of one head at 48 x 48 cells has 2304 x 2304 numbers. A noise ensemble of four with ten heads
+and five layers would need 200 of them. They are summed as they come, a few heads or rows at a time,
+so that one map per frame and size is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
-"""Memory for the maps of single heads, by device: a processor wants them in its cache, a GPU wants few large steps."""
+"""Memory budget for the maps of single heads, by device.
+
+A CPU is fastest if they fit into its cache, a GPU with few large steps.
+"""
 _BYTES_ELSEWHERE = 256 << 20
 
 
@@ -42,7 +46,10 @@ class AttentionTape:
         self.layers[n] += 1
 
     def map(self, cells: int) -> Tensor:
-        """(N, cells, cells) float32: how much each cell (second axis) attends to each (third), rows of sum 1."""
+        """Return (N, cells, cells) float32: how much each cell (second axis) attends to each other.
+
+        Rows (third axis) have a sum of 1.
+        """
         total = self.sums[cells]
         if total is None:
             raise ValueError(f"no layer attends over {cells} cells")
@@ -50,7 +57,7 @@ class AttentionTape:
 
 
 def mean_attention(query: Tensor, key: Tensor, frames: int) -> Tensor:
-    """softmax(Q K^T / sqrt(d)), averaged over heads and over the noises of each frame.
+    """Return softmax(Q K^T / sqrt(d)), averaged over heads and over the noises of each frame.
 
     Args:
         query, key: (N m, heads, n, d); the m noises of a frame are next to each other.
@@ -59,29 +66,54 @@ def mean_attention(query: Tensor, key: Tensor, frames: int) -> Tensor:
     Returns:
         (N, n, n) float32, rows of sum 1.
     """
-    # float16 ends at 65504, which logits of this U-Net may pass; its configuration asks to leave half precision here.
+    # float16 ends at 65504, which logits of this U-Net may exceed; its configuration asks for
+    # full precision here.
     if query.dtype == torch.float16:
-        query, key = query.float(), key.float()
+        query = query.float()
+        key = key.float()
     n, size = query.shape[2], query.shape[3]
     query = (query * size**-0.5).reshape(frames, -1, n, size)
     key = key.reshape(frames, -1, n, size)
     heads = query.shape[1]
-    budget = _BYTES.get(query.device.type, _BYTES_ELSEWHERE)
-    at_once = max(1, budget // (n * n * query.element_size()))
+    rows = _rows_at_once(n, query)
     total = torch.zeros(frames, n, n, device=query.device)
     for frame in range(frames):
-        for head in range(0, heads, at_once):
-            part = slice(head, head + at_once)
-            logits = query[frame, part] @ key[frame, part].mT
-            total[frame] += logits.softmax(-1).sum(0, dtype=torch.float32)
+        if rows >= n:
+            step = rows // n
+            for head in range(0, heads, step):
+                part = slice(head, head + step)
+                total[frame] += _summed_maps(query[frame, part], key[frame, part])
+            continue
+        # Not even one head fits into the budget: the rows of a softmax are independent.
+        for head in range(heads):
+            for first in range(0, n, rows):
+                part = slice(first, first + rows)
+                total[frame, part] += _summed_maps(
+                    query[frame, head : head + 1, part], key[frame, head : head + 1]
+                )
     return total.div_(heads)
 
 
-class TapedAttention:
-    """Attention processor for diffusers' `Attention`: fused attention, and its map on a tape where one is given.
+def _rows_at_once(n: int, query: Tensor) -> int:
+    """Return how many rows of n numbers, of any heads, may be computed together."""
+    budget = _BYTES.get(query.device.type, _BYTES_ELSEWHERE)
+    # Logits and their float32 softmax exist together; a CPU converts half precision in between.
+    size = query.element_size() + 4 + (4 if query.element_size() < 4 else 0)
+    return max(1, budget // (n * size))
 
-    The tape comes with each call (diffusers hands `cross_attention_kwargs` through), so that nothing is kept between
-    calls. Covers the attention of Stable Diffusion's U-Net: no mask, no normalisation of queries, no inner residual.
+
+def _summed_maps(query: Tensor, key: Tensor) -> Tensor:
+    """Return softmax(Q K^T) of (heads, rows, d) and (heads, n, d), summed over heads: (rows, n)."""
+    logits = query @ key.mT
+    return logits.softmax(-1, dtype=torch.float32).sum(0)
+
+
+class TapedAttention:
+    """Attention processor for diffusers' `Attention` that records maps on a tape if one is given.
+
+    The tape comes with each call, through `cross_attention_kwargs` of diffusers, so that nothing
+    is kept between calls. It covers the attention of Stable Diffusion's U-Net: no mask, no
+    normalisation of queries, no inner residual.
     """
 
     def __call__(
@@ -93,7 +125,7 @@ class TapedAttention:
         temb: Tensor | None = None,
         tape: AttentionTape | None = None,
     ) -> Tensor:
-        """(B, n, C) to the same; `encoder_hidden_states` is None for self-attention."""
+        """Return (B, n, C) from the same; `encoder_hidden_states` is None for self-attention."""
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query = split_heads(attn.to_q(hidden_states), attn.heads)
         key = split_heads(attn.to_k(source), attn.heads)
@@ -106,5 +138,5 @@ class TapedAttention:
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """(B, n, C) as (B, heads, n, C / heads)."""
+    """Return tokens (B, n, C) as (B, heads, n, C / heads)."""
     return torch.unflatten(tokens, -1, (heads, -1)).transpose(1, 2)

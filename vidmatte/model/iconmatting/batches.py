@@ -1,4 +1,4 @@
-"""How much goes through the network at once: less after memory has run out."""
+"""The number of images that go through the network together: less after memory has run out."""
 
 from __future__ import annotations
 
@@ -8,35 +8,55 @@ from vidmatte.errors import ModelError
 
 
 class BatchLimit:
-    """The largest number of noisy latents that are tried together. It falls when memory runs out, and never rises.
+    """The largest number of noisy latents that run together; it falls when memory runs out.
 
-    Not part of what a model computes: results are the same but for rounding.
+    Not part of what a model computes: results are the same except for rounding.
     """
 
     def __init__(self, most: int | None) -> None:
         self.most = most
         self._first: int | None = None
+        self._compiled: dict[int, int] = {}
 
     def lower(self, tried: int, device: torch.device) -> None:
-        """Half of what was tried. Raises ModelError when that was one."""
+        """Halve the limit from the number that was tried. Raises ModelError if that was one."""
         if tried <= 1:
             raise ModelError(
-                f"{device} has too little free memory for one image through Stable Diffusion 2.1: close other programs "
-                f"that use it, choose a half precision (bfloat16 or float16), or another device or model"
+                f"{device} has too little free memory for one image through Stable Diffusion 2.1: "
+                f"close other programs that use it, choose a half precision (bfloat16 or float16), "
+                f"or another device or model"
             )
         self._first = self._first or tried
         self.most = tried // 2
 
+    def frames_at_once(self, frames: int, latents: int) -> int:
+        """Return how many of some frames run together, if each makes so many latents."""
+        if self.most is None:
+            return frames
+        return max(1, min(frames, self.most // latents))
+
+    def padded(self, frames: int, latents: int) -> int:
+        """Return the batch size that so many frames are padded to for a compiled network.
+
+        `torch.compile` specialises on the batch size. The last batch of a clip therefore gets the
+        size of the ones before, and a lower limit costs one compilation instead of several.
+        """
+        largest = max(frames, self._compiled.get(latents, 0))
+        size = max(frames, self.frames_at_once(largest, latents))
+        self._compiled[latents] = size
+        return size
+
     @property
     def notes(self) -> tuple[str, ...]:
-        """One line, if memory ever ran out."""
+        """One line if memory ever ran out."""
         if self._first is None:
             return ()
         return (
-            f"memory ran out: {self.most} noisy images went through the network together instead of {self._first}",
+            f"memory ran out: {self.most} noisy images went through the network together instead "
+            f"of {self._first}",
         )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out: processors have no class of their own for it."""
+    """Tell whether an error says that memory ran out; CPUs have no class of their own for it."""
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -1,28 +1,25 @@
-"""IconMatting behind the one interface: references in, mattes of any frame size out.
+"""IconMatting behind the common interface: references in, mattes of any frame size out.
 
-Both variants go this way: the trained one (`net.py`) and the training-free one (`free.py`). Each frame is looked at
+The trained variant (`net.py`) and the training-free one (`free.py`) share it. Each frame is matted
 alone, with the same noise for every frame, so that a still clip gives the same matte each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vidmatte.errors import ModelError
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.model.compact.upsample import guided_upsample
 from vidmatte.model.iconmatting.batches import BatchLimit, is_out_of_memory
 from vidmatte.model.iconmatting.fit import Fit
 from vidmatte.model.iconmatting.free import FinishAlpha, TrainingFreeDecoder
+from vidmatte.model.iconmatting.full_size import to_full_size
 from vidmatte.model.iconmatting.net import Decoded, IconMattingNet
 from vidmatte.model.iconmatting.options import IconMattingOptions
 from vidmatte.model.iconmatting.prompts import query_cells
@@ -84,12 +81,7 @@ class TrainedDecoder:
 
     def finish(self, rgb: Tensor, coarse: Tensor) -> Tensor:
         """Alpha at full size; where the frame had to be enlarged for the squares, alpha is brought back."""
-        size, alpha = (rgb.shape[-1], rgb.shape[-2]), coarse[0, 0].numpy()
-        if alpha.shape[0] >= size[1] and alpha.shape[1] >= size[0]:
-            full = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR), np.float32)
-        else:
-            full = guided_upsample(rgb[0].numpy(), alpha)
-        return torch.from_numpy(full)[None, None]
+        return to_full_size(rgb, coarse)
 
 
 @dataclass(frozen=True)
@@ -106,35 +98,38 @@ class IconMattingModel:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of how it ran, so far: that memory ran out and the batch was made smaller."""
+        """Say that memory ran out and the batch was made smaller, if that happened so far."""
         return self._limit.notes
 
     def with_reference(self, references: Sequence[Reference]) -> IconMattingPredictor:
-        """Encode references (at least one): the features of their marked cells are the query of all together."""
+        """Encode references (at least one): the features of their marked cells form the query."""
         if not references:
             raise ValueError("at least one reference is needed")
         used = references[: self.options.references]
         found = [self._query(reference) for reference in used]
-        objects, background = (torch.cat([pair[i] for pair in found]) for i in range(2))
+        objects = torch.cat([pair[0] for pair in found])
+        background = torch.cat([pair[1] for pair in found])
         return IconMattingPredictor(self, objects, background, len(used))
 
     def _query(self, reference: Reference) -> tuple[Tensor, Tensor]:
-        """Tokens (Q, C) of the object and (P, C) of the background."""
+        """Return tokens (Q, C) of the object and (P, C) of the background."""
         fit = Fit(reference.rgb.shape[-2], reference.rgb.shape[-1], self.sd.side)
         squares = fit.to_squares(reference.rgb.to(self.device))
         while True:
             try:
-                features = self._look(squares, "reference", maps=not reference.is_complete)
+                features = self._features(squares, "reference", maps=not reference.is_complete)
                 break
             except RuntimeError as error:
                 self._make_room(error, len(squares))
         marked = query_cells(
             reference, fit, features.cells, features.fine_attention, self.options.positions
         )
-        tokens = self.decoder.tokens(features).flatten(0, 1)
+        with self._autocast():
+            tokens = self.decoder.tokens(features).flatten(0, 1)
         return tokens[marked[0].to(tokens.device)], tokens[marked[1].to(tokens.device)]
 
-    def _look(self, squares: Tensor, role: Role, *, maps: bool) -> InContextFeatures:
+    def _features(self, squares: Tensor, role: Role, *, maps: bool) -> InContextFeatures:
+        """Return features of Stable Diffusion, which computes in its own precision: no autocast."""
         return self.sd(
             squares, self.options.features, role=role, maps=maps, at_once=self._limit.most
         )
@@ -149,26 +144,25 @@ class IconMattingModel:
         )
 
     def _frames_at_once(self, squares: int, frames: int) -> int:
-        """How many frames of so many squares go together."""
-        most = self._limit.most
-        return (
-            frames
-            if most is None
-            else max(1, min(frames, most // (squares * self.options.ensemble)))
-        )
+        """Return how many frames of so many squares run together."""
+        return self._limit.frames_at_once(frames, squares * self.options.ensemble)
 
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        autocast = torch.autocast(
+    def _padding(self, squares: int, frames: int) -> int:
+        """Return how many frames to add to a batch for a compiled network."""
+        if not self.options.compile:
+            return 0
+        return self._limit.padded(frames, squares * self.options.ensemble) - frames
+
+    def _autocast(self) -> torch.autocast:
+        """Return the context for the head, whose weights are float32."""
+        return torch.autocast(
             self.device.type, self.precision, enabled=self.precision != torch.float32
         )
-        with torch.inference_mode(), autocast:
-            yield
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was made of some frames, on the device."""
+    """Maps of n frames of k squares each, on the device."""
 
     coarse: Tensor
     """(n, 1, h, w) alpha or guidance over whole frames at the scale of the squares."""
@@ -178,6 +172,15 @@ class _Seen:
     """(n k, c, c) similarity."""
     intra: Tensor
     """(n k, c, c)"""
+
+    def first(self, count: int, squares: int) -> _Seen:
+        """Return the maps of the first frames, without the padding of a batch."""
+        return _Seen(
+            self.coarse[:count],
+            self.confidence[:count],
+            self.inter[: count * squares],
+            self.intra[: count * squares],
+        )
 
 
 @dataclass(frozen=True)
@@ -255,27 +258,38 @@ class IconMattingPredictor:
             yield CoarseMatte(plane, value)
 
     def _see(self, rgb: Tensor, fit: Fit) -> Iterator[_Seen]:
-        """What is made of images, as many at a time as memory allows."""
+        """Compute the maps of images, as many at a time as memory allows."""
+        model = self.model
         first = 0
         while first < len(rgb):
-            count = self.model._frames_at_once(fit.squares, len(rgb) - first)
+            count = model._frames_at_once(fit.squares, len(rgb) - first)
+            added = model._padding(fit.squares, count)
+            frames = rgb[first : first + count]
+            if added:
+                frames = torch.cat([frames, frames[-1:].expand(added, -1, -1, -1)])
             try:
-                seen = self._see_some(_upload(rgb[first : first + count], self.model.device), fit)
+                seen = self._see_some(_upload(frames, model.device), fit)
             except RuntimeError as error:
-                self.model._make_room(error, count * fit.squares)
+                model._make_room(error, len(frames) * fit.squares)
                 continue
-            yield seen
+            yield seen.first(count, fit.squares) if added else seen
             first += count
 
     def _see_some(self, rgb: Tensor, fit: Fit) -> _Seen:
-        model, options = self.model, self.model.options
-        with model._inference():
+        model = self.model
+        options = model.options
+        with torch.inference_mode():
             squares = fit.to_squares(rgb)
-            features = model._look(squares, "target", maps=options.intra)
-            similarity = self._match(features, fit)
-            decoded = model.decoder(
-                squares, features, similarity, intra=options.intra, multi_scale=options.multi_scale
-            )
+            features = model._features(squares, "target", maps=options.intra)
+            with model._autocast():
+                similarity = self._match(features, fit)
+                decoded = model.decoder(
+                    squares,
+                    features,
+                    similarity,
+                    intra=options.intra,
+                    multi_scale=options.multi_scale,
+                )
             coarse = fit.assemble(decoded.alpha.float())
             confidence = self._confidence(decoded.alpha.float(), similarity, fit, features.cells)
         cells = (features.cells, features.cells)
