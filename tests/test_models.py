@@ -876,3 +876,13 @@ def test_check_reads_a_file_tensor_by_tensor(sd_folder, monkeypatch):
     # Whole files are never held: what is read at once is the largest tensor.
     monkeypatch.setattr("vidmatte.model.checkpoint.load_checkpoint", None)
     assert examine(sd_folder).usable
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_the_gpu_that_is_there(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert build.choose_device("auto").type == expected

@@ -1,4 +1,4 @@
-"""The one place that builds models by name, with their sizes and files."""
+"""Build models by name: the one place that knows their sizes and files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vidmatte.errors import ModelError, OptionError
 from vidmatte.model.baselines.build import BASELINES, load_baseline
+from vidmatte.model.baselines.trimaps import TrimapModel
 from vidmatte.model.catalogue import (
     CHECKPOINT_SIZE,
     CHECKPOINT_SOURCE,
@@ -31,6 +32,8 @@ from vidmatte.model.iconmatting.free import FinishAlpha
 from vidmatte.model.iconmatting.net import IconMattingNet, decoder_tensors
 from vidmatte.model.iconmatting.options import IconMattingOptions
 from vidmatte.model.iconmatting.predictor import build_iconmatting, build_iconmatting_free
+from vidmatte.model.iconmatting.stable_diffusion import FeatureSettings, StableDiffusion
+from vidmatte.model.iconmatting.trimap import TrimapMatting, is_trimap_head, load_trimap_head
 from vidmatte.model.interface import Model, Predictor
 from vidmatte.model.memory import gigabytes, memory_errors
 from vidmatte.model.settings import Settings, as_options
@@ -48,13 +51,14 @@ from vidmatte.options import Precision
 from vidmatte.prompts.prompt import Reference
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SMALLEST_WORKING_SIZE, LARGEST_WORKING_SIZE = 128, 1024
+SMALLEST_WORKING_SIZE = 128
+LARGEST_WORKING_SIZE = 1024
 _log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class HasNotes(Protocol):
-    """A model that has something to say of how it was put together or how it ran."""
+    """A model with remarks for the user on how it was put together or how it ran."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -62,8 +66,39 @@ class HasNotes(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """The choices of `load_model`, checked."""
+
+    name: str
+    device: torch.device
+    precision: torch.dtype
+    working_size: int | None
+    sd: Path | None
+    weights: Path | None
+    settings: Settings | None
+
+    def refuse(self, *names: str) -> None:
+        """Raise OptionError if one of these choices was made: they have no meaning here."""
+        for name in names:
+            if getattr(self, name) not in (None, {}):
+                raise OptionError(
+                    f"{name.replace('_', ' ')} was given: it has no meaning for model "
+                    f"{self.name!r}; leave it out"
+                )
+
+    def stable_diffusion(self) -> StableDiffusion:
+        """Load Stable Diffusion onto the device."""
+        return load_stable_diffusion(
+            self.sd, device=self.device, dtype=self.precision, purpose=f"model {self.name!r}"
+        )
+
+
 def list_models() -> dict[str, str]:
-    """Names of the models, each with a description; `catalogue.all_models` says which are on this machine."""
+    """Return the names of the models with their descriptions.
+
+    `catalogue.all_models` tells which are on this machine.
+    """
     return dict(DESCRIPTIONS)
 
 
@@ -77,111 +112,99 @@ def load_model(
     weights: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Model:
-    """A model by name (see `list_models`) or from a file of weights.
+    """Load a model by name (see `list_models`) or from a file of weights.
 
-    Weights that a named model needs and that are not on this machine are downloaded where that can be done; see
-    `hub.fetch`.
+    Missing weights of a named model are downloaded if they can be, see `hub.fetch`.
 
     Args:
-        name: or a file of weights of `compact`'s layout, or the checkpoint of IconMatting's authors.
-        device: "auto" (an accelerator if there is one), "cpu", "cuda", "cuda:1", "mps".
-        precision: "auto" is bfloat16 where the device computes in it, float32 elsewhere.
-        working_size: longer side, in pixels, of what `compact` sees; None for its own.
-        sd: Stable Diffusion 2.1 for the models that stand on it: a folder of diffusers' layout or a single safetensors
-            file; None downloads it.
-        weights: the authors' checkpoint for "iconmatting", a folder of a ViTMatte for "iconmatting-free", a folder of
-            their networks for the models of `baselines`, see `load_baseline`.
-        settings: of a model that has any, by the names of its options: `IconMattingOptions` and those of `baselines`.
+        name: of a model, or a file: weights of `compact`'s layout, the checkpoint of IconMatting's
+            authors, or a trained head of IconMatting that takes trimaps.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        precision: "auto" is bfloat16 if the device computes in it, otherwise float32.
+        working_size: longer side of the network's input in pixels, for `compact`; None for its own.
+        sd: Stable Diffusion 2.1 for the models that are built on it: a folder of diffusers' layout
+            or a single safetensors file; None downloads it.
+        weights: the authors' checkpoint for "iconmatting", a folder of a ViTMatte for
+            "iconmatting-free", a folder of networks for the baselines, see `load_baseline`.
+        settings: options of the model by name: `IconMattingOptions`, or those of the baseline.
 
     Raises:
-        ModelError: an unknown name, weights that are missing or cannot be used, too little memory.
-        OptionError: any other choice that is not offered, or has no meaning for this model.
+        ModelError: unknown name, weights that are missing or cannot be used, too little memory.
+        OptionError: any other choice that is not valid, or has no meaning for this model.
     """
     place = choose_device(device)
-    dtype = choose_precision(precision, place)
-    given = {"sd": sd, "weights": weights, "settings": settings or None}
-    if str(name) == "iconmatting":
-        _refuse(name, working_size=working_size)
-        return _iconmatting(
-            str(name),
-            _path(weights),
-            _path(sd),
-            as_options(IconMattingOptions, settings),
-            place,
-            dtype,
-        )
-    if str(name) == "iconmatting-free":
-        _refuse(name, working_size=working_size)
-        return _iconmatting_free(
-            str(name),
-            _path(weights),
-            _path(sd),
-            as_options(IconMattingOptions, settings),
-            place,
-            dtype,
-        )
-    if str(name) in BASELINES:
-        _refuse(name, working_size=working_size, sd=sd)
-        model, remark = load_baseline(
-            str(name),
-            _path(weights),
-            settings,
-            device=place,
-            precision=dtype,
-            finisher=partial(_finisher, str(name), place, dtype),
-        )
-        return model if remark is None else NotedModel(model, remark)
-    if str(name) in WEIGHTS:
-        _refuse(name, **given)
-        return _compact(
-            str(name), load_packaged(str(name)), f"model {str(name)!r}", place, dtype, working_size
-        )
-    if not Path(name).is_file():
+    choices = _Choices(
+        str(name),
+        place,
+        choose_precision(precision, place),
+        working_size,
+        _path(sd),
+        _path(weights),
+        settings,
+    )
+    if choices.name == "iconmatting":
+        choices.refuse("working_size")
+        return _iconmatting(choices, choices.weights)
+    if choices.name == "iconmatting-free":
+        choices.refuse("working_size")
+        return _iconmatting_free(choices)
+    if choices.name in BASELINES:
+        choices.refuse("working_size", "sd")
+        return _baseline(choices)
+    if choices.name in WEIGHTS:
+        choices.refuse("sd", "weights", "settings")
+        return _compact(choices, load_packaged(choices.name), f"model {choices.name!r}")
+    return _from_file(choices, Path(name))
+
+
+def _from_file(choices: _Choices, path: Path) -> Model:
+    if not path.is_file():
         known = ", ".join(DESCRIPTIONS)
         raise OptionError(
-            f"model {str(name)!r} is not valid: it is neither a known name ({known}) nor a file"
+            f"model {choices.name!r} is not valid: it is neither a known name ({known}) nor a file"
         )
-    with memory_errors(f"loading {name}"):
-        tensors = load_checkpoint(Path(name))
+    with memory_errors(f"loading {path}"):
+        tensors = load_checkpoint(path)
     if any(key.startswith("in_context_decoder.") for key in tensors):
-        _refuse(name, weights=weights, working_size=working_size)
-        return _iconmatting(
-            str(name), Path(name), _path(sd), as_options(IconMattingOptions, settings), place, dtype
-        )
-    _refuse(name, **given)
-    return _compact(str(name), tensors, str(name), place, dtype, working_size)
+        choices.refuse("weights", "working_size")
+        return _iconmatting(choices, path)
+    if is_trimap_head(tensors):
+        choices.refuse("weights", "working_size")
+        return _iconmatting_trimap(choices, path, tensors)
+    choices.refuse("sd", "weights", "settings")
+    return _compact(choices, tensors, choices.name)
 
 
 def notes_of(model: Model) -> tuple[str, ...]:
-    """What a user should know of how a model was put together and how it ran so far."""
+    """Return the remarks for the user on how a model was put together and how it ran so far."""
     return model.notes if isinstance(model, HasNotes) else ()
 
 
 @dataclass(frozen=True)
 class NotedModel:
-    """A model with something to say beside it."""
+    """A model with a remark for the user."""
 
     model: Model
     remark: str
 
     @property
     def name(self) -> str:
-        """As it was asked for."""
+        """Name that was given for it."""
         return self.model.name
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device that it computes on."""
         return self.model.device
 
     @property
     def precision(self) -> torch.dtype:
-        """What it computes in."""
+        """Number format that it computes in."""
         return self.model.precision
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The remark, and what the model itself says."""
+        """The remark, and those of the model itself."""
         return (self.remark, *notes_of(self.model))
 
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
@@ -189,31 +212,35 @@ class NotedModel:
         return self.model.with_reference(references)
 
 
-def _compact(
-    name: str,
-    tensors: Mapping[str, Tensor],
-    source: str,
-    place: torch.device,
-    dtype: torch.dtype,
-    size: int | None,
-) -> CompactModel:
+def _baseline(choices: _Choices) -> Model:
+    model, remark = load_baseline(
+        choices.name,
+        choices.weights,
+        choices.settings,
+        device=choices.device,
+        precision=choices.precision,
+        finisher=partial(_finisher, choices),
+    )
+    return model if remark is None else NotedModel(model, remark)
+
+
+def _compact(choices: _Choices, tensors: Mapping[str, Tensor], source: str) -> CompactModel:
     net = CompactNet()
     load_strictly(net, tensors, source)
-    net.eval().to(place)
+    net.eval().to(choices.device)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
-    size = _working_size(size)
     return CompactModel(
         net,
-        device=place,
-        precision=dtype,
-        working_size=size,
-        refiner=load_refiner(place),
-        name=name,
+        device=choices.device,
+        precision=choices.precision,
+        working_size=_working_size(choices.working_size),
+        refiner=load_refiner(choices.device),
+        name=choices.name,
     )
 
 
 def load_refiner(place: torch.device) -> Refiner:
-    """The packaged refiner, which brings mattes of `compact` to full size."""
+    """Return the packaged refiner, which brings mattes of `compact` to full size."""
     refiner = Refiner()
     load_strictly(refiner, load_packaged("refiner"), "the refiner of 'compact'")
     refiner.eval().to(place)
@@ -221,69 +248,89 @@ def load_refiner(place: torch.device) -> Refiner:
     return refiner
 
 
-def _iconmatting(
-    name: str,
-    weights: Path | None,
-    sd: Path | None,
-    options: IconMattingOptions,
-    place: torch.device,
-    dtype: torch.dtype,
-) -> Model:
+def _iconmatting(choices: _Choices, weights: Path | None) -> Model:
+    options = as_options(IconMattingOptions, choices.settings)
     found = weights or find_checkpoint()
     if found is None:
         raise ModelError(
-            f"model {name!r} needs the checkpoint of its authors ({gigabytes(CHECKPOINT_SIZE)}), which can only be got "
-            f"by hand, from {CHECKPOINT_SOURCE}: give it with --weights FILE, or put it at "
+            f"model {choices.name!r} needs the checkpoint of its authors "
+            f"({gigabytes(CHECKPOINT_SIZE)}), which has to be downloaded by hand from "
+            f"{CHECKPOINT_SOURCE}: give it with --weights FILE, or put it at "
             f"{own_folder() / 'iconmatting.ckpt'}; 'iconmatting-free' and 'compact' run without it"
         )
     with memory_errors(f"loading {found}"):
         tensors = decoder_tensors({"state_dict": load_checkpoint(found)}, str(found))
-    if sd is None:
-        # Before anything is downloaded; other sizes of Stable Diffusion than the real one's are only ever given.
+    if choices.sd is None:
+        # Checked before anything is downloaded. A given Stable Diffusion may have another size.
         with torch.device("meta"):
             mismatch = compare(shapes(tensors), shapes(IconMattingNet().state_dict()))
         if mismatch:
             raise ModelError(f"{found}: is not the checkpoint of IconMatting's authors: {mismatch}")
-    diffusion = load_stable_diffusion(sd, device=place, dtype=dtype, purpose=f"model {name!r}")
-    with memory_errors(f"model {name!r}"):
+    diffusion = choices.stable_diffusion()
+    with memory_errors(f"model {choices.name!r}"):
         return build_iconmatting(
-            diffusion, tensors, name=name, device=place, precision=dtype, options=options
+            diffusion,
+            tensors,
+            name=choices.name,
+            device=choices.device,
+            precision=choices.precision,
+            options=options,
         )
 
 
-def _iconmatting_free(
-    name: str,
-    weights: Path | None,
-    sd: Path | None,
-    options: IconMattingOptions,
-    place: torch.device,
-    dtype: torch.dtype,
-) -> Model:
-    given = (
-        None if weights is None else VitMatte.from_folder(weights, device=place, precision=dtype)
-    )
-    diffusion = load_stable_diffusion(sd, device=place, dtype=dtype, purpose=f"model {name!r}")
-    finish, remark = (given, None) if given is not None else _finisher(name, place, dtype)
-    with memory_errors(f"model {name!r}"):
+def _iconmatting_free(choices: _Choices) -> Model:
+    options = as_options(IconMattingOptions, choices.settings)
+    finish: FinishAlpha | None = None
+    remark = None
+    if choices.weights is not None:
+        finish = VitMatte.from_folder(
+            choices.weights, device=choices.device, precision=choices.precision
+        )
+    diffusion = choices.stable_diffusion()
+    if finish is None:
+        finish, remark = _finisher(choices)
+    with memory_errors(f"model {choices.name!r}"):
         model = build_iconmatting_free(
-            diffusion, finish, name=name, device=place, precision=dtype, options=options
+            diffusion,
+            finish,
+            name=choices.name,
+            device=choices.device,
+            precision=choices.precision,
+            options=options,
         )
     return model if remark is None else NotedModel(model, remark)
 
 
-def _finisher(name: str, place: torch.device, dtype: torch.dtype) -> tuple[FinishAlpha, str | None]:
-    """What makes alpha of a trimap: ViTMatte where it can be had, otherwise the embedded network, and then why."""
+def _iconmatting_trimap(choices: _Choices, path: Path, tensors: Mapping[str, Tensor]) -> Model:
+    settings = as_options(FeatureSettings, choices.settings)
+    diffusion = choices.stable_diffusion()
+    head = load_trimap_head(tensors, path, diffusion, choices.device)
+    matting = TrimapMatting(diffusion, head, settings, choices.device, choices.precision)
+    return TrimapModel(matting, choices.name, choices.device, choices.precision)
+
+
+def _finisher(choices: _Choices) -> tuple[FinishAlpha, str | None]:
+    """Return the network that makes alpha from a trimap.
+
+    It is ViTMatte if that is available, otherwise the embedded network, with a remark why.
+    """
     if find_spec("transformers") is None:
         reason = "transformers is not installed (pip install 'vidmatte[vitmatte]')"
     else:
         try:
-            folder = fetch(VITMATTE, purpose=f"model {name!r}")
+            folder = fetch(VITMATTE, purpose=f"model {choices.name!r}")
         except ModelError as error:
             reason = str(error)
         else:
-            return VitMatte.from_folder(folder, device=place, precision=dtype), None
-    compact = _compact("compact", load_packaged("compact"), "model 'compact'", place, dtype, None)
-    remark = f"alpha was finished by 'compact' instead of ViTMatte, hair is softer so: {reason}"
+            vitmatte = VitMatte.from_folder(
+                folder, device=choices.device, precision=choices.precision
+            )
+            return vitmatte, None
+    embedded = _Choices("compact", choices.device, choices.precision, None, None, None, None)
+    compact = _compact(embedded, load_packaged("compact"), "model 'compact'")
+    remark = (
+        f"alpha was finished by 'compact' instead of ViTMatte, which makes hair softer: {reason}"
+    )
     return partial(finish_with_compact, compact), remark
 
 
@@ -291,19 +338,15 @@ def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given).expanduser()
 
 
-def _refuse(name: str | Path, **given: object) -> None:
-    """Refuse choices that have no meaning for a model."""
-    unused = [choice for choice, value in given.items() if value is not None]
-    if unused:
-        raise OptionError(
-            f"{unused[0].replace('_', ' ')} was given: it has no meaning for model {str(name)!r}; leave it out"
-        )
-
-
 def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" is an accelerator if there is one. Raises OptionError for one that is not there."""
+    """Return the device of a name; "auto" is CUDA, else Apple's GPU (mps), else the CPU.
+
+    Raises OptionError if the device is not there.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda", "mps"):
         raise OptionError(f"device {name!r} is not valid: choose auto, cpu, cuda, cuda:N or mps")
     try:
@@ -318,7 +361,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The number format of a name; "auto" is what the device is fast in. Raises OptionError for an unknown one."""
+    """Return the number format of a name; "auto" is the one that the device is fast in.
+
+    Raises OptionError for an unknown name.
+    """
     if precision not in get_args(Precision):
         raise OptionError(
             f"precision {precision!r} is not valid: choose one of {', '.join(get_args(Precision))}"
@@ -337,6 +383,7 @@ def _working_size(size: int | None) -> int:
         return DEFAULT_WORKING_SIZE
     if not SMALLEST_WORKING_SIZE <= size <= LARGEST_WORKING_SIZE:
         raise OptionError(
-            f"working size {size} is not valid: it must be {SMALLEST_WORKING_SIZE} to {LARGEST_WORKING_SIZE} pixels"
+            f"working size {size} is not valid: it must be {SMALLEST_WORKING_SIZE} to "
+            f"{LARGEST_WORKING_SIZE} pixels"
         )
     return size

@@ -1,4 +1,4 @@
-"""IconMatting (Guo et al., CVPR 2024) on Stable Diffusion 2.1, with its trained part and without."""
+"""IconMatting (Guo et al., CVPR 2024) on Stable Diffusion 2.1, trained and training-free."""
 
 from vidmatte.model.iconmatting.empty_prompt import embed_empty_prompt
 from vidmatte.model.iconmatting.head import TrimapHead
@@ -10,6 +10,7 @@ from vidmatte.model.iconmatting.stable_diffusion import (
     InContextFeatures,
     StableDiffusion,
 )
+from vidmatte.model.iconmatting.trimap import TrimapMatting, is_trimap_head, load_trimap_head
 
 __all__ = [
     "FeatureSettings",
@@ -18,8 +19,11 @@ __all__ = [
     "InContextFeatures",
     "StableDiffusion",
     "TrimapHead",
+    "TrimapMatting",
     "build_iconmatting",
     "build_iconmatting_free",
     "decoder_tensors",
     "embed_empty_prompt",
+    "is_trimap_head",
+    "load_trimap_head",
 ]

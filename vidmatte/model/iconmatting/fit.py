@@ -89,6 +89,10 @@ class Fit:
         """
         return self._place(plane, 0.0, own=True)
 
+    def trimap_to_squares(self, trimap: Tensor) -> Tensor:
+        """Return a trimap (N, 1, height, width) as (N k, 1, side, side); bars are background."""
+        return self._place(trimap, 0.0, own=False)
+
     def _place(self, frames: Tensor, bar: float, *, own: bool) -> Tensor:
         frames = frames.mT if self._is_tall else frames
         size = (self._picture[1], self._picture[0])
