@@ -149,7 +149,7 @@ def test_two_processes_are_one_with_both_their_batches(tmp_path, accumulate):
 
 
 def test_another_number_of_processes_is_refused(tmp_path):
-    with pytest.raises(OptionError, match=r"a run of 2 processes asked for, and there are 1: start it with\s+torchrun"):
+    with pytest.raises(OptionError, match=r"expected 2 processes, found 1: start the run with\s+torchrun"):
         run(tmp_path / "run", processes=2)
 
 

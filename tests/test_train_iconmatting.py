@@ -16,11 +16,11 @@ from vidmatte.cli import cli
 from vidmatte.datasets import Group, ImageSample, open_dataset
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.model.iconmatting import FeatureSettings, IconMattingNet
-from vidmatte.model.losses import l1_within
+from vidmatte.model.losses import l1_within, optimizer_step
 from vidmatte.train import IconMattingConfig, train
 from vidmatte.train.feature_cache import FeatureCache
 from vidmatte.train.groups import PairBatches, away_from_edges, crop, solid, usable_groups
-from vidmatte.train.iconmatting import groups_of, make_trainer
+from vidmatte.train.iconmatting import groups_of, loss, make_trainer
 from vidmatte.train.recipe import load_recipe, make_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +58,8 @@ def groups(matting):
 
 def config(**changes):
     settings = {"crop": SIDE, "ensemble": 1, "steps": 4, "batch": 2, "workers": 0, "save_every": 2, "warm_up": 2,
-                "precision": "float32", "validate_every": 0, "average": 0.5}  # fmt: skip
+                "precision": "float32", "validate_every": 0, "average": 0.5,
+                "framing": "random", "unknown": "soft", "matting": 0.5}  # fmt: skip
     return IconMattingConfig(**(settings | changes))
 
 
@@ -102,11 +103,11 @@ def test_a_step_sees_the_same_pairs_however_it_is_divided(groups):
 def test_a_crop_shows_the_object_and_is_as_large_as_asked(groups):
     sample = groups[0].images[0]
     for seed in range(8):
-        rgb, alpha = crop(sample, 64, np.random.default_rng(seed))
-        assert rgb.shape == (3, 64, 64)
-        assert (alpha > 127).mean() > 0.02
+        found = crop(sample, config(crop=64), np.random.default_rng(seed), -1)
+        assert found.rgb.shape == (3, 64, 64)
+        assert (found.alpha > 127).mean() > 0.02
     # Smaller images are brought to size.
-    assert crop(sample, 256, np.random.default_rng(0))[0].shape == (3, 256, 256)
+    assert crop(sample, config(crop=256), np.random.default_rng(0), -1).rgb.shape == (3, 256, 256)
 
 
 def test_crops_of_a_number_are_the_same_whoever_draws_them(groups):
@@ -137,7 +138,7 @@ def test_groups_of_one_image_are_left_out(groups, caplog):
     single = Group("alone", groups[0].images[:1])
     assert usable_groups([*groups, single]) == groups
     assert "1 groups of one image are left out, such as alone" in caplog.text
-    with pytest.raises(ReadError, match="found 1, none of two or more images"):
+    with pytest.raises(ReadError, match="found 1 groups and none of that size"):
         PairBatches(config(), [single])
 
 
@@ -155,6 +156,83 @@ def test_l1_within_by_hand():
     alpha, truth, region = torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
     alpha[0, 0, 0, 0], alpha[0, 0, 1, 1], region[0, 0, 0] = 0.5, 1.0, 1
     assert l1_within(alpha, truth, region).tolist() == [0.25, 0]
+
+
+def small(**changes):
+    """What `crop` needs, with the paper's framing."""
+    return config(**({"framing": "center", "unknown": "trimap"} | changes))
+
+
+def with_trimaps(folder, matting):
+    """The samples of the plain groups with trimaps of an unknown band at the left."""
+    groups = []
+    for group in open_dataset("groups", matting).groups:
+        samples = []
+        for sample in group.images:
+            trimap = np.where(cv2.imread(str(sample.alpha), 0) > 127, 255, 0).astype(np.uint8)
+            trimap[:, :50] = 128
+            path = folder / f"{group.name}-{sample.name}.png"
+            cv2.imwrite(str(path), trimap)
+            samples.append(dataclasses.replace(sample, trimap=path))
+        groups.append(Group(group.name, tuple(samples)))
+    return tuple(groups)
+
+
+def test_the_papers_crop_is_the_square_in_the_middle(groups):
+    sample = groups[0].images[0]
+    # 150 x 130 pixels: columns 10 to 140, neither scaled nor mirrored.
+    picture = cv2.imread(str(sample.image))[:, 10:140, ::-1].transpose(2, 0, 1)
+    found = crop(sample, small(crop=130), None, -1)
+    assert np.array_equal(found.rgb, picture)
+    batches = PairBatches(small(), groups[:1])
+    seen = {}
+    for number in range(12):
+        pair = batches.pair(number)
+        key = int(pair["target_key"])
+        assert torch.equal(seen.setdefault(key, pair["target"]), pair["target"])
+    # One crop for each image, whose features may be kept.
+    assert len(seen) == 3
+    assert -1 not in seen
+
+
+def test_the_unknown_area_is_that_of_the_trimap(matting, tmp_path, caplog):
+    groups = with_trimaps(tmp_path, matting)
+    known = PairBatches(small(crop=130), groups).pair(0)["known"][0]
+    # Columns 0 to 50 of the image are unknown, and the crop begins at column 10.
+    assert (known[:, :40] == 0).all()
+    assert (known[:, 40:] == 1).all()
+    soft = PairBatches(small(crop=130, unknown="soft"), groups).pair(0)["known"][0]
+    assert not torch.equal(known, soft)
+    assert "have no trimap" not in caplog.text
+    PairBatches(small(), open_dataset("groups", matting).groups)
+    assert "6 images have no trimap, such as 0; their unknown area is the soft part" in caplog.text
+
+
+def test_one_pair_in_fifteen_has_alpha(groups):
+    share = IconMattingConfig().matting
+    assert 1 / share == pytest.approx(15, abs=0.1)
+    batches = PairBatches(small(matting=share), groups)
+    drawn = [bool(batches.pair(number)["is_matting"]) for number in range(150)]
+    assert 4 <= sum(drawn) <= 18
+    masks_off = PairBatches(small(segmentation=False), groups)
+    assert all(bool(masks_off.pair(number)["is_matting"]) for number in range(10))
+    with pytest.raises(OptionError, match="segmentation is off, but no data set has alpha"):
+        PairBatches(small(segmentation=False), groups[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "l2"}, "loss 'l2' is not valid: choose one of research, simple"),
+        ({"framing": "left"}, "framing 'left' is not valid"),
+        ({"unknown": "none"}, "unknown 'none' is not valid"),
+        ({"clip": -1}, "clip -1 is not valid"),
+        ({"matting": 2}, "matting 2 is not valid"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(change, message):
+    with pytest.raises(OptionError, match=message):
+        config(**change)
 
 
 # --- features -------------------------------------------------------------------------------------------------------
@@ -234,6 +312,109 @@ def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one_with_a_cache_or_wit
         assert all(torch.equal(found[key], expected[key]) for key in expected), name
 
 
+def changed(features, **changes):
+    """Features of everything, some of them made different."""
+
+    def see(rgb, role, keys):
+        found = features(rgb, role, keys)
+        different = {
+            name: getattr(found, name).flip(-1) for name, of in changes.items() if of == role
+        }
+        return dataclasses.replace(found, **different)
+
+    return see
+
+
+@pytest.mark.parametrize(
+    ("off", "unseen"),
+    [
+        ("inter", {"fine": "reference"}),
+        ("intra", {"fine_attention": "target", "coarse_attention": "target"}),
+        ("multi_scale", {"coarse": "target"}),
+    ],
+)
+def test_a_part_that_is_switched_off_takes_no_part_in_training(groups, off, unseen):
+    batch = PairBatches(config(batch=2), groups[:1])[0]
+    features = FeatureCache(tiny_sd(), FeatureSettings(200, 1))
+
+    def losses(**switches):
+        torch.manual_seed(0)
+        net = IconMattingNet(CHANNELS, (COARSE, FINE))
+        given = config(**switches)
+        return [
+            loss(net, see, batch, torch.float32, given)[1]["loss"]
+            for see in (features, changed(features, **unseen))
+        ]
+
+    on, other = losses()
+    assert on != other
+    without, same = losses(**{off: False})
+    assert without == same != on
+
+
+def test_the_simple_loss_can_still_be_chosen(groups):
+    batch = PairBatches(config(batch=2), groups)[0]
+    features = FeatureCache(tiny_sd(), FeatureSettings(200, 1))
+    net = IconMattingNet(CHANNELS, (COARSE, FINE))
+    _, figures = loss(net, features, batch, torch.float32, config(loss="simple"))
+    assert set(figures) <= {"loss", "l1 unknown", "l1 known", "laplacian", "gradient", "l1 confident"}
+
+
+def test_gradients_are_clipped_only_if_asked():
+    for clip, expected in ((0.0, 3.0), (1.0, 1.0)):
+        net = torch.nn.Linear(1, 1, bias=False)
+        net.weight.grad = torch.full((1, 1), 3.0)
+        optimizer_step(net, torch.optim.SGD(net.parameters(), lr=1.0), clip=clip)
+        assert net.weight.grad.item() == pytest.approx(expected, rel=1e-4)
+    assert IconMattingConfig().clip == 0
+
+
+def test_the_trimap_variant_trains_from_trimaps_and_is_run_with_them(matting, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
+    sd = save_sd(tmp_path / "sd")
+    command = [tmp_path / "run", "--recipe", "iconmatting-trimap", "--sd", sd, "--data", f"groups={matting}",
+               "--precision", "float32", "--crop", SIDE, "--ensemble", 1, "--batch", 2, "--workers", 0,
+               "--steps", 1, "--device", "cpu"]  # fmt: skip
+    refused = run(*command, code=1)
+    assert "image 0 has no trimap (6 of 6 have none)" in refused.stderr
+    run(*command, "--settings", "unknown=soft", "--held-out", f"groups={matting}")
+    saved = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert saved["part"] == "iconmatting-trimap"
+    assert set(saved["validation"][0]) == {"step", "SAD", "MSE"}
+    trained = tmp_path / "run" / "average.safetensors"
+    sample = open_dataset("groups", matting).groups[0].images[0]
+    trimap = np.full((130, 150), 128, np.uint8)
+    trimap[:, :20] = 0
+    trimap[60:70, 70:80] = 255
+    cv2.imwrite(str(tmp_path / "t.png"), trimap)
+    matte = [str(sample.image), "--images", "--model", str(trained), "--sd", str(sd), "--precision", "float32",
+             "--settings", "ensemble=1", "--trimaps", str(tmp_path / "t.png"),
+             "--alpha", str(tmp_path / "{name}_a.png")]  # fmt: skip
+    done = CliRunner().invoke(cli, matte)
+    assert done.exit_code == 0, done.output
+    alpha = cv2.imread(str(tmp_path / "0_a.png"), cv2.IMREAD_UNCHANGED) / 65535
+    # Known pixels are the trimap's; the others come from the head.
+    assert (alpha[:, :20] == 0).all()
+    assert (alpha[60:70, 70:80] == 1).all()
+    assert np.unique(alpha[:, 20:60]).size > 100
+    marked = [*matte[:-4], "--box", "10,10,50,50", "--alpha", str(tmp_path / "{name}_b.png")]
+    assert "give --trimaps PATH, and no marks" in CliRunner().invoke(cli, marked).output
+
+
+def test_choices_of_the_command_line_reach_the_run(matting, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
+    sd = save_sd(tmp_path / "sd")
+    run(tmp_path / "run", "--recipe", "iconmatting", "--sd", sd, "--data", f"groups={matting}", "--rate", "1e-3",
+        "--crop", SIDE, "--time-step", 100, "--ensemble", 2, "--device", "auto", "--precision", "float32",
+        "--settings", "inter=off,loss=simple,clip=2,seed=3", "--steps", 1, "--batch", 2, "--workers", 0)  # fmt: skip
+    kept = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    chosen = ("rate", "crop", "time_step", "ensemble", "inter", "loss", "clip", "seed")
+    assert [kept[name] for name in chosen] == [1e-3, SIDE, 100, 2, False, "simple", 2.0, 3]
+    assert kept["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    again = run(tmp_path / "run", "--recipe", "iconmatting", "--settings", "outer=off", code=2)
+    assert "setting 'outer' is not valid: choose one of steps," in again.stderr
+
+
 @pytest.mark.slow
 def test_loss_falls_and_held_out_error_too(groups, matting, tmp_path):
     settings = config(steps=40, batch=4, crops=1, cache=str(tmp_path / "cache"), validate_every=40, save_every=40,
@@ -255,9 +436,9 @@ def test_loss_falls_and_held_out_error_too(groups, matting, tmp_path):
 
 
 def test_crops_have_to_fit_stable_diffusion(groups):
-    with pytest.raises(OptionError, match="crops of 768 pixels asked for, but this Stable Diffusion takes 128"):
+    with pytest.raises(OptionError, match="crop 768 is not valid: this Stable Diffusion takes 128 pixels"):
         make_trainer(config(crop=768), tiny_sd(), groups)
-    with pytest.raises(OptionError, match="every crop is new"):
+    with pytest.raises(OptionError, match="every random crop is new"):
         config(cache="x")
 
 
@@ -284,7 +465,7 @@ def test_the_recipe_that_ships_is_the_papers():
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("part = 'x'", OptionError, "part 'x' is not valid: there are network, refiner, iconmatting"),
+        ("part = 'x'", OptionError, "there are network, refiner, iconmatting, iconmatting-trimap"),
         ("part = 'iconmatting'\nstep = 3", OptionError, "step was given: part 'iconmatting' has steps"),
         ("part = 'iconmatting'\nsteps = 'many'", OptionError, "steps = 'many' was given: its value is like 20000"),
         ("part = 'iconmatting'\n[[data]]\nroot = 'x'", OptionError, r"\[\[data\]\] needs layout and root"),
@@ -295,7 +476,7 @@ def test_other_recipes_are_refused(tmp_path, text, error, message):
     (tmp_path / "r.toml").write_text(text)
     with pytest.raises(error, match=message):
         load_recipe(tmp_path / "r.toml")
-    with pytest.raises(ReadError, match=r"it is no file, and no name of a recipe that ships \(iconmatting\)"):
+    with pytest.raises(ReadError, match=r"a recipe that ships \(iconmatting, iconmatting-trimap\)"):
         load_recipe(tmp_path / "none.toml")
 
 
@@ -318,7 +499,7 @@ def test_the_command_trains_goes_on_and_its_weights_are_a_model(matting, movie, 
     monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
     sd = save_sd(tmp_path / "sd")
     recipe = tmp_path / "small.toml"
-    recipe.write_text(f"part = 'iconmatting'\ncrop = {SIDE}\nensemble = 1\nbatch = 2\nworkers = 0\nsave_every = 1\n")
+    recipe.write_text("part = 'iconmatting'\nbatch = 2\nworkers = 0\nsave_every = 1\n")
     command = [
         tmp_path / "run",
         "--recipe",
@@ -329,6 +510,10 @@ def test_the_command_trains_goes_on_and_its_weights_are_a_model(matting, movie, 
         f"groups={matting}",
         "--precision",
         "float32",
+        "--crop",
+        SIDE,
+        "--ensemble",
+        1,
     ]
     run(*command, "--steps", 1)
     run(*command, "--steps", 2, "--held-out", f"groups={matting}")
@@ -347,7 +532,7 @@ def test_the_command_trains_goes_on_and_its_weights_are_a_model(matting, movie, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--recipe", "iconmatting"), 2, "nothing to train on was named: give --data LAYOUT=FOLDER"),
+        (("--recipe", "iconmatting"), 2, "no data to train on: give --data LAYOUT=FOLDER"),
         (("--recipe", "iconmatting", "--data", "rm1k"), 2, "write LAYOUT=FOLDER"),
         (("--recipe", "iconmatting", "--data", "rm1k=nowhere"), 1, "nowhere: data set 'rm1k' asked for"),
         (("--recipe", "iconmatting", "--part", "network"), 2, "the recipe is of 'iconmatting'"),

@@ -1,4 +1,4 @@
-"""`vidmatte train`: the embedded model's parts, and IconMatting's head."""
+"""`vidmatte train`: the embedded model's parts, and IconMatting's heads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidmatte.errors import OptionError
 if TYPE_CHECKING:
     from vidmatte.train import LoopConfig
 
-_PARTS = ("network", "refiner", "iconmatting")
+_PARTS = ("network", "refiner", "iconmatting", "iconmatting-trimap")
 
 
 @click.command("train")
@@ -22,13 +22,13 @@ _PARTS = ("network", "refiner", "iconmatting")
 @click.option(
     "--recipe",
     metavar="NAME|FILE.toml",
-    help="What the run is; 'iconmatting' is the paper's and ships.",
+    help="Settings of the run; 'iconmatting' and 'iconmatting-trimap', the paper's, ship.",
 )
 @click.option(
     "--part",
     type=click.Choice(_PARTS),
-    help="What is trained: compact's matting network, what brings its mattes to full size, or IconMatting's head.  "
-    "[default: the recipe's, or network]",
+    help="Part to train: compact's matting network, its refiner, or IconMatting's head, with a "
+    "reference or with a trimap.  [default: the recipe's, or network]",
 )
 @click.option(
     "--corpus",
@@ -40,15 +40,36 @@ _PARTS = ("network", "refiner", "iconmatting")
 @click.option("--held-out", multiple=True, metavar="LAYOUT=DIR",
               help="Of iconmatting: a data set to validate on; repeatable.")  # fmt: skip
 @click.option("--sd", metavar="PATH", help="Of iconmatting: Stable Diffusion 2.1, folder or file.")
-@click.option(
-    "--cache", metavar="DIR", help="Of iconmatting: keep features of crops there; needs --crops."
-)
+@click.option("--cache", metavar="DIR", help="Of iconmatting: keep features of crops there.")
 @click.option(
     "--crops",
     type=click.IntRange(min=0),
-    help="Of iconmatting: different crops of each image; 0 endless.",
+    help="Of iconmatting: different random crops of each image; 0 endless.",
+)
+@click.option(
+    "--crop", type=click.IntRange(min=8), help="Of iconmatting: side of a crop.  [default: 768]"
+)
+@click.option(
+    "--time-step",
+    type=click.IntRange(0, 999),
+    help="Of iconmatting: noise of the features.  [default: 200]",
+)
+@click.option(
+    "--ensemble",
+    type=click.IntRange(min=1),
+    help="Of iconmatting: noises whose features are averaged.  [default: 4]",
 )
 @click.option("--start", metavar="FILE", help="Weights to begin a new run with.  [default: random]")
+@click.option(
+    "--settings",
+    metavar="NAME=VALUE,...",
+    help="Other settings of a recipe, such as inter=off,loss=simple,framing=random.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Peak learning rate.  [default: 6e-4, of iconmatting 4e-4]",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the run.  [default: 20000]")
 @click.option(
     "--batch", type=click.IntRange(min=1), help="Of iconmatting: pairs in a step.  [default: 8]"
@@ -63,7 +84,9 @@ _PARTS = ("network", "refiner", "iconmatting")
 @click.option("--seed", type=int, help="Of everything that is random.  [default: 0]")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes making batches.")
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), help="Where to train.  [default: cpu]"
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Device to train on; auto is cuda if there is one, else cpu.  [default: cpu]",
 )
 @click.option(
     "--clips", metavar="DIR", help="Of network: real clips (*/frames, */masks) to validate on too."
@@ -73,12 +96,13 @@ _PARTS = ("network", "refiner", "iconmatting")
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def train_command(run: str, debug: bool, **given: Any) -> None:
-    """Train a part of the embedded model or IconMatting's head, or go on with the run in folder RUN.
+    """Train a part of a model, or resume the run in folder RUN.
 
-    compact learns from procedural clips, IconMatting's head from groups of images. The average of the weights is
-    validated on what is not trained on. On several GPUs: torchrun --nproc-per-node N -m vidmatte train ...
+    compact learns from procedural clips, IconMatting's heads from groups of images. The average of
+    the weights is validated on data that is not trained on. On several GPUs: torchrun
+    --nproc-per-node N -m vidmatte train ...
 
-    RUN/average.safetensors are the weights to use: vidmatte clip.mp4 --model RUN/average.safetensors ...
+    Use RUN/average.safetensors: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
     set_log_level(quiet=False)
     resuming = f"Interrupted; the same command goes on from the last checkpoint in {run}."
@@ -91,11 +115,12 @@ def _train(run: str, given: dict[str, Any]) -> None:
     from vidmatte.model.weights import load_checkpoint, load_strictly
     from vidmatte.train import train
     from vidmatte.train.processes import count_processes
-    from vidmatte.train.recipe import load_recipe, make_config
+    from vidmatte.train.recipe import load_recipe, make_config, parse_values
 
-    part, settings = (
-        load_recipe(given["recipe"]) if given["recipe"] else (given["part"] or "network", {})
-    )
+    part = given["part"] or "network"
+    settings: dict[str, Any] = {}
+    if given["recipe"]:
+        part, settings = load_recipe(given["recipe"])
     if given["part"] not in (None, part):
         raise OptionError(
             f"part {given['part']!r} is not valid: the recipe is of {part!r}; leave --part out"
@@ -105,6 +130,10 @@ def _train(run: str, given: dict[str, Any]) -> None:
         "sd",
         "cache",
         "crops",
+        "crop",
+        "time_step",
+        "ensemble",
+        "rate",
         "steps",
         "batch",
         "accumulate",
@@ -113,12 +142,14 @@ def _train(run: str, given: dict[str, Any]) -> None:
         "workers",
         "device",
     )
+    settings |= parse_values(part, given["settings"] or "")
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
     config = replace(make_config(part, settings), processes=count_processes())
     if given["clips"] is not None and part != "network":
         raise OptionError(
-            "clips to validate on were given, but only the network is validated on clips; leave them out"
+            "clips to validate on were given, but only the network is validated on clips; leave "
+            "them out"
         )
     trained, validate = _part(part, config, given["clips"])
     start = None
@@ -141,7 +172,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
 
 
 def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
-    """The part and what validates it, None where nothing does."""
+    """Return the training task and its validation, None if it has none."""
     from vidmatte.synth.corpus import photographs
     from vidmatte.train import TRAINING_TASKS, IconMattingConfig, TrainConfig
     from vidmatte.train.iconmatting import prepare
@@ -149,20 +180,17 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     from vidmatte.train.validate import held_out, on_clips
 
     if isinstance(config, IconMattingConfig):
-        trainer = prepare(config, own_device(config.device))
+        trainer = prepare(config, own_device(config.device), part=part)
         return trainer.part, trainer.validate
     assert isinstance(config, TrainConfig)  # of the other parts
-    photographs(
-        config.corpus, "train"
-    )  # what is wrong with the folder is said here, not by another process
+    # A wrong folder is reported here, and not by another process.
+    photographs(config.corpus, "train")
 
     def validate(averaged: Any) -> dict[str, float]:
         figures = held_out(averaged, config.corpus, device=config.device)
-        return (
-            figures
-            if clips is None
-            else {**figures, **on_clips(averaged, clips, device=config.device)}
-        )
+        if clips is not None:
+            figures |= on_clips(averaged, clips, device=config.device)
+        return figures
 
     return TRAINING_TASKS[part], validate if part == "network" else None
 

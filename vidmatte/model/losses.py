@@ -105,10 +105,15 @@ Batch = dict[str, Tensor]
 
 
 def optimizer_step(
-    net: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+    *,
+    clip: float = 1.0,
 ) -> None:
-    """One update along the gradients that are there, which are clipped to a norm of 1."""
-    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    """Update the weights along their gradients, whose norm is clipped to `clip` (0: not at all)."""
+    if clip:
+        torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
     if scaler is None:
         optimiser.step()
     else:

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNTS = "step"
-_FILES = {"run.json", *(f"{name}.safetensors" for name in ("weights", "average", *_MOMENTS, _COUNTS))}
+_FILES = {
+    "run.json",
+    *(f"{name}.safetensors" for name in ("weights", "average", *_MOMENTS, _COUNTS)),
+}
 _FREE = ("steps", "workers", "device", "save_every", "validate_every", "corpus", "data", "held_out", "sd", "cache",
          "cache_gigabytes")  # fmt: skip
 """What a run may go on with another value of: lengths, places, and where things lie."""
@@ -48,12 +51,17 @@ class State:
     average: dict[str, Tensor]
 
 
-def save_run(run: Path, state: State, step: int, history: Sequence[Mapping[str, float]] = ()) -> None:
+def save_run(
+    run: Path, state: State, step: int, history: Sequence[Mapping[str, float]] = ()
+) -> None:
     """Write a checkpoint in the place of the one before.
 
     Raises WriteError when it cannot be written, as on a full disk; the one before is still there then.
     """
-    parts: dict[str, dict[str, Tensor]] = {"weights": dict(state.net.state_dict()), "average": state.average}
+    parts: dict[str, dict[str, Tensor]] = {
+        "weights": dict(state.net.state_dict()),
+        "average": state.average,
+    }
     for moment in _MOMENTS:
         parts[moment] = {
             name: state.optimiser.state[value][moment]
@@ -75,7 +83,9 @@ def save_run(run: Path, state: State, step: int, history: Sequence[Mapping[str, 
         fresh.mkdir(parents=True)
         for name, tensors in parts.items():
             whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_file(whole, fresh / f"{name}.safetensors", metadata={"vidmatte": json.dumps(facts)})
+            save_file(
+                whole, fresh / f"{name}.safetensors", metadata={"vidmatte": json.dumps(facts)}
+            )
         (fresh / "run.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
         for path in (*fresh.iterdir(), fresh):
             _to_disk(path)
@@ -94,7 +104,9 @@ def save_run(run: Path, state: State, step: int, history: Sequence[Mapping[str, 
         ) from error
 
 
-def load_run(run: Path, state: State, processes: Processes) -> tuple[int, list[Mapping[str, float]]]:
+def load_run(
+    run: Path, state: State, processes: Processes
+) -> tuple[int, list[Mapping[str, float]]]:
     """Restore a checkpoint in place; returns its step, 0 if there is none, and the validations so far.
 
     Raises ModelError for one that is damaged, or of another part or configuration.
@@ -109,14 +121,23 @@ def load_run(run: Path, state: State, processes: Processes) -> tuple[int, list[M
     saved = _read(run)
     _refuse_another(run, saved, state)
     step = int(saved["step"])
-    load_strictly(state.net, load_tensors(run / "weights.safetensors"), str(run / "weights.safetensors"))
+    load_strictly(
+        state.net, load_tensors(run / "weights.safetensors"), str(run / "weights.safetensors")
+    )
     for name, value in load_tensors(run / "average.safetensors").items():
         state.average[name].copy_(value)
     moments = {moment: load_tensors(run / f"{moment}.safetensors") for moment in _MOMENTS}
-    counts = load_tensors(run / f"{_COUNTS}.safetensors") if (run / f"{_COUNTS}.safetensors").exists() else {}
+    counts = (
+        load_tensors(run / f"{_COUNTS}.safetensors")
+        if (run / f"{_COUNTS}.safetensors").exists()
+        else {}
+    )
     for name, parameter in state.net.named_parameters():
         if name in moments["exp_avg"]:
-            found = {moment: torch.empty_like(parameter).copy_(moments[moment][name]) for moment in _MOMENTS}
+            found = {
+                moment: torch.empty_like(parameter).copy_(moments[moment][name])
+                for moment in _MOMENTS
+            }
             count = float(counts[name][0]) if name in counts else float(step)
             state.optimiser.state[parameter] = {"step": torch.tensor(count), **found}
     if saved.get("scaler"):
@@ -148,13 +169,17 @@ def _read(run: Path) -> dict[str, Any]:
         saved = json.loads((run / "run.json").read_text(encoding="utf-8"))
         return {**saved, "step": int(saved["step"]), "config": dict(saved["config"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{run}: its run.json is no checkpoint's ({error}); begin again in another folder") from error
+        raise ModelError(
+            f"{run}: its run.json is no checkpoint's ({error}); begin again in another folder"
+        ) from error
 
 
 def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
     part = saved.get("part", state.part)
     if part != state.part:
-        raise ModelError(f"{run}: is a run of part {part!r}, and {state.part!r} was asked for; name another folder")
+        raise ModelError(
+            f"{run}: is a run of part {part!r}, and {state.part!r} was asked for; name another folder"
+        )
     asked = json.loads(json.dumps(asdict(state.config)))
     for name, value in saved["config"].items():
         if name not in _FREE and asked.get(name, value) != value:

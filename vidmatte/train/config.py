@@ -21,6 +21,7 @@ class LoopConfig:
         steps: length of the run.
         rate: of the learning, at its peak; `warm_up` steps to reach it, then a cosine down to the share `final` of it.
         betas, decay: AdamW's moments and its weight decay.
+        clip: largest norm of the gradients of a step; 0 leaves them as they are.
         accumulate: batches whose gradients are summed for a step, on each process.
         precision: of mixed precision; weights are float32 all the same.
         average: weight that the moving average keeps per step.
@@ -35,6 +36,7 @@ class LoopConfig:
     final: float = 0.02
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 1e-3
+    clip: float = 1.0
     accumulate: int = 1
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     average: float = 0.995
@@ -51,6 +53,8 @@ class LoopConfig:
                 raise OptionError(
                     f"{name} {getattr(self, name)} is not valid: it must be at least 1"
                 )
+        if self.clip < 0:
+            raise OptionError(f"clip {self.clip:g} is not valid: it must be 0 (off) or more")
         if self.precision not in DTYPES:
             raise OptionError(
                 f"precision {self.precision!r} is not valid: choose one of {', '.join(DTYPES)}"

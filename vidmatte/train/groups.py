@@ -1,4 +1,4 @@
-"""What IconMatting learns from: two images of one context group, one with its object marked, cropped at random."""
+"""Training pairs for IconMatting: two crops from one context group, the object marked in one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -16,59 +16,82 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidmatte.datasets import Group, ImageSample
+from vidmatte.datasets.samples import read_unknown
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.model.losses import Batch
 from vidmatte.synth.corpus import Rng
 
+Framing = Literal["center", "random"]
+"""How a square is cut from an image: the largest one in the middle, as the released code does it,
+or a square of random size and place that shows the object, mirrored at random."""
+UnknownArea = Literal["trimap", "soft"]
+"""What the unknown area of alpha is: that of the data set's trimap, or soft alpha."""
+
+D = TypeVar("D", np.uint8, np.float32)
 _log = logging.getLogger(__name__)
 _TRIES = 10
+# Share of the object that a random crop is to show; otherwise the best of some crops is taken.
 _ENOUGH = 0.5
-"""Share of the object that a crop is to show; the best of some crops is taken where none does."""
+# Width of the band around a mask's outline whose truth is not trusted, as a share of the side.
 _EDGE = 0.01
-"""Width of the band around a mask's outline whose truth is not trusted, as a share of the crop's side."""
 
 
 class DrawsPairs(Protocol):
-    """What a configuration says of the pairs that are drawn."""
+    """The part of a configuration that decides how pairs are drawn."""
 
     @property
     def seed(self) -> int:
-        """Of everything."""
+        """Seed of everything."""
         ...
 
     @property
     def batch(self) -> int:
-        """Pairs in a step, of all processes and turns together."""
+        """Pairs in a step, of all processes and micro-steps together."""
         ...
 
     @property
     def accumulate(self) -> int:
-        """Turns of a step."""
+        """Micro-steps of a step."""
         ...
 
     @property
     def processes(self) -> int:
-        """That take part."""
+        """Number of processes."""
         ...
 
     @property
     def batches(self) -> int:
-        """In the whole run."""
+        """Batches of the whole run."""
         ...
 
     @property
     def crop(self) -> int:
-        """Side of a crop."""
+        """Side of a crop in pixels."""
         ...
 
     @property
     def crops(self) -> int:
-        """How many there are of each image; 0 for a new one each time."""
+        """Number of different random crops of an image; 0 for a new one each time."""
+        ...
+
+    @property
+    def framing(self) -> Framing:
+        """How crops are cut."""
+        ...
+
+    @property
+    def unknown(self) -> UnknownArea:
+        """Source of the unknown area."""
         ...
 
     @property
     def matting(self) -> float:
-        """Share of pairs with alpha, where there are masks too."""
+        """Share of pairs with alpha, if there are masks too."""
+        ...
+
+    @property
+    def segmentation(self) -> bool:
+        """Whether pairs with masks take part."""
         ...
 
 
@@ -80,21 +103,24 @@ class Crop:
     """(3, S, S)"""
     alpha: NDArray[np.uint8]
     """(S, S)"""
+    unknown: NDArray[np.bool_] | None
+    """(S, S), the unknown area of the image's trimap; None without a trimap."""
     key: int
-    """The same for the same square of the same file; -1 for one that is not drawn again."""
+    """Equal for the same square of the same file; -1 for a square that is not drawn again."""
 
 
 def usable_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Groups with at least two images: a reference and a target. Others are left out, and that is logged.
+    """Return the groups that hold a reference and a target; log those left out.
 
-    Raises ReadError where none is left.
+    Raises ReadError if none is left.
     """
     usable = tuple(group for group in groups if len(group.images) > 1)
     single = [group.name for group in groups if len(group.images) < 2]
     if not usable:
         raise ReadError(
-            f"groups to train on asked for, found {len(groups)}, none of two or more images: one is the reference of "
-            f"the other, so put images of one kind of thing into a group"
+            f"expected groups of two or more images to train on, found {len(groups)} groups and "
+            f"none of that size: one image is the reference of the other, so put images of one "
+            f"kind of thing into a group"
         )
     if single:
         _log.warning("%d groups of one image are left out, such as %s", len(single), single[0])
@@ -104,22 +130,30 @@ def usable_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
 class PairBatches(Dataset[Batch]):
     """Batch k of a run: pairs of images, made from nothing but the configuration, the files and k.
 
-    Pairs are numbered through, so that a step sees the same ones however it is divided among turns and processes.
+    Pairs are numbered through, so that a step sees the same ones however it is divided among
+    micro-steps and processes.
     """
 
     def __init__(self, config: DrawsPairs, groups: Sequence[Group]) -> None:
         self.config = config
         used = usable_groups(groups)
-        self.kinds = [
-            kind
-            for kind in ([g for g in used if g.is_matting], [g for g in used if not g.is_matting])
-            if kind
-        ]
-        self.pairs, rest = divmod(config.batch, config.accumulate * config.processes)
+        matting = [group for group in used if group.is_matting]
+        masks = [group for group in used if not group.is_matting]
+        if not config.segmentation:
+            if not matting:
+                raise OptionError(
+                    "segmentation is off, but no data set has alpha: give one with --data, or "
+                    "leave segmentation on"
+                )
+            masks = []
+        self.kinds = [kind for kind in (matting, masks) if kind]
+        _warn_of_missing_trimaps(config, matting)
+        share = config.accumulate * config.processes
+        self.pairs, rest = divmod(config.batch, share)
         if rest or not self.pairs:
             raise OptionError(
-                f"a batch of {config.batch} asked for, in {config.accumulate} turns of {config.processes} processes: "
-                f"it must be a multiple of {config.accumulate * config.processes}"
+                f"batch {config.batch} is not valid in {config.accumulate} micro-steps of "
+                f"{config.processes} processes: it must be a multiple of {share}"
             )
 
     def __len__(self) -> int:
@@ -127,94 +161,210 @@ class PairBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         cv2.setNumThreads(1)
-        pairs = [
-            self.pair(number) for number in range(index * self.pairs, (index + 1) * self.pairs)
-        ]
+        first = index * self.pairs
+        pairs = [self.pair(number) for number in range(first, first + self.pairs)]
         return {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
 
     def pair(self, number: int) -> Batch:
-        """The pair with a number: `reference` and `target` (3, S, S), `roi`, `alpha` and `known` (1, S, S), all uint8.
+        """Return the pair with a number.
 
-        `known` is 1 where the truth is to be trusted and solid; `is_matting` whether elsewhere it is alpha;
-        `reference_key` and `target_key` are those of the crops.
+        Returns:
+            `reference` and `target` (3, S, S), `roi`, `alpha` and `known` (1, S, S), all uint8.
+            `known` is 1 outside the unknown area, or if the truth is a mask, away from its
+            outline. `is_matting` tells alpha from masks. `reference_key` and `target_key` are the
+            keys of the crops.
         """
         rng = np.random.default_rng((self.config.seed, number))
-        groups = self.kinds[0 if len(self.kinds) == 1 or rng.random() < self.config.matting else 1]
+        groups = self.kinds[0]
+        if len(self.kinds) > 1 and rng.random() >= self.config.matting:
+            groups = self.kinds[1]
         group = groups[rng.integers(len(groups))]
-        reference, target = (
-            self._crop(group.images[i], rng)
-            for i in rng.choice(len(group.images), size=2, replace=False)
-        )
-        known = solid(target.alpha) if group.is_matting else away_from_edges(target.alpha)
+        chosen = rng.choice(len(group.images), size=2, replace=False)
+        reference = self._crop(group.images[chosen[0]], rng)
+        target = self._crop(group.images[chosen[1]], rng)
         return {
             "reference": torch.from_numpy(reference.rgb),
             "roi": torch.from_numpy((reference.alpha > 127).astype(np.uint8))[None],
             "reference_key": torch.tensor(reference.key),
             "target": torch.from_numpy(target.rgb),
             "alpha": torch.from_numpy(target.alpha)[None],
-            "known": torch.from_numpy(known.astype(np.uint8))[None],
+            "known": torch.from_numpy(known_area(target, group.is_matting).astype(np.uint8))[None],
             "target_key": torch.tensor(target.key),
             "is_matting": torch.tensor(group.is_matting),
         }
 
     def _crop(self, sample: ImageSample, rng: Rng) -> Crop:
-        if not self.config.crops:
-            return Crop(*crop(sample, self.config.crop, rng), -1)
-        number = int(rng.integers(self.config.crops))
-        facts = sample.image.stat()
-        text = f"{sample.image.resolve()} {facts.st_size} {facts.st_mtime_ns} {self.config.crop} {number}"
-        key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+        config = self.config
+        if config.framing == "center":
+            return crop(sample, config, None, self._key(sample, "center"))
+        if not config.crops:
+            return crop(sample, config, rng, -1)
+        key = self._key(sample, str(int(rng.integers(config.crops))))
         # The crop belongs to its image and number, whatever pair it is drawn for.
-        return Crop(
-            *crop(sample, self.config.crop, np.random.default_rng((self.config.seed, key))), key
+        return crop(sample, config, np.random.default_rng((config.seed, key)), key)
+
+    def _key(self, sample: ImageSample, which: str) -> int:
+        facts = sample.image.stat()
+        text = (
+            f"{sample.image.resolve()} {facts.st_size} {facts.st_mtime_ns} "
+            f"{self.config.crop} {which}"
+        )
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+class TrimapBatches(Dataset[Batch]):
+    """Batch k of a run of the trimap variant: single images with alpha and a trimap."""
+
+    def __init__(self, config: DrawsPairs, groups: Sequence[Group]) -> None:
+        self.config = config
+        self.samples = [s for group in groups for s in group.images if s.is_matting]
+        if not self.samples:
+            raise ReadError(
+                "expected images with alpha to train on, found none: the trimap variant does not "
+                "learn from masks, so give a data set such as rm1k with --data"
+            )
+        without = [sample.name for sample in self.samples if sample.trimap is None]
+        if without and config.unknown == "trimap":
+            raise ReadError(
+                f"image {without[0]} has no trimap ({len(without)} of {len(self.samples)} have "
+                f"none): add trimaps, or set unknown to soft to derive them from alpha"
+            )
+        share = config.accumulate * config.processes
+        self.images, rest = divmod(config.batch, share)
+        if rest or not self.images:
+            raise OptionError(
+                f"batch {config.batch} is not valid: it must be a multiple of {share}"
+            )
+
+    def __len__(self) -> int:
+        return self.config.batches
+
+    def __getitem__(self, index: int) -> Batch:
+        cv2.setNumThreads(1)
+        first = index * self.images
+        items = [self.item(number) for number in range(first, first + self.images)]
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+    def item(self, number: int) -> Batch:
+        """Return the image with a number: `target`, `alpha`, `known`, `target_key`.
+
+        Shapes and types are those of `PairBatches.pair`.
+        """
+        rng = np.random.default_rng((self.config.seed, number))
+        sample = self.samples[rng.integers(len(self.samples))]
+        framed = rng if self.config.framing == "random" else None
+        found = crop(sample, self.config, framed, -1)
+        return {
+            "target": torch.from_numpy(found.rgb),
+            "alpha": torch.from_numpy(found.alpha)[None],
+            "known": torch.from_numpy(known_area(found, True).astype(np.uint8))[None],
+            "target_key": torch.tensor(found.key),
+        }
+
+
+def _warn_of_missing_trimaps(config: DrawsPairs, groups: Sequence[Group]) -> None:
+    if config.unknown == "soft":
+        return
+    without = [s.name for group in groups for s in group.images if s.trimap is None]
+    if without:
+        _log.warning(
+            "%d images have no trimap, such as %s; their unknown area is the soft part of alpha",
+            len(without),
+            without[0],
         )
 
 
-def crop(sample: ImageSample, side: int, rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A random square of an image that shows its object: colours (3, side, side) and alpha (side, side).
+def known_area(crop: Crop, is_matting: bool) -> NDArray[np.bool_]:
+    """Return the known part (S, S) of a crop's truth."""
+    if not is_matting:
+        return away_from_edges(crop.alpha)
+    return solid(crop.alpha) if crop.unknown is None else ~crop.unknown
 
-    It is at least `side` pixels wide, where the image is as large, and is brought to that size. Raises ReadError for
-    files that cannot be read, an alpha of another size, and an image without object.
+
+def crop(sample: ImageSample, config: DrawsPairs, rng: Rng | None, key: int) -> Crop:
+    """Cut a square of side `config.crop` from an image.
+
+    Args:
+        sample: the image.
+        config: side of the square, and the source of its unknown area.
+        rng: None for the largest square in the middle; otherwise a random square, at least
+            `config.crop` pixels wide if the image is that large, mirrored at random.
+        key: of the crop.
+
+    Raises:
+        ReadError: a file cannot be read, alpha has another size, or it shows no object.
     """
     rgb = sample.read_image().rgb
     height, width = rgb.shape[1:]
     alpha = sample.read_alpha((height, width))
-    whole = float(alpha.sum())
     if not (alpha > 0.5).any():
         raise ReadError(
-            f"{sample.alpha}: shows no object: nothing in it is white; take the image out of its group"
+            f"{sample.alpha}: shows no object: nothing in it is white; take the image out of its "
+            f"group"
         )
+    unknown = None
+    if config.unknown == "trimap" and sample.trimap is not None:
+        unknown = read_unknown(sample.trimap, (height, width), image=sample.image)
+    if rng is None:
+        square = min(height, width)
+        box = ((height - square) // 2, (width - square) // 2, square)
+        is_mirrored = False
+    else:
+        box = _random_box(alpha, config.crop, rng)
+        is_mirrored = bool(rng.random() < 0.5)
+    planes = [_resized(plane, box, is_mirrored, config.crop) for plane in (*rgb, alpha)]
+    codes = (np.clip(np.stack(planes), 0, 1) * 255 + 0.5).astype(np.uint8)
+    if unknown is not None:
+        part = _cut(unknown.astype(np.uint8), box, is_mirrored)
+        side = (config.crop, config.crop)
+        # As the trimaps of the research code: without values in between.
+        unknown = cv2.resize(part, side, interpolation=cv2.INTER_NEAREST) > 0
+    return Crop(codes[:3], codes[3], unknown, key)
+
+
+def _random_box(alpha: NDArray[np.float32], side: int, rng: Rng) -> tuple[int, int, int]:
+    """Return top, left and side of a random square that shows the object."""
+    height, width = alpha.shape
+    whole = float(alpha.sum())
     least = min(height, width, side)
-    best, best_share = (0, 0, min(height, width)), -1.0
+    best = (0, 0, min(height, width))
+    best_share = -1.0
     for _ in range(_TRIES):
         wide = int(rng.integers(least, min(height, width) + 1))
-        top, left = int(rng.integers(height - wide + 1)), int(rng.integers(width - wide + 1))
+        top = int(rng.integers(height - wide + 1))
+        left = int(rng.integers(width - wide + 1))
         part = alpha[top : top + wide, left : left + wide]
         share = float(part.sum()) / whole if (part > 0.5).any() else 0.0
         if share > best_share:
-            best, best_share = (top, left, wide), share
+            best = (top, left, wide)
+            best_share = share
         if share >= _ENOUGH:
             break
-    top, left, wide = best
-    inside = (slice(top, top + wide), slice(left, left + wide))
-    flipped = slice(None, None, -1 if rng.random() < 0.5 else 1)
-    how = cv2.INTER_AREA if wide > side else cv2.INTER_LINEAR
-    planes = [
-        cv2.resize(np.ascontiguousarray(plane[inside][:, flipped]), (side, side), interpolation=how)
-        for plane in (*rgb, alpha)
-    ]
-    codes = (np.clip(np.stack(planes), 0, 1) * 255 + 0.5).astype(np.uint8)
-    return codes[:3], codes[3]
+    return best
+
+
+def _cut(plane: NDArray[D], box: tuple[int, int, int], is_mirrored: bool) -> NDArray[D]:
+    top, left, wide = box
+    part = plane[top : top + wide, left : left + wide]
+    return np.ascontiguousarray(part[:, ::-1] if is_mirrored else part)
+
+
+def _resized(
+    plane: NDArray[np.float32], box: tuple[int, int, int], is_mirrored: bool, side: int
+) -> NDArray[np.float32]:
+    how = cv2.INTER_AREA if box[2] > side else cv2.INTER_LINEAR
+    part = _cut(plane, box, is_mirrored)
+    return np.asarray(cv2.resize(part, (side, side), interpolation=how), np.float32)
 
 
 def solid(alpha: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where alpha (H, W) is 0 or 255 and stays so for a few pixels around."""
+    """Return True for pixels of alpha (H, W) that are 0 or 255, as are a few pixels around."""
     soft = ((alpha > 0) & (alpha < 255)).astype(np.uint8)
     return np.asarray(cv2.dilate(soft, np.ones((5, 5), np.uint8)) == 0)
 
 
 def away_from_edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where a mask (H, W) is to be trusted: not near its outline, which people drew."""
+    """Return True for pixels of a mask (H, W) away from its outline, which people drew."""
     size = 2 * max(1, round(_EDGE * max(mask.shape))) + 1
     window = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
     inside = (mask > 127).astype(np.uint8)
@@ -222,5 +372,5 @@ def away_from_edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def as_colours(codes: Tensor) -> Tensor:
-    """(N, C, S, S) uint8 as float32 in 0..1."""
+    """Return uint8 (N, C, S, S) as float32 in 0..1."""
     return codes.float() / 255

@@ -131,7 +131,7 @@ def _step(
         found.append(figures)
     state.scaler.unscale_(optimiser)
     sum_gradients(net, processes)
-    optimizer_step(net, optimiser, state.scaler)
+    optimizer_step(net, optimiser, state.scaler, clip=config.clip)
     names = {name: [figures[name] for figures in found if name in figures] for figures in found for name in figures}
     return {name: sum(values) / len(values) for name, values in names.items()}
 

@@ -1,4 +1,4 @@
-"""Several processes that train together, started by torchrun: each has its batches, all have the same weights."""
+"""Processes that train together, started by torchrun: each has its batches, all share the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vidmatte.errors import OptionError
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many this is, and where it computes."""
+    """The rank of this process, the number of all, and the device of this one."""
 
     rank: int
     count: int
@@ -24,35 +24,36 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the one that writes."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
     def share(self, turn: int) -> int:
-        """The number of the batch that this process takes in a turn of all."""
+        """Return the number of the batch that this process takes in a turn of all."""
         return turn * self.count + self.rank
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes are here."""
         if self.count > 1:
             distributed.barrier()
 
 
 def count_processes() -> int:
-    """How many torchrun started; 1 without it."""
+    """Return how many processes torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def own_device(device: str) -> torch.device:
-    """The device of this process: of several CUDA devices that of its number on this machine.
+    """Return the device of this process: of several CUDA devices, the one of its number.
 
-    Raises OptionError where there is none.
+    Raises OptionError if there is none.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device != "cuda":
         return torch.device("cpu")
     if torch.cuda.device_count() <= local:
         raise OptionError(
-            f"a CUDA device for each process asked for, found {torch.cuda.device_count()}; choose --device cpu"
+            f"expected a CUDA device for each process, found {torch.cuda.device_count()}; choose "
+            f"--device cpu"
         )
     return torch.device("cuda", local)
 
@@ -61,12 +62,13 @@ def own_device(device: str) -> torch.device:
 def together(device: str, processes: int) -> Iterator[Processes]:
     """Join the other processes, if there are any; leave them at the end.
 
-    Raises OptionError where a device is asked for that is not there, or torchrun started another number of processes.
+    Raises OptionError if the device is not there, or torchrun started another number of processes.
     """
-    count, rank = count_processes(), int(os.environ.get("RANK", "0"))
+    count = count_processes()
+    rank = int(os.environ.get("RANK", "0"))
     if count != processes:
         raise OptionError(
-            f"a run of {processes} processes asked for, and there are {count}: start it with "
+            f"expected {processes} processes, found {count}: start the run with "
             f"torchrun --nproc-per-node {processes} -m vidmatte train ..."
         )
     place = own_device(device)
@@ -83,19 +85,18 @@ def together(device: str, processes: int) -> Iterator[Processes]:
 
 
 def sum_gradients(net: nn.Module, processes: Processes) -> None:
-    """Replace gradients by their mean over all processes; one transfer for all of them."""
+    """Replace gradients by their mean over all processes, in one transfer."""
     if processes.count == 1:
         return
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    flat = torch.cat(
-        [
-            (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).reshape(-1)
-            for parameter in parameters
-        ]
-    )
+    gradients = []
+    for parameter in parameters:
+        # A part that is switched off has no gradient, on any process.
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        gradients.append(gradient.reshape(-1))
+    flat = torch.cat(gradients)
     distributed.all_reduce(flat)
     flat /= processes.count
-    for parameter, part in zip(
-        parameters, torch.split(flat, [parameter.numel() for parameter in parameters]), strict=True
-    ):
+    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
         parameter.grad = part.view_as(parameter).clone(memory_format=torch.preserve_format)

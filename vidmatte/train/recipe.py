@@ -1,14 +1,17 @@
-"""Recipes: files of TOML that say what a run is, and the configuration they make."""
+"""Recipes: TOML files with the settings of a run, and the configuration they make."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vidmatte.errors import MissingExtraError, OptionError, ReadError
+from vidmatte.model.settings import parse_settings, parse_value
 from vidmatte.train.config import LoopConfig
 from vidmatte.train.iconmatting import IconMattingConfig
 from vidmatte.train.network import TrainConfig
@@ -18,14 +21,15 @@ _CONFIGS: Mapping[str, type[LoopConfig]] = {
     "network": TrainConfig,
     "refiner": TrainConfig,
     "iconmatting": IconMattingConfig,
+    "iconmatting-trimap": IconMattingConfig,
 }
-"""By part."""
+"""Configurations by part."""
 
 
 def load_recipe(recipe: str | Path) -> tuple[str, dict[str, Any]]:
-    """Part and settings of a recipe: a file, or the name of one that ships ("iconmatting").
+    """Return the part and the settings of a recipe: a file, or the name of one that ships.
 
-    Raises ReadError for a file that cannot be read, OptionError for anything in it that there is not.
+    Raises ReadError if the file cannot be read, OptionError for an unknown part or setting.
     """
     path = _find(recipe)
     try:
@@ -42,10 +46,14 @@ def load_recipe(recipe: str | Path) -> tuple[str, dict[str, Any]]:
 
 
 def make_config(part: str, settings: Mapping[str, Any]) -> LoopConfig:
-    """The configuration of a part with settings by the names of its fields.
+    """Return the configuration of a part with settings by the names of its fields.
 
-    Raises OptionError for settings that it does not have or take.
+    Device "auto" becomes "cuda" if there is a CUDA device, otherwise "cpu".
+
+    Raises OptionError for settings that the part does not have or take.
     """
+    if settings.get("device") == "auto":
+        settings = {**settings, "device": "cuda" if torch.cuda.is_available() else "cpu"}
     known = {field.name for field in fields(_CONFIGS[part])}
     unknown = [name for name in settings if name not in known]
     if unknown:
@@ -59,6 +67,24 @@ def make_config(part: str, settings: Mapping[str, Any]) -> LoopConfig:
     return _CONFIGS[part](**settings)
 
 
+def parse_values(part: str, text: str) -> dict[str, Any]:
+    """Return settings of a part from text such as "intra=off,clip=1".
+
+    Raises OptionError for a setting that the part does not have, or another kind of value.
+    """
+    defaults = {field.name: field.default for field in fields(_CONFIGS[part])}
+    found: dict[str, Any] = {}
+    for name, value in parse_settings(text).items():
+        default = defaults.get(name, MISSING)
+        if not isinstance(default, bool | int | float | str):
+            offered = [
+                key for key, like in defaults.items() if isinstance(like, bool | int | float | str)
+            ]
+            raise OptionError(f"setting {name!r} is not valid: choose one of {', '.join(offered)}")
+        found[name] = value if isinstance(default, str) else parse_value(name, value, default)
+    return found
+
+
 def _find(recipe: str | Path) -> Path:
     shipped = RECIPES / f"{recipe}.toml"
     if shipped.is_file() and not Path(recipe).exists():
@@ -66,7 +92,8 @@ def _find(recipe: str | Path) -> Path:
     if not Path(recipe).is_file():
         names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
         raise ReadError(
-            f"{recipe}: recipe is not valid: it is no file, and no name of a recipe that ships ({names})"
+            f"{recipe}: recipe is not valid: it is neither a file nor the name of a recipe that "
+            f"ships ({names})"
         )
     return Path(recipe)
 
@@ -83,7 +110,7 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def _checked(path: Path, part: str, name: str, value: Any) -> Any:
-    """A value of a recipe as its field takes it: lists as tuples, tables of data sets as pairs."""
+    """Return a value as its field takes it: lists as tuples, tables of data sets as pairs."""
     defaults = {field.name: field.default for field in fields(_CONFIGS[part])}
     if name not in defaults:
         raise OptionError(f"{path}: {name} was given: part {part!r} has {', '.join(defaults)}")
@@ -98,7 +125,10 @@ def _checked(path: Path, part: str, name: str, value: Any) -> Any:
 def _like(path: Path, name: str, value: Any, default: Any) -> Any:
     if isinstance(value, list):
         return tuple(tuple(item) if isinstance(item, list) else item for item in value)
-    wanted = {int: (int,), float: (int, float), str: (str,), type(None): (str,)}.get(type(default))
-    if wanted is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
+    kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,), type(None): (str,)}
+    wanted = kinds.get(type(default))
+    # bool is a kind of int in Python, but "steps = true" is a mistake.
+    is_wrong_bool = isinstance(value, bool) and not isinstance(default, bool)
+    if wanted is not None and (not isinstance(value, wanted) or is_wrong_bool):
         raise OptionError(f"{path}: {name} = {value!r} was given: its value is like {default!r}")
     return float(value) if isinstance(default, float) else value
