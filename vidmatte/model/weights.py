@@ -201,17 +201,19 @@ class _InertPickle:
 
 def _unpickle(path: Path) -> Any:
     """Read what `torch.save` wrote, without running anything of it."""
+    _refuse_other_kinds(path)
     try:
-        with warnings.catch_warnings():
+        # Opened here: by a name that ends in .safetensors torch would take it for such a file.
+        with path.open("rb") as file, warnings.catch_warnings():
             # About pickles of an unusual kind; whether they can be read shows at once.
             warnings.simplefilter("ignore", UserWarning)
             if _is_checkpoint_archive(path):
                 return torch.load(
-                    path, map_location="cpu", weights_only=False, pickle_module=_InertPickle
+                    file, map_location="cpu", weights_only=False, pickle_module=_InertPickle
                 )
             # The format before PyTorch 1.6 also has readers that unpack archives: torch's own
             # restrictions, which allow tensors alone.
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: is no file of weights that can be loaded without running code of its own; "
@@ -223,6 +225,24 @@ def _unpickle(path: Path) -> Any:
         AssertionError,
     ) as error:  # fmt: skip
         raise ModelError(f"{path}: is damaged ({first_line(error)}); get it again") from error
+
+
+_DISGUISES: Mapping[bytes, str] = {
+    b"version https://git-lfs": "a pointer of Git LFS instead of the file: run git lfs pull",
+    b"<": "a web page instead of the file: download it again, with its login if it needs one",
+}
+"""Kinds of files that downloads of weights often turn out to be, by their first bytes."""
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise ModelError for an empty file, and for files that a failed download leaves."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ModelError(f"{path}: is empty; get it again")
+    for beginning, kind in _DISGUISES.items():
+        if start.lstrip().startswith(beginning):
+            raise ModelError(f"{path}: is {kind}")
 
 
 def _is_checkpoint_archive(path: Path) -> bool:
@@ -297,8 +317,15 @@ def not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _sum(tensor: Tensor) -> Tensor:
-    """Not finite when one of the terms is not; unlike a test of each value it needs no memory."""
-    return tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+    """Return the sum, which is not finite if a term is not; unlike a test it needs no memory."""
+    try:
+        return tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+    except NotImplementedError as error:
+        # Packed formats of 4 bits.
+        raise ModelError(
+            f"weights of format {str(tensor.dtype).removeprefix('torch.')} cannot be used: get "
+            f"them as float32, bfloat16 or float16"
+        ) from error
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
