@@ -129,8 +129,9 @@ def load_model(
         settings: options of the model by name: `IconMattingOptions`, or those of the baseline.
 
     Raises:
-        ModelError: unknown name, weights that are missing or cannot be used, too little memory.
-        OptionError: any other choice that is not valid, or has no meaning for this model.
+        ModelError: weights are missing or cannot be used, or there is too little memory.
+        OptionError: an unknown name, or a choice that is not valid or has no meaning for this
+            model.
     """
     place = choose_device(device)
     choices = _Choices(
