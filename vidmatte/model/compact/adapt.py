@@ -41,7 +41,8 @@ from vidmatte.synth.corpus import Rng
 from vidmatte.synth.render import Clip, Scene, render
 from vidmatte.synth.sprites import SpritePart, premultiply
 
-_RATE = 3e-4
+_RATE = 1e-4
+"""A third of the rate of training: so few steps on so few clips are noisy."""
 _WARM_UP = 3
 """Steps until the full rate."""
 _CLIPS = 2
@@ -49,7 +50,10 @@ _CLIPS = 2
 _FRAMES = 3
 """Frames of a clip, the reference among them."""
 _WORKING_SHARE = 0.76
-"""Size of the training frames in working sizes: smaller frames are quicker, and the object is as large in them."""
+"""Size of the training frames in working sizes.
+
+Smaller frames are quicker, and the object is as large in them.
+"""
 _PICTURE_SHARE = 1.5
 """Size of the picture that the object is cut from, in training frames."""
 _MIRRORED = 0.15
