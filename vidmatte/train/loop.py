@@ -47,6 +47,7 @@ class TrainingTask(Generic[Net]):
         loss: of (network, batch, generator, precision): what is made small, and figures by name.
         groups: of (network, configuration): the optimiser's parameter groups; with `rate_share` one
             learns at a share of the rate. None for all parameters at one rate.
+        initial: the network that a run from nothing begins with; None for that of `make`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class TrainingTask(Generic[Net]):
     batches: Callable[[Any], Dataset[Batch]]
     loss: Callable[[Net, Batch, torch.Generator, torch.dtype], tuple[Tensor, dict[str, float]]]
     groups: Callable[[Net, Any], list[ParameterGroup]] | None = None
+    initial: Callable[[], Net] | None = None
 
 
 def train(
@@ -102,7 +104,11 @@ def train(
                     rate = (step + 1 - first) / (time.monotonic() - began)
                     _say(log, processes, f"{step + 1}  {rate:.2f}/s", figures)
                     note("train", figures, step + 1)
-                if processes.is_first and validate and _is_due(step, config.validate_every, config.steps):
+                if (
+                    processes.is_first
+                    and validate
+                    and _is_due(step, config.validate_every, config.steps)
+                ):
                     history.append({"step": step + 1, **_validated(net, average, validate)})
                     _say(log, processes, "validation", history[-1], digits="4g")
                     note("validation", history[-1], step + 1)
@@ -125,14 +131,21 @@ def _step(
     for micro_step in range(config.accumulate):
         index = processes.share(step * config.accumulate + micro_step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
-        batch = {name: tensor.to(processes.device, non_blocking=True) for name, tensor in next(stream).items()}
+        batch = {
+            name: tensor.to(processes.device, non_blocking=True)
+            for name, tensor in next(stream).items()
+        }
         loss, figures = part.loss(net, batch, generator, DTYPES[config.precision])
         torch.autograd.backward(state.scaler.scale(loss / config.accumulate))
         found.append(figures)
     state.scaler.unscale_(optimiser)
     sum_gradients(net, processes)
     optimizer_step(net, optimiser, state.scaler, clip=config.clip)
-    names = {name: [figures[name] for figures in found if name in figures] for figures in found for name in figures}
+    names = {
+        name: [figures[name] for figures in found if name in figures]
+        for figures in found
+        for name in figures
+    }
     return {name: sum(values) / len(values) for name, values in names.items()}
 
 
@@ -146,7 +159,9 @@ def _update_average(average: Mapping[str, Tensor], net: nn.Module, keep: float) 
     new = net.state_dict()
     moving = [name for name, value in average.items() if value.is_floating_point()]
     with torch.no_grad():
-        torch._foreach_lerp_([average[name] for name in moving], [new[name].detach() for name in moving], 1 - keep)
+        torch._foreach_lerp_(
+            [average[name] for name in moving], [new[name].detach() for name in moving], 1 - keep
+        )
         for name in average.keys() - set(moving):
             average[name].copy_(new[name])
 
@@ -164,7 +179,11 @@ def _validated(
 
 
 def _say(
-    log: Callable[[str], None], processes: Processes, what: str, figures: Mapping[str, float], digits: str = "4f"
+    log: Callable[[str], None],
+    processes: Processes,
+    what: str,
+    figures: Mapping[str, float],
+    digits: str = "4f",
 ) -> None:
     if processes.is_first:
         log("  ".join([what, *(f"{name} {value:.{digits}}" for name, value in figures.items())]))
@@ -197,19 +216,27 @@ class _Events:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._writer.close()
 
 
-def _stream(batches: Dataset[Batch], config: LoopConfig, first: int, processes: Processes) -> Iterator[Batch]:
+def _stream(
+    batches: Dataset[Batch], config: LoopConfig, first: int, processes: Processes
+) -> Iterator[Batch]:
     """The batches of this process from step `first` on, made ahead by worker processes in order."""
     done = first * config.accumulate
     return iter(
         DataLoader(
             batches,
             batch_size=None,
-            sampler=[processes.share(micro_step) for micro_step in range(done, config.steps * config.accumulate)],
+            sampler=[
+                processes.share(micro_step)
+                for micro_step in range(done, config.steps * config.accumulate)
+            ],
             num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,
             pin_memory=config.device == "cuda",

