@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -111,41 +112,72 @@ def encode_known(model: WindowModel, index: int | None, marked: PromptedFrame) -
 def expand_prompt(model: WindowModel, marked: PromptedFrame) -> tuple[Box, WindowPrediction]:
     """Find the whole object from a prompt (section 3.6): the frame is its own reference.
 
-    A prompt does not say how large the object is, so it is looked for in windows of several sizes,
-    then in the one that fits what was found; the answer that the network is surest of counts. Its
-    matte then joins the prompt as a reference and is expected again, which fills holes and drops
-    what does not belong, as later frames of a clip do.
+    A box says how large the object is, and its own matte is what the points and strokes inside it
+    correct. Without one the object is looked for in windows of several sizes, then in the one that fits
+    what was found; the answer that the network is surest of counts. Its matte then joins the prompt
+    as a reference and is expected again, which fills holes and drops what does not belong, as later
+    frames of a clip do.
     """
     height, width = marked.alpha.shape
     inside = marked.alpha * marked.known
-    if not inside.any():
-        # A box alone marks no object: it is somewhere inside.
-        inside = 1 - marked.known
+    free = 1 - marked.known * (1 - marked.alpha)
+    box_window = window_around(free)
+    has_box = box_window != full_frame(height, width)
+    if not has_box:
+        window, found = _search(model, marked, inside if inside.any() else free)
+        return window, _revise(model, marked, window, found)
+    background_alone = replace(marked, known=marked.known * (1 - marked.alpha))
+    by_box = _answer(model, background_alone, box_window)
+    by_box = _revise(model, background_alone, box_window, by_box)
+    labels = model.labels_in(box_window, marked.alpha, marked.known)
+    # Points that the box's matte agrees with leave it as it is.
+    if ((by_box.alpha > 0.5) == (labels.label > 0.5))[labels.known > 0].all():
+        return box_window, by_box
+    return box_window, _revise(model, marked, box_window, by_box)
 
-    def answer(window: Box) -> tuple[Box, WindowPrediction]:
-        labels = model.labels_in(window, marked.alpha, marked.known)
-        flow = _adjacent_flow(model, marked, window)
-        return window, model.infer_window(marked.rgb, window, [], labels=labels, flow=flow)
 
+def _revise(
+    model: WindowModel, marked: PromptedFrame, window: Box, found: WindowPrediction
+) -> WindowPrediction:
+    """Return the answer after it was expected, and matched to itself, a few times."""
+    for _ in range(_REVISIONS):
+        expected = Expectation(found.alpha, np.ones_like(found.alpha))
+        found = _answer(model, marked, window, memories=[found.memory], expected=expected)
+    return found
+
+
+def _search(
+    model: WindowModel, marked: PromptedFrame, inside: Alpha
+) -> tuple[Box, WindowPrediction]:
+    """Look for the object of a prompt in windows of several sizes on `inside` (h, w)."""
+    height, width = marked.alpha.shape
     windows = {full_frame(height, width)}
     windows |= {window_on(inside, share) for share in _SEARCHED}
-    answers = [answer(window) for window in sorted(windows)]
+    answers = [(window, _answer(model, marked, window)) for window in sorted(windows)]
     window, found = max(answers, key=lambda pair: pair[1].confidence)
     pasted = paste(found.alpha, window, height, width)
     connected = drop_far_components(pasted, inside, _PROMPT_REACH)
     nearer = window_around(np.maximum(connected, inside))
     if nearer[2] < window[2]:
-        answers.append(answer(nearer))
+        answers.append((nearer, _answer(model, marked, nearer)))
         window, found = max(answers, key=lambda pair: pair[1].confidence)
+    return window, found
 
+
+def _answer(
+    model: WindowModel,
+    marked: PromptedFrame,
+    window: Box,
+    *,
+    memories: Sequence[Memory] = (),
+    expected: Expectation | None = None,
+) -> WindowPrediction:
+    """Matte a window of a frame from the prompt in it."""
     labels = model.labels_in(window, marked.alpha, marked.known)
     flow = _adjacent_flow(model, marked, window)
-    for _ in range(_REVISIONS):
-        expected = Expectation(found.alpha, np.ones_like(found.alpha))
-        found = model.infer_window(
-            marked.rgb, window, [found.memory], expected=expected, labels=labels, flow=flow
-        )
-    return window, found
+    return model.infer_window(
+        marked.rgb, window, memories, expected=expected, labels=labels, flow=flow
+    )
 
 
 def _adjacent_flow(model: WindowModel, marked: PromptedFrame, window: Box) -> Flow | None:
