@@ -11,6 +11,7 @@ import numpy as np
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 from vidmatte.model.compact.inference import (
     Expectation,
+    WindowLabels,
     WindowModel,
     WindowPrediction,
     coarse_matte,
@@ -32,6 +33,8 @@ _REVISIONS = 3
 """How often the matte of clicks, strokes or a box is revised on its own frame."""
 _SEARCHED = (0.7, 0.45)
 """Windows in which an object is looked for beside the whole frame, as shares of its side."""
+_AGREEMENT = 0.8
+"""Share of a prompt's pixels that a matte must have right to be left as it is."""
 _PROMPT_REACH = 0.1
 """How far from a prompt a piece of the object may begin, as a share of the object's size."""
 
@@ -118,22 +121,29 @@ def expand_prompt(model: WindowModel, marked: PromptedFrame) -> tuple[Box, Windo
     as a reference and is expected again, which fills holes and drops what does not belong, as later
     frames of a clip do.
     """
-    height, width = marked.alpha.shape
     inside = marked.alpha * marked.known
+    # Everything but what is known to be background. A box closes off at least one side of the frame.
     free = 1 - marked.known * (1 - marked.alpha)
-    box_window = window_around(free)
-    has_box = box_window != full_frame(height, width)
-    if not has_box:
+    sides = (free[0], free[-1], free[:, 0], free[:, -1])
+    if all(side.max() > 0.5 for side in sides):
         window, found = _search(model, marked, inside if inside.any() else free)
         return window, _revise(model, marked, window, found)
+    box_window = window_around(free)
     background_alone = replace(marked, known=marked.known * (1 - marked.alpha))
     by_box = _answer(model, background_alone, box_window)
     by_box = _revise(model, background_alone, box_window, by_box)
-    labels = model.labels_in(box_window, marked.alpha, marked.known)
-    # Points that the box's matte agrees with leave it as it is.
-    if ((by_box.alpha > 0.5) == (labels.label > 0.5))[labels.known > 0].all():
+    if _agrees(by_box.alpha, model.labels_in(box_window, marked.alpha, marked.known)):
         return box_window, by_box
     return box_window, _revise(model, marked, box_window, by_box)
+
+
+def _agrees(alpha: Alpha, labels: WindowLabels) -> bool:
+    """Return whether a matte (h, w) already has nearly all that a prompt asks for."""
+    for wanted in (True, False):
+        asked = (labels.known > 0) & ((labels.label > 0.5) == wanted)
+        if asked.any() and ((alpha > 0.5) == wanted)[asked].mean() < _AGREEMENT:
+            return False
+    return True
 
 
 def _revise(
