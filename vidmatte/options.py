@@ -31,7 +31,7 @@ Kind = Literal["text", "path", "number", "whole", "switch"]
 
 NO_MODEL = "none"
 """Name of the model that takes external mattes."""
-DEFAULT_ADAPT_STEPS = 80
+DEFAULT_ADAPT_STEPS = 12
 """Adaptation steps of a long clip."""
 ADAPT_STEPS_PER_FRAME = 2
 """Limit for short clips, so that the adaptation takes no longer than the clip deserves."""
