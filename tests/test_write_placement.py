@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,10 +12,15 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from clips import write_movie
 from test_write_safety import frames_in, info, mattes, refused, save
 from users import as_ordinary_user
 
+from vidmatte.cli import cli
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.report import Invocation, create_report
 from vidmatte.write import OutputSpec, create_outputs
@@ -256,6 +262,22 @@ def test_names_that_are_too_long_are_refused_before_any_work(tmp_path, name):
     assert os.listdir(tmp_path) == []
 
 
+@NOT_ON_WINDOWS
+def test_report_with_a_name_that_is_too_long_is_refused_before_any_work(tmp_path):
+    asked = Invocation(["clip.mp4"], False, None, {}, [], tmp_path / ("n" * 256), {})
+    with pytest.raises(WriteError, match="does not take the name n+ .File name too long"):
+        create_report(asked, like=info(), references=(), inputs=[])
+
+
+def test_folder_that_cannot_be_written_is_not_blamed_on_the_name(tmp_path, monkeypatch):
+    def full(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    message = rf"the folder {tmp_path} cannot be written \(No space left on device\); check"
+    refused(WriteError, message, [tmp_path / "out.mov"])
+
+
 def test_names_that_the_disk_refuses_are_found_before_any_work(tmp_path, monkeypatch):
     """A colon is refused by NTFS and by many shares."""
     touch = Path.touch
@@ -431,3 +453,22 @@ def test_kept_outputs_are_no_leftovers_of_killed_runs(tmp_path, monkeypatch):
     (tmp_path / ".out.mov.00000003.partial").write_text("of a killed run")
     assert clean_stale(final) == (".out.mov.00000003.partial",)
     assert sorted(os.listdir(tmp_path)) == [file.name, folder.name]
+
+
+@pytest.mark.parametrize("segments", [[], ["--segment-frames", "5"]])
+def test_command_creates_folders_and_removes_them_if_it_fails(tmp_path, segments):
+    """Also if the clip is long, and its segments are kept in a folder beside the output."""
+    clip = write_movie(tmp_path / "clip.mp4", frames=12)
+    matte = tmp_path / "m.png"
+    cv2.imwrite(str(matte), np.full((96, 160), 200, np.uint8))
+    out = tmp_path / "new" / "deep"
+    given = [clip, "--model", "none", "--matte", matte, "-o", out / "a.mov", "--quiet", *segments]
+    done = CliRunner().invoke(cli, [*map(str, given)])
+    assert done.exit_code == 0, done.output
+    assert os.listdir(out) == ["a.mov"]
+    shutil.rmtree(tmp_path / "new")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vidmatte.write.movie.MovieWriter.write", lambda *arguments: 1 / 0)
+        done = CliRunner().invoke(cli, [*map(str, given)])
+    assert isinstance(done.exception, ZeroDivisionError)
+    assert sorted(os.listdir(tmp_path)) == ["clip.mp4", "m.png"]

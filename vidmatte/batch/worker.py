@@ -47,7 +47,7 @@ from vidmatte.report import Thumbnails
 from vidmatte.report.sheets import contact_sheet, to_jpeg
 from vidmatte.report.summary import Summary, suggested_apart
 from vidmatte.report.thumbnails import Thumbnail, for_sheet
-from vidmatte.write import OutputSpec
+from vidmatte.write import OutputSpec, PlacementError
 
 _OPEN_SHOTS, _LOADED_MODELS = 2, 2
 _LOWEST = 8
@@ -73,9 +73,10 @@ class Worker:
         try:
             outcome = self._run(self._placed(task), task.request)
         except VidmatteError as error:
-            outcome = _failure(
-                error, str(error), retryable=isinstance(error, ReadError | WriteError | ModelError)
-            )
+            may_pass = isinstance(error, ReadError | WriteError | ModelError)
+            # Outputs that are complete were kept: another try would only leave them once more.
+            retryable = may_pass and not isinstance(error, PlacementError)
+            outcome = _failure(error, str(error), retryable=retryable)
         except OSError as error:
             outcome = _failure(
                 error, f"{error.filename or 'a file'}: {error.strerror or error}", retryable=True

@@ -25,7 +25,7 @@ from vidmatte.report.sheets import contact_sheet, guidance_sheet, strip, to_jpeg
 from vidmatte.report.summary import Summary, suggested_apart
 from vidmatte.report.thumbnails import Thumbnail, Thumbnails, evenly, for_sheet
 from vidmatte.write import check_folder
-from vidmatte.write.folders import create_folders, remove_folders
+from vidmatte.write.folders import check_name, create_folders, remove_folders
 from vidmatte.write.identity import InputFiles
 from vidmatte.write.partial import clean_stale, lock, partial_path
 
@@ -61,6 +61,7 @@ def create_report(
     if os.path.lexists(folder) and not folder.is_dir():
         raise WriteError(f"{folder}: is not a folder, but a report is one; choose another name")
     check_folder(folder, asked=folder)
+    check_name(folder / PAGE, asked=folder)
     used = InputFiles.of(inputs)
     outputs = [Path(spec.path).resolve() for spec in invocation.specs]
     is_input = folder.is_dir() and any(map(_is_folder(folder), inputs))

@@ -4,6 +4,7 @@ from vidmatte.write.folders import check_folder
 from vidmatte.write.formats import FORMATS, Format, formats_of
 from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs
 from vidmatte.write.part import EncodedPart
+from vidmatte.write.publish import PlacementError
 from vidmatte.write.specs import OutputSpec, parse_output, split_format_options
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Format",
     "OutputSpec",
     "Outputs",
+    "PlacementError",
     "WrittenFile",
     "check_folder",
     "create_outputs",

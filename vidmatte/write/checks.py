@@ -19,6 +19,7 @@ from vidmatte.media.patterns import parse_pattern
 from vidmatte.media.timecode import nominal_rate
 from vidmatte.write.folders import (
     check_folder,
+    name_refused,
     nearest_folder,
     replaceable,
     trial_folder,
@@ -109,10 +110,7 @@ def _try_on_disk(
     except VidmatteError:
         raise
     except OSError as error:
-        raise WriteError(
-            f"{spec}: the disk does not take the name {final.name} ({error.strerror}); "
-            f"choose another one"
-        ) from error
+        raise name_refused(final, error, asked=spec) from error
 
 
 def _refuse_same_place(trial: Path, other: OutputSpec, file: Path) -> None:

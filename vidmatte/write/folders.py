@@ -94,6 +94,36 @@ def try_name(trial: Path, final: Path) -> Path:
     return path
 
 
+def check_name(final: Path, *, asked: object) -> None:
+    """Raise WriteError if the disk refuses a name, or that of a folder that is to be created.
+
+    Args:
+        final: The path of a file.
+        asked: The path that the user gave, which begins the message.
+    """
+    try:
+        with trial_folder(final) as trial:
+            try_name(trial, final)
+    except OSError as error:
+        raise name_refused(final, error, asked=asked) from error
+
+
+def name_refused(final: Path, error: OSError, *, asked: object) -> WriteError:
+    """Return the error to raise if `trial_folder` or `try_name` fails."""
+    refused = Path(error.filename or final)
+    if (
+        refused.suffix == ".partial"
+    ):  # the trial folder itself, which has a name that any disk takes
+        return WriteError(
+            f"{asked}: the folder {refused.parent} cannot be written ({error.strerror}); "
+            f"check its free space and rights"
+        )
+    return WriteError(
+        f"{asked}: the disk does not take the name {refused.name} ({error.strerror}); "
+        f"choose another one"
+    )
+
+
 def replaceable(final: Path) -> bool:
     """Return whether this user may replace a file, by the rights of its folder.
 

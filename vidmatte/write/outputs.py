@@ -319,7 +319,7 @@ class Outputs:
             except OSError as error:
                 self._notes.append(f"{partial}: could not be removed ({error.strerror}); delete it")
 
-    def _kept(self, failure: PlacementError) -> WriteError:
+    def _kept(self, failure: PlacementError) -> PlacementError:
         """Keep complete outputs under other names, and return the error that says where."""
         for writer in self._writers:
             writer.close()
@@ -331,10 +331,10 @@ class Outputs:
         kept = [keep(partial, final) for partial, final in finals.items()]
         self._let_go()
         names = ", ".join(str(path) for path in kept if path is not None)
-        return WriteError(
+        if not names:
+            return PlacementError(f"{failure}; the finished output is gone with its folder")
+        return PlacementError(
             f"{failure}; the finished output is kept as {names}: rename it yourself"
-            if names
-            else f"{failure}; the finished output is gone with its folder"
         )
 
     def _give_up(self, error: BaseException) -> None:

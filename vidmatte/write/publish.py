@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidmatte.errors import WriteError
 from vidmatte.write.identity import InputFiles
 from vidmatte.write.partial import plain_name
 
 
-class PlacementError(Exception):
-    """A complete output could not get its final name, and everything was put back."""
+class PlacementError(WriteError):
+    """A complete output could not get its final name, and everything was put back.
+
+    Nothing is gained by doing the work again: the message says where the output is kept.
+    """
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def publish(
     except BaseException as error:
         outcome = _roll_back(begun)
         if isinstance(error, PlacementError):
-            raise PlacementError(f"{error}; {outcome}") from error
+            raise PlacementError(f"{error}; {outcome}") from error.__cause__
         if isinstance(error, FileExistsError):
             raise PlacementError(f"{begun[-1].final}: {_CREATED_MEANWHILE}; {outcome}") from error
         if isinstance(error, OSError):
