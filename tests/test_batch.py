@@ -25,6 +25,7 @@ from vidmatte.batch.task import Outcome, Progress
 from vidmatte.batch.worker import Worker
 from vidmatte.cli import cli
 from vidmatte.errors import OptionError, VidmatteError
+from vidmatte.write import PlacementError
 
 FRAMES = 7
 
@@ -473,6 +474,18 @@ def test_retries_are_for_what_may_pass(job, monkeypatch):
     monkeypatch.setattr(Worker, "_begin", fails_once)
     assert run(job / "shots.toml", retries=1)["a"].state == "done"
     assert tries.count("a") == 2
+
+
+def test_outputs_that_were_kept_are_not_rendered_again(job, monkeypatch):
+    tries = []
+
+    def is_finished_but_not_in_place(worker, task, asked):
+        tries.append(task.shot)
+        raise PlacementError("a.mkv: cannot be put in place; the finished output is kept as ...")
+
+    monkeypatch.setattr(Worker, "_begin", is_finished_but_not_in_place)
+    assert run(job / "shots.toml", retries=3)["a"].state == "failed"
+    assert tries.count("a") == 1
 
 
 def test_the_dry_run_renders_nothing_and_says_what_is_wrong(job):
