@@ -132,8 +132,8 @@ def plan(segments: int) -> dict[str, object]:
     from vidmatte.batch.task import Outcome, Task
     from vidmatte.options import MatteOptions
     from vidmatte.pipeline.request import Request
+    from vidmatte.pipeline.segments.long_render import journal_of
     from vidmatte.pipeline.segments.plan import Plan
-    from vidmatte.pipeline.segments.session import journal_of
 
     length = 500
 
@@ -247,13 +247,12 @@ def scale(frames: int) -> dict[str, object]:
     from dataclasses import replace
 
     from vidmatte import MatteOptions, Prompt
-    from vidmatte.pipeline.models import model_from_options, share_cores
+    from vidmatte.pipeline.models import model_from_options
     from vidmatte.pipeline.request import Request, open_shot
     from vidmatte.pipeline.segments.fingerprint import fingerprint
-    from vidmatte.pipeline.segments.journal import Journal, work_folder
-    from vidmatte.pipeline.segments.plan import JOIN, Schedule
-    from vidmatte.pipeline.segments.render import Renderer
-    from vidmatte.pipeline.segments.session import header_of, join, make_plan
+    from vidmatte.pipeline.segments.journal import Record
+    from vidmatte.pipeline.segments.long_render import LongRender, do_units
+    from vidmatte.pipeline.segments.plan import Unit
 
     size = (1920, 1080)
     with tempfile.TemporaryDirectory() as name:
@@ -263,26 +262,23 @@ def scale(frames: int) -> dict[str, object]:
         options = replace(MatteOptions(), adapt_steps=0, segment_frames=max(2, frames // 2))
         request = Request.of(clip, prompt, output=folder / "c.mov", alpha=folder / "a.mov", options=options)
         seconds: dict[str, float] = {}
-        with open_shot(request) as shot, share_cores("cpu"):
-            model = model_from_options(options)
-            plan = make_plan(shot, model, frames)
-            journal = Journal(work_folder(folder / "c.mov"))
-            journal.folder.mkdir()
-            journal.begin(header_of(fingerprint(request), model, plan, 1))
-            renderer = Renderer(shot, plan, journal.folder, model)
-            sizes: dict[str, int] = {}
-            schedule = Schedule(plan)
-            while (unit := schedule.take()) is not None:
-                schedule.finish(unit)
-                if unit == JOIN:
-                    break
-                before, began = _bytes(journal.folder), time.process_time()
-                journal.add(renderer.run(unit, on_frame=lambda count: None))
+        sizes: dict[str, int] = {}
+        with open_shot(request) as shot:
+            render = LongRender(shot, model_from_options)
+
+            def measured(unit: Unit) -> Record:
+                before, began = _bytes(render.journal.folder), time.process_time()
+                record = render.renderer.run(unit, on_frame=lambda count: None)
                 seconds[unit.kind] = seconds.get(unit.kind, 0) + time.process_time() - began
-                sizes[unit.kind] = sizes.get(unit.kind, 0) + _bytes(journal.folder) - before
-            began = time.process_time()
-            join(shot, plan, journal, predictor=None, began=began)
-            seconds["join"] = time.process_time() - began
+                grown = _bytes(render.journal.folder) - before
+                sizes[unit.kind] = sizes.get(unit.kind, 0) + grown
+                return record
+
+            with render.begin(frames, fingerprint(request)):
+                do_units(render.plan, render.journal, measured)
+                began = time.process_time()
+                render.join()
+                seconds["join"] = time.process_time() - began
         sizes |= {
             "input": clip.stat().st_size,
             "output": sum((folder / path).stat().st_size for path in ("c.mov", "a.mov")),

@@ -214,7 +214,7 @@ def test_an_adapted_network_is_kept_for_the_run_that_goes_on(clip, tmp_path, mon
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped")
     with monkeypatch.context() as patch:
-        patch.setattr("vidmatte.pipeline.models.adapt", lambda *args, **choices: pytest.fail("it adapted again"))
+        patch.setattr("vidmatte.model.compact.adapt.adapt", lambda *args, **choices: pytest.fail("it adapted again"))
         run(tmp_path / "stopped", resume=True)
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
 

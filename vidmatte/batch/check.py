@@ -18,7 +18,7 @@ from vidmatte.model.catalogue import all_models
 from vidmatte.model.memory import gigabytes
 from vidmatte.options import NO_MODEL
 from vidmatte.pipeline.request import Request, Shot, open_shot
-from vidmatte.pipeline.segments.session import can_resume, journal_of
+from vidmatte.pipeline.segments.long_render import can_resume, journal_of
 from vidmatte.write import OutputSpec
 
 _BYTES_A_PIXEL: Mapping[str, float] = {

@@ -22,9 +22,8 @@ from vidmatte.batch.worker import Worker
 from vidmatte.errors import OptionError, VidmatteError, WriteError
 from vidmatte.media.atomic import atomic_write
 from vidmatte.pipeline.request import open_shot
-from vidmatte.pipeline.segments.journal import Journal
-from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule
-from vidmatte.pipeline.segments.session import frames_if_segmented, journal_of
+from vidmatte.pipeline.segments.long_render import do_units, frames_if_segmented, journal_of
+from vidmatte.pipeline.segments.plan import JOIN, Plan
 
 TEMPLATE, TASKS = "template.json", "tasks.json"
 _PREPARE, _RENDER, _JOIN = "Prepare", "Render", "Join"
@@ -140,8 +139,13 @@ def _do(worker: Worker, task: Task, done: Path) -> None:
     if task.unit == BEGIN:
         outcome = _sure(worker.run(task))
         if outcome.kind == "planned" and outcome.plan is not None:
-            _propagate(
-                worker, replace(task, threads=int(outcome.record["threads"])), outcome.plan, journal
+            planned = replace(task, plan=outcome.plan, threads=int(outcome.record["threads"]))
+            # Segments are tasks of their own; everything before them is done here.
+            do_units(
+                outcome.plan,
+                journal,
+                lambda unit: _sure(worker.run(replace(planned, unit=unit.name))).record,
+                before="render",
             )
         _keep(done, outcome)
         return
@@ -161,14 +165,6 @@ def _do(worker: Worker, task: Task, done: Path) -> None:
     if outcome.kind == "done":
         journal.add(outcome.record)
     _keep(done, outcome)
-
-
-def _propagate(worker: Worker, task: Task, plan: Plan, journal: Journal) -> None:
-    """Everything but the segments themselves."""
-    schedule = Schedule(plan, journal.done(), ahead=plan.segments + 1)
-    while (unit := schedule.take()) is not None and unit.kind != "render" and unit != JOIN:
-        journal.add(_sure(worker.run(replace(task, unit=unit.name, plan=plan))).record)
-        schedule.finish(unit)
 
 
 def _sure(outcome: Outcome) -> Outcome:

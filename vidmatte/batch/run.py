@@ -18,8 +18,8 @@ from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
 from vidmatte.batch.upload import existing_outputs
 from vidmatte.errors import PromptError, VidmatteError
 from vidmatte.pipeline.segments.journal import Journal
+from vidmatte.pipeline.segments.long_render import delete_chunks, journal_of
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
-from vidmatte.pipeline.segments.session import delete_chunks, journal_of
 
 State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
 _MAX_CRASHES = 3

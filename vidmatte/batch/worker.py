@@ -26,22 +26,13 @@ from vidmatte.errors import ModelError, ReadError, VidmatteError, WriteError
 from vidmatte.media.atomic import atomic_write
 from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline.models import model_from_options, model_of, share_cores
+from vidmatte.pipeline.models import model_from_options, share_cores
 from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.run import matte_streaming
 from vidmatte.pipeline.segments.fingerprint import FileFingerprint, Fingerprint, fingerprint
+from vidmatte.pipeline.segments.long_render import LongRender, frames_if_segmented
 from vidmatte.pipeline.segments.plan import Unit
-from vidmatte.pipeline.segments.render import THUMBNAILS, Renderer, load_thumbnails, part_folder
-from vidmatte.pipeline.segments.session import (
-    can_resume,
-    check_environment,
-    check_outputs,
-    frames_if_segmented,
-    header_of,
-    join,
-    journal_of,
-    make_plan,
-)
+from vidmatte.pipeline.segments.render import load_all_thumbnails
 from vidmatte.prompts.objects import together
 from vidmatte.report import Thumbnails
 from vidmatte.report.sheets import contact_sheet, to_jpeg
@@ -112,9 +103,8 @@ class Worker:
             if task.unit == "join":
                 return self._join(task, opened)
             frames = _Reporter(task.shot, self._report)
-            record = opened.renderer(task, self._load).run(
-                Unit.parse(task.unit), on_frame=frames.add
-            )
+            renderer = opened.render(task, self._load).renderer
+            record = renderer.run(Unit.parse(task.unit), on_frame=frames.add)
             frames.flush()
             return Outcome("done", record)
 
@@ -137,19 +127,12 @@ class Worker:
         frames = frames_if_segmented(shot)
         if frames is None:
             return self._whole(task, shot, identity)
-        journal = journal_of(request)
-        resuming = can_resume(journal, request, identity)
-        if not resuming:
-            check_outputs(shot)
-        with share_cores(request.options.device, task.threads):
-            model = model_of(shot, self._load)
-            plan = make_plan(shot, model, frames)
-            with journal.lock():
-                if resuming:
-                    check_environment(journal, model)
-                else:
-                    journal.begin(header_of(identity, model, plan, task.threads))
-        return Outcome("planned", journal.header(), plan, identity.key, identity.file_fingerprints)
+        render = LongRender(shot, self._load)
+        with render.begin(frames, identity, threads=task.threads):
+            header = render.journal.header()
+            return Outcome(
+                "planned", header, render.plan, identity.key, identity.file_fingerprints
+            )
 
     def _whole(self, task: Task, shot: Shot, identity: Fingerprint) -> Outcome:
         """A shot of one segment, from its first frame to its last."""
@@ -177,25 +160,9 @@ class Worker:
 
     def _join(self, task: Task, opened: _OpenShot) -> Outcome:
         assert task.plan is not None
-        journal = journal_of(task.request)
-        thumbnails = [
-            shown
-            for segment in range(task.plan.segments)
-            for shown in load_thumbnails(part_folder(journal.folder, segment) / THUMBNAILS)
-        ]
-        predictor = (
-            None
-            if task.request.outputs.report is None
-            else opened.renderer(task, self._load).predictor(0)
-        )
-        summary = join(
-            opened.shot,
-            task.plan,
-            journal,
-            predictor=predictor,
-            began=time.monotonic(),
-            on_joined=lambda: upload(task.request, task.uris),
-        )
+        render = opened.render(task, self._load)
+        thumbnails = load_all_thumbnails(render.journal.folder, task.plan)
+        summary = render.join(on_joined=lambda: upload(task.request, task.uris))
         self._forget(task.shot)
         write_sheet(task.sheet, for_sheet(thumbnails, summary.suggested_reference_frames), summary)
         return Outcome("completed", _completed(task, summary), key=task.key)
@@ -231,15 +198,13 @@ class _OpenShot:
     def __init__(self, task: Task) -> None:
         self._stack = ExitStack()
         self.shot = self._stack.enter_context(open_shot(task.request))
-        self._renderer: Renderer | None = None
+        self._render: LongRender | None = None
 
-    def renderer(self, task: Task, loaded: Callable[[MatteOptions], Model]) -> Renderer:
-        if self._renderer is None:
-            assert task.plan is not None
-            model, journal = model_of(self.shot, loaded), journal_of(task.request)
-            check_environment(journal, model)
-            self._renderer = Renderer(self.shot, task.plan, journal.folder, model)
-        return self._renderer
+    def render(self, task: Task, load_model: Callable[[MatteOptions], Model]) -> LongRender:
+        """Return the render of the shot, which another process may have begun."""
+        if self._render is None:
+            self._render = LongRender(self.shot, load_model, plan=task.plan)
+        return self._render
 
     def close(self) -> None:
         self._stack.close()

@@ -21,9 +21,7 @@ from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.display import to_display
 from vidmatte.imaging.squares import rgb_to_square, to_square
-from vidmatte.model.build import NotedModel
-from vidmatte.model.iconmatting.predictor import IconMattingModel
-from vidmatte.model.interface import Model, Predictor, SupportsTrimaps
+from vidmatte.model.interface import Model, Predictor, SupportsSeed, SupportsTrimaps
 from vidmatte.options import MatteOptions, chosen_options
 from vidmatte.pipeline.models import adapted, model_from_options
 from vidmatte.prompts.prompt import Reference
@@ -59,12 +57,7 @@ def _text(value: object) -> str:
 
 def reseed(model: Model, seed: int) -> Model | None:
     """Return the model with another seed of its noise; None if it has no noise."""
-    if isinstance(model, NotedModel):
-        inner = reseed(model.model, seed)
-        return None if inner is None else replace(model, model=inner)
-    if isinstance(model, IconMattingModel):
-        return replace(model, options=replace(model.options, seed=seed))
-    return None
+    return model.with_seed(seed) if isinstance(model, SupportsSeed) else None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from vidmatte.model.iconmatting.options import IconMattingOptions
 from vidmatte.model.iconmatting.predictor import build_iconmatting, build_iconmatting_free
 from vidmatte.model.iconmatting.stable_diffusion import FeatureSettings, StableDiffusion
 from vidmatte.model.iconmatting.trimap import TrimapMatting, is_trimap_head, load_trimap_head
-from vidmatte.model.interface import Model, Predictor
+from vidmatte.model.interface import Model, Predictor, SupportsSeed
 from vidmatte.model.memory import gigabytes, memory_errors
 from vidmatte.model.settings import Settings, as_options
 from vidmatte.model.settings import parse_settings as parse_settings
@@ -211,6 +211,11 @@ class NotedModel:
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
         """See `Model.with_reference`."""
         return self.model.with_reference(references)
+
+    def with_seed(self, seed: int) -> Model | None:
+        """See `SupportsSeed.with_seed`."""
+        model = self.model.with_seed(seed) if isinstance(self.model, SupportsSeed) else None
+        return None if model is None else NotedModel(model, self.remark)
 
 
 def _baseline(choices: _Choices) -> Model:

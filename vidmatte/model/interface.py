@@ -1,10 +1,14 @@
-"""What every model offers, so that the pipeline, the command line and evaluation take any of them."""
+"""The interface of every model, so that all stages, the command line and evaluation take any.
+
+`Model` and `Predictor` are what every model offers. The `Supports...` protocols are what only some
+models offer: callers test for them with `isinstance`, never for a concrete model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,67 +17,90 @@ from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.prompts.prompt import Reference
 
 ReadTrimaps: TypeAlias = Callable[[FrameBatch], Tensor]
-"""From frames to their trimaps, (N, 1, H, W) 1 object, 0 background, anything between unknown."""
+"""Gives the trimaps of frames, (N, 1, H, W): 1 object, 0 background, anything between unknown."""
 
 
 @dataclass(frozen=True)
 class CoarseMatte:
-    """A matte at the model's working size; small enough to be kept for many frames."""
+    """A matte at the working size of a model, small enough to be kept for many frames."""
 
     alpha: Tensor
-    """(h, w) float32 in 0..1, over the window; 0 outside."""
+    """(h, w) float32 in 0..1 over the window; outside of it alpha is 0."""
     confidence: float
-    """How sure the model is of it, 0..1."""
+    """How sure the model is of the matte, 0..1."""
     window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    """Left, top, right, bottom of what the model looked at, as shares of the frame's width and height."""
+    """Left, top, right, bottom of the part that the model looked at, as shares of the frame."""
 
 
 class Tracker(Protocol):
-    """Follows the object from frame to frame in one direction, remembering what it saw."""
+    """Propagates a matte from frame to frame in one direction, and remembers what it saw."""
 
     def start(self, reference: Reference) -> CoarseMatte:
-        """Matte of the frame that a reference marks; the next step comes from there."""
+        """Return the matte of a reference frame; the next step continues from there."""
         ...
 
     def step(self, small: Tensor) -> CoarseMatte:
-        """Matte of the next frame, given as `Predictor.shrink` makes it."""
+        """Return the matte of the next frame, given as `Predictor.shrink` makes it."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """All that it remembers, on the processor."""
+        """Return everything that it remembers, on the CPU."""
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what another tracker of the same predictor remembered, in place of `start`."""
+        """Continue from the state of another tracker of the same predictor, instead of `start`."""
         ...
 
 
 class Predictor(Protocol):
-    """A model that has seen its references: encoded once, matched to any number of images. Immutable."""
+    """A model with its references encoded, to be matched to any number of images. Immutable."""
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """Mattes of images that do not belong together: each is matched to the references alone."""
+        """Return mattes of independent images: each is matched to the references alone."""
         ...
 
     def tracker(self) -> Tracker | None:
-        """A new tracker for consecutive frames; None where the model looks at each frame alone."""
+        """Return a new tracker for consecutive frames; None if the model has no memory of frames."""
         ...
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """The frame (1, 3, H, W) as a tracker takes it: smaller, in a layout of the model's own."""
+        """Return a frame (1, 3, H, W) as a tracker takes it: smaller, in a layout of the model."""
         ...
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """(1, 1, H, W) alpha at full size, its edges those of the image (1, 3, H, W)."""
+        """Return (1, 1, H, W) alpha at full size, with the edges of the image (1, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class SupportsAdaptation(Protocol):
+    """A predictor whose network can be fine-tuned on its references."""
+
+    def adapt(self, steps: int, *, on_step: Callable[[int], None] | None = None) -> Predictor:
+        """Return a predictor with the fine-tuned network; this one stays as it is.
+
+        `on_step` is told the number of steps done.
+        """
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights of the network that adaptation changes."""
+        ...
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Predictor:
+        """Return a predictor of the same references with the weights of an adapted one."""
         ...
 
 
 @runtime_checkable
 class SupportsGuidance(Protocol):
-    """A predictor that can show what its head was guided by."""
+    """A predictor that can show what guided its head."""
 
     def guidance(self, batch: FrameBatch) -> Mapping[str, Tensor]:
-        """Maps (N, 1, h, w) in 0..1 over whole images, by name: `inter_similarity`, `intra_similarity`."""
+        """Return maps (N, 1, h, w) in 0..1 over whole images by name.
+
+        The names are `inter_similarity` and `intra_similarity`.
+        """
         ...
 
 
@@ -82,28 +109,50 @@ class Model(Protocol):
 
     @property
     def name(self) -> str:
-        """As it was asked for."""
+        """Return the name, as it was asked for."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Return where it computes."""
         ...
 
     @property
     def precision(self) -> torch.dtype:
-        """What it computes in."""
+        """Return the data type in which it computes."""
         ...
 
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
-        """Encode references (at least one); the features inside their regions of interest become the query."""
+        """Encode references (at least one); features in their regions of interest are the query."""
         ...
 
 
 @runtime_checkable
 class SupportsTrimaps(Protocol):
-    """A model that is told a trimap of each image instead of a reference; `with_reference` raises OptionError then."""
+    """A model that takes a trimap of each image; its `with_reference` raises OptionError."""
 
     def with_trimaps(self, trimaps: ReadTrimaps) -> Predictor:
-        """The predictor that takes the trimap of each image from a function."""
+        """Return the predictor that takes the trimap of each image from a function."""
+        ...
+
+
+@runtime_checkable
+class SupportsEncodedReferences(Protocol):
+    """A model whose references can be encoded one by one, and put together in any combination."""
+
+    def encode(self, reference: Reference) -> Any:
+        """Return one encoded reference."""
+        ...
+
+    def with_encoded(self, references: Sequence[Any]) -> Predictor:
+        """Return what `with_reference` would, of references that were encoded before."""
+        ...
+
+
+@runtime_checkable
+class SupportsSeed(Protocol):
+    """A model that may use random noise."""
+
+    def with_seed(self, seed: int) -> Model | None:
+        """Return the model with another seed of its noise; None if it uses no noise."""
         ...

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Set
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from vidmatte.errors import ReadError
-from vidmatte.imaging.display import describe_source
+from vidmatte.errors import WriteError
 from vidmatte.model.build import notes_of
-from vidmatte.model.interface import Model
+from vidmatte.model.interface import Model, Predictor
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import (
     StepCallback,
@@ -26,31 +23,19 @@ from vidmatte.pipeline.models import (
     share_cores,
     sub_progress,
 )
+from vidmatte.pipeline.progress import FrameCounter, ProgressCallback, UnitCounter
 from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.segments.journal import Journal
-from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
-from vidmatte.pipeline.segments.render import Renderer
-from vidmatte.pipeline.segments.session import (
-    can_resume,
-    check_environment,
-    check_outputs,
-    delete_chunks,
-    frames_if_segmented,
-    header_of,
-    join,
-    journal_of,
-    make_plan,
-)
+from vidmatte.pipeline.segments.long_render import LongRender, do_units, frames_if_segmented
 from vidmatte.pipeline.source import Paths
+from vidmatte.pipeline.summary import build_summary
 from vidmatte.prompts.objects import Mattes, Prompts, together
-from vidmatte.report import PAGE
 from vidmatte.report.summary import Summary
 from vidmatte.stages.chain import MattesCallback, matte_images, postprocess
 from vidmatte.stages.propagate import matte_objects
 
 _log = logging.getLogger(__name__)
-ProgressCallback = Callable[[int, "int | None"], None]
 
 
 def matte(
@@ -128,42 +113,27 @@ def matte_streaming(
     on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
 ) -> Summary:
-    """Matte a shot in one stream from its first frame to its last; `threads` are those of `share_cores`."""
+    """Matte a shot in one stream from its first frame to its last.
+
+    `load_model` gives the model of the options; `threads` are those of `share_cores`. For the
+    callbacks see `matte`.
+    """
     began = time.monotonic()
-    options, video, request = shot.options, shot.video, shot.request
+    options = shot.options
     with share_cores(options.device, threads):
         outputs = shot.create_outputs(overwrite=options.overwrite)
         reporting = shot.create_report(overwrite=options.overwrite)
         model = model_of(shot, load_model)
         with reporting or nullcontext(), outputs as out:
-            counter = _Counter(progress, shot.expected)
-            reference_sets = list(shot.references.values())
-            predictors = [
-                adapted(
-                    predictor_of(shot, model, references),
-                    options.adapt_steps,
-                    counter.expected,
-                    request.source.images,
-                    sub_progress(on_adapt, number, len(reference_sets)),
-                )
-                for number, references in enumerate(reference_sets)
-            ]
-            mattes = (
-                matte_images(predictors, video)
-                if request.source.images
-                else matte_objects(
-                    predictors,
-                    video,
-                    reference_sets,
-                    start=shot.start,
-                    end=shot.end,
-                    batch_size=batch_size_of(options, model.device),
-                    on_backward=counter.add_backward,
-                )
-            )
-            with_color = request.outputs.with_color
+            counter = FrameCounter(progress, shot.expected)
+            predictors = _predictors(shot, model, counter.expected, on_adapt)
             stages = postprocess(
-                mattes, options, shot.finisher, len(predictors), with_color, model.device
+                _mattes(shot, model, predictors, counter),
+                options,
+                shot.finisher,
+                len(predictors),
+                shot.request.outputs.with_color,
+                model.device,
             )
             with closing(stages):
                 for batches in stages:
@@ -174,31 +144,55 @@ def matte_streaming(
                         on_mattes(of_objects)
                     if reporting is not None:
                         reporting.add(together(batches))
-            _check_not_empty(shot, counter)
-            summary = Summary(
-                input=str(video.info.source),
-                frames=len(counter.confidence),
-                seconds=time.monotonic() - began,
+            summary = build_summary(
+                shot,
                 model=model.name,
                 device=str(model.device),
-                precision=str(model.precision).removeprefix("torch."),
-                outputs=(),
-                confidence=tuple(counter.confidence),
-                first_frame=shot.start,
-                reference_frames=shot.reference_frames,
-                notes=(*describe_source(video.info), *notes_of(model)),
-                is_set=request.source.images,
-                report=None if request.outputs.report is None else request.outputs.report / PAGE,
-                objects=tuple(filter(None, shot.references)),
+                precision=str(model.precision),
+                confidence=counter.confidence,
+                notes=notes_of(model),
+                seconds=time.monotonic() - began,
             )
             if reporting is not None:
-                out.add_to_commit(reporting.write(summary, predictor=predictors[0], video=video))
-    # The outputs, and what there is to say of them, are known when they are in place.
-    return replace(
-        summary,
-        seconds=time.monotonic() - began,
-        outputs=outputs.files,
-        notes=(*summary.notes, *outputs.notes),
+                written = reporting.write(summary, predictor=predictors[0], video=shot.video)
+                out.add_to_commit(written)
+    # The files, and the notes on them, are known only after they are in place.
+    notes = (*summary.notes, *outputs.notes)
+    seconds = time.monotonic() - began
+    return replace(summary, seconds=seconds, outputs=outputs.files, notes=notes)
+
+
+def _predictors(
+    shot: Shot, model: Model, frames: int | None, on_adapt: StepCallback | None
+) -> list[Predictor]:
+    """Return the predictor of each object, adapted to its references."""
+    reference_sets = list(shot.references.values())
+    return [
+        adapted(
+            predictor_of(shot, model, references),
+            shot.options.adapt_steps,
+            frames,
+            shot.request.source.images,
+            sub_progress(on_adapt, number, len(reference_sets)),
+        )
+        for number, references in enumerate(reference_sets)
+    ]
+
+
+def _mattes(
+    shot: Shot, model: Model, predictors: Sequence[Predictor], counter: FrameCounter
+) -> Generator[Mattes]:
+    """Return the mattes of all objects before postprocessing."""
+    if shot.request.source.images:
+        return matte_images(predictors, shot.video)
+    return matte_objects(
+        predictors,
+        shot.video,
+        list(shot.references.values()),
+        start=shot.start,
+        end=shot.end,
+        batch_size=batch_size_of(shot.options, model.device),
+        on_backward=counter.add_backward,
     )
 
 
@@ -209,98 +203,27 @@ def _matte_in_segments(
     on_adapt: StepCallback | None,
     on_mattes: MattesCallback | None,
 ) -> Summary:
-    """Matte a long shot segment by segment, and go on with what a run that was stopped left."""
+    """Matte a long shot segment by segment, or resume one that was stopped."""
     began = time.monotonic()
-    journal = journal_of(shot.request)
-    identity = fingerprint(shot.request)
-    resuming = can_resume(journal, shot.request, identity)
-    if not (resuming and any("joining" in record for record in journal.records())):
-        check_outputs(shot)  # now, and not when all is rendered
-    threads = int(journal.header()["threads"]) if resuming else None
-    with journal.lock(), share_cores(shot.options.device, threads):
+    render = LongRender(shot, model_from_options, on_mattes=on_mattes)
+    with render.begin(frames, fingerprint(shot.request)):
         try:
-            model = model_of(shot, model_from_options)
-            plan = make_plan(shot, model, frames)
-            if resuming:
-                check_environment(journal, model)
-            else:
-                journal.begin(header_of(identity, model, plan, torch.get_num_threads()))
-            renderer = Renderer(shot, plan, journal.folder, model, on_mattes=on_mattes)
-            _do_units(plan, journal, renderer, progress, on_adapt)
-            predictor = None if shot.request.outputs.report is None else renderer.predictor(0)
-            return join(shot, plan, journal, predictor=predictor, began=began)
+            counter = UnitCounter(render.plan, set(render.journal.done()), progress)
+            do_units(
+                render.plan,
+                render.journal,
+                lambda unit: render.renderer.run(unit, on_frame=counter.add, on_step=on_adapt),
+            )
+            return render.join(began=began)
         except BaseException:
-            done = list(journal.done())
-            if any(not name.startswith("adapt:") for name in done):
-                segments = sum(name.startswith("render:") for name in done)
-                _log.warning(
-                    "%d finished segments, and what was followed, are kept: --resume goes on",
-                    segments,
-                )
+            _say_what_is_kept(render.journal)
             raise
-        finally:
-            journal.remove_if_empty()
 
 
-def _do_units(
-    plan: Plan,
-    journal: Journal,
-    renderer: Renderer,
-    progress: ProgressCallback | None,
-    on_adapt: StepCallback | None,
-) -> None:
-    done = set(journal.done())
-    schedule, counter = Schedule(plan, done), _UnitCounter(plan, done, progress)
-    while (unit := schedule.take()) is not None and unit != JOIN:
-        journal.add(renderer.run(unit, on_frame=counter.add, on_step=on_adapt))
-        done.add(unit.name)
-        schedule.finish(unit)
-        delete_chunks(plan, journal.folder, unit, done)
-
-
-class _UnitCounter:
-    """Progress of a long shot: frames that are followed and rendered count one half each."""
-
-    def __init__(self, plan: Plan, done: Set[str], progress: ProgressCallback | None) -> None:
-        self._frames, self._progress = plan.frames, progress
-        self._work = plan.frames + sum(
-            pass_.last - pass_.first + 1 for passes in plan.passes for pass_ in passes
-        )
-        self._done = sum(plan.size(unit) for unit in map(Unit.parse, done))
-
-    def add(self, frames: int) -> None:
-        self._done += frames
-        if self._progress is not None:
-            self._progress(self._done * self._frames // self._work, self._frames)
-
-
-class _Counter:
-    """Counts frames for the progress callback and keeps their confidence."""
-
-    def __init__(self, progress: ProgressCallback | None, expected: int | None) -> None:
-        self.confidence: list[float] = []
-        self.expected = expected
-        self._progress, self._backward = progress, 0
-
-    def add(self, mattes: Mattes) -> None:
-        self.confidence.extend(
-            map(min, *(batch.confidence for batch in mattes), mattes[0].confidence)
-        )
-        self._report()
-
-    def add_backward(self, frames: int) -> None:
-        """Frames were followed backward: work that is done before these frames come out."""
-        self._backward += frames
-        self._report()
-
-    def _report(self) -> None:
-        if self._progress is not None:
-            expected = None if self.expected is None else self.expected + self._backward
-            self._progress(len(self.confidence) + self._backward, expected)
-
-
-def _check_not_empty(shot: Shot, counter: _Counter) -> None:
-    if not counter.confidence:
-        raise ReadError(
-            f"{shot.video.info.source}: has no frame from {shot.start} on that can be read"
-        )
+def _say_what_is_kept(journal: Journal) -> None:
+    """Log what a stopped run leaves; never hides the error that stopped it."""
+    with suppress(WriteError):
+        done = list(journal.done())
+        if any(not name.startswith("adapt:") for name in done):
+            segments = sum(name.startswith("render:") for name in done)
+            _log.warning("%d finished segments are kept: --resume goes on with them", segments)

@@ -1,38 +1,49 @@
-"""FOLLOW: matte a clip from its reference frames, forward and backward, with the output in order.
+"""Propagate a matte through a clip from its reference frames, forward and backward.
 
-A tracker carries the matte from one frame to the next, so frames before a reference have to be met in reverse. They
-are read in chunks from the back, and their coarse mattes wait in a temporary file: memory does not grow with the clip.
+A tracker carries the matte from one frame to the next, so frames before a reference are met in
+reverse. They are read in chunks from the back, and their coarse mattes wait in a temporary file:
+the output is in order, and memory does not grow with the clip.
 """
 
 from __future__ import annotations
 
 import tempfile
-import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.imaging.packing import pack_alpha, unpack_alpha
 from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
 
+T = TypeVar("T")
+ReadFrames = Callable[[int, int], Iterable[tuple[int, Tensor]]]
+"""Gives frames of a clip, from a first one to an end (exclusive): index and rgb (1, 3, H, W)."""
+Weighted = Sequence[tuple[float, CoarseMatte]]
+"""Coarse mattes of one frame with their shares: one matte, or two if passes overlap there."""
+
 _CHUNK_BYTES = 128 << 20
-"""Memory for the small frames of one chunk that is followed backward."""
+"""Memory for the small frames of one chunk that is propagated backward."""
 _FADE_FRAMES = 4
-"""Half-width of the cross-fade half-way between two references, so that the change of source does not pop."""
+"""Half-width of the cross-fade half-way between two references, so that no step is visible."""
 _ENDLESS = 1 << 60
+"""End frame of a clip whose length is not known."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A run of frames that is followed from one reference frame, away from it. `first` and `last` are inclusive."""
+    """A run of frames that is propagated from one reference frame, away from it.
+
+    `first` and `last` are inclusive.
+    """
 
     reference: int
     first: int
@@ -40,15 +51,16 @@ class Pass:
 
     @property
     def is_backward(self) -> bool:
-        """Whether the frames lie before their reference."""
+        """Whether the frames are before their reference."""
         return self.last < self.reference
 
 
 def plan_passes(references: Sequence[int], start: int, end: int) -> list[Pass]:
-    """How frames `start` to `end` (exclusive) are shared between reference frames: each goes to the nearest.
+    """Share frames `start` to `end` (exclusive) between reference frames: each goes to the nearest.
 
-    Half-way between two references both passes overlap by a few frames, which are cross-faded. A forward pass begins at
-    its reference even where that lies before `start`. Passes without a wanted frame are left out.
+    Half-way between two references both passes overlap by a few frames, which are cross-faded. A
+    forward pass begins at its reference even if that is before `start`. Passes without a wanted
+    frame are left out.
     """
     ordered = sorted(set(references))
     passes = []
@@ -78,53 +90,122 @@ def _fade(a: int, b: int) -> int:
 
 
 def forward_share(frame: int, forward: Pass, backward: Pass) -> float:
-    """Weight of the forward matte where two passes overlap: falls from 1 to 0 across the overlap."""
+    """Return the weight of the forward matte in an overlap; it falls from 1 to 0 across it."""
     overlap = forward.last - backward.first + 1
     return 1 - (frame - backward.first + 1) / (overlap + 1)
 
 
-def encode_alpha(alpha: Tensor) -> bytes:
-    """Alpha (h, w) with 16 bits a pixel, compressed."""
-    codes = (alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
-    return zlib.compress(codes.tobytes(), 1)
+class Propagator:
+    """Carries the matte along one pass, with a tracker of its own.
+
+    All propagation goes through here: a stream calls `step` with the frames that it decodes anyway,
+    segments and the preview call `run`, which reads the frames.
+    """
+
+    def __init__(
+        self, predictor: Predictor, tracker: Tracker, pass_: Pass, *, source: str = ""
+    ) -> None:
+        """Take a predictor behind its display transform, and a new tracker of it.
+
+        `source` names the clip in messages.
+        """
+        self.tracker = tracker
+        self._predictor = predictor
+        self._pass = pass_
+        self._source = source
+
+    def step(self, rgb: Tensor) -> CoarseMatte:
+        """Return the matte of the next frame (1, 3, H, W) in the direction of the pass."""
+        return self.tracker.step(self._predictor.shrink(rgb))
+
+    def run(
+        self, read: ReadFrames, *, first: int, end: int, reference: Reference | None, chunk: int
+    ) -> Generator[tuple[int, CoarseMatte]]:
+        """Propagate over frames `first` to `end` (exclusive) in the direction of the pass.
+
+        Args:
+            read: gives the frames.
+            first: first frame.
+            end: end frame, exclusive.
+            reference: where the tracker starts; None to continue from what it remembers. On the
+                way forward its own matte is the first one, so `first` must be its frame.
+            chunk: number of frames that are read together on the way back, see `chunk_frames`.
+
+        Yields:
+            The index of a frame and its matte.
+
+        Raises:
+            ReadError: a frame on the way back cannot be read.
+        """
+        if reference is not None:
+            matte = self.tracker.start(reference)
+            if not self._pass.is_backward:
+                yield first, matte
+                first += 1
+        if not self._pass.is_backward:
+            for frame, rgb in read(first, end):
+                yield frame, self.step(rgb)
+            return
+        for high in range(end, first, -chunk):
+            for frame, small in reversed(self._read_small(read, max(first, high - chunk), high)):
+                yield frame, self.tracker.step(small)
+
+    def _read_small(self, read: ReadFrames, low: int, high: int) -> list[tuple[int, Tensor]]:
+        """Return the frames from `low` to `high` (exclusive) as a tracker takes them."""
+        frames = [(frame, self._predictor.shrink(rgb)) for frame, rgb in read(low, high)]
+        if len(frames) < high - low:
+            raise ReadError(
+                f"{self._source}: frame {low + len(frames)} cannot be read, so that the reference "
+                f"at frame {self._pass.reference} cannot be propagated back over it; mark a frame "
+                f"before it"
+            )
+        return frames
 
 
-def decode_alpha(encoded: bytes, size: Sequence[int]) -> Tensor:
-    """Alpha (h, w) of this size."""
-    codes = np.frombuffer(zlib.decompress(encoded), np.uint16).reshape(size)
-    return torch.from_numpy(codes.astype(np.float32) / np.float32(65535))
+def frames_of(video: Video) -> ReadFrames:
+    """Return what reads the frames of a clip one by one."""
+
+    def read(first: int, end: int) -> Iterator[tuple[int, Tensor]]:
+        with closing(video.batches(1, start=first, end=end)) as batches:
+            for batch in batches:
+                yield batch.frames[0], batch.rgb
+
+    return read
 
 
-class _DiskCache:
-    """Coarse mattes on disk, by frame, with 16 bits a pixel."""
+def chunk_frames(predictor: Predictor, video: Video) -> int:
+    """Return how many frames of a clip are read together on the way back, for bounded memory."""
+    blank = torch.zeros((1, 3, video.info.height, video.info.width))
+    return max(1, _CHUNK_BYTES // predictor.shrink(blank).nbytes)
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self._entries: dict[int, tuple[int, int, CoarseMatte]] = {}
 
-    def put(self, frame: int, matte: CoarseMatte) -> None:
-        encoded = encode_alpha(matte.alpha)
-        shape_only = replace(matte, alpha=torch.empty(matte.alpha.shape, device="meta"))
-        try:
-            self._entries[frame] = (self._file.seek(0, 2), len(encoded), shape_only)
-            self._file.write(encoded)
-            self._file.flush()
-        except OSError as error:
-            raise WriteError(
-                f"{tempfile.gettempdir()}: mattes that wait for their turn cannot be kept there ({error.strerror}); "
-                f"free some space, or name another folder in the variable TMPDIR"
-            ) from error
+def blend_passes(frame: int, found: Sequence[tuple[Pass, T]]) -> list[tuple[float, T]]:
+    """Return what the passes found of a frame with its shares, forward first.
 
-    def pop(self, frame: int) -> CoarseMatte:
-        offset, size, matte = self._entries.pop(frame)
-        self._file.seek(offset)
-        return replace(matte, alpha=decode_alpha(self._file.read(size), matte.alpha.shape))
+    `found` is from one pass, or from a forward and a backward one that overlap; see
+    `forward_share`.
+    """
+    if len(found) == 1:
+        return [(1.0, found[0][1])]
+    (forward, ahead), (backward, behind) = sorted(found, key=lambda item: item[0].is_backward)
+    share = forward_share(frame, forward, backward)
+    return [(share, ahead), (1 - share, behind)]
 
-    def __contains__(self, frame: int) -> bool:
-        return frame in self._entries
 
-    def close(self) -> None:
-        self._file.close()
+def bring_to_full_size(
+    predictor: Predictor, batch: FrameBatch, coarse: Sequence[Weighted]
+) -> MatteBatch:
+    """Return the mattes of a batch from the coarse ones of each of its frames."""
+    alphas = []
+    confidence = []
+    for i, weighted in enumerate(coarse):
+        rgb = batch.rgb[i : i + 1]
+        alpha = torch.zeros(())
+        for share, matte in weighted:
+            alpha = alpha + share * predictor.finish(rgb, matte)
+        alphas.append(alpha)
+        confidence.append(sum(share * matte.confidence for share, matte in weighted))
+    return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
 
 
 def matte_clip(
@@ -137,11 +218,19 @@ def matte_clip(
     batch_size: int = 1,
     on_backward: Callable[[int], None] | None = None,
 ) -> Generator[MatteBatch]:
-    """Mattes of frames `start` to `end` (exclusive; None = all) in order.
+    """Yield the mattes of a clip in order.
 
-    `references` are those that `predictor` was made with; the ones that mark a frame of this clip are where following
-    starts. The model sees the frames as `imaging.display.to_display` shows them. `on_backward` is told the number of
-    frames of each chunk that was followed backward, for progress.
+    The model sees the frames as `imaging.display.to_display` shows them.
+
+    Args:
+        predictor: the model with its references encoded.
+        video: the clip.
+        references: those that `predictor` was made with; propagation starts at the ones that mark
+            a frame of this clip.
+        start: first frame.
+        end: end frame, exclusive; None for the end of the clip.
+        batch_size: number of frames that are decoded together.
+        on_backward: told the number of frames that were propagated backward, for progress.
     """
     mattes = matte_objects(
         [predictor],
@@ -167,9 +256,9 @@ def matte_objects(
     batch_size: int = 1,
     on_backward: Callable[[int], None] | None = None,
 ) -> Generator[tuple[MatteBatch, ...]]:
-    """Mattes of several objects, as `matte_clip` makes those of one: for each batch, one of each predictor.
+    """Yield the mattes of several objects, see `matte_clip`: for each batch one of each predictor.
 
-    The frames are decoded once for all objects, but for those before an object's references, which are followed back.
+    Frames are decoded once for all objects, except those before the references of an object.
     """
     predictors = [with_display_transform(predictor, video.info.color) for predictor in predictors]
     if predictors[0].tracker() is None:
@@ -182,117 +271,42 @@ def matte_objects(
             marked = {
                 reference.frame: reference for reference in of_object if reference.frame is not None
             }
-            run = _Propagation(
-                predictor,
-                video,
-                marked,
-                start,
-                _ENDLESS if end is None else end,
-                on_backward or (lambda frames: None),
-            )
+            last = _ENDLESS if end is None else end
+            run = _ObjectPropagation(predictor, video, marked, start, last, on_backward)
             runs.append(run)
             stack.callback(run.close)
-        for batch in video.batches(batch_size, start=min(run.first_frame for run in runs), end=end):
-            wanted = sum(index >= start for index in batch.frames)
+        first = min(run.first_frame for run in runs)
+        for batch in video.batches(batch_size, start=first, end=end):
             coarse = [run.coarse_of(batch) for run in runs]
+            # Frames before the first wanted one are only on the way to it.
+            wanted = sum(index >= start for index in batch.frames)
             if wanted:
-                last = batch if wanted == len(batch) else batch[-wanted:]
+                shown = batch[len(batch) - wanted :]
                 yield tuple(
-                    bring_to_full_size(predictor, last, of[-wanted:])
-                    for predictor, of in zip(predictors, coarse, strict=True)
+                    bring_to_full_size(predictor, shown, of_object[-wanted:])
+                    for predictor, of_object in zip(predictors, coarse, strict=True)
                 )
 
 
-Weighted = Sequence[tuple[float, CoarseMatte]]
-"""Coarse mattes of one frame with their shares: one, or two where passes overlap."""
+class _ObjectPropagation:
+    """The coarse mattes of one object in a stream of frames.
 
-
-def bring_to_full_size(
-    predictor: Predictor, batch: FrameBatch, coarse: Sequence[Weighted]
-) -> MatteBatch:
-    """Mattes of a batch from the small ones of each of its frames."""
-    alphas = []
-    for i, weighted in enumerate(coarse):
-        rgb = batch.rgb[i : i + 1]
-        alphas.append(
-            sum(
-                (share * predictor.finish(rgb, matte) for share, matte in weighted), torch.zeros(())
-            )
-        )
-    confidence = tuple(
-        sum(share * matte.confidence for share, matte in weighted) for weighted in coarse
-    )
-    return MatteBatch(batch, torch.cat(alphas), confidence)
-
-
-def _read_backward(
-    predictor: Predictor, video: Video, pass_: Pass, first: int, end: int
-) -> Iterator[list[tuple[int, Tensor]]]:
-    """Frames of a pass, as a tracker takes them, from `end` (exclusive) down to `first`, a part of them at a time."""
-    blank = torch.zeros((1, 3, video.info.height, video.info.width))
-    size = max(1, _CHUNK_BYTES // predictor.shrink(blank).nbytes)
-    for high in range(end, first, -size):
-        low = max(first, high - size)
-        part = [predictor.shrink(batch.rgb) for batch in video.batches(1, start=low, end=high)]
-        if len(part) < high - low:
-            raise ReadError(
-                f"{video.info.source}: frame {low + len(part)} cannot be read, so that the reference at "
-                f"frame {pass_.reference} cannot be followed back over it; mark a frame before it"
-            )
-        yield list(zip(range(high - 1, low - 1, -1), reversed(part), strict=True))
-
-
-def propagate_chunk(
-    predictor: Predictor,
-    tracker: Tracker,
-    video: Video,
-    pass_: Pass,
-    *,
-    first: int,
-    end: int,
-    reference: Reference | None,
-) -> Generator[tuple[int, CoarseMatte]]:
-    """Follow a part of a pass, `first` to `end` (exclusive), in its direction; yields (frame, matte).
-
-    The tracker begins at `reference` where one is given, for the part that begins the pass, and otherwise goes on from
-    what it remembers. `predictor` is what `with_display_transform` makes of it.
+    Propagates forward with the stream, and backward when the stream reaches a backward pass.
     """
-    if pass_.is_backward:
-        if reference is not None:
-            tracker.start(reference)
-        for part in _read_backward(predictor, video, pass_, first, end):
-            for frame, small in part:
-                yield frame, tracker.step(small)
-        return
-    if reference is not None:
-        yield first, tracker.start(reference)
-        first += 1
-    for batch in video.batches(1, start=first, end=end):
-        yield batch.frames[0], tracker.step(predictor.shrink(batch.rgb))
-
-
-def blend_passes(frame: int, mattes: Sequence[tuple[Pass, CoarseMatte]]) -> Weighted:
-    """The mattes of a frame from the passes that reach it, forward first, with their shares; see `forward_share`."""
-    if len(mattes) == 1:
-        return [(1.0, mattes[0][1])]
-    (forward, ahead), (backward, behind) = sorted(mattes, key=lambda found: found[0].is_backward)
-    share = forward_share(frame, forward, backward)
-    return [(share, ahead), (1 - share, behind)]
-
-
-class _Propagation:
-    """The coarse mattes of a clip, asked for in order: follows forward as it goes, backward when a pass is reached."""
 
     def __init__(
         self,
         predictor: Predictor,
         video: Video,
-        marked: dict[int, Reference],
+        marked: Mapping[int, Reference],
         start: int,
         end: int,
-        on_backward: Callable[[int], None],
+        on_backward: Callable[[int], None] | None,
     ) -> None:
-        self._predictor, self._video, self._marked, self._end = predictor, video, marked, end
+        self._predictor = predictor
+        self._video = video
+        self._marked = marked
+        self._end = end
         self._on_backward = on_backward
         self._disk_cache = _DiskCache()
         passes = plan_passes(list(marked), start, end) if marked else [Pass(start, start, end - 1)]
@@ -300,11 +314,14 @@ class _Propagation:
         self._forward = {pass_.reference: pass_ for pass_ in passes if not pass_.is_backward}
         self._active_backward: Pass | None = None
         self._active_forward: Pass | None = None
-        self._tracker: Tracker | None = None
+        self._propagator: Propagator | None = None
         self.first_frame = min([start, *self._forward])
 
     def coarse_of(self, batch: FrameBatch) -> list[Weighted]:
-        """Of each frame of a batch; nothing for those before the first frame that this run needs."""
+        """Return the mattes of each frame of the next batch.
+
+        They are empty for frames before the first one that this object needs.
+        """
         return [
             self._coarse(index, batch.rgb[i : i + 1]) if index >= self.first_frame else ()
             for i, index in enumerate(batch.frames)
@@ -314,43 +331,82 @@ class _Propagation:
         if frame in self._backward:
             self._active_backward = self._backward[frame]
             self._propagate_backward(self._active_backward)
+        found: list[tuple[Pass, CoarseMatte]] = []
         ahead = self._step_forward(frame, rgb)
-        if frame not in self._disk_cache:
-            assert ahead is not None  # the passes cover every frame from the first one on
-            return [(1.0, ahead)]
-        behind = self._disk_cache.pop(frame)
-        if ahead is None or self._active_forward is None or self._active_backward is None:
-            return [(1.0, behind)]
-        share = forward_share(frame, self._active_forward, self._active_backward)
-        return [(share, ahead), (1 - share, behind)]
+        if ahead is not None and self._active_forward is not None:
+            found.append((self._active_forward, ahead))
+        if frame in self._disk_cache and self._active_backward is not None:
+            found.append((self._active_backward, self._disk_cache.pop(frame)))
+        assert found  # the passes cover every frame from the first one on
+        return blend_passes(frame, found)
 
     def _step_forward(self, frame: int, rgb: Tensor) -> CoarseMatte | None:
+        """Return the matte of the forward pass that a frame belongs to; None if there is none."""
         if frame in self._forward:
-            self._active_forward, self._tracker = self._forward[frame], self._predictor.tracker()
-            if frame in self._marked and self._tracker is not None:
-                return self._tracker.start(self._marked[frame])
-        if (
-            self._active_forward is None
-            or self._tracker is None
-            or frame > self._active_forward.last
-        ):
+            self._active_forward = self._forward[frame]
+            self._propagator = self._propagator_of(self._active_forward)
+            if frame in self._marked:
+                return self._propagator.tracker.start(self._marked[frame])
+        if self._active_forward is None or self._propagator is None:
+            return None
+        if frame > self._active_forward.last:
             self._active_forward = None
             return None
-        return self._tracker.step(self._predictor.shrink(rgb))
+        return self._propagator.step(rgb)
 
     def _propagate_backward(self, pass_: Pass) -> None:
-        tracker = self._predictor.tracker()
-        assert tracker is not None  # only models that follow get here
-        reference = self._marked[pass_.reference]
-        tracker.start(reference)
-        for chunk in _read_backward(
-            self._predictor, self._video, pass_, pass_.first, pass_.last + 1
-        ):
-            for frame, small in chunk:
-                matte = tracker.step(small)
+        chunk = chunk_frames(self._predictor, self._video)
+        found = self._propagator_of(pass_).run(
+            frames_of(self._video),
+            first=pass_.first,
+            end=pass_.last + 1,
+            reference=self._marked[pass_.reference],
+            chunk=chunk,
+        )
+        with closing(found):
+            for frame, matte in found:
                 if frame < self._end:
                     self._disk_cache.put(frame, matte)
-            self._on_backward(len(chunk))
+                if self._on_backward is not None:
+                    self._on_backward(1)
+
+    def _propagator_of(self, pass_: Pass) -> Propagator:
+        tracker = self._predictor.tracker()
+        assert tracker is not None  # models without a tracker do not get here
+        return Propagator(self._predictor, tracker, pass_, source=self._video.info.source)
 
     def close(self) -> None:
         self._disk_cache.close()
+
+
+class _DiskCache:
+    """Coarse mattes by frame in a temporary file, with 16 bits a pixel."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._entries: dict[int, tuple[int, int, CoarseMatte]] = {}
+
+    def put(self, frame: int, matte: CoarseMatte) -> None:
+        packed = pack_alpha(matte.alpha)
+        # Size, window and confidence stay in memory; a tensor on "meta" has a shape and no data.
+        shape_only = replace(matte, alpha=torch.empty(matte.alpha.shape, device="meta"))
+        try:
+            self._entries[frame] = (self._file.seek(0, 2), len(packed), shape_only)
+            self._file.write(packed)
+            self._file.flush()
+        except OSError as error:
+            raise WriteError(
+                f"{tempfile.gettempdir()}: mattes that wait for their turn cannot be kept there "
+                f"({error.strerror}); free some space, or name another folder in the variable TMPDIR"
+            ) from error
+
+    def pop(self, frame: int) -> CoarseMatte:
+        offset, size, matte = self._entries.pop(frame)
+        self._file.seek(offset)
+        return replace(matte, alpha=unpack_alpha(self._file.read(size), matte.alpha.shape))
+
+    def __contains__(self, frame: int) -> bool:
+        return frame in self._entries
+
+    def close(self) -> None:
+        self._file.close()

@@ -9,6 +9,7 @@ have. (In the finished run every frame is also matched with all references, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -20,10 +21,10 @@ from torch import Tensor
 
 from vidmatte.errors import VidmatteError
 from vidmatte.frames import FrameBatch
-from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
+from vidmatte.model.interface import CoarseMatte, Predictor
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
-from vidmatte.stages.propagate import Pass, forward_share, plan_passes
+from vidmatte.stages.propagate import Pass, Propagator, ReadFrames, blend_passes, plan_passes
 from vidmatte.web.frame_cache import SMALL, DiskCache, FrameCache
 from vidmatte.web.project import Project, PromptedObject
 from vidmatte.web.still import Stills, gray_png
@@ -41,7 +42,8 @@ class _Propagated:
     prompts: tuple[Prompt, ...]
     """The marks that it depends on: of its reference, or of all where the model looks at each frame alone."""
     is_backward: bool
-    tracker: Tracker | None = None
+    propagator: Propagator | None = None
+    """None before it begins, and for models without a tracker."""
     reached: int = -1
     """The last frame that was followed; that of the reference before there is any."""
     number: int = field(default_factory=count().__next__)
@@ -107,18 +109,15 @@ class Preview:
     def alpha(self, number: int, frame: int) -> bytes | None:
         """The matte of an object in a frame as a gray PNG, small; None where it is not there."""
         shown = self._shown.get(number)
-        found = [
-            (pass_, followed, png)
-            for pass_, followed in (() if shown is None else shown.passes)
-            if pass_.first <= frame <= pass_.last
-            and (png := self._disk_cache.get((followed.number, frame))) is not None
-        ]
+        found: list[tuple[Pass, bytes]] = []
+        for pass_, followed in () if shown is None else shown.passes:
+            png = self._disk_cache.get((followed.number, frame))
+            if pass_.first <= frame <= pass_.last and png is not None:
+                found.append((pass_, png))
         if len(found) < 2:
-            return found[0][2] if found else None
-        (forward, _, ahead), (backward, _, behind) = sorted(found, key=lambda item: item[0].is_backward)
-        share = forward_share(frame, forward, backward)
-        mixed = share * _decode(ahead) + (1 - share) * _decode(behind)
-        return gray_png(torch.from_numpy(mixed)[None, None], *self._size)
+            return found[0][1] if found else None
+        mixed = sum(share * _decode(png) for share, png in blend_passes(frame, found))
+        return gray_png(torch.from_numpy(np.asarray(mixed))[None, None], *self._size)
 
     def close(self) -> None:
         """Remove what was kept."""
@@ -153,31 +152,32 @@ class Preview:
             self.error = f"the preview cannot be kept ({error.strerror}); free some space"
 
     def _propagate(self, predictor: Predictor, pass_: Pass, run: _Propagated) -> Iterator[None]:
-        if run.tracker is None:
-            run.tracker = predictor.tracker()
-            if run.tracker is not None:
-                coarse = run.tracker.start(self._frame_cache.reference(run.prompts[0]))
-                if not pass_.is_backward:
-                    self._keep(run, pass_.reference, coarse)
-                yield
-        if run.tracker is None:
-            yield from self._match(predictor, pass_, run)
-        elif pass_.is_backward:
-            yield from self._propagate_backward(predictor, pass_, run, run.tracker)
-        else:
-            for frame, rgb in self._frame_cache.proxy_frames(_SEEN, run.reached + 1, pass_.last + 1):
-                self._keep(run, frame, run.tracker.step(predictor.shrink(rgb)))
+        reference = None
+        propagator = run.propagator
+        if propagator is None:
+            tracker = predictor.tracker()
+            if tracker is None:
+                yield from self._match(predictor, pass_, run)
+                return
+            source = self._frame_cache.video.info.source
+            propagator = Propagator(predictor, tracker, pass_, source=source)
+            reference = self._frame_cache.reference(run.prompts[0])
+        # What was propagated before is kept: it goes on behind the last frame that was reached.
+        first, end = pass_.first, run.reached
+        if not pass_.is_backward:
+            first, end = run.reached + (reference is None), pass_.last + 1
+        found = propagator.run(
+            self._read, first=first, end=end, reference=reference, chunk=_CHUNK
+        )
+        with closing(found):
+            for frame, coarse in found:
+                run.propagator = propagator  # it has started, and may be continued from here
+                self._keep(run, frame, coarse)
                 yield
 
-    def _propagate_backward(
-        self, predictor: Predictor, pass_: Pass, run: _Propagated, tracker: Tracker
-    ) -> Iterator[None]:
-        for high in range(run.reached, pass_.first, -_CHUNK):
-            low = max(pass_.first, high - _CHUNK)
-            chunk = [(n, predictor.shrink(rgb)) for n, rgb in self._frame_cache.proxy_frames(_SEEN, low, high)]
-            for frame, small in reversed(chunk):
-                self._keep(run, frame, tracker.step(small))
-                yield
+    @property
+    def _read(self) -> ReadFrames:
+        return lambda first, end: self._frame_cache.proxy_frames(_SEEN, first, end)
 
     def _match(self, predictor: Predictor, pass_: Pass, run: _Propagated) -> Iterator[None]:
         """Mattes of a model that looks at each frame alone."""

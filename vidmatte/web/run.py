@@ -22,7 +22,7 @@ from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.run import matte_request
 from vidmatte.pipeline.segments.fingerprint import fingerprint
-from vidmatte.pipeline.segments.session import journal_of
+from vidmatte.pipeline.segments.long_render import journal_of
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
 from vidmatte.report.summary import Summary

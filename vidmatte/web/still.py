@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from torch import Tensor
 
-from vidmatte.model.compact.predictor import CompactModel, CompactPredictor
-from vidmatte.model.compact.reference import EncodedReference
 from vidmatte.model.display import with_display_transform
-from vidmatte.model.interface import Model, Predictor
+from vidmatte.model.interface import Model, Predictor, SupportsEncodedReferences
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.web.frame_cache import FrameCache
 
@@ -37,7 +35,7 @@ class Stills:
     def __init__(self, model: Model, frame_cache: FrameCache) -> None:
         self._model, self._frame_cache = model, frame_cache
         self._stills: OrderedDict[Prompt, Still] = OrderedDict()
-        self._encoded: OrderedDict[Prompt, EncodedReference] = OrderedDict()
+        self._encoded: OrderedDict[Prompt, Any] = OrderedDict()
 
     def kept(self, prompt: Prompt) -> Still | None:
         """The matte of these marks, where it is known already."""
@@ -53,16 +51,17 @@ class Stills:
 
     def prepare(self, prompt: Prompt) -> None:
         """Do for these marks what `predictor` would, so that other work can be done in between."""
-        if isinstance(self._model, CompactModel):
+        if isinstance(self._model, SupportsEncodedReferences):
             self._encode(self._model, prompt)
 
     def predictor(self, prompts: tuple[Prompt, ...]) -> Predictor:
         """The model with these references, as a run has it before its adaptation."""
-        if isinstance(self._model, CompactModel):
-            return CompactPredictor(self._model, tuple(self._encode(self._model, prompt) for prompt in prompts))
+        if isinstance(self._model, SupportsEncodedReferences):
+            model = self._model
+            return model.with_encoded([self._encode(model, prompt) for prompt in prompts])
         return self._model.with_reference([self._frame_cache.reference(prompt) for prompt in prompts])
 
-    def _encode(self, model: CompactModel, prompt: Prompt) -> EncodedReference:
+    def _encode(self, model: SupportsEncodedReferences, prompt: Prompt) -> Any:
         if prompt not in self._encoded:
             self._encoded[prompt] = model.encode(self._frame_cache.reference(prompt))
             _forget(self._encoded)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +48,10 @@ class CompactModel(WindowModel):
         """Encode one reference, for predictors that are put together by hand."""
         return encode_reference(self, reference)
 
+    def with_encoded(self, references: Sequence[EncodedReference]) -> CompactPredictor:
+        """See `SupportsEncodedReferences.with_encoded`."""
+        return CompactPredictor(self, tuple(references))
+
     def refine(self, rgb: Pixels, alpha: Alpha) -> Alpha:
         """Return the alpha (H, W) of an image (3, H, W) 0-1 from its coarse matte (h, w)."""
         with self._inference():
@@ -83,6 +88,25 @@ class CompactPredictor:
         model = replace(self.model, net=net)
         again = [encode_known(model, each.frame, each.marked) for each in self.references]
         return CompactPredictor(model, tuple(again))
+
+    def adapt(
+        self, steps: int, *, on_step: Callable[[int], None] | None = None
+    ) -> CompactPredictor:
+        """See `SupportsAdaptation.adapt`."""
+        # Imported here: adaptation loads what makes training clips, which few runs need.
+        from vidmatte.model.compact.adapt import adapt
+
+        return adapt(self, steps=steps, on_step=on_step)
+
+    def weights(self) -> dict[str, Tensor]:
+        """See `SupportsAdaptation.weights`."""
+        return dict(self.model.net.state_dict())
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> CompactPredictor:
+        """See `SupportsAdaptation.with_weights`."""
+        net = copy.deepcopy(self.model.net)
+        net.load_state_dict(dict(weights))
+        return self.with_network(net.eval())
 
     def tracker(self) -> CompactTracker:
         """Return a new tracker for consecutive frames."""

@@ -7,7 +7,7 @@ alone, with the same noise for every frame, so that a still clip gives the same 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -110,6 +110,10 @@ class IconMattingModel:
         objects = torch.cat([pair[0] for pair in found])
         background = torch.cat([pair[1] for pair in found])
         return IconMattingPredictor(self, objects, background, len(used))
+
+    def with_seed(self, seed: int) -> IconMattingModel:
+        """See `SupportsSeed.with_seed`."""
+        return replace(self, options=replace(self.options, seed=seed))
 
     def _query(self, reference: Reference) -> tuple[Tensor, Tensor]:
         """Return tokens (Q, C) of the object and (P, C) of the background."""

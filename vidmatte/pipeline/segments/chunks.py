@@ -6,16 +6,15 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vidmatte.errors import WriteError
+from vidmatte.imaging.packing import pack_alpha, unpack_alpha
 from vidmatte.media.atomic import atomic_path
 from vidmatte.model.interface import CoarseMatte
-from vidmatte.stages.propagate import decode_alpha, encode_alpha
 
 _STATE, _FACTS = "state.", "mattes"
 
@@ -55,8 +54,8 @@ def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str
     tensors = {f"{_STATE}{name}": tensor for name, tensor in state.items()}
     facts = {}
     for frame, matte in mattes.items():
-        tensors[str(frame)] = torch.from_numpy(
-            np.frombuffer(encode_alpha(matte.alpha), np.uint8).copy()
+        tensors[str(frame)] = torch.frombuffer(
+            bytearray(pack_alpha(matte.alpha)), dtype=torch.uint8
         )
         facts[frame] = [list(matte.alpha.shape), matte.confidence, list(matte.window)]
     save_tensors(path, tensors, {_FACTS: json.dumps(facts)})
@@ -76,6 +75,6 @@ def load_mattes(path: Path, first: int, end: int) -> dict[int, CoarseMatte]:
     mattes = {}
     for name, packed in tensors.items():
         size, confidence, (left, top, right, bottom) = known[name]
-        alpha = decode_alpha(packed.numpy().tobytes(), size)
+        alpha = unpack_alpha(packed.numpy().tobytes(), size)
         mattes[int(name)] = CoarseMatte(alpha, confidence, (left, top, right, bottom))
     return mattes

@@ -1,17 +1,19 @@
 """The journal of a long render: one JSON object a line, in a hidden folder beside the first output.
 
-The first line says of what it is; each other one that a unit is done, and what is known of it. A line is written when
-the files that it speaks of are complete and renamed, in one piece and brought to the disk, so that a line that is there
-is true. A last line that was cut off by a crash is no line.
+The first line is the header: what is rendered, and how it is cut. Every other line says that a unit
+is done. A line is written after the files that it speaks of have their final names, in one write
+that is synced to the disk, so a complete line is always true. A last line without a line feed was
+cut off by a crash and does not count.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,22 +24,29 @@ from vidmatte.write.partial import plain_name
 
 Record = Mapping[str, Any]
 
-JOURNAL, _LOCK = "journal.jsonl", "lock"
+JOURNAL = "journal.jsonl"
+_LOCK_TRIES = 100
+_log = logging.getLogger(__name__)
 
 
 def work_folder(output: Path | str) -> Path:
-    """The hidden folder of a render, by the path of its first output."""
+    """Return the hidden folder of a render, by the path of its first output."""
     path = Path(output)
     return path.parent / f".{plain_name(path)}.vidmatte"
 
 
 class Journal:
-    """What is done of one render. Lines are added by whichever process did the work, one at a time."""
+    """The work folder of one render, and the list of what is done in it.
+
+    Any process may add lines; only the one that holds `lock` begins, cleans or removes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / JOURNAL
-        self._new_folders: list[Path] = []
+        # Beside the folder and not in it: network file systems and FUSE keep a removed file under
+        # another name while it is open, so that its folder could not be removed.
+        self._lock_path = folder.with_name(f"{folder.name}.lock")
 
     @property
     def exists(self) -> bool:
@@ -45,11 +54,11 @@ class Journal:
         return self._path.is_file()
 
     def header(self) -> Record:
-        """The first line; empty where there is none. Raises WriteError where it cannot be read."""
+        """Return the first line; empty if there is none. Raises WriteError if it is unreadable."""
         return next(self.records(), {})
 
     def records(self) -> Iterator[Record]:
-        """All lines in the order in which they were written. Raises WriteError where it cannot be read."""
+        """Yield all lines in the order of writing. Raises WriteError if one is unreadable."""
         try:
             with open(self._path, encoding="utf-8") as file:
                 for line in file:
@@ -63,22 +72,25 @@ class Journal:
             ) from error
         except ValueError as error:
             raise WriteError(
-                f"{self._path}: is damaged ({error}); delete the folder {self.folder} to begin anew"
+                f"{self._path}: is damaged ({error}); delete the folder {self.folder} to start over"
             ) from error
 
     def done(self) -> Iterator[str]:
-        """Names of the units that are done."""
+        """Yield the names of the finished units."""
         return (str(record["unit"]) for record in self.records() if "unit" in record)
 
     def begin(self, header: Record) -> None:
-        """Write the first line, in place of all that was there. The journal has to be held."""
-        # The journal goes first: what is left of a removal that is cut short is not taken for a render.
-        self._path.unlink(missing_ok=True)
-        for path in list(self.folder.iterdir()):
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != _LOCK:
-                path.unlink()
+        """Clear the folder and write the header. The journal must be locked. Raises WriteError."""
+        try:
+            # The journal goes first: the rest of an interrupted removal must not pass for a render.
+            self._path.unlink(missing_ok=True)
+            for path in list(self.folder.iterdir()):
+                _remove(path)
+        except OSError as error:
+            raise WriteError(
+                f"{self.folder}: what an earlier run left there cannot be removed "
+                f"({error.strerror}); delete the folder"
+            ) from error
         self.add(header)
 
     def add(self, record: Record) -> None:
@@ -96,39 +108,136 @@ class Journal:
                 f"{self._path}: cannot be written ({error.strerror}); free some space"
             ) from error
 
-    def remove(self) -> None:
-        """Remove the folder with all that is in it."""
-        if self.folder.exists():
-            self._path.unlink(missing_ok=True)
-            shutil.rmtree(self.folder)
+    def remove_stale(self) -> None:
+        """Remove the partial files and folders of killed runs. The journal must be locked.
+
+        Those that a process still holds stay; so do those that cannot be removed.
+        """
+        if not self.folder.is_dir():
+            return
+        for parent in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
+            for path in list(parent.iterdir()):
+                if path.name.startswith(".") and path.name.endswith(".partial"):
+                    with suppress(OSError):
+                        if not _is_held(path):
+                            _remove(path)
+
+    def remove(self, *, journal_last: bool = False) -> str:
+        """Remove the folder; return why something could not be removed, or an empty text.
+
+        The journal goes first, so that an interrupted removal does not pass for a render; with
+        `journal_last` it goes last, for a render whose outputs are in place and whose journal says
+        so. Never raises OSError: what is left over must not spoil a finished run.
+        """
+        failures: list[str] = []
+        if not self.folder.is_dir():
+            return ""
+        if not journal_last:
+            _try_to_remove(self._path, failures)
+        for path in list(self.folder.iterdir()):
+            if path != self._path:
+                _try_to_remove(path, failures)
+        _try_to_remove(self._path, failures)
+        try:
+            self.folder.rmdir()
+        except OSError as error:
+            failures.append(error.strerror or str(error))
+        return failures[0] if failures else ""
 
     def remove_if_empty(self) -> None:
-        """Remove the folder where no more than adaptation is done."""
-        if all(name.startswith("adapt:") for name in self.done()):
-            self.remove()
-            remove_folders(self._new_folders)
+        """Remove the folder if no more than adaptation is done; log it if that fails."""
+        if all(name.startswith("adapt:") for name in self.done()) and (reason := self.remove()):
+            _log.warning("%s: could not be removed (%s); delete the folder", self.folder, reason)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from rendering to the same outputs, and create the folder where there is none.
+        """Keep other processes from rendering to the same outputs; create the folder if needed.
 
-        Raises OptionError where another process holds it.
+        Raises OptionError if another process holds the lock, WriteError if it cannot be created.
         """
+        new_folders: list[Path] = []
         try:
-            self._new_folders = create_folders(self.folder.parent)
-            self.folder.mkdir(exist_ok=True)
-            file = open(self.folder / _LOCK, "ab")  # noqa: SIM115 - closed below
+            file = _locked_file(self._lock_path, new_folders)
         except OSError as error:
-            raise WriteError(
-                f"{self.folder}: cannot be written ({error.strerror}); segments of a long clip are kept there "
-                f"until all are done"
-            ) from error
+            raise self._not_writable(error) from error
+        if file is None:
+            raise OptionError(
+                f"{self.folder}: another run is writing these outputs; wait for it, or stop it first"
+            )
         with file:
+            try:
+                self._create_folder()
+                yield
+            finally:
+                with suppress(OSError):  # it is not empty, or gone
+                    self.folder.rmdir()
+                # While it is locked: whoever waits for it finds that it is gone, and makes another.
+                with suppress(OSError):
+                    self._lock_path.unlink(missing_ok=True)
+                remove_folders(new_folders)
+
+    def _create_folder(self) -> None:
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._not_writable(error) from error
+
+    def _not_writable(self, error: OSError) -> WriteError:
+        return WriteError(
+            f"{self.folder}: cannot be written ({error.strerror}); segments of a long clip are kept "
+            f"there until all are done"
+        )
+
+
+def _locked_file(path: Path, new_folders: list[Path]) -> IO[bytes] | None:
+    """Create and lock a file; None if another process holds it. Raises OSError.
+
+    Folders that are created for it are added to `new_folders`.
+    """
+    # Bounded, for file systems that number one file differently each time.
+    for tries_left in reversed(range(_LOCK_TRIES)):
+        new_folders += create_folders(path.parent)
+        try:
+            file = open(path, "ab")  # noqa: SIM115 - closed by the caller, or below
+        except FileNotFoundError:
+            # Another run that has just ended removed the folder again.
+            if path.parent.is_dir() or not tries_left:
+                raise
+            continue
+        try:
             if not _lock(file.fileno(), wait=False):
-                raise OptionError(
-                    f"{self.folder}: another run is writing these outputs; wait for it, or stop it first"
-                )
-            yield
+                file.close()
+                return None
+            # A process that has just ended may have removed the file after it was opened here.
+            if not tries_left or os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()
+    return None
+
+
+def _is_held(path: Path) -> bool:
+    """Return whether a process has locked a file or folder, see `write.partial.lock`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return not _lock(descriptor, wait=False)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _try_to_remove(path: Path, failures: list[str]) -> None:
+    try:
+        _remove(path)
+    except OSError as error:
+        failures.append(error.strerror or str(error))
 
 
 def _end_line(file: IO[bytes]) -> None:
@@ -146,11 +255,11 @@ def _end_line(file: IO[bytes]) -> None:
 @contextmanager
 def _exclusive(descriptor: int) -> Iterator[None]:
     _lock(descriptor, wait=True)
-    yield  # closing the file lets go of it
+    yield  # closing the file releases the lock
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Lock a file until it is closed or the process ends; whether it could be done."""
+    """Lock a file until it is closed or the process ends; return whether that was possible."""
     try:
         import fcntl
     except ImportError:  # Windows, where two runs on one output are not kept apart

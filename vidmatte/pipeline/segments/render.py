@@ -1,13 +1,12 @@
-"""What is done in a unit: adapt, follow a chunk, render a segment; each from files to files."""
+"""Do the units of a long render: adapt, propagate a chunk, render a segment; from files to files."""
 
 from __future__ import annotations
 
-import copy
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -21,9 +20,8 @@ from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.media.atomic import sync_folder
 from vidmatte.model.build import notes_of
-from vidmatte.model.compact.predictor import CompactPredictor
 from vidmatte.model.display import with_display_transform
-from vidmatte.model.interface import CoarseMatte, Model, Predictor
+from vidmatte.model.interface import CoarseMatte, Model, Predictor, SupportsAdaptation
 from vidmatte.options import ends_at_damage
 from vidmatte.pipeline.models import (
     StepCallback,
@@ -46,36 +44,45 @@ from vidmatte.prompts.objects import Mattes, together
 from vidmatte.report import Thumbnail, Thumbnails, spread_frames
 from vidmatte.report.summary import suggested_apart
 from vidmatte.stages.chain import MattesCallback, postprocess
-from vidmatte.stages.propagate import Pass, blend_passes, bring_to_full_size, propagate_chunk
+from vidmatte.stages.propagate import (
+    Pass,
+    Propagator,
+    blend_passes,
+    bring_to_full_size,
+    chunk_frames,
+    frames_of,
+)
 from vidmatte.write import Outputs, OutputSpec, create_outputs
+from vidmatte.write.partial import lock
 
 FrameCallback = Callable[[int], None]
+"""Told how many frames were done."""
 THUMBNAILS = "thumbnails.npz"
 
 
-def weights_file(folder: Path, name: int) -> Path:
-    """Where the network that was adapted to an object is kept."""
-    return folder / f"network.{name}.safetensors"
+def weights_file(folder: Path, number: int) -> Path:
+    """Return where the network that was adapted to an object is kept."""
+    return folder / f"network.{number}.safetensors"
 
 
 def chunk_file(folder: Path, unit: Unit) -> Path:
-    """Where the mattes of a chunk are kept."""
+    """Return where the mattes of a propagated chunk are kept."""
     return folder / "propagated" / f"{unit.object}.{unit.pass_index}.{unit.index}.safetensors"
 
 
 def part_folder(folder: Path, segment: int) -> Path:
-    """Where a rendered segment is kept: a folder for each target in it, and small pictures."""
+    """Return where a rendered segment is kept: a folder for each output in it, and thumbnails."""
     return folder / "parts" / f"{segment:06d}"
 
 
 def part_path(folder: Path, segment: int, number: int, spec: OutputSpec) -> Path:
-    """The movie, or the folder of images, of one target in a segment."""
+    """Return the movie, or the folder of images, of one output in a segment."""
     place = part_folder(folder, segment) / str(number)
     return place / Path(spec.path).name if spec.format.is_movie else place
 
 
 class Renderer:
-    """Does units of one shot. All it keeps between them is what the shot itself determines."""
+    """Does units of one shot. It keeps nothing between them but what the shot determines."""
 
     def __init__(
         self,
@@ -86,8 +93,14 @@ class Renderer:
         *,
         on_mattes: MattesCallback | None = None,
     ) -> None:
-        """`on_mattes` is given the mattes of each object that are handed to the outputs."""
-        self._shot, self._plan, self._folder, self._model = shot, plan, folder, model
+        """Take a shot, how it is cut, its work folder, and its model.
+
+        `on_mattes` is told the mattes of each object that are handed to the outputs.
+        """
+        self._shot = shot
+        self._plan = plan
+        self._folder = folder
+        self._model = model
         self._on_mattes = on_mattes
         self._references = list(shot.references.values())
         self._encoded: dict[int, Predictor] = {}
@@ -95,62 +108,66 @@ class Renderer:
     def run(
         self, unit: Unit, *, on_frame: FrameCallback, on_step: StepCallback | None = None
     ) -> Record:
-        """Do a unit; returns what the journal is to say of it. `on_frame` is told how many frames came to be done."""
+        """Do a unit, and return its record for the journal.
+
+        `on_frame` is told how many frames were done, `on_step` the steps of an adaptation.
+        """
         if unit.kind == "adapt":
             return self._adapt(unit, on_step)
-        return (
-            self._propagate(unit, on_frame)
-            if unit.kind == "propagate"
-            else self._render(unit.index, on_frame)
-        )
+        if unit.kind == "propagate":
+            return self._propagate(unit, on_frame)
+        return self._render(unit.index, on_frame)
+
+    def predictor(self, number: int) -> Predictor:
+        """Return the predictor of an object, with the adapted network if there is one."""
+        if number not in self._encoded:
+            predictor = predictor_of(self._shot, self._model, self._references[number])
+            if number in self._plan.adapted:
+                assert isinstance(predictor, SupportsAdaptation)  # the plan adapts no others
+                weights, _ = load_tensors(weights_file(self._folder, number))
+                predictor = predictor.with_weights(weights)
+            self._encoded[number] = predictor
+        return with_display_transform(self._encoded[number], self._shot.video.info.color)
 
     def _adapt(self, unit: Unit, on_step: StepCallback | None) -> Record:
         shot = self._shot
-        predictor = predictor_of(shot, self._model, self._references[unit.index])
-        on_step = sub_progress(on_step, unit.index, len(self._references))
         predictor = adapted(
-            predictor,
+            predictor_of(shot, self._model, self._references[unit.index]),
             shot.options.adapt_steps,
             self._plan.frames,
             shot.request.source.images,
-            on_step,
+            sub_progress(on_step, unit.index, len(self._references)),
         )
-        assert isinstance(predictor, CompactPredictor)  # the plan has no others adapted
-        save_tensors(weights_file(self._folder, unit.index), dict(predictor.model.net.state_dict()))
+        assert isinstance(predictor, SupportsAdaptation)  # the plan adapts no others
+        save_tensors(weights_file(self._folder, unit.index), predictor.weights())
         return {"unit": unit.name}
 
-    def predictor(self, name: int) -> Predictor:
-        """The references of an object, encoded by the network that was adapted to them, if one was."""
-        if name not in self._encoded:
-            predictor = predictor_of(self._shot, self._model, self._references[name])
-            if name in self._plan.adapted:
-                assert isinstance(predictor, CompactPredictor)
-                net = copy.deepcopy(predictor.model.net)
-                net.load_state_dict(load_tensors(weights_file(self._folder, name))[0])
-                predictor = predictor.with_network(net.eval())
-            self._encoded[name] = predictor
-        return with_display_transform(self._encoded[name], self._shot.video.info.color)
-
     def _propagate(self, unit: Unit, on_frame: FrameCallback) -> Record:
-        plan, pass_ = self._plan, self._plan.passes[unit.object][unit.pass_index]
+        plan = self._plan
+        pass_ = plan.passes[unit.object][unit.pass_index]
+        video = self._shot.video
         predictor = self.predictor(unit.object)
         tracker = predictor.tracker()
-        assert tracker is not None  # the plan has passes for models that follow
-        predecessor, reference = plan.predecessor(unit), None
+        assert tracker is not None  # the plan has passes for models with a tracker only
+        reference = None
+        predecessor = plan.predecessor(unit)
         if predecessor is not None:
             tracker.restore(load_state(chunk_file(self._folder, predecessor)))
         else:
-            marks = (
-                mark for mark in self._references[unit.object] if mark.frame == pass_.reference
-            )
-            reference = next(marks, None)
+            marked = {mark.frame: mark for mark in self._references[unit.object]}
+            reference = marked.get(pass_.reference)
         first, end = plan.chunk_span(pass_, unit.index)
-        mattes: dict[int, CoarseMatte] = {}
-        found = propagate_chunk(
-            predictor, tracker, self._shot.video, pass_, first=first, end=end, reference=reference
+        found = Propagator(predictor, tracker, pass_, source=video.info.source).run(
+            frames_of(video),
+            first=first,
+            end=end,
+            reference=reference,
+            chunk=chunk_frames(predictor, video) if pass_.is_backward else 1,
         )
+        mattes: dict[int, CoarseMatte] = {}
         with closing(found):
             for frame, matte in found:
+                # A pass may begin before the first wanted frame, at its reference.
                 if plan.first <= frame < plan.end:
                     mattes[frame] = matte
                 on_frame(1)
@@ -159,11 +176,14 @@ class Renderer:
 
     def _render(self, segment: int, on_frame: FrameCallback) -> Record:
         began = time.monotonic()
-        shot, final = self._shot, part_folder(self._folder, segment)
+        final = part_folder(self._folder, segment)
         partial = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial")
+        held = None
         try:
+            partial.mkdir(parents=True)
+            held = lock(partial)  # tells a run that resumes that it is not abandoned
             record = self._write_parts(segment, partial, on_frame)
-            # A worker that was lost before it could say so may have left the same.
+            # A worker that was lost before it could report the segment may have left the same.
             if not final.exists():
                 os.replace(partial, final)
                 sync_folder(final.parent)
@@ -171,10 +191,12 @@ class Renderer:
             if isinstance(error, WriteError):
                 raise
             raise WriteError(
-                f"{shot.specs[0]}: a segment cannot be kept in {self._folder} ({error.strerror}); free some space, "
-                f"and go on with --resume"
+                f"{self._shot.specs[0]}: a segment cannot be kept in {self._folder} "
+                f"({error.strerror}); free some space, and go on with --resume"
             ) from error
         finally:
+            if held is not None:
+                os.close(held)
             shutil.rmtree(partial, ignore_errors=True)
         return {
             **record,
@@ -183,7 +205,9 @@ class Renderer:
         }
 
     def _write_parts(self, segment: int, folder: Path, on_frame: FrameCallback) -> dict[str, Any]:
-        shot, plan = self._shot, self._plan
+        """Write a segment of each output and its thumbnails to a folder, and return its facts."""
+        shot = self._shot
+        plan = self._plan
         first, end = plan.span(segment)
         thumbnails = Thumbnails(
             pixel_aspect=shot.video.info.sample_aspect_ratio,
@@ -192,49 +216,49 @@ class Renderer:
             chosen=spread_frames(plan.first, plan.end),
         )
         facts: dict[str, list[Any]] = {"pts": [], "durations": [], "confidence": [], "names": []}
-        with_color = shot.request.outputs.with_color
-        device = self._model.device
-        mattes = self._mattes(*plan.seen(segment))
         stages = postprocess(
-            mattes,
+            self._mattes(*plan.seen(segment)),
             shot.options,
             shot.finisher,
             len(self._references),
-            with_color,
-            device,
+            shot.request.outputs.with_color,
+            self._model.device,
             (first, end),
         )
         with closing(stages):
+            # Outputs cannot be created for nothing: a truncated clip may have no frame here.
             begun = next(stages, None)
             if begun is not None:
-                with self._outputs(folder) as out:
-                    for batches in chain([begun], stages):
-                        of_objects = dict(zip(shot.references, batches, strict=True))
-                        out.write(of_objects)
-                        if self._on_mattes is not None:
-                            self._on_mattes(of_objects)
-                        batch = together(batches)
+                with closing(self._write(chain([begun], stages), folder)) as written:
+                    for batch in written:
                         thumbnails.add(batch)
                         facts["pts"] += batch.source.pts
                         facts["durations"] += batch.source.durations
                         facts["names"] += batch.source.names
                         facts["confidence"] += batch.confidence
                         on_frame(len(batch))
-        if len(facts["pts"]) < end - first and not ends_at_damage(shot.options):
+        frames = len(facts["pts"])
+        if frames < end - first and not ends_at_damage(shot.options):
             raise ReadError(
-                f"{shot.video.info.source}: frame {first + len(facts['pts'])} cannot be read; repair the clip, or cut "
-                f"it there with --end"
+                f"{shot.video.info.source}: frame {first + frames} cannot be read; repair the "
+                f"clip, or cut it there with --end"
             )
         _save_thumbnails(folder / THUMBNAILS, thumbnails.kept)
-        return {
-            "unit": Unit("render", segment).name,
-            "first": first,
-            "frames": len(facts["pts"]),
-            **facts,
-        }
+        unit = Unit("render", segment)
+        return {"unit": unit.name, "first": first, "frames": frames, **facts}
+
+    def _write(self, mattes: Iterable[Mattes], folder: Path) -> Generator[MatteBatch]:
+        """Write the mattes of all objects to a folder; yields one matte of all of them."""
+        with self._outputs(folder) as out:
+            for batches in mattes:
+                of_objects = dict(zip(self._shot.references, batches, strict=True))
+                out.write(of_objects)
+                if self._on_mattes is not None:
+                    self._on_mattes(of_objects)
+                yield together(batches)
 
     def _outputs(self, folder: Path) -> Outputs:
-        """The targets of the shot without sound, in a folder for each inside of `folder`."""
+        """Return the outputs of the shot without sound, each in a folder of its own in `folder`."""
         return create_outputs(
             _inside(self._shot.specs, folder),
             like=self._shot.video.info,
@@ -246,7 +270,7 @@ class Renderer:
         )
 
     def _mattes(self, first: int, end: int) -> Generator[Mattes]:
-        """Mattes of all objects as the model gives them, `first` to `end` (exclusive)."""
+        """Yield the mattes of all objects before postprocessing, `first` to `end` (exclusive)."""
         shot = self._shot
         predictors = [self.predictor(name) for name in range(len(self._references))]
         coarse = [self._coarse(name, first, end) for name in range(len(self._plan.passes))]
@@ -260,7 +284,7 @@ class Renderer:
                     yield tuple(predictor(batch) for predictor in predictors)
 
     def _coarse(self, name: int, first: int, end: int) -> dict[int, list[tuple[Pass, CoarseMatte]]]:
-        """The small mattes of an object by frame, each with the pass that it was found on."""
+        """Return the coarse mattes of an object by frame, each with its pass."""
         found: dict[int, list[tuple[Pass, CoarseMatte]]] = {
             frame: [] for frame in range(first, end)
         }
@@ -285,13 +309,19 @@ def _from_coarse(
 
 
 def _inside(specs: Sequence[OutputSpec], folder: Path) -> list[OutputSpec]:
-    """The same targets in a folder for each."""
+    """Return the same outputs, each in a folder of its own."""
     moved = []
     for number, spec in enumerate(specs):
         place = folder / str(number)
         place.mkdir(parents=True)
         moved.append(replace(spec, path=place / Path(spec.path).name))
     return moved
+
+
+def load_all_thumbnails(folder: Path, plan: Plan) -> list[Thumbnail]:
+    """Return the thumbnails of all segments that are still in the work folder."""
+    paths = [part_folder(folder, segment) / THUMBNAILS for segment in range(plan.segments)]
+    return [shown for path in paths if path.is_file() for shown in load_thumbnails(path)]
 
 
 def _save_thumbnails(path: Path, thumbnails: Sequence[Thumbnail]) -> None:
@@ -305,7 +335,7 @@ def _save_thumbnails(path: Path, thumbnails: Sequence[Thumbnail]) -> None:
 
 
 def load_thumbnails(path: Path) -> list[Thumbnail]:
-    """The small pictures that were kept of a segment, in order of frames."""
+    """Return the thumbnails of a segment, in order of frames."""
     with np.load(path) as arrays:
         frames = sorted(int(name) for name in arrays.files if name.isdecimal())
         return [

@@ -1,0 +1,308 @@
+"""One render engine for long shots: begin, do the units in any process, join.
+
+The command line does all of it in one process, workers of a batch and tasks of a farm each a part
+of it. What they share is in the work folder, see `journal`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from vidmatte import __version__
+from vidmatte.errors import OptionError, WriteError
+from vidmatte.model.interface import Model
+from vidmatte.options import MatteOptions
+from vidmatte.pipeline.models import adaptation_steps, model_of, predictor_of, share_cores
+from vidmatte.pipeline.request import Request, Shot
+from vidmatte.pipeline.segments.fingerprint import Fingerprint
+from vidmatte.pipeline.segments.joining import finish_joined, is_joined, join
+from vidmatte.pipeline.segments.journal import Journal, Record, work_folder
+from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit, UnitKind
+from vidmatte.pipeline.segments.render import Renderer, chunk_file
+from vidmatte.report.summary import Summary
+from vidmatte.stages.chain import MattesCallback
+from vidmatte.stages.propagate import Pass, plan_passes
+
+_SMOOTHED_OVER = 1
+"""Frames that the smoother looks ahead and back."""
+
+
+class LongRender:
+    """A shot that is rendered in segments."""
+
+    def __init__(
+        self,
+        shot: Shot,
+        load_model: Callable[[MatteOptions], Model],
+        *,
+        plan: Plan | None = None,
+        on_mattes: MattesCallback | None = None,
+    ) -> None:
+        """Take a shot; nothing is read or written yet.
+
+        Args:
+            shot: the shot, opened.
+            load_model: gives the model of its options.
+            plan: how the shot was cut when it was begun; None before `begin`.
+            on_mattes: told the mattes of each object that are handed to the outputs.
+        """
+        self.shot = shot
+        self.journal = journal_of(shot.request)
+        self._load_model = load_model
+        self._on_mattes = on_mattes
+        self._plan = plan
+        self._renderer: Renderer | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """Return how the shot is cut; it must have been begun."""
+        if self._plan is None:
+            self._plan = Plan.from_json(self.journal.header()["plan"])
+        return self._plan
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the outputs are in place, and only the work folder is left to remove."""
+        return is_joined(self.journal)
+
+    @contextmanager
+    def begin(
+        self, frames: int, identity: Fingerprint, *, threads: int | None = None
+    ) -> Iterator[None]:
+        """Lock the shot for the block, and plan it or resume what a stopped run left of it.
+
+        In the block, the cores are shared as in `share_cores`.
+
+        Args:
+            frames: number of frames of the shot.
+            identity: fingerprint of its request.
+            threads: number of threads; None for that of the run that is resumed, or the default.
+
+        Raises:
+            OptionError: a stopped run left work that may not be resumed, or another run is writing
+                these outputs.
+            WriteError: an output exists already or cannot be written.
+        """
+        with self.journal.lock():
+            # Only under the lock: until then another run may still be busy with the same outputs.
+            resuming = can_resume(self.journal, self.shot.request, identity)
+            if not (resuming and any("joining" in record for record in self.journal.records())):
+                check_outputs(self.shot)  # now, and not when everything is rendered
+            if resuming and threads is None:
+                threads = int(self.journal.header()["threads"])
+            try:
+                with share_cores(self.shot.options.device, threads):
+                    if not (resuming and self.is_joined):
+                        self._plan_or_resume(frames, identity, resuming)
+                    yield
+            except BaseException:
+                with suppress(WriteError):  # the first error is the one to report
+                    self.journal.remove_if_empty()
+                raise
+
+    def _plan_or_resume(self, frames: int, identity: Fingerprint, resuming: bool) -> None:
+        model = model_of(self.shot, self._load_model)
+        self._plan = make_plan(self.shot, model, frames)
+        if resuming:
+            self.journal.remove_stale()
+        else:
+            header = _header_of(identity, model, self._plan, torch.get_num_threads())
+            self.journal.begin(header)
+        self._renderer = self._create_renderer(model)
+
+    @property
+    def renderer(self) -> Renderer:
+        """Return what does the units, with the model loaded.
+
+        Raises OptionError if the finished units were computed in another environment.
+        """
+        if self._renderer is None:
+            self._renderer = self._create_renderer(model_of(self.shot, self._load_model))
+        return self._renderer
+
+    def _create_renderer(self, model: Model) -> Renderer:
+        check_environment(self.journal, model)
+        return Renderer(self.shot, self.plan, self.journal.folder, model, on_mattes=self._on_mattes)
+
+    def join(
+        self, *, began: float | None = None, on_joined: Callable[[], None] = lambda: None
+    ) -> Summary:
+        """Put the outputs in place, and remove the work folder; see `joining.join`.
+
+        If the outputs are in place already, only the work folder is removed.
+        """
+        began = time.monotonic() if began is None else began
+        if self.is_joined:
+            return finish_joined(self.shot, self.plan, self.journal, began=began)
+        with_report = self.shot.request.outputs.report is not None
+        return join(
+            self.shot,
+            self.plan,
+            self.journal,
+            predictor=self.renderer.predictor(0) if with_report else None,
+            began=began,
+            on_joined=on_joined,
+        )
+
+
+def do_units(
+    plan: Plan,
+    journal: Journal,
+    run: Callable[[Unit], Record],
+    *,
+    before: UnitKind = "join",
+) -> None:
+    """Do the units that are not done yet, one after the other, and note each in the journal.
+
+    Stops before the first unit of the kind `before`. `run` does a unit and returns its record.
+    """
+    done = set(journal.done())
+    # Propagation runs ahead of all segments if those are not done here.
+    ahead = 1 if before == "join" else plan.segments + 1
+    schedule = Schedule(plan, done, ahead=ahead)
+    while (unit := schedule.take()) is not None and unit != JOIN and unit.kind != before:
+        journal.add(run(unit))
+        done.add(unit.name)
+        schedule.finish(unit)
+        delete_chunks(plan, journal.folder, unit, done)
+
+
+def frames_if_segmented(shot: Shot) -> int | None:
+    """Return the number of frames of a shot that is rendered in segments; None for other shots.
+
+    These are shots of more frames than one segment, whose outputs can all be concatenated.
+    """
+    length, expected = shot.options.segment_frames, shot.expected
+    if not shot.specs or not all(spec.format.concatenable for spec in shot.specs):
+        return None
+    if expected is not None and expected <= length:
+        return None
+    counted = shot.video.count_frames()
+    end = counted if shot.end is None else min(counted, shot.end)
+    frames = max(0, end - shot.start)
+    return frames if frames > length else None
+
+
+def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
+    """Return how a shot of that many frames is cut, with the units that the model needs."""
+    references = list(shot.references.values())
+    predictor = predictor_of(shot, model, references[0])
+    end, images = shot.start + frames, shot.request.source.images
+    steps = adaptation_steps(predictor, shot.options.adapt_steps, frames, images)
+    passes: tuple[tuple[Pass, ...], ...] = ()
+    if not images and predictor.tracker() is not None:
+        marked = [[mark.frame for mark in marks] for marks in references]
+        passes = tuple(_passes(frames_of_object, shot.start, end) for frames_of_object in marked)
+    return Plan(
+        first=shot.start,
+        end=end,
+        length=shot.options.segment_frames,
+        adapted=tuple(range(len(references))) if steps else (),
+        passes=passes,
+        overlap=_SMOOTHED_OVER if shot.options.smooth else 0,
+    )
+
+
+def _passes(frames: Sequence[int | None], start: int, end: int) -> tuple[Pass, ...]:
+    marked = [frame for frame in frames if frame is not None]
+    return tuple(plan_passes(marked, start, end)) if marked else (Pass(start, start, end - 1),)
+
+
+def journal_of(request: Request) -> Journal:
+    """Return the journal of a request, which is beside its first output."""
+    return Journal(work_folder(request.outputs.specs[0].path))
+
+
+def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> bool:
+    """Return whether a journal holds finished units that the request may use.
+
+    Raises OptionError if a stopped run left work that the request neither resumes nor overwrites,
+    or that belongs to another request.
+    """
+    options = request.options
+    if next(journal.done(), None) is None or (options.overwrite and not options.resume):
+        return False
+    header = journal.header()
+    done = sum(name.startswith("render:") for name in journal.done())
+    found = (
+        f"{request.outputs.specs[0]}: a run that was stopped left its work "
+        f"({done} finished segments) in {journal.folder}"
+    )
+    if not options.resume:
+        raise OptionError(f"{found}; use --resume to go on, or --overwrite to begin anew")
+    if header.get("key") != identity.key:
+        raise OptionError(
+            f"{found}, of another input, other marks, choices or weights, or by another version "
+            f"({header.get('version')}); run it with the original options, or use --overwrite "
+            f"without --resume to begin anew"
+        )
+    return True
+
+
+def check_outputs(shot: Shot) -> None:
+    """Raise what `join` would raise at its end, such as for outputs that exist already."""
+    shot.create_outputs(overwrite=shot.options.overwrite)
+    shot.create_report(overwrite=shot.options.overwrite)
+
+
+def _header_of(identity: Fingerprint, model: Model, plan: Plan, threads: int) -> Record:
+    """Return the first line of a journal: what is rendered, and what its last bits depend on."""
+    return {
+        "version": __version__,
+        "key": identity.key,
+        "model": model.name,
+        "device": str(model.device),
+        "precision": str(model.precision).removeprefix("torch."),
+        "threads": threads,
+        "torch": torch.__version__,
+        "plan": plan.as_json(),
+    }
+
+
+def check_environment(journal: Journal, model: Model) -> None:
+    """Raise OptionError if the units were computed by another torch, device or precision."""
+    header = journal.header()
+    if header["torch"] != torch.__version__:
+        raise OptionError(
+            f"{journal.folder}: its segments were computed with torch {header['torch']}, and this "
+            f"is {torch.__version__}; install that version, or use --overwrite without --resume to "
+            f"begin anew"
+        )
+    was = (str(header["device"]).partition(":")[0], header["precision"])
+    now = (model.device.type, str(model.precision).removeprefix("torch."))
+    if was != now:
+        raise OptionError(
+            f"{journal.folder}: its segments were computed on {was[0]} in {was[1]}, and the rest "
+            f"would be on {now[0]} in {now[1]}; give --device {was[0]} --precision {was[1]}, or "
+            f"--overwrite without --resume to begin anew"
+        )
+
+
+def delete_chunks(plan: Plan, folder: Path, unit: Unit, done: Set[str]) -> None:
+    """Remove the propagated chunks that no unit needs any more, after a unit was done.
+
+    `done` are the names of all finished units.
+    """
+    near = set(plan.dependencies(unit.index)) if unit.kind == "render" else {unit}
+    predecessor = plan.predecessor(unit) if unit.kind == "propagate" else None
+    if predecessor is not None:
+        near.add(predecessor)
+    for chunk in near:
+        if chunk.kind == "propagate" and _is_spent(plan, chunk, done):
+            chunk_file(folder, chunk).unlink(missing_ok=True)
+
+
+def _is_spent(plan: Plan, chunk: Unit, done: Set[str]) -> bool:
+    """Return whether a chunk's memory was handed on, and all segments that need it are rendered."""
+    chunks = plan.chunks(plan.passes[chunk.object][chunk.pass_index])
+    after = chunks.index(chunk.index) + 1
+    if after < len(chunks):
+        successor = Unit("propagate", chunks[after], chunk.object, chunk.pass_index)
+        if successor.name not in done:
+            return False
+    return all(Unit("render", segment).name in done for segment in plan.dependents(chunk))
