@@ -50,7 +50,7 @@ def build_summary(
         confidence=tuple(confidence),
         first_frame=shot.start,
         reference_frames=shot.reference_frames,
-        notes=(*describe_source(info), *notes),
+        notes=(*describe_source(info), *shot.request.prompts.notes(str(info.source)), *notes),
         is_set=shot.request.source.images,
         report=None if report is None else report / PAGE,
         objects=tuple(filter(None, shot.references)),

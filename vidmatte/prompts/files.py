@@ -10,31 +10,31 @@ from typing import Any
 
 from vidmatte.errors import PromptError
 from vidmatte.media.atomic import atomic_write
-from vidmatte.prompts.prompt import OBJECT, Prompt, Stroke
+from vidmatte.prompts.prompt import OBJECT, MarkedClip, Prompt, Stroke
 
 JSON_VERSION = 1
 
 
 def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
-    """Prompts by object name, from a file that `save_prompts` or the picker wrote.
+    """Return the prompts by object name of a file that `save_prompts` or the picker wrote.
 
-    Paths of masks and scribbles are relative to the file. Raises PromptError, naming what is wrong and where.
+    Paths of masks and scribbles are relative to the file. If the file says which clip the prompts
+    were made on, the prompts say so too (`Prompt.made_on`).
+
+    Raises PromptError that names the mistake and its place.
     """
     path = Path(path)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PromptError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise PromptError(f"{path}: is not JSON ({error})") from error
+    document = _load_json(path)
     try:
         if document["version"] != JSON_VERSION:
             raise PromptError(
-                f"{path}: is version {document['version']} of the format; this vidmatte reads {JSON_VERSION}"
+                f"{path}: is version {document['version']} of the format; this vidmatte reads "
+                f"{JSON_VERSION}"
             )
+        made_on = _clip_from_json(document)
         objects = {
             str(item["name"]): tuple(
-                _prompt_from_json(prompt, path.parent) for prompt in item["prompts"]
+                _prompt_from_json(prompt, path.parent, made_on) for prompt in item["prompts"]
             )
             for item in document["objects"]
         }
@@ -51,10 +51,47 @@ def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
     return objects
 
 
+def load_clip(path: str | Path) -> MarkedClip | None:
+    """Return the clip that the prompts of a file were made on; None if the file does not say.
+
+    Raises PromptError if the file cannot be read.
+    """
+    try:
+        return _clip_from_json(_load_json(Path(path)))
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return None
+
+
+def _load_json(path: Path) -> Any:
+    try:
+        # Editors on Windows put a byte order mark in front.
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read ({error.strerror})") from error
+    except RecursionError as error:
+        raise PromptError(f"{path}: is nested too deeply to be a prompt file") from error
+    except ValueError as error:
+        raise PromptError(f"{path}: is not JSON ({error})") from error
+
+
+def _clip_from_json(document: Mapping[str, Any]) -> MarkedClip | None:
+    name = str(document.get("source") or "")
+    facts = document.get("clip") or {}
+    size = facts.get("size")
+    length = facts.get("bytes")
+    if not name:
+        return None
+    return MarkedClip(
+        name,
+        None if size is None else (int(size[0]), int(size[1])),
+        None if length is None else int(length),
+    )
+
+
 _KEYS = {"frame", "points", "strokes", "box", "mask", "scribbles"}
 
 
-def _prompt_from_json(item: Mapping[str, Any], folder: Path) -> Prompt:
+def _prompt_from_json(item: Mapping[str, Any], folder: Path, made_on: MarkedClip | None) -> Prompt:
     unknown = sorted(set(item) - _KEYS)
     if unknown:
         raise PromptError(
@@ -78,6 +115,7 @@ def _prompt_from_json(item: Mapping[str, Any], folder: Path) -> Prompt:
         box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])) if box else None,
         mask=folder / item["mask"] if item.get("mask") else None,
         scribbles=folder / item["scribbles"] if item.get("scribbles") else None,
+        made_on=made_on,
     )
 
 
@@ -85,22 +123,30 @@ def save_prompts(
     path: str | Path,
     objects: Mapping[str, Sequence[Prompt]],
     *,
-    source: str = "",
+    source: str | MarkedClip = "",
     picker: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write prompts by object name as JSON, whole or not at all; images are referred to by paths relative to the file.
+    """Write prompts by object name as JSON, whole or not at all.
 
-    `picker` is what the picker remembers beside the marks; `load_prompts` passes over it. Raises OSError.
+    Args:
+        path: the file; images are referred to by paths relative to it.
+        objects: prompts by object name.
+        source: the clip that is marked, or only its name.
+        picker: what the picker remembers; `load_prompts` ignores it.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     path = Path(path)
-    document: dict[str, Any] = {
-        "version": JSON_VERSION,
-        "source": source,
-        "objects": [
-            {"name": name, "prompts": [_prompt_to_json(prompt, path.parent) for prompt in prompts]}
-            for name, prompts in objects.items()
-        ],
-    }
+    clip = source if isinstance(source, MarkedClip) else MarkedClip(source)
+    document: dict[str, Any] = {"version": JSON_VERSION, "source": clip.name}
+    facts = {"size": clip.size and list(clip.size), "bytes": clip.bytes}
+    if known := {name: value for name, value in facts.items() if value is not None}:
+        document["clip"] = known
+    document["objects"] = [
+        {"name": name, "prompts": [_prompt_to_json(prompt, path.parent) for prompt in prompts]}
+        for name, prompts in objects.items()
+    ]
     if picker is not None:
         document["picker"] = dict(picker)
     atomic_write(path, json.dumps(document, indent=2) + "\n")

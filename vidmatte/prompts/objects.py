@@ -47,6 +47,19 @@ class ObjectPrompts:
         files: list[Path | str] = [split_label(path)[0] for path in images if path is not None]
         return files if self.reference is None else [self.reference, *files]
 
+    def notes(self, source: str) -> list[str]:
+        """Return a note on each clip that the prompts were made on, if it is another one.
+
+        `source` is the path of the clip that is matted.
+        """
+        marked = Path(source if self.reference is None else self.reference)
+        clips = [prompt.made_on for marks in self.objects.values() for prompt in marks]
+        others = {clip for clip in clips if clip is not None and not clip.is_file(marked)}
+        return [
+            f"the prompts were made on another file, {clip}; check that they fit {marked.name}"
+            for clip in sorted(others, key=str)
+        ]
+
     def references(self, video: Video) -> dict[str, tuple[Reference, ...]]:
         """Draw the references of each object; `video` is the source.
 

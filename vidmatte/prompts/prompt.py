@@ -1,9 +1,12 @@
-"""PROMPT: points, strokes, a box or a mask mark the object on a reference image. Plain values: loads no torch."""
+"""Prompts mark an object on a reference image: points, strokes, a box or a mask.
+
+Plain values: loads no torch.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,8 +66,32 @@ class Stroke:
 
 
 @dataclass(frozen=True)
+class MarkedClip:
+    """The clip or image that prompts were made on, as far as a prompt file says."""
+
+    name: str
+    """File name, without its folder."""
+    size: tuple[int, int] | None = None
+    """Width and height of the displayed frame; None if it is not known."""
+    bytes: int | None = None
+    """Size of the file; None for a folder, or if it is not known."""
+
+    def is_file(self, path: Path) -> bool:
+        """Return whether a file may be that clip, by its name and its number of bytes."""
+        if path.name != self.name:
+            return False
+        return self.bytes is None or not path.is_file() or path.stat().st_size == self.bytes
+
+    def __str__(self) -> str:
+        return self.name if self.size is None else f"{self.name} ({self.size[0]}x{self.size[1]})"
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """The marks on one reference frame. Coordinates are pixels of the displayed frame (rotated, square pixels)."""
+    """The marks on one reference frame.
+
+    Coordinates are pixels of the displayed frame (rotated, square pixels).
+    """
 
     frame: int = 0
     """0-based frame of the clip that the marks belong to."""
@@ -76,7 +103,10 @@ class Prompt:
     mask: Path | None = None
     """Image of the frame's size: white object, black background, gray in between."""
     scribbles: Path | None = None
-    """Image of the frame's size: white or green object, black or red background, transparent unknown."""
+    """Image of the frame's size: white or green object, black or red background, transparent
+    unknown."""
+    made_on: MarkedClip | None = field(default=None, compare=False)
+    """The clip that the marks were made on, if a prompt file says so."""
 
     def __post_init__(self) -> None:
         if not (self.points or self.strokes or self.box or self.mask or self.scribbles):
@@ -99,22 +129,40 @@ class Prompt:
         frame: int | None = None,
         color: ColorTags | None = None,
     ) -> Reference:
-        """The reference that these marks make of the image (1, 3, H, W) they belong to.
+        """Draw the reference of the image that these marks belong to.
 
-        `display_width` is the width of the displayed frame where pixels are not square. `frame` is the index of the
-        image in the clip that is matted, None when it is another image. `color` are the tags of the clip: HDR and
-        scene-linear images are shown to the model through `imaging.display.to_display`. Values beyond 0..1 are clipped.
+        Args:
+            rgb: (1, 3, H, W) the image; values beyond 0..1 are clipped.
+            display_width: width of the displayed frame, if pixels are not square.
+            frame: index of the image in the clip that is matted; None if it is another image.
+            color: tags of the clip: HDR and scene-linear images are shown to the model through
+                `imaging.display.to_display`.
 
-        Raises PromptError for marks outside the frame, images of another size, and prompts without any object.
+        Raises:
+            PromptError: a mark is outside the frame, an image has another size, the marks were
+                made on a clip of another size, or no object is marked.
         """
+        height, width = rgb.shape[-2:]
+        self._check_size(display_width or width, height)
         # Imported here: a prompt is a plain value, and reading or painting pixels loads torch and OpenCV.
         from vidmatte.prompts.draw import draw_prompt
 
         return Reference(*draw_prompt(self, rgb, display_width=display_width, color=color), frame)
 
+    def _check_size(self, width: int, height: int) -> None:
+        if self.made_on is None or self.made_on.size in (None, (width, height)):
+            return
+        raise PromptError(
+            f"the prompts were made on {self.made_on}, and the frame is {width}x{height}; mark this "
+            f"clip, or give the one that was marked"
+        )
+
 
 def parse_points(text: str) -> tuple[tuple[float, float, int], ...]:
-    """Points of the form `"x,y[,label] ..."`; label 1 (object) where it is left out. Raises PromptError."""
+    """Parse points of the form `"x,y[,label] ..."`; the default label is 1 (object).
+
+    Raises PromptError.
+    """
     points = []
     for item in text.split():
         parts = item.split(",")
@@ -137,7 +185,7 @@ def parse_points(text: str) -> tuple[tuple[float, float, int], ...]:
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
-    """A box of the form `x0,y0,x1,y1`. Raises PromptError."""
+    """Parse a box of the form `x0,y0,x1,y1`. Raises PromptError."""
     try:
         x0, y0, x1, y1 = map(float, text.split(","))
     except ValueError as error:

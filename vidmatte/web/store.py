@@ -8,20 +8,43 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from vidmatte.errors import PromptError, WriteError
 from vidmatte.media.atomic import atomic_write
 from vidmatte.media.patterns import stem_of
-from vidmatte.prompts.files import load_prompts, save_prompts
+from vidmatte.prompts.files import load_clip, load_prompts, save_prompts
+from vidmatte.prompts.prompt import MarkedClip
 from vidmatte.web.project import COLORS, ClipInfo, Project, PromptedObject
 
 
 def prompt_file_of(source: Path, otherwise: Path) -> Path:
-    """The prompt file beside a clip, or in the folder `otherwise` where nothing can be written beside it."""
-    folder = source.parent
-    return (folder if os.access(folder, os.W_OK | os.X_OK) else otherwise) / f"{stem_of(source)}.prompts.json"
+    """Return the prompt file beside a clip, or in `otherwise` if its folder is not writable.
+
+    Cards of one camera hold clips with the same name: a file that was made on another clip is left
+    alone, and the next free number is put into the name.
+    """
+    is_beside = os.access(source.parent, os.W_OK | os.X_OK)
+    folder = source.parent if is_beside else otherwise
+    for number in count(1):
+        path = folder / f"{stem_of(source)}{'' if number == 1 else f'-{number}'}.prompts.json"
+        clip = _clip_of(path)
+        # Beside the clip, its name tells; it may have been rendered again with other bytes.
+        if clip is None or (clip.name == source.name if is_beside else clip.is_file(source)):
+            return path
+    raise AssertionError  # the numbers do not end
+
+
+def _clip_of(path: Path) -> MarkedClip | None:
+    """Return the clip that a prompt file was made on; None if there is no file, or no such word."""
+    if not path.is_file():
+        return None
+    try:
+        return load_clip(path)
+    except PromptError:
+        return None  # whoever reads the file says what is wrong with it
 
 
 class Store:
@@ -30,15 +53,17 @@ class Store:
     def __init__(self, path: Path, source: Path) -> None:
         self.path = path
         self._source = source
+        self._clip_info: ClipInfo | None = None
         self._masks = path.with_name(f"{path.name.removesuffix('.json').removesuffix('.prompts')}.masks")
         self._loaded: set[Path] = set()
 
     def load(self, clip_info: ClipInfo) -> Project:
         """The project that was saved, or a new one. Raises PromptError for a file that is something else."""
+        self._clip_info = clip_info
         if not self.path.exists():
             return Project()
         try:
-            document = json.loads(self.path.read_text(encoding="utf-8"))
+            document = json.loads(self.path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise PromptError(f"{self.path}: cannot be read as a prompt file ({error}); move it away") from error
         notes = document.get("picker") if isinstance(document, dict) else None
@@ -50,7 +75,14 @@ class Store:
         return _project(by_name, known, clip_info)
 
     def _check(self, by_name: Mapping[str, Any], clip_info: ClipInfo) -> None:
+        size = (clip_info.width, clip_info.height)
         for name, prompts in by_name.items():
+            made_on = prompts[0].made_on
+            if made_on is not None and made_on.size not in (None, size):
+                raise PromptError(
+                    f"{self.path}: was made on {made_on}, and this clip has {size[0]}x{size[1]}; "
+                    f"move it away, or name another file (--prompts)"
+                )
             frames = [prompt.frame for prompt in prompts]
             if max(frames) >= clip_info.frames:
                 raise PromptError(
@@ -69,12 +101,20 @@ class Store:
             "end": project.end,
         }
         try:
-            save_prompts(self.path, project.prompts, source=self._source.name, picker=picker)
+            save_prompts(self.path, project.prompts, source=self._marked_clip(), picker=picker)
         except OSError as error:
             raise WriteError(
                 f"{self.path}: the marks cannot be saved ({error.strerror}); check the free space and the rights of "
                 f"{self.path.parent.absolute()}"
             ) from error
+
+    def _marked_clip(self) -> MarkedClip:
+        info = self._clip_info
+        return MarkedClip(
+            self._source.name,
+            None if info is None else (info.width, info.height),
+            self._source.stat().st_size if self._source.is_file() else None,
+        )
 
     def put_mask(self, png: bytes, number: int, frame: int) -> Path:
         """Keep a mask beside the prompt file, and return where it is. Raises WriteError."""
