@@ -420,6 +420,11 @@ class MatteOptions:
         metavar="FRAMES",
         span=(SHORTEST_SEGMENT, math.inf),
     )
+    full_hash: bool = option(
+        False,
+        "Compare all bytes of the input with those of the run that --resume continues.",
+        "switch",
+    )
 
     def __post_init__(self) -> None:
         _check_fields(self)

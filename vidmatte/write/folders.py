@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vidmatte.errors import WriteError
-from vidmatte.write.partial import lock, partial_path
+from vidmatte.write.partial import guard, lock, partial_path
 
 
 def nearest_folder(folder: Path) -> Path:
@@ -71,10 +71,10 @@ def trial_folder(final: Path) -> Iterator[Path]:
     It lies in the folder of the output, or in the nearest one above that exists. Raises OSError.
     """
     trial = partial_path(nearest_folder(final.parent) / final.name)
-    trial.mkdir()
-    held = None
-    try:
+    with guard(trial.parent):
+        trial.mkdir()
         held = lock(trial)  # or another run would take it for what a killed one left
+    try:
         yield trial
     finally:
         if held is not None:

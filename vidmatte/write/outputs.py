@@ -25,7 +25,7 @@ from vidmatte.write.identity import InputFiles
 from vidmatte.write.images import ImageWriter
 from vidmatte.write.movie import MovieWriter
 from vidmatte.write.part import EncodedPart
-from vidmatte.write.partial import clean_stale, keep, lock, partial_path
+from vidmatte.write.partial import clean_stale, guard, keep, lock, partial_path
 from vidmatte.write.publish import PlacementError, publish
 from vidmatte.write.specs import OutputSpec, parse_output
 
@@ -201,9 +201,10 @@ class Outputs:
             ):
                 try:
                     self._new_folders += create_folders(final.parent)
-                    self._clean(writer.spec, final)
-                    writer.create()
-                    self._hold(partial)
+                    with guard(final.parent):
+                        self._clean(writer.spec, final)
+                        writer.create()
+                        self._hold(partial)
                 except OSError as error:
                     raise writer.failure(error) from error
             for writer in self._writers:

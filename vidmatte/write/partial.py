@@ -14,7 +14,8 @@ import secrets
 import shutil
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -54,6 +55,25 @@ def lock(path: Path) -> int | None:
     with suppress(OSError):  # a file system without locks: what is left there is not removed later
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
+
+
+@contextmanager
+def guard(folder: Path) -> Iterator[None]:
+    """Keep other runs from cleaning up in a folder, until what is created there is locked.
+
+    Between creating and locking, a partial file looks as if a killed run had left it. Does nothing
+    if the system or the file system has no locks on folders.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def clean_stale(final: Path) -> tuple[str, ...]:

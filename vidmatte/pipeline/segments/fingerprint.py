@@ -1,4 +1,8 @@
-"""What a render depends on, as one hash: content of input, masks and weights, marks, choices, targets, version."""
+"""One hash of everything that a render depends on.
+
+It covers the content of inputs, masks and weights, the prompts, the options, the outputs, and the
+version of vidmatte.
+"""
 
 from __future__ import annotations
 
@@ -17,89 +21,129 @@ from vidmatte.pipeline.request import Request
 from vidmatte.read.images import is_listed
 
 _BLOCK = 1 << 22
+_EDGE = 1 << 20
+"""Bytes at the beginning and at the end of a large file that are hashed."""
+_LARGE = 1 << 25
+"""Size from which only the edges of a file are hashed: reading it whole would take seconds."""
 
 FileFingerprint = tuple[int, int, str]
-"""Size, time of change in nanoseconds, and hash of the content of a file."""
+"""Size of a file in bytes, its time of change in nanoseconds, and a hash of its content."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a render is of."""
+    """The identity of a render."""
 
     key: str
     """Equal for renders that write the same."""
     file_fingerprints: Mapping[str, FileFingerprint]
-    """Of the files that were read for it, by path."""
+    """Fingerprints of the files that are read, by path."""
 
 
 def fingerprint(
     request: Request, known: Mapping[str, FileFingerprint] | None = None
 ) -> Fingerprint:
-    """The identity of a request.
+    """Return the identity of a request.
 
-    Files of `known` whose size and time of change are the same are not read again. Raises OSError for a file that
-    cannot be read.
+    Of large files the beginning, the end, the size and the time of change count, with the option
+    `full_hash` all of their content and not the time.
+
+    Args:
+        request: the request.
+        known: fingerprints of earlier runs; files with the same size and time of change are not
+            read again.
+
+    Raises:
+        OSError: a file cannot be read.
     """
-    source, objects, outputs = request.source, request.prompts.objects, request.outputs
-    file_fingerprints: dict[str, FileFingerprint] = {}
-    contents = [_contents(path, file_fingerprints, known or {}) for path in request.inputs()]
-    choices = _plain(replace(request.options, overwrite=False, resume=False))
+    hashes = _FileHashes(known or {}, full=request.options.full_hash)
+    source, outputs = request.source, request.outputs
+    objects = request.prompts.objects
     document = {
         "version": __version__,
         "source": [Path(path).name if source.images else "" for path in source.paths],
-        "contents": contents,
+        "contents": [hashes.of(path) for path in request.inputs()],
         "objects": {name: [_plain(prompt) for prompt in marks] for name, marks in objects.items()},
         "targets": [spec.argument for spec in outputs.requested if not spec.alpha_only],
         "alpha": [spec.argument for spec in outputs.requested if spec.alpha_only],
         "report": None if outputs.report is None else str(outputs.report),
         "images": source.images,
-        "options": choices,
-        "weights": weights_of(request, file_fingerprints, known),
+        "options": _plain(replace(request.options, overwrite=False, resume=False)),
+        "weights": _weights_of(request, hashes),
     }
     text = json.dumps(document, sort_keys=True)
-    return Fingerprint(
-        hashlib.blake2b(text.encode(), digest_size=20).hexdigest(), file_fingerprints
-    )
+    key = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+    return Fingerprint(key, hashes.found)
 
 
-def weights_of(
-    request: Request,
-    file_fingerprints: dict[str, FileFingerprint] | None = None,
-    known: Mapping[str, FileFingerprint] | None = None,
-) -> list[str]:
-    """Hashes of the weights that a request is computed with; of a model that is downloaded its name."""
+def _weights_of(request: Request, hashes: _FileHashes) -> list[str]:
+    """Return hashes of the weights that a request uses; of downloaded models their name."""
     options = request.options
-    file_fingerprints = {} if file_fingerprints is None else file_fingerprints
-    files = [
-        path
-        for path in (options.model, options.sd, options.weights)
-        if path is not None and Path(path).exists()
-    ]
-    given = [_contents(path, file_fingerprints, known or {}) for path in files]
+    given = [path for path in (options.model, options.sd, options.weights) if path is not None]
+    files = [path for path in given if Path(path).exists()]
     packaged = [part.sha256 for part in PARTS.values()]
     if str(options.model) in WEIGHTS:
         packaged.append(WEIGHTS[str(options.model)].sha256)
-    return [Path(options.model).name, *packaged, *given]
+    return [Path(options.model).name, *packaged, *(hashes.of(path) for path in files)]
 
 
-def _contents(
-    path: Path | str,
-    file_fingerprints: dict[str, FileFingerprint],
-    known: Mapping[str, FileFingerprint],
-) -> str:
-    digest = hashlib.blake2b(digest_size=20)
-    for file in _files(Path(path)):
-        # The names of frames say which frame they are; that of a movie says nothing.
-        digest.update(b"" if file == Path(path) else file.name.encode(errors="surrogateescape"))
-        digest.update(_fingerprint_of(file, file_fingerprints, known)[2].encode())
-    return digest.hexdigest()
+class _FileHashes:
+    """Hashes of files, each read once."""
+
+    def __init__(self, known: Mapping[str, FileFingerprint], *, full: bool) -> None:
+        self.found: dict[str, FileFingerprint] = {}
+        self._known = known
+        self._full = full
+
+    def of(self, path: Path | str) -> str:
+        """Return a hash of a file, or of the files of a folder or a pattern."""
+        digest = hashlib.blake2b(digest_size=20)
+        for file in _files(Path(path)):
+            # The names of frames say which frame they are; the name of a movie says nothing.
+            name = "" if file == Path(path) else file.name
+            digest.update(name.encode(errors="surrogateescape"))
+            digest.update(self._of_file(file)[2].encode())
+        return digest.hexdigest()
+
+    def _of_file(self, file: Path) -> FileFingerprint:
+        name = str(file.absolute())
+        if name not in self.found:
+            facts = os.stat(file)
+            stamp = (facts.st_size, facts.st_mtime_ns)
+            before = self._known.get(name)
+            if before is not None and tuple(before[:2]) == stamp and self._is_kind(before[2]):
+                self.found[name] = (before[0], before[1], before[2])
+            else:
+                self.found[name] = (*stamp, self._hash(file, *stamp))
+        return self.found[name]
+
+    def _is_kind(self, value: str) -> bool:
+        """Return whether a known hash is of the kind that is wanted."""
+        return not (self._full and value.startswith(_QUICK))
+
+    def _hash(self, file: Path, size: int, changed: int) -> str:
+        digest = hashlib.blake2b(digest_size=20)
+        with open(file, "rb") as data:
+            if self._full or size < _LARGE:
+                while block := data.read(_BLOCK):
+                    digest.update(block)
+                return digest.hexdigest()
+            digest.update(f"{size} {changed}".encode())
+            digest.update(data.read(_EDGE))
+            data.seek(-_EDGE, os.SEEK_END)
+            digest.update(data.read(_EDGE))
+        return _QUICK + digest.hexdigest()
+
+
+_QUICK = "edges:"
+"""Prefix of hashes of the edges of a file."""
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The files of a path: itself, those of a folder, or those that a pattern of frames matches."""
+    """Yield the files of a path: itself, those of a folder, or those that a pattern matches."""
     if path.is_dir():
         images = [file for file in path.iterdir() if is_listed(file)]
-        # Of a sequence or a set its images: outputs may lie in the same folder. Of a folder of weights all files.
+        # Of frames only the images count: outputs may be in the same folder. Of weights all files.
         yield from sorted(images or (file for file in path.rglob("*") if file.is_file()))
     elif path.is_file():
         yield path
@@ -108,30 +152,8 @@ def _files(path: Path) -> Iterator[Path]:
         yield from sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name))
 
 
-def _fingerprint_of(
-    file: Path, file_fingerprints: dict[str, FileFingerprint], known: Mapping[str, FileFingerprint]
-) -> FileFingerprint:
-    name = str(file.absolute())
-    if name not in file_fingerprints:
-        facts = os.stat(file)
-        before = known.get(name)
-        if before is not None and tuple(before[:2]) == (facts.st_size, facts.st_mtime_ns):
-            file_fingerprints[name] = (before[0], before[1], before[2])
-        else:
-            file_fingerprints[name] = (facts.st_size, facts.st_mtime_ns, _hash(file))
-    return file_fingerprints[name]
-
-
-def _hash(file: Path) -> str:
-    digest = hashlib.blake2b(digest_size=20)
-    with open(file, "rb") as data:
-        while block := data.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; paths are left out, as the content of their files counts."""
+    """Return a value as JSON has it; paths are left out, as the content of their files counts."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Path):
