@@ -122,6 +122,20 @@ class Shot:
         """Return how many frames will come by the headers, which may be wrong; None if unknown."""
         return expected_frames(self.video, self.start, self.end)
 
+    def check_unchanged(self) -> None:
+        """Raise ReadError if a file that was read has been replaced or rewritten meanwhile."""
+        self.video.check_unchanged()
+        self.finisher.check_unchanged()
+        for mask in (self.given, self.trimaps):
+            if mask is not None:
+                mask.check_unchanged()
+
+    @property
+    def truncated_at(self) -> tuple[int, str] | None:
+        """Return the first wanted frame that could not be read, and why; see `Video`."""
+        found = self.video.truncated_at
+        return found if found is not None and (self.end is None or found[0] < self.end) else None
+
     def create_outputs(
         self, *, overwrite: bool, specs: Sequence[OutputSpec] | None = None
     ) -> Outputs:

@@ -144,6 +144,9 @@ def matte_streaming(
                         on_mattes(of_objects)
                     if reporting is not None:
                         reporting.add(together(batches))
+            shot.check_unchanged()
+            if shot.truncated_at is not None:
+                out.end_sound_with_picture()
             summary = build_summary(
                 shot,
                 model=model.name,
@@ -152,6 +155,7 @@ def matte_streaming(
                 confidence=counter.confidence,
                 notes=notes_of(model),
                 seconds=time.monotonic() - began,
+                truncated_at=shot.truncated_at,
             )
             if reporting is not None:
                 written = reporting.write(summary, predictor=predictors[0], video=shot.video)

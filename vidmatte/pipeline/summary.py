@@ -20,6 +20,7 @@ def build_summary(
     confidence: Sequence[float],
     notes: Iterable[str],
     seconds: float,
+    truncated_at: tuple[int, str] | None = None,
 ) -> Summary:
     """Return the summary of a shot before its outputs are in place.
 
@@ -31,6 +32,7 @@ def build_summary(
         confidence: confidence of each frame, 0..1.
         notes: notes of the model.
         seconds: duration of the run so far.
+        truncated_at: the first frame that could not be read, and why; None for a whole source.
 
     Raises:
         ReadError: the source had no frame.
@@ -50,8 +52,27 @@ def build_summary(
         confidence=tuple(confidence),
         first_frame=shot.start,
         reference_frames=shot.reference_frames,
-        notes=(*describe_source(info), *shot.request.prompts.notes(str(info.source)), *notes),
+        notes=(*_notes(shot, len(confidence), truncated_at), *notes),
         is_set=shot.request.source.images,
         report=None if report is None else report / PAGE,
         objects=tuple(filter(None, shot.references)),
+        truncated_at=None if truncated_at is None else truncated_at[0],
     )
+
+
+def _notes(shot: Shot, frames: int, truncated_at: tuple[int, str] | None) -> list[str]:
+    """Return what a user should know of the source, the prompts, and the range that was read."""
+    info = shot.video.info
+    notes = [*describe_source(info), *shot.request.prompts.notes(str(info.source))]
+    if truncated_at is not None:
+        frame, why = truncated_at
+        notes.append(
+            f"the source ends early: frame {frame} cannot be read ({why}); picture and sound of the "
+            f"outputs end after {frames} frames"
+        )
+    elif shot.end is not None and shot.start + frames < shot.end:
+        notes.append(
+            f"the out point {shot.options.end} lies behind the last frame, {shot.start + frames - 1}; "
+            f"the outputs end with it"
+        )
+    return notes

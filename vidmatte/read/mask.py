@@ -114,6 +114,9 @@ class Mask(ABC):
             f"frame of the clip, without scaling or cropping"
         )
 
+    def check_unchanged(self) -> None:  # noqa: B027 - most are read at once
+        """Raise ReadError if its file was replaced or rewritten since it was first read."""
+
     def close(self) -> None:  # noqa: B027 - most hold nothing open
         """Let go of its file."""
 
@@ -211,6 +214,9 @@ class _Movie(Mask):
                 )
             self._next = frame + 1
             yield found
+
+    def check_unchanged(self) -> None:
+        self._video.check_unchanged()
 
     def close(self) -> None:
         if self._ahead is not None:

@@ -33,6 +33,7 @@ from vidmatte.media.container import (
     packets_of,
     video_stream,
 )
+from vidmatte.media.unchanged import UnchangedFile
 from vidmatte.options import Deinterlace, OnDamage
 from vidmatte.read.damage import damaged_packets, decode_in_spite, lost_frames
 from vidmatte.read.deinterlace import deinterlace
@@ -86,11 +87,12 @@ class MovieVideo(Video):
         self._allow_truncated = allow_truncated
         self._deinterlace = deinterlace
         self._size = Path(source).stat().st_size
+        self._file = UnchangedFile(source)
+        self._truncated_at: tuple[int, str] | None = None
         if self._size == 0:
             raise ReadError(f"{source}: is empty (0 bytes); copy or render it again")
         with self._open_stream() as (container, video):
-            if not allow_truncated:
-                self._refuse_truncated(video)
+            self._check_index(video)
             location = chroma_location(video)
             first = self._first_frame(container, video)
             self._is_interlaced = first.interlaced_frame
@@ -112,7 +114,24 @@ class MovieVideo(Video):
             self._find_damage()
 
     def _open_stream(self) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+        self._file.check()
         return _opened(self._source, self._stream_number)
+
+    def check_unchanged(self) -> None:
+        """See `Video.check_unchanged`."""
+        self._file.check()
+
+    @property
+    def truncated_at(self) -> tuple[int, str] | None:
+        """See `Video.truncated_at`."""
+        return self._truncated_at
+
+    def _end_early(self, index: int, why: str) -> None:
+        """Note that frame `index` is the first that cannot be read; raise if that is not allowed."""
+        if not self._allow_truncated:
+            raise ReadError(self._truncated(index, why))
+        if self._truncated_at is None or index < self._truncated_at[0]:
+            self._truncated_at = (index, why)
 
     def _find_damage(self) -> None:
         """Look for frames that cannot be shown, and note them. Raises ReadError without times."""
@@ -135,15 +154,18 @@ class MovieVideo(Video):
         if self._on_damage == "skip":
             self.__dict__["_times"] = [time for time in self._times if time not in self._lost]
 
-    def _refuse_truncated(self, stream: VideoStream) -> None:
-        """Raise when the index of the file points past its end (an interrupted copy of a file whose index is first)."""
+    def _check_index(self, stream: VideoStream) -> None:
+        """Check that the index of the file does not point past its end; see `_end_early`.
+
+        It does in an interrupted copy of a file whose index is at its beginning.
+        """
         size = Path(self._source).stat().st_size
         times = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > size]
         if times:
             lost = bisect.bisect_left(
                 sorted(entry.timestamp for entry in stream.index_entries), min(times)
             )
-            raise ReadError(self._truncated(lost, "the file ends before its data does"))
+            self._end_early(lost, "the file ends before its data does")
 
     def _truncated(self, index: int, why: str) -> str:
         return (
@@ -323,8 +345,8 @@ class MovieVideo(Video):
             previous, duration = pts, raw.duration or 0
             self._refuse_other_size(raw, index)
             yield raw, index, pts, duration
-        if previous is not None and not self._allow_truncated:
-            self._refuse_early_end(index + 1, previous, duration)
+        if previous is not None and not self._repairs:
+            self._check_end(index + 1, previous, duration)
 
     def proxy_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
         """See `Video.proxy_frames`: shrunk before the conversion of colour."""
@@ -349,10 +371,11 @@ class MovieVideo(Video):
         )
         yield from ((index, frame) for index, frame in whole if index >= start)
 
-    def _refuse_early_end(self, frames: int, last_pts: int, last_duration: int) -> None:
-        """Raise when frames stop long before the time that the header promises: how truncated Matroska files end.
+    def _check_end(self, frames: int, last_pts: int, last_duration: int) -> None:
+        """Check that frames do not stop long before the time that the header promises.
 
-        And when the file has become shorter than it was, whatever its header says.
+        That is how truncated Matroska files end. A file that became shorter is refused, whatever
+        its header says. Raises ReadError, see `_end_early`.
         """
         if os.path.exists(self._source) and os.path.getsize(self._source) < self._size:
             raise ReadError(self._truncated(frames, "the file was cut off while it was read"))
@@ -360,11 +383,8 @@ class MovieVideo(Video):
             last_duration * self._time_base, 1 / self.info.frame_rate
         )
         if self._promised_end is not None and end + _EARLY_SECONDS < self._promised_end:
-            raise ReadError(
-                self._truncated(
-                    frames, f"{float(self._promised_end - end):.1f} s are missing at its end"
-                )
-            )
+            missing = float(self._promised_end - end)
+            self._end_early(frames, f"{missing:.1f} s are missing at its end")
 
     def _repaired(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield all frames, damaged ones left out or replaced by the frame before them."""
@@ -407,8 +427,7 @@ class MovieVideo(Video):
                         yield index, frame
                         index += 1
             except av.FFmpegError as error:
-                if not self._allow_truncated:
-                    raise ReadError(self._truncated(index, error_message(error))) from error
+                self._end_early(index, error_message(error))
 
     def _decode_from(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
         times = self._times
@@ -417,15 +436,17 @@ class MovieVideo(Video):
         if self._repairs:  # what is held depends on all frames before
             yield from ((index, frame) for index, frame in self._repaired() if index >= start)
             return
+        following = start
         with self._open_stream() as (container, stream):
             try:
                 found = self._found(container, stream, times[start]) if times else None
                 for frame in found or ():
                     # Leading frames of an open group that cannot be decoded are dropped by the decoder.
-                    yield bisect.bisect_left(times, frame.pts or 0), frame
+                    index = bisect.bisect_left(times, frame.pts or 0)
+                    yield index, frame
+                    following = index + 1
             except av.FFmpegError as error:
-                if not self._allow_truncated:
-                    raise ReadError(self._truncated(start, error_message(error))) from error
+                self._end_early(following, error_message(error))
         if found is None:
             yield from (
                 (index, frame) for index, frame in self._decode_from_start() if index >= start

@@ -16,6 +16,7 @@ from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.transfer import LINEAR
 from vidmatte.media.patterns import is_pattern, parse_pattern, refuse_negative, trailing_number
+from vidmatte.media.unchanged import UnchangedFiles
 from vidmatte.read.images import is_image, list_images, read_image
 from vidmatte.read.plane import SequenceReading, read_alpha
 from vidmatte.read.profile import in_srgb, read_profile
@@ -168,6 +169,7 @@ class SequenceVideo(Video):
 
     def __init__(self, source: str | Path, frame_rate: Fraction | None = None) -> None:
         super().__init__()
+        self._read_files = UnchangedFiles()
         numbered = _numbered_files(Path(source))
         numbers = sorted(numbered)
         _refuse_gaps(Path(source), numbers)
@@ -175,6 +177,10 @@ class SequenceVideo(Video):
         self.label: int | None = None
         """Which object `opacity` shows of label masks; None for the only one."""
         self.info = _describe(str(source), self._files, frame_rate, first_number=numbers[0])
+
+    def check_unchanged(self) -> None:
+        """See `Video.check_unchanged`; looks at the files that were read."""
+        self._read_files.check()
 
     def count_frames(self) -> int:
         """The number of files."""
@@ -187,6 +193,7 @@ class SequenceVideo(Video):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Frames from `start` on. Raises ReadError at a file of another size or one that cannot be read."""
         for index in range(start, len(self._files)):
+            self._read_files.add(self._files[index])
             image = read_image(self._files[index])
             _refuse_other_color(self._files[index], image, self.info)
             self._check_size(self._files[index], image.rgb.shape[1:])
@@ -196,6 +203,7 @@ class SequenceVideo(Video):
         """See `Video.opacity`."""
         reading = SequenceReading.of(self._files, label=self.label)
         for path in self._files[start:]:
+            self._read_files.add(path)
             plane = reading.read(path)
             self._check_size(path, plane.shape)
             yield plane
@@ -218,6 +226,7 @@ class ImageSet(Video):
 
     def __init__(self, images: Sequence[str | Path]) -> None:
         super().__init__()
+        self._read_files = UnchangedFiles()
         paths = [Path(image) for image in images]
         self._files = list_images(paths[0]) if len(paths) == 1 and paths[0].is_dir() else paths
         names = [path.stem for path in self._files]
@@ -233,6 +242,10 @@ class ImageSet(Video):
             note = "the images have several colour profiles and were converted to sRGB"
             color = _plain(self.info.color)
             self.info = replace(self.info, color=color, notes=(*self.info.notes, note))
+
+    def check_unchanged(self) -> None:
+        """See `Video.check_unchanged`; looks at the images that were read."""
+        self._read_files.check()
 
     def count_frames(self) -> int:
         """The number of images."""
@@ -254,6 +267,7 @@ class ImageSet(Video):
         """Images from `start` on, by name."""
         for index in range(start, len(self._files)):
             path = self._files[index]
+            self._read_files.add(path)
             image = read_image(path)
             if self._converts:
                 rgb = in_srgb(image.rgb, image.color)

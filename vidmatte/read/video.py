@@ -136,6 +136,20 @@ class Video(ABC):
     def seconds_of(self, index: int) -> Fraction:
         """Presentation time of a frame, counted from the first frame of the source."""
 
+    def check_unchanged(self) -> None:  # noqa: B027 - a source may hold no files
+        """Raise ReadError if a file was replaced or rewritten since it was first read.
+
+        The readers check this whenever they open a file; call it after the last frame.
+        """
+
+    @property
+    def truncated_at(self) -> tuple[int, str] | None:
+        """Return the first frame that could not be read although it should be there, and why.
+
+        Known after reading, and only for a source that is read with `allow_truncated`.
+        """
+        return None
+
     def close(self) -> None:
         """Stop the iterations that were not finished, and their threads."""
         for batches in list(self._running):

@@ -38,7 +38,9 @@ class Summary:
     is_set: bool = False
     """Whether the input is a set of independent images instead of a clip."""
     report: Path | None = None
-    """The page of the report, if one was asked for."""
+    """The page of the report, where one was asked for."""
+    truncated_at: int | None = None
+    """Index of the first frame that could not be read, of a source that ends early."""
     objects: tuple[str, ...] = ()
     """Names of the objects of a prompt file; empty for marks without a name."""
 
@@ -85,6 +87,7 @@ class Summary:
                 "min": round(min(self.confidence), 4),
                 "suggested_reference_frames": list(self.suggested_reference_frames),
             },
+            "truncated_at": self.truncated_at,
             "report": None if self.report is None else str(self.report),
             "objects": list(self.objects),
             "notes": list(self.notes),

@@ -147,6 +147,12 @@ class Finisher:
             if mask is not None:
                 mask.check_length(frames)
 
+    def check_unchanged(self) -> None:
+        """Raise ReadError if a mask was replaced or rewritten since it was first read."""
+        for mask in (self._inside, self._outside):
+            if mask is not None:
+                mask.check_unchanged()
+
     def close(self) -> None:
         """Let go of the masks."""
         self._stack.close()

@@ -95,6 +95,12 @@ class Soundtrack:
                     self._container.mux(piece)
             self._tracks = {}
 
+    def finish(self, until: Fraction | None) -> None:
+        """Mux the rest of the sound, up to a time of the output in seconds; None = to the end."""
+        self.advance(until)
+        self._next = None
+        self.advance(None)
+
     def complete_header(self, header: bytes) -> bytes:
         """Return the first bytes of a Matroska file with the codec delays of its sound."""
         for track in self._delayed:

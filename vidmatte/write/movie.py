@@ -86,6 +86,9 @@ class MovieWriter:
         self._last_time: int | None = None
         self._container: OutputContainer | None = None
         self._soundtrack: Soundtrack | None = None
+        self.ends_sound_with_picture = False
+        """Whether the sound behind the last frame is left out."""
+        self._picture_end = Fraction(0)
         self._file: _PartialFile | None = None
         self._fields: FieldOrderFilter | None = None
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"codec {spec}")
@@ -154,7 +157,7 @@ class MovieWriter:
         if not self._is_joined:
             self._mux(self._stream.encode(None))
         if self._soundtrack is not None:
-            self._soundtrack.advance(None)
+            self._soundtrack.finish(self._picture_end if self.ends_sound_with_picture else None)
         self._container.close()
         self._complete_container(self._file)
         self._file.complete()
@@ -387,6 +390,9 @@ class MovieWriter:
         for packet in packets:
             if self._soundtrack is not None and packet.dts is not None:
                 self._soundtrack.advance(packet.dts * packet.time_base)
+            if packet.pts is not None:
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                self._picture_end = max(self._picture_end, end)
             if self.format.container == "mxf":
                 self._packets_hash.update(packet)
             self._container.mux(packet)

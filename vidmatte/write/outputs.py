@@ -249,6 +249,15 @@ class Outputs:
         for thread, part in zip(self._threads, parts, strict=True):
             thread.put(part)
 
+    def end_sound_with_picture(self) -> None:
+        """Leave out the sound behind the last frame, as of a source that ends early.
+
+        Call it before the `with` block ends.
+        """
+        for writer in self._writers:
+            if isinstance(writer, MovieWriter):
+                writer.ends_sound_with_picture = True
+
     def add_to_commit(self, moves: Sequence[tuple[Path, Path]]) -> None:
         """Rename these files (from, to) with the outputs: all are put in place, or none."""
         self._beside.extend(moves)

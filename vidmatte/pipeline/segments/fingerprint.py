@@ -39,6 +39,29 @@ class Fingerprint:
     file_fingerprints: Mapping[str, FileFingerprint]
     """Fingerprints of the files that are read, by path."""
 
+    @property
+    def stamps(self) -> str:
+        """Return one hash of the sizes and times of change of all files."""
+        return _hash_of_stamps({path: found[:2] for path, found in self.file_fingerprints.items()})
+
+
+def stamps_of(request: Request) -> str:
+    """Return `Fingerprint.stamps` of the files of a request as they are now. Raises OSError."""
+    options = request.options
+    weights = [path for path in (options.model, options.sd, options.weights) if path is not None]
+    paths = [*request.inputs(), *(path for path in weights if Path(path).exists())]
+    stamps = {}
+    for path in paths:
+        for file in _files(Path(path)):
+            facts = os.stat(file)
+            stamps[str(file.absolute())] = (facts.st_size, facts.st_mtime_ns)
+    return _hash_of_stamps(stamps)
+
+
+def _hash_of_stamps(stamps: Mapping[str, tuple[int, int]]) -> str:
+    text = json.dumps({path: list(stamp) for path, stamp in stamps.items()}, sort_keys=True)
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=20).hexdigest()
+
 
 def fingerprint(
     request: Request, known: Mapping[str, FileFingerprint] | None = None

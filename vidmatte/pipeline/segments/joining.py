@@ -55,6 +55,8 @@ def join(
     journal.add({"joining": True})
     try:
         with reporting or nullcontext(), outputs as out:
+            if any("truncated_at" in record for record in rendered):
+                out.end_sound_with_picture()
             for record in rendered:
                 if record["frames"]:
                     out.append(_parts(shot, journal, record))
@@ -113,9 +115,18 @@ def _exists(path: Path) -> bool:
 
 
 def _rendered(plan: Plan, journal: Journal) -> list[Record]:
-    """Return the records of the rendered segments, in order."""
+    """Return the records of the rendered segments, in order.
+
+    They end with the segment in which a truncated source ends: decoders may find frames behind the
+    damage, but the outputs must have no gap.
+    """
     records = {str(record["unit"]): record for record in journal.records() if "unit" in record}
-    return [records[Unit("render", segment).name] for segment in range(plan.segments)]
+    rendered = []
+    for segment in range(plan.segments):
+        rendered.append(records[Unit("render", segment).name])
+        if "truncated_at" in rendered[-1]:
+            break
+    return rendered
 
 
 def _folder(journal: Journal, record: Record) -> Path:
@@ -139,8 +150,10 @@ def _parts(shot: Shot, journal: Journal, record: Record) -> Sequence[EncodedPart
 
 def _summary(shot: Shot, header: Record, rendered: Sequence[Record], began: float) -> Summary:
     notes = dict.fromkeys(note for record in rendered for note in record["notes"])
+    truncated = [record["truncated_at"] for record in rendered if "truncated_at" in record]
     return build_summary(
         shot,
+        truncated_at=(truncated[0][0], truncated[0][1]) if truncated else None,
         model=header["model"],
         device=header["device"],
         precision=header["precision"],

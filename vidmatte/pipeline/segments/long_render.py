@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from vidmatte import __version__
-from vidmatte.errors import OptionError, WriteError
+from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import adaptation_steps, model_of, predictor_of, share_cores
 from vidmatte.pipeline.request import Request, Shot
-from vidmatte.pipeline.segments.fingerprint import Fingerprint
+from vidmatte.pipeline.segments.fingerprint import Fingerprint, stamps_of
 from vidmatte.pipeline.segments.joining import finish_joined, is_joined, join
 from vidmatte.pipeline.segments.journal import Journal, Record, work_folder
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit, UnitKind
@@ -110,6 +110,8 @@ class LongRender:
         self._plan = make_plan(self.shot, model, frames)
         if resuming:
             self.journal.remove_stale()
+            # The inputs are the same by their content, but may be copies with other times.
+            self.journal.add({"stamps": identity.stamps})
         else:
             header = _header_of(identity, model, self._plan, torch.get_num_threads())
             self.journal.begin(header)
@@ -127,6 +129,7 @@ class LongRender:
 
     def _create_renderer(self, model: Model) -> Renderer:
         check_environment(self.journal, model)
+        check_inputs(self.journal, self.shot.request)
         return Renderer(self.shot, self.plan, self.journal.folder, model, on_mattes=self._on_mattes)
 
     def join(
@@ -255,6 +258,7 @@ def _header_of(identity: Fingerprint, model: Model, plan: Plan, threads: int) ->
     return {
         "version": __version__,
         "key": identity.key,
+        "stamps": identity.stamps,
         "model": model.name,
         "device": str(model.device),
         "precision": str(model.precision).removeprefix("torch."),
@@ -279,6 +283,17 @@ def check_environment(journal: Journal, model: Model) -> None:
         raise OptionError(
             f"{journal.folder}: its segments were computed on {was[0]} in {was[1]}, and the rest "
             f"would be on {now[0]} in {now[1]}; give --device {was[0]} --precision {was[1]}, or "
+            f"--overwrite without --resume to begin anew"
+        )
+
+
+def check_inputs(journal: Journal, request: Request) -> None:
+    """Raise ReadError if an input was replaced or rewritten since the render was begun."""
+    begun = [record["stamps"] for record in journal.records() if "stamps" in record]
+    if begun[-1] != stamps_of(request):
+        raise ReadError(
+            f"{request.source.paths[0]}: this input, or another one of the run, was replaced or "
+            f"changed since the first segments were rendered; put it back and use --resume, or use "
             f"--overwrite without --resume to begin anew"
         )
 

@@ -171,6 +171,7 @@ class Renderer:
                 if plan.first <= frame < plan.end:
                     mattes[frame] = matte
                 on_frame(1)
+        self._shot.check_unchanged()
         save_chunk(chunk_file(self._folder, unit), mattes, tracker.state())
         return {"unit": unit.name}
 
@@ -243,9 +244,14 @@ class Renderer:
                 f"{shot.video.info.source}: frame {first + frames} cannot be read; repair the "
                 f"clip, or cut it there with --end"
             )
+        shot.check_unchanged()
         _save_thumbnails(folder / THUMBNAILS, thumbnails.kept)
         unit = Unit("render", segment)
-        return {"unit": unit.name, "first": first, "frames": frames, **facts}
+        found = shot.truncated_at
+        # The clip is shared by all segments: only what this one looked at counts.
+        is_truncated = found is not None and found[0] < plan.seen(segment)[1]
+        truncated = {"truncated_at": found} if is_truncated else {}
+        return {"unit": unit.name, "first": first, "frames": frames, **facts, **truncated}
 
     def _write(self, mattes: Iterable[Mattes], folder: Path) -> Generator[MatteBatch]:
         """Write the mattes of all objects to a folder; yields one matte of all of them."""
