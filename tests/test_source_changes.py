@@ -14,6 +14,7 @@ from clips import write_movie
 import vidmatte
 from vidmatte.errors import ReadError
 from vidmatte.pipeline.segments.render import Renderer
+from vidmatte.read import index
 
 FRAMES = 8
 SIZE = (64, 48)
@@ -143,3 +144,30 @@ def test_an_out_point_behind_the_last_frame_is_noted(tmp_path, clip, options, en
     found = [note for note in summary.notes if "out point 500 lies behind the last frame, 7" in note]
     assert bool(found) == noted
     assert summary.frames == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "is_indexed"),
+    [("a.mov", "prores_ks", True), ("a.mp4", "libx264", False), ("a.mkv", "ffv1", False)],
+)
+def test_frames_are_counted_from_the_index_of_the_container(
+    tmp_path, monkeypatch, name, codec, is_indexed
+):
+    formats = {"prores_ks": "yuv422p10le", "libx264": "yuv420p", "ffv1": "yuv420p"}
+    times = [3 * index + index % 2 for index in range(60)]
+    path = write_movie(
+        tmp_path / name, frames=60, codec=codec, pixel_format=formats[codec], times=times,
+        time_base=Fraction(1, 100)
+    )  # fmt: skip
+    read = []
+    packets_of = index.packets_of
+    monkeypatch.setattr(
+        index, "packets_of", lambda *given: (read.append(each) or each for each in packets_of(*given))
+    )
+    with vidmatte.open_video(path) as video:
+        assert video.count_frames() == 60
+        assert [video.seconds_of(n) for n in (1, 59)] == [
+            Fraction(times[n], 100) for n in (1, 59)
+        ]
+        assert (len(read) < 20) == is_indexed
+        assert [frame.index for frame in video.decode(55)] == [55, 56, 57, 58, 59]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
-from typing import cast
+from typing import TypeAlias, cast
 
 import av
 import numpy as np
@@ -23,6 +24,9 @@ _COMPARED = 8
 _UNSURE = 6
 """Packets after a seek that may be pieces of earlier ones."""
 _UNKNOWN = -1
+_INDEXED = "mov,mp4,m4a,3gp,3g2,mj2"
+_Row: TypeAlias = tuple[int, int, int, bool]
+"""Time, position and size of a packet, and whether it is a key frame."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,14 @@ class PacketIndex:
 
     @classmethod
     def read(cls, container: InputContainer, stream: VideoStream) -> PacketIndex | None:
-        """The index of all packets that will be shown; None where one of them carries no time."""
-        rows: list[tuple[int, int, int, bool]] = []
+        """Return the index of all packets that are shown; None if one of them carries no time.
+
+        Takes the index of the container if that says everything, which spares reading the file.
+        """
+        known = _from_container(container, stream)
+        if known is not None:
+            return known
+        rows: list[_Row] = []
         has_discarded = is_complete = False
         for packet in packets_of(container, stream):
             if not packet.size or packet.is_discard:
@@ -52,6 +62,10 @@ class PacketIndex:
             is_complete = True
         if not is_complete:
             return None
+        return cls._of(rows, has_discarded)
+
+    @classmethod
+    def _of(cls, rows: Sequence[_Row], has_discarded: bool) -> PacketIndex:
         pts, positions, sizes, keys = (np.array(column) for column in zip(*rows, strict=True))
         return cls(pts, positions, sizes, keys, has_discarded)
 
@@ -133,6 +147,39 @@ class PacketIndex:
             packet.pts = int(self.pts[place])
             if place >= key:
                 yield packet
+
+
+def _from_container(container: InputContainer, stream: VideoStream) -> PacketIndex | None:
+    """Return the index that a MOV or MP4 has at its beginning or end; None if it may not be right.
+
+    Its times are those of decoding, so they are right only for codecs that show frames in that
+    order. The first packets and the last one have to agree with it.
+    """
+    codec = stream.codec_context
+    if container.format.name != _INDEXED or codec is None or codec.has_b_frames:
+        return None
+    entries = list(stream.index_entries)
+    if len(entries) <= _COMPARED or len(entries) != stream.frames:
+        return None
+    if any(entry.is_discard or entry.size == 0 for entry in entries):
+        return None
+    rows = [
+        (int(entry.timestamp), int(entry.pos), int(entry.size), bool(entry.is_keyframe))
+        for entry in entries
+    ]
+    try:
+        first = list(islice(packets_of(container, stream), _COMPARED))
+        container.seek(rows[-1][0], stream=stream)
+        last = deque((packet for packet in packets_of(container, stream) if packet.size), maxlen=1)
+    except av.FFmpegError:
+        return None
+    if [_row_of(packet) for packet in (*first, *last)] != [*rows[: len(first)], rows[-1]]:
+        return None
+    return PacketIndex._of(rows, False)
+
+
+def _row_of(packet: Packet[VideoStream]) -> tuple[int | None, int | None, int, bool]:
+    return (packet.pts, packet.pos, packet.size, packet.is_keyframe)
 
 
 def _shown(packets: Iterator[Packet[VideoStream]], pts: int) -> Iterator[av.VideoFrame]:
