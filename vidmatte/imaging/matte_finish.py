@@ -40,14 +40,7 @@ def finish_alpha(
     Raises:
         OptionError: the region does not fit the frame.
     """
-    plane: Alpha = alpha.detach().cpu().numpy()
-    if (options.clip_black, options.clip_white) != (0, 1):
-        span = options.clip_white - options.clip_black
-        plane = np.clip((plane - options.clip_black) / span, 0, 1)
-    if options.grow:
-        plane = grow(plane, options.grow)
-    if options.feather and feathered:
-        plane = feather(plane, options.feather)
+    plane = _finish_edges(alpha.detach().cpu().numpy(), options, feathered)
     if options.invert:
         plane = 1 - plane
     if inside is not None:
@@ -60,6 +53,18 @@ def finish_alpha(
     if shown is not None:
         plane = plane * shown
     return torch.from_numpy(plane)
+
+
+def _finish_edges(plane: Alpha, options: FinishOptions, feathered: bool) -> Alpha:
+    """Clip, grow and feather."""
+    if (options.clip_black, options.clip_white) != (0, 1):
+        span = options.clip_white - options.clip_black
+        plane = np.clip((plane - options.clip_black) / span, 0, 1)
+    if options.grow:
+        plane = grow(plane, options.grow)
+    if options.feather and feathered:
+        plane = feather(plane, options.feather)
+    return plane
 
 
 def coverage(
