@@ -1,4 +1,4 @@
-"""The whole flow: open, mark, match, smooth, finish, colour, write."""
+"""Run the whole flow: open, draw references, match, smooth, finish, colour, write."""
 
 from __future__ import annotations
 
@@ -52,27 +52,38 @@ def matte(
     on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
 ) -> Summary:
-    """Matte a clip, an image sequence or (with `images`) a set of independent images.
+    """Matte a clip, an image sequence or a set of independent images.
 
-    `prompts` mark frames of `source`, or of `reference` (an image or a clip) where one is given; there are none where
-    `options` give the mattes themselves (model "none"). `output` are files of colour with alpha, `alpha` files of alpha
-    alone; the extension chooses the format (see `write.FORMATS`), and format options follow a colon, as in
-    "shot.mov:prores-4444-xq" (see `write.split_format_options`). `report` is a folder for a page with the confidence of
-    each frame, small pictures and frames worth marking too.
+    Several objects are marked by a mapping from names to prompts, as `load_prompts` returns it. A
+    path with `{object}` gives each object a file, an EXR without it each a layer; alpha of objects
+    that overlap sums to 1 at most (see `prompts.objects.share_overlaps`). The confidence of a frame
+    is the lowest of its objects.
 
-    Several objects are marked by a mapping from names to prompts, as `load_prompts` returns it. A path with `{object}`
-    gives each a file, an EXR without it each a layer; where their mattes overlap, alpha sums to 1 at most (see
-    `prompts.objects.share_overlaps`). The confidence of a frame is that of its least sure object.
+    A long clip is rendered in segments, which are kept in a hidden folder beside its first output
+    until all are done (see `pipeline.segments`); `options.resume` uses those of a stopped run.
 
-    A long clip is rendered in segments, kept in a hidden folder beside its first output until all are there (see
-    `segments`): `options.resume` goes on with those of a run that was stopped.
+    Args:
+        source: a movie, a folder or pattern of frames, or the images of a set.
+        prompts: marks on frames of `source`, or of `reference`; none with external mattes (model
+            "none") or trimaps.
+        output: files of colour with alpha. The extension chooses the format (see `write.FORMATS`),
+            and format options follow a colon, as in "shot.mov:prores-4444-xq".
+        alpha: files of alpha alone.
+        reference: the image or clip that is marked; None for `source`.
+        images: whether `source` is a set of independent images.
+        report: folder for a page with the confidence of each frame, thumbnails, and frames that
+            are worth marking too.
+        options: all other choices.
+        progress: called with the number of frames done, and of all frames or None.
+        on_adapt: called with the adaptation steps done, and the number of all steps.
+        on_mattes: called with the mattes of each object that were just handed to the outputs.
 
-    `progress` is called with the number of frames done and, where known, of all frames; `on_adapt` with the steps
-    of adaptation done and of all steps; `on_mattes` with the mattes of each object that were just handed to the
-    outputs.
+    Returns:
+        What was done, and what a user should know of it.
 
-    Raises a VidmatteError for everything a user can mend; then, and when it is interrupted, nothing is left behind but
-    the finished segments of a long clip.
+    Raises:
+        VidmatteError: whatever a user can correct. Then, and after an interruption, nothing is left
+            behind but the finished segments of a long clip.
     """
     request = Request.of(
         source,

@@ -1,4 +1,4 @@
-"""MARK: prompts on frames of a clip to references."""
+"""Draw references from prompts on frames of a clip, or on another image or clip."""
 
 from __future__ import annotations
 
@@ -18,9 +18,17 @@ from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 def make_references(
     video: Video, prompts: Sequence[Prompt], reference: str | Path | None
 ) -> tuple[Reference, ...]:
-    """The references that prompts make: of frames of `video`, or of another image or clip where `reference` is given.
+    """Draw the references of prompts.
 
-    Raises PromptError for marks that do not fit their frame, ReadError for a frame that does not exist.
+    Args:
+        video: the clip that is matted.
+        prompts: at least one, each on a frame of its own.
+        reference: the image or clip that is marked; None for `video`.
+
+    Raises:
+        OptionError: there is no prompt, or two mark one frame.
+        PromptError: a mark does not fit its frame.
+        ReadError: a frame does not exist.
     """
     if not prompts:
         raise OptionError("nothing is marked: give at least one prompt")
@@ -46,6 +54,6 @@ def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
     beside = video.adjacent(prompt.frame)
     color = video.info.color
     reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)
-    return (
-        reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
-    )
+    if beside is None:
+        return reference
+    return replace(reference, adjacent=to_display(beside.rgb, color))

@@ -1,4 +1,4 @@
-"""The stages behind the mattes, from the model to what is written: smooth, finish, share, colour."""
+"""Chain the stages between the model and the outputs: smooth, finish, share overlaps, colour."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vidmatte.stages.finish import Finisher
 from vidmatte.stages.smooth import smooth
 
 MattesCallback = Callable[[Mapping[str, MatteBatch]], None]
-"""Given the mattes of each object by its name, frames in order."""
+"""Told the mattes of each object by its name, frames in order."""
 _VIDEO_PEAK = 1.25
-"""No code value of video stands for more; light of scene-linear sources goes far beyond."""
+"""The highest value of video; light of scene-linear sources goes far beyond."""
 
 
 def postprocess(
@@ -36,9 +36,17 @@ def postprocess(
     device: torch.device,
     span: tuple[int, int] | None = None,
 ) -> Generator[Mattes]:
-    """Smooth, finish, share what overlaps, and estimate colour where an output wants it.
+    """Smooth and finish mattes, share overlaps between objects, and estimate colour.
 
-    Frames outside of `span` (first, and the one after the last) only help to smooth those inside.
+    Args:
+        mattes: mattes of all objects in order, as the model gives them; closed at the end.
+        options: which stages are on.
+        finisher: the FINISH controls with their masks.
+        objects: number of objects.
+        with_color: whether an output holds colour.
+        device: device on which colour is estimated.
+        span: first frame and end (exclusive) of the frames that come out; frames outside only help
+            to smooth those inside. None for all.
     """
 
     def complete(batches: Mattes) -> Mattes:
@@ -84,20 +92,22 @@ def _within(mattes: Generator[Mattes], span: tuple[int, int]) -> Generator[Matte
 def _with_color(
     batch: MatteBatch, edge: MatteBatch, options: MatteOptions, device: torch.device
 ) -> MatteBatch:
-    """The batch with its colour; `edge` is the matte that says how much of a pixel's colour is the object's."""
+    """Return the batch with its colour.
+
+    `edge` is the matte that says how much of the colour of a pixel is the object's.
+    """
     if options.foreground == "estimate":
         batch = replace(batch, foreground=with_foreground(edge, device).foreground)
-    return (
-        batch
-        if options.despill is None
-        else replace(batch, foreground=despill(batch.color, options.despill))
-    )
+    if options.despill is None:
+        return batch
+    return replace(batch, foreground=despill(batch.color, options.despill))
 
 
 def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> MatteBatch:
-    """The batch with the straight foreground colour of its soft pixels estimated, computed on `device`."""
+    """Return the batch with the straight foreground colour estimated, computed on `device`."""
     rgb, alpha = batch.source.rgb, batch.alpha
-    # Light above diffuse white is brought into 0..1 for it, by a power of two: that changes no bit of the fraction.
+    # Light above diffuse white is brought into 0..1 by a power of two, which changes no bit of the
+    # fraction.
     peak = float(rgb.max())
     if peak <= _VIDEO_PEAK:
         return replace(
@@ -109,6 +119,6 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
 
 
 def matte_images(predictors: Sequence[Predictor], video: Video) -> Generator[Mattes]:
-    """Mattes of independent images, one of each predictor for each."""
+    """Yield the mattes of independent images, one of each predictor for each image."""
     shown = [with_display_transform(predictor, video.info.color) for predictor in predictors]
     return (tuple(predictor(batch) for predictor in shown) for batch in video.batches(1))

@@ -1,4 +1,4 @@
-"""Files of followed chunks: the small matte of each frame, and what the tracker remembers at the end."""
+"""Files of propagated chunks: the coarse matte of each frame, and the last state of the tracker."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from vidmatte.imaging.packing import pack_alpha, unpack_alpha
 from vidmatte.media.atomic import atomic_path
 from vidmatte.model.interface import CoarseMatte
 
-_STATE, _FACTS = "state.", "mattes"
+_STATE = "state."
+"""Prefix of the names of tensors that belong to the tracker."""
+_FACTS = "mattes"
+"""Name of the metadata: size, confidence and window of each matte, as JSON."""
 
 
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors to a file that is complete when it has its name. Raises WriteError."""
+    """Write tensors and facts about them to a file, whole or not at all. Raises WriteError."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +41,10 @@ def save_tensors(
 def load_tensors(
     path: Path, wanted: Callable[[str], bool] = bool
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file with a wanted name, and its facts. Raises WriteError where it cannot be read."""
+    """Return the tensors of a file with a wanted name, and its facts.
+
+    Raises WriteError if the file cannot be read.
+    """
     try:
         with safe_open(path, "pt") as file:
             names = [name for name in file.keys() if wanted(name)]  # noqa: SIM118 - no dictionary
@@ -62,13 +68,13 @@ def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """What the tracker of a chunk remembered at its end."""
+    """Return the state of the tracker at the end of a chunk."""
     tensors, _ = load_tensors(path, lambda name: name.startswith(_STATE))
     return {name.removeprefix(_STATE): tensor for name, tensor in tensors.items()}
 
 
 def load_mattes(path: Path, first: int, end: int) -> dict[int, CoarseMatte]:
-    """The mattes of a chunk from frame `first` to `end` (exclusive)."""
+    """Return the mattes of a chunk from frame `first` to `end` (exclusive)."""
     frames = set(map(str, range(first, end)))
     tensors, facts = load_tensors(path, frames.__contains__)
     known = json.loads(facts[_FACTS])

@@ -1,9 +1,10 @@
-"""How a long clip is cut, and the units of work that come of it: what each needs, and in which order they are done.
+"""Cut a long clip into units of work, and order them by what each needs.
 
-Two things take place. Models that remember what they saw *follow* the object, in chunks of one segment that hand their
-memory on, and leave a small matte of each frame. Then each segment is *rendered* for itself: brought to full size,
-smoothed, finished, coloured, encoded. A unit is a function of the clip, the request and the files of the units that it
-needs, and of nothing else; so it does not matter which process does it, when, or how often.
+Models with a tracker first *propagate* the matte, in chunks of one segment that hand their state on
+and leave a coarse matte of each frame. Then each segment is *rendered* for itself: brought to full
+size, smoothed, finished, coloured and encoded. A unit depends on the clip, the request and the
+files of the units that it needs, and on nothing else; so any process may do it, at any time, and
+more than once.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ class Unit:
 
     kind: UnitKind
     index: int = 0
-    """The object that is adapted to, the chunk that is followed, the segment that is rendered."""
+    """Number of the object to adapt to, of the chunk to propagate, or of the segment to render."""
     object: int = 0
-    """Which object is followed."""
+    """Number of the object that is propagated."""
     pass_index: int = 0
-    """Which pass of that object is followed."""
+    """Number of the pass of that object."""
 
     @property
     def name(self) -> str:
-        """As it stands in the journal."""
+        """Return the name in the journal."""
         if self.kind == "propagate":
             return f"propagate:{self.object}:{self.pass_index}:{self.index}"
         return "join" if self.kind == "join" else f"{self.kind}:{self.index}"
 
     @classmethod
     def parse(cls, name: str) -> Unit:
-        """The unit of a name. Raises ValueError."""
+        """Return the unit with a name. Raises ValueError."""
         kind, *numbers = name.split(":")
         values = [int(number) for number in numbers]
         if kind == "propagate":
@@ -60,18 +61,18 @@ class Plan:
 
     first: int
     end: int
-    """The frame after the last."""
+    """End frame, exclusive."""
     length: int
-    """Frames of a segment; the last has what is left."""
+    """Frames of a segment; the last one may have fewer."""
     adapted: tuple[int, ...] = ()
-    """The objects that are adapted to."""
+    """Numbers of the objects that the network is adapted to."""
     passes: tuple[tuple[Pass, ...], ...] = ()
-    """Of each object; none where the model looks at each frame alone."""
+    """Passes of each object; none if the model has no tracker."""
     overlap: int = 0
-    """How many frames beyond its ends a segment looks at: those of the smoother."""
+    """Number of frames beyond its ends that a segment looks at, for the smoother."""
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in the journal."""
+        """Return the plan as the journal holds it."""
         passes = [
             [[pass_.reference, pass_.first, pass_.last] for pass_ in passes]
             for passes in self.passes
@@ -80,42 +81,45 @@ class Plan:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Plan:
-        """The plan of what `as_json` gave."""
+        """Return the plan of the result of `as_json`."""
         passes = tuple(tuple(Pass(*numbers) for numbers in passes) for passes in document["passes"])
         return cls(**{**document, "adapted": tuple(document["adapted"]), "passes": passes})
 
     @property
     def frames(self) -> int:
-        """All that are rendered."""
+        """Return the number of frames that are rendered."""
         return self.end - self.first
 
     @property
     def segments(self) -> int:
-        """How many there are."""
+        """Return the number of segments."""
         return -(-self.frames // self.length)
 
     def span(self, segment: int) -> tuple[int, int]:
-        """First frame of a segment, and the one after its last."""
+        """Return the first frame of a segment and its end (exclusive)."""
         first = self.first + segment * self.length
         return first, min(first + self.length, self.end)
 
     def seen(self, segment: int) -> tuple[int, int]:
-        """The frames that a segment looks at: its own and the overlap."""
+        """Return the first frame and the end that a segment looks at, the overlap included."""
         first, end = self.span(segment)
         return max(self.first, first - self.overlap), min(self.end, end + self.overlap)
 
     def chunks(self, pass_: Pass) -> range:
-        """The chunks of a pass in the order in which they are followed; those before the first frame are negative."""
+        """Return the chunks of a pass in the order of propagation.
+
+        Chunks before the first frame have negative numbers.
+        """
         low, high = self._chunk_of(pass_.first), self._chunk_of(pass_.last)
         return range(high, low - 1, -1) if pass_.is_backward else range(low, high + 1)
 
     def chunk_span(self, pass_: Pass, chunk: int) -> tuple[int, int]:
-        """First frame of a chunk of a pass, and the one after its last."""
+        """Return the first frame of a chunk of a pass and its end (exclusive)."""
         first = self.first + chunk * self.length
         return max(pass_.first, first), min(pass_.last + 1, first + self.length)
 
     def dependencies(self, segment: int) -> Iterator[Unit]:
-        """The chunks whose mattes a segment takes."""
+        """Yield the chunks whose mattes a segment needs."""
         low, end = self.seen(segment)
         for name, passes in enumerate(self.passes):
             for number, pass_ in enumerate(passes):
@@ -125,14 +129,14 @@ class Plan:
                         yield Unit("propagate", chunk, name, number)
 
     def dependents(self, chunk: Unit) -> range:
-        """The segments that take the mattes of a chunk."""
+        """Return the segments that need the mattes of a chunk."""
         first, end = self.chunk_span(self.passes[chunk.object][chunk.pass_index], chunk.index)
         low = max(0, (first - self.overlap - self.first) // self.length)
         high = min(self.segments - 1, (end - 1 + self.overlap - self.first) // self.length)
         return range(low, high + 1)
 
     def predecessor(self, chunk: Unit) -> Unit | None:
-        """The chunk whose memory a chunk goes on with; None for the first of its pass."""
+        """Return the chunk whose state a chunk continues from; None for the first of its pass."""
         pass_ = self.passes[chunk.object][chunk.pass_index]
         chunks = self.chunks(pass_)
         at = chunks.index(chunk.index)
@@ -141,7 +145,7 @@ class Plan:
         )
 
     def size(self, unit: Unit) -> int:
-        """Frames that a unit goes through."""
+        """Return the number of frames of a unit."""
         if unit.kind == "render":
             first, end = self.span(unit.index)
             return end - first
@@ -155,10 +159,16 @@ class Plan:
 
 
 class Schedule:
-    """Which units of a plan can be done now, those first that matter most. Grows with the segments, not the frames."""
+    """Gives the units of a plan that can be done now, the most urgent first.
+
+    Its memory grows with the number of segments, not of frames.
+    """
 
     def __init__(self, plan: Plan, done: Iterable[str] = (), *, ahead: int = 1) -> None:
-        """`done` are the names of units that are finished; following runs at most about `ahead` segments ahead."""
+        """Take a plan and the names of its finished units.
+
+        Forward propagation stays about `ahead` segments ahead of rendering at most.
+        """
         self._plan, self._ahead = plan, ahead
         self._done = set(done)
         self._ready: list[tuple[float, int, Unit]] = []
@@ -182,17 +192,20 @@ class Schedule:
         return JOIN.name in self._done
 
     def take(self) -> Unit | None:
-        """The next unit that can be done, if there is one; it is not given out again unless it is put back."""
+        """Return the next unit that can be done, None if there is none now.
+
+        It is not given out again unless it is requeued.
+        """
         if not self._ready:
             return None
         return heapq.heappop(self._ready)[2]
 
     def requeue(self, unit: Unit) -> None:
-        """A unit that was taken was not done."""
+        """Give out a unit again that was taken and not done."""
         self._push(-3.0 * 10**9, unit)
 
     def finish(self, unit: Unit) -> None:
-        """A unit was done."""
+        """Note that a unit was done."""
         self._done.add(unit.name)
         if unit.kind == "adapt":
             self._unadapted.discard(unit)
@@ -209,7 +222,7 @@ class Schedule:
             self._push_join()
 
     def _begin(self) -> None:
-        """All that hangs on nothing but the network."""
+        """Queue every unit whose only dependency is the adapted network."""
         for name, passes in enumerate(self._plan.passes):
             for number, pass_ in enumerate(passes):
                 chunks = self._plan.chunks(pass_)
