@@ -15,7 +15,7 @@ from vidmatte.batch.machines import Machines
 from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
 from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
-from vidmatte.batch.upload import existing_outputs
+from vidmatte.batch.upload import existing_outputs, remove_staging_folders
 from vidmatte.errors import PromptError, VidmatteError
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.long_render import delete_chunks, journal_of
@@ -397,6 +397,7 @@ class BatchRun:
                 run.journal.remove_if_empty()  # while it is held: another run may begin there after
         run.journal = None
         run.lock.close()
+        remove_staging_folders(run.shot.uris)  # the lock was in one of them
 
 
 def _failed(error: Exception) -> Outcome:
