@@ -41,7 +41,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="980e2257d1d8a607b42da348e6dd8f44239e39d3c42bb21adf4cc99dd995b526",
+        sha256="0b51f5c68295056218a0684a93882c84be55a3983a56e4d057a52f6cfdbe8d43",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),
