@@ -1,4 +1,4 @@
-"""MODEL: in-context matting networks behind one interface."""
+"""In-context matting networks behind one interface."""
 
 from vidmatte.model.build import list_models, load_model
 from vidmatte.model.interface import CoarseMatte, Model, Predictor, Tracker

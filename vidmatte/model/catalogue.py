@@ -1,4 +1,4 @@
-"""The models that there are: what each is made of, under which licence, and how what is not here yet can be got."""
+"""The catalogue of models: their weights, the licences, and how to get missing ones."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ DESCRIPTIONS = {
     "vitmatte": "ViTMatte with a trimap of every frame (--trimaps)",
     "closed-form": "closed-form matting by PyMatting with a trimap of every frame (--trimaps); no weights",
 }
-"""Every model, in words."""
+"""Descriptions of all models by name."""
 
 
 @dataclass(frozen=True)
 class ModelPart:
-    """Weights that a model is made of."""
+    """Weights that a model needs or can use."""
 
     name: str
     path: Path | None
-    """Where they are; None where they are not on this machine."""
+    """On this machine; None if they are not here."""
     size: int
     """Bytes."""
     licence: str
     source: str
-    """Where they are published."""
+    """Address of the publication."""
     get: str
-    """How they come to this machine."""
+    """How to get them."""
     needed: bool = True
-    """Whether the model does not run without them."""
+    """Whether the model cannot run without them."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model and what it is made of."""
+    """A model with its weights."""
 
     name: str
     description: str
@@ -70,11 +70,11 @@ class ModelFacts:
 
     @property
     def installed(self) -> bool:
-        """Whether all that it needs is on this machine."""
+        """Whether all weights that it needs are on this machine."""
         return all(part.path is not None for part in self.parts if part.needed)
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `vidmatte models --json` prints."""
+        """Return the object that `vidmatte models --json` prints."""
         return {
             "name": self.name,
             "description": self.description,
@@ -96,7 +96,7 @@ class ModelFacts:
 
 
 def all_models() -> tuple[ModelFacts, ...]:
-    """Every model, with what is on this machine now. Asks no network."""
+    """Return all models, with the weights on this machine. Does not use the network."""
     diffusion = _stable_diffusion()
     return (
         *(ModelFacts(name, DESCRIPTIONS[name], (_packaged(name),)) for name in WEIGHTS),
@@ -114,7 +114,7 @@ def all_models() -> tuple[ModelFacts, ...]:
 
 
 def find_checkpoint() -> Path | None:
-    """The authors' checkpoint where it was put into `hub.own_folder`; None where it was not."""
+    """Return the authors' checkpoint in `hub.own_folder`; None if it is not there."""
     places = [own_folder() / name for name in _CHECKPOINT_NAMES]
     return next((place for place in places if place.is_file()), None)
 

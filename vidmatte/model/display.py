@@ -1,4 +1,4 @@
-"""Any model behind a view, so that it sees ordinary pictures of HDR and scene-linear footage."""
+"""The display transform before any model: HDR and scene-linear footage as SDR images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
 
 
 def with_display_transform(predictor: Predictor, color: ColorTags) -> Predictor:
-    """Return the predictor behind the display transform of this colour; external mattes look at no frame."""
+    """Return the predictor with the display transform of a colour before it.
+
+    External mattes stay as they are: they do not use the frame.
+    """
     return (
         predictor if isinstance(predictor, ExternalMattes) else _DisplayTransform(predictor, color)
     )
 
 
 class _DisplayTransform:
-    """A predictor behind a display transform.
+    """A predictor with a display transform before it.
 
-    A frame is seen twice, small and in full: the last transformed one is kept for that.
+    A frame is used twice, small and in full size, so the last transformed one is kept.
     """
 
     def __init__(self, predictor: Predictor, color: ColorTags) -> None:

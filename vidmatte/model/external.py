@@ -1,4 +1,4 @@
-"""Mattes that come from a file, in the place of a model's: for the rest of the flow alone."""
+"""External mattes: read from a file instead of computed by a model."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from vidmatte.read.mask import Mask
 
 @dataclass(frozen=True)
 class ExternalMattes:
-    """Takes the place of a model: needs no references, looks at no picture, and is sure of every frame."""
+    """Model stand-in that returns mattes of a file with confidence 1; it needs no references."""
 
     mask: Mask
-    """What the file shows of each frame, see `read.mask.open_mask`; belongs to whoever opened it."""
+    """Mattes by frame, see `read.mask.open_mask`; closed by the code that opened it."""
     like: VideoInfo
     device: torch.device
-    """Where the rest of the flow computes."""
+    """Device of the rest of the flow."""
     name: str = NO_MODEL
     precision: torch.dtype = torch.float32
 
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
-        """The mattes; there is nothing to encode."""
+        """Return the mattes: there is nothing to encode."""
         return self
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """The mattes of a batch. Raises OptionError for a file of another size or length."""
+        """Return the mattes of a batch. Raises OptionError if the file has another size or length."""
         return MatteBatch(batch, read_masks(self.mask, batch, self.like), (1.0,) * len(batch))
 
     def tracker(self) -> None:
-        """None: no frame needs another."""
+        """Return None: no frame needs another."""
         return None
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """The frame as it is."""
+        """Return the frame as it is."""
         return rgb
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """(1, 1, H, W) alpha at the size of the frame."""
+        """Return alpha (1, 1, H, W) at the size of the frame."""
         return F.interpolate(coarse.alpha[None, None], size=rgb.shape[2:], mode="bilinear")
 
 

@@ -1,7 +1,7 @@
-"""Weights that are downloaded: which files of the Hugging Face hub, at which revision, and whether they are here yet.
+"""Weights from the Hugging Face hub: their files, revisions and sizes, and their download.
 
-huggingface_hub keeps them in its own cache, where other programs find them too. Nothing is downloaded but by `fetch`,
-and nothing at all where HF_HUB_OFFLINE is set.
+huggingface_hub keeps them in its own cache, so that other programs find them too. Only `fetch`
+downloads, and nothing is downloaded if HF_HUB_OFFLINE is set.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _ELSE = "'compact' needs no download; 'vidmatte models' lists all"
 
 @dataclass(frozen=True)
 class HubFiles:
-    """Files of one repository of the hub at a revision, which never changes where it is a commit."""
+    """Files of one repository of the hub at a revision, which never changes if it is a commit."""
 
     name: str
-    """What they are, for people."""
+    """For messages."""
     repository: str
     revision: str
     files: tuple[str, ...]
@@ -34,11 +34,11 @@ class HubFiles:
     """Bytes to download."""
     licence: str
     option: str
-    """How to give files that are here already, for messages."""
+    """Option that takes existing files, for messages."""
 
     @property
     def source(self) -> str:
-        """Where they are published."""
+        """Address of the repository."""
         return f"https://huggingface.co/{self.repository}"
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ EDGETAM = HubFiles(
 SEGGPT = HubFiles(
     name="SegGPT (ViT-L)",
     repository="BAAI/seggpt-vit-large",
-    # The only one whose revision is not held: none was known when this was written.
+    # Not pinned: no commit was known when this was written.
     revision="main",
     files=("config.json", "model.safetensors"),
     size=1_480_000_000,
@@ -132,7 +132,10 @@ SEGGPT = HubFiles(
 
 
 def cached(wanted: HubFiles) -> Path | None:
-    """Folder of the files in huggingface_hub's cache, None where one of them is missing. Asks no network."""
+    """Return the folder of the files in huggingface_hub's cache; None if one is missing.
+
+    Does not use the network.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     folder = None
@@ -145,13 +148,18 @@ def cached(wanted: HubFiles) -> Path | None:
 
 
 def fetch(wanted: HubFiles, *, purpose: str) -> Path:
-    """Folder of the files, downloaded unless they are here.
+    """Return the folder of the files; download them if they are not in the cache.
 
-    A download is announced in the log of this module, at the level that is shown by default, with its size; its
-    progress is shown on standard error where that level is.
+    A download and its size are announced in the log of this module, at a level that is shown by
+    default; its progress is shown on standard error if that level is.
 
-    Raises ModelError saying what is missing, how large it is, where it is published and what else can be done, when
-    downloads are forbidden or fail.
+    Args:
+        wanted: the files.
+        purpose: of the files, for messages.
+
+    Raises:
+        ModelError: downloads are forbidden or fail. The message names the files, their size and
+            source, and the alternatives.
     """
     folder = cached(wanted)
     if folder is not None:
@@ -182,7 +190,7 @@ def _download(wanted: HubFiles, purpose: str) -> None:
         with _as_loud_as_we_are():
             for file in wanted.files:
                 hf_hub_download(wanted.repository, file, revision=wanted.revision)
-    # The base classes of the hub's error are those of the network library that this version of it uses.
+    # The hub's error has base classes of its network library, which depends on its version.
     except (OSError, ValueError, HfHubHTTPError, *HfHubHTTPError.__bases__) as error:
         reason = first_line(error.__cause__ or error)
         raise ModelError(
@@ -193,7 +201,7 @@ def _download(wanted: HubFiles, purpose: str) -> None:
 
 @contextmanager
 def _as_loud_as_we_are() -> Iterator[None]:
-    """No progress and no word of another try from huggingface_hub where warnings of this module are not shown."""
+    """Silence progress and retries of huggingface_hub if warnings of this module are not shown."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -216,9 +224,9 @@ def _as_loud_as_we_are() -> Iterator[None]:
 
 
 def own_folder() -> Path:
-    """Where vidmatte keeps what it made itself, and looks for weights put there by hand: ~/.cache/vidmatte.
+    """Return the folder of vidmatte's own cache and of weights that were copied there by hand.
 
-    The variable VIDMATTE_CACHE names another folder.
+    It is ~/.cache/vidmatte, or the folder that the variable VIDMATTE_CACHE names.
     """
     named = os.environ.get("VIDMATTE_CACHE")
     if named:

@@ -1,8 +1,10 @@
 """Loss terms on alpha, one function each, and the sum that training uses.
 
-l1, Laplacian and gradient are IconMatting's (Guo et al., CVPR 2024, section 3.4); cross-entropy and overlap are added
-because small objects weigh nothing in a mean over pixels; the last two train the coarse logits and the confidence.
-All take float32 (N, 1, h, w) 0-1 unless said otherwise, and return one number per item (N,), or (N,) weights apply.
+The kinds of l1, Laplacian and gradient are those of IconMatting (Guo et al., CVPR 2024, section
+3.4; `train.research_loss` has the very terms of its code). Cross-entropy and overlap are added
+because small objects have little weight in a mean over pixels; the last two train the coarse
+logits and the confidence. All take float32 (N, 1, h, w) 0-1 unless stated otherwise, and return
+one number per item, (N,).
 """
 
 from __future__ import annotations
@@ -27,17 +29,20 @@ WEIGHTS: Mapping[str, float] = {
 
 
 def l1(alpha: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute difference."""
+    """Return the mean absolute difference."""
     return (alpha - truth).abs().mean((1, 2, 3))
 
 
 def l1_within(alpha: Tensor, truth: Tensor, region: Tensor) -> Tensor:
-    """Mean absolute difference over the pixels of a region (N, 1, h, w) of 0 and 1; 0 where it is empty."""
+    """Return the mean absolute difference inside a region (N, 1, h, w) of 0 and 1; 0 if empty."""
     return ((alpha - truth).abs() * region).sum((1, 2, 3)) / region.sum((1, 2, 3)).clamp(min=1)
 
 
 def laplacian(alpha: Tensor, truth: Tensor, *, levels: int = 4) -> Tensor:
-    """Absolute difference of the bands of a Laplacian pyramid (Hou and Liu, ICCV 2019), box-filtered."""
+    """Return the difference of the bands of a box-filtered Laplacian pyramid.
+
+    After Hou and Liu, ICCV 2019.
+    """
     total = torch.zeros(alpha.shape[0], device=alpha.device)
     for _ in range(levels):
         bands = [x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False) for x in (alpha, truth)]
@@ -47,7 +52,7 @@ def laplacian(alpha: Tensor, truth: Tensor, *, levels: int = 4) -> Tensor:
 
 
 def gradient(alpha: Tensor, truth: Tensor) -> Tensor:
-    """Absolute difference of the first differences in x and y."""
+    """Return the absolute difference of the first differences in x and y."""
     difference = alpha - truth
     down, right = (
         difference[..., 1:, :] - difference[..., :-1, :],
@@ -57,26 +62,26 @@ def gradient(alpha: Tensor, truth: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """Binary cross-entropy of logits with a soft truth."""
+    """Return the binary cross-entropy of logits with a soft truth."""
     return F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((1, 2, 3))
 
 
 def overlap(alpha: Tensor, truth: Tensor) -> Tensor:
-    """One minus the soft Jaccard index; nothing where the object is absent or a few pixels."""
+    """Return one minus the soft Jaccard index; 0 if the object has a few pixels or none."""
     both = torch.minimum(alpha, truth).sum((1, 2, 3))
     either = torch.maximum(alpha, truth).sum((1, 2, 3))
     return (1 - both / either.clamp(min=1.0)) * (truth.sum((1, 2, 3)) > 8)
 
 
 def jaccard(alpha: Tensor, truth: Tensor) -> Tensor:
-    """Region overlap J at 0.5, (N,); 1 where both are empty."""
+    """Return the region overlap J at 0.5, (N,); 1 if both are empty."""
     a, b = alpha > 0.5, truth > 0.5
     both, either = (a & b).sum((1, 2, 3)).float(), (a | b).sum((1, 2, 3)).float()
     return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both))
 
 
 def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
-    """All terms of a frame by name, each a mean over the batch, not yet weighted by `WEIGHTS`."""
+    """Return all terms of a frame by name: means over the batch, without their weights."""
     alpha = prediction.alpha
     small = F.adaptive_avg_pool2d(
         truth, (prediction.coarse_logits.shape[-2], prediction.coarse_logits.shape[-1])
@@ -97,7 +102,7 @@ def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
 
 
 def weighted_sum(terms: Mapping[str, Tensor]) -> Tensor:
-    """The loss that is minimised."""
+    """Return the loss that is minimised."""
     return torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
 
 

@@ -1,4 +1,4 @@
-"""Memory: how much is free, whether a model fits, and what to say when it does not."""
+"""Free memory, checks that a model fits, and errors if it does not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADVICE = "close other programs, use another --device, or choose 'compact', whic
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can be taken on a device now; None where the system does not tell."""
+    """Return the free bytes on a device; None if the system does not tell."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
@@ -26,30 +26,31 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def require_memory(needed: int, device: torch.device, what: str) -> None:
-    """Raises ModelError when fewer than `needed` bytes are free on a device."""
+    """Raise ModelError if fewer than `needed` bytes are free on a device."""
     free = free_memory(device)
     if free is not None and free < needed:
         raise ModelError(
-            f"{what} needs about {gigabytes(needed)} of memory on {device}, and {gigabytes(free)} are free; {_ADVICE}"
+            f"{what} needs about {gigabytes(needed)} of memory on {device}, and {gigabytes(free)} "
+            f"are free; {_ADVICE}"
         )
 
 
 @contextmanager
 def memory_errors(what: str) -> Iterator[None]:
-    """Translate running out of memory while `what` is done into ModelError."""
+    """Translate running out of memory into ModelError; `what` names the work."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelError(f"{what}: memory ran out; {_ADVICE}") from error
     except RuntimeError as error:
-        # What torch raises on the processor, and safetensors where a file cannot be mapped.
+        # torch on the CPU, and safetensors if a file cannot be mapped.
         if "allocate memory" not in str(error):
             raise
         raise ModelError(f"{what}: memory ran out; {_ADVICE}") from error
 
 
 def gigabytes(size: int) -> str:
-    """A size in bytes as people read it."""
+    """Return a size in bytes as text, in MB or GB."""
     return (
         f"{size / 1e9:.1f} GB"
         if size >= 1e9
@@ -58,23 +59,23 @@ def gigabytes(size: int) -> str:
 
 
 def _available() -> int | None:
-    """What the system could give, its caches included."""
+    """Return the bytes that the system can free, its caches included."""
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     with suppress(OSError, ValueError, AttributeError):
-        # Not Linux: all of the memory, so that at least what can never fit is refused.
+        # Not Linux: the total, so that at least models that can never fit are refused.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
 
 
 def _left_in_container() -> int | None:
-    """What a container's limit leaves; None without one."""
+    """Return the bytes left below the limit of a container; None without a limit."""
     with suppress(OSError, ValueError, StopIteration):
         limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-        # Pages of files count as used, but make way.
+        # Cached pages of files count as used, but are freed on demand.
         facts = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
         cached = next(int(line.split()[1]) for line in facts if line.startswith("inactive_file "))
         return max(0, limit - used + cached)

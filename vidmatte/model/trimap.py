@@ -1,4 +1,4 @@
-"""TRIMAP: from a rough matte to what is known of it: 1 object, 0 background, 0.5 for a matting network to find out."""
+"""Trimaps of rough mattes: 1 object, 0 background, 0.5 unknown, for a matting network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch import Tensor
 from vidmatte.errors import OptionError
 
 _LEAST_CORE = 0.5
-"""Share of its own half-width by which a piece is eroded at most: wires and small things keep a known core."""
+"""Share of its own half-width by which a piece is eroded at most.
+
+Wires and small things keep a known core.
+"""
 
 
 def make_trimap(
@@ -22,22 +25,26 @@ def make_trimap(
     inside: float = 0.01,
     outside: float = 0.01,
 ) -> Tensor:
-    """Trimap of a rough matte or of similarity guidance.
+    """Return the trimap of a rough matte or of similarity guidance.
 
-    A pixel is known object where `alpha` is at least `high` everywhere within `inside`, and known background where it
-    is at most `low` everywhere within `outside`. Both distances are Euclidean and given as shares of the longer side
-    of the image, so that a guidance map and a frame get the same band; 0 leaves the thresholds alone. What lies beyond
-    the edge of the image does not count: an object cut by the frame is known up to there. Pieces that such an erosion
-    would remove are eroded by half of their own half-width instead. Everything else, NaN included, is unknown.
+    A pixel is known object if `alpha` is at least `high` everywhere within the distance `inside`,
+    and known background if it is at most `low` everywhere within `outside`. The area beyond the
+    edge of the image does not count: an object that the frame cuts is known up to the edge. Pieces
+    that the erosion would remove are eroded by half of their own half-width instead. All other
+    pixels, NaN included, are unknown.
 
     Args:
         alpha: (N, 1, H, W) 0..1.
+        low, high: thresholds, 0..1.
+        inside, outside: Euclidean distances as shares of the longer side, so that a guidance map
+            and a frame get the same band; with 0 only the thresholds count.
 
     Returns:
         (N, 1, H, W) float32 of 0, 0.5 and 1, on the device of `alpha`.
 
     Raises:
-        OptionError: thresholds out of order or outside 0..1, or a distance that is negative or above half of the image.
+        OptionError: thresholds are out of order or outside 0..1, or a distance is negative or above
+            half of the image.
     """
     if not 0 <= low < high <= 1:
         raise OptionError(
@@ -45,7 +52,8 @@ def make_trimap(
         )
     if not (0 <= inside <= 0.5 and 0 <= outside <= 0.5):
         raise OptionError(
-            f"trimap bands of {inside} and {outside} are not valid: they are shares of the image, 0 to 0.5"
+            f"trimap bands of {inside} and {outside} are not valid: they are shares of the image, "
+            f"0 to 0.5"
         )
     if alpha.ndim != 4 or alpha.shape[1] != 1:
         raise ValueError(f"alpha must be (N, 1, H, W), got {tuple(alpha.shape)}")
@@ -60,7 +68,7 @@ def make_trimap(
 def _trimap(
     alpha: NDArray[np.float32], low: float, high: float, inside: float, outside: float
 ) -> NDArray[np.float32]:
-    """One plane; the distances in pixels."""
+    """Return the trimap of one plane; the distances are in pixels."""
     trimap = np.full(alpha.shape, 0.5, np.float32)
     trimap[_core(alpha <= np.float32(low), outside, keep_pieces=False)] = 0
     trimap[_core(alpha >= np.float32(high), inside, keep_pieces=True)] = 1
@@ -68,7 +76,7 @@ def _trimap(
 
 
 def _core(region: NDArray[np.bool_], radius: float, *, keep_pieces: bool) -> NDArray[np.bool_]:
-    """Pixels of a region that lie farther than `radius` from every pixel outside it."""
+    """Return the pixels of a region that are farther than `radius` from all pixels outside."""
     if radius == 0 or not region.any():
         return region
     pixels = region.astype(np.uint8)

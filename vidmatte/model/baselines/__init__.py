@@ -1,1 +1,1 @@
-"""What IconMatting is compared with, behind the one interface; their weights are those of the networks' authors."""
+"""Baselines behind the common interface, with the weights of the networks' authors."""

@@ -1,7 +1,8 @@
-"""Correspondence: where points of one image are in another, by features of a network that was trained without labels.
+"""Correspondence: find points of one image in another by features of DINOv2.
 
-As in the in-context pipeline that IconMatting (Guo et al., CVPR 2024, supplement 10) is compared with: DINOv2 (Oquab et
-al., TMLR 2024) says what is alike. A match counts when it leads back to where it came from.
+As in the in-context pipeline that IconMatting is compared with (Guo et al., CVPR 2024, supplement
+10). DINOv2 (Oquab et al., TMLR 2024) was trained without labels. A match counts if its way back
+ends near its origin.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from vidmatte.model.baselines.images import fitted, inference, normalised, resized
 
 Features: TypeAlias = Callable[[Tensor], Tensor]
-"""From an image (1, 3, H, W) 0-1 to one vector for each cell of a grid over it, (C, h, w)."""
+"""Return one vector for each cell of a grid over an image (1, 3, H, W) 0-1: (C, h, w)."""
 
 _RETURNS = 0.1
 """How far from its origin the way back of a match may end, as a share of the longer side of the grid."""
@@ -32,7 +33,7 @@ class Carried:
     points: NDArray[np.float32]
     """(K, 2) x, y as shares of the target's width and height."""
     kept: NDArray[np.int64]
-    """(K,) which of the reference's points they are."""
+    """(K,) indices of the reference's points that they belong to."""
     similarity: NDArray[np.float32]
     """(K,) cosine, -1..1."""
 
@@ -45,10 +46,10 @@ class DinoFeatures:
     device: torch.device
     precision: torch.dtype
     side: int
-    """Longer side, in pixels, of what it sees."""
+    """Longer side of its input in pixels."""
 
     def __call__(self, rgb: Tensor) -> Tensor:
-        """(C, h, w) float32 of an image (1, 3, H, W) 0-1, on the processor."""
+        """Return features (C, h, w) float32 of an image (1, 3, H, W) 0-1, on the CPU."""
         stride: int = self.net.config.patch_size  # type: ignore[union-attr,assignment] # of transformers' own classes
         height, width = fitted(rgb.shape[-2], rgb.shape[-1], self.side, stride)
         with inference(self.device, self.precision, f"DINOv2 on {width}x{height} pixels"):
@@ -58,13 +59,14 @@ class DinoFeatures:
 
 
 def carry(points: NDArray[np.float32], reference: Tensor, target: Tensor) -> Carried:
-    """Find points (K, 2), shares of the reference's width and height, in a target.
+    """Find points of a reference in a target.
 
-    Each goes to the middle of the cell whose feature is most like that at the point, by cosine. Points whose way back
-    ends elsewhere are left out; if no way back ends well, all stay.
+    Each point goes to the middle of the cell with the most similar feature, by cosine. Points whose
+    way back ends elsewhere are left out; if no way back ends well, all stay.
 
     Args:
-        reference, target: features (C, h, w) of either image; grids of any sizes.
+        points: (K, 2) shares of the reference's width and height.
+        reference, target: features (C, h, w) of either image; the grids may have any sizes.
     """
     known, seen = (F.normalize(grid.flatten(1).float(), dim=0) for grid in (reference, target))
     height, width = reference.shape[1:]

@@ -1,7 +1,8 @@
-"""`icmp`: the in-context pipeline that IconMatting is compared with (Guo et al., CVPR 2024, supplement 10).
+"""`icmp`: the in-context pipeline that IconMatting is compared with.
 
-The marked points are found again in each image (`correspondence.py`), SAM makes a mask of them, erosion and dilation a
-pseudo-trimap of the mask, ViTMatte alpha of that.
+Guo et al., CVPR 2024, supplement 10. The marked points are found again in each image
+(`correspondence.py`). SAM makes a mask from them, erosion and dilation make a pseudo-trimap from
+the mask, and ViTMatte makes alpha from the trimap.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class IcmpOptions:
     """Settings of `icmp`."""
 
     points: int = 8
-    """Most points of the object, and of the background, that are taken of a reference."""
+    """Largest number of points of the object, and of the background, taken from a reference."""
     side: int = 770
-    """Longer side, in pixels, of what DINOv2 sees; its cells are 14 pixels wide."""
+    """Longer side of DINOv2's input in pixels; its cells are 14 pixels wide."""
     band: float = BAND
     """Half-width of the unknown band around a mask, as a share of the image's longer side."""
 
@@ -42,19 +43,19 @@ class IcmpOptions:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A reference as it is matched."""
+    """A reference with its features and its prompt."""
 
     features: Tensor
     """(C, h, w)"""
     prompt: PointPrompt
     frame: int | None
     mask: Tensor | None
-    """(1, 1, H, W) of a reference that is known everywhere: on its own frame it holds."""
+    """(1, 1, H, W) of a reference that is known everywhere: final on its own frame."""
 
 
 @dataclass(frozen=True)
 class IcmpModel:
-    """The pipeline, put together of its networks; `features` may be any function, `sam` and `finish_alpha` likewise."""
+    """The pipeline with its networks; `features`, `sam` and `finish_alpha` may be any functions."""
 
     features: Features
     sam: Sam
@@ -65,7 +66,7 @@ class IcmpModel:
     precision: torch.dtype
 
     def with_reference(self, references: Sequence[Reference]) -> MaskPredictor:
-        """Points of all references are looked for in each image, and make one mask together."""
+        """Encode references: in each image the points of all of them make one mask together."""
         if not references:
             raise ValueError("at least one reference is needed")
         encoded = [self._encode(reference) for reference in references]

@@ -1,4 +1,4 @@
-"""From a mask to alpha: erosion and dilation make a pseudo-trimap, a network for trimaps makes alpha of it."""
+"""From a mask to alpha: a pseudo-trimap by erosion and dilation, then a trimap network."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from vidmatte.model.interface import CoarseMatte
 from vidmatte.model.trimap import make_trimap
 
 FinishAlpha: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From an image (1, 3, H, W) 0-1 and a trimap (1, 1, H, W) of 0, 0.5 and 1 to alpha (1, 1, H, W) 0-1."""
+"""Return alpha (1, 1, H, W) 0-1 of an image (1, 3, H, W) 0-1 and a trimap of 0, 0.5 and 1."""
 FindMask: TypeAlias = Callable[[Tensor, "int | None"], CoarseMatte]
-"""From an image (1, 3, H, W) and its frame's index to the probability of the object in each place of all of it."""
+"""Return the object's probability map for an image (1, 3, H, W) and its frame's index."""
 
 BAND = 0.01
 WIDEST_BAND = 0.25
 
 
 def pseudo_trimap(mask: Tensor, *, band: float = BAND) -> Tensor:
-    """Trimap of a mask (N, 1, H, W): object where it was eroded by `band`, background where it was not dilated by it.
+    """Return the trimap of a mask (N, 1, H, W).
 
+    The mask eroded by `band` is object, everything outside of the dilated mask is background.
     `band` is a share of the image's longer side; small pieces keep a core, see `make_trimap`.
     """
     return make_trimap((mask > 0.5).float(), inside=band, outside=band)
 
 
 def check_band(band: float) -> None:
-    """Raises OptionError for a band that is not 0 to 0.25."""
+    """Raise OptionError unless a band is 0 to 0.25."""
     if not 0 <= band <= WIDEST_BAND:
         raise OptionError(
             f"band {band:g} is not valid: it is a share of the image's longer side, 0 to {WIDEST_BAND}"
@@ -42,39 +43,39 @@ def check_band(band: float) -> None:
 
 @dataclass(frozen=True)
 class MaskPredictor:
-    """A predictor that looks at each frame alone: finds a mask, and mattes its edge."""
+    """A predictor for single frames: finds a mask and mattes its edge."""
 
     find: FindMask
     finish_alpha: FinishAlpha | None
-    """None where the mask itself is the alpha."""
+    """None if the mask itself is the alpha."""
     band: float
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """Mattes of images."""
+        """Return mattes of images."""
         found = [self.find(batch.rgb[i : i + 1], index) for i, index in enumerate(batch.frames)]
         alphas = [self.finish(batch.rgb[i : i + 1], coarse) for i, coarse in enumerate(found)]
         return MatteBatch(batch, torch.cat(alphas), tuple(coarse.confidence for coarse in found))
 
     def tracker(self) -> None:
-        """None: each frame is looked at alone."""
+        """Return None: each frame is matted alone."""
         return None
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """The frame as it is."""
+        """Return the frame as it is."""
         return rgb
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """Alpha (1, 1, H, W) at full size from the mask of the whole frame."""
+        """Return alpha (1, 1, H, W) at full size from the mask of the whole frame."""
         return matte_mask(rgb, coarse.alpha, self.finish_alpha, self.band)
 
 
 def matte_mask(rgb: Tensor, mask: Tensor, finish_alpha: FinishAlpha | None, band: float) -> Tensor:
-    """(1, 1, H, W) float32 alpha of an image (1, 3, H, W) from the probability (h, w) of its object."""
+    """Return float32 alpha (1, 1, H, W) of an image from the probability (h, w) of its object."""
     full = resized(mask[None, None].float(), (rgb.shape[-2], rgb.shape[-1])).clamp(0, 1)
     return full if finish_alpha is None else finish_alpha(rgb, pseudo_trimap(full, band=band))
 
 
 def mean_of(values: Iterable[float]) -> float:
-    """Of some numbers; 0 of none."""
+    """Return the mean of some numbers; 0 for none."""
     listed = list(values)
     return sum(listed) / len(listed) if listed else 0.0

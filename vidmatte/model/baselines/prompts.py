@@ -1,4 +1,4 @@
-"""From a reference back to what segmenters are prompted with: points and a box."""
+"""From a reference back to the prompts of segmenters: points and a box."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ class PointPrompt:
 
 
 def point_prompt(reference: Reference, *, most: int) -> PointPrompt:
-    """Points in the middle of each mark, object first, and the box where all outside of one is background.
+    """Return the points and the box that a reference was marked with.
 
-    A mask gives points of the object alone; a stroke gives several along it. `most` bounds each kind of points.
+    Points are in the middle of each mark, the object's first; a stroke gives several points along
+    it, a mask points of the object alone. There is a box if everything outside a rectangle is
+    background. `most` is the largest number of points of each kind.
     """
     alpha, known = (plane[0, 0].numpy() for plane in (reference.alpha, reference.known))
     inside = (alpha * known) > 0.5
@@ -68,11 +70,12 @@ def point_prompt(reference: Reference, *, most: int) -> PointPrompt:
 
 
 def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[np.int64]:
-    """Up to `most` pixels (x, y) of a region, far from its edge and from each other; the same ones each time.
+    """Return up to `most` pixels (x, y) of a region, far from its edge and from each other.
 
-    The deepest pixel of each separate piece comes first, thick pieces before thin ones; then whatever pixel of the
-    inner halves of the pieces is farthest from those chosen, while it is `apart` half-widths of its piece from them: at
-    1 a click stays one point.
+    The deepest pixel of each separate piece comes first, thick pieces before thin ones. Then comes
+    the pixel of the inner halves of the pieces that is farthest from those chosen, as long as it is
+    `apart` half-widths of its piece away: with 1 a click stays one point. The choice is
+    deterministic.
     """
     count, labels = cv2.connectedComponents(region.astype(np.uint8))
     if count < 2:
@@ -102,7 +105,7 @@ def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[
 
 
 def _box(outside: Region) -> tuple[int, int, int, int] | None:
-    """Corners of what is left inside where everything around a rectangle is background; None where there is no such."""
+    """Return the corners of the rectangle that background surrounds; None if there is none."""
     rows, columns = (np.nonzero((~outside).any(axis))[0] for axis in (1, 0))
     if not len(rows):
         return None

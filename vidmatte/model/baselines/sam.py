@@ -14,21 +14,21 @@ from vidmatte.model.baselines.prompts import PointPrompt
 
 @dataclass(frozen=True)
 class Sam:
-    """A loaded SAM: call it with an image and marks."""
+    """A loaded SAM, called with an image and a prompt."""
 
     net: nn.Module
     device: torch.device
     precision: torch.dtype
 
     def __call__(self, rgb: Tensor, prompt: PointPrompt) -> tuple[Tensor, float]:
-        """The mask that the network thinks best of the three it makes.
+        """Return the mask with the best score among the three of the network.
 
         Args:
             rgb: (1, 3, H, W) 0-1.
 
         Returns:
-            probability of the object (h, w) float32 over the whole image, smaller than it, and the overlap with the
-            true mask that the network expects, 0..1.
+            The probability of the object (h, w) float32 over the whole image, at a smaller size,
+            and the overlap with the true mask that the network expects, 0..1.
         """
         side: int = self.net.config.vision_config.image_size  # type: ignore[union-attr,assignment]
         scale = side / max(rgb.shape[-2:])

@@ -1,6 +1,7 @@
-"""`seggpt`: in-context segmentation by SegGPT (Wang et al., ICCV 2023), `SegGptForImageSegmentation` of transformers.
+"""`seggpt`: in-context segmentation by SegGPT (Wang et al., ICCV 2023).
 
-The reference above the image, and its mask above a blank, are two tall pictures; the network paints the blank.
+`SegGptForImageSegmentation` of transformers takes two tall pictures: the reference above the image,
+and the mask of the reference above a blank, which the network paints.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ class SegGptOptions:
     """Settings of `seggpt`."""
 
     matte: bool = False
-    """Whether the edge of its mask is matted by ViTMatte; without it, the mask is the alpha, as the paper compares."""
+    """Whether ViTMatte mattes the edge of its mask; otherwise the mask is the alpha, as in the
+    paper's comparison."""
     band: float = BAND
-    """Half-width of the unknown band around a mask then, as a share of the image's longer side."""
+    """Half-width of the unknown band around a mask, as a share of the image's longer side."""
 
     def __post_init__(self) -> None:
         check_band(self.band)
@@ -43,7 +45,10 @@ class SegGptModel:
     precision: torch.dtype
 
     def with_reference(self, references: Sequence[Reference]) -> MaskPredictor:
-        """References are averaged inside the network. Each needs a mask: raises OptionError for other marks."""
+        """Encode references, which the network averages.
+
+        Raises OptionError unless each has a mask.
+        """
         if not references:
             raise ValueError("at least one reference is needed")
         if not all(reference.is_complete for reference in references):
@@ -79,7 +84,7 @@ class SegGptModel:
                 feature_ensemble=count > 1,
                 embedding_type="instance",
             )
-            # The lower half belongs to the image; colours as they were before they were normalised, white is object.
+            # The lower half belongs to the image. Before normalisation white is the object.
             found = _unnormalised(seen.pred_masks.float()[:, :, height:]).mean((0, 1)).clamp(0, 1)
         mask = found.cpu().clone()
         return CoarseMatte(mask, float((2 * mask - 1).abs().mean()))

@@ -1,4 +1,4 @@
-"""Models that are told a trimap of every image: the paper's upper bound, and matting without any weights."""
+"""Models that take a trimap of every image: the paper's upper bound, and closed-form matting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidmatte.prompts.prompt import Reference
 
 _log = logging.getLogger(__name__)
 _NEAR = 0.05
-"""How far from 0 and 1 a trimap's known pixels may lie: codecs do not keep them exactly."""
+"""How far from 0 and 1 a trimap's known pixels may be: codecs do not keep them exactly."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class TrimapModel:
     precision: torch.dtype
 
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
-        """Raises OptionError: a reference says nothing about the other images to such a model."""
+        """Raise OptionError: such a model does not use references."""
         raise OptionError(
             f"model {self.name!r} mattes with a trimap of every frame: give --trimaps PATH, and no marks"
         )
 
     def with_trimaps(self, trimaps: ReadTrimaps) -> TrimapPredictor:
-        """The predictor that takes the trimap of each image from `trimaps`."""
+        """Return the predictor that takes the trimap of each image from `trimaps`."""
         return TrimapPredictor(self.finish_alpha, trimaps)
 
 
@@ -51,7 +51,7 @@ class TrimapPredictor:
     trimaps: ReadTrimaps
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """Alpha of images. Confidence is the share of pixels that the trimap knows."""
+        """Return alpha of images. Confidence is the known share of the trimap's pixels."""
         trimaps = quantise(self.trimaps(batch))
         if trimaps.shape != (len(batch), 1, *batch.rgb.shape[-2:]):
             raise ValueError(
@@ -64,28 +64,28 @@ class TrimapPredictor:
         return MatteBatch(batch, torch.cat(alphas), tuple(known.tolist()))
 
     def tracker(self) -> None:
-        """None: each frame is looked at alone."""
+        """Return None: each frame is matted alone."""
         return None
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """The frame as it is."""
+        """Return the frame as it is."""
         return rgb
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """The alpha itself, which is at full size."""
+        """Return the alpha itself, which has full size."""
         return coarse.alpha[None, None]
 
 
 def quantise(trimap: Tensor) -> Tensor:
-    """0, 0.5 and 1 of gray values 0..1: what is neither all but black nor all but white is unknown."""
+    """Return 0, 0.5 and 1 from gray values 0..1: all but nearly black and white is unknown."""
     return torch.where(trimap <= _NEAR, 0.0, torch.where(trimap >= 1 - _NEAR, 1.0, 0.5))
 
 
 def closed_form(rgb: Tensor, trimap: Tensor) -> Tensor:
-    """Closed-form matting (Levin et al., TPAMI 2008) by PyMatting: `FinishAlpha`'s arguments.
+    """Return alpha by closed-form matting (Levin et al., TPAMI 2008) of PyMatting.
 
-    An image without known object, or without known background, is all background, or all object, where it is unknown.
-    Raises MissingExtraError without PyMatting.
+    Arguments are those of `FinishAlpha`. Without known object all unknown pixels become background,
+    without known background they become object. Raises MissingExtraError without PyMatting.
     """
     try:
         from pymatting import estimate_alpha_cf
@@ -97,7 +97,7 @@ def closed_form(rgb: Tensor, trimap: Tensor) -> Tensor:
     if not inside.any() or not (trimap == 0).any():
         return torch.where(unknown, inside.any().float(), trimap.float())
     image = rgb[0].permute(1, 2, 0).clamp(0, 1).double().numpy()
-    # It prints hints about its own speed to standard output, where `--json` has its place.
+    # It prints hints about its own speed to standard output, which `--json` needs for itself.
     with redirect_stdout(io.StringIO()) as printed:
         alpha = np.asarray(estimate_alpha_cf(image, trimap[0, 0].double().numpy()), np.float32)
     _log.debug(printed.getvalue().strip())
