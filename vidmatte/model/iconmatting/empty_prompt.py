@@ -1,7 +1,7 @@
-"""The embedding of the empty prompt: the one thing the text encoder is needed for, so it is run here once and left.
+"""The embedding of the empty prompt, for which alone the text encoder is needed: it runs once.
 
-A CLIP text transformer (Radford et al., 2021) of the kind that Stable Diffusion 2 has (OpenCLIP ViT-H/14): pre-norm
-layers with causal attention, the last layer left out, a final normalisation.
+A CLIP text transformer (Radford et al., 2021) of the kind of Stable Diffusion 2 (OpenCLIP
+ViT-H/14): pre-norm layers with causal attention, without the last layer, and a final normalisation.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ _OPEN_CLIP_NAMES = {
 
 @torch.inference_mode()
 def embed_empty_prompt(tensors: Mapping[str, Tensor], *, heads: int | None = None) -> Tensor:
-    """Last hidden states (1, 77, D) float32 for the prompt "".
+    """Return the last hidden states (1, 77, D) float32 for the prompt "".
 
     Args:
-        tensors: weights under transformers' names, `text_model.encoder.layers.0.self_attn.q_proj.weight` and so on,
-            with or without the first word.
-        heads: of the attention; None for heads of 64 channels, as all of CLIP's text encoders have.
+        tensors: weights under transformers' names, such as
+            `text_model.encoder.layers.0.self_attn.q_proj.weight`, with or without the first word.
+        heads: of the attention; None for heads of 64 channels, as in all text encoders of CLIP.
 
-    Raises ModelError for a tensor that is missing.
+    Raises:
+        ModelError: a tensor is missing.
     """
     weights = {key.removeprefix("text_model."): tensor.float() for key, tensor in tensors.items()}
     try:
@@ -86,9 +87,10 @@ def _linear(x: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def from_open_clip(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The text encoder in a single file, under transformers' names; its last layer is left out, as in training.
+    """Return the text encoder in a single file under transformers' names, without its last layer.
 
-    Raises ModelError when the file has none of OpenCLIP's kind.
+    The last layer was left out in training, too. Raises ModelError if the file has no text encoder
+    of OpenCLIP's kind.
     """
     own = {
         key.removeprefix(_OPEN_CLIP): tensor

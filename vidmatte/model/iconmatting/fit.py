@@ -1,7 +1,8 @@
-"""How frames of any shape lie in the squares that Stable Diffusion takes: nothing is cropped, nothing stretched.
+"""Fit frames of any shape into the squares of Stable Diffusion without cropping or stretching.
 
-A frame becomes one square with bars (a letterbox). A very wide or tall one becomes two squares that overlap, each
-letterboxed, so that the object is not made as small; their alphas are blended across the overlap.
+A frame becomes one square with bars (a letterbox). A very wide or tall frame becomes two squares
+that overlap, each letterboxed, so that the object is larger; their alphas are blended across the
+overlap.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _WIDEST = 2.0
-"""Aspect from which a frame gets two squares: 16:9 gets one, cinema's 2.39:1 two."""
+"""Aspect above which a frame gets two squares: 16:9 gets one, cinema's 2.39:1 two."""
 _SHARE = 0.6
-"""Share of the longer side that each of two squares shows; a fifth of it is shown by both."""
+"""Share of the longer side that each of two squares shows; both show a fifth of it."""
 _BAR = 0.5
 """Gray of the bars, the middle of the range: zero for the autoencoder."""
 _CELL = 16
-"""Pixels of a fine cell. The picture begins at a multiple of it, so that few cells show bar and picture at once."""
+"""Pixels of a fine cell. The picture begins at a multiple, so that few cells show bar and picture."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Frames of one size in squares.
+    """The layout of frames of one size in squares.
 
-    Everything is laid out along the longer side of the frame and turned where that is its height.
+    It is computed along the longer side of the frame, and transposed if that is the height.
     """
 
     height: int
@@ -45,13 +46,13 @@ class Fit:
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Where along the longer side each square's picture begins, in pixels of the frame."""
+        """Start of each square's picture along the longer side, in pixels of the frame."""
         long, short = self._long_short
         return (0,) if long <= _WIDEST * short else (0, long - self.shown)
 
     @property
     def shown(self) -> int:
-        """How much of the longer side each square shows, in pixels of the frame."""
+        """Length of the longer side that each square shows, in pixels of the frame."""
         long, short = self._long_short
         return long if long <= _WIDEST * short else max(1, round(_SHARE * long))
 
@@ -70,7 +71,7 @@ class Fit:
 
     @property
     def _corner(self) -> tuple[int, int]:
-        """Where the picture begins in a square along the frame's longer and shorter side: in the middle, nearly."""
+        """Start of the picture in a square along the longer and the shorter side: about centred."""
         long, short = ((self.side - length) // 2 // _CELL * _CELL for length in self._picture)
         return long, short
 
@@ -79,13 +80,17 @@ class Fit:
         return tuple(round(start * self._picture[0] / self.shown) for start in self.starts)
 
     def to_squares(self, rgb: Tensor) -> Tensor:
-        """Frames (N, 3, height, width) 0-1 as (N k, 3, side, side) 0-1, the k squares of a frame next to each other."""
+        """Return frames (N, 3, height, width) 0-1 as squares (N k, 3, side, side) 0-1.
+
+        The k squares of a frame are next to each other.
+        """
         return self._place(rgb, _BAR, own=False)
 
     def prompt_to_squares(self, plane: Tensor) -> Tensor:
-        """A plane (N, 1, height, width) of marks as (N k, 1, side, side), bars 0, averaged over the pixels.
+        """Return a plane (N, 1, height, width) of a prompt as squares (N k, 1, side, side).
 
-        What two squares show is given to the one whose middle is nearer, so that no mark counts twice.
+        Bars are 0, and pixels are averaged. Pixels in two squares belong to the one with the nearer
+        middle, so that no mark counts twice.
         """
         return self._place(plane, 0.0, own=True)
 
@@ -110,7 +115,10 @@ class Fit:
         return (squares.mT if self._is_tall else squares).flatten(0, 1)
 
     def valid_cells(self, cells: int, device: torch.device | str = "cpu") -> Tensor | None:
-        """(k cells^2,) bool: the cells of a frame's squares that show at least half of picture; None if all do."""
+        """Return which cells of a frame's squares are at least half picture, (k cells^2,) bool.
+
+        None stands for all.
+        """
         long, short = self._picture
         if (long, short) == (self.side, self.side):
             return None
@@ -122,7 +130,7 @@ class Fit:
         return (share >= 0.5).repeat(self.squares)
 
     def assemble(self, squares: Tensor) -> Tensor:
-        """Planes (N k, 1, side, side) of squares as planes (N, 1, h, w) of whole frames at that scale."""
+        """Return planes (N k, 1, side, side) of squares as planes (N, 1, h, w) of whole frames."""
         squares = torch.unflatten(squares, 0, (-1, self.squares))
         squares = squares.mT if self._is_tall else squares
         left, top = self._corner
@@ -132,7 +140,7 @@ class Fit:
         return frames.mT if self._is_tall else frames
 
     def _blend(self, first: Tensor, second: Tensor) -> Tensor:
-        """The second picture fades in across the overlap."""
+        """Join two pictures; the second fades in across the overlap."""
         begin = self._coarse_starts[1]
         overlap = first.shape[-1] - begin
         share = (torch.arange(overlap, device=first.device) + 0.5) / overlap
@@ -141,7 +149,7 @@ class Fit:
 
 
 def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average over pixels where the frame becomes smaller, bilinear where it becomes larger."""
+    """Resize frames: averaged if they become smaller, bilinear if larger."""
     if tuple(frames.shape[-2:]) == size:
         return frames
     return F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=True)

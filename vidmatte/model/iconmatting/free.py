@@ -1,7 +1,7 @@
-"""IconMatting without its trained part: similarity and self-attention of Stable Diffusion alone give the guidance.
+"""IconMatting without its trained part: Stable Diffusion alone gives the guidance.
 
-Training-free propagation, A x S: what the references say about a cell is averaged over the cells it attends to. The
-guidance becomes a trimap, and whatever network mattes from trimaps makes alpha of it.
+Training-free propagation, A x S: similarity to the references is averaged over the cells that a
+cell attends to. The guidance becomes a trimap, and a trimap network makes alpha from it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,25 @@ from vidmatte.model.iconmatting.stable_diffusion import InContextFeatures
 from vidmatte.model.trimap import make_trimap
 
 FinishAlpha: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From an image (1, 3, H, W) 0-1 and a trimap (1, 1, H, W) of 0, 0.5 and 1 to alpha (1, 1, H, W) 0-1."""
+"""Return alpha (1, 1, H, W) 0-1 of an image (1, 3, H, W) 0-1 and a trimap of 0, 0.5 and 1."""
 
 _FULL = 0.5
-"""Similarity that counts as certain. It is 1 on average on an object that fills as many cells as in its reference."""
+"""Similarity that counts as certain.
+
+It averages 1 on an object that fills as many cells as in its reference.
+"""
 _LOW, _HIGH = 0.2, 0.8
-"""Guidance up to which a place is background, and from which it is object."""
+"""Guidance up to which a pixel is background, and from which it is object."""
 
 
 @dataclass(frozen=True)
 class TrainingFreeDecoder:
-    """Makes guidance of similarity, and alpha of guidance, without any weights of its own."""
+    """Decoder without weights of its own: guidance from similarity, then alpha from guidance."""
 
     finish_alpha: FinishAlpha
 
     def tokens(self, features: InContextFeatures) -> Tensor:
-        """What is matched: fine features as (N, n, C) float32, normalised without learned weights."""
+        """Return the features to match, (N, n, C) float32, normalised without learned weights."""
         tokens = features.fine.flatten(2).mT.float()
         return F.layer_norm(tokens, tokens.shape[-1:])
 
@@ -48,7 +51,7 @@ class TrainingFreeDecoder:
         intra: bool,
         multi_scale: bool,
     ) -> Decoded:
-        """Guidance (N, 1, S, S) 0-1 of images; see `IconMattingNet.forward`."""
+        """Return guidance (N, 1, S, S) 0-1 of images; see `IconMattingNet.forward`."""
         maps = (features.fine_attention, features.coarse_attention if multi_scale else None)
         spreads = [
             spread(similarity, attention) for attention in maps if intra and attention is not None
@@ -63,7 +66,7 @@ class TrainingFreeDecoder:
         return Decoded((smooth / _FULL).clamp(0, 1), guided)
 
     def finish(self, rgb: Tensor, coarse: Tensor) -> Tensor:
-        """Alpha (1, 1, H, W) of an image (1, 3, H, W) from guidance (1, 1, h, w) over all of it."""
+        """Return alpha (1, 1, H, W) of an image (1, 3, H, W) from its guidance (1, 1, h, w)."""
         trimap = make_trimap(coarse, low=_LOW, high=_HIGH)
         size = (rgb.shape[-2], rgb.shape[-1])
         return self.finish_alpha(rgb, F.interpolate(trimap, size=size, mode="nearest"))

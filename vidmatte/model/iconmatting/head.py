@@ -1,7 +1,7 @@
-"""Matting heads: in-context guidance and the image to alpha.
+"""Matting heads: alpha from in-context guidance and the image.
 
-The detail decoder is ViTMatte's (Yao et al., 2023), as IconMatting (Guo et al., CVPR 2024, section 3.5) takes it. The
-names of the attributes are those of the released checkpoint, so that it loads as it is.
+The detail decoder is that of ViTMatte (Yao et al., 2023), as in IconMatting (Guo et al., CVPR 2024,
+section 3.5). The names of the attributes are those of the released checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ConvNormRelu(nn.Module):
         self.bn = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels_in, h, w) to (N, channels_out, h / stride, w / stride)."""
+        """Map (N, channels_in, h, w) to (N, channels_out, h / stride, w / stride)."""
         return F.relu(self.bn(self.conv(x)))
 
 
@@ -35,7 +35,7 @@ class Fusion(nn.Module):
         self.conv = ConvNormRelu(channels_in, channels_out)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """coarse (N, A, h, w), fine (N, B, 2h, 2w), A + B = channels_in, to (N, channels_out, 2h, 2w)."""
+        """Map (N, A, h, w) and (N, B, 2h, 2w), A + B = channels_in, to (N, channels_out, 2h, 2w)."""
         enlarged = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
         fused: Tensor = self.conv(torch.cat([fine, enlarged.to(fine.dtype)], 1))
         return fused
@@ -51,7 +51,7 @@ class ImageStream(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """The image and its maps, fine to coarse."""
+        """Return the image and its maps, fine to coarse."""
         maps = [image]
         for conv in self.convs:
             maps.append(conv(maps[-1]))
@@ -71,10 +71,10 @@ class AlphaHead(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels_in, h, w) to alpha (N, 1, h, w) float32 0-1."""
+        """Map (N, channels_in, h, w) to alpha (N, 1, h, w) float32 0-1."""
         x = self.matting_convs[:-1](x)
         weight, bias = self.matting_convs[-1].parameters()
-        # Written out, so that it is in float32 whatever autocast says: half precision makes steps in flat alphas.
+        # Written out to stay float32 under autocast: half precision makes steps in flat alpha.
         return torch.sigmoid((x.float() * weight).sum(1, keepdim=True) + bias)
 
 
@@ -105,7 +105,12 @@ class DetailDecoder(nn.Module):
         self.matting_head = AlphaHead(fusion[-1], 16)
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
-        """features (N, channels, S/16, S/16), image (N, image_channels, S, S) in -1..1, to alpha (N, 1, S, S) 0-1."""
+        """Return alpha (N, 1, S, S) 0-1.
+
+        Args:
+            features: (N, channels, S/16, S/16).
+            image: (N, image_channels, S, S) in -1..1.
+        """
         for fuse, detail in zip(self.fusion_blks, reversed(self.convstream(image)), strict=True):
             features = fuse(features, detail)
         alpha: Tensor = self.matting_head(features)
@@ -117,7 +122,7 @@ class TrimapHead(nn.Module):
 
     Args:
         feature_channels: of Stable Diffusion's features.
-        channels: they are brought to.
+        channels: of the features after conversion.
     """
 
     def __init__(self, feature_channels: int = 1280, channels: int = 320) -> None:
@@ -129,12 +134,13 @@ class TrimapHead(nn.Module):
         self.detail_decoder = DetailDecoder(channels, image_channels=4)
 
     def forward(self, rgb: Tensor, trimap: Tensor, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Alpha (N, 1, S, S) 0-1.
+        """Return alpha (N, 1, S, S) 0-1.
 
         Args:
             rgb: (N, 3, S, S) 0-1.
             trimap: (N, 1, S, S) of 0, 0.5 and 1.
-            coarse, fine: features (N, feature_channels, S/32, S/32) and (N, feature_channels, S/16, S/16).
+            coarse: features (N, feature_channels, S/32, S/32).
+            fine: features (N, feature_channels, S/16, S/16).
         """
         maps = [convert(x) for convert, x in zip(self.ft_module_list, (coarse, fine), strict=True)]
         alpha: Tensor = self.detail_decoder(self.fusion(*maps), torch.cat([rgb * 2 - 1, trimap], 1))

@@ -21,12 +21,12 @@ from vidmatte.model.weights import load_strictly
 
 @dataclass(frozen=True)
 class Decoded:
-    """What is made of N images."""
+    """Results for N images."""
 
     alpha: Tensor
-    """(N, 1, S, S) float32 0-1; of the training-free variant its guidance instead."""
+    """(N, 1, S, S) float32 0-1; the training-free variant has its guidance here."""
     intra_similarity: Tensor
-    """(N, c, c) float32, of any scale: to look at."""
+    """(N, c, c) float32 of any scale, for display."""
 
 
 class _Fusions(nn.Module):
@@ -46,7 +46,7 @@ class _QueryNorm(nn.Module):
 
 
 class InContextFusion(nn.Module):
-    """Similarity and features at both scales to one map of guidance."""
+    """One map of guidance from similarity and features at both scales."""
 
     def __init__(
         self, feature_channels: int, cells: tuple[int, int], guidance_channels: int, channels: int
@@ -67,7 +67,13 @@ class InContextFusion(nn.Module):
     def forward(
         self, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
     ) -> tuple[Tensor, Tensor]:
-        """similarity (N, n) to guidance (N, channels, c, c), and intra-similarity (N, c, c) averaged over channels."""
+        """Return guidance (N, channels, c, c), and intra-similarity (N, c, c) averaged over channels.
+
+        Args:
+            features: with attention maps if `intra` is on.
+            similarity: (N, n).
+            intra, multi_scale: see `IconMattingNet.forward`.
+        """
         scales = (
             (features.coarse, features.coarse_attention),
             (features.fine, features.fine_attention),
@@ -123,9 +129,9 @@ class IconMattingNet(nn.Module):
         feature_channels: int = 1280,
         cells: tuple[int, int] = (24, 48),
     ) -> IconMattingNet:
-        """The network with the tensors of a checkpoint, as `decoder_tensors` takes it.
+        """Return the network with the tensors of a checkpoint, as `decoder_tensors` takes it.
 
-        Raises ModelError for what is missing, surplus, of another shape, or not a number.
+        Raises ModelError if tensors are missing, surplus, of another shape, or not finite.
         """
         tensors = decoder_tensors(checkpoint, source)
         net = cls(feature_channels, cells)
@@ -133,7 +139,7 @@ class IconMattingNet(nn.Module):
         return net.eval().requires_grad_(False)
 
     def tokens(self, features: InContextFeatures) -> Tensor:
-        """What is matched: fine features as (N, n, C) float32, normalised."""
+        """Return the features to match, (N, n, C) float32, normalised."""
         normalised: Tensor = self.in_context_decoder.in_context_fusion.attn_module.norm(
             features.fine.flatten(2).mT
         )
@@ -166,10 +172,10 @@ class IconMattingNet(nn.Module):
 
 
 def decoder_tensors(checkpoint: Mapping[str, object], source: str) -> dict[str, Tensor]:
-    """The decoder's tensors in a checkpoint: with or without Lightning's `state_dict` around them.
+    """Return the decoder's tensors of a checkpoint, with or without Lightning's `state_dict`.
 
-    Everything else that Lightning keeps beside them is ignored, and so are the tensors of the frozen feature extractor
-    within. Raises ModelError when there are no tensors at all.
+    Other content of Lightning's checkpoints is ignored, and so are the tensors of the frozen
+    feature extractor. Raises ModelError if there are no tensors at all.
     """
     inner = checkpoint.get("state_dict", checkpoint)
     if not isinstance(inner, Mapping):

@@ -1,4 +1,4 @@
-"""The choices of IconMatting that are not the weights."""
+"""The options of IconMatting."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from vidmatte.model.iconmatting.stable_diffusion import FeatureSettings
 
 @dataclass(frozen=True)
 class IconMattingOptions:
-    """Settings of the paper and of how it is run; the defaults are the released configuration."""
+    """Settings of the method and of its execution; the defaults are the released configuration."""
 
     time_step: int = 200
     """Of the noise, 0 to 999 (paper, table 8)."""
     ensemble: int = 4
-    """Number of noises whose features are averaged; 1 is two times as fast, and a little less steady."""
+    """Number of noises whose features are averaged; 1 is twice as fast and a little less steady."""
     seed: int = 0
     """Of the noises."""
     inter: bool = True
-    """Whether similarity to the references takes part (table 5); off, each place counts the same."""
+    """Whether similarity to the references takes part (table 5); off, all cells count the same."""
     intra: bool = True
     """Whether the target's self-attention takes part (table 5)."""
     multi_scale: bool = True
     """Whether the coarse scale takes part (table 5)."""
     references: int | None = None
-    """Largest number of references that are used, the first ones (table 6); None for all."""
+    """Number of references to use, from the first (table 6); None for all."""
     positions: int = 24
-    """How many of the strongest positions of its self-attention map join each marked cell (section 3.6); the paper does
-    not say its number. This is 1 % of all."""
+    """Number of strongest positions of its self-attention map that join each marked cell (section
+    3.6). The paper does not give it; this is 1 % of all."""
     at_once: int | None = None
-    """How many noisy latents (images times ensemble) go through the U-Net together; None for a whole batch."""
+    """Largest number of noisy latents (images times ensemble) that run together; None for all."""
     compile: bool = False
-    """Whether the networks go through `torch.compile`: minutes at first, then faster."""
+    """Whether to use `torch.compile`: minutes at first, then faster."""
 
     def __post_init__(self) -> None:
         self.features  # noqa: B018 - checks time step, ensemble and seed
@@ -43,5 +43,5 @@ class IconMattingOptions:
 
     @property
     def features(self) -> FeatureSettings:
-        """What of this Stable Diffusion needs."""
+        """Settings of Stable Diffusion's features."""
         return FeatureSettings(self.time_step, self.ensemble, self.seed)

@@ -1,7 +1,7 @@
-"""From marks on a reference image to the cells whose features are the in-context query.
+"""From the prompt of a reference to the cells whose features are the in-context query.
 
-IconMatting (Guo et al., CVPR 2024), section 3.4 for masks and 3.6 for points and strokes. A cell is 16 x 16 of the
-768 x 768 pixels of a square; a reference that lies in k squares has k n of them.
+IconMatting (Guo et al., CVPR 2024), section 3.4 for masks and 3.6 for points and strokes. A cell is
+16 x 16 of the 768 x 768 pixels of a square; a reference in k squares has k n cells.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from vidmatte.prompts.prompt import Reference
 def query_cells(
     reference: Reference, fit: Fit, cells: int, attention: Tensor | None, positions: int
 ) -> tuple[Tensor, Tensor]:
-    """Cells of the object and of the background, (k n,) bool each, disjoint.
+    """Return the cells of the object and of the background, (k n,) bool each, disjoint.
 
-    A mask gives the cells of the object and nothing else. Marks give those that they lie on, extended by the image's
-    own attention (see `extend`). Where only background is marked, as by a box, all else is the object but for what the
-    background attends to most.
+    A mask gives cells of the object alone. Marks give the cells below them, extended by the image's
+    own attention (see `claim`). If only background is marked, as by a box, all other cells are the
+    object, except those that the background attends to most.
 
     Args:
+        reference: the marked image.
+        fit: its layout in squares.
         cells: along the side of a square.
-        attention: (k, n, n) self-attention of the reference's squares; None for a mask, which needs none.
-        positions: how many of the strongest positions of a marked cell join it.
+        attention: (k, n, n) self-attention of the reference's squares; None for a mask.
+        positions: number of the strongest positions that join a marked cell.
     """
     marked = fit.prompt_to_squares(reference.alpha * reference.known)[:, 0]
     if attention is None:
@@ -58,10 +60,11 @@ def query_cells(
 
 
 def whole_cells(marked: Tensor, cells: int) -> Tensor:
-    """Cells wholly inside a region, or else those it covers best, (k n,) bool.
+    """Return the cells wholly inside a region, or else those it covers best, (k n,) bool.
 
-    The minimum over each cell decides, as in the released model. Where that leaves no cell, as for a click or a wire,
-    the cells take part that the region covers at least half as much as the one it covers most.
+    The minimum over each cell decides, as in the released model. If that leaves no cell, as for a
+    click or a wire, the cells are chosen that the region covers at least half as much as the cell
+    it covers most.
 
     Args:
         marked: (k, S, S) share of each pixel inside the region, 0-1.
@@ -75,7 +78,10 @@ def whole_cells(marked: Tensor, cells: int) -> Tensor:
 
 
 def cells_of_prompt(marked: Tensor, cells: int) -> Tensor:
-    """The cells of each separate mark by `whole_cells`, (k n,) bool: no click is lost beside a broad stroke."""
+    """Return the cells of each separate mark, (k n,) bool.
+
+    They are found by `whole_cells` for each mark alone, so that a broad stroke does not hide a click.
+    """
     found = []
     for square in marked:
         count, labels = cv2.connectedComponents((square > 0).numpy().astype(np.uint8))
@@ -90,9 +96,10 @@ def cells_of_prompt(marked: Tensor, cells: int) -> Tensor:
 
 
 def claim(marked: Tensor, attention: Tensor, positions: int) -> Tensor:
-    """The reference-prompt extension: how much marked cells attend to their strongest positions, 0 elsewhere, (n,).
+    """Return how much marked cells attend to their strongest positions, 0 elsewhere, (n,).
 
-    A cell that marks of both kinds claim goes to the kind that attends to it more.
+    This is the reference-prompt extension. A cell that marks of both kinds claim goes to the kind
+    that attends to it more.
 
     Args:
         marked: (n,) bool.

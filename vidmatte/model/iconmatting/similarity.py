@@ -1,7 +1,8 @@
-"""In-context similarity: where the marked object is in a target image, by features and by the target's own attention.
+"""In-context similarity: find the marked object in a target by features and by self-attention.
 
-IconMatting (Guo et al., CVPR 2024), section 3.4 and 3.6. n counts the fine cells of a target (2304 = 48 x 48), Q the
-cells inside the regions of interest of all references: the in-context query.
+IconMatting (Guo et al., CVPR 2024), sections 3.4 and 3.6. n is the number of fine cells of a target
+(2304 = 48 x 48), Q the number of cells inside the regions of interest of all references: the
+in-context query.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ _QUERIES_AT_ONCE = 2304
 
 
 def inter_similarity(query: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """How much the object's cells match each cell of a target (equations 2 to 4), (N, n) float32.
+    """Return how much the object's cells match each cell of a target (equations 2 to 4).
 
-    Each query is matched to all cells by a softmax of dot products over sqrt(d); the maps are summed over the queries,
-    as the released model has it (the paper's equation 4 divides by their number).
+    Each query is matched to all cells by a softmax of dot products over sqrt(d). The maps are
+    summed over the queries as in the released model; the paper's equation 4 divides by their number.
 
     Args:
         query: (Q, d) normalised features of the references inside their regions of interest.
         target: (N, n, d) normalised features.
-        valid: (n,) bool, False for cells that show nothing, such as the bars of a letterbox; None for all.
+        valid: (n,) bool, False for empty cells, such as the bars of a letterbox; None for all.
+
+    Returns:
+        (N, n) float32.
     """
     query, target = query.float() * query.shape[-1] ** -0.5, target.float()
     total = torch.zeros(target.shape[:2], device=target.device)
@@ -37,16 +41,21 @@ def inter_similarity(query: Tensor, target: Tensor, valid: Tensor | None = None)
 def match(
     objects: Tensor, background: Tensor, target: Tensor, valid: Tensor | None, references: int
 ) -> Tensor:
-    """Similarity to the object less that to what was marked as background, (N, n) float32, about 1 on the object.
+    """Return the similarity to the object less that to the marked background.
 
-    The queries of all references act together; their sum is divided by the number of references, so that the same
-    reference given twice says no more than once, and one reference is the released model. Background queries, where
-    there are any, have an average map too: it is taken from the object's average map, and what falls below zero is
-    nothing. So a cell keeps the share 1 - b / o of its similarity, o and b being the averages.
+    The sum over the queries of all references is divided by the number of references, so that the
+    same reference given twice counts once, and one reference is the released model. The average map
+    of the background's queries, if there are any, is subtracted from the object's average map, and
+    negative values become 0. A cell thus keeps the share 1 - b / o of its similarity, with the
+    averages o and b.
 
     Args:
         objects, background: (Q, d) and (P, d); P may be 0.
         target, valid: as for `inter_similarity`.
+        references: their number.
+
+    Returns:
+        (N, n) float32, about 1 on the object.
     """
     similarity = inter_similarity(objects, target, valid) / references
     if len(background):
@@ -56,14 +65,14 @@ def match(
 
 
 def resize_cells(similarity: Tensor, cells: int) -> Tensor:
-    """(N, n) as (N, cells, cells): bilinear, corners on corners, as the released model has it."""
+    """Return (N, n) as (N, cells, cells): bilinear, corners aligned, as in the released model."""
     side = round(similarity.shape[1] ** 0.5)
     maps = torch.unflatten(similarity, 1, (1, side, side))
     return F.interpolate(maps, size=(cells, cells), mode="bilinear", align_corners=True)[:, 0]
 
 
 class IntraSimilarity(nn.Module):
-    """Attention rows weighted by the similarity of what they attend to (equation 5), as 256 channels.
+    """Attention weighted by the similarity of the attended cells (equation 5), as 256 channels.
 
     Args:
         cells: along the side of the map.
@@ -77,7 +86,7 @@ class IntraSimilarity(nn.Module):
         self.conv = nn.Conv2d(cells**2, channels, 3, 1, 1, bias=False)
 
     def forward(self, similarity: Tensor, attention: Tensor | None) -> Tensor:
-        """similarity (N, n), attention (N, cells^2, cells^2) to (N, channels, cells, cells).
+        """Return (N, channels, cells, cells) of similarity (N, n) and attention (N, cells^2, cells^2).
 
         Without attention (an ablation) each cell attends to itself alone.
         """
@@ -89,9 +98,14 @@ class IntraSimilarity(nn.Module):
 
 
 def spread(similarity: Tensor, attention: Tensor) -> Tensor:
-    """Similarity passed on once along attention, A x S, (N, c, c): training-free propagation.
+    """Return similarity passed on once along attention, A x S: training-free propagation.
 
-    similarity (N, n); attention (N, c^2, c^2), rows of sum 1.
+    Args:
+        similarity: (N, n).
+        attention: (N, c^2, c^2), rows of sum 1.
+
+    Returns:
+        (N, c, c).
     """
     cells = round(attention.shape[-1] ** 0.5)
     weight = resize_cells(similarity, cells).flatten(1)
