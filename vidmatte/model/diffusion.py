@@ -1,7 +1,7 @@
-"""Stable Diffusion 2.1 for the models that stand on it: given, found or downloaded; with its empty prompt from a cache.
+"""Load Stable Diffusion 2.1: given, cached or downloaded, with its empty prompt from a cache.
 
-The text encoder is needed for a single thing, the embedding of the empty prompt. It is computed once and kept, so that
-the text encoder need not be loaded, or even be there, again.
+The text encoder is only needed for the embedding of the empty prompt. That is computed once and
+kept, so that the text encoder is not needed again.
 """
 
 from __future__ import annotations
@@ -34,12 +34,16 @@ _WITH_WORK = 1.5
 def load_stable_diffusion(
     path: Path | None, *, device: torch.device, dtype: torch.dtype, purpose: str
 ) -> StableDiffusion:
-    """The frozen part of IconMatting.
+    """Load the frozen part of IconMatting.
 
-    `path` is a folder of diffusers' layout or one safetensors file; None takes `hub.STABLE_DIFFUSION`, downloaded
-    unless it is here. `purpose` is what it is for, for messages.
+    Args:
+        path: a folder of diffusers' layout or a safetensors file; None for `hub.STABLE_DIFFUSION`,
+            which is downloaded if it is not cached.
+        device, dtype: to compute on and in.
+        purpose: for messages.
 
-    Raises ModelError for what is missing, damaged or of another version, and when there is too little memory.
+    Raises:
+        ModelError: files are missing, damaged or of another version, or memory is too small.
     """
     is_given = path is not None
     if path is None:
@@ -57,7 +61,7 @@ def load_stable_diffusion(
 
 
 def require_room(path: Path, device: torch.device, dtype: torch.dtype) -> None:
-    """Raises ModelError when the weights and the work on one frame would not fit into memory."""
+    """Raise ModelError if the weights and the work on one frame do not fit into memory."""
     numbers = 0
     for file in (
         (path,) if path.is_file() else (weights_in(path / "unet"), weights_in(path / "vae"))
@@ -72,11 +76,11 @@ def require_room(path: Path, device: torch.device, dtype: torch.dtype) -> None:
 
 
 def empty_prompt(path: Path, *, is_given: bool, purpose: str) -> Tensor | None:
-    """(1, 77, 1024) float32 embedding of the empty prompt for the weights at `path`, from the cache or computed.
+    """Return the embedding (1, 77, 1024) float32 of the empty prompt, from the cache or computed.
 
-    It is kept under a fingerprint of the U-Net that it is for (of the whole file, for a single one). None where there
-    is no U-Net or text encoder to begin with: the loader names what is missing. For weights that were not given the
-    text encoder is downloaded, and only when the embedding is not kept yet.
+    It is kept under a fingerprint of the U-Net, or of the whole file if it is a single one. None is
+    returned if there is no U-Net: the loader names what is missing. The text encoder is downloaded
+    only for weights that were not given, and if the embedding is not in the cache.
     """
     place = place_of_prompt(path)
     if place is None:
@@ -103,7 +107,7 @@ def empty_prompt(path: Path, *, is_given: bool, purpose: str) -> Tensor | None:
 
 
 def place_of_prompt(path: Path) -> Path | None:
-    """Where the embedding for the weights at `path` is kept, once it is; None where there is no U-Net."""
+    """Return the cache file of the embedding for the weights at `path`; None without a U-Net."""
     network = path if path.is_file() else weights_in(path / "unet")
     return (
         None
@@ -113,9 +117,10 @@ def place_of_prompt(path: Path) -> Path | None:
 
 
 def fingerprint(file: Path) -> str:
-    """A hash of a file's size and of 256 pieces spread evenly over it, in hexadecimal: a megabyte of several thousand.
+    """Return a hexadecimal hash of a file's size and of 256 pieces spread evenly over it.
 
-    Trained networks differ everywhere, so that no two share it; a file changed on purpose might.
+    Only a megabyte of several thousand is read. Trained networks differ everywhere, so that no two
+    share the hash; a file that was changed on purpose might.
     """
     size = file.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -127,7 +132,7 @@ def fingerprint(file: Path) -> str:
 
 
 def _embed(text: Path, folder: Path) -> Tensor:
-    """From the weights of a text encoder, in the folder of its configuration or inside a single file."""
+    """Compute the embedding with a text encoder, in its folder or inside a single file."""
     tensors = load_tensors(text)
     if text.parent == folder:
         embedding = embed_empty_prompt(tensors, heads=_heads(folder / "config.json"))
@@ -145,7 +150,7 @@ def _heads(config: Path) -> int:
 
 
 def _kept(place: Path, made_by: str | None) -> Tensor | None:
-    """The embedding in a file, unless another text encoder made it or it cannot be read."""
+    """Return the embedding in a file, unless another text encoder made it or it is unreadable."""
     with suppress(OSError, SafetensorError, KeyError):
         with safe_open(place, "pt") as file:
             maker = (file.metadata() or {}).get("text_encoder")
@@ -171,7 +176,7 @@ def _keep(place: Path, embedding: Tensor, made_by: str) -> None:
 
 
 def weights_in(folder: Path) -> Path | None:
-    """The safetensors file of a part in diffusers' layout; None where it has none."""
+    """Return the safetensors file of a part in diffusers' layout; None if it has none."""
     names = [
         f"{stem}{variant}.safetensors"
         for stem in ("diffusion_pytorch_model", "model")
@@ -181,7 +186,7 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def _numbers(file: Path) -> int:
-    """How many numbers a safetensors file holds, by its header; 0 where it cannot be read, which loading will say."""
+    """Return how many numbers a safetensors file holds; 0 if its header is unreadable."""
     with suppress(OSError, SafetensorError), safe_open(file, "pt") as opened:
         return sum(_product(opened.get_slice(key).get_shape()) for key in opened.keys())  # noqa: SIM118 - no mapping
     return 0

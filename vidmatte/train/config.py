@@ -10,12 +10,12 @@ import torch
 from vidmatte.errors import OptionError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What the precisions of a configuration stand for."""
+"""Number formats by the precision of a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """What every run decides.
+    """The choices of every run.
 
     Attributes:
         steps: length of the run.
@@ -62,5 +62,5 @@ class LoopConfig:
 
     @property
     def batches(self) -> int:
-        """How many there are in the whole run."""
+        """Batches of the whole run."""
         return self.steps * self.accumulate * self.processes

@@ -1,4 +1,4 @@
-"""Features of the frozen Stable Diffusion for training: looked up once for each crop, kept on disk while they fit."""
+"""Features of the frozen Stable Diffusion for training, computed once per crop and kept on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = ("coarse", "fine", "coarse_attention", "fine_attention")
 
 
 class FeatureCache:
-    """What Stable Diffusion sees of crops. Whether they come from the disk makes no difference: all are float16 first.
+    """Features of crops. All are rounded to float16, so that those from the disk are the same.
 
     Args:
         identity: of the weights, for the name of the folder; other weights have other features.
@@ -48,7 +48,10 @@ class FeatureCache:
         """How many were written so far."""
 
     def __call__(self, rgb: Tensor, role: Role, keys: Tensor) -> InContextFeatures:
-        """Features of crops (N, 3, S, S) 0-1 with keys (N,), as `groups.Crop` has them; targets have attention maps."""
+        """Return features of crops (N, 3, S, S) 0-1 with keys (N,); targets have attention maps.
+
+        Keys are those of `groups.Crop`.
+        """
         found = [self._encode(rgb[i : i + 1], role, int(key)) for i, key in enumerate(keys)]
         whole = {
             name: torch.stack([each[name].to(self._sd.device) for each in found])
@@ -57,7 +60,7 @@ class FeatureCache:
         return InContextFeatures(**{name: part.float() for name, part in whole.items()})
 
     def _encode(self, rgb: Tensor, role: Role, key: int) -> dict[str, Tensor]:
-        """Of one crop: alone, since what it is seen with would change its last bits."""
+        """Compute or load one crop, alone: a batch would change the last bits."""
         known = self._load(role, key)
         if known is not None:
             return known

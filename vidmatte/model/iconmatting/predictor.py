@@ -33,10 +33,10 @@ _FILLED = 0.05
 
 
 class Decoder(Protocol):
-    """What differs between the variants: how similarity becomes alpha."""
+    """The part that differs between the variants: alpha from similarity."""
 
     def tokens(self, features: InContextFeatures) -> Tensor:
-        """What is matched, (N, n, C) float32."""
+        """Return the features to match, (N, n, C) float32."""
         ...
 
     def __call__(
@@ -48,17 +48,17 @@ class Decoder(Protocol):
         intra: bool,
         multi_scale: bool,
     ) -> Decoded:
-        """Alpha or guidance of squares rgb (N, 3, S, S) 0-1 from similarity (N, n)."""
+        """Return alpha or guidance of squares (N, 3, S, S) 0-1 from similarity (N, n)."""
         ...
 
     def finish(self, rgb: Tensor, coarse: Tensor) -> Tensor:
-        """Alpha (1, 1, H, W) of an image (1, 3, H, W) from what was made of all of it at the scale of the squares."""
+        """Return alpha (1, 1, H, W) of an image (1, 3, H, W) from its result at the squares' scale."""
         ...
 
 
 @dataclass(frozen=True)
 class TrainedDecoder:
-    """The released network; full size by a guided filter, so that edges are those of the frame."""
+    """The released network."""
 
     net: IconMattingNet
 
@@ -80,7 +80,7 @@ class TrainedDecoder:
         return decoded
 
     def finish(self, rgb: Tensor, coarse: Tensor) -> Tensor:
-        """Alpha at full size; where the frame had to be enlarged for the squares, alpha is brought back."""
+        """Return alpha at full size, see `to_full_size`."""
         return to_full_size(rgb, coarse)
 
 
@@ -199,11 +199,12 @@ class IconMattingPredictor:
     references: int
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """Mattes of images, each looked at alone.
+        """Return mattes of images, each matted alone.
 
-        Confidence is the share of the inter-similarity that lies inside the matte, chance taken off: 0 where it is no
-        more than the matte's share of the frame, or where there is no matte, 1 where all of it is inside. It says
-        whether the matte covers what the references ask for; it is not a calibrated probability.
+        Confidence is the share of the inter-similarity inside the matte, corrected for chance: 0 if
+        it is not more than the matte's share of the frame, or if there is no matte, 1 if all of it
+        is inside. It measures whether the matte covers what the references ask for; it is not a
+        calibrated probability.
         """
         alphas, confidence = [], []
         for i, coarse in enumerate(self._coarse(batch.rgb)):
@@ -212,19 +213,22 @@ class IconMattingPredictor:
         return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
 
     def tracker(self) -> None:
-        """None: each frame is looked at alone."""
+        """Return None: each frame is matted alone."""
         return None
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """The squares (k, 3, side, side) that a frame (1, 3, H, W) is looked at in."""
+        """Return the squares (k, 3, side, side) of a frame (1, 3, H, W)."""
         return self._fit(rgb).to_squares(rgb)
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """Full-size alpha (1, 1, H, W) from a coarse matte of the whole frame."""
+        """Return alpha (1, 1, H, W) at full size from a coarse matte of the whole frame."""
         return self.model.decoder.finish(rgb, coarse.alpha[None, None])
 
     def guidance(self, batch: FrameBatch) -> Mapping[str, Tensor]:
-        """Inter- and intra-similarity of images, (N, 1, h, w) float32, each scaled to 0..1 over its image."""
+        """Return inter- and intra-similarity of images, (N, 1, h, w) float32.
+
+        Each map is scaled to 0..1 over its image.
+        """
         fit = self._fit(batch.rgb)
         maps: dict[str, list[Tensor]] = {"inter_similarity": [], "intra_similarity": []}
         for seen in self._see(batch.rgb, fit):
@@ -240,7 +244,7 @@ class IconMattingPredictor:
         return Fit(rgb.shape[-2], rgb.shape[-1], self.model.sd.side)
 
     def _coarse(self, rgb: Tensor) -> Iterator[CoarseMatte]:
-        """Coarse mattes in order. Those of a chunk are handed out while the device computes the next."""
+        """Yield coarse mattes in order; those of a chunk while the device computes the next."""
         before: _Transfer | None = None
         for seen in self._see(rgb, self._fit(rgb)):
             transfer = _Transfer(seen.coarse, seen.confidence)
@@ -305,7 +309,10 @@ class IconMattingPredictor:
         )
 
     def _match(self, features: InContextFeatures, fit: Fit) -> Tensor:
-        """(N k, n) similarity; the squares of a frame are one target, so that a query finds its place in either."""
+        """Return similarity (N k, n).
+
+        The squares of a frame are one target, so that a query finds its place in either.
+        """
         valid = fit.valid_cells(features.cells, features.fine.device)
         tokens = torch.unflatten(self.model.decoder.tokens(features), 0, (-1, fit.squares)).flatten(
             1, 2
@@ -331,7 +338,7 @@ class IconMattingPredictor:
 
 
 class _Transfer:
-    """Tensors on their way from the device; other work goes on meanwhile."""
+    """Tensors that are copied from the device while other work goes on."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self._event: torch.cuda.Event | None = None
@@ -351,14 +358,14 @@ class _Transfer:
 
 
 def _upload(rgb: Tensor, device: torch.device) -> Tensor:
-    """Frames on the device; from pinned memory the copy needs no waiting."""
+    """Copy frames to the device; from pinned memory without waiting."""
     if device.type != "cuda":
         return rgb.to(device)
     return rgb.pin_memory().to(device, non_blocking=True)
 
 
 def _to_unit(maps: Tensor) -> Tensor:
-    """Each of (N, 1, h, w) from its least to its largest value to 0..1."""
+    """Scale each map (N, 1, h, w) from its range to 0..1."""
     least, most = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
     return (maps - least) / (most - least).clamp(min=1e-12)
 
@@ -372,9 +379,10 @@ def build_iconmatting(
     precision: torch.dtype,
     options: IconMattingOptions | None = None,
 ) -> Model:
-    """IconMatting with the authors' checkpoint: the 89 tensors, with or without Lightning's `state_dict` around them.
+    """Return IconMatting with the authors' checkpoint of 89 tensors.
 
-    Raises ModelError for a checkpoint that does not fit. `sd` must be on `device` in `precision`.
+    The tensors may be inside Lightning's `state_dict`. `sd` must be on `device` in `precision`.
+    Raises ModelError if the checkpoint does not fit.
     """
     net = IconMattingNet.from_checkpoint(
         checkpoint,
@@ -396,7 +404,10 @@ def build_iconmatting_free(
     precision: torch.dtype,
     options: IconMattingOptions | None = None,
 ) -> Model:
-    """IconMatting with Stable Diffusion alone; `finish_alpha` makes alpha of an image and a trimap, both full size."""
+    """Return IconMatting with Stable Diffusion alone.
+
+    `finish_alpha` makes alpha from an image and a trimap, both at full size.
+    """
     return _build(sd, TrainingFreeDecoder(finish_alpha), name, device, precision, options)
 
 

@@ -1,4 +1,4 @@
-"""Which Stable Diffusion it has to be, and reading it from a diffusers folder or from a single file."""
+"""Read Stable Diffusion 2.1 from a diffusers folder or a single file, and refuse other versions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SD_2_1_UNET: Mapping[str, Any] = {
     "use_linear_projection": True,
     "upcast_attention": True,
 }
-"""What differs from diffusers' defaults in the configuration of the U-Net of Stable Diffusion 2.1 for 768 x 768."""
+"""Configuration of the U-Net of Stable Diffusion 2.1 for 768 x 768, without diffusers' defaults."""
 
 SD_2_1_VAE: Mapping[str, Any] = {
     "sample_size": 768,
@@ -59,16 +59,16 @@ _LATENT_SCALE = 0.18215
 
 
 def latent_scale(config: Mapping[str, Any]) -> float:
-    """By what latents are multiplied to have about unit variance."""
+    """Return the factor that gives latents about unit variance."""
     return float(config.get("scaling_factor") or _LATENT_SCALE)
 
 
 def refuse_other_layouts(
     unet: Any, vae: Any, scheduler: Mapping[str, Any], empty_prompt: Tensor
 ) -> Tensor:
-    """Check that parts are a Stable Diffusion 2 that predicts v, and sound.
+    """Check that parts are a Stable Diffusion 2 that predicts v, with finite weights.
 
-    Returns the share of signal at each time step, (1000,) float64. Raises ModelError naming what was found.
+    Returns the share of signal at each time step, (1000,) float64. Raises ModelError otherwise.
     """
     refuse_configs(unet.config, vae.config, scheduler)
     if empty_prompt.ndim != 3 or empty_prompt.shape[-1] != unet.config.cross_attention_dim:
@@ -85,7 +85,7 @@ def refuse_other_layouts(
 def refuse_configs(
     unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mapping[str, Any]
 ) -> None:
-    """Raise ModelError where configurations are not those of a v-predicting Stable Diffusion 2."""
+    """Raise ModelError unless configurations are those of a v-predicting Stable Diffusion 2."""
     predicts = scheduler.get("prediction_type", "epsilon")
     if predicts != "v_prediction":
         raise ModelError(
@@ -126,7 +126,7 @@ def refuse_configs(
 
 
 def _default(key: str, value: object) -> object:
-    """What diffusers takes where a configuration is silent."""
+    """Return diffusers' default of a key."""
     return False if key == "use_linear_projection" else value
 
 
@@ -135,7 +135,10 @@ def _plain(value: object) -> object:
 
 
 def signal_shares(scheduler: Mapping[str, Any]) -> Tensor:
-    """Share of signal left at each time step, (T,) float64: the running product of 1 - beta (Ho et al., 2020)."""
+    """Return the share of signal at each time step, (T,) float64.
+
+    It is the running product of 1 - beta (Ho et al., 2020).
+    """
     start, end = float(scheduler["beta_start"]), float(scheduler["beta_end"])
     steps, schedule = int(scheduler["num_train_timesteps"]), scheduler.get("beta_schedule")
     if schedule == "scaled_linear":
@@ -150,7 +153,7 @@ def signal_shares(scheduler: Mapping[str, Any]) -> Tensor:
 
 
 def read_folder(path: Path, dtype: torch.dtype, empty_prompt: Tensor | None) -> Parts:
-    """Parts of a folder of diffusers' layout; see `StableDiffusion.from_folder`."""
+    """Read the parts of a folder of diffusers' layout; see `StableDiffusion.from_folder`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     unet_config, vae_config = (_read_json(path / part / "config.json") for part in ("unet", "vae"))
@@ -180,7 +183,7 @@ def read_single_file(
     unet_config: Mapping[str, Any] = SD_2_1_UNET,
     vae_config: Mapping[str, Any] = SD_2_1_VAE,
 ) -> Parts:
-    """Parts of a single file of the original layout; see `StableDiffusion.from_single_file`."""
+    """Read the parts of a single file; see `StableDiffusion.from_single_file`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import (
         convert_ldm_unet_checkpoint,
@@ -214,10 +217,11 @@ def read_single_file(
 
 @torch.inference_mode()
 def predicts_noise(unet: Callable[[Tensor, Tensor], Tensor], channels: int = 4) -> bool:
-    """Whether a U-Net (latent, time step) -> output of unknown kind predicts noise, rather than v.
+    """Tell whether a U-Net (latent, time step) -> output predicts noise rather than v.
 
-    At the last time step nothing but noise is left: who predicts noise gives the input back; v is then the negative
-    of the image, of which the input says nothing (Salimans and Ho, ICLR 2022, appendix D: v = a noise - s image).
+    At the last time step only noise is left. A prediction of noise then equals the input; v is the
+    negative of the image, which the input does not show (Salimans and Ho, ICLR 2022, appendix D:
+    v = a noise - s image).
     """
     noise = torch.randn((1, channels, 16, 16), generator=torch.Generator().manual_seed(0))
     output = unet(noise, torch.tensor(999)).float()
@@ -231,17 +235,17 @@ def _build(
     dtype: torch.dtype,
     what: str,
 ) -> Any:
-    """A diffusers model with its weights, without drawing random ones first."""
+    """Build a diffusers model with its weights, without drawing random ones first."""
     with torch.device("meta"):
         built = model.from_config(dict(config))
-    # Not by the model's own method, which warns of parts to keep in float32 even where there are none.
+    # The model's own method warns of parts to keep in float32 even if there are none.
     nn.Module.to(built, dtype).to_empty(device="cpu")
     load_strictly(built, tensors, what)
     return built
 
 
 def with_present_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The VAE's attention under its present names: files of 2022 have others."""
+    """Rename the VAE's attention to its present names: files of 2022 have others."""
     names = {
         ".query.": ".to_q.",
         ".key.": ".to_k.",

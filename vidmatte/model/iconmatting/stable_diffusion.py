@@ -1,8 +1,9 @@
-"""In-context features: what one look of Stable Diffusion 2.1 at a noisy image says about each place of it.
+"""In-context features: one pass of Stable Diffusion 2.1 over a noisy image.
 
-IconMatting (Guo et al., CVPR 2024) section 3.3 with its released configuration: the image becomes a latent, noise of
-one time step is added, and the U-Net runs once with the embedding of the empty prompt. Kept are the outputs of its
-first two up-blocks and the self-attention maps of all layers at those two sizes, averaged over an ensemble of noises.
+IconMatting (Guo et al., CVPR 2024), section 3.3 with its released configuration: the image becomes
+a latent, noise of one time step is added, and the U-Net runs once with the embedding of the empty
+prompt. The features are the outputs of its first two up-blocks and the self-attention maps of all
+layers at those two sizes, averaged over an ensemble of noises.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ _LARGEST_SEED = (1 << 31) - 1
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """How images are looked at."""
+    """Settings of the features."""
 
     time_step: int = 200
     """0 (no noise) to 999. The paper finds 200 best (table 8), and the released configuration has it."""
     ensemble: int = 4
     """Number of noises whose features are averaged."""
     seed: int = 0
-    """Of the noises: the same ones for every frame of every clip."""
+    """Of the noises, which are the same for all frames of all clips."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_step < TIME_STEPS:
@@ -54,25 +55,26 @@ class FeatureSettings:
             raise OptionError(f"seed {self.seed} is not valid: it must be 0 to {_LARGEST_SEED}")
 
     def noise(self, role: Role, shape: tuple[int, int, int]) -> Tensor:
-        """(ensemble, *shape) standard normal float32: the same bits each time, a smaller ensemble being the start.
+        """Return (ensemble, *shape) standard normal float32, the same bits each time.
 
-        References have another noise than targets, as in training: with the same one equal places would match for it.
+        A smaller ensemble is the start of a larger one. References have another noise than targets,
+        as in training: with the same noise, equal positions would match because of it.
         """
-        # The generator looks at 32 bits of the seed, so that two streams for each fit in.
+        # The generator uses 32 bits of the seed, enough for two streams for each.
         stream = torch.Generator().manual_seed(2 * self.seed + (role == "reference"))
         return torch.stack([torch.randn(shape, generator=stream) for _ in range(self.ensemble)])
 
 
 @dataclass(frozen=True)
 class InContextFeatures:
-    """What was seen of N images. A cell is 1/24 (coarse) or 1/48 (fine) of the side of a 768 x 768 image."""
+    """Features of N images. A cell is 1/24 (coarse) or 1/48 (fine) of the side of 768 pixels."""
 
     coarse: Tensor
     """(N, 1280, 24, 24) float32, output of up-block 0."""
     fine: Tensor
-    """(N, 1280, 48, 48) float32, output of up-block 1; images are matched by it."""
+    """(N, 1280, 48, 48) float32, output of up-block 1, by which images are matched."""
     coarse_attention: Tensor | None = None
-    """(N, 576, 576) float32: how much each cell (second axis) attends to each (third); None where not asked for."""
+    """(N, 576, 576) float32: how much each cell (second axis) attends to each (third), or None."""
     fine_attention: Tensor | None = None
     """(N, 2304, 2304) float32, likewise."""
 
@@ -83,9 +85,10 @@ class InContextFeatures:
 
     @classmethod
     def cat(cls, parts: Sequence[InContextFeatures]) -> InContextFeatures:
-        """The features of all images of several batches."""
+        """Join the features of several batches."""
         maps = [(p.coarse_attention, p.fine_attention) for p in parts]
-        coarse, fine = torch.cat([p.coarse for p in parts]), torch.cat([p.fine for p in parts])
+        coarse = torch.cat([p.coarse for p in parts])
+        fine = torch.cat([p.fine for p in parts])
         coarse_attention, fine_attention = (
             [x for x in column if x is not None] for column in zip(*maps, strict=True)
         )
@@ -95,7 +98,7 @@ class InContextFeatures:
 
 
 class LatentEncoder(nn.Module):
-    """The encoder half of the autoencoder, down to the mode of the latent's distribution: nothing is drawn."""
+    """The encoder of the autoencoder; returns the mode of the latent's distribution, not a sample."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
@@ -103,18 +106,18 @@ class LatentEncoder(nn.Module):
         self.scale = latent_scale(vae.config)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image (N, 3, S, S) in -1..1 to latent (N, 4, S/8, S/8) of about unit variance."""
+        """Map an image (N, 3, S, S) in -1..1 to a latent (N, 4, S/8, S/8) of about unit variance."""
         mean, _ = self.quant_conv(self.encoder(image)).chunk(2, 1)
         latent: Tensor = mean * self.scale
         return latent
 
 
 class TruncatedUnet(nn.Module):
-    """The U-Net up to the last block that anything needs; what comes after is not kept.
+    """The U-Net up to the last block that is needed; the rest is not kept.
 
-    Features need up-blocks 0 and 1. Maps also need the attention of up-block 2, the only one after them whose cells
-    are as many as wanted, up to the queries and keys of its last layer. Up-block 3, at four times as many cells, is
-    29 % of a full run's arithmetic.
+    Features need up-blocks 0 and 1. Maps also need the attention of up-block 2, which has a wanted
+    number of cells, up to the queries and keys of its last layer. Up-block 3, at four times as many
+    cells, is 29 % of the arithmetic of a full run.
     """
 
     def __init__(self, unet: Any) -> None:
@@ -144,7 +147,7 @@ class TruncatedUnet(nn.Module):
             tape: takes the self-attention maps; None leaves the U-Net after up-block 1.
 
         Returns:
-            outputs of up-blocks 0 and 1, (B, C, h/4, w/4) and (B, C, h/2, w/2).
+            Outputs of up-blocks 0 and 1, (B, C, h/4, w/4) and (B, C, h/2, w/2).
         """
         time = self.time_embedding(self.time_proj(time_step).to(latent.dtype)).expand(
             len(latent), -1
@@ -177,7 +180,7 @@ class TruncatedUnet(nn.Module):
         context: Mapping[str, Any],
         tape: AttentionTape,
     ) -> None:
-        """Up-block 2, left at the queries and keys of its last self-attention."""
+        """Run up-block 2 as far as the queries and keys of its last self-attention."""
         last = len(self.last_resnets) - 1
         for i, (resnet, transformer) in enumerate(
             zip(self.last_resnets, self.last_attentions, strict=True)
@@ -197,7 +200,7 @@ class TruncatedUnet(nn.Module):
 
 
 class StableDiffusion:
-    """The frozen part of IconMatting: images in, in-context features out. What it computes never changes."""
+    """The frozen part of IconMatting: images in, in-context features out."""
 
     def __init__(
         self,
@@ -213,7 +216,7 @@ class StableDiffusion:
         self._noises: dict[tuple[FeatureSettings, Role], Tensor] = {}
         self.device, self.dtype = prompt.device, prompt.dtype
         self.side = 8 * latent_shape[-1]
-        """Side in pixels of the square images that it takes: 768."""
+        """Side of its square images in pixels: 768."""
         self.coarse_cells, self.fine_cells = latent_shape[-1] // 4, latent_shape[-1] // 2
         self.channels = channels
         """Of the features."""
@@ -229,10 +232,17 @@ class StableDiffusion:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> StableDiffusion:
-        """From diffusers' UNet2DConditionModel and AutoencoderKL, which are taken over and must not be used again.
+        """Build from diffusers' models, which must not be used again.
 
-        `scheduler_config` is that of any of diffusers' schedulers, `empty_prompt` (1, L, D) the text encoder's output
-        for "". Raises ModelError for another model than a v-predicting Stable Diffusion 2, and for weights with NaN.
+        Args:
+            unet: a UNet2DConditionModel.
+            vae: an AutoencoderKL.
+            scheduler_config: of any of diffusers' schedulers.
+            empty_prompt: (1, L, D) output of the text encoder for "".
+            device, dtype: to compute on and in.
+
+        Raises:
+            ModelError: not a v-predicting Stable Diffusion 2, or weights with NaN.
         """
         signal = refuse_other_layouts(unet, vae, scheduler_config, empty_prompt)
         encoder, truncated = LatentEncoder(vae), TruncatedUnet(unet)
@@ -252,11 +262,11 @@ class StableDiffusion:
         dtype: torch.dtype = torch.float32,
         empty_prompt: Tensor | None = None,
     ) -> StableDiffusion:
-        """From a folder of diffusers' layout with `unet`, `vae` and `scheduler`, weights as safetensors.
+        """Load a folder of diffusers' layout: `unet`, `vae`, `scheduler`, weights as safetensors.
 
-        `empty_prompt` (1, 77, 1024) is the embedding of the empty prompt where it is known, as `embed_empty_prompt`
-        gives it; None computes it from the folder's `text_encoder`. Raises ModelError for what is missing or does not
-        fit.
+        `empty_prompt` (1, 77, 1024) is the embedding of the empty prompt, see `embed_empty_prompt`;
+        None computes it from the folder's `text_encoder`. Raises ModelError if parts are missing or
+        do not fit.
         """
         parts = read_folder(Path(path), dtype, empty_prompt)
         return cls.from_parts(*parts, device=device, dtype=dtype)
@@ -270,16 +280,17 @@ class StableDiffusion:
         dtype: torch.dtype = torch.float32,
         empty_prompt: Tensor | None = None,
     ) -> StableDiffusion:
-        """From one safetensors file of the original layout, such as v2-1_768-ema-pruned.safetensors.
+        """Load a safetensors file of the original layout, such as v2-1_768-ema-pruned.safetensors.
 
-        Such a file has no configuration: that it predicts v, and not noise as the 512 base model, is found out by
-        trying. `empty_prompt` as in `from_folder`; None computes it from the text encoder in the file.
+        Such a file has no configuration. A trial run tells whether it predicts v, or noise as the
+        512 base model. `empty_prompt` as in `from_folder`; None computes it from the text encoder in
+        the file.
         """
         parts = read_single_file(Path(path), dtype, empty_prompt)
         return cls.from_parts(*parts, device=device, dtype=dtype)
 
     def compiled(self) -> StableDiffusion:
-        """The same through `torch.compile`: slow at first, for each new batch size too, then faster."""
+        """Return the same with `torch.compile`: slow at first and for each new batch size."""
         encoder, unet = (
             cast(nn.Module, torch.compile(part)) for part in (self._encoder, self._unet)
         )
@@ -297,14 +308,15 @@ class StableDiffusion:
         maps: bool = True,
         at_once: int | None = None,
     ) -> InContextFeatures:
-        """Look at images.
+        """Return the features of images.
 
         Args:
             rgb: (N, 3, side, side) 0-1, on any device.
-            settings: default: the released configuration's.
-            role: which of the two noises is added.
-            maps: whether self-attention maps are wanted; without them the U-Net is left earlier.
-            at_once: how many noisy latents may go through the U-Net together; None for all. Fewer need less memory.
+            settings: None for the released configuration.
+            role: selects one of the two noises.
+            maps: whether to return self-attention maps; without them the U-Net stops earlier.
+            at_once: largest number of noisy latents that run together; None for all. Fewer need
+                less memory.
         """
         settings = settings or FeatureSettings()
         frames, ensemble = len(rgb), settings.ensemble
@@ -340,7 +352,7 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def encode(self, rgb: Tensor) -> Tensor:
-        """Latents (N, 4, side / 8, side / 8) of images (N, 3, side, side) 0-1."""
+        """Return latents (N, 4, side / 8, side / 8) of images (N, 3, side, side) 0-1."""
         if rgb.ndim != 4 or tuple(rgb.shape[1:]) != (3, self.side, self.side):
             raise ValueError(
                 f"images must be (N, 3, {self.side}, {self.side}), got {tuple(rgb.shape)}"
@@ -350,7 +362,10 @@ class StableDiffusion:
         return latent
 
     def _add_noise(self, latent: Tensor, settings: FeatureSettings, role: Role) -> Tensor:
-        """(N, ensemble, 4, h, w): sqrt(a) x + sqrt(1 - a) noise, with a the share of signal at the time step."""
+        """Return (N, ensemble, 4, h, w): sqrt(a) x + sqrt(1 - a) noise.
+
+        a is the share of signal at the time step.
+        """
         share = float(self._signal[settings.time_step])
         noise = self._noises.get((settings, role))
         if noise is None:
@@ -361,10 +376,10 @@ class StableDiffusion:
 
 
 def _if_it_attends(block: Any, context: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a block takes beside its input: those without attention take no prompt."""
+    """Return the further arguments of a block: blocks without attention take no prompt."""
     return context if getattr(block, "has_cross_attention", False) else {}
 
 
 def _largest_divisor(number: int, limit: int) -> int:
-    """Passes of equal size, so that each counts the same."""
+    """Return the largest divisor up to a limit: passes of equal size have equal weight."""
     return max(d for d in range(1, number + 1) if number % d == 0 and d <= limit)
