@@ -1,7 +1,7 @@
-"""VITMATTE: image and trimap to alpha, by ViTMatte from transformers or, where that is not here, the embedded network.
+"""Alpha from an image and a trimap: ViTMatte of transformers, or else the embedded network.
 
-ViTMatte (Yao et al., Information Fusion 2024, arXiv 2305.15272) is a vision transformer with a detail decoder. Nothing
-here knows where a trimap comes from.
+ViTMatte (Yao et al., Information Fusion 2024, arXiv 2305.15272) is a vision transformer with a
+detail decoder. The trimap may come from anywhere.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from vidmatte.model.memory import memory_errors
 from vidmatte.model.pretrained import Pretrained, load_pretrained, read_json
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-"""What a folder of a ViTMatte holds."""
+"""Files in the folder of a ViTMatte."""
 _STRIDE = 32
 _TILE = 1024
-"""Longest side, in pixels, of what the network sees at once; its attention grows with the fourth power of it."""
+"""Longest side of the network's input in pixels; its attention grows with the fourth power."""
 _OVERLAP = 192
-"""Of neighbouring tiles, in pixels, over which one fades into the other."""
+"""Pixels over which neighbouring tiles fade into each other."""
 _CONTEXT = 64
-"""Known pixels around the unknown ones that the network sees as well."""
+"""Width in pixels of the known surroundings that the network also sees."""
 _REVISIONS = 2
 _VITMATTE = Pretrained(
     "ViTMatte", "VitMatteConfig", "VitMatteForImageMatting", "vitmatte", "vitmatte"
@@ -44,18 +44,19 @@ Box: TypeAlias = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class VitMatte:
-    """A loaded ViTMatte: call it with an image and a trimap.
+    """A loaded ViTMatte, called with an image and a trimap.
 
-    Images of any size take bounded memory: only the surroundings of what is unknown are looked at, and where these are
-    larger than a tile (1024 pixels) in tiles that overlap and fade into each other. A tile in which no object or no
-    background is known is seen within twice the region at half the resolution, and so on, until both are in sight.
+    Images of any size take bounded memory. Only the surroundings of unknown pixels are used, and if
+    these are larger than a tile (1024 pixels), they are split into tiles that overlap and fade into
+    each other. A tile without known object or without known background is seen in a region of twice
+    its size at half the resolution, and so on, until it has both.
     """
 
     net: nn.Module
-    """(N, 4, h, w) to an object with `alphas` (N, 1, h, w), for sides that are multiples of 32."""
+    """Maps (N, 4, h, w) to an object with `alphas` (N, 1, h, w); sides are multiples of 32."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    """Of the colours that the network was trained with."""
+    """Normalisation of colours in the network's training."""
     device: torch.device
     precision: torch.dtype = torch.float32
     tile: int = _TILE
@@ -64,9 +65,10 @@ class VitMatte:
     def from_folder(
         cls, folder: Path, *, device: torch.device, precision: torch.dtype = torch.float32
     ) -> VitMatte:
-        """Load the files `FILES` of a folder, from this machine alone.
+        """Load the files `FILES` of a folder; never uses the network.
 
-        Raises ModelError when they are missing, damaged or of another network, MissingExtraError without transformers.
+        Raises ModelError if they are missing, damaged or of another network, MissingExtraError
+        without transformers.
         """
         for name in FILES:
             if not (folder / name).is_file():
@@ -84,14 +86,14 @@ class VitMatte:
         )
 
     def __call__(self, rgb: Tensor, trimap: Tensor) -> Tensor:
-        """Alpha of images.
+        """Return alpha of images.
 
         Args:
             rgb: (N, 3, H, W) 0..1, display-referred.
             trimap: (N, 1, H, W) 1 object, 0 background, anything between is unknown.
 
         Returns:
-            (N, 1, H, W) float32 0..1 on the device of `rgb`; the trimap's own 0 and 1 where it has them.
+            (N, 1, H, W) float32 0..1 on the device of `rgb`; known pixels keep the trimap's 0 and 1.
 
         Raises:
             ModelError: memory ran out.
@@ -104,7 +106,7 @@ class VitMatte:
         return torch.stack(planes)[:, None]
 
     def _matte(self, rgb: Tensor, trimap: Tensor) -> Tensor:
-        """One image (3, H, W) with its trimap (H, W)."""
+        """Return alpha of one image (3, H, W) with its trimap (H, W)."""
         unknown = (trimap > 0) & (trimap < 1)
         if not unknown.any():
             return trimap
@@ -118,12 +120,15 @@ class VitMatte:
         return torch.where(unknown, total / weight.clamp(min=1e-4), trimap)
 
     def _look(self, rgb: Tensor, trimap: Tensor, box: Box) -> Tensor:
-        """Alpha of a box, seen in a region around it that holds known object and known background, if there is one."""
+        """Return alpha of a box.
+
+        The network sees a region around it with known object and known background, if there is one.
+        """
         region, picture = box, self._picture(rgb, trimap, box)
         while not _tells_both(picture[:, 3]):
             larger = _twice(region, trimap.shape)
             if larger == region:
-                # There is none in all of the image: then nothing is won by seeing less of the detail.
+                # The whole image has not both: less detail would not help.
                 region, picture = box, self._picture(rgb, trimap, box)
                 break
             region, picture = larger, self._picture(rgb, trimap, larger)
@@ -137,7 +142,7 @@ class VitMatte:
         )
 
     def _picture(self, rgb: Tensor, trimap: Tensor, region: Box) -> Tensor:
-        """(1, 4, h, w) colours and trimap of a region, at the size of a tile at most."""
+        """Return colours and trimap (1, 4, h, w) of a region, at most as large as a tile."""
         inside = _slices(region)
         picture = torch.cat([rgb[(slice(None), *inside)], trimap[(None, *inside)]])[None].to(
             self.device
@@ -146,13 +151,13 @@ class VitMatte:
         if scale < 1:
             smaller = [max(1, round(side * scale)) for side in picture.shape[-2:]]
             picture = F.interpolate(picture, size=smaller, mode="bilinear", antialias=True)
-            # What is known stays so only where all of it is.
+            # A smaller pixel is known only if all of it is.
             known = picture[:, 3:]
             picture[:, 3:] = 0.5 * ((known > 1e-4).float() + (known > 1 - 1e-4).float())
         return picture
 
     def _run(self, picture: Tensor) -> Tensor:
-        """Alpha (1, 1, h, w) of a picture, by one pass of the network."""
+        """Return alpha (1, 1, h, w) of a picture by one pass of the network."""
         height, width = picture.shape[-2:]
         mean, std = (
             torch.tensor(values, device=self.device)[None, :, None, None]
@@ -175,11 +180,12 @@ class VitMatte:
 
 
 def finish_with_compact(model: CompactModel, rgb: Tensor, trimap: Tensor) -> Tensor:
-    """Alpha of images from the embedded network, for where there is no ViTMatte: `VitMatte.__call__`'s arguments.
+    """Return alpha of images from the embedded network, in place of ViTMatte.
 
-    The trimap's known areas are the marks of the image, which is its own reference, seen in a window around the object;
-    the network looks again with its own answer as the expected alpha, and a guided filter brings it to full size. Hair
-    and other fine detail come out softer than from ViTMatte.
+    Arguments are those of `VitMatte.__call__`. The image is its own reference, with the trimap's
+    known areas as its prompt, in a window around the object. The network runs again with its own
+    result as the prior, and a guided filter brings it to full size. Hair and other fine detail are
+    softer than those of ViTMatte.
     """
     _check(rgb, trimap)
     planes = [_finish_one(model, rgb[n : n + 1], trimap[n : n + 1]) for n in range(len(rgb))]
@@ -226,7 +232,7 @@ def _slices(box: Box) -> tuple[slice, slice]:
 
 
 def _around(unknown: Tensor) -> Box:
-    """Box of the unknown pixels with some context."""
+    """Return the box of the unknown pixels with some context."""
     height, width = unknown.shape
     rows, columns = unknown.any(1).nonzero()[:, 0], unknown.any(0).nonzero()[:, 0]
     top, bottom = int(rows[0]) - _CONTEXT, int(rows[-1]) + 1 + _CONTEXT
@@ -235,7 +241,7 @@ def _around(unknown: Tensor) -> Box:
 
 
 def _tiles(box: Box, tile: int) -> Iterator[Box]:
-    """Boxes of at most `tile` pixels a side that cover a box, each overlapping the next."""
+    """Yield overlapping boxes of at most `tile` pixels a side that cover a box."""
     for top, bottom in _spans(box[0], box[1], tile):
         for left, right in _spans(box[2], box[3], tile):
             yield top, bottom, left, right
@@ -254,7 +260,7 @@ def _spans(first: int, last: int, tile: int) -> Iterator[tuple[int, int]]:
 
 
 def _fade(box: Box, like: Tensor) -> Tensor:
-    """Weights of a tile's pixels: 1 inside, falling to its edges."""
+    """Return the weights of a tile's pixels: 1 inside, falling to its edges."""
     ramps = []
     for first, last in (box[:2], box[2:]):
         place = torch.arange(last - first, dtype=like.dtype, device=like.device) + 0.5
@@ -267,7 +273,7 @@ def _tells_both(trimap: Tensor) -> bool:
 
 
 def _twice(region: Box, frame: Sequence[int]) -> Box:
-    """A region twice as high and wide around the same centre, as far as the frame goes."""
+    """Return a region twice as high and wide around the same centre, inside the frame."""
     top, bottom, left, right = region
     y, x = (bottom - top + 1) // 2, (right - left + 1) // 2
     return max(0, top - y), min(frame[0], bottom + y), max(0, left - x), min(frame[1], right + x)
@@ -275,7 +281,7 @@ def _twice(region: Box, frame: Sequence[int]) -> Box:
 
 def _load_net(folder: Path) -> nn.Module:
     def adapt(config: Any) -> None:
-        # Files of 2023 leave out what was the default then; the defaults of today are tuples, which do not fit.
+        # Files of 2023 omit the defaults of then; the defaults of today are tuples, which do not fit.
         for sizes in ("convstream_hidden_sizes", "fusion_hidden_sizes"):
             setattr(config, sizes, list(getattr(config, sizes)))
 

@@ -1,4 +1,4 @@
-"""Training: one loop, and what it trains: the embedded model, its refiner, IconMatting's head."""
+"""Training: one loop for the embedded model, its refiner and IconMatting's heads."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from vidmatte.train.network import NETWORK, TrainConfig, read_config
 from vidmatte.train.refine import REFINER
 
 TRAINING_TASKS: Mapping[str, TrainingTask[Any]] = {"network": NETWORK, "refiner": REFINER}
-"""What can be trained of the embedded model, by name."""
+"""Parts of the embedded model that can be trained, by name."""
 
 __all__ = [
     "NETWORK",

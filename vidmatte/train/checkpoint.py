@@ -41,7 +41,7 @@ _FREE = ("steps", "workers", "device", "save_every", "validate_every", "corpus",
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a step changes, and what it is of."""
+    """Everything that a step changes, with its part and configuration."""
 
     part: str
     config: LoopConfig
@@ -54,9 +54,9 @@ class State:
 def save_run(
     run: Path, state: State, step: int, history: Sequence[Mapping[str, float]] = ()
 ) -> None:
-    """Write a checkpoint in the place of the one before.
+    """Write a checkpoint in place of the previous one.
 
-    Raises WriteError when it cannot be written, as on a full disk; the one before is still there then.
+    Raises WriteError if it cannot be written, as on a full disk; the previous one is then kept.
     """
     parts: dict[str, dict[str, Tensor]] = {
         "weights": dict(state.net.state_dict()),
@@ -107,9 +107,10 @@ def save_run(
 def load_run(
     run: Path, state: State, processes: Processes
 ) -> tuple[int, list[Mapping[str, float]]]:
-    """Restore a checkpoint in place; returns its step, 0 if there is none, and the validations so far.
+    """Restore a checkpoint in place; return its step and the validations so far.
 
-    Raises ModelError for one that is damaged, or of another part or configuration.
+    The step is 0 if there is no checkpoint. Raises ModelError if the checkpoint is damaged, or of
+    another part or configuration.
     """
     _refuse_strange_files(run)
     old = _beside(run, "old")
@@ -146,12 +147,12 @@ def load_run(
 
 
 def _beside(run: Path, what: str) -> Path:
-    """A hidden folder beside that of a run, which nobody else has a use for."""
+    """Return a hidden folder beside that of a run, for our own use."""
     return run.with_name(f".{run.name}.vidmatte-{what}")
 
 
 def _refuse_strange_files(run: Path) -> None:
-    """Raise WriteError where the folder holds what is no part of a checkpoint: it would be replaced with the rest."""
+    """Raise WriteError if the folder holds other files, which a checkpoint would replace."""
     strange = sorted({path.name for path in run.iterdir()} - _FILES) if run.is_dir() else []
     if strange:
         raise WriteError(
@@ -160,7 +161,7 @@ def _refuse_strange_files(run: Path) -> None:
 
 
 def read_facts(run: str | Path) -> dict[str, Any]:
-    """Step, part and configuration of the run in a folder. Raises ModelError where there is none."""
+    """Return step, part and configuration of a run. Raises ModelError if there is none."""
     return _read(Path(run))
 
 
@@ -190,7 +191,7 @@ def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of files, has reached the disk."""
+    """Flush a file's content, or a folder's list of files, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

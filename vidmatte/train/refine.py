@@ -1,4 +1,4 @@
-"""What the refiner learns from: scenes with exact alpha at full size, and coarse mattes as the network makes them."""
+"""Training of the refiner: scenes with exact alpha at full size, and coarse mattes of the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation: how good a network is on clips of photographs that it has not seen, and on real clips with masks."""
+"""Validation of the network on held-out procedural clips, and on real clips with masks."""
 
 from __future__ import annotations
 
