@@ -141,6 +141,24 @@ def test_all_kinds_of_manifests_say_the_same(job):
     assert load_manifest(job / "shots.csv") == shots
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_spreadsheets_of_any_kind_say_the_same(job, delimiter, encoding):
+    header = ["input", "model", "matte", "alpha", "segment_frames"]
+    rows = [[f"{name}.mp4", "none", "matte.png", "out/{shot}.mkv", "3"] for name in "abc"]
+    text = "\r\n".join(delimiter.join(row) for row in [header, *rows])
+    bom = "\ufeff" if encoding == "utf-16-be" else ""
+    (job / "shots.csv").write_bytes((bom + text).encode(encoding))
+    assert load_manifest(job / "shots.csv") == load_manifest(job / "shots.toml")
+
+
+def test_quoted_values_of_a_spreadsheet_may_hold_delimiters_and_line_breaks(job):
+    (job / "shots.csv").write_text('input;points;name\na.mp4;"5,5\n6,6";"x, y"\n')
+    (shot,) = load_manifest(job / "shots.csv")
+    assert shot.name == "x, y"
+    assert len(shot.request.prompts.objects[""][0].points) == 2
+
+
 def test_a_folder_has_a_shot_for_each_clip_with_prompts(job):
     prompts = {
         "version": 1,
