@@ -40,7 +40,7 @@ from vidmatte.imaging.display import to_display
 from vidmatte.prompts.files import load_prompts, save_prompts
 from vidmatte.prompts.prompt import Prompt, Stroke
 from vidmatte.read import open_video
-from vidmatte.read.images import read_image
+from vidmatte.read.images import is_animated, read_image
 from vidmatte.read.mask import open_mask
 from vidmatte.read.plane import labels_of
 
@@ -254,6 +254,8 @@ def read_mask(path: Path) -> str:
         assert np.isfinite(plane).all(), "the mask is not finite"
         assert plane.min() >= 0, "the mask is below 0"
         assert plane.max() <= 1, "the mask is above 1"
+    if is_animated(path):
+        return "animation"
     labels_of(path)
     image = read_image(path)
     shown = to_display(torch.from_numpy(image.rgb), image.color)
