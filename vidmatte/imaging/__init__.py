@@ -1,1 +1,1 @@
-"""Pure functions on pixels: colour, transfer curves, optical flow, morphology, foreground, despill."""
+"""Functions on pixels: YUV, profiles, transfer curves, flow, edges, foreground, despill."""

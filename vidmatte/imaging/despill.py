@@ -1,14 +1,15 @@
-"""Despill: take the light of a green or blue screen out of the foreground's colour.
+"""Despill: takes the light of a green or blue screen out of the foreground's colour.
 
-The screen's channel is limited to the mean of the other two, and the light that this takes away comes back as gray, so
-that luma stays (for green; for blue the other way round):
+The screen's channel is limited to the mean of the other two. The light that this takes away is
+added as gray, so that luma stays (for green; blue likewise):
 
     spill = strength max(0, G - (R + B) / 2)
     G' = G - spill + w spill,   R' = R + w spill,   B' = B + w spill
 
-with w the BT.709 luma weight of the channel (0.7152 green, 0.0722 blue). Limiting by the average is the despill of
-Wright, "Digital Compositing for Film and Video", chapter "Despill". What is not greener than the mean of red and blue
-is not touched. Colour is display-referred and straight, as keyers take it.
+with w the BT.709 luma weight of the channel (0.7152 green, 0.0722 blue). Limiting by the average
+is the despill of Wright, "Digital Compositing for Film and Video", chapter "Despill". Colours that
+are not greener than the mean of red and blue stay as they are. Colour is display-referred and
+straight, as keyers take it.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ _LUMA = {"green": 0.7152, "blue": 0.0722}
 
 
 def despill(color: Tensor, despill: Despill) -> Tensor:
-    """Colour without the screen's light.
+    """Return colour without the light of the screen.
 
     Args:
         color: (N, 3, H, W) straight display-referred RGB in 0..1.
-        despill: the screen and the strength.
+        despill: The screen and the strength.
 
     Returns:
-        (N, 3, H, W) in 0..1. Luma is kept but where a channel would exceed 1.
+        (N, 3, H, W) in 0..1. Luma is kept unless a channel would exceed 1.
     """
     channel, weight = _CHANNEL[despill.screen], _LUMA[despill.screen]
     others = [color[:, c] for c in range(3) if c != channel]

@@ -1,14 +1,18 @@
-"""VIEW: what the model sees of footage that no ordinary screen could show; the outputs get the footage itself.
+"""Display transform: shows a model HDR, scene-linear and profiled colour as an SDR screen would.
 
-Networks learned from ordinary pictures. HDR code values (PQ, HLG) look flat and gray to them, scene-linear light looks
-black with burnt highlights. So the model is shown a copy as an SDR screen would show it:
+Networks learned from ordinary pictures. HDR code values (PQ, HLG) look flat and gray to them,
+scene-linear light looks black with burnt highlights. Models get a converted copy, outputs the
+footage itself:
 
-- PQ (SMPTE ST 2084) and HLG (ARIB STD-B67), both of ITU-R BT.2100-2: to light on a display of 1000 cd/m2, the largest
-  of red, green and blue brought down to 203 cd/m2 (the diffuse white of ITU-R BT.2408) by the curve of BT.2390-10,
-  section 5.4.1, the other two by the same factor, to BT.709 primaries, to a screen with the gamma 2.4 of BT.1886.
-- Scene-linear light (EXR, TIFF of floats): values up to 0.6 as they are, those above on a shoulder that reaches 1 at
-  infinity, then the curve of sRGB.
-- All else: itself, values beyond 0..1 (super-whites) clipped.
+- PQ (SMPTE ST 2084) and HLG (ARIB STD-B67), both of ITU-R BT.2100-2: to light on a display of
+  1000 cd/m2; the largest of red, green and blue is brought down to 203 cd/m2 (the diffuse white of
+  ITU-R BT.2408) by the curve of BT.2390-10, section 5.4.1, and the other two by the same factor; to
+  BT.709 primaries; to a screen with the gamma 2.4 of BT.1886.
+- Scene-linear light (EXR, TIFF of floats): values up to 0.6 stay, those above lie on a shoulder
+that
+  reaches 1 at infinity; then the curve of sRGB.
+- Still images with a colour profile: to sRGB, see `imaging.profile`.
+- Everything else stays, clipped to 0..1 (super-whites).
 """
 
 from __future__ import annotations
@@ -52,7 +56,7 @@ _HLG_LUMINANCE = (0.2627, 0.6780, 0.0593)
 
 
 def describe_view(color: ColorTags) -> str | None:
-    """What to tell the user about it; None where there is nothing to tell."""
+    """Return a note on the display transform of this colour; None if there is none."""
     if color.transfer == LINEAR:
         return (
             "the source is scene-linear: EXR outputs are, too, others have the curve of BT.709 (movies) or sRGB (PNG) "
@@ -76,7 +80,7 @@ def describe_view(color: ColorTags) -> str | None:
 
 
 def describe_source(info: VideoInfo) -> Iterator[str]:
-    """What to tell the user of how a source is read, one sentence each."""
+    """Yield notes on how a source is read, one sentence each."""
     yield from info.notes
     if view := describe_view(info.color):
         yield view
@@ -86,7 +90,15 @@ def describe_source(info: VideoInfo) -> Iterator[str]:
 
 
 def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
-    """(..., 3, H, W) in 0..1 as an SDR screen would show it, of frames as a reader gives them."""
+    """Return frames as an SDR screen would show them.
+
+    Args:
+        rgb: (..., 3, H, W) as a reader gives them.
+        color: Tags of the source.
+
+    Returns:
+        The same shape in 0..1.
+    """
     if color.icc is not None:
         return to_srgb(rgb, color.icc)
     if color.transfer == LINEAR:
@@ -137,7 +149,10 @@ def for_output(
 
 
 def tone_curve(code: Tensor) -> Tensor:
-    """PQ code values brought into the range of an SDR white: the EETF of BT.2390-10, 5.4.1, without black lift."""
+    """Return PQ code values brought into the range of an SDR white.
+
+    That is the EETF of BT.2390-10, 5.4.1, without black lift.
+    """
     peak = pq_encode(torch.tensor(_PEAK, dtype=torch.float64))
     limit = pq_encode(torch.tensor(_WHITE, dtype=torch.float64)) / peak
     knee = 1.5 * limit - 0.5
@@ -167,13 +182,13 @@ def _codes() -> Tensor:
 
 @functools.cache
 def _pq_light() -> Tensor:
-    """By code: display light over the peak, beyond which all is the same to an SDR screen."""
+    """Return, by code, display light over the peak; an SDR screen shows all beyond it alike."""
     return (pq_decode(_codes()) / _PEAK).float()
 
 
 @functools.cache
 def _pq_gain() -> Tensor:
-    """By code of the largest channel: what all three are multiplied with."""
+    """Return, by code of the largest channel, the factor of all three."""
     codes = _codes()
     return (pq_decode(tone_curve(codes)) / pq_decode(codes).clamp(min=1e-9)).clamp(max=1).float()
 

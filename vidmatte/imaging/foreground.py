@@ -1,19 +1,22 @@
-"""Foreground colour of soft pixels: what the object itself looks like where the background shines through.
+"""Foreground: the object's own colour in soft pixels, through which the background shines.
 
-A pixel's colour is I = alpha F + (1 - alpha) B. F and B are estimated as in Germer et al., "Fast Multi-Level Foreground
-Estimation", ICPR 2020: minimise per channel, over all pixels i and all pairs ij of neighbours (up, down, left, right),
+A pixel's colour is I = alpha F + (1 - alpha) B. F and B are estimated as in Germer et al., "Fast
+Multi-Level Foreground Estimation", ICPR 2020: minimise per channel, over all pixels i and all pairs
+ij of neighbours (up, down, left, right),
 
     sum_i (alpha_i F_i + (1 - alpha_i) B_i - I_i)^2 + sum_ij w_ij ((F_i - F_j)^2 + (B_i - B_j)^2)
     w_ij = epsilon + omega |alpha_i - alpha_j|
 
-level by level from a single pixel up, each level starting from the enlarged result of the one below. With the weighted
-means F', B' of the neighbours held fixed, the optimum of one pixel is F' and B' corrected by the residual r:
+level by level from a single pixel up, each level starting from the enlarged result of the one
+below. With the weighted means F', B' of the neighbours held fixed, the optimum of one pixel is F'
+and B' corrected by the residual r:
 
-    F = F' + alpha r,  B = B' + (1 - alpha) r,  r = (I - alpha F' - (1 - alpha) B') / (w + alpha^2 + (1 - alpha)^2)
+    F = F' + alpha r,  B = B' + (1 - alpha) r
+    r = (I - alpha F' - (1 - alpha) B') / (w + alpha^2 + (1 - alpha)^2)
 
-with w = sum_j w_ij. Differently from the paper the larger levels solve only the soft pixels, kept as index lists and
-updated in red-black order; elsewhere F is the source's colour (alpha 1) or the enlarged coarse one (alpha 0), which is
-smooth and therefore cheap for a codec.
+with w = sum_j w_ij. Unlike the paper, larger levels solve only the soft pixels, kept as index lists
+and updated in red-black order. Elsewhere F is the source's colour (alpha 1) or the enlarged coarse
+one (alpha 0), which is smooth and therefore cheap for a codec.
 """
 
 from __future__ import annotations
@@ -46,19 +49,19 @@ _SWEEPS_SOFT = 2
 def estimate_foreground(rgb: Tensor, alpha: Tensor) -> Tensor:
     """Estimate the straight colour of the foreground, display-referred like the source.
 
-    Where alpha is 1 the source's values are returned bit for bit; where it is 0, colours that continue those of the
-    object smoothly.
+    If alpha is 1 the source's values are returned bit for bit; if it is 0, colours that continue
+    those of the object smoothly.
 
     Args:
         rgb: (N, 3, H, W) float32 in 0..1.
         alpha: (N, 1, H, W) float32 in 0..1.
 
     Returns:
-        (N, 3, H, W) float32 in 0..1 on the device of `rgb` and `alpha`, which is where it is computed; devices agree
-        to rounding errors.
+        (N, 3, H, W) float32 in 0..1, computed on the device of `rgb` and `alpha`. Devices agree to
+        rounding errors.
 
     Raises:
-        OptionError: the shapes, dtypes or devices do not fit each other.
+        OptionError: The shapes, dtypes or devices do not fit each other.
     """
     n, channels, height, width = rgb.shape if rgb.ndim == 4 else (0, 0, 0, 0)
     if channels != 3 or tuple(alpha.shape) != (n, 1, height, width):
@@ -129,7 +132,7 @@ def _put(image: Tensor, mask: Tensor, target: Tensor) -> Tensor:
 
 
 def _indices(mask: Tensor) -> Tensor:
-    """Of the pixels that are set, counted through the rows."""
+    """Return the indices of the pixels that are set, counted through the rows."""
     if not _on_processor(mask):
         return mask.view(-1).nonzero()[:, 0]
     return torch.from_numpy(np.flatnonzero(mask.numpy()))
@@ -145,7 +148,7 @@ def _solve_whole(image: Tensor, alpha: Tensor, colors: Tensor) -> Tensor:
 
 
 def _around(planes: Tensor) -> Tensor:
-    """(4, C, H, W): the neighbours of each pixel; at the frame's edge it neighbours itself."""
+    """Return the neighbours (4, C, H, W) of each pixel; at the edge it neighbours itself."""
     height, width = planes.shape[1:]
     framed = F.pad(planes[None], (1, 1, 1, 1), mode="replicate")[0]
     return torch.stack(
@@ -154,9 +157,9 @@ def _around(planes: Tensor) -> Tensor:
 
 
 def _solve_soft(image: Tensor, alpha: Tensor, foreground: Tensor, coarse: Tensor) -> _Soft:
-    """Sweep over the soft pixels in red-black order (Gauss-Seidel); `foreground` is changed in place.
+    """Sweep over the soft pixels in red-black order (Gauss-Seidel).
 
-    `coarse` is the background of the level below, (3, h, w); it is looked up where it is needed.
+    `foreground` is changed in place. `coarse` (3, h, w) is the background of the level below.
     """
     height, width = alpha.shape
     soft = (alpha > _CLEAR) & (alpha < _SOLID)
@@ -200,7 +203,7 @@ class _Soft:
 
 
 def _look_up(planes: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, P) of what `_enlarge` to a size would give at indices into the enlarged frame."""
+    """Return (3, P) values of `_enlarge` to a size at indices into the enlarged frame."""
     height, width = planes.shape[1:]
     (top, bottom, low), (left, right, near) = (
         _between(where // size[1], size[0], height),
@@ -217,14 +220,14 @@ def _look_up(planes: Tensor, where: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _between(position: Tensor, length: int, coarse_length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The coarse pixels before and after each pixel of a row, and the share of the latter."""
+    """Return the coarse pixels before and after each pixel of a row, and the latter's share."""
     at = ((position + 0.5) * (coarse_length / length) - 0.5).clamp_(0, coarse_length - 1)
     before = at.long()
     return before, (before + 1).clamp_(max=coarse_length - 1), at - before
 
 
 def _rim(soft: Tensor) -> Tensor:
-    """The pixels beside soft ones that are not soft themselves."""
+    """Return the pixels beside soft ones that are not soft themselves."""
     near = soft.clone()
     near[1:] |= soft[:-1]
     near[:-1] |= soft[1:]
@@ -234,7 +237,7 @@ def _rim(soft: Tensor) -> Tensor:
 
 
 def _neighbours(where: Tensor, height: int, width: int) -> Tensor:
-    """(P, 4) indices into the frame; at its edge a pixel neighbours itself."""
+    """Return (P, 4) indices into the frame; at its edge a pixel neighbours itself."""
     columns = where % width
     return torch.stack(
         [
@@ -257,7 +260,7 @@ class _Correction:
 
     @classmethod
     def prepare(cls, image: Tensor, alpha: Tensor, weights: Tensor) -> _Correction:
-        """Normalise `weights` (4, ...) in place, so that they form means, and keep what every sweep needs."""
+        """Normalise `weights` (4, ...) in place to form means, and keep what every sweep needs."""
         total = weights.sum(0)
         weights /= total
         return cls(image, alpha, (total + alpha.square() + (1 - alpha).square()).reciprocal_())
@@ -288,7 +291,10 @@ class _Half:
 
     @classmethod
     def prepare(cls, first: int, around: Tensor, image: Tensor, alpha: Tensor) -> _Half:
-        """For pixels at places `first` and on; `image` (3, P) and `alpha` (P) are those of all places."""
+        """Return the half with pixels at places `first` and on.
+
+        `image` (3, P) and `alpha` (P) are those of all places.
+        """
         here = slice(first, first + len(around))
         weights = _EPSILON + _OMEGA * (alpha[here] - alpha[around.t()]).abs_()
         correction = _Correction.prepare(image[:, here], alpha[here], weights)

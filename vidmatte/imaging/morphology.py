@@ -1,4 +1,4 @@
-"""The outline of a matte: moved outward or inward by fractions of a pixel, and softened."""
+"""The edge of a matte: moved outward or inward by fractions of a pixel, and softened."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ _SIGMAS = 4.0
 
 
 def grow(alpha: Alpha, radius: float) -> Alpha:
-    """Move the outline outward by `radius` pixels, inward where it is negative; soft edges keep their softness.
+    """Move the edge outward by `radius` pixels, inward if it is negative.
 
-    Gray dilation with a disc: each pixel takes the highest alpha within `radius`, between pixels by bilinear
-    interpolation. Shrinking is the growth of what lies around the object. Beyond the edge of the frame the picture goes
-    on as at the edge, so that an object which is cut off there is not eaten from that side.
+    Soft edges keep their softness. Gray dilation with a disc: each pixel takes the highest alpha
+    within `radius`, between pixels by bilinear interpolation. Shrinking is the growth of the
+    surroundings. The border of the frame is repeated, so that an object that it cuts is not eroded
+    from that side.
 
     Args:
         alpha: (H, W) in 0..1.
-        radius: pixels, of any fraction, from -100 to 100.
+        radius: Pixels, of any fraction, from -100 to 100.
 
     Returns:
         (H, W) in 0..1.
 
     Raises:
-        OptionError: the radius is out of its range.
+        OptionError: The radius is out of its range.
     """
     if not -WIDEST <= radius <= WIDEST:
         raise OptionError(
@@ -50,19 +51,19 @@ def grow(alpha: Alpha, radius: float) -> Alpha:
 
 
 def feather(alpha: Alpha, sigma: float) -> Alpha:
-    """Soften the outline with a Gaussian of `sigma` pixels: a hard edge becomes 2.56 sigma wide from 10 to 90 %.
+    """Soften the edge with a Gaussian of `sigma` pixels.
 
-    Beyond the edge of the frame the picture goes on as at the edge.
+    A hard edge becomes 2.56 sigma wide from 10 to 90 %. The border of the frame is repeated.
 
     Args:
         alpha: (H, W) in 0..1.
-        sigma: pixels, of any fraction, from 0 (nothing) to 100.
+        sigma: Pixels, of any fraction, from 0 (nothing) to 100.
 
     Returns:
         (H, W) in 0..1.
 
     Raises:
-        OptionError: sigma is out of its range.
+        OptionError: Sigma is out of its range.
     """
     if not 0 <= sigma <= WIDEST:
         raise OptionError(f"feather of {sigma:g} pixels is not valid: it is 0 to {WIDEST:g}")
@@ -78,7 +79,7 @@ def feather(alpha: Alpha, sigma: float) -> Alpha:
 
 
 def _busy(alpha: Alpha, margin: int) -> tuple[slice, slice] | None:
-    """The rectangle that holds all pixels unlike the first one, and a margin; None where all are alike."""
+    """Return the rectangle of all pixels unlike the first one, and a margin; None if all are alike."""
     different = alpha != alpha[0, 0]
     rows, columns = np.flatnonzero(different.any(1)), np.flatnonzero(different.any(0))
     if not len(rows):
@@ -111,7 +112,10 @@ def _dilate_window(alpha: Alpha, radius: float) -> Alpha:
 
 
 def _dilate_whole(alpha: Alpha, radius: int) -> Alpha:
-    """Dilate with discs of whole pixels one after the other: all of it lies inside the disc of the whole radius."""
+    """Dilate with discs of whole pixels one after the other.
+
+    All of it lies inside the disc of the whole radius.
+    """
     while radius > 0:
         step = min(radius, _LARGEST_DISC)
         y, x = np.mgrid[-step : step + 1, -step : step + 1]
@@ -127,7 +131,7 @@ def _morph(alpha: Alpha, shape: NDArray[np.uint8]) -> Alpha:
 def _highest_around(
     alpha: Alpha, rows: NDArray[np.intp], columns: NDArray[np.intp], radius: float
 ) -> Alpha:
-    """The highest value on a circle around each pixel, looked up at places less than a pixel apart."""
+    """Return the highest value on a circle around each pixel, at steps below a pixel."""
     directions = max(_FEWEST_DIRECTIONS, math.ceil(math.tau * radius))
     # The polygon of these places is as often outside of the circle as inside.
     radius *= 2 / (1 + math.cos(math.pi / directions))

@@ -17,20 +17,21 @@ _SMALLEST_SIDE = 16
 
 
 def optical_flow(target: Gray8, source: Gray8) -> Flow:
-    """Find where each pixel of `target` lies in `source`.
+    """Find the place of each pixel of `target` in `source`.
 
-    Kroeger et al., "Fast Optical Flow Using Dense Inverse Search", ECCV 2016: OpenCV's implementation, preset medium.
-    Frames with a side under 16 pixels are too small for its patches: their motion is taken as 0.
+    Kroeger et al., "Fast Optical Flow Using Dense Inverse Search", ECCV 2016: OpenCV's
+    implementation, preset medium. Frames with a side under 16 pixels are too small for its patches;
+    their motion is taken as 0.
 
     Args:
         target: (H, W) gray.
         source: (H, W) gray.
 
     Returns:
-        (H, W, 2) displacement (u, v) in pixels: source[y + v, x + u] shows what target[y, x] shows.
+        (H, W, 2) displacement (u, v) in pixels: source[y + v, x + u] shows target[y, x].
 
     Raises:
-        OptionError: the frames are not two gray uint8 pictures of the same size.
+        OptionError: The frames are not two gray uint8 pictures of the same size.
     """
     if (
         target.shape != source.shape
@@ -108,11 +109,11 @@ def warp(image: Pixels, flow: Flow) -> Pixels:
 
 
 def to_gray(rgb: Tensor, size: tuple[int, int] | None = None) -> Gray8:
-    """BT.709 luma of a display-referred frame, as `optical_flow` takes it.
+    """Return the BT.709 luma of a display-referred frame, for `optical_flow`.
 
     Args:
         rgb: (3, H, W) float32 in 0..1.
-        size: (height, width) to bring the frame to by averaging pixels; default: its own.
+        size: (height, width) to average pixels to; None is that of the frame.
 
     Returns:
         (height, width) in 0..255.

@@ -1,8 +1,9 @@
 """Decoded YUV to RGB, exactly.
 
-swscale's default conversion darkens the picture by one to two code values. Its newer conversion graph is exact for
-limited-range 4:4:4 input, but is reached by a flag that its own documentation calls unstable; so it is tested on known
-patches once per process, and the same arithmetic in float32 stands in wherever it is not right.
+swscale's default conversion darkens the picture by one to two code values. Its newer conversion
+graph is exact for limited-range 4:4:4 input, but is reached by a flag that its own documentation
+calls unstable. So it is tested on known patches once per process, and the same arithmetic in
+float32 replaces it if it is not right.
 """
 
 from __future__ import annotations
@@ -63,9 +64,12 @@ _TOLERANCE = 0.01 / 255
 
 
 def tags_of(frame: av.VideoFrame) -> ColorTags:
-    """Colour tags of a decoded frame, the matrix resolved: untagged frames of 720 lines and up are BT.709, else BT.601.
+    """Return the colour tags of a decoded frame, the matrix resolved.
 
-    Raises ReadError for a matrix that no conversion is known for (such as ICtCp or YCgCo).
+    Untagged frames of 720 lines and more are BT.709, others BT.601.
+
+    Raises:
+        ReadError: For a matrix without a known conversion, such as ICtCp or YCgCo.
     """
     matrix = int(frame.colorspace)
     if frame.format.name in _PALETTED:
@@ -105,10 +109,13 @@ def _is_full(frame: av.VideoFrame) -> bool:
 
 
 def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
-    """(3, H, W) float32 display-referred RGB of a decoded frame: 0..1, with super-whites and their kind beyond.
+    """Return display-referred RGB of a decoded frame.
 
-    Chroma is brought to full size in 16 bits by linear interpolation, see `_enlarge`; the matrix is exact to 0.01 of an
-    8-bit code value.
+    Chroma is brought to full size in 16 bits by linear interpolation, see `_enlarge`. The matrix is
+    exact to 0.01 of an 8-bit code value.
+
+    Returns:
+        (3, H, W) float32 in 0..1; super-whites and the like lie beyond.
     """
     rgb: Pixels
     if frame.format.name in _PALETTED:
@@ -130,7 +137,7 @@ def has_alpha(frame: av.VideoFrame) -> bool:
 
 
 def opacity(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
-    """(H, W) float32 in 0..1: the alpha of a decoded frame whose format has one, else its brightest channel."""
+    """Return the matte (H, W) in 0..1 of a decoded frame: its alpha, or its brightest channel."""
     if has_alpha(frame):
         return _alpha(frame)
     if frame.format.is_rgb or frame.format.name in _PALETTED:
@@ -160,7 +167,7 @@ def _alpha(frame: av.VideoFrame) -> Pixels:
 
 
 def _planes(frame: av.VideoFrame, dtype: type[np.generic]) -> list[npt.NDArray[np.generic]]:
-    """Views of the planes without the padding at the ends of their rows."""
+    """Return views of the planes without the padding at the ends of their rows."""
     return [
         _rows(plane, dtype)[: component.height, : component.width]
         for plane, component in zip(frame.planes, frame.format.components, strict=True)
@@ -175,7 +182,7 @@ def _rows(plane: VideoPlane, dtype: type[np.generic]) -> npt.NDArray[np.generic]
 
 
 def _gray(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
-    """(H, W) of a frame of luma alone."""
+    """Return luma (H, W) of a frame without chroma."""
     bits = frame.format.components[0].bits
     if frame.format.name.startswith("ya") or frame.format.name.endswith("be"):
         frame = frame.reformat(format="gray" if bits <= 8 else f"gray{bits}le", threads=1)
@@ -184,13 +191,16 @@ def _gray(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
 
 
 def _in_range(luma: npt.NDArray[np.generic], bits: int, tags: ColorTags) -> Pixels:
-    """Luma codes as 0..1, what lies beyond the video range beyond."""
+    """Return luma codes as 0..1; codes beyond the video range lie beyond."""
     low, span = (0, 2**bits - 1) if tags.full_range else (16 << (bits - 8), 219 << (bits - 8))
     return (luma.astype(np.float32) - np.float32(low)) / np.float32(span)
 
 
 def _without_subsampling(frame: av.VideoFrame, tags: ColorTags) -> av.VideoFrame:
-    """The frame as yuv444p16le: code values shifted up, not stretched, for both ranges; chroma at the size of luma."""
+    """Return the frame as yuv444p16le, chroma at the size of luma.
+
+    Code values are shifted up, not stretched, for both ranges.
+    """
     planes = _planes(
         _planar(frame), np.uint8 if frame.format.components[0].bits <= 8 else np.uint16
     )[:3]
@@ -207,7 +217,7 @@ def _without_subsampling(frame: av.VideoFrame, tags: ColorTags) -> av.VideoFrame
 
 
 def _planar(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame in three planes of little-endian samples; only what is stored otherwise is copied."""
+    """Return the frame in three planes of little-endian samples; copies only other layouts."""
     luma, chroma = frame.format.components[:2]
     sampling = (
         round(math.log2(luma.width / chroma.width)),
@@ -277,7 +287,10 @@ def _separate_rgb(frame: av.VideoFrame) -> Pixels:
 
 
 def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:
-    """3 x 4 matrix from code values (Y, Cb, Cr, 1) of a bit depth to R'G'B' in 0..1 (ITU-R BT.709-6, 3 and 4)."""
+    """Return the 3 x 4 matrix from code values (Y, Cb, Cr, 1) to R'G'B' in 0..1.
+
+    ITU-R BT.709-6, items 3 and 4, for the matrix and range of `tags` and a bit depth.
+    """
     kr, kb = KR_KB[tags.matrix]
     kg = 1 - kr - kb
     to_rgb_matrix = np.array(
@@ -306,7 +319,10 @@ def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
 
 @functools.cache
 def exact_conversion_works() -> bool:
-    """Whether this FFmpeg's exact conversion gives known patches within 0.01 of an 8-bit code value; tried once."""
+    """Return whether this FFmpeg converts known patches to within 0.01 of an 8-bit code value.
+
+    Tried once.
+    """
     codes = np.array(
         [
             [16, 128, 128],

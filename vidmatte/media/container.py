@@ -1,4 +1,4 @@
-"""Movie files, opened so that nothing but the file itself is read and no header is believed beyond measure."""
+"""Movie files, opened so that only the file itself is read and its header is not trusted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _AV1_COLOCATED, _AV1_TOP_LEFT = 2, 3
 
 
 def open_container(source: str | Path) -> InputContainer:
-    """Open a movie. Raises ReadError where it is none, or one that would read other files."""
+    """Open a movie. Raises ReadError if it is none, or one that would read other files."""
     if not Path(source).is_file():
         raise ReadError(
             f"{source}: is no regular file (a pipe or a device?); copy it to a file first"
@@ -180,10 +180,11 @@ def chroma_location(stream: VideoStream) -> int:
 
 
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """The packets of a stream to the end of the file, and an empty one behind them.
+    """Yield the packets of a stream to the end of the file, and an empty one behind them.
 
-    In containers without a header, streams may begin anywhere; PyAV fails at the packets of those that were not there
-    when the file was opened; asked again, it goes on behind them.
+    In containers without a header, streams may begin anywhere. PyAV fails at packets of streams
+    that
+    were not there when the file was opened, and goes on behind them if it is asked again.
     """
     while True:
         try:
@@ -212,7 +213,7 @@ def describe_dropped_streams(container: InputContainer, chosen: VideoStream) -> 
 
 
 def error_message(error: av.FFmpegError) -> str:
-    """What FFmpeg says went wrong."""
+    """Return the message of an FFmpeg error."""
     return str(error.strerror or error)
 
 

@@ -1,4 +1,4 @@
-"""Run a stage of the flow on a thread of its own, with a bounded queue between it and the next."""
+"""Threads that run a stage of the flow ahead of the next one, with a bounded queue between."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _End:
 
 
 class _Producer(Generic[T]):
-    """Iterates on its own thread, and begins with an item only where there is room for it."""
+    """Iterates on its own thread, and begins an item only if there is room for it."""
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
         self._items = items
@@ -37,7 +37,7 @@ class _Producer(Generic[T]):
         self._thread.start()
 
     def _has_room(self) -> bool:
-        """Wait for room; false where nothing is wanted any more."""
+        """Wait for room; false if nothing is wanted any more."""
         while not self._stopped.is_set():
             if self._room.acquire(timeout=_POLL_SECONDS):
                 return True
@@ -60,7 +60,7 @@ class _Producer(Generic[T]):
             self._ready.put(_End())
 
     def take(self) -> T | _Failure | _End:
-        """The next item, as soon as it is there."""
+        """Return the next item, as soon as it is ready."""
         item = self._ready.get()
         self._room.release()
         return item
@@ -71,10 +71,15 @@ class _Producer(Generic[T]):
 
 
 def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
-    """Yield `items` in order while a thread works ahead by at most `depth` of them, the one in the making included.
+    """Yield `items` in order while a thread works ahead.
 
-    An exception of the producer is raised here, in its place. When the consumer stops early, the producer is stopped
-    and joined before control returns, so that files are closed and no thread outlives its stage.
+    An exception of the producer is raised here, in its place. If the consumer stops early, the
+    producer is stopped and joined before control returns, so that files are closed and no thread
+    outlives its stage.
+
+    Args:
+        items: Iterated on the thread.
+        depth: Items ahead at most, at least 1; the one being made counts.
     """
     if depth < 1:
         raise ValueError(f"prefetch needs a depth of at least 1, got {depth}")
@@ -89,9 +94,12 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
 
 
 def map_async(function: Callable[[T], U], items: Iterable[T], depth: int) -> Generator[U]:
-    """Yield `function(item)` in order; a thread applies it while the caller's thread goes on with the next items.
+    """Yield `function(item)` in order, applied by a thread while the caller goes on.
 
-    At most `depth` results wait. `items` are drawn on the caller's thread, so that an interruption stops them at once.
+    Args:
+        function: Applied on the thread.
+        items: Drawn on the caller's thread, so that an interruption stops them at once.
+        depth: Results that wait at most.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="vidmatte-map") as pool:
         waiting: deque[Future[U]] = deque()

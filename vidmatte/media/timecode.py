@@ -9,12 +9,19 @@ _TIMECODE = re.compile(r"(\d{2}):(\d{2}):(\d{2})([:;.])(\d{2,3})")
 
 
 def advance_timecode(timecode: str, frames: int, frame_rate: Fraction) -> str | None:
-    """The timecode a number of frames later, wrapping at 24 hours; None where it cannot be told exactly.
+    """Return the timecode some frames later, wrapping at 24 hours; None if it is not exact.
 
-    `hh:mm:ss:ff`, and `hh:mm:ss;ff` for drop-frame counting, in which numbers 0 and 1 (0 to 3 at 59.94) are left out
-    in every minute that is not a multiple of ten (SMPTE ST 12-1). None is returned for another notation, a frame
-    number beyond the rate, a rate that is not near a whole number or 1000/1001 of one, and drop-frame counting at
-    any rate but 29.97 and its multiples.
+    `hh:mm:ss:ff`, and `hh:mm:ss;ff` for drop-frame counting, in which numbers 0 and 1 (0 to 3 at
+    59.94) are left out in every minute that is not a multiple of ten (SMPTE ST 12-1).
+
+    Args:
+        timecode: Text of the first frame.
+        frames: Frames to go on.
+        frame_rate: Frames per second; near a whole number or 1000/1001 of one.
+
+    Returns:
+        The text. None for another notation, a frame number beyond the rate, another rate, and
+        drop-frame counting at rates other than multiples of 29.97.
     """
     counted = _count(timecode, frame_rate)
     if counted is None:
@@ -24,13 +31,16 @@ def advance_timecode(timecode: str, frames: int, frame_rate: Fraction) -> str | 
 
 
 def frames_from_midnight(timecode: str, frame_rate: Fraction) -> int | None:
-    """The number of frames that a timecode counts from 00:00:00:00; None as for `advance_timecode`."""
+    """Return how many frames a timecode counts from 00:00:00:00.
+
+    None as for `advance_timecode`.
+    """
     counted = _count(timecode, frame_rate)
     return None if counted is None else counted[0]
 
 
 def _count(timecode: str, frame_rate: Fraction) -> tuple[int, int, int] | None:
-    """Frames from midnight, frame numbers in a second, numbers dropped in a minute."""
+    """Return frames from midnight, frame numbers in a second, and numbers dropped in a minute."""
     found = _TIMECODE.fullmatch(timecode.strip())
     nominal = nominal_rate(frame_rate)
     if found is None or nominal is None:
@@ -51,7 +61,7 @@ def _count(timecode: str, frame_rate: Fraction) -> tuple[int, int, int] | None:
 
 
 def _text(count: int, per_second: int, dropped: int) -> str:
-    """The timecode of a frame count from midnight."""
+    """Return the timecode of a frame count from midnight."""
     per_minute = 60 * per_second - dropped
     per_ten = 10 * per_minute + dropped
     tens, rest = divmod(count % (144 * per_ten), per_ten)
@@ -66,7 +76,10 @@ def _text(count: int, per_second: int, dropped: int) -> str:
 
 
 def nominal_rate(frame_rate: Fraction) -> Fraction | None:
-    """The whole rate, or 1000/1001 of one, that a measured rate stands for (2997/100: 30000/1001); None if neither."""
+    """Return the whole rate, or 1000/1001 of one, that a measured rate stands for.
+
+    2997/100 stands for 30000/1001. None if it is near neither.
+    """
     for rate in (
         Fraction(round(frame_rate)),
         Fraction(round(frame_rate * Fraction(1001, 1000)) * 1000, 1001),

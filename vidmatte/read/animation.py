@@ -47,7 +47,7 @@ class AnimatedVideo(Video):
 
     @functools.cached_property
     def _durations(self) -> list[int]:
-        """Milliseconds of each frame, which only decoding tells."""
+        """Return the milliseconds of each frame; only decoding tells them."""
         with closing(self._pictures(0)) as pictures:
             return [duration for _, duration in pictures]
 
@@ -84,7 +84,7 @@ class AnimatedVideo(Video):
 
     @functools.cached_property
     def _has_alpha(self) -> bool:
-        """Whether a frame is transparent somewhere; encoders may say that any has alpha."""
+        """Return whether a frame is transparent somewhere; files may declare unused alpha."""
         with closing(self._pictures(0)) as pictures:
             return any(rgba[..., 3].min() < 255 for rgba, _ in pictures)
 

@@ -1,4 +1,4 @@
-"""Movies, decoded by decord where it is right (extra `decord`); elsewhere it is refused with the reason."""
+"""Movies decoded by decord (extra `decord`); clips that it reads wrongly are refused."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _AHEAD_BYTES = 2 << 30
 
 
 class DecordVideo(MovieVideo):
-    """A movie whose pictures come from decord: 8 bits, and as dark as swscale's default conversion makes them.
+    """A movie whose pictures come from decord: 8 bits, as dark as swscale's default makes them.
 
-    Times, facts and the index are PyAV's. Every clip that decord is known to read wrongly, or whose frames it counts or
-    times differently, is refused.
+    Times, facts and the index come from PyAV. Clips that decord is known to read wrongly, or whose
+    frames it counts or times differently, are refused.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class DecordVideo(MovieVideo):
             )
 
     def _wrong_for(self) -> str | None:
-        """Why decord would be wrong for the clip, or take too much; None where it is right."""
+        """Return why decord reads the clip wrongly or takes too much memory; None if it does not."""
         info = self.info
         if info.bit_depth > 8:
             return f"has {info.bit_depth}-bit colour, of which decord keeps 8 bits"
@@ -85,7 +85,7 @@ class DecordVideo(MovieVideo):
             raise ReadError(f"{self._source}: decord cannot open it; use --reader pyav") from error
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
-        """Frames from `start` on, through decord."""
+        """Yield frames from `start` on."""
         reader, times = self._open(), self._times
         count = len(reader)
         if start < count:

@@ -1,4 +1,4 @@
-"""Whole frames from interlaced ones, by FFmpeg's filters: as many as there were, each with its time."""
+"""Whole frames from interlaced ones, by FFmpeg's filters: one for one, each with its time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,19 @@ def deinterlace(
     source: str,
     only_flagged: bool,
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The frames with their two fields made one moment: that of the field shown first.
+    """Yield frames whose two fields show one moment, that of the field shown first.
 
-    The missing lines come from the fields before and after: `bwdif` (Weston 3 with yadif's motion check) or `yadif`.
-    With `only_flagged`, frames that are flagged progressive pass as they are. Raises ReadError for pixel formats that
-    the filters do not take.
+    The missing lines come from the fields before and after: `bwdif` (Weston 3 with yadif's motion
+    check) or `yadif`.
+
+    Args:
+        frames: Index and frame, in order.
+        method: The filter.
+        source: Path, for messages.
+        only_flagged: Pass frames that are flagged progressive as they are.
+
+    Raises:
+        ReadError: If the filter does not take the pixel format, or the format changes.
     """
     graph: Graph | None = None
     waiting: deque[tuple[int, int | None, int]] = deque()

@@ -23,7 +23,10 @@ _UNDEFINED = 0xFFFFFFFF
 
 
 def read_dpx(path: Path) -> StillImage:
-    """A DPX image with rate, timecode and pixel aspect of its header. Raises ReadError when it cannot be decoded."""
+    """Return a DPX image with rate, timecode and pixel aspect of its header.
+
+    Raises ReadError if it cannot be decoded.
+    """
     try:
         with open(path, "rb") as file:
             header = file.read(_HEADER)

@@ -1,4 +1,4 @@
-"""Where each frame of a movie lies: one pass over its packets, without decoding."""
+"""The place of each frame in a movie: one pass over its packets, without decoding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _Row: TypeAlias = tuple[int, int, int, bool]
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """What the packets of a stream say, in the order of decoding; unknown positions are -1."""
+    """Times, places and sizes of the packets of a stream, in the order of decoding.
+
+    Unknown positions are -1.
+    """
 
     pts: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
@@ -71,7 +74,7 @@ class PacketIndex:
 
     @property
     def times(self) -> list[int]:
-        """Sorted presentation times of the frames; empty where two are the same."""
+        """Sorted presentation times of the frames; empty if two are the same."""
         times = cast("list[int]", np.sort(self.pts).tolist())
         return times if all(a < b for a, b in pairwise(times)) else []
 
@@ -86,10 +89,12 @@ class PacketIndex:
     def decode_from(
         self, container: InputContainer, stream: VideoStream, pts: int
     ) -> Iterator[av.VideoFrame] | None:
-        """Frames from the one at `pts` on, from the last key frame before it; None where that cannot be found.
+        """Return frames from the one at `pts` on; None if that cannot be found for sure.
 
-        Times after a seek are guesses in some containers, so packets are recognised by their sizes and places, and get
-        the times that they had in the pass over the whole file.
+        Decoding begins at the last key frame before it. Times after a seek are guesses in some
+        containers, so packets are recognised by their sizes and places, and get the times of the
+        pass
+        over the whole file.
         """
         keys = np.flatnonzero(self.keys & (self.pts <= pts))
         if not len(keys):
@@ -120,7 +125,7 @@ class PacketIndex:
     def _recognise(
         self, packets: Iterator[Packet[VideoStream]]
     ) -> tuple[int, Iterator[Packet[VideoStream]]] | None:
-        """The index of the first packet whose place is sure, and the packets from it on."""
+        """Return the index of the first packet whose place is sure, and the packets from it on."""
         ahead = list(islice(packets, _COMPARED + _UNSURE))
         for skipped in range(min(_UNSURE, len(ahead))):
             places = self._places_of(ahead[skipped : skipped + _COMPARED])
@@ -129,7 +134,7 @@ class PacketIndex:
         return None
 
     def _places_of(self, packets: list[Packet[VideoStream]]) -> npt.NDArray[np.intp]:
-        """Where in the index packets of these sizes and positions follow each other."""
+        """Return the places in the index at which packets of these sizes and positions follow."""
         places = np.arange(len(self.sizes) - len(packets) + 1)
         for n, packet in enumerate(packets):
             places = places[self.sizes[places + n] == packet.size]
@@ -183,7 +188,7 @@ def _row_of(packet: Packet[VideoStream]) -> tuple[int | None, int | None, int, b
 
 
 def _shown(packets: Iterator[Packet[VideoStream]], pts: int) -> Iterator[av.VideoFrame]:
-    """Decoded frames from `pts` on."""
+    """Yield decoded frames from `pts` on."""
     stream = None
     for packet in packets:
         stream = packet.stream

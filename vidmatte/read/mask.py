@@ -59,10 +59,13 @@ class Mask(ABC):
         self._held: tuple[object, list[Alpha]] = None, []
 
     def read(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Alpha]:
-        """(H, W) planes in 0..1 of `size`, one for each frame of a batch, that was drawn with or without square pixels.
+        """Return planes (H, W) in 0..1 of `size`, one for each frame of a batch.
 
-        Several objects may ask for the same frames one after the other. Raises OptionError for another size, and where
-        a movie has no such frame.
+        Masks may be drawn on the displayed frame, in square pixels, or on the stored one. Several
+        objects may ask for the same frames one after the other.
+
+        Raises:
+            OptionError: If the mask has another size, or a movie has no such frame.
         """
         asked = batch.frames, batch.names
         if self._held[0] != asked:
@@ -74,7 +77,7 @@ class Mask(ABC):
 
     @abstractmethod
     def _planes(self, batch: FrameBatch) -> Iterable[Alpha]:
-        """The planes as they are in the file."""
+        """Return the planes as they are in the file."""
 
     def _fit(self, plane: Alpha, size: tuple[int, int], display_width: int) -> Alpha:
         height, width = plane.shape
@@ -86,22 +89,22 @@ class Mask(ABC):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width where they are the same for all frames and known beforehand."""
+        """Height and width, if they are known and the same for all frames."""
         return None
 
     @property
     def frames(self) -> int | None:
-        """Number of its frames; None where one picture serves for all, or each has its own."""
+        """Number of frames; None if one image serves for all, or each frame has its own."""
         return None
 
     def check_size(self, like: VideoInfo) -> None:
-        """Raise OptionError where it is known to have another size than the clip."""
+        """Raise OptionError if it is known to have another size than the clip."""
         size = (like.height, like.width)
         if self.size is not None and self.size not in (size, (like.height, like.display_width)):
             raise self._wrong_size(self.size, size)
 
     def check_length(self, frames: int) -> None:
-        """Raise OptionError where it has fewer frames than that."""
+        """Raise OptionError if it has fewer frames than that."""
         if self.frames is not None and self.frames < frames:
             raise OptionError(
                 f"{self.path}: has {self.frames} frames, and frame {frames - 1} (0-based) of the clip needs one too; "
@@ -118,7 +121,7 @@ class Mask(ABC):
         """Raise ReadError if its file was replaced or rewritten since it was first read."""
 
     def close(self) -> None:  # noqa: B027 - most hold nothing open
-        """Let go of its file."""
+        """Close the file."""
 
     def __enter__(self) -> Mask:
         return self
@@ -171,7 +174,7 @@ class _NamedImages(Mask):
 
 
 class _Movie(Mask):
-    """A movie or sequence whose frames lie beside those of the clip."""
+    """A movie or sequence whose frames belong to those of the clip."""
 
     def __init__(self, path: Path, label: int | None) -> None:
         super().__init__(path, label)

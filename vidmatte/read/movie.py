@@ -67,7 +67,10 @@ def _opened(source: str, number: int | None = None) -> Iterator[tuple[InputConta
 
 
 class MovieVideo(Video):
-    """A movie read through PyAV. Frames are turned as their display rotation says; the pixel aspect is only noted."""
+    """A movie read through PyAV.
+
+    Frames are turned and mirrored as their display matrix says; the pixel aspect is only noted.
+    """
 
     def __init__(
         self,
@@ -222,7 +225,10 @@ class MovieVideo(Video):
             )
 
     def _field_order(self, stream: VideoStream) -> FieldOrder | None:
-        """Of frames that are read as they are; what does not say its order is taken to show the top field first."""
+        """Return the field order of frames that are read as they are.
+
+        What does not say its order is taken to show the top field first.
+        """
         if not self._is_interlaced or self._deinterlace != "keep":
             return None
         return "bottom first" if stream.codec_context.field_order in _BOTTOM_FIRST else "top first"
@@ -245,7 +251,7 @@ class MovieVideo(Video):
 
     @functools.cached_property
     def _index(self) -> PacketIndex | None:
-        """Where the frames lie; None where packets carry no times."""
+        """Return the index of the packets; None if they carry no times."""
         with self._open_stream() as (container, stream):
             try:
                 return PacketIndex.read(container, stream)
@@ -258,13 +264,13 @@ class MovieVideo(Video):
 
     @functools.cached_property
     def _times(self) -> list[int]:
-        """Sorted pts of all frames, read from the packets without decoding; empty where packets carry none."""
+        """Return the sorted pts of all frames, from the packets; empty if those carry none."""
         times = [] if self._index is None else self._index.times
         # A cut at an open group leaves frames in the file that nothing decodes: they lie before the first that does.
         return times[bisect.bisect_left(times, self._first_pts) :]
 
     def keyframe_before(self, index: int) -> int:
-        """See `Video.keyframe_before`: a key frame; the first frame where packets carry no times."""
+        """See `Video.keyframe_before`; the first frame if packets carry no times."""
         times = self._times
         if not times or self._index is None:
             return 0
@@ -273,11 +279,14 @@ class MovieVideo(Video):
         return bisect.bisect_left(times, int(entries.max())) if len(entries) else 0
 
     def count_frames(self) -> int:
-        """The number of frames; counts packets, or decodes where packets carry no times."""
+        """Return the number of frames; decodes only if packets carry no times."""
         return len(self._times) or sum(1 for _ in self._decode_from_start())
 
     def seconds_of(self, index: int) -> Fraction:
-        """Presentation time of a frame, counted from the first one; past the end at the average rate."""
+        """Return the presentation time of a frame, counted from the first one.
+
+        Past the end it goes on at the average rate.
+        """
         times = self._times
         if not times:
             return index / self.info.frame_rate
@@ -288,7 +297,10 @@ class MovieVideo(Video):
         return (times[index] - times[0]) * self._time_base
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
-        """Frames from `start` on; seeks to the key frame before it. Raises ReadError at a damaged frame."""
+        """Yield frames from `start` on, from the key frame before it.
+
+        Raises ReadError at a damaged frame.
+        """
         for raw, index, pts, duration in self._timed_frames(start):
             yield Frame(self._upright(yuv.to_rgb(raw, self._tags)), index, pts, duration)
 
@@ -331,7 +343,7 @@ class MovieVideo(Video):
         return True
 
     def _timed_frames(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int, int]]:
-        """Frames from `start` on with their index, pts and duration."""
+        """Yield frames from `start` on with their index, pts and duration."""
         previous: int | None = None
         index, duration = start, 0
         for index, raw in self._whole_frames(start):
@@ -357,7 +369,7 @@ class MovieVideo(Video):
             yield Frame(self._upright(yuv.to_rgb(raw, self._tags)), index, pts, duration)
 
     def _whole_frames(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames from `start` on, deinterlaced where that was asked for."""
+        """Yield frames from `start` on, deinterlaced if that was chosen."""
         if self._deinterlace in ("refuse", "keep"):
             for index, frame in self._decode_from(start) if start else self._decode_from_start():
                 self._refuse_interlaced(frame, index)
@@ -455,7 +467,7 @@ class MovieVideo(Video):
     def _found(
         self, container: InputContainer, stream: VideoStream, pts: int
     ) -> Iterator[av.VideoFrame] | None:
-        """Frames from the one at `pts` on; None where only decoding from the start finds it for sure."""
+        """Return frames from the one at `pts` on; None if only decoding from the start finds it."""
         if self._is_timed:
             return _seek(container, stream, pts, self._time_base)
         assert self._index is not None  # there are times
@@ -482,7 +494,10 @@ class MovieVideo(Video):
         return picture if self._orientation == UPRIGHT else self._orientation.apply(picture)
 
     def _decode_with_alpha(self) -> Iterator[av.VideoFrame]:
-        """All frames, through the decoder that knows their alpha: FFmpeg's own decoders of VP8 and VP9 leave it out."""
+        """Yield all frames through the decoder that knows their alpha.
+
+        FFmpeg's own decoders of VP8 and VP9 leave it out.
+        """
         assert self._alpha_decoder is not None
         with self._open_stream() as (container, stream):
             decoder = cast("VideoCodecContext", av.CodecContext.create(self._alpha_decoder, "r"))
@@ -522,7 +537,10 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Vide
 def _decoded_up_to(
     container: InputContainer, stream: VideoStream, pts: int
 ) -> Iterator[av.VideoFrame]:
-    """Decoded frames; of H.264 only those before `pts` that others refer to, which is up to twice as fast."""
+    """Yield decoded frames; of H.264 before `pts` only those that others refer to.
+
+    That is up to twice as fast.
+    """
     codec = stream.codec_context
     for packet in packets_of(container, stream):
         if codec.name == "h264":
@@ -545,7 +563,10 @@ def _earliest_start(container: InputContainer, picture: Fraction) -> Fraction:
 
 
 def _promised_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Time in seconds at which the picture ends by the header; None where the header only speaks of the whole file."""
+    """Return the time in seconds at which the picture ends by the header.
+
+    None if the header only speaks of the whole file.
+    """
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if tag:
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
@@ -566,9 +587,10 @@ def _frames_in_header(container: InputContainer, stream: VideoStream) -> int | N
 def _seek(
     container: InputContainer, stream: VideoStream, pts: int, time_base: Fraction
 ) -> Iterator[av.VideoFrame] | None:
-    """Frames from the one at `pts` on. Seeks further back while the first frame decoded lies behind it (open GOPs).
+    """Return frames from the one at `pts` on; None if the container cannot seek there.
 
-    None where the container cannot seek there, as to times around zero in Matroska.
+    Seeks further back while the first decoded frame lies behind `pts`, as with open groups.
+    Matroska cannot seek to times around zero.
     """
     back = Fraction(0)
     while True:
@@ -592,5 +614,5 @@ def _seek(
 def _within(
     bounds: tuple[Fraction, Fraction], value: Fraction | None, otherwise: Fraction
 ) -> Fraction:
-    """A number of a header where it can be meant, else what is usual."""
+    """Return a number of a header if it is plausible, else the usual one."""
     return Fraction(value) if value and bounds[0] <= value <= bounds[1] else otherwise

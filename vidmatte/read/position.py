@@ -13,12 +13,16 @@ _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 def parse_position(text: str, video: Video) -> int:
-    """Frame index of a position: `120` (frame), `5s`, `5.25` (seconds), `00:00:05.5` (time), `00:00:05:12` (timecode).
+    """Return the frame index of a position.
 
-    Times count from the first frame; of the frames around a time, the first one shown at or after it is taken. Timecode
-    is that of the clip where it has one, else it counts from 00:00:00:00 at the first frame.
+    A position is a frame (`120`), seconds (`5s`, `5.25`), a time (`00:00:05.5`) or a timecode
+    (`00:00:05:12`). Times count from the first frame and mean the first frame shown at or after
+    them. Timecode is that of the clip, or counts from 00:00:00:00 at the first frame if it has
+    none.
 
-    Raises OptionError for any other text, and for timecode that lies before the clip or does not fit its rate.
+    Raises:
+        OptionError: If the text is none of these, or a timecode lies before the clip or does not
+            fit its rate.
     """
     clock = _CLOCK.fullmatch(text)
     if text.isdecimal():

@@ -165,7 +165,10 @@ def _kind(color: ColorTags) -> str:
 
 
 class SequenceVideo(Video):
-    """Numbered images of one clip, any first number; all of one size. Without a rate their header's, or 24."""
+    """Numbered images of one size that are one clip; the first number may be any.
+
+    The frame rate is that of the header if none is given, or 24.
+    """
 
     def __init__(self, source: str | Path, frame_rate: Fraction | None = None) -> None:
         super().__init__()
@@ -183,15 +186,15 @@ class SequenceVideo(Video):
         self._read_files.check()
 
     def count_frames(self) -> int:
-        """The number of files."""
+        """Return the number of files."""
         return len(self._files)
 
     def seconds_of(self, index: int) -> Fraction:
-        """Index over frame rate."""
+        """Return the index over the frame rate."""
         return index / self.info.frame_rate
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
-        """Frames from `start` on. Raises ReadError at a file of another size or one that cannot be read."""
+        """Yield frames from `start` on. Raises ReadError for a damaged file or one of another size."""
         for index in range(start, len(self._files)):
             self._read_files.add(self._files[index])
             image = read_image(self._files[index])
@@ -222,7 +225,10 @@ class SequenceVideo(Video):
 
 
 class ImageSet(Video):
-    """Independent images, each of its own size; `info` describes the first. Batches hold one image each."""
+    """Independent images, each of its own size; `info` describes the first.
+
+    Batches hold one image each.
+    """
 
     def __init__(self, images: Sequence[str | Path]) -> None:
         super().__init__()
@@ -248,15 +254,15 @@ class ImageSet(Video):
         self._read_files.check()
 
     def count_frames(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
         return len(self._files)
 
     def adjacent(self, index: int) -> FrameBatch | None:
-        """None: images of a set have no time."""
+        """Return None: images of a set have no time."""
         return None
 
     def seconds_of(self, index: int) -> Fraction:
-        """The index: images of a set have no time."""
+        """Return the index: images of a set have no time."""
         return Fraction(index)
 
     def alpha(self, start: int = 0) -> Generator[Alpha]:
@@ -264,7 +270,7 @@ class ImageSet(Video):
         yield from _alphas(self._files[start:])
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
-        """Images from `start` on, by name."""
+        """Yield images from `start` on, in the order of their names."""
         for index in range(start, len(self._files)):
             path = self._files[index]
             self._read_files.add(path)

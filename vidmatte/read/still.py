@@ -31,5 +31,5 @@ class StillImage:
 
 
 def finite(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The image without values that are no number, in place."""
+    """Replace values that are not finite numbers, in place, and return the image."""
     return np.nan_to_num(rgb, copy=False, nan=0.0, posinf=65504.0, neginf=-65504.0)

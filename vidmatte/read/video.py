@@ -49,12 +49,14 @@ class Video(ABC):
 
     @abstractmethod
     def decode(self, start: int = 0) -> Iterator[Frame]:
-        """Frames from index `start` to the end, one at a time. Raises ReadError where the source is damaged."""
+        """Yield frames from index `start` to the end. Raises ReadError if the source is damaged."""
 
     def opacity(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
-        """Of each frame from `start` on, (H, W) in 0..1: its alpha where it has one, else the brightest channel.
+        """Yield the matte (H, W) in 0..1 of each frame from `start` on.
 
-        Raises ReadError where the source is damaged.
+        It is the alpha of the frame if there is one, else its brightest channel. Raises ReadError
+        if
+        the source is damaged.
         """
         for frame in self.decode(start):
             yield frame.rgb.max(axis=0).clip(0, 1)
@@ -75,9 +77,17 @@ class Video(ABC):
         end: int | None = None,
         prefetched: int | None = None,
     ) -> Generator[FrameBatch]:
-        """Frames `start` to `end` (exclusive; None = all) in batches; a thread decodes `prefetched` batches ahead.
+        """Yield frames in batches, decoded ahead by a thread.
 
-        Without a number these are two, or one where frames are large.
+        Args:
+            batch_size: Frames in a batch; the last one may have fewer.
+            start: First frame.
+            end: End frame, exclusive; None for all.
+            prefetched: Batches to decode ahead; None for two, or one if frames are large.
+
+        Raises:
+            OptionError: If the batch size is below 1.
+            ReadError: If the source is damaged.
         """
         if prefetched is None:
             size = 12 * self.info.width * self.info.height * max(1, batch_size)
@@ -99,9 +109,11 @@ class Video(ABC):
                 frames.close()
 
     def proxy_frames(self, longest: int, *, start: int = 0) -> Iterator[Frame]:
-        """Frames from `start` on, no side longer than `longest` pixels: for showing, quicker than `decode`.
+        """Yield frames from `start` on with no side longer than `longest` pixels, for showing.
 
-        Indices and times are those of `decode`; the pixels are averages, near to what shrinking decoded frames gives.
+        Quicker than `decode`. Indices and times are the same; pixels are averages, close to those
+        of
+        shrunken decoded frames.
         """
         for frame in self.decode(start):
             size = smaller(frame.rgb.shape[2], frame.rgb.shape[1], longest)
@@ -109,11 +121,11 @@ class Video(ABC):
             yield replace(frame, rgb=np.stack(planes).astype(np.float32, copy=False))
 
     def keyframe_before(self, index: int) -> int:
-        """The last frame up to `index` that can be read without those before it."""
+        """Return the last frame up to `index` that decodes without the frames before it."""
         return index
 
     def frame(self, index: int) -> FrameBatch:
-        """Return one frame. Raises OptionError past the end, saying how many frames there are."""
+        """Return one frame. Raises ReadError past the end, with the number of frames."""
         for batch in self.batches(1, start=index, end=index + 1, prefetched=1):
             return batch
         raise OptionError(
@@ -122,7 +134,7 @@ class Video(ABC):
         )
 
     def adjacent(self, index: int) -> FrameBatch | None:
-        """The frame after this one, or before it at the end of the clip; None where there is no other in time."""
+        """Return the frame after this one, at the end the one before it; None without either."""
         for low in (index + 1, index - 1):
             for batch in self.batches(1, start=low, end=low + 1, prefetched=1) if low >= 0 else ():
                 return batch
@@ -130,11 +142,11 @@ class Video(ABC):
 
     @abstractmethod
     def count_frames(self) -> int:
-        """The number of frames, counted without decoding; headers are not trusted."""
+        """Return the number of frames, counted without decoding; headers are not trusted."""
 
     @abstractmethod
     def seconds_of(self, index: int) -> Fraction:
-        """Presentation time of a frame, counted from the first frame of the source."""
+        """Return the presentation time of a frame, counted from the first frame of the source."""
 
     def check_unchanged(self) -> None:  # noqa: B027 - a source may hold no files
         """Raise ReadError if a file was replaced or rewritten since it was first read.
@@ -168,7 +180,7 @@ class Video(ABC):
 
 
 def smaller(width: int, height: int, longest: int) -> tuple[int, int]:
-    """Width and height brought down so that neither is more than `longest`."""
+    """Return width and height scaled down so that neither is more than `longest`."""
     scale = min(1.0, longest / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
