@@ -43,7 +43,8 @@ _HDR = {
     HLG: ("HLG", "light of the scene, a signal of 75 % as 1"),
 }
 _PEAK, _WHITE = 1000.0, 203.0
-"""cd/m2 of the display that HDR is shown on in thought, and of the SDR white that it is brought down to."""
+"""cd/m2 of the display that HDR is shown on in thought, and of the SDR white that it is brought
+down to."""
 _SHOULDER = 0.6
 _STEPS = 65535
 _TO_BT709 = (
@@ -59,7 +60,8 @@ def describe_view(color: ColorTags) -> str | None:
     """Return a note on the display transform of this colour; None if there is none."""
     if color.transfer == LINEAR:
         return (
-            "the source is scene-linear: EXR outputs are, too, others have the curve of BT.709 (movies) or sRGB (PNG) "
+            "the source is scene-linear: EXR outputs are, too, others have the curve of BT.709 "
+            "(movies) or sRGB (PNG) "
             "and end at 1; the model saw a copy with the curve of sRGB and highlights rolled off"
         )
     if color.icc is not None:
@@ -73,7 +75,8 @@ def describe_view(color: ColorTags) -> str | None:
     if color.transfer in (PQ, HLG):
         name, light = _HDR[color.transfer]
         return (
-            f"the source is HDR ({name}): its code values go to the outputs, EXR outputs get {light}; the model saw a "
+            f"the source is HDR ({name}): its code values go to the outputs, EXR outputs get "
+            f"{light}; the model saw a "
             f"tone-mapped copy"
         )
     return None
@@ -104,7 +107,8 @@ def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     if color.transfer == LINEAR:
         return linear_to_srgb(_roll_off(rgb.clamp(min=0)))
     if color.transfer == PQ:
-        # The tone curve depends on the largest channel alone, and both it and the EOTF are of one variable: two tables.
+        # The tone curve depends on the largest channel alone, and both it and the EOTF are of one
+        # variable: two tables.
         light = _look_up(rgb, _pq_light()) * _look_up(rgb.amax(-3, keepdim=True), _pq_gain())
     elif color.transfer == HLG:
         scene = _look_up(rgb, _hlg_scene())
@@ -132,8 +136,8 @@ def for_output(
 ) -> Tensor:
     """Return frames as outputs with code values take them.
 
-    Scene-linear light goes through a curve, and highlights are clipped at 1. Code values of a colour
-    profile become those of sRGB, unless the output holds the profile, or its tags say the same.
+    Scene-linear light goes through a curve, and highlights are clipped at 1. Code values of a
+    colour profile become those of sRGB, unless the output holds the profile or tags for it.
 
     Args:
         rgb: (..., 3, H, W) as read.

@@ -32,10 +32,13 @@ from torch import Tensor
 from vidmatte.errors import OptionError
 
 _EPSILON = 1e-5
-# A tenth of the paper's weight: two sweeps then meet the compositing equation better, at half the error of colour.
+# A tenth of the paper's weight: two sweeps then meet the compositing equation better, at half the
+# error of colour.
 _OMEGA = 0.1
-# Networks rarely say exactly 0 or 1. What a wrong colour does to a composite is alpha times its error: under _CLEAR the
-# colour of the surroundings serves; above _SOLID the source is off by less than half a step of 8 bits.
+# Networks rarely say exactly 0 or 1. What a wrong colour does to a composite is alpha times its
+# error: under _CLEAR the
+# colour of the surroundings serves; above _SOLID the source is off by less than half a step of 8
+# bits.
 _CLEAR = 1 / 128
 _SOLID = 1 - 1 / 512
 # Levels up to this long side are solved whole; they spread the colour under alpha 0.
@@ -66,7 +69,8 @@ def estimate_foreground(rgb: Tensor, alpha: Tensor) -> Tensor:
     n, channels, height, width = rgb.shape if rgb.ndim == 4 else (0, 0, 0, 0)
     if channels != 3 or tuple(alpha.shape) != (n, 1, height, width):
         raise OptionError(
-            f"cannot estimate the foreground of rgb {tuple(rgb.shape)} with alpha {tuple(alpha.shape)}: "
+            f"cannot estimate the foreground of rgb {tuple(rgb.shape)} with alpha "
+            f"{tuple(alpha.shape)}: "
             "give (N, 3, H, W) and (N, 1, H, W) of the same frames"
         )
     if rgb.dtype != torch.float32 or alpha.dtype != torch.float32:
@@ -165,7 +169,8 @@ def _solve_soft(image: Tensor, alpha: Tensor, foreground: Tensor, coarse: Tensor
     soft = (alpha > _CLEAR) & (alpha < _SOLID)
     where = _indices(soft)
     is_red = (where // width + where % width) % 2 == 0
-    # Work on the soft pixels and their neighbours only, side by side in memory: red ones, black ones, the rim.
+    # Work on the soft pixels and their neighbours only, side by side in memory: red ones, black
+    # ones, the rim.
     red, black = where[is_red], where[~is_red]
     where = torch.cat([red, black])
     near = torch.cat([where, _indices(_rim(soft))])

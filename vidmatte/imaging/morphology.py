@@ -17,9 +17,11 @@ _UNCHANGED = 1 / 4096
 """Where nothing within reach is brighter by more than this, a pixel stays as it is."""
 _FEWEST_DIRECTIONS = 12
 _LARGEST_DISC = 8
-"""Radius of the largest disc of whole pixels that is applied at once; its cost grows with the square of it."""
+"""Radius of the largest disc of whole pixels that is applied at once; its cost grows with the
+square of it."""
 _COLUMNS = 1024
-"""OpenCV looks up pictures of points, of fewer than 2^15 rows and columns, so lists of points are folded."""
+"""OpenCV looks up pictures of points, of fewer than 2^15 rows and columns, so lists of points are
+folded."""
 _SIGMAS = 4.0
 
 
@@ -43,7 +45,8 @@ def grow(alpha: Alpha, radius: float) -> Alpha:
     """
     if not -WIDEST <= radius <= WIDEST:
         raise OptionError(
-            f"growth by {radius:g} pixels is not valid: it is {-WIDEST:g} to {WIDEST:g}, negative to shrink"
+            f"growth by {radius:g} pixels is not valid: it is {-WIDEST:g} to {WIDEST:g}, negative "
+            f"to shrink"
         )
     if radius < 0:
         return np.asarray(1 - _dilate(1 - alpha, -radius), np.float32)
@@ -79,7 +82,8 @@ def feather(alpha: Alpha, sigma: float) -> Alpha:
 
 
 def _busy(alpha: Alpha, margin: int) -> tuple[slice, slice] | None:
-    """Return the rectangle of all pixels unlike the first one, and a margin; None if all are alike."""
+    """Return the rectangle of all pixels unlike the first one, and a margin; None if all are
+    alike."""
     different = alpha != alpha[0, 0]
     rows, columns = np.flatnonzero(different.any(1)), np.flatnonzero(different.any(0))
     if not len(rows):

@@ -40,7 +40,8 @@ def optical_flow(target: Gray8, source: Gray8) -> Flow:
         or source.dtype != np.uint8
     ):
         raise OptionError(
-            f"cannot find the motion from {target.dtype} {target.shape} to {source.dtype} {source.shape}: "
+            f"cannot find the motion from {target.dtype} {target.shape} to {source.dtype} "
+            f"{source.shape}: "
             "give two uint8 frames of the same (H, W)"
         )
     if min(target.shape) < _SMALLEST_SIDE:
@@ -83,7 +84,7 @@ def flow_agreement(flow: Flow, backward: Flow) -> Alpha:
 def warp(image: Pixels, flow: Flow) -> Pixels:
     """Move `image` along `flow`, so that it lines up with the target that the flow was found for.
 
-    Bilinear. What comes from outside the frame is 0: an object that was out of sight is not there yet.
+    Bilinear. Pixels from outside the frame are 0: an object out of sight is not there yet.
 
     Args:
         image: (H, W) or (H, W, C), in the place of the flow's source.

@@ -30,7 +30,8 @@ KR_KB = {
     7: (0.212, 0.087),
     9: (0.2627, 0.0593),
 }
-"""Luma weights of red and blue by H.273 matrix number: BT.709, FCC, BT.601 (625 and 525), SMPTE 240M, BT.2020."""
+"""Luma weights of red and blue by H.273 matrix number: BT.709, FCC, BT.601 (625 and 525), SMPTE
+240M, BT.2020."""
 
 _PALETTED = ("pal8", "monow", "monob")
 _UNSPECIFIED = 2
@@ -58,9 +59,11 @@ _SITING = {
 """By AVChromaLocation: how far the first sample lies from the first of the samples of luma that it
 belongs to, as a share of the way to the last of them; across and down."""
 _NARROWEST = 64
-"""Width from which swscale's exact conversion is used: it crashes on frames of 16 pixels and less."""
+"""Width from which swscale's exact conversion is used: it crashes on frames of 16 pixels and
+less."""
 _TOLERANCE = 0.01 / 255
-# All conversions below run on one thread: with several, the threads of this swscale write over each other's rows.
+# All conversions below run on one thread: with several, the threads of this swscale write over
+# each other's rows.
 
 
 def tags_of(frame: av.VideoFrame) -> ColorTags:
@@ -75,7 +78,8 @@ def tags_of(frame: av.VideoFrame) -> ColorTags:
     if frame.format.name in _PALETTED:
         return ColorTags(matrix=0, full_range=True)
     if frame.format.is_rgb or _is_gray(frame):
-        # RGB has no matrix (0); gray is luma alone, whose range is all that counts, and full unless it says otherwise.
+        # RGB has no matrix (0); gray is luma alone, whose range is all that counts, and full
+        # unless it says otherwise.
         return ColorTags(
             int(frame.color_primaries),
             int(frame.color_trc),
@@ -87,7 +91,8 @@ def tags_of(frame: av.VideoFrame) -> ColorTags:
         matrix = 1 if max(frame.height, frame.width * 9 // 16) >= 720 else 6
     if matrix not in KR_KB:
         raise ReadError(
-            f"colour matrix {matrix} (ITU-T H.273) is not supported: convert the clip to BT.709 or BT.2020"
+            f"colour matrix {matrix} (ITU-T H.273) is not supported: convert the clip to BT.709 or "
+            f"BT.2020"
         )
     return ColorTags(
         int(frame.color_primaries), int(frame.color_trc), matrix, _is_full(frame), assumed
@@ -156,7 +161,8 @@ def _alpha(frame: av.VideoFrame) -> Pixels:
     bits = frame.format.components[0].bits
     if bits > 16:
         raise ReadError(
-            f"alpha of the pixel format {frame.format.name} is not read; convert the clip, to ProRes say"
+            f"alpha of the pixel format {frame.format.name} is not read; convert the clip, to "
+            f"ProRes say"
         )
     if len(frame.planes) < len(frame.format.components):  # beside the colours of its pixel
         frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le", threads=1)

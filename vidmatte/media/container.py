@@ -18,11 +18,14 @@ from vidmatte.errors import ReadError
 from vidmatte.media.limits import MAX_PIXELS, check_size
 
 _SELF_CONTAINED = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mxf,flv,asf,ogg,nut,ivf,gxf,dv,wtv,rm,swf,"
-    "h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,vc1,dnxhd,dirac,avs2,avs3,cavsvideo,yuv4mpegpipe,gif,apng,cine"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mxf,flv,asf,ogg,nut,ivf,gxf,dv,wtv,rm,"
+    "swf,h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,vc1,dnxhd,dirac,avs2,avs3,cavsvideo,"
+    "yuv4mpegpipe,gif,apng,cine"
 )
-"""FFmpeg's names of the containers that are read. Playlists, concat scripts, session descriptions and manifests name
-other files or addresses to read from, whatever their own file name is; they are not among them."""
+"""FFmpeg's names of the containers that are read.
+
+Playlists, concat scripts, session descriptions and manifests name other files or addresses to read
+from, whatever their own file name is; they are not among them."""
 _OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": _SELF_CONTAINED,
@@ -51,8 +54,10 @@ def open_container(source: str | Path) -> InputContainer:
     except av.ArgumentError as error:
         # What the whitelist refuses.
         raise ReadError(
-            f"{source}: is not a movie that is read: its content is a playlist, script or manifest, which would read "
-            f"other files, or of an unusual kind; give the movie itself, as .mov, .mp4, .mkv, .mxf, .avi or .ts"
+            f"{source}: is not a movie that is read: its content is a playlist, script or "
+            f"manifest, which would read "
+            f"other files, or of an unusual kind; give the movie itself, as .mov, .mp4, .mkv, "
+            f".mxf, .avi or .ts"
         ) from error
     except (av.ExitError, TimeoutError) as error:
         raise ReadError(

@@ -146,7 +146,8 @@ def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
 
 
 def _size_of_tiff(file: IO[bytes]) -> tuple[int, int] | None:
-    """Return the size of a TIFF with samples that Pillow does not read, such as floats of colour."""
+    """Return the size of a TIFF with samples that Pillow does not read, such as floats of
+    colour."""
     from PIL import TiffImagePlugin
 
     file.seek(0)

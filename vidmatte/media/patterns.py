@@ -23,7 +23,8 @@ _PLACE = re.compile(
 )
 _SINGLE_HASH = re.compile(r"(?P<padding>#)(?!\d)")
 _NEGATIVE = re.compile(r"(?:^|[._ ])-(\d+)$")
-"""A number below zero at the end of a name. In `shot-0001` the dash separates; `shot.-001` is -1."""
+"""A number below zero at the end of a name. In `shot-0001` the dash separates; `shot.-001` is
+-1."""
 _TRAILING = re.compile(r"(\d+)$")
 
 

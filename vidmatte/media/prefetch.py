@@ -47,7 +47,8 @@ class _Producer(Generic[T]):
         try:
             iterator = iter(self._items)
             while self._has_room():
-                # Handed over without a name: an item that was taken is not to be held here while the next one is made.
+                # Handed over without a name: an item that was taken is not to be held here while
+                # the next one is made.
                 try:
                     self._ready.put(next(iterator))
                 except StopIteration:

@@ -46,18 +46,21 @@ class DecordVideo(MovieVideo):
         reader, wanted = self._open(), self.count_frames()
         if len(reader) != wanted:
             raise ReadError(
-                f"{source}: decord finds {len(reader)} frames where there are {wanted}; use --reader pyav"
+                f"{source}: decord finds {len(reader)} frames where there are {wanted}; use "
+                f"--reader pyav"
             )
         # decord counts time from the first frame of the file.
         starts = reader.get_frame_timestamp(range(wanted))[:, 0]
         times = [float(self.seconds_of(index)) for index in range(wanted)]
         if np.abs(starts - starts[0] - times).max() > 0.25 / float(self.info.frame_rate):
             raise ReadError(
-                f"{source}: decord shows its frames at other times than the file says; use --reader pyav"
+                f"{source}: decord shows its frames at other times than the file says; use "
+                f"--reader pyav"
             )
 
     def _wrong_for(self) -> str | None:
-        """Return why decord reads the clip wrongly or takes too much memory; None if it does not."""
+        """Return why decord reads the clip wrongly or takes too much memory; None if it does
+        not."""
         info = self.info
         if info.bit_depth > 8:
             return f"has {info.bit_depth}-bit colour, of which decord keeps 8 bits"
@@ -75,7 +78,10 @@ class DecordVideo(MovieVideo):
             return "is interlaced, which decord cannot undo"
         size = 3 * info.width * info.height * self.count_frames()
         if size > _AHEAD_BYTES:
-            return f"would take up to {size / 2**30:.0f} GB: decord decodes the whole clip ahead of its reader"
+            return (
+                f"would take up to {size / 2**30:.0f} GB: "
+                f"decord decodes the whole clip ahead of its reader"
+            )
         return None
 
     def _open(self) -> Any:

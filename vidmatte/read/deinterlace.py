@@ -80,7 +80,8 @@ def _finished(
             return
         if frame.format.name != name:  # FFmpeg would convert colours here, in its own way
             raise ReadError(
-                f"{source}: frames of format {name} cannot be deinterlaced; convert it to yuv422p10 first"
+                f"{source}: frames of format {name} cannot be deinterlaced; convert it to "
+                f"yuv422p10 first"
             )
         index, frame.pts, frame.duration = waiting.popleft()
         yield index, frame

@@ -60,7 +60,7 @@ def read_dpx(path: Path) -> StillImage:
         timecode=_timecode(header, order),
         sample_aspect_ratio=_aspect(header, order),
         notes=(
-            "the DPX images are logarithmic: code values are kept, and the model sees them as they are",
+            "the DPX images are logarithmic: code values are kept, and the model sees them as is",
         )
         if is_log
         else (),

@@ -1,13 +1,15 @@
-"""EXR images, scene-linear, through OpenImageIO (extra `exr`)."""
+"""EXR images, scene-linear, through the OpenEXR library (extra `exr`)."""
 
 from __future__ import annotations
 
+import io
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,6 @@ import numpy.typing as npt
 from vidmatte.errors import MissingExtraError, ReadError
 from vidmatte.media.limits import check_regular, check_size
 from vidmatte.read.still import LINEAR_STILL, StillImage, finite
-
-if TYPE_CHECKING:
-    from OpenImageIO import ImageInput, ImageSpec
 
 OTHER_PRIMARIES = 3
 """Reserved in H.273: primaries that the header states but H.273 has no number for, such as ACES."""
@@ -28,8 +27,8 @@ _PRIMARIES = {
 }
 """CIE xy of red, green and blue by H.273 number: BT.709, BT.2020, P3-D65."""
 _NAMES = {("R", "G", "B"), ("r", "g", "b"), ("red", "green", "blue"), ("Red", "Green", "Blue")}
-_DROP_FRAME = 1 << 6
-"""Bit of a packed SMPTE 12M timecode."""
+_PRINTED = threading.Lock()
+"""Held while standard output is redirected, which is so for the whole process."""
 
 Channels = tuple[str, str, str]
 
@@ -51,7 +50,7 @@ def read_exr(path: Path) -> StillImage:
 
 
 def read_exr_planes(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Return the colour (3, H, W) of an EXR image and its alpha (H, W) in 0..1, None if it has none.
+    """Return the colour (3, H, W) of an EXR image and its alpha (H, W) in 0..1, or None.
 
     Alpha is the A of the first part that has one, plain or of a layer. It also stands for the
     colour if there is no other. Colour is as in the file, unbounded.
@@ -70,38 +69,47 @@ def read_exr_planes(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np
 
 def _read(path: Path, find: Callable[[list[str]], Channels | None]) -> StillImage | None:
     """Return the image of the three channels that `find` chooses; None if no part has them."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise MissingExtraError("EXR input", "exr") from error
     check_regular(path)
-    with _opened(path) as file:
-        part = 0
-        # `seek_subimage` is false behind the last part.
-        while file.seek_subimage(part, 0):
-            spec = file.spec()
-            check_size(path, spec.width, spec.height)
-            check_size(path, spec.full_width, spec.full_height)
-            names = None if spec.deep else find(list(spec.channelnames))
-            if names is not None:
-                return _image(path, file, part, names)
-            part += 1
-        if error := file.geterror():
-            raise _damaged(path, error)
+    try:
+        for part in OpenEXR.File(str(path), header_only=True).parts:
+            for window in ("dataWindow", "displayWindow"):
+                check_size(path, *_size(part.header[window]))
+        with _warnings() as printed:
+            file = OpenEXR.File(str(path), separate_channels=True)
+        with file:
+            return _first_image(path, file, find, printed.getvalue())
+    except ReadError:
+        raise
+    # All that the binding lets through; an index without entries is a file that is cut off.
+    except (RuntimeError, ValueError, KeyError, TypeError, MemoryError, IndexError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _first_image(
+    path: Path, file: Any, find: Callable[[list[str]], Channels | None], warning: str
+) -> StillImage | None:
+    if warning:
+        raise _damaged(path, warning)
+    for part in file.parts:
+        names = find(list(part.channels))
+        if names is not None:
+            return _image(path, part.header, [part.channels[name].pixels for name in names])
     return None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageInput]:
-    try:
-        import OpenImageIO
-    except ImportError as error:
-        raise MissingExtraError("EXR input", "exr") from error
-    file = OpenImageIO.ImageInput.open(str(path))
-    if file is None:
-        raise _damaged(path, OpenImageIO.geterror())
-    try:
-        if file.format_name() != "openexr":
-            raise _damaged(path, f"its content is {file.format_name()}")
-        yield file
-    finally:
-        file.close()
+def _warnings() -> Iterator[io.StringIO]:
+    """Catch the warnings of damage that the binding prints on standard output.
+
+    It prints them through Python and goes on without the pixels. Standard output may be the JSON of
+    a run.
+    """
+    with _PRINTED, redirect_stdout(io.StringIO()) as printed:
+        yield printed
 
 
 def _damaged(path: Path, reason: str) -> ReadError:
@@ -136,33 +144,45 @@ def _find_rgb(channels: list[str]) -> Channels | None:
     return ("Y", "Y", "Y") if is_gray else None
 
 
-def _image(path: Path, file: ImageInput, part: int, names: Channels) -> StillImage:
-    spec = file.spec()
-    places = [spec.channelnames.index(name) for name in names]
-    first, behind = min(places), max(places) + 1
-    pixels = file.read_image(part, 0, first, behind, "float")
-    if pixels is None:
-        raise _damaged(path, file.geterror())
-    channels = pixels.reshape(spec.height, spec.width, behind - first)
-    rgb = np.zeros((3, spec.full_height, spec.full_width), np.float32)
-    rows, from_rows = _overlap(spec.y, spec.height, spec.full_y, spec.full_height)
-    columns, from_columns = _overlap(spec.x, spec.width, spec.full_x, spec.full_width)
-    for plane, place in zip(rgb, places, strict=True):
-        plane[rows, columns] = channels[from_rows, from_columns, place - first]
-    primaries, notes = _primaries(spec.get("chromaticities"))
-    rate = spec.get("framesPerSecond")
-    aspect = float(spec.get("PixelAspectRatio", 1.0))
+def _image(
+    path: Path, header: dict[str, Any], channels: list[npt.NDArray[np.generic]]
+) -> StillImage:
+    (left, top), _ = header["dataWindow"]
+    (full_left, full_top), _ = header["displayWindow"]
+    data_width, data_height = _size(header["dataWindow"])
+    width, height = _size(header["displayWindow"])
+    # Subsampled channels are smaller than the data window.
+    is_whole = all(
+        channel is not None and channel.shape == (data_height, data_width) for channel in channels
+    )
+    if not is_whole:
+        raise ReadError(
+            f"{path}: its channels are incomplete or subsampled; save it again with full channels"
+        )
+    rgb = np.zeros((3, height, width), np.float32)
+    rows, from_rows = _overlap(int(top), data_height, int(full_top), height)
+    columns, from_columns = _overlap(int(left), data_width, int(full_left), width)
+    for plane, channel in zip(rgb, channels, strict=True):
+        plane[rows, columns] = channel[from_rows, from_columns].astype(np.float32)
+    primaries, notes = _primaries(header.get("chromaticities"))
+    rate = header.get("framesPerSecond")
+    aspect = float(header.get("pixelAspectRatio", 1.0))
+    has_aspect = 0.1 < aspect < 10
     return StillImage(
         finite(rgb),
         replace(LINEAR_STILL, primaries=primaries),
-        8 * _sample_size(spec, places[0]),
-        frame_rate=Fraction(*rate) if rate and rate[1] and 0 < Fraction(*rate) < 1000 else None,
-        timecode=_timecode(spec.get("smpte:TimeCode")),
-        sample_aspect_ratio=Fraction(aspect).limit_denominator(1000)
-        if 0.1 < aspect < 10
-        else Fraction(1),
+        8 * channels[0].dtype.itemsize,
+        frame_rate=Fraction(rate) if rate and 0 < rate < 1000 else None,
+        timecode=_timecode(header.get("timeCode")),
+        sample_aspect_ratio=Fraction(aspect).limit_denominator(1000) if has_aspect else Fraction(1),
         notes=notes,
     )
+
+
+def _size(window: Any) -> tuple[int, int]:
+    """Return width and height of a window, whose corners both belong to it."""
+    (left, top), (right, bottom) = window
+    return int(right) - int(left) + 1, int(bottom) - int(top) + 1
 
 
 def _overlap(start: int, length: int, full_start: int, full_length: int) -> tuple[slice, slice]:
@@ -170,12 +190,6 @@ def _overlap(start: int, length: int, full_start: int, full_length: int) -> tupl
     low = max(start, full_start)
     high = max(low, min(start + length, full_start + full_length))
     return slice(low - full_start, high - full_start), slice(low - start, high - start)
-
-
-def _sample_size(spec: ImageSpec, channel: int) -> int:
-    """Return the bytes of a sample; formats are listed only if they differ among channels."""
-    formats = spec.channelformats
-    return int((formats[channel] if formats else spec.format).size())
 
 
 def _primaries(chromaticities: Any) -> tuple[int, tuple[str, ...]]:
@@ -190,12 +204,8 @@ def _primaries(chromaticities: Any) -> tuple[int, tuple[str, ...]]:
     )
 
 
-def _timecode(packed: Any) -> str | None:
-    """Return the text of a packed SMPTE 12M timecode, two digits of BCD for each field."""
-    if packed is None:
+def _timecode(code: Any) -> str | None:
+    if code is None:
         return None
-    code = int(packed[0])
-    hours, minutes, seconds = (code >> 24) & 0x3F, (code >> 16) & 0x7F, (code >> 8) & 0x7F
-    frame = code & 0x3F
-    separator = ";" if code & _DROP_FRAME else ":"
-    return f"{hours:02x}:{minutes:02x}:{seconds:02x}{separator}{frame:02x}"
+    separator = ";" if code.dropFrame else ":"
+    return f"{code.hours:02}:{code.minutes:02}:{code.seconds:02}{separator}{code.frame:02}"

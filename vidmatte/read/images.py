@@ -91,7 +91,8 @@ def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[np.gene
 
 
 def _checked_bytes(path: Path) -> bytes:
-    """Return the bytes of an image that does not declare too much and, if a JPEG, is not damaged."""
+    """Return the bytes of an image that does not declare too much and, if a JPEG, is not
+    damaged."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -141,8 +142,8 @@ def _register_heif() -> None:
 def _check_jpeg(path: Path, data: bytes) -> None:
     """Raise ReadError for a JPEG whose data is damaged; OpenCV fills it with gray or garbage.
 
-    Only the entropy code is decoded, to an eighth of the size. What libjpeg does not support is left
-    to the decoder.
+    Only the entropy code is decoded, to an eighth of the size. Kinds of JPEG that libjpeg does not
+    support are left to the decoder.
     """
     import simplejpeg
 

@@ -27,7 +27,8 @@ _BLACK = 16
 _WHITE = 248
 """Code of 255 from which a gray is white."""
 _NEIGHBOURS = 4.0
-"""Equal neighbours, of eight, that a pixel of a flat area has on average; at soft edges it has 2."""
+"""Equal neighbours, of eight, that a pixel of a flat area has on average; at soft edges it has
+2."""
 _MIDDLE = (127, 128)
 """Codes that mean "unknown" in a trimap, and one object in the masks of some tools."""
 
@@ -179,7 +180,7 @@ def _is_flat(codes: npt.NDArray[np.integer], used: tuple[int, ...]) -> bool:
 def _usual_color(index: int) -> tuple[int, int, int]:
     """Return an entry of the palette of PASCAL VOC, which DAVIS and most trackers use.
 
-    The bits of the index, from the lowest, become the bits of red, green and blue, from the highest.
+    The bits of the index, from the lowest, become those of red, green and blue, from the highest.
     """
     color = [0, 0, 0]
     for bit in range(8):

@@ -107,13 +107,15 @@ class Mask(ABC):
         """Raise OptionError if it has fewer frames than that."""
         if self.frames is not None and self.frames < frames:
             raise OptionError(
-                f"{self.path}: has {self.frames} frames, and frame {frames - 1} (0-based) of the clip needs one too; "
+                f"{self.path}: has {self.frames} frames, and frame {frames - 1} (0-based) of the "
+                f"clip needs one too; "
                 f"give a mask as long as the clip, or one image for all of it"
             )
 
     def _wrong_size(self, found: tuple[int, int], wanted: tuple[int, int]) -> OptionError:
         return OptionError(
-            f"{self.path}: is {found[1]}x{found[0]}, but the frame is {wanted[1]}x{wanted[0]}; make the mask from a "
+            f"{self.path}: is {found[1]}x{found[0]}, but the frame is {wanted[1]}x{wanted[0]}; "
+            f"make the mask from a "
             f"frame of the clip, without scaling or cropping"
         )
 
@@ -167,7 +169,8 @@ class _NamedImages(Mask):
         for name in batch.names or [""]:
             if not name:
                 raise OptionError(
-                    f"{self.path}: the frames of a clip have no names; give a movie, or mask.%06d.png"
+                    f"{self.path}: the frames of a clip have no names; give a movie, or "
+                    f"mask.%06d.png"
                 )
             path = self.path.with_name(self.path.name.replace(NAME, name))
             yield read_plane(path, label=self.label)

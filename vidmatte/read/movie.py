@@ -54,7 +54,8 @@ _RATES = (Fraction(1, 1000), Fraction(1000))
 _SCALED = ("yuv", "gray", "gbrp", "rgb", "bgr")
 """Pixel formats, by how their names begin, whose planes can be shrunk as they are."""
 _BOTTOM_FIRST = (3, 4)
-"""FFmpeg's AV_FIELD_BB and AV_FIELD_TB: what is coded last or first, the bottom field is shown first."""
+"""FFmpeg's AV_FIELD_BB and AV_FIELD_TB: what is coded last or first, the bottom field is shown
+first."""
 _ASPECTS = (Fraction(1, 10), Fraction(10))
 
 
@@ -220,8 +221,10 @@ class MovieVideo(Video):
     def _refuse_interlaced(self, frame: av.VideoFrame, index: int) -> None:
         if frame.interlaced_frame and self._deinterlace == "refuse":
             raise ReadError(
-                f"{self._source}: is interlaced (frame {index}): its frames hold two moments each; use --deinterlace "
-                f"to make whole ones, or --deinterlace keep where the pictures are whole in spite of the flag"
+                f"{self._source}: is interlaced (frame {index}): its frames hold two moments each; "
+                f"use --deinterlace "
+                f"to make whole ones, or --deinterlace keep where the pictures are whole in spite "
+                f"of the flag"
             )
 
     def _field_order(self, stream: VideoStream) -> FieldOrder | None:
@@ -236,7 +239,10 @@ class MovieVideo(Video):
     def _interlace_notes(self) -> Iterator[str]:
         if self._deinterlace in ("bwdif", "yadif"):
             flagged = "interlaced" if self._is_interlaced else "not flagged as interlaced"
-            yield f"the source is {flagged}; its frames were deinterlaced with {self._deinterlace}, one for one"
+            yield (
+                f"the source is {flagged}; "
+                f"its frames were deinterlaced with {self._deinterlace}, one for one"
+            )
         elif self._is_interlaced:
             yield "the source is interlaced and was read as it is"
 
@@ -266,7 +272,8 @@ class MovieVideo(Video):
     def _times(self) -> list[int]:
         """Return the sorted pts of all frames, from the packets; empty if those carry none."""
         times = [] if self._index is None else self._index.times
-        # A cut at an open group leaves frames in the file that nothing decodes: they lie before the first that does.
+        # A cut at an open group leaves frames in the file that nothing decodes: they lie before
+        # the first that does.
         return times[bisect.bisect_left(times, self._first_pts) :]
 
     def keyframe_before(self, index: int) -> int:
@@ -485,7 +492,8 @@ class MovieVideo(Video):
         if (frame.width, frame.height) != self._format_size:
             first = "x".join(map(str, self._format_size))
             raise ReadError(
-                f"{self._source}: changes from {first} to {frame.width}x{frame.height} at frame {index}; "
+                f"{self._source}: changes from {first} to {frame.width}x{frame.height} at frame "
+                f"{index}; "
                 f"split it there, or scale it to one size"
             )
 

@@ -67,12 +67,14 @@ def read_plane(path: Path, *, label: int | None = None, grays_are_labels: bool =
 
 
 def read_alpha(path: Path) -> Alpha | None:
-    """Return the alpha channel (H, W) in 0..1 of an image; None if it has none. Raises ReadError."""
+    """Return the alpha channel (H, W) in 0..1 of an image; None if it has none. Raises
+    ReadError."""
     return _read(path, only_dark=True, with_labels=False).alpha
 
 
 def is_gray_and_opaque(color: npt.NDArray[np.float32], alpha: Alpha) -> bool:
-    """Return whether a picture (H, W, C) is a matte by its brightness, with alpha that shows nothing."""
+    """Return whether a picture (H, W, C) is a matte by its brightness, with alpha that shows
+    nothing."""
     is_gray = float(np.ptp(color, axis=2).max()) <= _GRAY
     return is_gray and float(alpha.min()) >= _OPAQUE and _divides(color.max(axis=2))
 

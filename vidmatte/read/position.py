@@ -36,7 +36,8 @@ def parse_position(text: str, video: Video) -> int:
     count = frames_from_midnight(text, video.info.frame_rate)
     if count is None:
         raise OptionError(
-            f"position {text!r} is not valid: give a frame (120), seconds (5.0 or 5s), a time (00:00:05.5) or timecode "
+            f"position {text!r} is not valid: give a frame (120), seconds (5.0 or 5s), a time "
+            f"(00:00:05.5) or timecode "
             f"at the clip's rate (00:00:05:12)"
         )
     start = frames_from_midnight(video.info.timecode or "00:00:00:00", video.info.frame_rate) or 0

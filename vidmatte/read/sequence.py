@@ -60,7 +60,8 @@ def _refuse_several_names(source: Path, images: Sequence[Path]) -> None:
         usual = max(counts, key=lambda name: counts[name])
         found = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
         raise ReadError(
-            f"{source}: expected the frames of one clip, got files of {len(counts)} names: {found}; "
+            f"{source}: expected the frames of one clip, got files of {len(counts)} names: "
+            f"{found}; "
             f"give the pattern of the clip, such as '{source / usual}', or --images to matte them "
             f"as independent images"
         )
@@ -95,7 +96,8 @@ def _refuse_gaps(source: Path, numbers: Sequence[int]) -> None:
         gaps = chain.from_iterable(range(a + 1, b) for a, b in pairwise(numbers))
         shown = ", ".join(map(str, islice(gaps, 10))) + (", ..." if count > 10 else "")
         raise ReadError(
-            f"{source}: frames {numbers[0]} to {numbers[-1]} asked for, but {count} are missing: {shown}; "
+            f"{source}: frames {numbers[0]} to {numbers[-1]} asked for, but {count} are missing: "
+            f"{shown}; "
             f"render them, or give --images to matte the files as independent images"
         )
 
@@ -194,7 +196,8 @@ class SequenceVideo(Video):
         return index / self.info.frame_rate
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
-        """Yield frames from `start` on. Raises ReadError for a damaged file or one of another size."""
+        """Yield frames from `start` on. Raises ReadError for a damaged file or one of another
+        size."""
         for index in range(start, len(self._files)):
             self._read_files.add(self._files[index])
             image = read_image(self._files[index])
@@ -219,7 +222,8 @@ class SequenceVideo(Video):
         height, width = size
         if (height, width) != (self.info.height, self.info.width):
             raise ReadError(
-                f"{path}: is {width}x{height}, but the sequence began with {self.info.width}x{self.info.height}; "
+                f"{path}: is {width}x{height}, but the sequence began with "
+                f"{self.info.width}x{self.info.height}; "
                 f"scale it, or give --images for images of any size"
             )
 

@@ -21,7 +21,8 @@ class StillImage:
     """An image with what its file says about it."""
 
     rgb: npt.NDArray[np.float32]
-    """(3, H, W) in 0..1, display-referred; scene-linear and unbounded where the transfer of `color` is 8."""
+    """(3, H, W) in 0..1, display-referred; scene-linear and unbounded where the transfer of
+    `color` is 8."""
     color: ColorTags
     bit_depth: int
     frame_rate: Fraction | None = None

@@ -37,7 +37,7 @@ class Frame:
 
 
 class Video(ABC):
-    """A source of frames, numbered from 0 in the order of presentation. Use it in a `with` statement.
+    """A source of frames, numbered from 0 in the order of presentation; use it with `with`.
 
     Each iteration opens the source anew, so that several can run side by side.
     """
