@@ -343,6 +343,25 @@ def test_finished_output_is_kept_if_its_last_rename_fails(tmp_path, monkeypatch,
         assert sorted(os.listdir(tmp_path / kept)) == ["shot.0000.png", "shot.0001.png"]
 
 
+def test_file_that_appears_at_the_last_moment_is_not_replaced(tmp_path, monkeypatch):
+    """After the check of the name, and before the file is put in place."""
+    path = tmp_path / "a.mov"
+    link = os.link
+
+    def after_another_run(source, target):
+        if Path(target) == path:
+            path.write_text("of another run")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", after_another_run)
+    with pytest.raises(
+        WriteError, match=r"a\.mov: was created by someone else meanwhile; .* kept as"
+    ):
+        save(path, [mattes()])
+    assert path.read_text() == "of another run"
+    assert sum(".finished-" in name for name in os.listdir(tmp_path)) == 1
+
+
 def test_what_is_said_of_the_old_file_is_true(tmp_path, monkeypatch):
     """If putting back fails too, the message says where the old file lies."""
     (tmp_path / "a.mov").write_text("precious")

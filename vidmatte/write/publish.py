@@ -51,7 +51,8 @@ def publish(
         PlacementError: a final name is taken or refused. The partial files are complete and still
             there, and the message says what stands under the final names.
     """
-    inputs.read_again()
+    if overwrite:
+        inputs.read_again()  # one may have been replaced, or linked to, since the start
     begun: list[_Move] = []
     try:
         for partial, name in moves:
