@@ -44,7 +44,7 @@ from vidmatte.cli import cli
 FRAMES = 24
 SIZE = (320, 192)
 OUTPUTS = ("c.mov", "c.%03d.png", "a.mkv")
-SECONDS = 60
+SECONDS = 180
 
 
 def make_source(folder: Path) -> None:

@@ -86,9 +86,12 @@ class Invocation:
         """The kinds of marks, if options can give them: one object, equal kinds on all frames."""
         if "" not in self.objects:
             return ()
+        # Strokes are curves that no option can describe; scribbles are images of them.
+        if any(prompt.strokes for prompt in self._given):
+            return ()
         kinds = {tuple(_as_options(prompt)) for prompt in self._given} or {("--points",)}
-        has_strokes = any(prompt.strokes for prompt in self._given)
-        return () if has_strokes or len(kinds) > 1 else kinds.pop()
+        # Options of one kind belong to the n-th --ref-frame, so that all frames need that kind.
+        return kinds.pop() if len(kinds) == 1 else ()
 
     def _marks(self, frame: int) -> list[str]:
         if not self._kinds:

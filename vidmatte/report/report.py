@@ -61,10 +61,9 @@ def create_report(
     if os.path.lexists(folder) and not folder.is_dir():
         raise WriteError(f"{folder}: is not a folder, but a report is one; choose another name")
     check_folder(folder, asked=folder)
-    check_name(folder / PAGE, asked=folder)
     used = InputFiles.of(inputs)
     outputs = [Path(spec.path).resolve() for spec in invocation.specs]
-    is_input = folder.is_dir() and any(map(_is_folder(folder), inputs))
+    is_input = os.path.isdir(folder) and any(map(_is_folder(folder), inputs))
     is_replaced = any(used.find(folder / name) for name in (PAGE, SHEET, TABLE, GUIDANCE))
     if is_input or is_replaced or folder.resolve() in outputs:
         raise OptionError(
@@ -76,6 +75,7 @@ def create_report(
             f"{folder / existing[0]} exists already; use --overwrite to replace the report, "
             f"or choose another folder"
         )
+    check_name(folder / PAGE, asked=folder)
     return Report(invocation, like=like, references=references, start=start)
 
 

@@ -76,13 +76,9 @@ class Thumbnails:
 
     def add(self, batch: MatteBatch) -> None:
         """Take the next mattes of the run."""
-        for index, (frame, confidence) in enumerate(
-            zip(batch.source.frames, batch.confidence, strict=True)
-        ):
-            is_spread = (
-                self._seen % self._stride == 0 if self._chosen is None else frame in self._chosen
-            )
-            is_unsure = self._may_be_suggested(frame, confidence)
+        for index, frame in enumerate(batch.source.frames):
+            is_spread = self._is_spread(frame)
+            is_unsure = self._may_be_suggested(frame, batch.confidence[index])
             self._seen += 1
             if not (is_spread or is_unsure):
                 continue
@@ -95,6 +91,11 @@ class Thumbnails:
                 # Twice as many as are shown: every second one goes, and from now on fewer come.
                 self._spread = self._spread[::2]
                 self._stride *= 2
+
+    def _is_spread(self, frame: int) -> bool:
+        if self._chosen is not None:
+            return frame in self._chosen
+        return self._seen % self._stride == 0
 
     def sheet(self, suggested: Collection[int]) -> list[Thumbnail]:
         """Return evenly spread frames and the suggested ones, in order."""

@@ -107,6 +107,7 @@ class AvifWriter:
         """Encode and complete the file, and return its rename (from, to). Raises OSError."""
         from PIL import Image
 
+        # At once, as Pillow encodes an animation only in one call.
         first, *others = (Image.fromarray(picture) for picture in self._pictures)
         options: dict[str, Any] = {name: int(value) for name, value in self.format.options.items()}
         encoded = io.BytesIO()
@@ -147,6 +148,7 @@ class AvifWriter:
         base = self._like.time_base
         usual = 1 / self._like.frame_rate
         last = self._times[-1] * base + (self._last_duration * base or usual)
+        # Each edge is rounded, and not each duration, or errors would add up.
         starts = [round(1000 * time) for time in (*(pts * base for pts in self._times), last)]
         return [max(1, after - before) for before, after in pairwise(starts)]
 

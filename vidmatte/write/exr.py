@@ -122,37 +122,42 @@ def write_exr(
     """
     import OpenEXR
 
-    dtype = np.float32 if options["pixels"] == "float" else np.float16
-    premultiplied = options.get("colour") == "premultiplied"
-    linear: dict[str, _Layer] = {}
-    for name, (color, alpha) in zip(layer_names(layers), layers.values(), strict=True):
-        # Rounded first, so that colour stays as it is where the alpha that is stored is 1.
-        stored = alpha if dtype == np.float32 else alpha.half().float()
-        linear[name] = (None if color is None else to_linear(color, like.color), stored)
-    if "" not in linear:
-        linear = {"": _together(list(linear.values())), **linear}
-    channels: dict[str, NDArray[np.floating[Any]]] = {}
-    for name, (light, alpha) in linear.items():
-        for channel, plane in _planes(light, alpha, premultiplied=premultiplied).items():
-            if name:
-                channel = (
-                    f"{name}.{channel.replace('Y', 'A')}"  # in a layer, alpha has its own name
-                )
-            channels[channel] = plane.numpy().astype(dtype)
+    channels = _channels(layers, like.color, options)
     has_color = any(color is not None for color, _ in layers.values())
     header = _header(like, frame, has_color=has_color)
     header["software"] = f"vidmatte {__version__}"
     if command:
         header["comments"] = command
-    name = "NO" if options["compression"] == "none" else options["compression"].upper()
-    header["compression"] = getattr(OpenEXR, f"{name}_COMPRESSION")
+    compression = options["compression"].upper().replace("NONE", "NO")
+    header["compression"] = getattr(OpenEXR, f"{compression}_COMPRESSION")
     try:
         OpenEXR.File(header, channels).write(str(path))
     except RuntimeError as error:
-        reason = (
-            str(error).rpartition('". ')[2].rstrip(".")
-        )  # behind the sentence that names the file
+        # The reason stands behind a sentence that names the file.
+        reason = str(error).rpartition('". ')[2].rstrip(".")
         raise WriteError(reason) from error
+
+
+def _channels(
+    layers: Mapping[str, tuple[Tensor | None, Tensor]], tags: ColorTags, options: Mapping[str, str]
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return the (H, W) channels of a file by their full names; arguments as in `write_exr`."""
+    dtype = np.float32 if options["pixels"] == "float" else np.float16
+    linear: dict[str, _Layer] = {}
+    for name, (color, alpha) in zip(layer_names(layers), layers.values(), strict=True):
+        # Rounded first, so that colour stays as it is where the stored alpha is 1.
+        stored = alpha if dtype == np.float32 else alpha.half().float()
+        linear[name] = (None if color is None else to_linear(color, tags), stored)
+    if "" not in linear:
+        linear = {"": _together(list(linear.values())), **linear}
+    premultiplied = options.get("colour") == "premultiplied"
+    channels: dict[str, NDArray[np.floating[Any]]] = {}
+    for name, (light, alpha) in linear.items():
+        for channel, plane in _planes(light, alpha, premultiplied=premultiplied).items():
+            # Alpha alone is Y in a file of one object, as viewers show that, and A in a layer.
+            full_name = f"{name}.{channel.replace('Y', 'A')}" if name else channel
+            channels[full_name] = plane.numpy().astype(dtype)
+    return channels
 
 
 def layer_names(objects: Iterable[str]) -> list[str]:

@@ -104,6 +104,7 @@ class ImageWriter:
                 layer: (None if self.spec.alpha_only else batch.color[index], batch.alpha[index])
                 for layer, batch in mattes.items()
             }
+            # Frames that wait for an encoder are held in memory: no more of them than encoders.
             self._wait(most=_AT_ONCE - 1)
             self._waiting.append(
                 self._encoders.submit(self._write_image, self._partial / name, layers, frame)
@@ -220,6 +221,7 @@ class ImageWriter:
             )
         except WriteError as error:
             raise self.failure(error) from error
+        # The library does not bring the file to the disk before it closes it.
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
 
