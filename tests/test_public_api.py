@@ -113,6 +113,28 @@ def test_imports_go_one_way(module):
         assert used <= {*LAYERS[: LAYERS.index(package) + 1], "__init__"}
 
 
+CONCRETE_MODELS = ("model/compact/", "model/iconmatting/", "model/baselines/", "model/external")
+BUILDERS = ("train/", "cli/train", "synth/", "model/")
+"""Packages that make networks, and so know which one they make."""
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_models_are_asked_for_what_they_support_and_not_for_their_class(module):
+    text = MODULES[module].read_text(encoding="utf-8")
+    if not module.startswith(BUILDERS):
+        concrete = [name for name in imported(MODULES[module]) if name.startswith(CONCRETE_MODELS)]
+        classes = re.findall(r"isinstance\([^()]*, (?:\w+ \| )*(\w+(?:Model|Predictor|Mattes))\)", text)
+        assert not classes
+        # What reads masks beside frames, and lays mattes beside a clip, is in `model.external`.
+        assert set(concrete) <= {"model/external"}
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("stages/")))
+def test_stages_pass_on_tensors_and_leave_arrays_to_imaging(module):
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert not re.search(r"import numpy|from numpy|\.numpy\(\)|from_numpy", text)
+
+
 def test_options_and_errors_stand_on_the_ground():
     assert not imported(MODULES["errors"])
     assert imported(MODULES["options"]) == {"errors"}

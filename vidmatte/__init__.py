@@ -1,8 +1,9 @@
-"""Video object matting by in-context matting: mark an object once, get production mattes of every frame.
+"""Video object matting by in-context matting: mark an object once, get mattes of every frame.
 
     vidmatte.matte("clip.mp4", vidmatte.Prompt(points=((640, 360, 1),)), output="shot.mov")
 
-is the whole flow in one call; `open_video`, `load_model`, `matte_clip`, `smooth` and `create_outputs` are its stages.
+is the whole flow in one call; `open_video`, `load_model`, `matte_clip`, `smooth` and
+`create_outputs` are its stages.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _MODULES = {
     "open_video": "read",
     "smooth": "stages.smooth",
 }
-"""Where each name is; imported when it is first asked for, so that the command can be interrupted while it loads."""
+"""Lazy exports: modules are imported on first access, so that Ctrl-C works while they load."""
 
 __all__ = [
     "FrameBatch",

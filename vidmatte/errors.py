@@ -1,14 +1,14 @@
-"""What can go wrong, as one tree.
+"""The tree of errors.
 
-    VidmatteError                       anything a user can cause; the command line shows it as one line
-    |- OptionError      (ValueError)    an option that does not exist or does not fit the others; exit code 2
+    VidmatteError                       anything a user can cause; shown as one line
+    |- OptionError      (ValueError)    an unknown option, or one that does not fit the others
     |- ReadError        (ValueError)    a source cannot be opened or decoded
     |- PromptError      (ValueError)    points, strokes, box or mask do not fit the reference frame
-    |- ModelError       (RuntimeError)  an unknown model, or weights that are missing, damaged or of another layout
+    |- ModelError       (RuntimeError)  an unknown model, or missing, damaged or other weights
     |- WriteError       (OSError)       an output cannot be created or completed
     |- MissingExtraError (ImportError)  the feature needs an optional dependency
 
-A message says what was asked, what was found and what to do. Everything else that is raised is a bug of ours.
+A message says what was asked, what was found and what to do. Whatever else is raised is a bug.
 """
 
 

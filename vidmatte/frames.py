@@ -1,4 +1,4 @@
-"""The values that cross borders between stages: what a clip is, a few of its frames, and their mattes."""
+"""Values that stages pass on: the facts of a clip, some of its frames, and their mattes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FieldOrder = Literal["top first", "bottom first"]
 
 @dataclass(frozen=True)
 class ColorTags:
-    """How code values of a clip are to be read: the numbers of ITU-T H.273, as FFmpeg uses them (2 = unspecified).
+    """Tags of the colour of a clip: the numbers of ITU-T H.273, as FFmpeg has them (2 = unspecified).
 
-    `matrix` is resolved (never 2) for YUV sources: untagged HD is taken as BT.709, untagged SD as BT.601.
+    `matrix` is never 2 for YUV sources: untagged HD is taken as BT.709, untagged SD as BT.601.
     """
 
     primaries: int = 2
@@ -26,7 +26,7 @@ class ColorTags:
     matrix: int = 1
     full_range: bool = False
     assumed: bool = False
-    """True where the source carried no matrix tag, so that the usual rule was applied."""
+    """True if the source had no matrix tag, so that the usual rule was applied."""
     icc: bytes | None = field(default=None, repr=False)
     """Colour profile that the code values of a still image are in. Primaries and transfer are those
     of the profile if H.273 has numbers for it (Display P3), else those of sRGB, to which outputs
@@ -43,7 +43,8 @@ class VideoInfo:
     """Path or pattern, as given."""
     width: int
     height: int
-    """Size in pixels of the frames that are read: after display rotation, before correction of the pixel aspect."""
+    """Size in pixels of the frames that are read: after display rotation, before correction of the
+    pixel aspect."""
     frame_rate: Fraction
     """Average frames per second; exact times are the `pts` of the frames."""
     time_base: Fraction
@@ -64,9 +65,9 @@ class VideoInfo:
     has_alpha: bool = False
     """Whether the frames have alpha, which `rgb` does not show."""
     field_order: FieldOrder | None = None
-    """Of frames that are read interlaced, two moments in each; None where frames are whole."""
+    """Field order of frames that are read interlaced; None if frames are whole."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how the source is read."""
+    """What a user should know about how the source is read."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
@@ -78,7 +79,10 @@ class VideoInfo:
 
     @property
     def display_width(self) -> int:
-        """Width in square pixels, rounded; the height is never changed. Prompts are given in this space."""
+        """Return the width in square pixels, rounded; the height never changes.
+
+        Prompts are given in this space.
+        """
         return max(1, round(self.width * self.sample_aspect_ratio))
 
     def __str__(self) -> str:
@@ -91,17 +95,18 @@ class FrameBatch:
     """Consecutive frames of a clip, or one image of a set."""
 
     rgb: Tensor
-    """(N, 3, H, W) float32, code values as 0..1, display-referred; scene-linear where the clip's transfer is 8.
+    """(N, 3, H, W) float32, code values as 0..1, display-referred; scene-linear if the transfer of
+    the clip is 8.
 
-    Super-whites of video and light above diffuse white lie beyond 1; models are shown `imaging.display.to_display` of
-    it.
+    Super-whites of video and light above diffuse white lie beyond 1; models see the result of
+    `imaging.display.to_display`.
     """
     frames: tuple[int, ...]
     """0-based index of each frame in its source."""
     pts: tuple[int, ...]
     """Presentation time of each frame in units of the source's time base."""
     durations: tuple[int, ...]
-    """How long each frame is shown, in the same unit; 0 where the source does not say."""
+    """Duration of each frame in the same unit; 0 if the source does not say."""
     names: tuple[str, ...] = ()
     """File stem of each image of an image set; empty otherwise."""
 
@@ -116,7 +121,7 @@ class FrameBatch:
         return len(self.frames)
 
     def __getitem__(self, part: slice) -> FrameBatch:
-        """Some of the frames."""
+        """Return some of the frames."""
         return FrameBatch(
             self.rgb[part],
             self.frames[part],
@@ -139,7 +144,8 @@ class MatteBatch:
     confidence: tuple[float, ...]
     """How sure the model is of each matte, 0..1."""
     foreground: Tensor | None = None
-    """(N, 3, H, W) float32 in 0..1, straight (not premultiplied), display-referred; None until it was estimated."""
+    """(N, 3, H, W) float32 in 0..1, straight (not premultiplied), display-referred; None before it
+    is estimated."""
 
     def __post_init__(self) -> None:
         n, _, height, width = self.source.rgb.shape
@@ -155,14 +161,14 @@ class MatteBatch:
 
     @property
     def color(self) -> Tensor:
-        """(N, 3, H, W) straight colour to write with the matte: the estimated foreground, or else the source's."""
+        """Return the straight colour to write, (N, 3, H, W): the estimated foreground, or the source."""
         return self.source.rgb if self.foreground is None else self.foreground
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, part: slice) -> MatteBatch:
-        """Mattes of some of the frames."""
+        """Return the mattes of some of the frames."""
         foreground = None if self.foreground is None else self.foreground[part]
         return MatteBatch(self.source[part], self.alpha[part], self.confidence[part], foreground)
 

@@ -85,6 +85,7 @@ def _matted(inputs: tuple[str, ...], given: Mapping[str, Any], line: ProgressLin
             options=options,
             progress=line.update,
             on_adapt=line.adapt,
+            on_status=line.status,
         )
 
 

@@ -66,6 +66,14 @@ class ProgressLine:
         # Adaptation steps are no frames: the rate of frames counts from here.
         self._base = None
 
+    def status(self, text: str) -> None:
+        """Say what is done before the first frame."""
+        self._start()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=text)
+        elif self._enabled:
+            say(text)
+
     def update(self, done: int, total: int | None) -> None:
         """Report `done` of `total` frames; None if the total is not known."""
         of_total = f" of {total}" if total is not None and total >= done else ""

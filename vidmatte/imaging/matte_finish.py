@@ -70,13 +70,16 @@ def _finish_edges(plane: Alpha, options: FinishOptions, feathered: bool) -> Alph
 def coverage(
     region: tuple[float, float, float, float], size: Sequence[int], display_width: int
 ) -> Alpha:
-    """Return the share of each pixel inside the region, (H, W). Raises OptionError if it does not fit."""
+    """Return the share of each pixel inside the region, (H, W).
+
+    Raises OptionError if the region does not fit.
+    """
     x0, y0, x1, y1 = region
     height, width = size
     if not (0 <= x0 < x1 <= display_width and 0 <= y0 < y1 <= height):
         raise OptionError(
-            f"region {x0:g},{y0:g},{x1:g},{y1:g} does not fit the frame of {display_width}x{height}: "
-            f"give x0,y0,x1,y1 with x0 < x1 and y0 < y1 inside it"
+            f"region {x0:g},{y0:g},{x1:g},{y1:g} does not fit the frame of "
+            f"{display_width}x{height}: give x0,y0,x1,y1 with x0 < x1 and y0 < y1 inside it"
         )
     scale = width / display_width
     rows, columns = _covered(y0, y1, height), _covered(x0 * scale, x1 * scale, width)

@@ -21,24 +21,29 @@ from torch import Tensor
 from vidmatte.imaging.arrays import Alpha, Flow, Gray8
 from vidmatte.imaging.optical_flow import optical_flow, to_gray, warp
 
-# Motion is found at this size: its errors stay under the width of a soft edge, at a twentieth of the time.
+# Longer side at which motion is estimated: its errors stay under the width of a soft edge, at a
+# twentieth of the time.
 _FLOW_SIDE = 512
 # Where all three mattes are nearly 0, or all nearly 1, there is no flicker to remove.
 _CLEAR, _SOLID = 1 / 256, 255 / 256
-# Differences at which a neighbour's weight has fallen to 1/e: of gray values, of the way there and back in small pixels
-# (and as a share of the motion), of alpha between the neighbours, and of alpha between them and the frame itself.
+# Differences at which the weight of a neighbour has fallen to 1/e: of gray values, of the way there
+# and back in small pixels (and as a share of the motion), of alpha between the neighbours, and of
+# alpha between them and the frame itself.
 _GRAY_TOLERANCE = 16.0
 _RETURN_TOLERANCE, _RETURN_TOLERANCE_SHARE = 0.7, 0.1
 _NEIGHBOUR_TOLERANCE = 0.6
 _ALPHA_TOLERANCE = 0.8
-# Mean trust of the whole picture: 0.68 and more on synthetic clips of fast motion, under 0.21 for 19 of 20 pairs of
-# photographs with nothing in common. Above it only the trust of each pixel keeps two similar shots apart.
+# Mean trust of the whole frame: 0.68 and more on synthetic clips of fast motion, under 0.21 for 19
+# of 20 pairs of unrelated photographs. Above it only the trust of each pixel keeps two similar shots
+# apart.
 _SAME_SHOT = 0.3
-# How far inside the object its motion is free of the background's, and how far that motion reaches, in small pixels.
+# In small pixels: how far inside the object its motion is free of the background, and how far that
+# motion reaches.
 _CORE_MARGIN = 2
 _REACH = 12.0
 _STIFFNESS = 0.01
-# Thin parts without a core count little, but alone they decide; the floor keeps empty regions from dividing by 0.
+# Thin parts without a core count little, but alone they decide; the floor avoids division by 0 in
+# empty regions.
 _THIN, _FLOOR = 1e-3, 1e-8
 _NEAR = 0.05
 _LIMB_SIGMA = 3.0
@@ -98,7 +103,10 @@ class _Neighbour:
 
 
 def _link(first: _Frame, second: _Frame) -> tuple[_Neighbour | None, _Neighbour | None]:
-    """See `second` from `first`, and `first` from `second`; both are None across a cut or a change of size."""
+    """Return `second` as seen from `first`, and `first` from `second`.
+
+    Both are None across a cut or a change of size.
+    """
     if first.alpha.shape != second.alpha.shape:
         return None, None
     there, back = optical_flow(first.gray, second.gray), optical_flow(second.gray, first.gray)
@@ -118,7 +126,10 @@ def _agree(ahead: _Neighbour, behind: _Neighbour) -> _Neighbour:
 
 
 def _trust(here: _Frame, other: _Frame, flow: Flow, back: Flow) -> Alpha:
-    """How well each pixel is found again: 1 for an equal picture there and a flow back that ends where it began."""
+    """Return how well each pixel is found again.
+
+    It is 1 if the other frame is equal there, and the flow back ends at the same pixel.
+    """
     missed = _squared_length(flow + warp(back, flow))
     tolerance = _RETURN_TOLERANCE**2 + _RETURN_TOLERANCE_SHARE**2 * _squared_length(flow)
     trust: Alpha = _likeness(here, other, flow) * np.exp(-missed / tolerance)
@@ -147,16 +158,17 @@ def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Alpha) -> _Neighb
     solid = np.square(np.square(here.small_alpha))
     solid *= _THIN
     solid += own + np.float32(_FLOOR)
-    reached = _expand_prompt(flow, solid * (trust + np.float32(_THIN)))
+    reached = _fit_motion(flow, solid * (trust + np.float32(_THIN)))
     trusted, near = (
         cv2.resize(plane, trust.shape[::-1], interpolation=cv2.INTER_LINEAR)
         for plane in _averages([trust * solid, solid])
     )
     flow = reached + own[..., None] * (flow - reached)
-    # The soft edge is as trustworthy as the object beside it; what is far from any solid part answers for itself.
+    # The soft edge is as trustworthy as the object beside it; pixels far from any solid part keep
+    # their own trust.
     share = (1 - own) / (near + np.float32(_NEAR))
     trust = trust + share * (trusted - near * trust)
-    # Limbs may move unlike the body beside them: the picture of what is solid must fit the motion taken over.
+    # Limbs may move unlike the body beside them: the solid parts must fit the motion taken over.
     visible = np.square(np.square(here.small_alpha)) + np.float32(_FLOOR)
     likeness = _blur(visible * _likeness(here, other, flow), _LIMB_SIGMA) / _blur(
         visible, _LIMB_SIGMA
@@ -164,8 +176,8 @@ def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Alpha) -> _Neighb
     return _Neighbour(other, flow, np.minimum(trust, likeness))
 
 
-def _expand_prompt(flow: Flow, weight: Alpha) -> Flow:
-    """Fit an affine motion around each pixel (moving least squares) to the flow of the weighty ones."""
+def _fit_motion(flow: Flow, weight: Alpha) -> Flow:
+    """Fit an affine motion around each pixel to the weighted flow (moving least squares)."""
     height, width = weight.shape
     x = (np.arange(width, dtype=np.float32) - width / 2) / _REACH
     y = ((np.arange(height, dtype=np.float32) - height / 2) / _REACH)[:, None]
@@ -173,7 +185,7 @@ def _expand_prompt(flow: Flow, weight: Alpha) -> Flow:
     moments = [weight, weight * x, weight * y, weight * x * x, weight * x * y, weight * y * y]
     n, *means = _averages([*moments, u, u * x, u * y, v, v * x, v * y])
     mx, my, mxx, mxy, myy, *flows = (mean / n for mean in means)
-    # A little stiffness, so that where all weight lies in one place the motion there is carried over unchanged.
+    # A little stiffness: if all weight is in one place, its motion is carried over unchanged.
     cxx, cxy, cyy = mxx - mx * mx + _STIFFNESS, mxy - mx * my, myy - my * my + _STIFFNESS
     determinant = cxx * cyy - cxy * cxy
     result = np.empty_like(flow)
@@ -189,7 +201,7 @@ def _expand_prompt(flow: Flow, weight: Alpha) -> Flow:
 
 
 def _averages(planes: list[Alpha]) -> list[Alpha]:
-    """Gaussian means of each (h, w) plane over the reach of the object's motion, at a quarter of the size."""
+    """Return Gaussian means of each (h, w) plane over the reach of motion, at a quarter of the size."""
     height, width = planes[0].shape
     size = (math.ceil(width / 4), math.ceil(height / 4))
     quarters = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes]
@@ -205,8 +217,8 @@ def _blur(plane: Alpha, sigma: float) -> Alpha:
 def _meet(before: _Neighbour, after: _Neighbour) -> tuple[_Neighbour, _Neighbour]:
     """Shift both neighbours by opposite amounts, so that their edges fall together half way.
 
-    A motion that was under- or overestimated errs in opposite directions on both sides, which this undoes; it cannot
-    move the mean of the two.
+    A motion that was under- or overestimated errs in opposite directions on both sides, which this
+    undoes; it cannot move the mean of the two.
     """
     earlier, later = (
         warp(before.frame.small_alpha, before.flow),
@@ -236,7 +248,7 @@ def _blend(here: _Frame, neighbours: list[_Neighbour], strength: float) -> Alpha
     found = [_fetch(n, rows, columns) for n in neighbours]
     alphas, trust = [alpha for alpha, _ in found], np.minimum(found[0][1], found[-1][1])
     own = here.alpha.reshape(-1)[active]
-    # With the same weight for both sides a flow that is wrong by e one way and by -e the other shifts no edge.
+    # With equal weights, a flow that is wrong by e one way and by -e the other shifts no edge.
     mean = (alphas[0] + alphas[-1]) / 2
     trust = trust * np.exp(
         -np.square((alphas[0] - alphas[-1]) / _NEIGHBOUR_TOLERANCE)
@@ -259,7 +271,7 @@ def _active(alphas: list[Alpha]) -> NDArray[np.intp]:
 def _fetch(
     adjacent: _Neighbour, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> tuple[Alpha, Alpha]:
-    """Alpha of the neighbour at the given pixels of this frame, and how far to trust it; 0 outside the frame."""
+    """Return alpha of the neighbour at pixels of this frame, and its trust; 0 outside the frame."""
     height, width = adjacent.frame.alpha.shape
     x, y = columns.astype(np.float32), rows.astype(np.float32)
     scale_x, scale_y = width / adjacent.flow.shape[1], height / adjacent.flow.shape[0]

@@ -9,6 +9,8 @@ from vidmatte.prompts.objects import Mattes
 
 ProgressCallback = Callable[[int, "int | None"], None]
 """Called with the number of frames done, and of all frames if it is known."""
+StatusCallback = Callable[[str], None]
+"""Called with a word on what is being done, such as "counting frames"."""
 
 
 class FrameCounter:

@@ -23,11 +23,21 @@ from vidmatte.pipeline.models import (
     share_cores,
     sub_progress,
 )
-from vidmatte.pipeline.progress import FrameCounter, ProgressCallback, UnitCounter
+from vidmatte.pipeline.progress import (
+    FrameCounter,
+    ProgressCallback,
+    StatusCallback,
+    UnitCounter,
+)
 from vidmatte.pipeline.request import Request, Shot, open_shot
-from vidmatte.pipeline.segments.fingerprint import fingerprint
+from vidmatte.pipeline.segments.fingerprint import Fingerprint, fingerprint
 from vidmatte.pipeline.segments.journal import Journal
-from vidmatte.pipeline.segments.long_render import LongRender, do_units, frames_if_segmented
+from vidmatte.pipeline.segments.long_render import (
+    LongRender,
+    do_units,
+    frames_if_segmented,
+    may_be_segmented,
+)
 from vidmatte.pipeline.source import Paths
 from vidmatte.pipeline.summary import build_summary
 from vidmatte.prompts.objects import Mattes, Prompts, together
@@ -51,6 +61,7 @@ def matte(
     progress: ProgressCallback | None = None,
     on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
+    on_status: StatusCallback | None = None,
 ) -> Summary:
     """Matte a clip, an image sequence or a set of independent images.
 
@@ -77,6 +88,7 @@ def matte(
         progress: called with the number of frames done, and of all frames or None.
         on_adapt: called with the adaptation steps done, and the number of all steps.
         on_mattes: called with the mattes of each object that were just handed to the outputs.
+        on_status: called with a word on what is done before the first frame of a long clip.
 
     Returns:
         What was done, and what a user should know of it.
@@ -95,7 +107,9 @@ def matte(
         report=report,
         options=options,
     )
-    return matte_request(request, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes)
+    return matte_request(
+        request, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes, on_status=on_status
+    )
 
 
 def matte_request(
@@ -104,15 +118,26 @@ def matte_request(
     progress: ProgressCallback | None = None,
     on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
+    on_status: StatusCallback | None = None,
 ) -> Summary:
-    """Do what is asked for; see `matte`."""
+    """Do what a request asks for; see `matte`."""
+    say = on_status or (lambda text: None)
     with open_shot(request) as shot:
+        if may_be_segmented(shot):
+            # Reads all packets of a movie whose container has no index.
+            say("counting frames")
         frames = frames_if_segmented(shot)
         if frames is None:
             return matte_streaming(
-                shot, model_from_options, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes
+                shot,
+                model_from_options,
+                progress=progress,
+                on_adapt=on_adapt,
+                on_mattes=on_mattes,
             )
-        return _matte_in_segments(shot, frames, progress, on_adapt, on_mattes)
+        say("reading all of the input" if request.options.full_hash else "identifying the input")
+        identity = fingerprint(request)
+        return _matte_in_segments(shot, frames, identity, progress, on_adapt, on_mattes)
 
 
 def matte_streaming(
@@ -214,6 +239,7 @@ def _mattes(
 def _matte_in_segments(
     shot: Shot,
     frames: int,
+    identity: Fingerprint,
     progress: ProgressCallback | None,
     on_adapt: StepCallback | None,
     on_mattes: MattesCallback | None,
@@ -221,7 +247,7 @@ def _matte_in_segments(
     """Matte a long shot segment by segment, or resume one that was stopped."""
     began = time.monotonic()
     render = LongRender(shot, model_from_options, on_mattes=on_mattes)
-    with render.begin(frames, fingerprint(shot.request)):
+    with render.begin(frames, identity):
         try:
             counter = UnitCounter(render.plan, set(render.journal.done()), progress)
             do_units(

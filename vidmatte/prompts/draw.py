@@ -1,4 +1,4 @@
-"""DRAW: the alpha and the known pixels of a reference, drawn from its prompt."""
+"""Draw the alpha and the known pixels of a reference from its prompt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OBJECT, BACKGROUND, UNKNOWN = 1, 0, -1
 
 _POINT_RADIUS = 1 / 100
-"""Radius of the disc that a click marks, as a share of the longer side: one click has to make a usable region."""
+"""Radius of the disc of a click, as a share of the longer side: one click makes a usable region."""
 Labels = npt.NDArray[np.int8]
 
 
@@ -35,7 +35,8 @@ def _inside(x: float, y: float, display: tuple[int, int]) -> None:
     height, width = display
     if not (0 <= x < width and 0 <= y < height):  # also refuses NaN
         raise PromptError(
-            f"point {x:g},{y:g} is outside the frame of {width}x{height}: x is 0 to {width - 1}, y is 0 to {height - 1}"
+            f"point {x:g},{y:g} is outside the frame of {width}x{height}: x is 0 to {width - 1}, "
+            f"y is 0 to {height - 1}"
         )
 
 
@@ -116,7 +117,8 @@ def _read_mask(
     alpha = _fit_marks(path, plane[..., None], size, display)[..., 0]
     if not (alpha > 0.5).any():
         raise PromptError(
-            f"{path}: the mask is empty (brightest value {alpha.max():.2f} of 1); the object has to be white"
+            f"{path}: the mask is empty (brightest value {alpha.max():.2f} of 1); the object has "
+            f"to be white"
         )
     warn_if_full(path, alpha, "the mask")
     return np.ascontiguousarray(alpha)
@@ -144,7 +146,10 @@ def _read_scribbles(path: Path, size: tuple[int, ...], display: tuple[int, int])
 def draw_prompt(
     prompt: Prompt, rgb: Tensor, *, display_width: int | None, color: ColorTags | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rgb (1, 3, H, W), alpha and known (1, 1, H, W) of the reference; see `Prompt.reference`."""
+    """Return rgb (1, 3, H, W), alpha and known (1, 1, H, W) of a reference.
+
+    See `Prompt.reference`.
+    """
     size = tuple(rgb.shape[-2:])
     display = (size[0], display_width or size[1])
     if prompt.mask is not None:
@@ -156,14 +161,18 @@ def draw_prompt(
     known[labels != UNKNOWN] = 1
     if prompt.box is None and not (alpha > 0.5).any():
         raise PromptError(
-            f"frame {prompt.frame}: only background is marked; mark the object with at least one point"
+            f"frame {prompt.frame}: only background is marked; mark the object with at least one "
+            f"point"
         )
     rgb = to_display(rgb, color or ColorTags())
     return rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None]
 
 
 def _draw_labels(prompt: Prompt, size: tuple[int, ...], display: tuple[int, int]) -> Labels:
-    """(H, W) labels of all marks but the mask; what is painted later covers what was there, points last."""
+    """Return the labels (H, W) of all marks but the mask; later marks cover earlier ones.
+
+    The order is box, scribbles, strokes, points.
+    """
     labels = np.full(size, UNKNOWN, np.int8)
     scale = size[1] / display[1]
     if prompt.box is not None:

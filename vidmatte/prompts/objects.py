@@ -36,7 +36,7 @@ class ObjectPrompts:
 
     @classmethod
     def of(cls, prompts: Prompts, reference: str | Path | None = None) -> ObjectPrompts:
-        """Return the prompts with clean object names. Raises OptionError, see `prompts_of_objects`."""
+        """Return the prompts with clean object names; see `prompts_of_objects` for errors."""
         return cls(prompts_of_objects(prompts), reference)
 
     @property
@@ -87,8 +87,8 @@ def prompts_of_objects(prompts: Prompts) -> dict[str, list[Prompt]]:
         clean = clean_name(name)
         if not clean or clean.casefold() in map(str.casefold, objects):
             raise OptionError(
-                f"object {name!r}: its name is empty, or that of another object in file names, where only letters, "
-                f"digits, - and _ stand; give each object its own name"
+                f"object {name!r}: its name is empty, or that of another object in file names, "
+                f"where only letters, digits, - and _ stand; give each object its own name"
             )
         objects[clean] = _as_list(marks)
     if not objects:
@@ -162,7 +162,10 @@ def for_each_object(
     mattes: Iterator[Mattes],
     count: int,
 ) -> Generator[Mattes]:
-    """Run a stage for single objects on all objects in step; batches wait for the slowest object."""
+    """Run a stage for single objects on all objects in step.
+
+    Batches wait for the slowest object.
+    """
     waiting: list[deque[MatteBatch]] = [deque() for _ in range(count)]
 
     def of_object(index: int) -> Iterator[MatteBatch]:

@@ -23,27 +23,29 @@ OBJECT, BACKGROUND = 1, 0
 
 @dataclass(frozen=True)
 class Reference:
-    """An image with its object marked: what a model matches every other image to."""
+    """An image with its object marked, to which a model matches every other image."""
 
     rgb: Tensor
     """(1, 3, H, W) float32 in 0..1, display-referred."""
     alpha: Tensor
     """(1, 1, H, W) float32 in 0..1: the object where it is known, 0 elsewhere."""
     known: Tensor
-    """(1, 1, H, W) float32, 1 where `alpha` was given, 0 where the model has to find out. All ones for a mask."""
+    """(1, 1, H, W) float32: 1 if `alpha` of a pixel was given, 0 if the model has to find it. All ones
+    for a mask."""
     frame: int | None = None
     """0-based index in the clip that is matted; None when the reference is another image."""
     adjacent: Tensor | None = None
-    """(1, 3, H, W) the frame beside it in its clip: what moves helps to tell the object. None for a still."""
+    """(1, 3, H, W) the frame beside it in its clip, as motion helps to tell the object; None for a
+    still."""
 
     @property
     def roi(self) -> Tensor:
-        """(1, 1, H, W) float32 0/1: the region of interest, the paper's guidance map of the reference."""
+        """Return the region of interest (1, 1, H, W) 0/1, the guidance map of the paper."""
         return ((self.alpha * self.known) > 0.5).float()
 
     @property
     def is_complete(self) -> bool:
-        """Whether every pixel was given, as by a mask."""
+        """Whether alpha of every pixel was given, as by a mask."""
         return bool(self.known.min() > 0)
 
 
@@ -144,7 +146,7 @@ class Prompt:
         """
         height, width = rgb.shape[-2:]
         self._check_size(display_width or width, height)
-        # Imported here: a prompt is a plain value, and reading or painting pixels loads torch and OpenCV.
+        # Imported here: a prompt is a plain value, and drawing it loads torch and OpenCV.
         from vidmatte.prompts.draw import draw_prompt
 
         return Reference(*draw_prompt(self, rgb, display_width=display_width, color=color), frame)
@@ -153,8 +155,8 @@ class Prompt:
         if self.made_on is None or self.made_on.size in (None, (width, height)):
             return
         raise PromptError(
-            f"the prompts were made on {self.made_on}, and the frame is {width}x{height}; mark this "
-            f"clip, or give the one that was marked"
+            f"the prompts were made on {self.made_on}, and the frame is {width}x{height}; mark "
+            f"this clip, or give the one that was marked"
         )
 
 

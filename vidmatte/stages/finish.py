@@ -35,12 +35,12 @@ from vidmatte.read.mask import Mask, open_mask
 def finish(
     mattes: Iterable[MatteBatch], options: FinishOptions, *, like: VideoInfo | None = None
 ) -> Generator[MatteBatch]:
-    """Yield the mattes with all controls of `options` applied, in order; their frames stay as they are.
+    """Yield the mattes with all controls of `options` applied, in order.
 
     `like` says how the clip is displayed, for the region and for masks; None for square pixels.
 
-    Raises OptionError for a mask of another size or length than the clip and a region that does not fit the frame,
-    ReadError for a mask that cannot be read.
+    Raises OptionError for a mask of another size or length than the clip and for a region that does
+    not fit the frame, ReadError for a mask that cannot be read.
     """
     with Finisher(options, like=like) as finisher:
         for batch in mattes:

@@ -1,1 +1,1 @@
-"""SEGMENTS: long clips in pieces that are rendered one by one, by one machine or many, and joined without loss."""
+"""Render long clips in segments, on one machine or many, and join them without loss."""

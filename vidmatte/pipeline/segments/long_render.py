@@ -175,16 +175,21 @@ def do_units(
         delete_chunks(plan, journal.folder, unit, done)
 
 
+def may_be_segmented(shot: Shot) -> bool:
+    """Return whether a shot is rendered in segments if the headers are right about its length."""
+    if not shot.specs or not all(spec.format.concatenable for spec in shot.specs):
+        return False
+    return shot.expected is None or shot.expected > shot.options.segment_frames
+
+
 def frames_if_segmented(shot: Shot) -> int | None:
     """Return the number of frames of a shot that is rendered in segments; None for other shots.
 
     These are shots of more frames than one segment, whose outputs can all be concatenated.
     """
-    length, expected = shot.options.segment_frames, shot.expected
-    if not shot.specs or not all(spec.format.concatenable for spec in shot.specs):
+    if not may_be_segmented(shot):
         return None
-    if expected is not None and expected <= length:
-        return None
+    length = shot.options.segment_frames
     counted = shot.video.count_frames()
     end = counted if shot.end is None else min(counted, shot.end)
     frames = max(0, end - shot.start)
