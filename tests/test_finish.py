@@ -197,11 +197,11 @@ def test_transparent_masks_count_by_their_opacity(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clip_black": 0.6, "clip_white": 0.6}, "0 <= black < white <= 1"),
-        ({"clip_white": 1.5}, "0 <= black < white <= 1"),
-        ({"clip_black": float("nan")}, "0 <= black < white <= 1"),
-        ({"grow": 101}, "-100 .shrink. to 100"),
-        ({"grow": float("nan")}, "-100 .shrink. to 100"),
+        ({"clip_black": 0.6, "clip_white": 0.6}, "black has to be below white"),
+        ({"clip_white": 1.5}, "clip_white 1.5 is not valid: give a number from 0 to 1"),
+        ({"clip_black": float("nan")}, "clip_black nan is not valid: give a number from 0 to 1"),
+        ({"grow": 101}, "give a number from -100 to 100"),
+        ({"grow": float("nan")}, "give a number from -100 to 100"),
         ({"feather": -1}, "0 to 100"),
     ],
 )
