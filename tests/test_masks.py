@@ -20,6 +20,7 @@ from vidmatte.frames import FrameBatch
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.segments.fingerprint import fingerprint
+from vidmatte.prompts.files import load_prompts
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.labels import split_label
 from vidmatte.read.mask import open_mask
@@ -218,3 +219,15 @@ def test_another_label_is_another_render(movie, tmp_path):
     before = fingerprint(request).key
     save_palette(path, indices(2, 1))
     assert fingerprint(request).key != before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+def test_prompt_files_that_are_pipes_or_devices_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", "/dev/zero"):
+        with pytest.raises(PromptError, match="expected a file, got a pipe or a device"):
+            load_prompts(path)
+    with open(tmp_path / "large.json", "wb") as file:
+        file.truncate(1 << 30)  # sparse
+    with pytest.raises(PromptError, match="is larger than a prompt file can be"):
+        load_prompts(tmp_path / "large.json")

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidmatte.errors import PromptError
+from vidmatte.errors import PromptError, ReadError
 from vidmatte.media.atomic import atomic_write
+from vidmatte.media.limits import check_regular
 from vidmatte.prompts.prompt import OBJECT, MarkedClip, Prompt, Stroke
 
 JSON_VERSION = 1
+_MAX_BYTES = 64 << 20
+"""Of a prompt file: a million corners of strokes take 20 MB."""
 
 
 def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
@@ -64,12 +67,19 @@ def load_clip(path: str | Path) -> MarkedClip | None:
 
 def _load_json(path: Path) -> Any:
     try:
+        check_regular(path)
+        if path.stat().st_size > _MAX_BYTES:
+            raise PromptError(f"{path}: is larger than a prompt file can be; check the path")
         # Editors on Windows put a byte order mark in front.
         return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ReadError as error:
+        raise PromptError(str(error)) from error
     except OSError as error:
         raise PromptError(f"{path}: cannot be read ({error.strerror})") from error
     except RecursionError as error:
         raise PromptError(f"{path}: is nested too deeply to be a prompt file") from error
+    except PromptError:
+        raise
     except ValueError as error:
         raise PromptError(f"{path}: is not JSON ({error})") from error
 
