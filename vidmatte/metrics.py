@@ -1,9 +1,10 @@
 """Errors of predicted mattes: one function for each published measure.
 
-Every function takes `predicted` and `truth` as float arrays in 0..1, one matte (H, W) or a clip (T, H, W); the value of
-a clip is the mean of its frames' values. `region` (bool, (H, W) or (T, H, W)) limits an image measure to some pixels,
-such as the unknown area of a trimap; frames without any such pixel do not count. 0 is perfect everywhere except in
-`region_overlap` and `contour_accuracy`, where 1 is. Arrays that do not fit each other raise OptionError.
+Every function takes `predicted` and `truth` as float arrays in 0..1, one matte (H, W) or a clip
+(T, H, W); the value of a clip is the mean of its frames' values. `region` (bool, (H, W) or
+(T, H, W)) limits an image measure to some pixels, such as the unknown area of a trimap; frames
+without such a pixel do not count. Perfect is 0, but 1 for `region_overlap` and `contour_accuracy`.
+Arrays that do not fit each other raise OptionError.
 """
 
 from __future__ import annotations
@@ -24,23 +25,29 @@ Mask: TypeAlias = NDArray[np.bool_]
 FrameMeasure: TypeAlias = Callable[[Alpha, Alpha, Mask], float]
 
 _GRADIENT_SIGMA = 1.4
+"""Pixels; of the derivatives of `grad`."""
 _CONNECTIVITY_STEPS = 10
+"""Thresholds of `conn`, evenly from 0 to 1."""
 _CONNECTIVITY_SLACK = 0.15
+"""Excess of alpha over its connected level that `conn` ignores."""
 _CONTOUR_TOLERANCE = 0.008
+"""Distance between matching outlines in `contour_accuracy`, as a share of the diagonal."""
 
 
 def sad(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
-    """Sum of absolute differences over 1000, as alpha matting papers print it.
+    """Return the sum of absolute differences over 1000, as alpha matting papers print it.
 
-    Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, section 4.
+    Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009,
+    section 4.
     """
     return _mean_of_frames(_sum_abs, predicted, truth, region)
 
 
 def mse(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
-    """Mean squared difference per pixel, not scaled (papers print it times 1000).
+    """Return the mean squared difference per pixel, not scaled (papers print it times 1000).
 
-    Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, section 4.
+    Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009,
+    section 4.
     """
     return _mean_of_frames(
         lambda p, t, inside: float(np.mean(np.square(p - t)[inside])), predicted, truth, region
@@ -48,9 +55,10 @@ def mse(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
 
 
 def mad(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
-    """Mean absolute difference per pixel, not scaled (papers print it times 1000).
+    """Return the mean absolute difference per pixel, not scaled (papers print it times 1000).
 
-    Lin et al., "Robust High-Resolution Video Matting with Temporal Guidance", WACV 2022, section 5.1.
+    Lin et al., "Robust High-Resolution Video Matting with Temporal Guidance", WACV 2022,
+    section 5.1.
     """
     return _mean_of_frames(
         lambda p, t, inside: float(np.mean(np.abs(p - t)[inside])), predicted, truth, region
@@ -58,21 +66,22 @@ def mad(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
 
 
 def grad(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
-    """Sum of squared differences of the gradient magnitudes over 1000.
+    """Return the sum of squared differences of the gradient magnitudes over 1000.
 
-    Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, section 5: first order
-    Gaussian derivatives, sigma 1.4, filters of unit L2 norm, replicated borders. Alphas are taken as they are: where
-    one does not reach both 0 and 1, the authors' program stretches it first, which hides errors, and differs from this.
+    Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009,
+    section 5: first order Gaussian derivatives, sigma 1.4, filters of unit L2 norm, replicated
+    borders. Alphas are taken as they are. If one does not reach both 0 and 1, the authors' program
+    stretches it first, which hides errors, and differs from this.
     """
     return _mean_of_frames(_gradient_error, predicted, truth, region)
 
 
 def conn(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
-    """Sum of differences in connectedness to the largest common solid part, over 1000.
+    """Return the sum of differences in connectedness to the largest common solid part, over 1000.
 
-    Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, section 5, with the
-    constants of the authors' program: thresholds in steps of 0.1, 4-connected parts, differences under 0.15 ignored,
-    exponent 1.
+    Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009,
+    section 5, with the constants of the authors' program: thresholds in steps of 0.1, 4-connected
+    parts, differences under 0.15 ignored, exponent 1.
     """
     return _mean_of_frames(_connectivity_error, predicted, truth, region)
 
@@ -88,10 +97,11 @@ def conn_research(predicted: Alpha, truth: Alpha, *, region: Mask | None = None)
 
 
 def dtssd(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
-    """Flicker: 100 times the root mean square error of the change from one frame to the next, mean over the clip.
+    """Return 100 times the root mean square error of the change between frames, mean over the clip.
 
-    Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015 (dtSSD); per pixel and times 100 as
-    in Lin et al., WACV 2022. With `region` only the region of the later frame of each pair counts.
+    Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015 (dtSSD); per
+    pixel and times 100 as in Lin et al., WACV 2022. With `region` only the region of the later
+    frame of each pair counts.
 
     Args:
         predicted: (T, H, W), at least two frames.
@@ -112,23 +122,23 @@ def dtssd(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> floa
 def messddt(
     predicted: Alpha, truth: Alpha, flow: NDArray[np.float32], *, region: Mask | None = None
 ) -> float:
-    """Flicker along the motion: 1000 times the mean change of the squared error on its way to the next frame.
+    """Return 1000 times the mean change of the squared error along the motion.
 
-    Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015 (MESSDdt), per pixel. Pixels whose
-    motion leaves the frame do not count.
+    Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015 (MESSDdt), per
+    pixel. Pixels whose motion leaves the frame do not count.
 
     Args:
         predicted: (T, H, W), at least two frames.
         truth: the same shape.
-        flow: (T-1, H, W, 2) displacement in pixels (x, y) from frame t to frame t + 1, of the source clip; see
-            `vidmatte.flow.optical_flow(target=frame t, source=frame t + 1)`.
+        flow: (T-1, H, W, 2) displacement in pixels (x, y) from frame t to frame t + 1 of the source
+            clip; see `vidmatte.imaging.optical_flow.optical_flow(frame t, frame t + 1)`.
         region: pixels that count, those of the earlier frame of each pair; default: all.
     """
     _check_clip(predicted, truth)
     if flow.shape != (len(predicted) - 1, *predicted.shape[1:], 2):
         raise OptionError(
-            f"flow of shape {flow.shape} does not fit {len(predicted)} frames of shape {predicted.shape[1:]}: "
-            "give (T-1, H, W, 2)"
+            f"flow of shape {flow.shape} does not fit {len(predicted)} frames of shape "
+            f"{predicted.shape[1:]}: give (T-1, H, W, 2)"
         )
     height, width = predicted.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -154,18 +164,20 @@ def messddt(
 
 
 def region_overlap(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float:
-    """J: intersection over union of the pixels above one half; 1 where both are empty.
+    """Return J: intersection over union of the pixels above one half; 1 if both are empty.
 
-    Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation" (DAVIS), CVPR 2016.
+    Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation"
+    (DAVIS), CVPR 2016.
     """
     return _mean_of_frames(_overlap, predicted, truth, region)
 
 
 def contour_accuracy(predicted: Alpha, truth: Alpha) -> float:
-    """F: harmonic mean of precision and recall of the outlines at one half; 1 where both have none.
+    """Return F: harmonic mean of precision and recall of outlines at one half; 1 if there are none.
 
-    Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation" (DAVIS), CVPR 2016:
-    an outline pixel is right if the other outline comes within 0.8 % of the frame's diagonal, rounded up.
+    Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation"
+    (DAVIS), CVPR 2016: an outline pixel is right if the other outline comes within 0.8 % of the
+    frame's diagonal, rounded up.
     """
     return _mean_of_frames(lambda p, t, _: _contour_score(p > 0.5, t > 0.5), predicted, truth, None)
 
@@ -196,21 +208,22 @@ def _frames(
     inside = np.ones(predicted.shape[-2:], np.bool_) if region is None else region
     if inside.dtype != np.bool_ or inside.shape not in (predicted.shape, predicted.shape[-2:]):
         raise OptionError(
-            f"a region of {inside.dtype} {inside.shape} does not fit alphas of shape {predicted.shape}: "
-            "give a bool array of the frame's or the clip's shape"
+            f"a region of {inside.dtype} {inside.shape} does not fit alphas of shape "
+            f"{predicted.shape}: give a bool array of the frame's or the clip's shape"
         )
     shape = (-1, *predicted.shape[-2:])
     clip = predicted.reshape(shape)
-    for p, t, i in zip(
-        clip, truth.reshape(shape), np.broadcast_to(inside, clip.shape), strict=True
-    ):
+    truths = truth.reshape(shape)
+    regions = np.broadcast_to(inside, clip.shape)
+    for p, t, i in zip(clip, truths, regions, strict=True):
         yield _as_float(p), _as_float(t), i
 
 
 def _check_clip(predicted: Alpha, truth: Alpha) -> None:
     if predicted.shape != truth.shape or predicted.ndim != 3 or len(predicted) < 2:
         raise OptionError(
-            f"flicker needs two clips of the same (T, H, W), T at least 2; got {predicted.shape} and {truth.shape}"
+            f"flicker needs two clips of the same (T, H, W), T at least 2; got {predicted.shape} "
+            f"and {truth.shape}"
         )
 
 
@@ -234,7 +247,7 @@ def _gradient_error(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
 
 
 def _gradient_magnitude(alpha: Alpha) -> NDArray[np.float64]:
-    # Beyond 4 pixels a Gaussian of sigma 1.4 is under 0.01 of a unit: the cut of the authors' program.
+    # Beyond 4 pixels a Gaussian of sigma 1.4 is under 0.01: the cut of the authors' program.
     x = np.arange(-4, 5, dtype=np.float64)
     bell = np.exp(-np.square(x / _GRADIENT_SIGMA) / 2)
     slope = x * bell
@@ -312,7 +325,10 @@ def _contour_score(predicted: Mask, truth: Mask) -> float:
 
 
 def _outline(mask: Mask) -> Mask:
-    """Pixels that differ from their right, lower or lower right neighbour; the frame's edge is no outline."""
+    """Return pixels that differ from their right, lower or lower right neighbour.
+
+    The frame's edge is no outline.
+    """
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     here = padded[:-1, :-1]
     outline: Mask = (here != padded[:-1, 1:]) | (here != padded[1:, :-1]) | (here != padded[1:, 1:])

@@ -163,7 +163,7 @@ class ModelMethod:
     smooth: float = 0.0
 
     def mattes(self, plan: Plan, part: WorkItem) -> Generator[PredictedMatte]:
-        """See `Method.mattes`. Images are matted one by one, clips propagated from marked frames."""
+        """See `Method.mattes`. Images are matted alone, clips propagated from marked frames."""
         model = reseed(self.model, plan.protocol.seed + part.round) or self.model
         if plan.dataset.clips:
             return self._of_clip(model, plan, part, plan.dataset.clips[part.index])

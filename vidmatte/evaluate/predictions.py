@@ -1,8 +1,8 @@
 """Methods under test: mattes that any other system wrote, found by the names of the data set.
 
-An image: `DIR/GROUP/NAME.*`, or `DIR/NAME.*`. A clip: `DIR/CLIP/` (or its `pha/` or `alpha/`) with a
-file for each frame, of the frame's name; or a movie `DIR/CLIP.mkv`, `.mov`, `.webm` or `.mp4` of the
-mattes.
+An image: `DIR/GROUP/NAME.*`, or `DIR/NAME.*`. A clip: `DIR/CLIP/` (or its `pha/` or `alpha/`) with
+a file for each frame, of the frame's name; or a movie `DIR/CLIP.mkv`, `.mov`, `.webm` or `.mp4` of
+the mattes.
 """
 
 from __future__ import annotations
@@ -83,19 +83,17 @@ class PredictionMethod:
         places = [self.folder / clip.name / inner for inner in ("", "pha", "alpha")]
         for frame in part.targets:
             stem = clip.frames[frame].stem
-            path = next(
-                (found for place in places if (found := image_named(place, stem)) is not None), None
-            )
-            if path is None:
+            found = [path for place in places if (path := image_named(place, stem)) is not None]
+            if not found:
                 movies = ", ".join(f"{clip.name}{suffix}" for suffix in MOVIES)
                 raise ReadError(
-                    f"{self.folder}: no matte of {clip.frames[frame]}; looked for {clip.name}/{stem}.*, "
-                    f"{clip.name}/pha/{stem}.*, {clip.name}/alpha/{stem}.*, {movies}"
+                    f"{self.folder}: no matte of {clip.frames[frame]}; looked for "
+                    f"{clip.name}/{stem}.*, {clip.name}/pha/{stem}.*, {clip.name}/alpha/{stem}.*, "
+                    f"{movies}"
                 )
             image = read_image(clip.frames[frame])
-            yield read_truth(
-                (path,), "alpha", (image.rgb.shape[1], image.rgb.shape[2]), image=clip.frames[frame]
-            )
+            size = (image.rgb.shape[1], image.rgb.shape[2])
+            yield read_truth((found[0],), "alpha", size, image=clip.frames[frame])
 
 
 def _of_movie(movie: Path, clip: Clip, part: WorkItem) -> Generator[Alpha]:
@@ -104,13 +102,14 @@ def _of_movie(movie: Path, clip: Clip, part: WorkItem) -> Generator[Alpha]:
         count = video.count_frames()
         if count < 1 + part.targets[-1]:
             raise ReadError(
-                f"{movie}: has {count} mattes, but {clip.folder} has at least {1 + part.targets[-1]} frames"
+                f"{movie}: has {count} mattes, but {clip.folder} has at least "
+                f"{1 + part.targets[-1]} frames"
             )
         size = read_image(clip.frames[0]).rgb.shape[1:]
         if (video.info.height, video.info.width) != size:
             raise ReadError(
-                f"{movie}: is {video.info.width}x{video.info.height}, but its frames are {size[1]}x{size[0]}; "
-                f"write it without scaling"
+                f"{movie}: is {video.info.width}x{video.info.height}, but its frames are "
+                f"{size[1]}x{size[0]}; write it without scaling"
             )
         for batch in video.batches(1, start=part.targets[0], end=1 + part.targets[-1]):
             if batch.frames[0] in part.targets:

@@ -1,4 +1,7 @@
-"""What a weight file is: whose layout it has, whether it loads strictly, and what is wrong with it."""
+"""Examine weight files: whose layout they have, whether they load strictly, what is wrong.
+
+Also convert checkpoints to safetensors.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ from vidmatte.model.weights import (
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _ALIKE = 0.5
-"""Share of a network's tensor names that a file has at least where it is meant to be that network's."""
+"""Share of a network's tensor names from which a file is taken for that network's."""
 _NO_DIFFERENCE = Mismatch()
 _DECODER, _EXTRACTOR = "in_context_decoder.", "feature_extractor."
 """Beginnings of names in IconMatting's checkpoints: what is trained, and the frozen part."""
@@ -49,32 +52,32 @@ _DECODER, _EXTRACTOR = "in_context_decoder.", "feature_extractor."
 
 @dataclass(frozen=True)
 class Findings:
-    """What there is to say of a weight file or a folder of them."""
+    """All that was found out about a weight file or a folder of them."""
 
     path: Path
     kind: str
     """In words: "compact", "decoder of IconMatting" and so on, or "unknown"."""
     use: str | None
-    """Options of the command line that take it; None where nothing does."""
+    """Command line options that take it; None if nothing does."""
     size: int
     """Bytes of the files."""
     tensors: int
     numbers: int
     dtypes: Mapping[str, int]
-    """How many tensors have which number format."""
+    """Number of tensors by number format."""
     mismatch: Mismatch
     not_finite: tuple[str, ...]
     """Names of tensors with NaN or infinity."""
     problems: tuple[str, ...]
-    """Everything else that makes it unusable."""
+    """All else that makes it unusable."""
 
     @property
     def usable(self) -> bool:
-        """Whether it loads strictly and holds numbers only."""
+        """Whether it loads strictly and all numbers are finite."""
         return self.use is not None and not (self.mismatch or self.not_finite or self.problems)
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `vidmatte models check --json` prints."""
+        """Return the object that `vidmatte models check --json` prints."""
         return {
             "path": str(self.path),
             "kind": self.kind,
@@ -94,7 +97,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class _File:
-    """What is kept of a file that was read through."""
+    """Facts of a file that was read whole."""
 
     path: Path
     shapes: Shapes
@@ -104,7 +107,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """Whose layout files have, and how far."""
+    """Whose layout files have, and how well they fit."""
 
     kind: str
     use: str | None
@@ -113,9 +116,9 @@ class _Verdict:
 
 
 def examine(path: str | Path) -> Findings:
-    """Find out what a file of weights, or a folder of them, is.
+    """Find out what a file of weights, or a folder of them, holds.
 
-    Tensors of safetensors are read one at a time. Raises ModelError where there is nothing that can be read.
+    Tensors of safetensors are read one at a time. Raises ModelError if nothing can be read.
     """
     path = Path(path)
     if not path.is_dir():
@@ -218,7 +221,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _identify(file: _File) -> _Verdict:
-    """Tell a single file by the names of its tensors."""
+    """Identify a single file by the names of its tensors."""
     path, found = file.path, file.shapes
     with torch.device("meta"):
         compact = shapes(CompactNet().state_dict())
@@ -245,11 +248,12 @@ def _identify(file: _File) -> _Verdict:
 
 
 def _part_alone(path: Path) -> str:
-    return f"it is a part: check the folder with unet, vae and scheduler that it belongs to ({path.parent.parent}?)"
+    folder = path.parent.parent
+    return f"it is a part: check the folder with unet, vae and scheduler that it belongs to ({folder}?)"
 
 
 def _baseline(folder: Path) -> _Verdict | None:
-    """Of a folder of a network that baselines are made of; None for any other."""
+    """Identify the folder of a network that baselines use; None for any other folder."""
     kind = read_json(folder / "config.json").get("model_type")
     for network in NETWORKS.values():
         if network.pretrained.kind == kind:
@@ -295,7 +299,7 @@ def _diffusers(path: Path, files: Mapping[str, _File]) -> _Verdict:
 
 
 def _single_file(path: Path, found: Shapes) -> _Verdict:
-    """The original layout, brought to diffusers' by its own conversion, which needs no values."""
+    """Check the original layout after diffusers' own conversion, which needs no values."""
     from diffusers.loaders.single_file_utils import (
         convert_ldm_unet_checkpoint,
         convert_ldm_vae_checkpoint,

@@ -1,4 +1,7 @@
-"""Weight files: those of the package with their checksums, and any other file; loaded safely and strictly."""
+"""Weight files: those of the package with their checksums, and any others.
+
+They are loaded safely (no code of a file runs) and strictly (all tensors fit).
+"""
 
 from __future__ import annotations
 
@@ -54,13 +57,13 @@ PARTS: Mapping[str, Weights] = {
         description="brings the mattes of compact to full size; comes with the package",
     ),
 }
-"""Networks that models are put together with, and that are no models themselves."""
+"""Networks that are parts of models."""
 
 
 def load_packaged(name: str) -> dict[str, Tensor]:
-    """Tensors of packaged weights, of a model or of a part of models.
+    """Load packaged weights of a model, or of a part of models.
 
-    Raises ModelError when the file is missing or its checksum is another.
+    Raises ModelError if the file is missing or has another checksum.
     """
     weights = {**WEIGHTS, **PARTS}[name]
     try:
@@ -71,14 +74,14 @@ def load_packaged(name: str) -> dict[str, Tensor]:
         ) from error
     if found != weights.sha256:
         raise ModelError(
-            f"model {name!r}: {weights.path} is damaged (sha256 {found[:12]}..., expected {weights.sha256[:12]}...); "
-            f"reinstall vidmatte"
+            f"model {name!r}: {weights.path} is damaged (sha256 {found[:12]}..., expected "
+            f"{weights.sha256[:12]}...); reinstall vidmatte"
         )
     return load_tensors(weights.path)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file. Raises ModelError when it is none."""
+    """Load the tensors of a safetensors file. Raises ModelError if it is none."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -102,9 +105,8 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
-        kind = (
-            "an object of another program" if isinstance(content, _Stub) else type(content).__name__
-        )
+        is_stub = isinstance(content, _Stub)
+        kind = "an object of another program" if is_stub else type(content).__name__
         raise ModelError(f"{path}: expected named tensors, got {kind}; give a file of weights")
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
@@ -115,7 +117,7 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as one of safetensors does. Raises ModelError when it cannot be read."""
+    """Tell whether a file starts like safetensors. Raises ModelError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(9)[8:] == b"{"
@@ -138,7 +140,7 @@ _TENSOR_PARTS: Mapping[tuple[str, str], Any] = {
 
 
 class _Stub(dict[Any, Any]):
-    """Stand-in for any object that is no tensor: takes whatever a pickle does to it, and ignores it.
+    """Stand-in for any object that is no tensor: accepts all that pickles do, and ignores it.
 
     A dict, as classes of hyper-parameters often are: pickles put items into it.
     """
@@ -261,12 +263,12 @@ def _is_checkpoint_archive(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where the tensors of a file and those of a network differ."""
+    """Differences between the tensors of a file and those of a network."""
 
     missing: tuple[str, ...] = ()
     unexpected_keys: tuple[str, ...] = ()
     reshaped: tuple[str, ...] = ()
-    """Each with the shape found and the one wanted."""
+    """Each with the shape in the file and the shape of the network."""
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected_keys or self.reshaped)
@@ -281,7 +283,7 @@ class Mismatch:
 def compare(
     found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
 ) -> Mismatch:
-    """Differences between the shapes of a file's tensors and those that a network has."""
+    """Compare the shapes of a file's tensors with those of a network."""
     return Mismatch(
         missing=tuple(key for key in wanted if key not in found),
         unexpected_keys=tuple(key for key in found if key not in wanted),
@@ -294,12 +296,15 @@ def compare(
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor."""
+    """Return the shape of each tensor."""
     return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
 def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Put tensors into a network. Raises ModelError naming what is missing, surplus, of another shape or no number."""
+    """Load tensors into a network.
+
+    Raises ModelError that names tensors which are missing, surplus, of another shape or not finite.
+    """
     mismatch = compare(shapes(tensors), shapes(net.state_dict()))
     if mismatch:
         raise ModelError(f"{source}: does not fit this network: {mismatch}")
@@ -308,7 +313,7 @@ def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Names of the tensors that hold NaN or infinity."""
+    """Return the names of tensors that hold NaN or infinity."""
     return tuple(
         key
         for key, tensor in tensors.items()
@@ -329,7 +334,7 @@ def _sum(tensor: Tensor) -> Tensor:
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raises ModelError naming tensors that hold NaN or infinity."""
+    """Raise ModelError that names tensors with NaN or infinity."""
     broken = not_finite(tensors)
     if broken:
         raise ModelError(
@@ -338,11 +343,11 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says, in one line."""
+    """Return the first line of the message of another library's error."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _listed(names: Sequence[str], separator: str = ", ") -> str:
-    """The first few, and how many more."""
+    """Join the first few names, and say how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return separator.join(names[:_SHOWN]) + more

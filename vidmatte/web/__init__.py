@@ -1,1 +1,4 @@
-"""WEB: the picker, a page to mark, see, correct and finish in the browser. Needs the extra `web`."""
+"""WEB: the picker, a page to mark, see, correct and finish in the browser.
+
+It needs the extra `web`.
+"""

@@ -1,4 +1,4 @@
-"""The picker's addresses: requests to calls of the session, its answers and errors to responses."""
+"""The picker's HTTP interface: translate requests to calls of the session, and its answers back."""
 
 from __future__ import annotations
 
@@ -24,20 +24,25 @@ from vidmatte.web.worker import SupersededError
 LARGEST_JSON = 1 << 20
 _LARGEST_FRAME = 8192
 _THUMBNAIL = 160
-_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_KINDS = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 _PAGE = {
     path.name: path.read_bytes()
     for path in files("vidmatte.web").joinpath("static").iterdir()
     if path.name.endswith(tuple(_KINDS))
 }
-"""The files of the page, read once: no path is ever made of what is asked for."""
+"""The files of the page, read once: a request never becomes a path."""
 
 T = TypeVar("T")
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(session: Session) -> Starlette:
-    """The application behind the guard, for one session."""
+    """Return the application for one session; it belongs behind the guard."""
     api = _Api(session)
     routes = [
         Route("/", _page),
@@ -59,7 +64,10 @@ def create_app(session: Session) -> Starlette:
         Route("/api/result/{output:int}/{frame:int}", api.result),
         Route("/api/file/{output:int}", api.file),
     ]
-    return Starlette(routes=routes, exception_handlers={VidmatteError: _vidmatte_error, HTTPException: _http_error})
+    return Starlette(
+        routes=routes,
+        exception_handlers={VidmatteError: _vidmatte_error, HTTPException: _http_error},
+    )
 
 
 class _Api:
@@ -79,26 +87,38 @@ class _Api:
         return JSONResponse({"confidence": await run_in_threadpool(self._session.curve)})
 
     async def frame(self, request: Request) -> Response:
-        """A frame as JPEG. `longest` bounds its sides; `near` takes one that is at hand, for thumbnails."""
+        """Return a frame as JPEG.
+
+        `longest` bounds its sides; `near` takes the nearest cached frame, for thumbnails.
+        """
         frame = self._frame(request)
         longest = _number(request, "longest", _LARGEST_FRAME)
         if not 16 <= longest <= _LARGEST_FRAME:
             raise HTTPException(400, f"longest is 16 to {_LARGEST_FRAME}")
         if "near" in request.query_params:
-            frame, longest = await run_in_threadpool(self._session.frame_cache.nearest_cached, frame), SMALL
+            frame = await run_in_threadpool(self._session.frame_cache.nearest_cached, frame)
+            longest = SMALL
         data = await run_in_threadpool(self._session.frame_cache.jpeg, frame, longest)
         return Response(data, media_type="image/jpeg")
 
     async def alpha(self, request: Request) -> Response:
-        """The matte of an object: of a marked frame from its marks, else of run or preview; 204 for none."""
-        frame, number = self._frame(request), request.path_params["object"]
+        """Return the matte of an object: from the marks of the frame, else of the run or preview.
+
+        Status 204 if there is none.
+        """
+        frame = self._frame(request)
+        number = request.path_params["object"]
         asked = self._session.still(number, frame)
         if asked is not None:
             try:
                 still = await asyncio.wrap_future(asked)
             except (SupersededError, asyncio.CancelledError):
                 return Response(status_code=409)
-            return Response(still.png, media_type="image/png", headers={"x-confidence": f"{still.confidence:.4f}"})
+            return Response(
+                still.png,
+                media_type="image/png",
+                headers={"x-confidence": f"{still.confidence:.4f}"},
+            )
         png = await run_in_threadpool(self._session.small_alpha, number, frame)
         return Response(status_code=204) if png is None else Response(png, media_type="image/png")
 
@@ -124,7 +144,9 @@ class _Api:
         asked = await _json(request)
         focus = asked.get("frame")
         is_on = asked.get("on") is True
-        await run_in_threadpool(self._session.show_preview, is_on, focus if type(focus) is int else 0)
+        await run_in_threadpool(
+            self._session.show_preview, is_on, focus if type(focus) is int else 0
+        )
         return await self._state()
 
     async def selection(self, request: Request) -> Response:
@@ -144,14 +166,14 @@ class _Api:
         return Response(status_code=204)
 
     async def result(self, request: Request) -> Response:
-        """Alpha of a frame that was written, counted from the first one written."""
+        """Return the alpha of a written frame; frames count from the first one written."""
         results = await run_in_threadpool(self._session.results)
         shown = _item(results, request.path_params["output"])
         png = await run_in_threadpool(shown.alpha, request.path_params["frame"])
         return Response(png, media_type="image/png")
 
     async def file(self, request: Request) -> Response:
-        """A movie that was written, for the page to play: one of the outputs, by its place among them."""
+        """Return a written movie for the page to play, by its index among the outputs."""
         summary = self._session.summary
         output = _item([] if summary is None else summary.outputs, request.path_params["output"])
         if output.path.suffix != ".webm" or not output.path.is_file():
@@ -161,7 +183,10 @@ class _Api:
     def _frame(self, request: Request) -> int:
         frame = int(request.path_params["frame"])
         if frame >= self._session.clip_info.frames:
-            raise HTTPException(404, f"frame {frame} is not valid: there are 0 to {self._session.clip_info.frames - 1}")
+            raise HTTPException(
+                404,
+                f"frame {frame} is not valid: there are 0 to {self._session.clip_info.frames - 1}",
+            )
         return frame
 
 
@@ -189,14 +214,14 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 async def _json(request: Request) -> Mapping[str, Any]:
-    """The object that was sent, plain data. HTTP error 400 for anything else."""
+    """Return the JSON object that was sent. HTTP error 400 for anything else."""
     text = await _body(request, LARGEST_JSON)
     try:
         document = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"what was sent is not JSON ({error})") from error
+        raise HTTPException(400, f"expected JSON: {error}") from error
     if not isinstance(document, dict):
-        raise HTTPException(400, "a JSON object has to be sent")
+        raise HTTPException(400, "expected a JSON object")
     return document
 
 
@@ -207,7 +232,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
     if not text.isdecimal() or len(text) > 9:
-        raise HTTPException(400, f"{name} has to be a number")
+        raise HTTPException(400, f"expected a number for {name}")
     return int(text)
 
 
@@ -218,8 +243,10 @@ def _item(items: Any, index: int) -> Any:
 
 
 async def _vidmatte_error(request: Request, error: Exception) -> Response:
-    """What a user can mend, in its own words."""
-    return JSONResponse({"error": str(error)}, status_code=409 if isinstance(error, OptionError) else 422)
+    """Return an error that the user can mend, in its own words."""
+    return JSONResponse(
+        {"error": str(error)}, status_code=409 if isinstance(error, OptionError) else 422
+    )
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -1,8 +1,8 @@
-"""Frames of the clip as the page and the model need them: any frame soon, the marked ones whole.
+"""Frames of the clip for the page and the model: any frame quickly, marked frames at full size.
 
-Whole frames are read exactly, as a run reads them. What the page shows while it is scrubbed is small; a thread goes
-through the clip once, beginning where it is looked at, and keeps a small JPEG of every frame in a temporary file, so
-that each is at hand after that.
+Full frames are read exactly, as a run reads them. While the user scrubs, the page shows small ones:
+a thread reads the clip once, starting near the frame that is shown, and keeps a small JPEG of every
+frame in a temporary file.
 """
 
 from __future__ import annotations
@@ -31,37 +31,44 @@ from vidmatte.read.video import Frame, smaller
 from vidmatte.web.project import ClipInfo
 
 SMALL = 640
-"""Longer side of the small frames that are kept of the whole clip."""
+"""Longer side, in pixels, of the small frames that are kept of the whole clip."""
 _CACHE_BYTES = 1 << 30
-"""What the small frames may take on disk: about 40 minutes of most footage. What lies behind is read when asked for."""
+"""Disk space for small frames: 40 minutes of most footage. Later frames are read on demand."""
 _WHOLE_FRAMES = 3
+"""Full frames that are kept in memory."""
 _NEAR = 12
-"""Frames ahead of the last one read up to which reading on is quicker than seeking."""
-_QUALITY, _SMALL_QUALITY = 93, 82
+"""Frames ahead of the last one read up to which decoding is faster than seeking."""
+_QUALITY = 93
+_SMALL_QUALITY = 82
+"""Of JPEG, for full and small frames."""
 _SEGMENT = 128
-"""Frames that are read in one go, or more where key frames lie further apart."""
+"""Frames that are read in one go, or more if key frames are further apart."""
 _LONGEST = 16384
+"""Largest side of a JPEG of a full frame: no frame is larger."""
 _PAUSE_SECONDS = 0.05
 
 
 class FrameCache:
-    """Frames of a clip, by index. Safe to be used by several threads."""
+    """Frames of a clip, by index. Thread-safe."""
 
     def __init__(self, video: Video) -> None:
         self.video = video
         self.clip_info = ClipInfo(video.count_frames(), video.info.display_width, video.info.height)
         self._whole: OrderedDict[int, tuple[FrameBatch, FrameBatch | None]] = OrderedDict()
-        self._whole_lock, self._small_lock = threading.Lock(), threading.Lock()
+        self._whole_lock = threading.Lock()
+        self._small_lock = threading.Lock()
         self._reading: Iterator[Frame] | None = None
         self._next = -1
         self._last = 0
-        self._asked, self._asked_lock = 0, threading.Lock()
+        # Requests of small frames that wait for the reader.
+        self._asked = 0
+        self._asked_lock = threading.Lock()
         self._disk_cache = DiskCache()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def whole(self, index: int) -> tuple[FrameBatch, FrameBatch | None]:
-        """A frame and the one beside it in the clip, as `Video.frame` and `Video.adjacent` give them."""
+        """Return a full frame and its neighbour, as `Video.frame` and `Video.adjacent` do."""
         with self._whole_lock:
             if index not in self._whole:
                 pair = list(self.video.batches(1, start=index, end=index + 2, prefetched=1))
@@ -75,15 +82,21 @@ class FrameCache:
             return self._whole[index]
 
     def reference(self, prompt: Prompt) -> Reference:
-        """The reference that a prompt makes of its frame, as `prompts.reference.make_references` makes it."""
+        """Return the reference of a prompt, as `prompts.reference.make_references` makes it."""
         frame, beside = self.whole(prompt.frame)
         color = self.video.info.color
         width = self.clip_info.width if self.clip_info.width != self.video.info.width else None
-        reference = prompt.reference(frame.rgb, display_width=width, frame=prompt.frame, color=color)
-        return reference if beside is None else replace(reference, adjacent=to_display(beside.rgb, color))
+        reference = prompt.reference(
+            frame.rgb, display_width=width, frame=prompt.frame, color=color
+        )
+        return (
+            reference
+            if beside is None
+            else replace(reference, adjacent=to_display(beside.rgb, color))
+        )
 
     def jpeg(self, index: int, longest: int = _LONGEST) -> bytes:
-        """A frame as it is displayed, as JPEG; up to the size that is kept, it is at hand once the clip was read."""
+        """Return a frame as it is displayed, as JPEG; small ones come from the cache."""
         self._last = index
         if longest <= SMALL:
             kept = self._disk_cache.get(index)
@@ -92,33 +105,42 @@ class FrameCache:
         return _encode(self._displayed(frame.rgb[0].numpy(), longest), _QUALITY)
 
     def nearest_cached(self, index: int) -> int:
-        """The frame itself where it is kept, else the last one before it that is quick to read."""
-        return index if self._disk_cache.get(index) is not None else self.video.keyframe_before(index)
+        """Return the index of the frame if it is cached, else of the key frame before it."""
+        return (
+            index if self._disk_cache.get(index) is not None else self.video.keyframe_before(index)
+        )
 
-    def proxy_frames(self, longest: int, start: int, end: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """Frames `start` to `end` (exclusive) with their indices, (1, 3, h, w) as the model sees them."""
+    def proxy_frames(
+        self, longest: int, start: int, end: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield index and pixels (1, 3, h, w), as the model sees them, of `start` to before `end`."""
         frames = self.video.proxy_frames(longest, start=start)
         with closing(cast("Any", frames)):
             for frame in islice(frames, max(0, end - start)):
-                yield frame.index, to_display(torch.from_numpy(frame.rgb)[None], self.video.info.color)
+                yield (
+                    frame.index,
+                    to_display(torch.from_numpy(frame.rgb)[None], self.video.info.color),
+                )
 
     def prefetch_all(self, is_busy: Callable[[], bool]) -> None:
-        """Begin to read the whole clip, in a thread that waits while `is_busy()`."""
-        self._thread = threading.Thread(target=self._read_all, args=(is_busy,), name="vidmatte-small", daemon=True)
+        """Start reading the whole clip, in a thread that pauses while `is_busy()`."""
+        self._thread = threading.Thread(
+            target=self._read_all, args=(is_busy,), name="vidmatte-small", daemon=True
+        )
         self._thread.start()
 
     @property
     def kept(self) -> int:
-        """How many small frames are at hand."""
+        """How many small frames are cached."""
         return len(self._disk_cache)
 
     def wait(self) -> None:
-        """Wait until all frames are kept that will be."""
+        """Wait until the reading thread has ended."""
         if self._thread is not None:
             self._thread.join()
 
     def close(self) -> None:
-        """Stop reading, and remove what was kept."""
+        """Stop reading, and remove the cache."""
         self._stopped.set()
         self.wait()
         with self._small_lock:
@@ -126,7 +148,7 @@ class FrameCache:
         self._disk_cache.close()
 
     def _small(self, index: int, longest: int) -> Bgr8:
-        """A frame by reading on from the last one asked for, or seeking; what may wait waits meanwhile."""
+        """Return a frame by decoding on from the last one, or seeking; prefetching pauses."""
         with self._asked_lock:
             self._asked += 1
         try:
@@ -139,7 +161,8 @@ class FrameCache:
         with self._small_lock:
             if self._reading is None or not self._next <= index < self._next + _NEAR:
                 self._leave()
-                self._reading, self._next = self.video.proxy_frames(longest, start=index), index
+                self._reading = self.video.proxy_frames(longest, start=index)
+                self._next = index
             for frame in self._reading:
                 self._next = frame.index + 1
                 if frame.index >= index:
@@ -156,26 +179,33 @@ class FrameCache:
         left = self._segments()
         try:
             while left:
-                # What is near to the frame that was last looked at is wanted first.
+                # Frames near the one that was shown last are wanted first.
                 segment = min(left, key=lambda part: _distance(part, self._last))
                 left.remove(segment)
                 if not self._read(segment, is_busy):
                     return
         except (ReadError, OSError):
-            # A damaged clip, or a full disk: the frame that is asked for says so, or is read by itself.
+            # A damaged clip, or a full disk: requests of single frames will report it.
             return
 
     def _segments(self) -> list[range]:
-        """The clip in parts that can be read by themselves."""
-        starts = sorted({self.video.keyframe_before(index) for index in range(0, self.clip_info.frames, _SEGMENT)})
+        """Return the parts of the clip that can be read independently."""
+        starts = sorted(
+            {
+                self.video.keyframe_before(index)
+                for index in range(0, self.clip_info.frames, _SEGMENT)
+            }
+        )
         return [range(a, b) for a, b in pairwise([*starts, self.clip_info.frames])]
 
     def _read(self, segment: range, is_busy: Callable[[], bool]) -> bool:
-        """Keep the frames of a part; whether there is time and room for another one."""
+        """Cache the frames of a part; return whether there is time and room for another."""
         frames = self.video.proxy_frames(SMALL, start=segment.start)
         with closing(cast("Any", frames)):
             for frame in islice(frames, len(segment)):
-                self._disk_cache.put(frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY))
+                self._disk_cache.put(
+                    frame.index, _encode(self._displayed(frame.rgb, SMALL), _SMALL_QUALITY)
+                )
                 while (is_busy() or self._asked) and not self._stopped.is_set():
                     self._stopped.wait(_PAUSE_SECONDS)
                 if self._stopped.is_set() or self._disk_cache.bytes > _CACHE_BYTES:
@@ -183,9 +213,11 @@ class FrameCache:
         return True
 
     def _displayed(self, rgb: NDArray[np.float32], longest: int) -> Bgr8:
-        """A frame (3, h, w) in square pixels, as an SDR screen shows it, no side longer than `longest`."""
+        """Return a frame (3, h, w) as an SDR screen shows it: square pixels, at most `longest`."""
         shown = to_display(torch.from_numpy(rgb), self.video.info.color).numpy()
-        picture = cv2.cvtColor((cv2.merge(list(shown)) * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2BGR)
+        picture = cv2.cvtColor(
+            (cv2.merge(list(shown)) * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2BGR
+        )
         size = smaller(self.clip_info.width, self.clip_info.height, longest)
         if size != (picture.shape[1], picture.shape[0]):
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
@@ -193,17 +225,17 @@ class FrameCache:
 
 
 class DiskCache:
-    """Small files by number, one behind the other in a temporary file."""
+    """Small data by key, appended to a temporary file."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._lock = threading.Lock()
         self._entries: dict[Any, tuple[int, int]] = {}
         self.bytes = 0
-        """What all of them take."""
+        """Size of the file."""
 
     def put(self, key: object, data: bytes) -> None:
-        """Keep data; what had the key before is no longer found. Raises OSError where the disk is full."""
+        """Keep data in place of what had the key before. Raises OSError if the disk is full."""
         with self._lock:
             if self._file.closed:
                 return
@@ -213,7 +245,7 @@ class DiskCache:
             self.bytes += len(data)
 
     def get(self, key: object) -> bytes | None:
-        """What was kept."""
+        """Return the data of a key, None if there is none."""
         with self._lock:
             if key not in self._entries or self._file.closed:
                 return None
@@ -231,7 +263,7 @@ class DiskCache:
 
 
 def _distance(part: range, frame: int) -> int:
-    """How far a frame lies outside of a part of the clip."""
+    """Return how many frames a frame is outside of a part of the clip."""
     return max(part.start - frame, frame - part.stop + 1, 0)
 
 

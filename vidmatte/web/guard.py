@@ -1,8 +1,9 @@
-"""Who may ask the picker for anything: a browser that came with the address, from the picker's own page.
+"""Access control of the picker: only a browser that opened its address, from the picker's own page.
 
-A page elsewhere cannot reach the picker: its posts have another Origin; a name of its own that leads to this machine
-(DNS rebinding) has another Host; and it has no cookie. The address holds a token that is good for one visit, which
-gives the browser its cookie; so the address in a history, a log or over a shoulder opens nothing.
+Pages elsewhere cannot reach the picker. Their posts have another Origin; a name of their own that
+resolves to this machine (DNS rebinding) has another Host; and they have no cookie. The address
+holds a token for one visit, which sets the browser's cookie. An address read in a history, a log or
+over a shoulder opens nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 64 << 20
-"""Bytes of what a page may send: a mask. What is no mask has to be shorter still, see `app`."""
+"""Largest body in bytes, which a mask may have; anything else is limited further in `app`."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -34,15 +36,19 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware that refuses what is not the picker's own page, and bodies that are too large."""
+    """ASGI middleware that refuses requests from other pages, and bodies that are too large."""
 
-    def __init__(self, app: ASGIApp, *, token: str, host: str = "127.0.0.1", cookie: str = "vidmatte") -> None:
-        self._app, self._host, self._cookie = app, host.strip("[]"), cookie
+    def __init__(
+        self, app: ASGIApp, *, token: str, host: str = "127.0.0.1", cookie: str = "vidmatte"
+    ) -> None:
+        self._app = app
+        self._host = host.strip("[]")
+        self._cookie = cookie
         self._token: str | None = token
         self._session = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what is refused, and pass on the rest."""
+        """Refuse a request or pass it on."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -57,7 +63,7 @@ class Guard:
         await self._app(scope, _limited(receive), with_headers)
 
     def _answer(self, scope: Scope) -> Response | None:
-        """What to answer at once; None where the request may pass."""
+        """Return the answer to a request that must not pass, None for one that may."""
         headers = Headers(scope=scope)
         if len(headers.getlist("host")) != 1 or not self._is_own_host(headers["host"]):
             return _refused(403, "this address is not the picker's; use the one that it printed")
@@ -74,24 +80,26 @@ class Guard:
         name = _split(f"//{host}").hostname or ""
         if name in _LOOPBACK or name == self._host.lower():
             return True
-        # Listening to the network was asked for: rebinding needs a name, so that numbers are safe.
+        # The user asked to listen to the network. Rebinding needs a name, so addresses are safe.
         return self._host not in _LOOPBACK and _is_number(name)
 
     def _has_cookie(self, headers: Headers) -> bool:
-        # Cookies are shared by all ports of a host: what others put there may be anything.
+        # Cookies are shared by all ports of a host: other servers may have put anything there.
         given = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         return secrets.compare_digest(given.encode(), self._session.encode())
 
     def _admit(self, scope: Scope) -> Response:
-        """The cookie for the token, once; nothing for anything else."""
+        """Set the cookie in exchange for the token, once; refuse anything else."""
         query = parse_qs(scope["query_string"].decode("latin-1"))
         given = query.get("token", [""])[0]
-        is_right = self._token is not None and secrets.compare_digest(given.encode(), self._token.encode())
+        is_right = self._token is not None and secrets.compare_digest(
+            given.encode(), self._token.encode()
+        )
         if scope["method"] != "GET" or scope["path"] != "/" or not is_right:
             return _refused(
                 403,
-                "This page opens with the address that vidmatte printed, once and in one browser. To open it again, "
-                "stop vidmatte and start it again: your marks are saved.",
+                "This page opens with the address that vidmatte printed, once and in one browser. To "
+                "open it again, stop vidmatte and start it again: your marks are saved.",
             )
         self._token = None
         answer = RedirectResponse("/", status_code=303)
@@ -100,7 +108,7 @@ class Guard:
 
 
 def _is_same_origin(headers: Headers) -> bool:
-    """Whether the browser says that the page which sends this came from here."""
+    """Tell whether the browser says that the sending page is the picker's own."""
     origin = _split(headers.get("origin", ""))
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
@@ -108,7 +116,7 @@ def _is_same_origin(headers: Headers) -> bool:
 
 
 def _split(address: str) -> SplitResult:
-    """The parts of an address; none of what is not one."""
+    """Return the parts of a URL; empty parts if it is invalid."""
     try:
         return urlsplit(address)
     except ValueError:
@@ -124,7 +132,7 @@ def _is_number(name: str) -> bool:
 
 
 def _limited(receive: Receive) -> Receive:
-    """What is received, up to the largest body: a length that is not declared is counted."""
+    """Limit the body also if its length is not declared."""
     total = 0
 
     async def counted() -> Message:

@@ -1,4 +1,4 @@
-"""What can be written at the end, and the command line that says the same."""
+"""The outputs that the page offers, and the equivalent command line."""
 
 from __future__ import annotations
 
@@ -28,28 +28,40 @@ _OFFERED = (
     ("{stem}_matte.%06d.exr", False),
 )
 _BY_DEFAULT = 2
-"""How many of these are written where nothing else is chosen, as by the command line."""
+"""How many of these are chosen at first, as by the command line."""
 
 
 @dataclass(frozen=True)
 class OutputSelection:
-    """What a run will write, and how. A page can only choose from what is offered: it names no paths."""
+    """The outputs of a run, and how they are made.
+
+    A page chooses from those on offer: it names no paths.
+    """
 
     outputs: tuple[tuple[str, bool], ...]
-    """Paths on offer, with `{object}` for the name of one of several, and whether each holds alpha alone."""
+    """Paths on offer, with `{object}` for the name of an object, and whether they are alpha-only."""
     chosen: tuple[int, ...]
     overwrite: bool
     smooth: float
     adapt_steps: int | None
 
     def with_page(self, asked: Mapping[str, Any]) -> OutputSelection:
-        """The choices with what a page changed. Raises OptionError for what is not on offer."""
+        """Return the choices with the changes of a page. Raises OptionError if not on offer."""
         chosen = asked.get("outputs", list(self.chosen))
-        if not isinstance(chosen, list) or not all(type(n) is int and 0 <= n < len(self.outputs) for n in chosen):
+        if not isinstance(chosen, list) or not all(
+            type(n) is int and 0 <= n < len(self.outputs) for n in chosen
+        ):
             raise OptionError(f"outputs {chosen!r} are not valid: choose from those on offer")
-        smooth, adapt_steps = asked.get("smooth", self.smooth), asked.get("adapt_steps", self.adapt_steps)
-        if type(smooth) not in (int, float) or not (adapt_steps is None or type(adapt_steps) is int):
-            raise OptionError("the smoother is a strength from 0 to 1, the adaptation a number of steps")
+        smooth, adapt_steps = (
+            asked.get("smooth", self.smooth),
+            asked.get("adapt_steps", self.adapt_steps),
+        )
+        if type(smooth) not in (int, float) or not (
+            adapt_steps is None or type(adapt_steps) is int
+        ):
+            raise OptionError(
+                "the smoother is a strength from 0 to 1, the adaptation a number of steps"
+            )
         changed = OutputSelection(
             self.outputs,
             tuple(sorted(set(chosen))),
@@ -64,21 +76,25 @@ class OutputSelection:
 def default_outputs(
     source: Path, outputs: Sequence[str], alphas: Sequence[str], options: MatteOptions, folder: Path
 ) -> OutputSelection:
-    """The choices at the beginning: the outputs of the command line, then files of each kind in `folder`."""
+    """Return the choices at first: outputs of the command line, then files of each kind."""
     given = [*((path, False) for path in outputs), *((path, True) for path in alphas)]
     kinds = {(_suffix(path), alpha_only) for path, alpha_only in given}
     stem = stem_of(source)
     usual = [
         (str(_shown(folder) / pattern.format(stem=stem)), alpha_only)
         for pattern, alpha_only in _OFFERED
-        if (Path(pattern).suffix, alpha_only) not in kinds and (not pattern.endswith(".exr") or find_spec("OpenEXR"))
+        if (Path(pattern).suffix, alpha_only) not in kinds
+        # EXR is offered only if it can be written.
+        and (not pattern.endswith(".exr") or find_spec("OpenEXR"))
     ]
     chosen = tuple(range(len(given))) if given else tuple(range(_BY_DEFAULT))
-    return OutputSelection((*given, *usual), chosen, options.overwrite, options.smooth, options.adapt_steps)
+    return OutputSelection(
+        (*given, *usual), chosen, options.overwrite, options.smooth, options.adapt_steps
+    )
 
 
 def output_path(path: str, objects: int) -> str:
-    """The path of an output with a place for the name of the object where there are several."""
+    """Return the path of an output, with `{object}` added if there are several objects."""
     if objects < 2 or "{object}" in path or _suffix(path) == ".exr":
         return path
     name = Path(path).name
@@ -87,7 +103,7 @@ def output_path(path: str, objects: int) -> str:
 
 
 def describe(selection: OutputSelection, objects: int) -> list[dict[str, Any]]:
-    """What is on offer, for the page."""
+    """Return the outputs on offer, for the page."""
     return [
         {
             "path": output_path(path, objects),
@@ -99,10 +115,17 @@ def describe(selection: OutputSelection, objects: int) -> list[dict[str, Any]]:
     ]
 
 
-def job_of(source: Path, prompt_file: Path, project: Project, selection: OutputSelection, options: MatteOptions) -> Job:
-    """What a run is asked for."""
+def job_of(
+    source: Path,
+    prompt_file: Path,
+    project: Project,
+    selection: OutputSelection,
+    options: MatteOptions,
+) -> Job:
+    """Return the request for a run."""
     paths = [
-        (output_path(selection.outputs[n][0], len(project.prompts)), selection.outputs[n][1]) for n in selection.chosen
+        (output_path(selection.outputs[n][0], len(project.prompts)), selection.outputs[n][1])
+        for n in selection.chosen
     ]
     return Job(
         source,
@@ -122,7 +145,7 @@ def job_of(source: Path, prompt_file: Path, project: Project, selection: OutputS
 
 
 def command_of(job: Job, project: Project) -> str:
-    """The command line that does the same. Empty where nothing is marked, or no output chosen."""
+    """Return the equivalent command line; empty if nothing is marked, or no output chosen."""
     if not project.prompts or not (job.outputs or job.alphas):
         return ""
     objects = prompts_of_objects(project.prompts)
@@ -133,10 +156,14 @@ def command_of(job: Job, project: Project) -> str:
 
 
 def files_of(job: Job, project: Project) -> list[OutputSpec]:
-    """The files that it writes, of each object. Raises OptionError where a path does not fit the objects."""
+    """Return the outputs for each object. Raises OptionError if a path does not fit them."""
     names = list(prompts_of_objects(project.prompts))
-    specs = [spec for path in job.outputs for spec in outputs_of_objects(path, names, alpha_only=False)]
-    return specs + [spec for path in job.alphas for spec in outputs_of_objects(path, names, alpha_only=True)]
+    specs = [
+        spec for path in job.outputs for spec in outputs_of_objects(path, names, alpha_only=False)
+    ]
+    return specs + [
+        spec for path in job.alphas for spec in outputs_of_objects(path, names, alpha_only=True)
+    ]
 
 
 def _suffix(path: str) -> str:
@@ -144,5 +171,5 @@ def _suffix(path: str) -> str:
 
 
 def _shown(path: Path) -> Path:
-    """A path as one would type it: relative where it lies below the working directory."""
+    """Return a path as one would type it: relative if it is below the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,4 +1,7 @@
-"""What a person marked: objects, marks, in and out point; every edit makes a new project, so that undo is a list."""
+"""What the user marked: objects, their marks, in and out point.
+
+Every edit makes a new project, so that undo is a list of them.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,14 @@ from vidmatte.prompts.objects import clean_name
 from vidmatte.prompts.prompt import Prompt, Stroke
 
 COLORS = ("#35d07f", "#ffb020", "#4aa8ff", "#ff6b81", "#b58cff", "#2ed3c6", "#f2e35c", "#ff8a4c")
-"""Of the first objects, in order: far from each other for most kinds of colour vision."""
-MAX_OBJECTS, MAX_PROMPTS, MAX_CORNERS, MAX_NAME = 16, 500, 4000, 60
+"""Of objects, in order: far from each other for most kinds of colour vision."""
+MAX_OBJECTS = 16
+MAX_PROMPTS = 500
+"""Points and strokes of an object on one frame."""
+MAX_CORNERS = 4000
+"""Points of one stroke."""
+MAX_NAME = 60
+"""Characters of the name of an object."""
 _UNDONE = 500
 """Edits that can be undone."""
 
@@ -31,39 +40,45 @@ class PromptedObject:
     color: str
     """For the page, "#rrggbb"."""
     prompts: Mapping[int, Prompt] = field(default_factory=dict)
-    """By frame; frames without marks are not there."""
+    """By frame; frames without marks are left out."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """All that a person did to one clip."""
+    """All marks on one clip."""
 
     objects: tuple[PromptedObject, ...] = (PromptedObject(1, "object", COLORS[0]),)
     start: int | None = None
-    """In point, a frame; None is the beginning."""
+    """In point, a frame; None for the first one."""
     end: int | None = None
-    """Out point, itself included; None is the end."""
+    """Out point, inclusive; None for the last frame."""
 
     @property
     def prompts(self) -> dict[str, tuple[Prompt, ...]]:
-        """Prompts in the order of their frames, by the names of the objects that have any."""
-        return {obj.name: tuple(obj.prompts[n] for n in sorted(obj.prompts)) for obj in self.objects if obj.prompts}
+        """Prompts by object name, in the order of their frames; objects without any are left out."""
+        return {
+            obj.name: tuple(obj.prompts[n] for n in sorted(obj.prompts))
+            for obj in self.objects
+            if obj.prompts
+        }
 
     def object(self, number: int) -> PromptedObject:
-        """The object with this id. Raises PromptError."""
+        """Return the object with this id. Raises PromptError."""
         for obj in self.objects:
             if obj.id == number:
                 return obj
         raise PromptError(f"object {number} is not valid: it was removed; choose another one")
 
     def with_object(self, changed: PromptedObject) -> Project:
-        """The project with the object that has this id replaced."""
-        return replace(self, objects=tuple(changed if obj.id == changed.id else obj for obj in self.objects))
+        """Return the project with one object replaced, found by its id."""
+        return replace(
+            self, objects=tuple(changed if obj.id == changed.id else obj for obj in self.objects)
+        )
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What marks have to fit."""
+    """The size and length that marks must fit."""
 
     frames: int
     width: int
@@ -72,33 +87,34 @@ class ClipInfo:
 
 
 class History:
-    """The project with what it was before, and what was undone."""
+    """The project with its earlier states, and those that were undone."""
 
     def __init__(self, project: Project) -> None:
-        self._states, self._at = [project], 0
+        self._states = [project]
+        self._at = 0
 
     @property
     def project(self) -> Project:
-        """As it is now."""
+        """The present state."""
         return self._states[self._at]
 
     @property
     def all(self) -> Sequence[Project]:
-        """Every state that can be come back to."""
+        """All states that undo and redo can reach."""
         return self._states
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is an edit to take back."""
+        """Whether there is an edit to undo."""
         return self._at > 0
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is an edit that was taken back."""
+        """Whether there is an edit to redo."""
         return self._at + 1 < len(self._states)
 
     def push(self, project: Project) -> None:
-        """A new state; what was undone is forgotten."""
+        """Add a state; undone states are dropped."""
         if project != self.project:
             self._states = [*self._states[: self._at + 1], project][-_UNDONE:]
             self._at = len(self._states) - 1
@@ -109,23 +125,25 @@ class History:
 
 
 def edited(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    """The project after an edit: a mapping with "op" and what the operation needs.
+    """Return the project after an edit: a mapping with "op" and the values it needs.
 
-    Raises PromptError for anything that is not an edit, or does not fit the clip.
+    Raises PromptError for an unknown edit, or one that does not fit the clip.
     """
     operation = _OPERATIONS.get(str(edit.get("op")))
     if operation is None:
-        raise PromptError(f"edit {edit.get('op')!r} is not valid: there are {', '.join(_OPERATIONS)}")
+        raise PromptError(
+            f"edit {edit.get('op')!r} is not valid: there are {', '.join(_OPERATIONS)}"
+        )
     return operation(project, edit, clip_info)
 
 
 def with_mask(project: Project, number: int, frame: int, mask: Path | None) -> Project:
-    """The project with the mask of a frame replaced, or taken away."""
+    """Return the project with the mask of a frame replaced, or removed."""
     return _with_prompts(project, project.object(number), frame, mask=mask)
 
 
 def frame_of(edit: Edit, clip_info: ClipInfo, key: str = "frame") -> int:
-    """A frame of the clip. Raises PromptError."""
+    """Return the frame index of an edit. Raises PromptError if the clip has no such frame."""
     frame = edit.get(key)
     if type(frame) is not int or not 0 <= frame < clip_info.frames:
         raise PromptError(f"frame {frame!r} is not valid: there are 0 to {clip_info.frames - 1}")
@@ -134,12 +152,14 @@ def frame_of(edit: Edit, clip_info: ClipInfo, key: str = "frame") -> int:
 
 def _add_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     if len(project.objects) >= MAX_OBJECTS:
-        raise PromptError(f"one more object is too many: there can be at most {MAX_OBJECTS}")
+        raise PromptError(f"there are {MAX_OBJECTS} objects already, the most allowed; remove one")
     number = 1 + max((obj.id for obj in project.objects), default=0)
     used = {obj.color for obj in project.objects}
     color = next((color for color in COLORS if color not in used), COLORS[number % len(COLORS)])
     names = {obj.name for obj in project.objects}
-    name = edit.get("name") or next(name for n in range(1, 99) if (name := f"object {n}") not in names)
+    name = edit.get("name") or next(
+        name for n in range(1, 99) if (name := f"object {n}") not in names
+    )
     added = PromptedObject(number, _name(project, number, name), color)
     return replace(project, objects=(*project.objects, added))
 
@@ -182,9 +202,14 @@ def _add_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     if not isinstance(corners, list) or not 0 < len(corners) <= MAX_CORNERS:
         raise PromptError(f"a stroke needs 1 to {MAX_CORNERS} points")
     places = tuple(_place(corner, clip_info) for corner in corners)
-    width = min(_number(edit.get("width"), "width of a stroke"), 2.0 * max(clip_info.width, clip_info.height))
+    width = min(
+        _number(edit.get("width"), "width of a stroke"),
+        2.0 * max(clip_info.width, clip_info.height),
+    )
     strokes = obj.prompts[frame].strokes if frame in obj.prompts else ()
-    return _with_prompts(project, obj, frame, strokes=(*strokes, Stroke(places, width, _label(edit))))
+    return _with_prompts(
+        project, obj, frame, strokes=(*strokes, Stroke(places, width, _label(edit)))
+    )
 
 
 def _set_box(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
@@ -211,7 +236,9 @@ def _remove_prompt(project: Project, edit: Edit, clip_info: ClipInfo) -> Project
     if kind in ("box", "mask", "scribbles"):
         return _with_prompts(project, obj, frame, **{kind: None})
     if kind not in ("points", "strokes"):
-        raise PromptError(f"mark {kind!r} is not valid: there are points, strokes, box, mask and scribbles")
+        raise PromptError(
+            f"mark {kind!r} is not valid: there are points, strokes, box, mask and scribbles"
+        )
     prompts = list(getattr(prompt, kind))
     del prompts[_index(edit, prompts)]
     return _with_prompts(project, obj, frame, **{kind: tuple(prompts)})
@@ -219,14 +246,19 @@ def _remove_prompt(project: Project, edit: Edit, clip_info: ClipInfo) -> Project
 
 def _clear_frame(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
-    return project.with_object(replace(obj, prompts={n: prompts for n, prompts in obj.prompts.items() if n != frame}))
+    return project.with_object(
+        replace(obj, prompts={n: prompts for n, prompts in obj.prompts.items() if n != frame})
+    )
 
 
 def _set_range(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    start, end = (None if edit.get(key) is None else frame_of(edit, clip_info, key) for key in ("start", "end"))
+    start, end = (
+        None if edit.get(key) is None else frame_of(edit, clip_info, key)
+        for key in ("start", "end")
+    )
     if (start or 0) > (clip_info.frames - 1 if end is None else end):
-        raise PromptError(f"in point {start} lies behind out point {end}; swap them")
-    # What is the whole clip is said by saying nothing.
+        raise PromptError(f"in point {start} is after out point {end}; swap them")
+    # The whole clip is stored as no range.
     return replace(project, start=start or None, end=None if end == clip_info.frames - 1 else end)
 
 
@@ -245,12 +277,17 @@ _OPERATIONS: Mapping[str, Callable[[Project, Edit, ClipInfo], Project]] = {
 
 
 def _with_prompts(project: Project, obj: PromptedObject, frame: int, **prompts: Any) -> Project:
-    """The project with some kinds of marks of one frame replaced; a frame without any is no reference."""
+    """Return the project with some kinds of marks of one frame replaced.
+
+    A frame without any marks is no longer a reference.
+    """
     prompt = obj.prompts.get(frame)
     kinds = ("points", "strokes", "box", "mask", "scribbles")
     values = {kind: getattr(prompt, kind) for kind in kinds if prompt is not None} | prompts
     if sum(len(values.get(kind) or ()) for kind in ("points", "strokes")) > MAX_PROMPTS:
-        raise PromptError(f"one more mark is too many: a frame can have at most {MAX_PROMPTS}")
+        raise PromptError(
+            f"this frame has {MAX_PROMPTS} marks already, the most allowed; remove one"
+        )
     others = {n: kept for n, kept in obj.prompts.items() if n != frame}
     if any(values.values()):
         others[frame] = Prompt(frame, **values)
@@ -267,7 +304,8 @@ def _object_id(edit: Edit) -> int:
 def _name(project: Project, number: int, name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name.strip()) <= MAX_NAME or not name.isprintable():
         raise PromptError(f"a name needs 1 to {MAX_NAME} letters")
-    # Names become parts of file names, where not all of their letters stand; see `prompts.objects.prompts_of_objects`.
+    # Names become parts of file names, in which some characters are replaced; see
+    # `prompts.objects.prompts_of_objects`.
     taken = {clean_name(obj.name).casefold() for obj in project.objects if obj.id != number}
     if clean_name(name.strip()).casefold() in taken:
         raise PromptError(f"two objects would be called {name.strip()!r}; give each its own name")
@@ -277,7 +315,7 @@ def _name(project: Project, number: int, name: object) -> str:
 def _label(edit: Edit) -> int:
     label = edit.get("label", 1)
     if type(label) is not int or label not in (0, 1):
-        raise PromptError(f"label {label!r} found: it is 1 (object) or 0 (background)")
+        raise PromptError(f"label {label!r} is not valid: it is 1 (object) or 0 (background)")
     return label
 
 
@@ -290,15 +328,17 @@ def _index(edit: Edit, prompts: Sequence[object]) -> int:
 
 def _place(corner: object, clip_info: ClipInfo) -> tuple[float, float]:
     if not isinstance(corner, list | tuple) or len(corner) != 2:
-        raise PromptError("a place needs x and y")
+        raise PromptError("a point needs x and y")
     x, y = (_number(value, "place") for value in cast("Sequence[object]", corner))
     if not (0 <= x < clip_info.width and 0 <= y < clip_info.height):
-        raise PromptError(f"{x:g},{y:g} is outside the frame of {clip_info.width}x{clip_info.height}")
+        raise PromptError(
+            f"{x:g},{y:g} is outside the frame of {clip_info.width}x{clip_info.height}"
+        )
     return x, y
 
 
 def _number(value: object, what: str) -> float:
     if type(value) not in (int, float) or not math.isfinite(cast("float", value)):
-        raise PromptError(f"{what}: a number is needed, got {value!r}")
-    # A hundredth of a pixel is all that a person can mean.
+        raise PromptError(f"{what}: expected a number, got {value!r}")
+    # Finer than a hundredth of a pixel is no intention of a person.
     return round(float(cast("float", value)), 2)

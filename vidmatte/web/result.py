@@ -1,4 +1,4 @@
-"""Alpha of the files that a run wrote, frame by frame for the page: what is watched is what was written."""
+"""Alpha of the files that a run wrote, frame by frame, for the page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vidmatte.web.still import gray_png
 from vidmatte.write import WrittenFile
 
 _NEAR = 12
-"""Frames ahead of the last one shown up to which reading on is quicker than seeking."""
+"""Frames ahead of the last one shown up to which decoding is faster than seeking."""
 
 
 class Result:
-    """The alpha of one output. Safe to be used by several threads."""
+    """The alpha of one output. Thread-safe."""
 
     def __init__(self, output: WrittenFile, width: int, height: int) -> None:
         self.output = output
@@ -32,25 +32,28 @@ class Result:
         self._next = -1
 
     def alpha(self, index: int) -> bytes:
-        """The alpha of the n-th frame that was written, a small gray PNG. Raises ReadError where there is none."""
+        """Return the alpha of the n-th written frame as a small gray PNG. Raises ReadError."""
         with self._lock:
             if self._reading is None or not self._next <= index < self._next + _NEAR:
                 self.close()
-                self._reading, self._next = open_video(self.output.path).opacity(index), index
+                self._reading = open_video(self.output.path).opacity(index)
+                self._next = index
             for plane in self._reading:
                 self._next += 1
                 if self._next > index:
                     return gray_png(torch.from_numpy(plane)[None, None], *self._size)
             self.close()
-        raise ReadError(f"{self.output.path}: frame {index} asked for, but there are {self.output.frames}")
+        raise ReadError(
+            f"{self.output.path}: frame {index} does not exist: there are {self.output.frames} frames"
+        )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._reading is not None:
             self._reading.close()
         self._reading = None
 
 
 def can_show(output: WrittenFile) -> bool:
-    """Whether the alpha of an output can be shown: not of layers and pixels of light."""
+    """Tell whether the alpha of an output can be shown: EXR has layers and scene-linear pixels."""
     return Path(output.path).suffix.lower() != ".exr"

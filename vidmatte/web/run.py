@@ -1,4 +1,7 @@
-"""The run at full quality, in a process of its own, which can be cancelled at any moment and ends with the server."""
+"""The run at full quality, in a process of its own.
+
+It can be cancelled at any moment, and ends with the server.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +37,11 @@ State = Literal["starting", "adapting", "matting", "done", "failed", "cancelled"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is asked for: what its command line says."""
+    """The request for a run, equivalent to its command line."""
 
     source: Path
     prompt_file: Path
-    """Holds the marks, and may change while the run goes on."""
+    """Holds the marks, and may change during the run."""
     prompts: Mapping[str, tuple[Prompt, ...]]
     outputs: tuple[str, ...]
     alphas: tuple[str, ...]
@@ -47,28 +50,28 @@ class Job:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is."""
+    """Progress of a run."""
 
     state: State = "starting"
     done: int = 0
     total: int | None = None
-    """Steps of the adaptation, then frames; None where the number of frames is not known."""
+    """Steps of the adaptation, then frames; None if the number of frames is unknown."""
     since: float = 0.0
     """`time.monotonic()` at which this state began to count."""
     at: float = 0.0
-    """The same, of the last report."""
+    """`time.monotonic()` of the last report."""
     error: str = ""
     summary: Summary | None = None
     base: int = 0
-    """What was done when this state began: frames of a run that goes on."""
+    """What was done when this state began, as in a resumed run."""
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the run has ended."""
         return self.state in ("done", "failed", "cancelled")
 
     def as_json(self) -> dict[str, Any]:
-        """For the page."""
+        """Return the progress as the page takes it."""
         rate = (self.done - self.base) / (self.at - self.since) if self.at > self.since else 0.0
         left = (self.total - self.done) / rate if rate and self.total is not None else None
         return {
@@ -82,15 +85,15 @@ class Progress:
 
 
 class Run:
-    """A run under way, or over."""
+    """A run, going on or ended."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.progress = Progress()
         self.mattes = DiskCache()
-        """Small gray PNGs by (name of the object, frame), as they are written."""
+        """Small gray PNGs by (object name, frame), as they are written."""
         self.confidence: dict[int, float] = {}
-        """Of the frames that were written, that of the least sure object."""
+        """By written frame, that of the object with the lowest."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._is_cancelled = False
@@ -101,23 +104,23 @@ class Run:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Stop; returns at once. What was begun is removed."""
+        """Stop without waiting. Partial outputs are removed."""
         self._is_cancelled = True
         with contextlib.suppress(OSError):
             self._pipe.send("cancel")
 
     def wait(self, seconds: float | None = None) -> None:
-        """Until it is over, or for so long."""
+        """Wait until it has ended, or for so many seconds."""
         self._thread.join(seconds)
 
     def close(self) -> None:
-        """Cancel, and wait until everything is removed."""
+        """Cancel, and wait until partial outputs are removed."""
         self.cancel()
         self.wait()
         self.mattes.close()
 
     def _listen(self) -> None:
-        # What an interruption cut short in the middle does not unpickle; then no more will come.
+        # A message that was cut off by a kill does not unpickle; no more will come then.
         with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError, ValueError):
             while True:
                 what, *values = self._pipe.recv()
@@ -130,12 +133,14 @@ class Run:
         if self._is_cancelled and not self.progress.is_over:
             self.progress = replace(self.progress, state="cancelled")
         elif not self.progress.is_over:
-            why = f"the run ended without a word (exit code {self._process.exitcode}); was it out of memory?"
+            why = f"the render process crashed (exit code {self._process.exitcode}), possibly out of memory"
             self.progress = replace(self.progress, state="failed", error=why)
 
     def _keep(self, frame: int, confidence: float, pngs: dict[str, bytes]) -> None:
         self.confidence[frame] = confidence
-        with contextlib.suppress(OSError):  # on a full disk the page shows fewer mattes, and the run goes on
+        with contextlib.suppress(
+            OSError
+        ):  # on a full disk the page shows fewer mattes, and the run goes on
             for name, png in pngs.items():
                 self.mattes.put((name, frame), png)
 
@@ -155,13 +160,13 @@ def _after(progress: Progress, what: str, *values: Any) -> Progress:
 
 
 def _work(job: Job, pipe: Connection) -> None:
-    """The process: runs the job, and tells the server how far it is."""
-    # Ctrl-C in the terminal reaches this process too: it is the server that cancels, once.
+    """Run the job in the process, and report progress to the server."""
+    # Ctrl-C in the terminal reaches this process, too; only the server cancels, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     answer: tuple[Any, ...] = ("cancelled",)
     try:
-        # Inside, as the word may be there already.
+        # Inside the try, as the request to cancel may be there already.
         threading.Thread(target=_await_cancel, args=(pipe,), daemon=True).start()
         summary = matte_request(
             _request(job),
@@ -173,18 +178,23 @@ def _work(job: Job, pipe: Connection) -> None:
     except VidmatteError as error:
         answer = ("failed", str(error))
     except KeyboardInterrupt:
-        pass  # what was done already counts
+        pass  # the answer stays "cancelled"
     except OSError as error:
-        answer = ("failed", f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions")
+        answer = (
+            "failed",
+            f"{error.filename or 'a file'}: {error.strerror}; check the path and its permissions",
+        )
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         pipe.send(answer)
 
 
 def _request(job: Job) -> Request:
-    """What is asked for; it goes on with the segments that a stopped run left of the very same, and removes others."""
+    """Return the request; it resumes segments of the same run, and removes those of others."""
     options = replace(job.options, resume=False)
-    request = Request.of(job.source, job.prompts, output=job.outputs, alpha=job.alphas, options=options)
+    request = Request.of(
+        job.source, job.prompts, output=job.outputs, alpha=job.alphas, options=options
+    )
     journal = journal_of(request)
     if next(journal.done(), None) is None:
         return request
@@ -196,7 +206,7 @@ def _request(job: Job) -> Request:
 
 
 def _show(mattes: Mapping[str, MatteBatch], pipe: Connection) -> None:
-    """Send small pictures of mattes, so that they can be looked at while the run goes on."""
+    """Send small pictures of mattes, so that the page can show them during the run."""
     first = next(iter(mattes.values()))
     height, width = first.alpha.shape[2:]
     size = smaller(width, height, SMALL)
@@ -206,12 +216,12 @@ def _show(mattes: Mapping[str, MatteBatch], pipe: Connection) -> None:
 
 
 def _await_cancel(pipe: Connection) -> None:
-    """Wait for the word to stop, or for the end of the server, which closes the pipe."""
+    """Wait for a request to cancel, or for the end of the server, which closes the pipe."""
     with contextlib.suppress(EOFError, OSError):
         pipe.recv()
     interrupt_main(signal.SIGTERM)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what cleans up must not be interrupted again
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the clean-up must not be interrupted again
     raise KeyboardInterrupt

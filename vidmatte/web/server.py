@@ -1,4 +1,4 @@
-"""The picker's server: a free port of this machine, an address with a token, a browser."""
+"""The picker's server: bind a port, make an address with a token, open a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHUTDOWN_SECONDS = 2
 
 
 class PickerServer:
-    """Serves one session in a thread; to be used in a `with` statement."""
+    """Serve one session in a thread. Use it in a `with` statement."""
 
     def __init__(self, session: Session, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._socket = _bound(host, port)
@@ -30,7 +30,9 @@ class PickerServer:
         token = secrets.token_urlsafe(32)
         guard = Guard(create_app(session), token=token, host=host, cookie=f"vidmatte_{self.port}")
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        self.address = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}/?token={token}"
+        self.address = (
+            f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}/?token={token}"
+        )
         """Opens the page once, in one browser."""
         config = uvicorn.Config(
             guard,
@@ -67,9 +69,18 @@ def pick(
 ) -> Summary | None:
     """Open the picker for a clip, and wait until the page says that it is done.
 
-    `on_address` is told the address of the page. Returns what the last complete run did; None where there was none.
+    Args:
+        config: the clip, prompt file and options.
+        host: address to listen at.
+        port: port to listen at; 0 takes a free one.
+        opens_browser: open the page in the system's browser, if there is a screen.
+        on_address: told the address of the page.
 
-    Raises a VidmatteError for a clip, a model or a prompt file that cannot be used, and for a port that is taken.
+    Returns:
+        The summary of the last complete run, None if there was none.
+
+    Raises:
+        VidmatteError: the clip, model or prompt file cannot be used, or the port is taken.
     """
     session = Session(config)
     try:
@@ -77,7 +88,7 @@ def pick(
             on_address(server.address)
             if opens_browser and _has_screen():
                 webbrowser.open(server.address)
-            # Without a limit the wait could not be interrupted everywhere.
+            # On Windows a wait without a limit cannot be interrupted.
             while not session.ended.wait(0.5):
                 pass
             return session.summary
@@ -87,7 +98,7 @@ def pick(
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, not 0: asyncio sends small answers at once only on sockets that say that they are TCP.
+    # IPPROTO_TCP, not 0: asyncio sets TCP_NODELAY only on sockets that declare TCP.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
@@ -96,12 +107,14 @@ def _bound(host: str, port: int) -> socket.socket:
         listening.listen()
     except (OSError, OverflowError) as error:
         listening.close()
-        raise OptionError(f"the picker cannot listen at {host}, port {port} ({error}); choose another one") from error
+        raise OptionError(
+            f"the picker cannot listen at {host}, port {port} ({error}); choose another --port"
+        ) from error
     return listening
 
 
 def _has_screen() -> bool:
-    """Whether a browser with windows can be there: one in the terminal would use the address up."""
+    """Tell whether a graphical browser can run; one in the terminal would use up the token."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

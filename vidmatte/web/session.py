@@ -1,4 +1,4 @@
-"""One clip that is being marked: everything that the page asks for, without the web."""
+"""One clip that is being marked: all that the page can ask for, without HTTP."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ from vidmatte.web.worker import Worker
 
 @dataclass(frozen=True)
 class PickerConfig:
-    """What the picker is opened with."""
+    """The clip and options that the picker is opened with."""
 
     source: Path
     prompt_file: Path | None = None
-    """None is beside the clip."""
+    """None for the file beside the clip."""
     frame: int = 0
     """Shown first."""
     outputs: tuple[str, ...] = ()
-    """What is offered to be written first: colour with alpha."""
+    """Outputs with colour and alpha that are offered first."""
     alphas: tuple[str, ...] = ()
     options: MatteOptions = field(default_factory=MatteOptions)
-    """In and out point are those of a new project."""
+    """Their in and out points apply to a new project."""
 
 
 class Session:
-    """The clip, its marks, and what is computed of them. Safe to be used by several threads; close it at the end.
+    """The clip, its marks, and what is computed from them. Thread-safe; close it at the end.
 
-    Raises a VidmatteError for a clip, a model or a prompt file that cannot be used.
+    Raises VidmatteError for a clip, a model or a prompt file that cannot be used.
     """
 
     def __init__(self, config: PickerConfig, *, folder: Path | None = None) -> None:
         self.config = config
         self._folder = folder or Path()
         with ExitStack() as stack:
-            # What was begun is closed again where something later cannot be used.
+            # If a later step fails, what was opened is closed again.
             self._video = stack.enter_context(open_clip(config.source, config.options))
             model = model_from_options(config.options)
             self.frame_cache = FrameCache(self._video)
@@ -68,10 +68,13 @@ class Session:
             self._selection = default_outputs(
                 config.source, config.outputs, config.alphas, config.options, self._folder
             )
-            # What the page would fail with at every step is refused before it opens.
+            # Outputs that cannot be written are refused now, not at every step of the page.
             project = self._history.project
             describe(self._selection, len(project.prompts))
-            command_of(job_of(config.source, self.store.path, project, self._selection, config.options), project)
+            command_of(
+                job_of(config.source, self.store.path, project, self._selection, config.options),
+                project,
+            )
             stack.pop_all()
         self._lock = threading.RLock()
         self._stills = Stills(model, self.frame_cache)
@@ -90,7 +93,10 @@ class Session:
     def _opened(self) -> Project:
         project = self.store.load(self.clip_info)
         options = self.config.options
-        if (project.start, project.end) != (None, None) or (options.start, options.end) == (None, None):
+        if (project.start, project.end) != (None, None) or (options.start, options.end) == (
+            None,
+            None,
+        ):
             return project
         ends = {
             name: None if text is None else parse_position(text, self._video)
@@ -100,30 +106,34 @@ class Session:
 
     @property
     def project(self) -> Project:
-        """The marks as they are now."""
+        """The present marks."""
         return self._history.project
 
     @property
     def summary(self) -> Summary | None:
-        """Of the last run that is complete."""
+        """Summary of the last complete run."""
         last = None if self.run is None else self.run.progress.summary
         return last or self._completed
 
     def edit(self, edit: Edit) -> None:
-        """Change the marks, save them, and go on with the preview. Raises PromptError, WriteError."""
+        """Change the marks, save them and update the preview. Raises PromptError, WriteError."""
         with self._lock:
             frame = edit.get("frame")
-            self._put(edited(self.project, edit, self.clip_info), frame if type(frame) is int else self.config.frame)
+            self._put(
+                edited(self.project, edit, self.clip_info),
+                frame if type(frame) is int else self.config.frame,
+            )
 
     def load_mask(self, number: int, frame: int, image: bytes) -> None:
-        """Take an image as the mask of a frame. Raises PromptError for one that does not fit."""
+        """Use an image as the mask of a frame. Raises PromptError if it does not fit."""
         size = header_size(image)
         try:
             if size is not None:
                 check_size("the mask", *size)
         except ReadError as error:
             raise PromptError(str(error)) from error
-        clip, info = self.clip_info, self._video.info
+        clip = self.clip_info
+        info = self._video.info
         wanted = {(clip.width, clip.height), (info.width, info.height)}
         if size not in wanted:
             found = "no image that can be read" if size is None else f"{size[0]}x{size[1]}"
@@ -137,7 +147,7 @@ class Session:
             path = self.store.put_mask(image, number, frame)
             project = with_mask(self.project, number, frame, path)
             try:
-                # Read whole before it is kept: it may be damaged, or empty.
+                # Decoded before it is kept: it may be damaged, or empty.
                 self.frame_cache.reference(project.object(number).prompts[frame])
             except VidmatteError:
                 self.store.tidy(self._history.all)
@@ -145,7 +155,7 @@ class Session:
             self._put(project, frame)
 
     def undo(self, by: int) -> None:
-        """Take an edit back (-1), or do it again (1)."""
+        """Undo (-1) or redo (1) an edit."""
         with self._lock:
             self._history.step(by)
             self._changed(self.config.frame)
@@ -161,7 +171,7 @@ class Session:
             self.worker.work_on(self.preview.plan(self.project, focus))
 
     def still(self, number: int, frame: int) -> Future[Still] | None:
-        """The matte of a marked frame, as soon as can be; None for a frame without marks of the object."""
+        """Return the matte of a marked frame, once computed; None for a frame without marks."""
         prompt = self.project.object(number).prompts.get(frame)
         if prompt is None:
             return None
@@ -173,14 +183,17 @@ class Session:
         return known
 
     def small_alpha(self, number: int, frame: int) -> bytes | None:
-        """A small gray PNG of an object's matte in a frame: of the run of these very marks, else of the preview."""
+        """Return a small gray PNG of an object's matte in a frame.
+
+        It is that of the run if the marks have not changed since, else of the preview.
+        """
         run = self._current_run()
         name = clean_name(self.project.object(number).name)
         written = None if run is None else run.mattes.get((name, frame))
         return self.preview.alpha(number, frame) if written is None else written
 
     def curve(self) -> list[int]:
-        """Confidence of each frame in hundredths, -1 where it is not known: of the run, else of the preview."""
+        """Return the confidence of each frame in hundredths, -1 if unknown: of run or preview."""
         values = self.preview.confidence()
         run = self._current_run()
         for frame, confidence in list(run.confidence.items()) if run is not None else ():
@@ -188,11 +201,11 @@ class Session:
         return values
 
     def _current_run(self) -> Run | None:
-        """The run, where it is of the marks as they are now."""
+        """Return the run if the marks have not changed since."""
         return self.run if self._ran == self.project else None
 
     def show_preview(self, is_on: bool, focus: int) -> None:
-        """Begin to compute a preview, or stop. Raises OptionError where nothing is marked."""
+        """Start or stop computing a preview. Raises OptionError if nothing is marked."""
         with self._lock:
             if is_on and not self.project.prompts:
                 raise OptionError("nothing is marked yet: click on the object")
@@ -200,12 +213,12 @@ class Session:
             self.worker.work_on(self.preview.plan(self.project, focus) if is_on else None)
 
     def set_outputs(self, asked: Mapping[str, Any]) -> None:
-        """Change what will be written. Raises OptionError."""
+        """Change which outputs will be written, and how. Raises OptionError."""
         with self._lock:
             self._selection = self._selection.with_page(asked)
 
     def start_run(self) -> None:
-        """Begin the run at full quality. Raises a VidmatteError where it cannot be begun."""
+        """Start the run at full quality. Raises VidmatteError if it cannot start."""
         with self._lock:
             if self.run is not None and not self.run.progress.is_over:
                 raise OptionError("a run is under way already: wait for it, or cancel it")
@@ -213,7 +226,13 @@ class Session:
                 raise OptionError("nothing is marked yet: click on the object")
             if not self._selection.chosen:
                 raise OptionError("no output is chosen: choose at least one")
-            job = job_of(self.config.source, self.store.path, self.project, self._selection, self.config.options)
+            job = job_of(
+                self.config.source,
+                self.store.path,
+                self.project,
+                self._selection,
+                self.config.options,
+            )
             files_of(job, self.project)
             self.store.save(self.project)
             self.show_preview(False, 0)
@@ -223,30 +242,35 @@ class Session:
             for result in self._results[1] if self._results is not None else ():
                 result.close()
             self._results = None
-            self.run, self._ran = Run(job), self.project
+            self.run = Run(job)
+            self._ran = self.project
 
     def cancel_run(self) -> None:
-        """Stop the run, where there is one."""
+        """Stop the run, if there is one."""
         if self.run is not None:
             self.run.cancel()
 
     def results(self) -> list[Result]:
-        """The outputs of the last run whose alpha can be shown, those with alpha alone first."""
+        """Return the outputs of the last run whose alpha can be shown, alpha-only ones first."""
         with self._lock:
             run = self.run
             if run is None or run.progress.summary is None:
                 return []
             if self._results is None or self._results[0] is not run:
-                shown = sorted(filter(can_show, run.progress.summary.outputs), key=lambda output: output.kind)
+                shown = sorted(
+                    filter(can_show, run.progress.summary.outputs), key=lambda output: output.kind
+                )
                 size = self.clip_info.width, self.clip_info.height
                 self._results = (run, [Result(output, *size) for output in shown])
             return self._results[1]
 
     def state(self) -> dict[str, Any]:
-        """Everything that the page shows, but for pictures and the curve."""
+        """Return all that the page shows except pictures and the curve."""
         with self._lock:
             project = self.project
-            job = job_of(self.config.source, self.store.path, project, self._selection, self.config.options)
+            job = job_of(
+                self.config.source, self.store.path, project, self._selection, self.config.options
+            )
             done, total = self.preview.progress
             return {
                 "version": self._version,
@@ -272,7 +296,7 @@ class Session:
             }
 
     def clip(self) -> dict[str, Any]:
-        """What does not change: the clip."""
+        """Return the facts of the clip, which do not change."""
         info = self._video.info
         return {
             "name": self.config.source.name or str(self.config.source),
@@ -306,14 +330,16 @@ class Session:
                 }
                 for output in summary.outputs
             ],
-            "shown": [{"path": str(obj.output.path), "object": obj.output.object_name} for obj in results],
+            "shown": [
+                {"path": str(obj.output.path), "object": obj.output.object_name} for obj in results
+            ],
         }
 
     def _is_computing(self) -> bool:
         return self.run is not None and not self.run.progress.is_over
 
     def close(self) -> None:
-        """Stop everything; a run under way is cancelled, and leaves nothing."""
+        """Stop everything; a running run is cancelled and its partial outputs are removed."""
         if self.run is not None:
             self.run.close()
         self.worker.close()
@@ -334,7 +360,11 @@ def _object_json(obj: PromptedObject) -> dict[str, Any]:
             str(frame): {
                 "points": [list(point) for point in prompt.points],
                 "strokes": [
-                    {"points": [list(corner) for corner in stroke.points], "width": stroke.width, "label": stroke.label}
+                    {
+                        "points": [list(corner) for corner in stroke.points],
+                        "width": stroke.width,
+                        "label": stroke.label,
+                    }
                     for stroke in prompt.strokes
                 ],
                 "box": None if prompt.box is None else list(prompt.box),

@@ -1,4 +1,4 @@
-"""The one thread that computes: newer requests supersede older ones, and what takes long waits in between."""
+"""The one thread that computes: newer requests supersede older ones, long jobs run in between."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _log = logging.getLogger(__name__)
 
 
 class SupersededError(Exception):
-    """A newer request of the same kind came before this one was begun."""
+    """A newer request with the same key arrived before this one was started."""
 
 
 class Worker:
-    """Runs requests in the order in which they came, and single steps of a long job while there is none."""
+    """Runs requests in order of arrival, and single steps of a long job while there are none."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -25,12 +25,12 @@ class Worker:
         self._steps: Iterator[None] | None = None
         self._is_closed = False
         self.is_busy = False
-        """Whether a request is waiting or under way: what may wait should."""
+        """Whether a request is waiting or running; background work should pause then."""
         self._thread = threading.Thread(target=self._run, name="vidmatte-compute", daemon=True)
         self._thread.start()
 
     def submit(self, key: object, function: Callable[[], T]) -> Future[T]:
-        """Ask for `function()`; a waiting request with the same key is answered with SupersededError."""
+        """Run `function()` soon; a waiting request with the same key fails with SupersededError."""
         future: Future[T] = Future()
         with self._condition:
             older = self._waiting.pop(key, None)
@@ -42,13 +42,13 @@ class Worker:
         return future
 
     def work_on(self, steps: Iterator[None] | None) -> None:
-        """Draw from these while nothing else is asked for, in place of what was worked on before."""
+        """Draw from `steps` while there are no requests, instead of the job before; None stops."""
         with self._condition:
             self._steps = steps
             self._condition.notify()
 
     def close(self) -> None:
-        """End the thread, after what it is doing."""
+        """Stop the thread after its current step."""
         with self._condition:
             self._is_closed = True
             self._condition.notify()
@@ -78,7 +78,7 @@ class Worker:
             return
         except StopIteration:
             pass
-        except BaseException:  # noqa: BLE001 - a mistake of ours must not end the thread that answers clicks
+        except BaseException:  # noqa: BLE001 - a bug must not end the thread that answers clicks
             _log.exception("a preview failed")
         with self._condition:
             if self._steps is steps:
@@ -90,5 +90,5 @@ def _answer(future: Future[Any], function: Callable[[], Any]) -> None:
         return
     try:
         future.set_result(function())
-    except BaseException as error:  # noqa: BLE001 - raised again where the answer is waited for
+    except BaseException as error:  # noqa: BLE001 - raised again by the future
         future.set_exception(error)
