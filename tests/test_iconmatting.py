@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from test_stable_diffusion import attention_by_hand
 from tiny_sd import CHANNELS, COARSE, FINE, SIDE, pictures, tiny_parts, tiny_sd
 
 from vidmatte.errors import ModelError, OptionError
@@ -26,6 +28,7 @@ from vidmatte.model.iconmatting.predictor import TrainedDecoder
 from vidmatte.model.iconmatting.prompts import cells_of_prompt, query_cells, whole_cells
 from vidmatte.model.iconmatting.similarity import IntraSimilarity, inter_similarity, match, resize_cells, spread
 from vidmatte.model.interface import Model, Predictor, SupportsGuidance
+from vidmatte.model.settings import as_options, parse_settings
 from vidmatte.prompts.prompt import Prompt, Reference
 
 CPU = torch.device("cpu")
@@ -765,3 +768,113 @@ def test_a_clip_through_the_whole_flow(tmp_path, monkeypatch, movie):
     with vidmatte.open_video(target) as video:
         assert video.count_frames() == 12
         assert video.info.frame_rate == Fraction(25)
+
+
+# --- the research code --------------------------------------------------------------------------
+
+
+RESEARCH = IconMattingOptions(ensemble=2, seed=7, fit="crop", noise="fresh", vae="sample")
+
+
+def research_square(codes):
+    """The middle of an 8-bit image (H, W, C), resized as by the research code with linear interpolation."""
+    height, width = codes.shape[:2]
+    if height > width:
+        margin = (height - width) // 2
+        codes = codes[margin : margin + width]
+    elif width > height:
+        margin = (width - height) // 2
+        codes = codes[:, margin : margin + height]
+    return cv2.resize(codes, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+
+
+def research_features(square, draw):
+    """Features of one square by diffusers' own parts: sampled latents and noise, new for each member."""
+    unet, vae, scheduler, prompt = tiny_parts()
+    seen, projected = {}, []
+    for name, module in unet.named_modules():
+        if name in ("up_blocks.0", "up_blocks.1"):
+            module.register_forward_hook(lambda _, args, out, name=name: seen.__setitem__(name, out))
+        if name.endswith("attn1"):
+            keep = {"heads": module.heads}
+            projected.append(keep)
+            for part in ("to_q", "to_k"):
+                hook = lambda _, args, out, keep=keep, part=part: keep.__setitem__(part, out)  # noqa: E731
+                getattr(module, part).register_forward_hook(hook)
+    image = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 127.5 - 1
+    repeated = image.repeat(RESEARCH.ensemble, 1, 1, 1)
+    distribution = vae.encode(repeated).latent_dist
+    latents = (distribution.mean + distribution.std * draw(distribution.mean.shape)) * vae.config.scaling_factor
+    noisy = DDIMScheduler(**scheduler).add_noise(latents, draw(latents.shape), torch.tensor(RESEARCH.time_step))
+    unet(noisy, RESEARCH.time_step, prompt.expand(len(noisy), -1, -1))
+    coarse, fine = (seen[f"up_blocks.{i}"].mean(0, keepdim=True) for i in range(2))
+    maps = [attention_by_hand(projected, cells**2, 1)[0].float() for cells in (COARSE, FINE)]
+    return InContextFeatures(coarse, fine, *maps)
+
+
+@pytest.mark.parametrize("size", [(SIDE, SIDE), (150, 260), (200, 131), (60, 97)])
+@torch.inference_mode()
+def test_settings_reproduce_the_research_code_on_any_shape(size):
+    codes = [(pictures(1, *size, seed=seed)[0] * 255).round().byte() for seed in (1, 2)]
+    reference_rgb, target_rgb = (image[None].float() / 255 for image in codes)
+    alpha = mask_of(reference_rgb).alpha
+    # What the research code does, with its order of random numbers.
+    generator = torch.Generator().manual_seed(RESEARCH.seed)
+    draw = lambda shape: torch.randn(shape, generator=generator)  # noqa: E731
+    squares = [research_square(image.permute(1, 2, 0).numpy()) for image in codes]
+    reference, target = (research_features(square, draw) for square in squares)
+    net = load(tiny_checkpoint())
+    guidance = torch.from_numpy(research_square(alpha[0, 0].numpy()))
+    marked = -F.max_pool2d(-(guidance[None, None] > 0).float(), SIDE // FINE).flatten() > 0
+    query = net.tokens(reference)[0][marked]
+    logits = query @ net.tokens(target)[0].T / CHANNELS**0.5
+    similarity = logits.softmax(-1).sum(0)[None]
+    image = torch.from_numpy(squares[1]).permute(2, 0, 1)[None].float() / 255
+    expected = net(image, target, similarity).alpha
+    # The same by our settings.
+    model = model_of(RESEARCH)
+    predictor = model.with_reference([Reference(reference_rgb, alpha, torch.ones_like(alpha))])
+    (coarse,) = predictor._coarse(target_rgb)
+    assert (coarse.alpha - expected[0, 0]).abs().max() < 1e-4
+    # At full size it covers the middle of the frame, and nothing else.
+    full = predictor.finish(target_rgb, coarse)
+    height, width = size
+    side = min(size)
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = full[..., top : top + side, left : left + side]
+    wanted = F.interpolate(expected, size=(side, side), mode="bilinear", align_corners=False)
+    assert (middle - wanted).abs().max() < 1e-4
+    assert torch.count_nonzero(full) == torch.count_nonzero(middle)
+
+
+def test_stretched_frames_come_back_to_their_shape():
+    rgb = pictures(1, 60, 97)
+    predictor = model_of(IconMattingOptions(ensemble=1, fit="stretch")).with_reference([mask_of(rgb)])
+    assert predictor.shrink(rgb).shape == (1, 3, SIDE, SIDE)
+    found = predictor(batch_of(rgb))
+    assert found.alpha.shape == (1, 1, 60, 97)
+    assert found.alpha.min() > 0
+
+
+def test_fresh_noise_differs_by_frame_and_repeats_from_its_seed():
+    rgb = pictures(1, 64, 64).expand(2, -1, -1, -1)
+    model = model_of(IconMattingOptions(ensemble=1, noise="fresh"))
+    first = model.with_reference([mask_of(rgb[:1])])(batch_of(rgb)).alpha
+    assert not torch.equal(first[0], first[1])
+    again = model.with_reference([mask_of(rgb[:1])])
+    one_by_one = [again(batch_of(rgb[n : n + 1], n)).alpha[0] for n in range(2)]
+    assert torch.equal(first, torch.stack(one_by_one))
+
+
+def test_guidance_of_a_cut_frame_covers_the_whole_frame():
+    rgb = pictures(1, 60, 120)
+    predictor = model_of(IconMattingOptions(ensemble=1, fit="crop")).with_reference([mask_of(rgb)])
+    shown = predictor.guidance(batch_of(rgb))["inter_similarity"]
+    assert shown.shape[-1] == 2 * shown.shape[-2]
+
+
+@pytest.mark.parametrize("text", ["fit=tiles", "noise=none", "vae=mean"])
+def test_unknown_choices_of_the_research_code_are_refused(text):
+    name, value = text.split("=")
+    with pytest.raises(OptionError, match=f"{name} '{value}' is not valid: choose one of"):
+        as_options(IconMattingOptions, parse_settings(text))

@@ -244,7 +244,8 @@ def test_full_size_shapes():
         unet, vae = UNet2DConditionModel.from_config(dict(SD_2_1_UNET)), AutoencoderKL.from_config(dict(SD_2_1_VAE))
         assert sum(p.numel() for p in unet.parameters()) == 865_910_724
         encoder, truncated = LatentEncoder(vae), TruncatedUnet(unet)
-        latent = encoder(torch.empty(1, 3, 768, 768))
+        latent, deviation = encoder(torch.empty(1, 3, 768, 768))
+        assert deviation.shape == latent.shape
         assert latent.shape == (1, 4, 96, 96)
         tape = AttentionTape(1, (576, 2304))
         coarse, fine = truncated(latent.expand(2, -1, -1, -1), torch.tensor([200]), torch.empty(1, 77, 1024), tape)

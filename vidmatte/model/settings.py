@@ -53,11 +53,14 @@ def as_options(kind: type[T], settings: Settings | None) -> T:
     return kind(**values)
 
 
-def parse_value(name: str, text: str, like: object) -> int | float | bool:
+def parse_value(name: str, text: str, like: object) -> int | float | bool | str:
     """Return the value of a setting from text, of the kind of its default `like`.
 
     Raises OptionError for text of another kind.
     """
+    if isinstance(like, str):
+        # One of several words, which the options check themselves.
+        return text
     try:
         if isinstance(like, bool):
             return _SWITCH[text.lower()]

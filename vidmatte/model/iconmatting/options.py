@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
 
 from vidmatte.errors import OptionError
-from vidmatte.model.iconmatting.stable_diffusion import FeatureSettings
+from vidmatte.model.iconmatting.square_fit import FitMode
+from vidmatte.model.iconmatting.stable_diffusion import FeatureSettings, LatentKind
+
+NoiseKind = Literal["fixed", "fresh"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,21 @@ class IconMattingOptions:
     compile: bool = False
     """Whether to use `torch.compile`: minutes at first, then faster."""
 
+    fit: FitMode = "letterbox"
+    """How frames lie in the squares: with bars (nothing is lost), or as the research code has it cut
+    to their middle, or stretched; see `square_fit`."""
+    noise: NoiseKind = "fixed"
+    """Whether every frame gets the same noise (a still clip gives the same matte each time), or as in
+    the research code each its own, drawn in turn from `seed` on."""
+    vae: LatentKind = "mode"
+    """Whether the latent is the most likely one, or as in the research code a sample for each noise."""
+
     def __post_init__(self) -> None:
+        for name, kind in (("fit", FitMode), ("noise", NoiseKind), ("vae", LatentKind)):
+            value = getattr(self, name)
+            if value not in get_args(kind):
+                offered = ", ".join(get_args(kind))
+                raise OptionError(f"{name} {value!r} is not valid: choose one of {offered}")
         self.features  # noqa: B018 - checks time step, ensemble and seed
         for name, least in (("references", 1), ("at_once", 1), ("positions", 0)):
             value = getattr(self, name)
@@ -44,4 +64,8 @@ class IconMattingOptions:
     @property
     def features(self) -> FeatureSettings:
         """Settings of Stable Diffusion's features."""
-        return FeatureSettings(self.time_step, self.ensemble, self.seed)
+        return FeatureSettings(self.time_step, self.ensemble, self.seed, self.vae)
+
+    def stream(self) -> torch.Generator | None:
+        """Return the generator of fresh noise, at its start; None for fixed noise."""
+        return torch.Generator().manual_seed(self.seed) if self.noise == "fresh" else None

@@ -24,6 +24,7 @@ from vidmatte.model.iconmatting.net import Decoded, IconMattingNet
 from vidmatte.model.iconmatting.options import IconMattingOptions
 from vidmatte.model.iconmatting.prompts import query_cells
 from vidmatte.model.iconmatting.similarity import match
+from vidmatte.model.iconmatting.square_fit import SquareFit, bilinear
 from vidmatte.model.iconmatting.stable_diffusion import InContextFeatures, Role, StableDiffusion
 from vidmatte.model.interface import CoarseMatte, Model
 from vidmatte.prompts.prompt import Reference
@@ -61,6 +62,8 @@ class TrainedDecoder:
     """The released network."""
 
     net: IconMattingNet
+    is_plain: bool = False
+    """Whether alpha is resized bilinearly to full size, as by the research code."""
 
     def tokens(self, features: InContextFeatures) -> Tensor:
         """See `IconMattingNet.tokens`."""
@@ -81,6 +84,8 @@ class TrainedDecoder:
 
     def finish(self, rgb: Tensor, coarse: Tensor) -> Tensor:
         """Return alpha at full size, see `to_full_size`."""
+        if self.is_plain:
+            return bilinear(coarse, (rgb.shape[-2], rgb.shape[-1]))
         return to_full_size(rgb, coarse)
 
 
@@ -106,22 +111,25 @@ class IconMattingModel:
         if not references:
             raise ValueError("at least one reference is needed")
         used = references[: self.options.references]
-        found = [self._query(reference) for reference in used]
+        stream = self.options.stream()
+        found = [self._query(reference, stream) for reference in used]
         objects = torch.cat([pair[0] for pair in found])
         background = torch.cat([pair[1] for pair in found])
-        return IconMattingPredictor(self, objects, background, len(used))
+        return IconMattingPredictor(self, objects, background, len(used), stream)
 
     def with_seed(self, seed: int) -> IconMattingModel:
         """See `SupportsSeed.with_seed`."""
         return replace(self, options=replace(self.options, seed=seed))
 
-    def _query(self, reference: Reference) -> tuple[Tensor, Tensor]:
+    def _query(self, reference: Reference, stream: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Return tokens (Q, C) of the object and (P, C) of the background."""
-        fit = Fit(reference.rgb.shape[-2], reference.rgb.shape[-1], self.sd.side)
+        fit = self._fit(reference.rgb)
         squares = fit.to_squares(reference.rgb.to(self.device))
         while True:
             try:
-                features = self._features(squares, "reference", maps=not reference.is_complete)
+                features = self._features(
+                    squares, "reference", maps=not reference.is_complete, stream=stream
+                )
                 break
             except RuntimeError as error:
                 self._make_room(error, len(squares))
@@ -132,10 +140,24 @@ class IconMattingModel:
             tokens = self.decoder.tokens(features).flatten(0, 1)
         return tokens[marked[0].to(tokens.device)], tokens[marked[1].to(tokens.device)]
 
-    def _features(self, squares: Tensor, role: Role, *, maps: bool) -> InContextFeatures:
+    def _fit(self, rgb: Tensor) -> Fit | SquareFit:
+        """Return how frames (N, 3, H, W) lie in squares."""
+        height, width = rgb.shape[-2:]
+        if self.options.fit == "letterbox":
+            return Fit(height, width, self.sd.side)
+        return SquareFit(height, width, self.sd.side, self.options.fit)
+
+    def _features(
+        self, squares: Tensor, role: Role, *, maps: bool, stream: torch.Generator | None
+    ) -> InContextFeatures:
         """Return features of Stable Diffusion, which computes in its own precision: no autocast."""
         return self.sd(
-            squares, self.options.features, role=role, maps=maps, at_once=self._limit.most
+            squares,
+            self.options.features,
+            role=role,
+            maps=maps,
+            at_once=self._limit.most,
+            stream=stream,
         )
 
     def _make_room(self, error: RuntimeError, squares: int) -> None:
@@ -149,6 +171,9 @@ class IconMattingModel:
 
     def _frames_at_once(self, squares: int, frames: int) -> int:
         """Return how many frames of so many squares run together."""
+        if self.options.noise == "fresh":
+            # Noise is drawn frame by frame, so that it does not depend on the batch.
+            return 1
         return self._limit.frames_at_once(frames, squares * self.options.ensemble)
 
     def _padding(self, squares: int, frames: int) -> int:
@@ -197,6 +222,8 @@ class IconMattingPredictor:
     background: Tensor
     """(P, C) those of what was marked as background; P may be 0."""
     references: int
+    stream: torch.Generator | None = None
+    """Draws fresh noise for each frame, after that of the references; None for fixed noise."""
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
         """Return mattes of images, each matted alone.
@@ -218,18 +245,26 @@ class IconMattingPredictor:
 
     def shrink(self, rgb: Tensor) -> Tensor:
         """Return the squares (k, 3, side, side) of a frame (1, 3, H, W)."""
-        return self._fit(rgb).to_squares(rgb)
+        return self.model._fit(rgb).to_squares(rgb)
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """Return alpha (1, 1, H, W) at full size from a coarse matte of the whole frame."""
-        return self.model.decoder.finish(rgb, coarse.alpha[None, None])
+        """Return alpha (1, 1, H, W) at full size from a coarse matte of the frame's window."""
+        fit = self.model._fit(rgb)
+        alpha = coarse.alpha[None, None]
+        if isinstance(fit, Fit):
+            return self.model.decoder.finish(rgb, alpha)
+        # What the square does not show is background.
+        rows, columns = fit.shown
+        full = rgb.new_zeros(1, 1, *rgb.shape[-2:])
+        full[..., rows, columns] = self.model.decoder.finish(rgb[..., rows, columns], alpha)
+        return full
 
     def guidance(self, batch: FrameBatch) -> Mapping[str, Tensor]:
         """Return inter- and intra-similarity of images, (N, 1, h, w) float32.
 
         Each map is scaled to 0..1 over its image.
         """
-        fit = self._fit(batch.rgb)
+        fit = self.model._fit(batch.rgb)
         maps: dict[str, list[Tensor]] = {"inter_similarity": [], "intra_similarity": []}
         for seen in self._see(batch.rgb, fit):
             for name, squares in zip(maps, (seen.inter, seen.intra), strict=True):
@@ -237,24 +272,25 @@ class IconMattingPredictor:
                 enlarged = F.interpolate(
                     squares[:, None], size=size, mode="bilinear", align_corners=False
                 )
-                maps[name].append(_to_unit(fit.assemble(enlarged)).cpu())
+                whole = (
+                    fit.assemble(enlarged) if isinstance(fit, Fit) else fit.over_frames(enlarged)
+                )
+                maps[name].append(_to_unit(whole).cpu())
         return {name: torch.cat(parts) for name, parts in maps.items()}
-
-    def _fit(self, rgb: Tensor) -> Fit:
-        return Fit(rgb.shape[-2], rgb.shape[-1], self.model.sd.side)
 
     def _coarse(self, rgb: Tensor) -> Iterator[CoarseMatte]:
         """Yield coarse mattes in order; those of a chunk while the device computes the next."""
         before: _Transfer | None = None
-        for seen in self._see(rgb, self._fit(rgb)):
+        fit = self.model._fit(rgb)
+        for seen in self._see(rgb, fit):
             transfer = _Transfer(seen.coarse, seen.confidence)
             if before is not None:
-                yield from self._received(before)
+                yield from self._received(before, fit)
             before = transfer
         if before is not None:
-            yield from self._received(before)
+            yield from self._received(before, fit)
 
-    def _received(self, transfer: _Transfer) -> Iterator[CoarseMatte]:
+    def _received(self, transfer: _Transfer, fit: Fit | SquareFit) -> Iterator[CoarseMatte]:
         coarse, confidence = transfer.wait()
         if not bool(torch.isfinite(coarse).all()):
             precision = str(self.model.precision).removeprefix("torch.")
@@ -262,10 +298,11 @@ class IconMattingPredictor:
                 f"model {self.model.name!r}: numbers went out of range in {precision}; choose precision bfloat16 or "
                 f"float32"
             )
+        window = (0.0, 0.0, 1.0, 1.0) if isinstance(fit, Fit) else fit.window
         for plane, value in zip(coarse[:, 0], confidence.tolist(), strict=True):
-            yield CoarseMatte(plane, value)
+            yield CoarseMatte(plane, value, window)
 
-    def _see(self, rgb: Tensor, fit: Fit) -> Iterator[_Seen]:
+    def _see(self, rgb: Tensor, fit: Fit | SquareFit) -> Iterator[_Seen]:
         """Compute the maps of images, as many at a time as memory allows."""
         model = self.model
         first = 0
@@ -283,12 +320,12 @@ class IconMattingPredictor:
             yield seen.first(count, fit.squares) if added else seen
             first += count
 
-    def _see_some(self, rgb: Tensor, fit: Fit) -> _Seen:
+    def _see_some(self, rgb: Tensor, fit: Fit | SquareFit) -> _Seen:
         model = self.model
         options = model.options
         with torch.inference_mode():
             squares = fit.to_squares(rgb)
-            features = model._features(squares, "target", maps=options.intra)
+            features = model._features(squares, "target", maps=options.intra, stream=self.stream)
             with model._autocast():
                 similarity = self._match(features, fit)
                 decoded = model.decoder(
@@ -308,7 +345,7 @@ class IconMattingPredictor:
             decoded.intra_similarity.float(),
         )
 
-    def _match(self, features: InContextFeatures, fit: Fit) -> Tensor:
+    def _match(self, features: InContextFeatures, fit: Fit | SquareFit) -> Tensor:
         """Return similarity (N k, n).
 
         The squares of a frame are one target, so that a query finds its place in either.
@@ -326,7 +363,9 @@ class IconMattingPredictor:
             similarity = share.expand(len(tokens), -1)
         return torch.unflatten(similarity, 1, (fit.squares, -1)).flatten(0, 1)
 
-    def _confidence(self, alpha: Tensor, similarity: Tensor, fit: Fit, cells: int) -> Tensor:
+    def _confidence(
+        self, alpha: Tensor, similarity: Tensor, fit: Fit | SquareFit, cells: int
+    ) -> Tensor:
         inside = F.avg_pool2d(alpha, alpha.shape[-1] // cells).flatten(1)
         inside, weight = (
             torch.unflatten(x, 0, (-1, fit.squares)).flatten(1) for x in (inside, similarity)
@@ -392,7 +431,9 @@ def build_iconmatting(
     )
     net.to(device)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
-    return _build(sd, TrainedDecoder(net), name, device, precision, options)
+    options = options or IconMattingOptions()
+    decoder = TrainedDecoder(net, is_plain=options.fit != "letterbox")
+    return _build(sd, decoder, name, device, precision, options)
 
 
 def build_iconmatting_free(

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidmatte.model.iconmatting.fit import Fit
+from vidmatte.model.iconmatting.square_fit import SquareFit
 from vidmatte.prompts.prompt import Reference
 
 
 def query_cells(
-    reference: Reference, fit: Fit, cells: int, attention: Tensor | None, positions: int
+    reference: Reference, fit: Fit | SquareFit, cells: int, attention: Tensor | None, positions: int
 ) -> tuple[Tensor, Tensor]:
     """Return the cells of the object and of the background, (k n,) bool each, disjoint.
 

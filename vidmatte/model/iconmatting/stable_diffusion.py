@@ -26,6 +26,8 @@ from vidmatte.model.iconmatting.sd_layout import (
 )
 
 Role = Literal["target", "reference"]
+LatentKind = Literal["mode", "sample"]
+"""What is taken of the latent's distribution: its most likely value, or one that is drawn."""
 TIME_STEPS = 1000
 _LARGEST_ENSEMBLE = 64
 _LARGEST_SEED = (1 << 31) - 1
@@ -41,6 +43,8 @@ class FeatureSettings:
     """Number of noises whose features are averaged."""
     seed: int = 0
     """Of the noises, which are the same for all frames of all clips."""
+    vae: LatentKind = "mode"
+    """The research code draws a sample of the latent for each noise."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_step < TIME_STEPS:
@@ -60,9 +64,17 @@ class FeatureSettings:
         A smaller ensemble is the start of a larger one. References have another noise than targets,
         as in training: with the same noise, equal positions would match because of it.
         """
+        return self._drawn(role, shape)[: self.ensemble]
+
+    def samples(self, role: Role, shape: tuple[int, int, int]) -> Tensor:
+        """Return the numbers that latents are sampled with: those after `noise` of the same stream."""
+        return self._drawn(role, shape)[self.ensemble :]
+
+    def _drawn(self, role: Role, shape: tuple[int, int, int]) -> Tensor:
         # The generator uses 32 bits of the seed, enough for two streams for each.
         stream = torch.Generator().manual_seed(2 * self.seed + (role == "reference"))
-        return torch.stack([torch.randn(shape, generator=stream) for _ in range(self.ensemble)])
+        count = self.ensemble * (2 if self.vae == "sample" else 1)
+        return torch.stack([torch.randn(shape, generator=stream) for _ in range(count)])
 
 
 @dataclass(frozen=True)
@@ -98,18 +110,23 @@ class InContextFeatures:
 
 
 class LatentEncoder(nn.Module):
-    """The encoder of the autoencoder; returns the mode of the latent's distribution, not a sample."""
+    """The encoder of the autoencoder; returns the distribution of the latent."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
         self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
         self.scale = latent_scale(vae.config)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map an image (N, 3, S, S) in -1..1 to a latent (N, 4, S/8, S/8) of about unit variance."""
-        mean, _ = self.quant_conv(self.encoder(image)).chunk(2, 1)
-        latent: Tensor = mean * self.scale
-        return latent
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images (N, 3, S, S) in -1..1.
+
+        Returns:
+            Mode and standard deviation of the latent, (N, 4, S/8, S/8), of about unit variance.
+        """
+        mean, log_variance = self.quant_conv(self.encoder(image)).chunk(2, 1)
+        # The limits are those of diffusers' own distribution.
+        deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))
+        return mean * self.scale, deviation * self.scale
 
 
 class TruncatedUnet(nn.Module):
@@ -213,7 +230,7 @@ class StableDiffusion:
     ) -> None:
         self._encoder, self._unet, self._signal, self._prompt = encoder, unet, signal, prompt
         self._latent_shape = latent_shape
-        self._noises: dict[tuple[FeatureSettings, Role], Tensor] = {}
+        self._noises: dict[tuple[str, FeatureSettings, Role], Tensor] = {}
         self.device, self.dtype = prompt.device, prompt.dtype
         self.side = 8 * latent_shape[-1]
         """Side of its square images in pixels: 768."""
@@ -307,6 +324,7 @@ class StableDiffusion:
         role: Role = "target",
         maps: bool = True,
         at_once: int | None = None,
+        stream: torch.Generator | None = None,
     ) -> InContextFeatures:
         """Return the features of images.
 
@@ -317,14 +335,19 @@ class StableDiffusion:
             maps: whether to return self-attention maps; without them the U-Net stops earlier.
             at_once: largest number of noisy latents that run together; None for all. Fewer need
                 less memory.
+            stream: draws new noise for these images, in the order of the research code: samples of
+                the latents (if they are sampled), then the noise. None takes that of the settings.
         """
         settings = settings or FeatureSettings()
         frames, ensemble = len(rgb), settings.ensemble
         if at_once is not None and frames > at_once:
             parts = [rgb[first : first + at_once] for first in range(0, frames, at_once)]
-            seen = [self(part, settings, role=role, maps=maps, at_once=at_once) for part in parts]
+            seen = [
+                self(part, settings, role=role, maps=maps, at_once=at_once, stream=stream)
+                for part in parts
+            ]
             return InContextFeatures.cat(seen)
-        noisy = self._add_noise(self.encode(rgb), settings, role)
+        noisy = self._add_noise(*self._encoded(rgb), settings, role, stream)
         tape = AttentionTape(frames, (self.coarse_cells**2, self.fine_cells**2)) if maps else None
         time_step = torch.full((1,), settings.time_step, device=self.device)
         members = (
@@ -352,27 +375,60 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def encode(self, rgb: Tensor) -> Tensor:
-        """Return latents (N, 4, side / 8, side / 8) of images (N, 3, side, side) 0-1."""
+        """Return latents (N, 4, side / 8, side / 8) of images (N, 3, side, side) 0-1: their modes."""
+        return self._encoded(rgb)[0]
+
+    def _encoded(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mode and standard deviation of the latents."""
         if rgb.ndim != 4 or tuple(rgb.shape[1:]) != (3, self.side, self.side):
             raise ValueError(
                 f"images must be (N, 3, {self.side}, {self.side}), got {tuple(rgb.shape)}"
             )
         image = (rgb.to(self.device) * 2 - 1).to(self.dtype)
-        latent: Tensor = self._encoder(image.contiguous(memory_format=torch.channels_last))
-        return latent
+        encoded: tuple[Tensor, Tensor] = self._encoder(
+            image.contiguous(memory_format=torch.channels_last)
+        )
+        return encoded
 
-    def _add_noise(self, latent: Tensor, settings: FeatureSettings, role: Role) -> Tensor:
+    def _add_noise(
+        self,
+        mode: Tensor,
+        deviation: Tensor,
+        settings: FeatureSettings,
+        role: Role,
+        stream: torch.Generator | None,
+    ) -> Tensor:
         """Return (N, ensemble, 4, h, w): sqrt(a) x + sqrt(1 - a) noise.
 
         a is the share of signal at the time step.
         """
         share = float(self._signal[settings.time_step])
-        noise = self._noises.get((settings, role))
-        if noise is None:
-            noise = settings.noise(role, self._latent_shape).to(latent.device, latent.dtype)
-            self._noises[settings, role] = noise
-        noisy: Tensor = share**0.5 * latent[:, None] + (1 - share) ** 0.5 * noise[None]
+        latent = mode[:, None]
+        if settings.vae == "sample":
+            samples = self._numbers("samples", latent, settings, role, stream)
+            latent = latent + deviation[:, None] * samples
+        noise = self._numbers("noise", mode[:, None], settings, role, stream)
+        noisy: Tensor = share**0.5 * latent + (1 - share) ** 0.5 * noise
         return noisy
+
+    def _numbers(
+        self,
+        kind: Literal["noise", "samples"],
+        like: Tensor,
+        settings: FeatureSettings,
+        role: Role,
+        stream: torch.Generator | None,
+    ) -> Tensor:
+        """Return (N or 1, ensemble, 4, h, w) standard normal numbers."""
+        if stream is not None:
+            shape = (len(like), settings.ensemble, *self._latent_shape)
+            return torch.randn(shape, generator=stream).to(like.device, like.dtype)
+        numbers = self._noises.get((kind, settings, role))
+        if numbers is None:
+            draw = settings.noise if kind == "noise" else settings.samples
+            numbers = draw(role, self._latent_shape).to(like.device, like.dtype)[None]
+            self._noises[kind, settings, role] = numbers
+        return numbers
 
 
 def _if_it_attends(block: Any, context: Mapping[str, Any]) -> Mapping[str, Any]:
