@@ -1,4 +1,4 @@
-"""DATASETS: folders of published data sets, and plain ones, to groups of images and clips with their truth."""
+"""Published data sets, and plain folders, as groups of images and clips with their truth."""
 
 from vidmatte.datasets.catalogue import DATASETS, Layout, open_dataset
 from vidmatte.datasets.samples import (

@@ -1,4 +1,4 @@
-"""The layouts that there are, by name."""
+"""All layouts of data sets, by name."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ DATASETS = {
 
 
 def open_dataset(name: str, root: str | Path) -> Dataset:
-    """The data set of a folder, laid out as `name` says (see `DATASETS`). Files are found, not read.
+    """Open the data set in a folder, laid out as `name` says (see `DATASETS`); reads no image.
 
-    Raises OptionError for an unknown name, ReadError for a folder that is laid out otherwise or lacks a file: the
-    message says which files were looked for.
+    Raises:
+        OptionError: For an unknown name.
+        ReadError: If the folder is laid out otherwise or lacks a file; names the files looked for.
     """
     if name not in DATASETS:
         raise OptionError(f"data set {name!r} is not valid: there are {', '.join(DATASETS)}")

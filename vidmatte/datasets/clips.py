@@ -124,7 +124,10 @@ def open_davis2017(root: str | Path) -> Dataset:
 
 
 def open_plain_clips(root: str | Path) -> Dataset:
-    """A folder for each clip: `clip/frames/*` and either `clip/alpha/*` or binary `clip/masks/*`, of the same names."""
+    """Open a folder for each clip: `clip/frames/*` and `clip/alpha/*`, or binary `clip/masks/*`.
+
+    Frames and truth have the same names.
+    """
     folder = root_folder(root, "clips")
     clips = []
     for path in folders(folder):

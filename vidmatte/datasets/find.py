@@ -1,4 +1,4 @@
-"""Finding the files of a layout; whatever is missing is named, with what was looked for."""
+"""Finds the files of a layout; names what is missing and what was looked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"(\d+)$")
 
 
 def root_folder(root: str | Path, layout: str) -> Path:
-    """The folder of a data set. Raises ReadError where there is none."""
+    """Return the folder of a data set. Raises ReadError if there is none."""
     folder = Path(root).expanduser()
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -24,7 +24,7 @@ def root_folder(root: str | Path, layout: str) -> Path:
 
 
 def one_of(root: Path, names: Sequence[str], layout: str) -> Path:
-    """The first of some folders that is there. Raises ReadError, saying what was looked for and what is there."""
+    """Return the first folder of some that exists. Raises ReadError with those looked for."""
     for name in names:
         if (root / name).is_dir():
             return root / name
@@ -35,14 +35,14 @@ def one_of(root: Path, names: Sequence[str], layout: str) -> Path:
 
 
 def nothing_found(root: Path, layout: str, looked_for: str) -> ReadError:
-    """The error for a folder without anything that a layout has."""
+    """Return the error for a folder without anything that a layout has."""
     return ReadError(
         f"{root}: is not laid out as {layout!r}: looked for {looked_for}, found {_listing(root)}"
     )
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
-    """The images of a folder by name without ending, sorted. Raises ReadError where two share a name."""
+    """Return the images of a folder by stem, sorted. Raises ReadError if two share one."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if (
@@ -60,7 +60,7 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
 
 
 def image_named(folder: Path, stem: str) -> Path | None:
-    """The image of a folder with this name, whatever its ending."""
+    """Return the image of a folder with this stem, whatever its extension."""
     return next(
         (path for suffix in IMAGE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None
     )
@@ -79,7 +79,7 @@ def require(wanted: Iterable[str], there: Mapping[str, Path], folder: Path, what
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders in a folder by name, but for hidden ones."""
+    """Return the folders in a folder by name, except hidden ones."""
     return sorted(
         path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
     )

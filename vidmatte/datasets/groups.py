@@ -1,4 +1,4 @@
-"""Layouts of images in groups: ICM-57, AIM-500, RM-1K, Open Images, alphamatting.com, and a plain one."""
+"""Layouts of images in groups: ICM-57, AIM-500, RM-1K, Open Images and others."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _INSTANCE = re.compile(r"(?P<image>[^_]+)_(?P<label>[^_]+)_[^_]+")
 
 
 def open_icm57(root: str | Path) -> Dataset:
-    """ICM-57 (Guo et al., CVPR 2024): `image/`, `alpha/`, `trimap/` where it is there, and `ICM57.json` with classes.
+    """Open ICM-57 (Guo et al., CVPR 2024): `image/`, `alpha/`, `ICM57.json`, perhaps `trimap/`.
 
-    The file may lie in the folder or beside it. A group are the images of one class, sub-class and extent, as in the
-    research code. Raises ReadError for anything that is missing.
+    The JSON file may lie in the folder or beside it. A group is the images of one class, sub-class
+    and extent, as in the research code. Raises ReadError for anything that is missing.
     """
     return _grouped(
         root, "icm57", ("image",), ("alpha",), ("ICM57.json", "ICM-57.json", "groups.json")
@@ -37,10 +37,11 @@ def open_icm57(root: str | Path) -> Dataset:
 
 
 def open_aim500(root: str | Path) -> Dataset:
-    """AIM-500 (Li et al., IJCAI 2021): `original/`, `mask/`, `trimap/`, and groups in `AIM.json` or `groups.json`.
+    """Open AIM-500 (Li et al., IJCAI 2021): `original/`, `mask/`, `trimap/`.
 
-    The data set itself has no groups, and those of the paper were not published: without a file of groups each image
-    is a group of its own, to be marked itself. Raises ReadError for anything else that is missing.
+    Groups are in `AIM.json` or `groups.json`. The data set itself has none, and those of the paper
+    were not published: without such a file each image is a group of its own, to be marked itself.
+    Raises ReadError for anything else that is missing.
     """
     files = ("AIM.json", "AIM500.json", "AIM-500.json", "groups.json")
     return _grouped(
@@ -49,9 +50,9 @@ def open_aim500(root: str | Path) -> Dataset:
 
 
 def open_rm1k(root: str | Path) -> Dataset:
-    """RM-1K (Wang et al., TCSVT 2023): `image/` (or `merged/`), `alpha/`, and groups in `RM1K.json` or `groups.json`.
+    """Open RM-1K (Wang et al., TCSVT 2023): `image/` (or `merged/`), `alpha/`.
 
-    Raises ReadError for anything that is missing.
+    Groups are in `RM1K.json` or `groups.json`. Raises ReadError for anything that is missing.
     """
     return _grouped(
         root, "rm1k", ("image", "merged"), ("alpha",), ("RM1K.json", "RM-1K.json", "groups.json")
@@ -59,11 +60,12 @@ def open_rm1k(root: str | Path) -> Dataset:
 
 
 def open_images(root: str | Path) -> Dataset:
-    """Open Images (Kuznetsova et al., IJCV 2020) as context groups: `images/ID.jpg`, `masks/ID_LABEL_BOX.png`.
+    """Open Open Images (Kuznetsova et al., IJCV 2020) as context groups.
 
-    As in the paper (section 4.1) the masks of one label on an image are one truth, and the images of a label a group;
-    labels of a single image are left out. Masks are brought to the size of their image. Raises ReadError for anything
-    that is missing.
+    The files are `images/ID.jpg` and `masks/ID_LABEL_BOX.png`. As in the paper (section 4.1) the
+    masks of one label on an image are one truth, and the images of a label a group; labels of a
+    single image are left out. Masks are resized to their image. Raises ReadError for anything that
+    is missing.
     """
     folder = root_folder(root, "open-images")
     pictures = images_by_stem(one_of(folder, ("images", "image"), "open-images"))
@@ -95,8 +97,10 @@ def open_images(root: str | Path) -> Dataset:
 
 
 def open_alphamatting(root: str | Path) -> Dataset:
-    """alphamatting.com (Rhemann et al., CVPR 2009), training set: `input_training_lowres/`, `gt_training_lowres/`,
-    `trimap_training_lowres/Trimap1/`; or the same in `highres`. Each image is a group of its own.
+    """Open the training set of alphamatting.com (Rhemann et al., CVPR 2009).
+
+    `input_training_lowres/`, `gt_training_lowres/`, `trimap_training_lowres/Trimap1/`; or the same
+    in `highres`. Each image is a group of its own.
     """
     folder = root_folder(root, "alphamatting")
     inputs = one_of(folder, ("input_training_lowres", "input_training_highres"), "alphamatting")
@@ -145,10 +149,11 @@ def _images_and_masks(
 
 
 def open_plain_groups(root: str | Path) -> Dataset:
-    """A folder for each group, and in it each image with its truth, in one of two ways.
+    """Open a folder for each group, with each image and its truth in one of two ways.
 
-    `group/name/image.jpg, alpha.png[, trimap.png]` or `group/name.jpg, name_alpha.png[, name_trimap.png]`; a group of a
-    single image may be `group/image.jpg, alpha.png[, trimap.png]`. Raises ReadError for anything that is missing.
+    `group/name/image.jpg, alpha.png[, trimap.png]` or
+    `group/name.jpg, name_alpha.png[, name_trimap.png]`; a group of a single image may be
+    `group/image.jpg, alpha.png[, trimap.png]`. Raises ReadError for anything that is missing.
     """
     folder = root_folder(root, "groups")
     groups = tuple(Group(path.name, _plain_group(path)) for path in folders(folder))
@@ -201,7 +206,7 @@ def _grouped(
     *,
     needs_groups: bool = True,
 ) -> Dataset:
-    """Folders of images, alphas and perhaps trimaps, and a file that says which belong together."""
+    """Return the samples of folders of images, alphas and perhaps trimaps, grouped by a file."""
     folder = root_folder(root, layout)
     images, alphas = one_of(folder, image, layout), one_of(folder, alpha, layout)
     trimaps = folder / "trimap" if (folder / "trimap").is_dir() else None
@@ -235,7 +240,7 @@ def _grouped(
 def _samples(
     images: Path, alphas: Path, trimaps: Path | None, names: Sequence[str] | None
 ) -> dict[str, ImageSample]:
-    """Samples by name; of the names given, or of all images."""
+    """Return samples by name, of the names given or of all images."""
     pictures, truths = images_by_stem(images), images_by_stem(alphas)
     wanted = list(pictures) if names is None else list(dict.fromkeys(names))
     if not wanted:
@@ -251,10 +256,10 @@ def _samples(
 
 
 def read_groups(path: Path) -> dict[str, tuple[str, ...]]:
-    """Names of images by group, sorted, from a JSON file of either form.
+    """Return the names of images by group, sorted, from a JSON file of either form.
 
-    `{"NAME": {"class": ..., "sub_class": ..., "HalfOrFull": ...}}`, as that of ICM-57, or `{"GROUP": ["NAME", ...]}`.
-    Raises ReadError for any other.
+    `{"NAME": {"class": ..., "sub_class": ..., "HalfOrFull": ...}}`, as in ICM-57, or
+    `{"GROUP": ["NAME", ...]}`. Raises ReadError for any other.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What a data set holds: images in groups, and clips, each with the files of its truth. Paths only, until read."""
+"""Images in groups and clips, each with the files of its truth; paths only until they are read."""
 
 from __future__ import annotations
 
@@ -48,15 +48,18 @@ class ImageSample:
 
     @property
     def is_matting(self) -> bool:
-        """Whether the truth is alpha; otherwise a segmentation, whose edges are not to be trusted."""
+        """Whether the truth is alpha; otherwise a segmentation with unreliable edges."""
         return self.kind == "alpha"
 
     def read_image(self) -> StillImage:
-        """The image. Raises ReadError."""
+        """Return the image. Raises ReadError."""
         return read_image(self.image)
 
     def read_alpha(self, size: tuple[int, int]) -> Alpha:
-        """The truth (H, W) in 0..1 of an image of `size` (height, width). Raises ReadError where it does not fit."""
+        """Return the truth (H, W) in 0..1 of an image of `size` (height, width).
+
+        Raises ReadError if it does not fit.
+        """
         return read_truth(
             (self.alpha, *self.others), self.kind, size, image=self.image, scaled=self.scaled
         )
@@ -97,7 +100,7 @@ class Clip:
 
     @property
     def folder(self) -> Path:
-        """Where the frames lie."""
+        """Folder of the frames."""
         return self.frames[0].parent
 
     @property
@@ -148,7 +151,7 @@ class Dataset:
 
     @property
     def images(self) -> int:
-        """How many images the groups hold."""
+        """Number of images in all groups."""
         return sum(len(group.images) for group in self.groups)
 
     def __str__(self) -> str:
@@ -190,10 +193,11 @@ def read_labels(path: Path, size: tuple[int, int], image: Path) -> NDArray[np.ui
 def read_truth(
     paths: Sequence[Path], kind: Truth, size: tuple[int, int], *, image: Path, scaled: bool = False
 ) -> Alpha:
-    """Truth (H, W) float32 in 0..1 from one or several files, of which the largest value counts.
+    """Return truth (H, W) float32 in 0..1; of several files the largest value counts.
 
     Raises:
-        ReadError: a file cannot be read, or has another size (height, width) than `image`, unless `scaled`.
+        ReadError: A file cannot be read, or has another size (height, width) than `image`, unless
+            `scaled`.
     """
     matte = np.zeros(size, np.float32)
     for path in paths:
@@ -213,12 +217,15 @@ def read_truth(
 
 
 def read_unknown(trimap: Path, size: tuple[int, int], *, image: Path) -> NDArray[np.bool_]:
-    """The unknown area (H, W) of a trimap. Raises ReadError where it cannot be read or has another size."""
+    """Return the unknown area (H, W) of a trimap.
+
+    Raises ReadError if it cannot be read or has another size.
+    """
     values = read_truth((trimap,), "alpha", size, image=image)
     return np.asarray((values >= np.float32(_UNKNOWN[0])) & (values < np.float32(_UNKNOWN[1])))
 
 
 def _brightness(pixels: NDArray[np.float32]) -> Alpha:
-    """(H, W) of (H, W, C): gray as it is, of colour the brightest channel; an alpha channel does not count."""
+    """Return (H, W) of (H, W, C): gray, or the brightest channel; alpha does not count."""
     channels = pixels.shape[2] - (pixels.shape[2] in (2, 4))
     return np.asarray(pixels[..., :channels].max(axis=2), np.float32)
