@@ -1,9 +1,10 @@
-"""A quick preview through the clip: small frames, followed from every marked one, and kept.
+"""A quick preview of the clip: small mattes, propagated from every marked frame, and cached.
 
-Frames are shared between references as in a run, see `stages.propagate.plan_passes`: each is followed from the
-nearest reference before or behind it. A pass that was propagated is kept with its tracker. So marks on one more frame
-only cost the frames that are nearest to it, up to half-way to the references on both sides; the others keep what they
-have. (In the finished run every frame is also matched with all references, and the network adapts to them first.)
+Frames are shared between references as in a run (see `stages.propagate.plan_passes`): each is
+propagated from the nearest reference before or after it. A pass is kept with its tracker, so that
+marks on one more frame cost only the frames nearest to it, up to half-way to the references on both
+sides. In the finished run every frame is also matched with all references, and the network is first
+adapted to them.
 """
 
 from __future__ import annotations
@@ -30,31 +31,31 @@ from vidmatte.web.project import Project, PromptedObject
 from vidmatte.web.still import Stills, gray_png
 
 _SEEN = 1008
-"""Longer side of the frames that are followed: what the embedded model takes of larger ones."""
+"""Longer side of the frames to propagate through: what the embedded model takes of larger ones."""
 _CHUNK = 24
-"""Frames that are read together to be followed backward."""
+"""Frames that are read together for a backward pass."""
 
 
 @dataclass
 class _Propagated:
-    """What was followed from one reference in one direction."""
+    """What was propagated from one reference in one direction."""
 
     prompts: tuple[Prompt, ...]
-    """The marks that it depends on: of its reference, or of all where the model looks at each frame alone."""
+    """The marks that it depends on: of its reference, or of all if frames are matted alone."""
     is_backward: bool
     propagator: Propagator | None = None
-    """None before it begins, and for models without a tracker."""
+    """None before the start, and for models without a tracker."""
     reached: int = -1
-    """The last frame that was followed; that of the reference before there is any."""
+    """The last frame that was reached; at first that of the reference."""
     number: int = field(default_factory=count().__next__)
-    """Its own among all that ever were."""
+    """A number of its own, for the cache."""
     confidence: dict[int, float] = field(default_factory=dict)
-    """Of the frames that are there."""
+    """By frame that was computed."""
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What the frames of an object are taken from now."""
+    """The passes that the frames of an object are taken from."""
 
     obj: PromptedObject
     passes: tuple[tuple[Pass, _Propagated], ...]
@@ -69,34 +70,39 @@ class Preview:
         self._shown: Mapping[int, _Shown] = {}
         self._size = smaller(frame_cache.clip_info.width, frame_cache.clip_info.height, SMALL)
         self.error = ""
-        """Why it stopped; empty where it did not."""
+        """Why it stopped; empty if it did not."""
         self.computed = 0
-        """Frames that were followed so far, of all objects."""
+        """Frames that were computed so far, of all objects."""
 
     def plan(self, project: Project, focus: int) -> Iterator[None]:
-        """Show what is known for these marks, and return the steps that compute the rest.
+        """Show what is cached for these marks, and return the steps that compute the rest.
 
         Passes begin with those from the reference nearest to the frame `focus`.
         """
         start = project.start or 0
         end = self._frame_cache.clip_info.frames if project.end is None else project.end + 1
-        self._shown = {obj.id: self._plan_object(obj, start, end) for obj in project.objects if obj.prompts}
+        self._shown = {
+            obj.id: self._plan_object(obj, start, end) for obj in project.objects if obj.prompts
+        }
         self.error = ""
         return self._steps(tuple(self._shown.values()), focus)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all passes."""
         self._shown = {}
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Frames that are there, and all that will be, of all objects."""
+        """Number of frames that are computed, and of all that will be, for all objects."""
         passes = [pair for shown in self._shown.values() for pair in shown.passes]
-        done = sum(sum(pass_.first <= n <= pass_.last for n in list(followed.confidence)) for pass_, followed in passes)
+        done = sum(
+            sum(pass_.first <= n <= pass_.last for n in list(followed.confidence))
+            for pass_, followed in passes
+        )
         return done, sum(pass_.last - pass_.first + 1 for pass_, _ in passes)
 
     def confidence(self) -> list[int]:
-        """Of each frame of the clip in hundredths, that of the least sure object; -1 where it is not known."""
+        """Return the lowest confidence of each frame in hundredths; -1 if it is unknown."""
         values = [-1] * self._frame_cache.clip_info.frames
         for shown in list(self._shown.values()):
             for pass_, followed in shown.passes:
@@ -107,7 +113,7 @@ class Preview:
         return values
 
     def alpha(self, number: int, frame: int) -> bytes | None:
-        """The matte of an object in a frame as a gray PNG, small; None where it is not there."""
+        """Return the matte of an object in a frame as a small gray PNG; None if there is none."""
         shown = self._shown.get(number)
         found: list[tuple[Pass, bytes]] = []
         for pass_, followed in () if shown is None else shown.passes:
@@ -120,13 +126,17 @@ class Preview:
         return gray_png(torch.from_numpy(np.asarray(mixed))[None, None], *self._size)
 
     def close(self) -> None:
-        """Remove what was kept."""
+        """Remove the cache."""
         self.clear()
         self._disk_cache.close()
 
     def _plan_object(self, obj: PromptedObject, start: int, end: int) -> _Shown:
         before = self._shown.get(obj.id)
-        known = {(run.prompts, run.is_backward): run for _, run in before.passes} if before is not None else {}
+        known = (
+            {(run.prompts, run.is_backward): run for _, run in before.passes}
+            if before is not None
+            else {}
+        )
         passes = []
         for pass_ in plan_passes(list(obj.prompts), start, end):
             prompts = (obj.prompts[pass_.reference],)
@@ -144,7 +154,9 @@ class Preview:
                     self._stills.prepare(prompt)
                     yield
                 predictor = self._stills.predictor(prompts)
-                for pass_, run in sorted(of_object.passes, key=lambda pair: abs(pair[0].reference - focus)):
+                for pass_, run in sorted(
+                    of_object.passes, key=lambda pair: abs(pair[0].reference - focus)
+                ):
                     yield from self._propagate(predictor, pass_, run)
         except VidmatteError as error:
             self.error = str(error)
@@ -166,9 +178,7 @@ class Preview:
         first, end = pass_.first, run.reached
         if not pass_.is_backward:
             first, end = run.reached + (reference is None), pass_.last + 1
-        found = propagator.run(
-            self._read, first=first, end=end, reference=reference, chunk=_CHUNK
-        )
+        found = propagator.run(self._read, first=first, end=end, reference=reference, chunk=_CHUNK)
         with closing(found):
             for frame, coarse in found:
                 run.propagator = propagator  # it has started, and may be continued from here
@@ -180,7 +190,7 @@ class Preview:
         return lambda first, end: self._frame_cache.proxy_frames(_SEEN, first, end)
 
     def _match(self, predictor: Predictor, pass_: Pass, run: _Propagated) -> Iterator[None]:
-        """Mattes of a model that looks at each frame alone."""
+        """Compute mattes of a model that mattes each frame alone."""
         for frame, rgb in self._frame_cache.proxy_frames(SMALL, pass_.first, pass_.last + 1):
             if frame not in run.confidence:
                 matte = predictor(FrameBatch(rgb, (frame,), (frame,), (0,)))
@@ -188,21 +198,28 @@ class Preview:
             yield
 
     def _keep(self, run: _Propagated, frame: int, coarse: CoarseMatte) -> None:
-        self._disk_cache.put((run.number, frame), gray_png(_pasted(coarse, self._size), *self._size))
+        self._disk_cache.put(
+            (run.number, frame), gray_png(_pasted(coarse, self._size), *self._size)
+        )
         run.confidence[frame], run.reached = coarse.confidence, frame
         self.computed += 1
 
 
 def _pasted(coarse: CoarseMatte, size: tuple[int, int]) -> Tensor:
-    """(1, 1, h, w) alpha of the whole frame at a size (width, height)."""
+    """Return alpha (1, 1, h, w) of the whole frame at a size (width, height)."""
     width, height = size
     left, top, right, bottom = coarse.window
     x, y = round(left * width), round(top * height)
-    inside = (slice(y, max(y + 1, round(bottom * height))), slice(x, max(x + 1, round(right * width))))
+    inside = (
+        slice(y, max(y + 1, round(bottom * height))),
+        slice(x, max(x + 1, round(right * width))),
+    )
     alpha = np.zeros((height, width), np.float32)
     part = alpha[inside]
     part[:] = cv2.resize(
-        coarse.alpha.float().cpu().numpy(), (part.shape[1], part.shape[0]), interpolation=cv2.INTER_AREA
+        coarse.alpha.float().cpu().numpy(),
+        (part.shape[1], part.shape[0]),
+        interpolation=cv2.INTER_AREA,
     )
     return torch.from_numpy(alpha)[None, None]
 

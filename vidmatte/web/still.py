@@ -1,4 +1,4 @@
-"""The matte of a marked frame, soon after each click: what is known of the frame is kept between clicks."""
+"""The matte of a marked frame, soon after each click: encoded frames are kept between clicks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vidmatte.web.frame_cache import FrameCache
 
 T = TypeVar("T")
 _KEPT = 64
-"""Mattes of earlier marks: undo, and coming back to a frame, cost nothing."""
+"""Mattes of earlier marks that are kept: undo, and returning to a frame, cost nothing."""
 
 
 @dataclass(frozen=True)
 class Still:
-    """The matte of a frame as the page gets it."""
+    """The matte of a frame, as the page takes it."""
 
     png: bytes
     """Gray, of the displayed frame's size."""
@@ -30,7 +30,7 @@ class Still:
 
 
 class Stills:
-    """Mattes of marked frames. To be used by one thread."""
+    """Mattes of marked frames. Not thread-safe."""
 
     def __init__(self, model: Model, frame_cache: FrameCache) -> None:
         self._model, self._frame_cache = model, frame_cache
@@ -38,11 +38,11 @@ class Stills:
         self._encoded: OrderedDict[Prompt, Any] = OrderedDict()
 
     def kept(self, prompt: Prompt) -> Still | None:
-        """The matte of these marks, where it is known already."""
+        """Return the matte of these marks if it is known already."""
         return self._stills.get(prompt)
 
     def still(self, prompt: Prompt) -> Still:
-        """The matte of a frame from its own marks. Raises a VidmatteError, PromptError above all."""
+        """Return the matte of a frame from its own marks. Raises VidmatteError, mostly PromptError."""
         if prompt not in self._stills:
             self._stills[prompt] = self._matte(prompt)
             _forget(self._stills)
@@ -50,16 +50,18 @@ class Stills:
         return self._stills[prompt]
 
     def prepare(self, prompt: Prompt) -> None:
-        """Do for these marks what `predictor` would, so that other work can be done in between."""
+        """Encode these marks as `predictor` would, so that other work can run in between."""
         if isinstance(self._model, SupportsEncodedReferences):
             self._encode(self._model, prompt)
 
     def predictor(self, prompts: tuple[Prompt, ...]) -> Predictor:
-        """The model with these references, as a run has it before its adaptation."""
+        """Return the model with these references, as a run has it before adaptation."""
         if isinstance(self._model, SupportsEncodedReferences):
             model = self._model
             return model.with_encoded([self._encode(model, prompt) for prompt in prompts])
-        return self._model.with_reference([self._frame_cache.reference(prompt) for prompt in prompts])
+        return self._model.with_reference(
+            [self._frame_cache.reference(prompt) for prompt in prompts]
+        )
 
     def _encode(self, model: SupportsEncodedReferences, prompt: Prompt) -> Any:
         if prompt not in self._encoded:
@@ -71,17 +73,23 @@ class Stills:
     def _matte(self, prompt: Prompt) -> Still:
         frame, _ = self._frame_cache.whole(prompt.frame)
         # A matter answers for a frame that it was given as a reference with the matte of its marks.
-        matte = with_display_transform(self.predictor((prompt,)), self._frame_cache.video.info.color)(frame)
+        matte = with_display_transform(
+            self.predictor((prompt,)), self._frame_cache.video.info.color
+        )(frame)
         clip_info = self._frame_cache.clip_info
         return Still(gray_png(matte.alpha, clip_info.width, clip_info.height), matte.confidence[0])
 
 
 def gray_png(alpha: Tensor, width: int, height: int) -> bytes:
-    """Alpha (1, 1, H, W) as a gray PNG of another size."""
+    """Return alpha (1, 1, H, W) as a gray PNG of another size."""
     plane = alpha[0, 0].numpy()
     if plane.shape != (height, width):
-        plane = np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), np.float32)
-    _, data = cv2.imencode(".png", (plane * 255 + 0.5).astype(np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        plane = np.asarray(
+            cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), np.float32
+        )
+    _, data = cv2.imencode(
+        ".png", (plane * 255 + 0.5).astype(np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
     return data.tobytes()
 
 

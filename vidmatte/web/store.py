@@ -1,4 +1,4 @@
-"""Where the marks of a clip are kept: a prompt file beside it, and the masks that were loaded in the page."""
+"""The files with the marks of a clip: a prompt file beside it, and masks loaded in the page."""
 
 from __future__ import annotations
 
@@ -54,18 +54,22 @@ class Store:
         self.path = path
         self._source = source
         self._clip_info: ClipInfo | None = None
-        self._masks = path.with_name(f"{path.name.removesuffix('.json').removesuffix('.prompts')}.masks")
+        self._masks = path.with_name(
+            f"{path.name.removesuffix('.json').removesuffix('.prompts')}.masks"
+        )
         self._loaded: set[Path] = set()
 
     def load(self, clip_info: ClipInfo) -> Project:
-        """The project that was saved, or a new one. Raises PromptError for a file that is something else."""
+        """Return the saved project, or a new one. Raises PromptError for any other file."""
         self._clip_info = clip_info
         if not self.path.exists():
             return Project()
         try:
             document = json.loads(self.path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
-            raise PromptError(f"{self.path}: cannot be read as a prompt file ({error}); move it away") from error
+            raise PromptError(
+                f"{self.path}: cannot be read as a prompt file ({error}); move it away"
+            ) from error
         notes = document.get("picker") if isinstance(document, dict) else None
         # Without marks, the file holds what the page remembers, and nothing else that could be read.
         is_empty = isinstance(notes, dict) and document.get("objects") == []
@@ -91,7 +95,9 @@ class Store:
                     f"to another clip: move it away, or name another file (--prompts)"
                 )
             if len(set(frames)) < len(frames):
-                raise PromptError(f"{self.path}: marks a frame of {name} twice; put its marks into one prompt")
+                raise PromptError(
+                    f"{self.path}: marks a frame of {name} twice; put its marks into one prompt"
+                )
 
     def save(self, project: Project) -> None:
         """Write the prompt file. Raises WriteError."""
@@ -117,19 +123,26 @@ class Store:
         )
 
     def put_mask(self, png: bytes, number: int, frame: int) -> Path:
-        """Keep a mask beside the prompt file, and return where it is. Raises WriteError."""
+        """Save a mask beside the prompt file, and return its path. Raises WriteError."""
         path = self._masks / f"{number}_{frame:06d}_{hashlib.sha256(png).hexdigest()[:12]}.png"
         try:
             self._masks.mkdir(exist_ok=True)
             atomic_write(path, png)
         except OSError as error:
-            raise WriteError(f"{path}: the mask cannot be saved ({error.strerror}); check the free space") from error
+            raise WriteError(
+                f"{path}: the mask cannot be saved ({error.strerror}); check the free space"
+            ) from error
         self._loaded.add(path)
         return path
 
     def tidy(self, projects: Iterable[Project]) -> None:
-        """Remove the masks that were loaded here and that none of these projects has."""
-        used = {prompt.mask for project in projects for obj in project.objects for prompt in obj.prompts.values()}
+        """Remove masks that were loaded here and are in none of these projects."""
+        used = {
+            prompt.mask
+            for project in projects
+            for obj in project.objects
+            for prompt in obj.prompts.values()
+        }
         for path in self._loaded - used:
             path.unlink(missing_ok=True)
         if self._loaded and self._masks.is_dir() and not any(self._masks.iterdir()):
@@ -137,9 +150,11 @@ class Store:
 
 
 def _project(by_name: Mapping[str, Any], notes: Mapping[str, Any], clip_info: ClipInfo) -> Project:
-    """Marks by object, in the order and with the colours that the page remembers, where it does."""
+    """Return the marks by object, in the order and colours that the page remembers, if any."""
     listed = notes.get("objects")
-    remembered = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    remembered = (
+        [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    )
     colors = {str(item.get("name")): str(item.get("color")) for item in remembered}
     # Names that are remembered without marks are those of empty objects.
     names = [*dict.fromkeys([*colors, *by_name])] or ["object"]
@@ -147,10 +162,18 @@ def _project(by_name: Mapping[str, Any], notes: Mapping[str, Any], clip_info: Cl
     for n, name in enumerate(names):
         color = colors.get(name, "")
         color = color if re.fullmatch("#[0-9a-f]{6}", color) else COLORS[n % len(COLORS)]
-        objects.append(PromptedObject(n + 1, name, color, {prompt.frame: prompt for prompt in by_name.get(name, ())}))
+        objects.append(
+            PromptedObject(
+                n + 1, name, color, {prompt.frame: prompt for prompt in by_name.get(name, ())}
+            )
+        )
     start, end = (_frame(notes.get(key), clip_info) for key in ("start", "end"))
     project = Project(tuple(objects), start, end)
-    return project if start is None or end is None or start <= end else replace(project, start=None, end=None)
+    return (
+        project
+        if start is None or end is None or start <= end
+        else replace(project, start=None, end=None)
+    )
 
 
 def _frame(value: object, clip_info: ClipInfo) -> int | None:
