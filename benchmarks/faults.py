@@ -1,10 +1,10 @@
 """Let runs fail in the middle, in many ways, and look at what they say and leave.
 
-    python benchmarks/faults.py --points 50 --seed 1      # prints a table; exit code 1 for any failure
+    python benchmarks/faults.py --points 50 --seed 1      # a table; exit code 1 for any failure
 
 Each run is the command in a process of its own, without a model (`--model none`). If the run cannot
-succeed, it has to end with exit code 1 (a killed one with its signal), one line on standard error and
-no traceback, nothing under the final names, and no hidden file that the next run does not remove. A
+succeed, it has to end with exit code 1 (a killed one with its signal), one line on standard error
+and no traceback, nothing under the final names, and no hidden file that the next run does not remove. A
 run that only cannot tell about itself, or cannot clean up, has to succeed.
 
 The full disk is a tmpfs of a random size if this may be mounted (by root), else a limit on the size
@@ -21,6 +21,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import pkgutil
 import random
 import resource
 import shutil
@@ -39,12 +40,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from clips import write_movie
 
+import vidmatte
 from vidmatte.cli import cli
 
 FRAMES = 24
 SIZE = (320, 192)
 OUTPUTS = ("c.mov", "c.%03d.png", "a.mkv")
 SECONDS = 180
+
+
+def load_modules() -> None:
+    """Load what commands load when they are needed, before a run may have lost the right to read
+    it.
+    """
+    for module in pkgutil.walk_packages(vidmatte.__path__, "vidmatte."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                importlib.import_module(module.name)
 
 
 def make_source(folder: Path) -> None:
@@ -84,7 +96,9 @@ def command(source: Path, out: Path) -> list[str]:
 
 
 def start(arguments: list[str], log: Path, prepare: Callable[[], None] = lambda: None) -> int:
-    """Run the command in a child of this process, which has all modules loaded; returns its number."""
+    """Run the command in a child of this process, which has all modules loaded; returns its
+    number.
+    """
     child = os.fork()
     if child:
         return child
@@ -347,7 +361,9 @@ def refuse_name(name: str) -> None:
 
 
 def fuse_folder(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
-    """The outputs go to a FUSE disk, where what is open cannot be removed; in one go and in segments."""
+    """The outputs go to a FUSE disk, where what is open cannot be removed; in one go and in
+    segments.
+    """
     for n in range(points):
         out = fresh(folder)
         arguments = [
@@ -362,7 +378,9 @@ def fuse_folder(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
 
 @contextlib.contextmanager
 def bindfs(folder: Path, out: Path) -> Iterator[bool]:
-    """A folder seen through FUSE in place of `out`; False if bindfs is not installed or not allowed."""
+    """A folder seen through FUSE in place of `out`; False if bindfs is not installed or not
+    allowed.
+    """
     behind = folder / "behind"
     behind.mkdir(exist_ok=True)
     command = ["bindfs", "-o", "nonempty", str(behind), str(out)]
@@ -377,7 +395,9 @@ def bindfs(folder: Path, out: Path) -> Iterator[bool]:
 
 
 def keep_open_files() -> None:
-    """Let files that are open in this process get another name when they are removed, as FUSE does."""
+    """Let files that are open in this process get another name when they are removed, as FUSE
+    does.
+    """
     remove_name = os.unlink
 
     def unlink(path: str, *, dir_fd: int | None = None) -> None:
@@ -436,7 +456,9 @@ def node_without_mount(folder: Path, points: int, rng: random.Random) -> Iterato
 
 @contextlib.contextmanager
 def cluster(hidden: Path) -> Iterator[str]:
-    """A Ray cluster of a head without processors and two nodes, one of which does not see a folder."""
+    """A Ray cluster of a head without processors and two nodes, one of which does not see a
+    folder.
+    """
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     node = [*ray, "start", "--block", "--num-cpus=1"]
     address = "127.0.0.1:6390"
@@ -491,6 +513,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
+        load_modules()
         make_source(folder)
         for scene, play in SCENES.items():
             if given.scene not in (None, scene):

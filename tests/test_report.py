@@ -1,4 +1,6 @@
-"""The report: what it says is what happened, it needs nothing but itself, and it is there whole or not at all."""
+"""The report: what it says is what happened, it needs nothing but itself, and it is there whole or
+not at all.
+"""
 
 import base64
 import csv
@@ -604,7 +606,8 @@ def test_a_model_that_explains_itself_has_its_guidance_shown(tmp_path):
     assert "Guidance" in (folder / "report.html").read_text(encoding="utf-8")
     # OpenCV's viridis: 0 is (84, 1, 68) and 1 is (36, 231, 253) in blue, green, red.
     low, high = (np.abs(sheet - color).max(axis=2) < 16 for color in ((84, 1, 68), (36, 231, 253)))
-    # Two images of 100 x 100: one map is low in its lower half, high in the upper; the other high everywhere.
+    # Two images of 100 x 100: one map is low in its lower half, high in the upper; the other high
+    # everywhere.
     assert low.sum() == pytest.approx(2 * 100 * 50, rel=0.15)
     assert high.sum() == pytest.approx(2 * (100 * 50 + 100 * 100), rel=0.15)
     assert (

@@ -147,7 +147,9 @@ def rgb_of(rows, bits, weights=BT709):
 
 
 def full_size(chroma, shape):
-    """Chroma interpolated linearly: samples lie on every second pixel across, between two rows down (MPEG-2)."""
+    """Chroma interpolated linearly: samples lie on every second pixel across, between two rows
+    down (MPEG-2).
+    """
     if chroma.shape[1] < shape[1]:
         chroma = np.stack(
             [np.interp(np.arange(shape[1]) / 2, np.arange(len(row)), row) for row in chroma]
@@ -254,7 +256,9 @@ def test_alpha_comes_back_at_any_size(tmp_path, form, size):
 
 
 def chart(height, width):
-    """Patches of the primaries, their mixtures, gray and skin, each at least 16 pixels wide and high."""
+    """Patches of the primaries, their mixtures, gray and skin, each at least 16 pixels wide and
+    high.
+    """
     colors = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1), (0, 0, 0), (0.5, 0.5, 0.5),
               (0.86, 0.62, 0.52)]  # fmt: skip
     patches = np.array(colors, np.float32).reshape(2, 5, 3).transpose(2, 0, 1)
@@ -313,7 +317,9 @@ def test_matrix_of_the_source_is_used(tmp_path, matrix, weights):
 
 
 def test_chroma_of_half_size_lies_where_readers_take_it_from():
-    """Across on every second pixel, its neighbours weighing half as much; down, the mean of two rows."""
+    """Across on every second pixel, its neighbours weighing half as much; down, the mean of two
+    rows.
+    """
     from vidmatte.write.planes import video_frame
 
     color = torch.zeros(3, 3, 5)
@@ -326,14 +332,17 @@ def test_chroma_of_half_size_lies_where_readers_take_it_from():
         np.frombuffer(frame.planes[n], np.uint8).reshape(-1, frame.planes[n].line_size)[:2, :3]
         for n in (1, 2)
     )
-    # At the left edge the first pixel stands for the one that is missing before it: 3/4; a repeated last row.
+    # At the left edge the first pixel stands for the one that is missing before it: 3/4; a
+    # repeated last row.
     assert red.tolist() == [[128 + 84, 128, 128], [128, 128 + 28, 128 + 28]]
     assert blue.tolist() == [[128 - 19, 128, 128], [128, 128 - 6, 128 - 6]]
 
 
 @pytest.mark.parametrize("pixel_format", ["yuva420p", "yuv422p10le"])
 def test_chroma_of_a_ramp_is_not_moved(pixel_format):
-    """A sample holds the chroma of the pixel it lies on: a mean of two pixels would be half a step off."""
+    """A sample holds the chroma of the pixel it lies on: a mean of two pixels would be half a step
+    off.
+    """
     from vidmatte.write.planes import video_frame
 
     color = torch.linspace(0, 1, 64).expand(3, 8, 64).clone()

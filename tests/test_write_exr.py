@@ -86,7 +86,9 @@ def test_alpha_alone_is_one_channel_without_a_curve(tmp_path):
 
 @pytest.mark.parametrize("code", [0.25, 0.5, 0.58, 0.75, 1.0])
 def test_light_of_pq_counts_from_203_candelas(tmp_path, code):
-    """The EOTF of SMPTE ST 2084 as its rational constants give it; 0.58 is the code of about 203 cd/m2 (BT.2408)."""
+    """The EOTF of SMPTE ST 2084 as its rational constants give it; 0.58 is the code of about 203
+    cd/m2 (BT.2408).
+    """
     OpenEXR = pytest.importorskip("OpenEXR")
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     power = code ** (1 / m2)

@@ -66,7 +66,9 @@ def video_times(path):
 
 
 def described(path):
-    """Tags, pixel aspect and timecode of the first video stream, by ffprobe where there is one, else by PyAV."""
+    """Tags, pixel aspect and timecode of the first video stream, by ffprobe where there is one,
+    else by PyAV.
+    """
     if shutil.which("ffprobe"):
         command = [
             "ffprobe",
@@ -149,7 +151,9 @@ def test_color_tags_of_the_source_are_kept(tmp_path, extension, source, wanted):
     ],
 )
 def test_rgb_is_not_tagged_with_the_matrix_of_the_source(tmp_path, ending, source, in_mov, in_mkv):
-    """A matrix other than that of RGB is applied by some readers; .mov holds all three tags or none."""
+    """A matrix other than that of RGB is applied by some readers; .mov holds all three tags or
+    none.
+    """
     extension, name = ending.split(":")
     path = tmp_path / f"out{extension}"
     (form,) = (form for form in formats_of(extension, alpha_only=False) if form.name == name)
@@ -201,7 +205,9 @@ def test_pixel_aspect_is_kept(tmp_path, form, wanted, square_width):
 
 @pytest.mark.parametrize("aspect", [Fraction(1), Fraction(4, 3)])
 def test_checksum_of_matroska_tracks_is_right(tmp_path, aspect):
-    """The square one is as FFmpeg wrote it: it shows that the checksum is computed as FFmpeg computes it."""
+    """The square one is as FFmpeg wrote it: it shows that the checksum is computed as FFmpeg
+    computes it.
+    """
     save(tmp_path / "out.mkv", [0], alpha_only=True, like=info(sample_aspect_ratio=aspect))
     data = (tmp_path / "out.mkv").read_bytes()
     found = re.search(
@@ -363,7 +369,9 @@ SECONDS, BEEP = 4, 2.25
 def clip_with_sound(
     path, codec="aac", *, rate=48000, layout="stereo", streams=1, beep=BEEP, title=""
 ):
-    """A clip of 4 s at 24 frames/s, silent until a tone begins at 2.25 s; returns the payload of its audio packets."""
+    """A clip of 4 s at 24 frames/s, silent until a tone begins at 2.25 s; returns the payload of
+    its audio packets.
+    """
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=24)
         video.width, video.height = WIDTH, HEIGHT
@@ -398,7 +406,9 @@ def packets_of(path):
 
 
 def sound_of(path, index=0):
-    """Codec, language, time of the first sample, time at which the tone begins, time of the end; in seconds."""
+    """Codec, language, time of the first sample, time at which the tone begins, time of the end;
+    in seconds.
+    """
     with av.open(str(path)) as container:
         stream = container.streams.audio[index]
         begin, beep, end = None, None, None
@@ -459,7 +469,9 @@ def test_sound_is_cut_and_shifted_with_the_picture(tmp_path, form):
 
 
 def samples_from_zero(path):
-    """(channels, samples) of the sound from time 0 on, frames joined without a look at their rounded times."""
+    """(channels, samples) of the sound from time 0 on, frames joined without a look at their
+    rounded times.
+    """
     with av.open(str(path)) as container:
         frames = list(container.decode(audio=0))
     before = round(-float(frames[0].pts * frames[0].time_base) * frames[0].sample_rate)
@@ -478,7 +490,9 @@ def samples_from_zero(path):
     ("ending", "largest"), [(".mov", 0), (".mkv", 0), (".mp4", 0), (".webm", 0.05)]
 )
 def test_first_samples_of_aac_are_there(tmp_path, ending, largest):
-    """The codec needs 1024 samples to get going, which belong before time 0: neither heard, nor late, nor missing."""
+    """The codec needs 1024 samples to get going, which belong before time 0: neither heard, nor
+    late, nor missing.
+    """
     source, path = tmp_path / "clip.mp4", tmp_path / f"out{ending}"
     clip_with_sound(source, beep=0)
     save(path, range(24 * SECONDS), alpha_only=ending != ".mov", like=like_clip(source))
@@ -517,7 +531,9 @@ def test_titles_of_sound_are_kept(tmp_path, title):
 )
 @pytest.mark.parametrize("start", [0, 25])
 def test_each_sample_lies_at_the_frame_it_lay_at(tmp_path, ending, codec, wanted, start):
-    """Every sample says its own number: number 0, or that of the cut, lies at frame 0; the last frame is there."""
+    """Every sample says its own number: number 0, or that of the cut, lies at frame 0; the last
+    frame is there.
+    """
     source, path = tmp_path / "clip.mkv", tmp_path / f"out{ending}"
     numbers = np.arange(48000 * SECONDS) % 30000
     with av.open(str(source), "w") as container:

@@ -1,4 +1,6 @@
-"""Containers with rules of their own: MXF has one frame rate, WebP and AVIF count milliseconds and hold no sound."""
+"""Containers with rules of their own: MXF has one frame rate, WebP and AVIF count milliseconds and
+hold no sound.
+"""
 
 from __future__ import annotations
 

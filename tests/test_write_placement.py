@@ -98,7 +98,9 @@ def test_inputs_in_a_folder_that_is_mounted_twice_are_refused(tmp_path, plates):
 def test_inputs_on_a_share_that_is_mounted_twice_as_two_devices_are_refused(
     tmp_path, plates, monkeypatch
 ):
-    """Then device and inode tell nothing, and only a file that is created by one path and seen by the other does."""
+    """Then device and inode tell nothing, and only a file that is created by one path and seen by
+    the other does.
+    """
     stat = os.stat
 
     def with_device_of_the_mount(path, *arguments, **options):
@@ -265,7 +267,7 @@ def test_names_that_are_too_long_are_refused_before_any_work(tmp_path, name):
 @NOT_ON_WINDOWS
 def test_report_with_a_name_that_is_too_long_is_refused_before_any_work(tmp_path):
     asked = Invocation(["clip.mp4"], False, None, {}, [], tmp_path / ("n" * 256), {})
-    with pytest.raises(WriteError, match="does not take the name n+ .File name too long"):
+    with pytest.raises(WriteError, match=r"does not take the name n+ .File name too long"):
         create_report(asked, like=info(), references=(), inputs=[])
 
 

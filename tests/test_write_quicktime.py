@@ -120,7 +120,9 @@ def test_movies_say_what_made_them(tmp_path):
 
 
 class _Memory:
-    """A file in memory, in which one atom has its length in 8 bytes, as picture data over 4 GB has."""
+    """A file in memory, in which one atom has its length in 8 bytes, as picture data over 4 GB
+    has.
+    """
 
     def __init__(self, data):
         self.data = bytearray(data)

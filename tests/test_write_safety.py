@@ -321,7 +321,9 @@ def test_bug_in_an_encode_thread_is_not_dressed_up(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
 def test_failure_while_putting_in_place_puts_all_back(tmp_path, monkeypatch, error):
-    """The old files are there again; the new ones are kept beside them, unless the user stopped the run."""
+    """The old files are there again; the new ones are kept beside them, unless the user stopped
+    the run.
+    """
     (tmp_path / "b.mov").write_text("precious")
     put, calls = os.replace, []
 
@@ -373,7 +375,9 @@ for extension, alpha_only in [*MOVIES, (".png", False)]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
 def test_disk_that_fills_up_is_one_error_and_leaves_nothing(tmp_path):
-    """A limit on the size of a file stands for the full disk: the same failed write, whoever runs the tests."""
+    """A limit on the size of a file stands for the full disk: the same failed write, whoever runs
+    the tests.
+    """
     root = Path(__file__).parent.parent
     command = [sys.executable, "-c", FULL_DISK, str(Path(__file__).parent), str(tmp_path)]
     done = subprocess.run(
