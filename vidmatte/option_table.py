@@ -1,4 +1,4 @@
-"""The one table of options: the command line, manifests, documents and JSON schema are made from it."""
+"""The table of options, from which command line, manifests, documents and schema are made."""
 
 from __future__ import annotations
 

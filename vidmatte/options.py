@@ -22,8 +22,7 @@ Reader = Literal["pyav", "decord"]
 Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
 """Interlaced frames: refuse them, deinterlace them in one of two ways, or read them as they are."""
 OnDamage = Literal["refuse", "stop", "skip", "hold"]
-"""What to do at damaged frames of a movie: refuse it, end there, leave them out, or repeat the frame
-before them."""
+"""Damaged frames of a movie: refuse it, end before them, skip them, or hold the frame before."""
 SourceAlpha = Literal["ignore", "multiply", "matte"]
 """The alpha of the source: ignore it, multiply the matte with it, or take it as the matte."""
 Screen = Literal["green", "blue"]
@@ -137,7 +136,7 @@ def parse_region(text: str) -> tuple[float, float, float, float]:
 
 
 def parse_rate(text: str) -> Fraction:
-    """Return a frame rate: 25, 23.976 (which means 24000/1001) or 24000/1001. Raises OptionError."""
+    """Return the rate of 25, 23.976 (meaning 24000/1001) or 24000/1001. Raises OptionError."""
     try:
         rate = Fraction(text).limit_denominator(1_000_000)
     except (ValueError, ZeroDivisionError) as error:

@@ -99,7 +99,8 @@ def protect_streams() -> None:
             with suppress(OSError):
                 os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     if sys.stderr is None:  # closed at the start, or pythonw
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+        # As long as the process.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
     if raw is not None:
         sys.stderr = io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""The dry run: every shot opened and checked, and what it will take, before anything is rendered."""
+"""The dry run: open and check every shot, and estimate its size, before anything is rendered."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _BYTES_A_PIXEL: Mapping[str, float] = {
     "libx264": 0.3,
     "png": 4.0,
 }
-"""Of outputs with much detail, rounded up: an estimate for the free space that is needed, not of what is written."""
+"""Bytes per pixel of detailed pictures, rounded up: an estimate of the space that is needed."""
 _OTHER_BYTES_A_PIXEL = 4.0
 
 
 @dataclass(frozen=True)
 class ShotPlan:
-    """What is known of a shot before it is rendered."""
+    """What is known about a shot before it is rendered."""
 
     name: str
     state: str
@@ -50,10 +50,10 @@ class ShotPlan:
     needed: int = 0
     """Bytes, estimated."""
     folder: Path = Path()
-    """Where most of them go."""
+    """Folder of most of them."""
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--dry-run --json` prints."""
+        """Return the object that `--dry-run --json` prints."""
         return {
             "shot": self.name,
             "state": self.state,
@@ -69,7 +69,7 @@ class ShotPlan:
 
 
 def check_shots(shots: Iterable[ShotRequest], results: Results) -> Iterator[ShotPlan]:
-    """The plan of each shot; one that cannot be rendered says why."""
+    """Yield the plan of each shot; the plan of one that cannot be rendered says why."""
     for shot in shots:
         if shot.problem:
             yield ShotPlan(shot.name, "refused", shot.problem)
@@ -83,7 +83,7 @@ def check_shots(shots: Iterable[ShotRequest], results: Results) -> Iterator[Shot
 
 
 def space_needed(plans: Sequence[ShotPlan]) -> list[str]:
-    """What is short, one sentence for each file system that has too little space for what goes there."""
+    """Return a sentence for each file system that has too little space for its outputs."""
     needed: dict[int, tuple[int, Path]] = {}
     for plan in plans:
         if plan.needed:
@@ -147,7 +147,7 @@ def _check_model(request: Request) -> None:
 
 
 def _check_outputs(shot: Shot) -> None:
-    """Raise what the run would; folders that it will create are no error."""
+    """Raise the errors of a run before it begins; folders that it would create are fine."""
     missing = [spec for spec in shot.specs if not spec.folder.is_dir()]
     there = [spec for spec in shot.specs if spec not in missing]
     if there:

@@ -1,6 +1,6 @@
-"""Workers of a Ray cluster: actors that keep their models loaded (extra `ray`). Nothing of a scheduler is written here.
+"""Workers of a Ray cluster: actors that keep their models loaded (extra `ray`).
 
-A task and its outcome are small; what is rendered goes from the workers to shared storage, and never through here.
+Ray places them. Tasks and outcomes are small; frames go from the workers to shared storage.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from vidmatte.model.weights import PARTS, WEIGHTS
 from vidmatte.pipeline.segments.plan import Unit
 
 _ANSWER_SECONDS = 10.0
-"""How long the address of a cluster may take to answer, and how long it may take to join the cluster there."""
+"""Limit for an answer from the address of a cluster."""
 _JOIN_SECONDS = 60.0
+"""Limit for joining the cluster at that address."""
 _MAX_FAILED_STARTS = 3
+"""Per worker; more are taken for a broken installation."""
 
 
 class ClusterWorker:
-    """What runs in an actor."""
+    """The actor."""
 
     def __init__(self) -> None:
         self._worker = Worker()
 
     def facts(self) -> dict[str, str]:
-        """What has to be the same on all workers, and the name of this one's machine."""
+        """Return versions and weights, which all workers must share, and where this one runs."""
         import ray
 
         node = ray.get_runtime_context().get_node_id()
@@ -48,7 +50,7 @@ class ClusterWorker:
 
 
 def own_facts() -> dict[str, str]:
-    """Version and weights of the vidmatte of this process."""
+    """Return the versions and weights of this process."""
     weights = {name: part.sha256[:16] for name, part in {**WEIGHTS, **PARTS}.items()}
     return {
         "vidmatte": __version__,
@@ -58,22 +60,22 @@ def own_facts() -> dict[str, str]:
 
 
 def refuse_other(facts: Mapping[str, str]) -> None:
-    """Raise VidmatteError for a worker with another version or other weights than this process, naming its machine."""
+    """Raise VidmatteError for a worker whose versions or weights differ from this process."""
     for name, here in own_facts().items():
         if facts.get(name) != here:
             raise VidmatteError(
-                f"the worker on {facts['machine']} has {name} {facts.get(name)}, and this machine {here}; its frames "
-                f"would not fit the others: install the same version there"
+                f"the worker on {facts['machine']} has {name} {facts.get(name)}, and this machine "
+                f"{here}; its frames would not fit the others: install the same version there"
             )
 
 
 @dataclass
 class _RayWorker:
-    """An actor and what it does."""
+    """An actor and its task."""
 
     handle: Any
     doing: Any
-    """Reference of what it was asked last: its facts, or a task; None where it is idle."""
+    """Ray's reference of its answer: to the question for facts, or to a task. None if idle."""
     machine: str | None = None
     """Its name, see `RayEngine.machines`; None until it has answered."""
     task: Task | None = None
@@ -91,20 +93,24 @@ class RayEngine:
         threads: int = 1,
         gpus: float | None = None,
     ) -> None:
-        """`gpus` is the share of a GPU that a worker takes; None is one where there are any."""
+        """`gpus` is the share of a GPU for each worker; None is 1 if the cluster has GPUs."""
         try:
             import ray
         except ImportError as error:
             raise MissingExtraError("--engine ray", "ray") from error
         self._ray: Any = ray
-        self._address, self._asked, self._threads, self._gpus = address, workers, threads, gpus
+        self._address = address
+        self._asked = workers
+        self._threads = threads
+        self._gpus = gpus
         self._members: list[_RayWorker] = []
-        self._count = self._failed_starts = 0
+        self._count = 0
+        self._failed_starts = 0
         self._options: dict[str, Any] = {}
 
     @property
     def size(self) -> int:
-        """How many workers there are."""
+        """Return how many workers there are."""
         return self._count
 
     @property
@@ -143,7 +149,7 @@ class RayEngine:
         best.doing = best.handle.run.remote(task)
 
     def poll(self, seconds: float) -> Sequence[Event]:
-        """What happened, as soon as anything did, and nothing after so many seconds."""
+        """Return what happened, as soon as anything did, or nothing after some seconds."""
         asked = {member.doing: member for member in self._members if member.doing is not None}
         if not asked:
             return []
@@ -185,12 +191,12 @@ class RayEngine:
         return host if len(nodes) < 2 else f"{host} (node {facts['node'][:8]})"
 
     def _check_startup(self, member: _RayWorker, reason: str) -> None:
-        """Raise VidmatteError where one worker after the other ends before it did anything."""
+        """Raise VidmatteError if one worker after the other ends before it has answered."""
         self._failed_starts += member.machine is None
         if self._failed_starts > _MAX_FAILED_STARTS * self._count:
             raise VidmatteError(
-                f"the workers of the Ray cluster end before they can do anything ({reason}); check that vidmatte is "
-                f"installed on all of its machines, and 'ray status'"
+                f"the workers of the Ray cluster end before they can do anything ({reason}); check "
+                f"that vidmatte is installed on all of its machines, and 'ray status'"
             )
 
     def _start(self) -> _RayWorker:
@@ -206,8 +212,8 @@ class RayEngine:
         room = sum(_room(node, cores, share) for node in nodes)
         if not room:
             raise VidmatteError(
-                f"the Ray cluster has no machine with {cores:g} cores and {share:g} GPUs; ask for less with --threads "
-                f"and --gpus-per-worker"
+                f"the Ray cluster has no machine with {cores:g} cores and {share:g} GPUs; ask for "
+                f"less with --threads and --gpus-per-worker"
             )
         self._count = min(room, self._asked or room)
         self._members = [self._start() for _ in range(self._count)]
@@ -217,19 +223,20 @@ class RayEngine:
         if self._gpus is not None:
             if self._gpus > 1 and self._gpus != int(self._gpus):
                 raise OptionError(
-                    f"{self._gpus:g} GPUs for a worker are not valid: it is a share of one, or a whole number"
+                    f"{self._gpus:g} GPUs for a worker are not valid: give a share of one, or a "
+                    f"whole number"
                 )
             return self._gpus
         return 1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0
 
     def _join(self) -> None:
-        """Connect to the cluster. Raises VidmatteError where there is none, or it does not answer in time."""
+        """Connect to the cluster. Raises VidmatteError if there is none, or it does not answer."""
         if self._address not in (None, "auto", "local"):
             _ping(str(self._address))
-        # Workers say what is wrong in their outcomes; Ray's own reports are for whoever runs the cluster.
+        # Workers report errors in their outcomes; Ray's own logs are for the cluster's owner.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if self._address is None:
-            # Ray's own choice of 15 would leave its workers what others leave over.
+            # Ray would give its workers a niceness of 15.
             os.environ.setdefault("RAY_worker_niceness", str(_niceness()))
         # Without an address Ray would join any cluster that it finds on this machine.
         choices = {
@@ -247,7 +254,8 @@ class RayEngine:
             except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
                 failed.append(error)
 
-        # What Ray starts on this machine ends with the thread that started it; what it joins does not.
+        # A cluster that Ray starts ends with the thread that started it; one that it joins does
+        # not.
         thread = threading.Thread(target=join, name="vidmatte-join-ray", daemon=True)
         if self._address is None:
             join()
@@ -259,8 +267,8 @@ class RayEngine:
                 str(failed[0]).splitlines()[0] if failed else f"no answer in {_JOIN_SECONDS:.0f} s"
             )
             raise VidmatteError(
-                f"no Ray cluster could be joined at {self._address or 'this machine'} ({reason}); start one with "
-                f"'ray start --head', and give its address"
+                f"no Ray cluster could be joined at {self._address or 'this machine'} ({reason}); "
+                f"start one with 'ray start --head', and give its address"
             )
 
     def __exit__(
@@ -283,22 +291,23 @@ def _niceness() -> int:
 
 
 def _room(node: Mapping[str, float], cores: float, share: float) -> int:
-    """How many workers a machine has room for."""
+    """Return how many workers a machine has room for."""
     by_gpu = int(node.get("GPU", 0.0) / share + 1e-9) if share else 1 << 30
     return min(int(node.get("CPU", 0.0) // cores), by_gpu) if cores else by_gpu
 
 
 def _ping(address: str) -> None:
-    """Raise VidmatteError where nothing answers at an address."""
+    """Raise VidmatteError if nothing answers at an address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise OptionError(
-            f"Ray address {address!r} is not valid: write HOST:PORT, as 'ray start --head' prints it, or auto"
+            f"Ray address {address!r} is not valid: write HOST:PORT, as 'ray start --head' prints "
+            f"it, or auto"
         )
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise VidmatteError(
-            f"the Ray cluster at {address} does not answer within {_ANSWER_SECONDS:.0f} s ({error}); check the "
-            f"address, and that the cluster runs ('ray status')"
+            f"the Ray cluster at {address} does not answer within {_ANSWER_SECONDS:.0f} s "
+            f"({error}); check the address, and that the cluster runs ('ray status')"
         ) from error

@@ -1,4 +1,4 @@
-"""What runs tasks: workers that take one at a time, `local` processes of this machine or `ray` actors of a cluster."""
+"""What runs tasks: workers that take one at a time. They are processes here, or actors of Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidmatte.batch.task import Outcome, Progress, Task
 
 @dataclass(frozen=True)
 class TaskDone:
-    """A worker came to the end of a task, well or not."""
+    """A worker has finished a task, or failed at it."""
 
     task: Task
     outcome: Outcome
@@ -22,7 +22,7 @@ class TaskDone:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker of a task is gone; another one took its place."""
+    """The worker of a task is gone; another one has taken its place."""
 
     task: Task
     reason: str
@@ -32,14 +32,14 @@ Event: TypeAlias = TaskDone | WorkerLost | Progress
 
 
 class Engine(Protocol):
-    """Workers, each with at most one task: what is not given to a worker stays with the caller, so that no queue grows.
+    """Workers, each with at most one task, so that no queue grows: the caller keeps what is left.
 
-    To be entered with `with`; leaving it stops the workers, at once where they are busy.
+    To be used in a `with` statement; leaving it stops the workers, busy ones at once.
     """
 
     @property
     def size(self) -> int:
-        """How many workers there are."""
+        """Return how many workers there are."""
         ...
 
     @property
@@ -70,7 +70,7 @@ class Engine(Protocol):
         ...
 
     def poll(self, seconds: float) -> Sequence[Event]:
-        """What happened, as soon as anything did, and nothing after so many seconds."""
+        """Return what happened, as soon as anything did, or nothing after some seconds."""
         ...
 
     def __enter__(self) -> Engine: ...

@@ -1,4 +1,4 @@
-"""Workers of this machine: one process for each GPU, or as many as the cores of the processor are enough for."""
+"""Workers of this machine: a process for each GPU, or as many as the cores allow."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType, TracebackType
+from types import TracebackType
 
 import torch
 
 from vidmatte.batch.engine import Event, TaskDone, WorkerLost
 from vidmatte.batch.task import Outcome, Progress, Task
 from vidmatte.batch.worker import Worker
+from vidmatte.process import interrupt, protect_streams
 
 _MOST_THREADS = 4
 """More threads make a single frame hardly faster; more workers make more frames."""
@@ -26,12 +27,12 @@ _STOP_SECONDS = 10.0
 
 
 def default_threads() -> int:
-    """Threads that a network computes with on the processor: one core is left to decoding and encoding."""
+    """Return the threads of a network on the processor; a core is left to decoding and encoding."""
     return max(1, min(_MOST_THREADS, (os.cpu_count() or 2) - 1))
 
 
 def default_workers(threads: int) -> int:
-    """As many as there are GPUs, or as the processor and the memory are enough for."""
+    """Return the number of GPUs, or how many workers the cores and the memory allow."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     by_cores = (os.cpu_count() or 2) // (threads + 1)
@@ -44,7 +45,7 @@ def default_workers(threads: int) -> int:
 
 @dataclass
 class _Process:
-    """A worker and what it does."""
+    """A worker and its task."""
 
     process: BaseProcess
     pipe: Connection
@@ -67,7 +68,7 @@ class LocalEngine:
 
     @property
     def size(self) -> int:
-        """How many workers there are."""
+        """Return how many workers there are."""
         return self._count
 
     @property
@@ -99,11 +100,11 @@ class LocalEngine:
             free = self._workers[-1:]
         worker = (known or free)[0]
         worker.task, worker.last_shot = task, task.shot
-        with suppress(OSError):  # a worker that died while it was idle: `wait` finds out
+        with suppress(OSError):  # a worker that died while it was idle: `poll` will notice
             worker.pipe.send(task)
 
     def poll(self, seconds: float) -> Sequence[Event]:
-        """What happened, as soon as anything did, and nothing after so many seconds."""
+        """Return what happened, as soon as anything did, or nothing after some seconds."""
         ready = wait([worker.pipe for worker in self._workers], seconds)
         events: list[Event] = []
         for number, worker in enumerate(self._workers):
@@ -129,7 +130,7 @@ class LocalEngine:
         return [message] if isinstance(message, Progress) else []
 
     def _start(self, device: str) -> _Process:
-        here, there = self._context.Pipe()
+        here, there = self._context.Pipe()  # one end for each process
         process = self._context.Process(
             target=_work, args=(there, device), name="vidmatte-worker", daemon=True
         )
@@ -159,15 +160,15 @@ class LocalEngine:
 
 
 def _work(pipe: Connection, device: str) -> None:
-    """The life of a worker process."""
-    # Ctrl-C of a terminal reaches all its processes; what is to become of it is for the first one to say.
+    """Do the tasks that come through a pipe, until it is closed: the life of a worker process."""
+    # Ctrl-C in a terminal reaches all its processes; the first one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    protect_streams()
     threading.Thread(target=_end_with_parent, name="vidmatte-parent", daemon=True).start()
     worker = Worker(device, pipe.send)
-    with suppress(
-        EOFError, OSError, KeyboardInterrupt
-    ):  # the end of whoever gave the tasks is the end of this one
+    # A closed pipe means that the process which gives the tasks has ended.
+    with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             pipe.send(worker.run(pipe.recv()))
     with suppress(KeyboardInterrupt):
@@ -175,12 +176,8 @@ def _work(pipe: Connection, device: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """End at once when whoever gave the tasks was killed: the run that goes on is not to meet this one at its files."""
+    """End at once if the parent was killed: its next run must not meet this process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
     os._exit(1)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -40,7 +40,7 @@ class Machines:
         self._open.setdefault(work, []).append(machine)
 
     def add_success(self, machine: str, work: Work) -> list[str]:
-        """Trust a machine that has done some work; return those that are set aside because of it."""
+        """Trust a machine that has done some work; return those set aside because of it."""
         self._strikes[machine] = 0
         blamed = []
         for other in self._open.pop(work, ()):

@@ -1,4 +1,4 @@
-"""Manifests (TOML, JSON or CSV), or a folder of clips with prompt files, to a request for each shot."""
+"""Read manifests (TOML, JSON, CSV), or folders of clips with prompt files, as requests of shots."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Batches as Open Job Description jobs, for farms with another queue than ours: AWS Deadline Cloud, and others.
+"""Export batches as Open Job Description jobs, for farms with a queue of their own.
 
-A job has three steps. `Prepare` has a task for each shot: short ones are rendered whole, of long ones the object is
-followed through the clip. `Render` has a task for each segment of the long ones, which need nothing of each other.
-`Join` has a task for each long shot. All tasks work on shared storage, and can be done again.
+A job has three steps. `Prepare` has a task for each shot: short shots are rendered whole, through
+long ones the object is propagated. `Render` has a task for each segment of the long shots; segments
+do not depend on each other. `Join` has a task for each long shot. All tasks work on shared storage,
+and can be repeated.
 (Specification: https://github.com/OpenJobDescription/openjd-specifications, "jobtemplate-2023-09".)
 """
 
@@ -38,7 +39,9 @@ def export_openjd(
     threads: int,
     options: Sequence[str] = (),
 ) -> Path:
-    """Write the job of a batch into a folder, and return its template; `options` are words for its commands.
+    """Write the job of a batch into a folder, and return the path of its template.
+
+    `options` are words for its commands.
 
     Every clip is opened to know its segments. Raises what opening them raises, and WriteError.
     """
@@ -112,7 +115,7 @@ def _template(
 
 
 def do_task(shots: Sequence[ShotRequest], place: str, *, threads: int) -> None:
-    """Do one task of an exported job, given as FILE:STEP:NUMBER. Raises VidmatteError where it fails."""
+    """Do one task of an exported job, FILE:STEP:NUMBER. Raises VidmatteError if it fails."""
     file, _, rest = place.rpartition(":")[0].rpartition(":")
     try:
         step, number = rest, int(place.rpartition(":")[2])

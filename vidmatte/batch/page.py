@@ -1,4 +1,4 @@
-"""The page of a batch: what failed, then every shot with its contact sheet, the least sure first."""
+"""The page of a batch: failures first, then contact sheets, the least sure shot first."""
 
 from __future__ import annotations
 

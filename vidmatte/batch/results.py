@@ -1,4 +1,4 @@
-"""The results of a batch: one JSON object a line, the last one of a shot counts."""
+"""The results of a batch: a JSON object on each line; the last one of a shot counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidmatte.pipeline.segments.fingerprint import FileFingerprint
 
 
 class Results:
-    """What became of the shots, now and in earlier runs."""
+    """The outcomes of shots, of this run and earlier ones."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,15 +23,15 @@ class Results:
         self._read()
 
     def last(self, shot: str) -> Mapping[str, Any]:
-        """The last line of a shot; empty where there is none."""
+        """Return the last line of a shot, empty if there is none."""
         return self._last.get(shot, {})
 
     def completed(self, shot: str) -> Mapping[str, Any] | None:
-        """The line of the last time that a shot was completed."""
+        """Return the line that was added when the shot was last completed."""
         return self._completed.get(shot)
 
     def file_fingerprints(self, shot: str) -> Mapping[str, FileFingerprint]:
-        """Of files that were read for a shot before."""
+        """Return the fingerprints of files that were read for a shot before."""
         known = self.last(shot).get("file_fingerprints") or (self.completed(shot) or {}).get(
             "file_fingerprints", {}
         )
@@ -66,12 +66,13 @@ class Results:
                 f"{self.path}: cannot be read ({reason}); choose another file with --results"
             ) from error
         whole, _, torn = text.rpartition("\n")
-        if torn:  # of a run that was killed in the middle of a line
+        if torn:  # a run was killed in the middle of a line
             atomic_write(self.path, whole + "\n" * bool(whole))
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 self._keep(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
                 raise WriteError(
-                    f"{self.path}: line {number} is no result of a batch; choose another file with --results"
+                    f"{self.path}: line {number} is not a result of a batch; choose another "
+                    f"file with --results"
                 ) from error

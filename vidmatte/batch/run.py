@@ -1,4 +1,4 @@
-"""The run of a batch: gives units to the workers of an engine, keeps journals and results, and never gives up early."""
+"""Run a batch: give units to the workers of an engine, and keep journals and results."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
 
 State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
 _MAX_CRASHES = 3
-"""A unit whose worker is lost so often is given up: it may be what kills them."""
+"""A unit is given up after so many lost workers: it may be the reason that they die."""
 _WAIT_SECONDS = 0.2
 _AHEAD = 2
-"""Segments, for each worker, that following may be ahead of rendering."""
+"""Number of segments, per worker, that propagation may be ahead of rendering."""
 
 
 @dataclass
 class ShotRun:
-    """How a shot gets on."""
+    """The progress of a shot."""
 
     shot: ShotRequest
     state: State = "waiting"
     reason: str = ""
     error: str = ""
     frames: int = 0
-    """Those that a worker has gone through, followed and rendered."""
+    """Frames that were propagated or rendered; long clips count both."""
     total: int | None = None
-    """Of those, where it is known."""
+    """Total of the same, None if it is not known."""
     began: float = 0.0
     seconds: float = 0.0
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -55,16 +55,16 @@ class ShotRun:
     running: int = 0
     tries: int = 0
     crash_count: Counter[str] = field(default_factory=Counter)
-    """How often the worker of each unit was lost."""
+    """How often the worker of a unit was lost, by unit."""
     lock: ExitStack = field(default_factory=ExitStack)
 
     @property
     def name(self) -> str:
-        """Of the shot."""
+        """Return the name of the shot."""
         return self.shot.name
 
     def claim_outputs(self) -> None:
-        """What lies under its final names is of this shot, and may be replaced."""
+        """Let the shot replace its outputs: an earlier try of this shot wrote them."""
         request = self.shot.request
         self.shot = replace(
             self.shot, request=replace(request, options=replace(request.options, overwrite=True))
@@ -72,12 +72,12 @@ class ShotRun:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is to be done for it."""
+        """Return whether the shot has ended, in whatever way."""
         return self.state in ("done", "up to date", "failed", "stopped")
 
 
 class BatchRun:
-    """All shots of a batch. `stop()` lets what is running finish, and begins nothing more."""
+    """All shots of a batch. `stop()` lets running tasks finish, and begins no others."""
 
     def __init__(
         self,
@@ -91,7 +91,18 @@ class BatchRun:
         watch: Callable[[ShotRun], None] | None = None,
         note: Callable[[str], None] | None = None,
     ) -> None:
-        """`threads` are those of the processor for each worker; `watch` is told of every change of a shot."""
+        """Prepare the run; nothing is started.
+
+        Args:
+            shots: The shots, in the order in which they are begun.
+            engine: The workers, started.
+            results: Where the outcome of each shot is added.
+            threads: Processor threads of each worker's network.
+            retries: How often work is repeated after errors that may pass.
+            sheets: Folder for contact sheets; None for none.
+            watch: Is called at every change of a shot.
+            note: Is called with sentences about the batch as a whole.
+        """
         self.shots = [ShotRun(shot, threads=threads) for shot in shots]
         self._by_name = {run.name: run for run in self.shots}
         self._engine, self._results, self._retries, self._sheets = engine, results, retries, sheets
@@ -103,7 +114,7 @@ class BatchRun:
         self._stopping = False
 
     def stop(self) -> None:
-        """Give out nothing more; what the workers are at is finished."""
+        """Begin nothing more; tasks that are running are finished."""
         self._stopping = True
 
     def run(self) -> list[ShotRun]:
@@ -198,7 +209,10 @@ class BatchRun:
         return self._task(run, BEGIN)
 
     def _claim_outputs(self, run: ShotRun) -> None:
-        """Let a shot replace what it left under its final names itself, when it was killed or could not send it."""
+        """Let a shot replace outputs that an earlier try of it left.
+
+        That try was killed after its outputs were in place, or could not send them.
+        """
         request = run.shot.request
         places = [*(str(spec.path) for spec in request.outputs.specs), *run.shot.uris.values()]
         if not request.options.overwrite and not existing_outputs(request, run.shot.uris):
@@ -275,7 +289,7 @@ class BatchRun:
         run.frames = sum(run.plan.size(unit) for unit in map(Unit.parse, run.done))
 
     def _record_done(self, run: ShotRun, unit: Unit, outcome: Outcome) -> None:
-        """Write down that a unit is done. A shot that failed meanwhile keeps it for the next run."""
+        """Write into the journal that a unit is done, also if its shot failed meanwhile."""
         assert run.journal is not None
         run.journal.add(outcome.record)
         run.done.add(unit.name)
@@ -368,18 +382,21 @@ class BatchRun:
         return f"{outcome.reason} (on {' and '.join(dict.fromkeys(failed))})"
 
     def _on_worker_lost(self, event: WorkerLost) -> None:
-        """The worker of a task is gone: the task is given to another one."""
+        """Give the task of a worker that is gone to another worker."""
         run = self._by_name[event.task.shot]
         run.running -= 1
         unit = event.task.unit
         run.crash_count[unit] += 1
         if run.crash_count[unit] > _MAX_CRASHES:
-            reason = f"{event.reason}, {run.crash_count[unit]} times; it may take more memory than there is"
+            reason = (
+                f"{event.reason}, {run.crash_count[unit]} times; it may take more memory than "
+                f"there is"
+            )
             self._fail(run, Outcome("failed", reason=reason, error="Lost"), unit)
         elif unit == BEGIN or (
             unit == JOIN.name and run.journal is not None and not run.journal.exists
         ):
-            # A worker that was lost behind the last step of all left outputs that nobody knows of.
+            # A worker that was lost after the last step has left outputs without a result.
             if unit != BEGIN:
                 run.claim_outputs()
             run.schedule, run.state = None, "waiting"
@@ -394,7 +411,7 @@ class BatchRun:
     def _let_go(self, run: ShotRun) -> None:
         if run.journal is not None:
             with suppress(VidmatteError, OSError):
-                run.journal.remove_if_empty()  # while it is held: another run may begin there after
+                run.journal.remove_if_empty()  # while it is locked: another run may begin after
         run.journal = None
         run.lock.close()
         remove_staging_folders(run.shot.uris)  # the lock was in one of them

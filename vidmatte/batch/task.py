@@ -1,4 +1,4 @@
-"""What goes to a worker and comes back: small, and the same for every engine."""
+"""Tasks and their outcomes: small values, the same for every engine."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ class Task:
     request: Request
     plan: Plan | None = None
     threads: int = 1
-    """Of the processor, that the network computes with."""
+    """Processor threads of the network."""
     key: str = ""
-    """Identity of the shot as it was begun."""
+    """Fingerprint of the shot when it was begun."""
     file_fingerprints: Mapping[str, FileFingerprint] = field(default_factory=dict)
-    """Of files whose content is known."""
+    """Fingerprints of files whose content is known."""
     finished: Mapping[str, Any] | None = None
     """The record of the last time that the shot was completed."""
     uris: Mapping[str, str] = field(default_factory=dict)
-    """Where outputs are sent that are made in a staging folder, see `upload`."""
+    """Addresses of outputs that are made in a staging folder, see `upload`."""
     sheet: str | None = None
-    """Where to write the contact sheet of the shot, when it is completed."""
+    """Path of the contact sheet, which is written when the shot is complete."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task."""
+    """The result of a task."""
 
     kind: Literal["planned", "done", "completed", "up to date", "failed"]
     record: Mapping[str, Any] = field(default_factory=dict)
-    """For the journal of the shot where a unit is done, of the results where the shot is completed."""
+    """Entry for the journal if a unit is done, for the results if the shot is complete."""
     plan: Plan | None = None
     key: str = ""
     file_fingerprints: Mapping[str, FileFingerprint] = field(default_factory=dict)
     reason: str = ""
-    """Why it failed, in one line."""
+    """Reason of a failure, in one line."""
     error: str = ""
-    """Name of the error."""
+    """Name of the exception."""
     retryable: bool = False
-    """Whether it may go well another time."""
+    """Whether a retry may succeed."""
     trace: str = ""
-    """Where an error came up that is none of the user's."""
+    """Traceback of an error that is a bug of ours."""
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A task went so many frames further."""
+    """A task has gone through some more frames."""
 
     shot: str
     count: int

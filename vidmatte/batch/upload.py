@@ -1,4 +1,4 @@
-"""Outputs with an fsspec address, such as s3://bucket/shot.mov: made in a staging folder, then sent.
+"""Send outputs to fsspec addresses, such as s3://bucket/shot.mov, from a staging folder.
 
 The staging folder is a path that all workers reach. A file has its address when all of it was sent.
 """
@@ -39,7 +39,8 @@ def is_uri(path: object) -> bool:
 def local_path_of(uri: str) -> Path | None:
     """Return the path that an address stands for on this machine, None if it is elsewhere.
 
-    Chained addresses, such as `simplecache::file://...`, also write elsewhere: they are never local.
+    Chained addresses, such as `simplecache::file://...`, are never local: they also write to a
+    cache.
     """
     if uri.partition("://")[0] not in _LOCAL:
         return None

@@ -1,4 +1,4 @@
-"""What a worker does with a task; it keeps models loaded and shots open from one task to the next."""
+"""Do tasks; keep models loaded and shots open from one task to the next."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from vidmatte.write import OutputSpec, PlacementError
 
 _OPEN_SHOTS, _LOADED_MODELS = 2, 2
 _LOWEST = 8
-"""How many of the least sure frames a result names."""
+"""Number of the least sure frames that a result names."""
 _SECONDS_BETWEEN_REPORTS = 0.5
 
 
@@ -52,14 +52,14 @@ class Worker:
     def __init__(
         self, device: str = "auto", report: Callable[[Progress], None] | None = None
     ) -> None:
-        """`device` is where networks compute whose shots do not name one; `report` is told of frames as they come."""
+        """`device` is for shots that do not name one; `report` is called as frames are done."""
         self._device = device
         self._report = report or (lambda frames: None)
         self._models: OrderedDict[tuple[object, ...], Model] = OrderedDict()
         self._shots: OrderedDict[str, _OpenShot] = OrderedDict()
 
     def run(self, task: Task) -> Outcome:
-        """Do a task. Whatever goes wrong is an outcome, but for an interruption."""
+        """Do a task, and return its outcome; every error except an interruption is one."""
         began = time.monotonic()
         try:
             outcome = self._run(self._placed(task), task.request)
@@ -97,7 +97,7 @@ class Worker:
     def _run(self, task: Task, asked: Request) -> Outcome:
         if task.unit == BEGIN:
             return self._begin(task, asked)
-        assert task.plan is not None  # only what was planned comes here
+        assert task.plan is not None  # every other unit is part of a plan
         opened = self._open(task)
         with share_cores(task.request.options.device, task.threads):
             if task.unit == "join":
@@ -110,12 +110,12 @@ class Worker:
 
     def _begin(self, task: Task, asked: Request) -> Outcome:
         request = task.request
-        self._forget(task.shot)  # one that is still open may have been asked for with other options
+        self._forget(task.shot)  # the options may have changed since it was opened
         for spec in request.outputs.specs:
             spec.folder.mkdir(parents=True, exist_ok=True)
         if request.outputs.report is not None:
             request.outputs.report.parent.mkdir(parents=True, exist_ok=True)
-        # As it was asked for: which of several GPUs this worker was given is no choice of the shot.
+        # Not as it was placed: the GPU of this worker is no choice of the shot.
         identity = fingerprint_sent(asked, task.uris, task.file_fingerprints)
         if is_up_to_date(task.finished, identity, request):
             return Outcome(
@@ -130,12 +130,10 @@ class Worker:
         render = LongRender(shot, self._load)
         with render.begin(frames, identity, threads=task.threads):
             header = render.journal.header()
-            return Outcome(
-                "planned", header, render.plan, identity.key, identity.file_fingerprints
-            )
+            return Outcome("planned", header, render.plan, identity.key, identity.file_fingerprints)
 
     def _whole(self, task: Task, shot: Shot, identity: Fingerprint) -> Outcome:
-        """A shot of one segment, from its first frame to its last."""
+        """Render a shot that is not cut into segments."""
         counter = _Reporter(task.shot, self._report)
         apart = suggested_apart(is_set=task.request.source.images)
         aspect = shot.video.info.sample_aspect_ratio
@@ -181,9 +179,14 @@ class Worker:
 
     def _load(self, options: MatteOptions) -> Model:
         key = (
-            str(options.model), options.sd, options.weights, options.settings, options.device, options.precision,
+            str(options.model),
+            options.sd,
+            options.weights,
+            options.settings,
+            options.device,
+            options.precision,
             options.working_size,
-        )  # fmt: skip
+        )
         if key not in self._models:
             while len(self._models) >= _LOADED_MODELS:
                 self._models.popitem(last=False)
@@ -211,7 +214,7 @@ class _OpenShot:
 
 
 class _Reporter:
-    """Tells of frames now and then."""
+    """Reports frames, at most every half second."""
 
     def __init__(self, shot: str, report: Callable[[Progress], None]) -> None:
         self._shot, self._report = shot, report
@@ -236,13 +239,13 @@ class _Reporter:
 def fingerprint_sent(
     request: Request, uris: Mapping[str, str], known: Mapping[str, FileFingerprint]
 ) -> Fingerprint:
-    """The identity of a request whose outputs are sent to addresses; see `fingerprint`."""
+    """Return the fingerprint of a request whose outputs are sent to addresses."""
     identity = fingerprint(request, known)
     return replace(identity, key=" ".join([identity.key, *sorted(uris.values())]))
 
 
 def is_up_to_date(finished: Any, identity: Fingerprint, request: Request) -> bool:
-    """Whether a shot was completed from the same, and its outputs lie there as they were left."""
+    """Return whether a shot was completed from the same inputs, and its outputs are unchanged."""
     if not finished or finished.get("key") != identity.key:
         return False
     pairs = zip(finished["outputs"], request.outputs.specs, strict=True)
@@ -270,7 +273,7 @@ def _stamp(uri: str, spec: OutputSpec) -> list[Any]:
 
 
 def _completed(task: Task, summary: Summary) -> dict[str, Any]:
-    """What the results say of a shot whose outputs are in place; removes those in the staging folder."""
+    """Return the result of a shot whose outputs are in place; remove their staged copies."""
     remove_staged(task.request, task.uris)
     confidence = summary.confidence
     lowest = sorted(range(len(confidence)), key=confidence.__getitem__)[:_LOWEST]

@@ -27,7 +27,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """A group whose first word need not be a command: `vidmatte clip.mp4` is `vidmatte matte clip.mp4`."""
+    """A group with a default command: `vidmatte clip.mp4` is `vidmatte matte clip.mp4`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -55,7 +55,7 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args if args[0] in _COMMANDS else ["matte", *args])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Give options before the input to the default command, except those of the group itself."""
+        """Give options in front of the input to the default command."""
         if args and args[0].startswith("-") and args[0] not in ("--help", "-h", "--version"):
             args = ["matte", *args]
         # Which options a command has is not known before it is loaded.

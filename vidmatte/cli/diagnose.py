@@ -1,7 +1,7 @@
-"""DOCTOR: what this installation can read, write and run on, and what to do about each thing that is missing.
+"""DOCTOR: what this installation can read, write and run on, and how to mend what is missing.
 
-Nothing is believed that can be tried: a frame is encoded in every format, the embedded model mattes a picture, and the
-disks are written to. No network is asked.
+Whatever can be tried is tried: a frame is encoded in every format, the embedded model mattes a
+picture, and the disks are written to. The network is not used.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from vidmatte.write import FORMATS, Format, OutputSpec, create_outputs
 Topic = Literal["versions", "run", "read", "write", "models", "extras", "disk", "network"]
 
 _DEFAULT_OUTPUTS = ("prores-4444", "prores-422-hq")
-"""What is written when nothing is asked for; names in FORMATS."""
+"""Default outputs, by their names in FORMATS."""
 _CAMERA_CODECS = ("h264", "hevc", "av1", "mpeg2video", "mjpeg", "dnxhd", "cfhd", "aac", "pcm_s24le")
-"""Decoders that most sources need, beside those of what vidmatte writes."""
+"""Decoders that most sources need, in addition to those of our own formats."""
 _LITTLE_MEMORY = 2 << 30
 _LITTLE_SPACE = 2 << 30
 _WRITTEN_PIECE, _WRITTEN_PIECES, _WRITTEN_SECONDS = 4 << 20, 16, 1.0
@@ -52,37 +52,40 @@ _WHEEL = "install the wheel of PyAV (pip install --force-reinstall av), whose FF
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     topic: Topic
     name: str
     found: str
-    """What there is, in words."""
+    """The result in words."""
     good: bool = True
     needed: bool = False
-    """Whether the embedded model or the default outputs do not work without it."""
+    """Whether the embedded model or the default outputs need it."""
     remedy: str = ""
-    """What to do, where it is not good."""
+    """What to do if it is not good."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was found."""
+    """All results."""
 
     findings: tuple[Finding, ...]
 
     @property
     def usable(self) -> bool:
-        """Whether the embedded model runs and the default outputs can be written."""
+        """Return whether the embedded model runs and the default outputs can be written."""
         return all(finding.good for finding in self.findings if finding.needed)
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `vidmatte doctor --json` prints."""
+        """Return the object that `vidmatte doctor --json` prints."""
         return {"usable": self.usable, "findings": [asdict(finding) for finding in self.findings]}
 
 
 def diagnose(folder: Path | None = None) -> Diagnosis:
-    """Look at everything; takes some seconds. `folder` is where outputs would go, by default the working directory."""
+    """Check everything, which takes some seconds.
+
+    `folder` is where outputs would go, by default the working directory.
+    """
     return Diagnosis(
         (
             *_versions(),
@@ -122,19 +125,25 @@ def _device() -> Iterator[Finding]:
     if device.type == "cpu":
         has_driver = shutil.which("nvidia-smi") is not None
         yield Finding(
-            "run", "device", f"the processor, {os.cpu_count()} cores, in {precision}; no GPU that PyTorch can use",
+            "run",
+            "device",
+            f"the processor, {os.cpu_count()} cores, in {precision}; no GPU that PyTorch can use",
             good=not has_driver,
-            remedy="there is an NVIDIA driver: install PyTorch for its CUDA version, see pytorch.org" * has_driver,
-        )  # fmt: skip
+            remedy="there is an NVIDIA driver: install PyTorch for its CUDA (see pytorch.org)"
+            * has_driver,
+        )
     else:
         yield Finding("run", "device", f"{torch.cuda.get_device_name(device)}, in {precision}")
     for place in {device.type: device, "cpu": torch.device("cpu")}.values():
         free = free_memory(place)
         if free is not None:
             yield Finding(
-                "run", f"memory of {place.type}", f"{gigabytes(free)} free",
-                good=free >= _LITTLE_MEMORY, remedy="close other programs, or give frames of fewer pixels",
-            )  # fmt: skip
+                "run",
+                f"memory of {place.type}",
+                f"{gigabytes(free)} free",
+                good=free >= _LITTLE_MEMORY,
+                remedy="close other programs, or give frames of fewer pixels",
+            )
 
 
 def _colour() -> Finding:
@@ -144,7 +153,10 @@ def _colour() -> Finding:
             "colour",
             "FFmpeg's exact conversion gives known patches within 0.01 of a code value",
         )
-    found = "FFmpeg's exact conversion is not exact here; vidmatte's own arithmetic is used, as exact and slower"
+    found = (
+        "FFmpeg's exact conversion is not exact here; vidmatte's own arithmetic is used, which is "
+        "exact and slower"
+    )
     return Finding(
         "read", "colour", found, good=False, remedy="update PyAV: pip install --upgrade av"
     )
@@ -170,7 +182,7 @@ def _decoders() -> Iterator[Finding]:
 
 
 def _canonical(encoder: str) -> str:
-    """What a codec is called whoever encodes it; empty where there is no such encoder."""
+    """Return the name of an encoder's codec, empty if there is no such encoder."""
     try:
         return str(av.Codec(encoder, "w").canonical_name)
     except UnknownCodecError:
@@ -186,15 +198,18 @@ def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 
 
 def _encoders() -> Iterator[Finding]:
-    """A frame written in every format, as a run would do it."""
+    """Write a frame in every format, as a run would do it."""
     for form in FORMATS:
         problem = _problem_of_writing(form)
         yield Finding(
-            "write", f"{'--alpha' if form.alpha_only else '-o'} {form.extension}:{form.name}",
+            "write",
+            f"{'--alpha' if form.alpha_only else '-o'} {form.extension}:{form.name}",
             problem or f"{form.description} ({form.codec})",
-            good=not problem, needed=form.name in _DEFAULT_OUTPUTS, remedy="choose another format, or "
+            good=not problem,
+            needed=form.name in _DEFAULT_OUTPUTS,
+            remedy="choose another format, or "
             + (_WHEEL if form.is_movie else "see the extras below"),
-        )  # fmt: skip
+        )
     for codec in sorted({form.audio_codec for form in FORMATS} - {""}):
         good = _has_codec(codec, "w")
         yield Finding(
@@ -227,7 +242,7 @@ def _problem_of_writing(form: Format) -> str:
 
 
 def _picture(width: int = _SIDE, height: int = _SIDE) -> FrameBatch:
-    """A light square on a dark ground."""
+    """Return a picture of a light square on a dark ground."""
     rgb = torch.full((1, 3, height, width), 0.2)
     rgb[..., _SIDE // 4 : 3 * _SIDE // 4, _SIDE // 4 : 3 * _SIDE // 4] = 0.9
     return FrameBatch(rgb, (0,), (0,), (1,))
@@ -275,8 +290,13 @@ def _extras() -> Iterator[Finding]:
     try:
         stated = metadata.requires("vidmatte") or []
     except metadata.PackageNotFoundError:
-        yield Finding("extras", "all", "unknown: vidmatte is not installed as a package", good=False,
-                      remedy="pip install . in its folder")  # fmt: skip
+        yield Finding(
+            "extras",
+            "all",
+            "unknown: vidmatte is not installed as a package",
+            good=False,
+            remedy="pip install . in its folder",
+        )
         return
     wanted: dict[str, list[str]] = {}
     for line in stated:
@@ -325,7 +345,7 @@ def _temporary_folder() -> Path:
 
 
 def _write_speed(folder: Path) -> float:
-    """Bytes per second, the disk itself included, of a file that is gone afterwards."""
+    """Return the bytes per second of writing a file to the disk; it is removed afterwards."""
     piece = os.urandom(_WRITTEN_PIECE)
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         began, written = time.monotonic(), 0

@@ -31,7 +31,7 @@ from vidmatte.option_table import OPTIONS, make_options
 from vidmatte.options import chosen_options
 
 _CLICKS = "clicks"
-"""Word for the interactive protocol."""
+"""Word that chooses the interactive protocol."""
 _PROTOCOL_CHOICES = (
     "prompt",
     "guidance",
@@ -73,16 +73,33 @@ _MODEL_OPTIONS = (
     metavar="TEXT",
     help="What tables call the system.  [default: the model or the folder]",
 )
-@click.option("--prompt", type=click.Choice(get_args(PromptKind)), default=Protocol.prompt,
-              show_default=True, help="What is marked on references, made from their truth.")  # fmt: skip
-@click.option("--guidance", type=click.Choice(get_args(Guidance)),
-              help="References stand for their group, or each image is marked itself.  [default: group where there is "
-              "one]")  # fmt: skip
-@click.option("--references", type=click.IntRange(min=1), metavar="N",
-              help="Marked images of a group, or frames of a clip; of 'references' the most.  [default: 1; 4]",
-)  # fmt: skip
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True,
-              help="How often what is drawn is drawn anew, and averaged.")  # fmt: skip
+@click.option(
+    "--prompt",
+    type=click.Choice(get_args(PromptKind)),
+    default=Protocol.prompt,
+    show_default=True,
+    help="What is marked on references, made from their truth.",
+)
+@click.option(
+    "--guidance",
+    type=click.Choice(get_args(Guidance)),
+    help="References stand for their group, or each image is marked itself.  "
+    "[default: group if there is one]",
+)
+@click.option(
+    "--references",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Marked images of a group, or frames of a clip; the most of 'references'.  "
+    "[default: 1; 4]",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How often what is drawn is drawn anew, and averaged.",
+)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the first round."
 )
@@ -130,8 +147,13 @@ _MODEL_OPTIONS = (
     help=f"Most clicks on an image, for 'clicks'.  [default: {DEFAULT_CLICKS}]",
 )
 @table_options(*_MODEL_OPTIONS)
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Processes, of one thread each.")  # fmt: skip
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes, of one thread each.",
+)
 @click.option(
     "--mattes",
     is_flag=True,
@@ -155,7 +177,7 @@ _MODEL_OPTIONS = (
 def evaluate_command(
     words: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any
 ) -> None:
-    """Measure a model on a data set: a table, CSV, JSON, a plot, and a page of pictures from worst to best.
+    """Measure a model on a data set: table, CSV, JSON, plot, and a page of pictures, worst first.
 
     \b
     DATASET is the layout of the folder:
@@ -164,7 +186,8 @@ def evaluate_command(
       groups    GROUP/NAME/image.jpg, alpha.png[, trimap.png]
       videomatte youtubematte crgnn davis davis2017 clips
       clips     CLIP/frames, CLIP/alpha or CLIP/masks
-    ablation, references and timesteps compare a model with itself (tables 5, 6 and 8 of the IconMatting paper).
+    ablation, references and timesteps compare a model with itself (tables 5, 6 and 8 of the
+    IconMatting paper).
     clicks clicks on each image where the last answer is most wrong, and counts the clicks.
 
     The same command goes on where it was stopped; the same seed gives the same table.
@@ -197,22 +220,36 @@ def _evaluate(
     if kind in (None, _CLICKS):
         if given["steps"]:
             raise OptionError(
-                "--steps are compared by 'timesteps': vidmatte evaluate timesteps DATASET --steps ..."
+                "--steps are compared by 'timesteps': vidmatte evaluate timesteps DATASET "
+                "--steps ..."
             )
         found = run(
-            dataset, subject, protocol, folder, workers=given["workers"], keep_mattes=given["mattes"],
-            overwrite=given["overwrite"], on_done=line.update,
-        )  # fmt: skip
+            dataset,
+            subject,
+            protocol,
+            folder,
+            workers=given["workers"],
+            keep_mattes=given["mattes"],
+            overwrite=given["overwrite"],
+            on_done=line.update,
+        )
         return as_format(write_evaluation(found), given["table"])
     if given["mattes"]:
         raise OptionError(
             f"--mattes keeps the mattes of one run, but {kind} makes several; leave it out"
         )
     table = experiment(
-        cast(Experiment, kind), dataset, subject, protocol, folder, steps=_steps(given["steps"]),
-        references=given["references"] if kind == "references" else None, workers=given["workers"],
-        overwrite=given["overwrite"], on_done=lambda label, done, total: line.update(done, total),
-    )  # fmt: skip
+        cast(Experiment, kind),
+        dataset,
+        subject,
+        protocol,
+        folder,
+        steps=_steps(given["steps"]),
+        references=given["references"] if kind == "references" else None,
+        workers=given["workers"],
+        overwrite=given["overwrite"],
+        on_done=lambda label, done, total: line.update(done, total),
+    )
     return as_format(table, given["table"])
 
 

@@ -16,7 +16,7 @@ from vidmatte.model.memory import gigabytes
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list on standard output.")
 @click.pass_context
 def models_command(ctx: click.Context, as_json: bool) -> None:
-    """List the models: their parts, which of them are on this machine, licences, how to get them."""
+    """List the models: their parts, what is on this machine, licences, how to get them."""
     if ctx.invoked_subcommand is not None:
         return
     models = all_models()
@@ -45,8 +45,8 @@ def _print_model(model: ModelFacts) -> None:
 def check_command(path: str, as_json: bool, debug: bool) -> None:
     """Say what a file of weights is, whether it loads, and which tensors are missing or not finite.
 
-    FILE may be a folder: Stable Diffusion in diffusers' layout, or a ViTMatte. Exit code 0 if it can
-    be used.
+    FILE may be a folder: Stable Diffusion in diffusers' layout, or a ViTMatte. Exit code 0 if it
+    can be used.
     """
     with one_line_errors(debug=debug, as_json=as_json):
         findings = examine(path)

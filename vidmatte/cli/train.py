@@ -35,10 +35,18 @@ _PARTS = ("network", "refiner", "iconmatting", "iconmatting-trimap")
     metavar="DIR",
     help="Of network and refiner: photographs, images/*.jpg, and cutouts/.",
 )
-@click.option("--data", multiple=True, metavar="LAYOUT=DIR",
-              help="Of iconmatting: a data set with alpha or masks, such as rm1k=DIR; repeatable.")  # fmt: skip
-@click.option("--held-out", multiple=True, metavar="LAYOUT=DIR",
-              help="Of iconmatting: a data set to validate on; repeatable.")  # fmt: skip
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="LAYOUT=DIR",
+    help="Of iconmatting: a data set with alpha or masks, such as rm1k=DIR; repeatable.",
+)
+@click.option(
+    "--held-out",
+    multiple=True,
+    metavar="LAYOUT=DIR",
+    help="Of iconmatting: a data set to validate on; repeatable.",
+)
 @click.option("--sd", metavar="PATH", help="Of iconmatting: Stable Diffusion 2.1, folder or file.")
 @click.option("--cache", metavar="DIR", help="Of iconmatting: keep features of crops there.")
 @click.option(
@@ -79,8 +87,11 @@ _PARTS = ("network", "refiner", "iconmatting", "iconmatting-trimap")
     type=click.IntRange(min=1),
     help="Batches whose gradients make a step.  [default: 1]",
 )
-@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]),
-              help="Of mixed precision.  [default: bfloat16]")  # fmt: skip
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of mixed precision.  [default: bfloat16]",
+)
 @click.option("--seed", type=int, help="Of everything that is random.  [default: 0]")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes making batches.")
 @click.option(
