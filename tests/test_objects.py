@@ -48,7 +48,7 @@ def test_names_become_parts_of_paths():
         prompts_of_objects({})
 
 
-def test_targets():
+def test_outputs_are_resolved_for_each_object():
     both = ["a", "b"]
     files = outputs_of_objects("out/{object}/{object}.%04d.png", both, alpha_only=True)
     assert [(str(file.path), file.object_name) for file in files] == [
@@ -187,7 +187,7 @@ def test_default_names_hold_the_objects(two, tmp_path, monkeypatch):
         (("-o", "{object}.mov", "--inside-mask", "m.png"), "choose one of them"),
     ],
 )
-def test_what_does_not_fit_several_objects(two, tmp_path, monkeypatch, arguments, message):
+def test_options_that_do_not_fit_several_objects_are_refused(two, tmp_path, monkeypatch, arguments, message):
     clip, prompts, _ = two
     monkeypatch.chdir(tmp_path)
     short = write_movie(clip.with_name("short.mp4"), frames=2)
@@ -196,7 +196,7 @@ def test_what_does_not_fit_several_objects(two, tmp_path, monkeypatch, arguments
     assert list(tmp_path.iterdir()) == []
 
 
-def test_finishing_controls_of_the_command_line(two, tmp_path):
+def test_the_command_line_applies_finishing_controls(two, tmp_path):
     clip, prompts, masks = two
     mask = masks["red"]
     outside = np.zeros((96, 160), np.uint8)

@@ -60,7 +60,7 @@ def overlaps(alpha, masks):
 
 
 @pytest.mark.parametrize("frame", [0, 6, 11])
-def test_a_marked_frame_gives_mattes_of_all_in_both_directions(disc, tmp_path, frame):
+def test_one_marked_frame_gives_mattes_of_all_frames(disc, tmp_path, frame):
     clip, masks = disc
     prompt = vidmatte.Prompt(frame=frame, mask=clip.with_name(f"mask{frame}.png"))
     summary = vidmatte.matte(clip, prompt, alpha=tmp_path / "a.mkv", options=SMALL)
@@ -102,7 +102,7 @@ def test_opaque_pixels_keep_the_source_colour(disc, tmp_path):
             assert np.abs(rgb - frame.rgb.clip(0, 1))[:, opaque].max() <= 0.5 / 65535 + 1e-7
 
 
-def test_two_references(disc, tmp_path):
+def test_two_references_are_both_used(disc, tmp_path):
     clip, masks = disc
     prompts = [vidmatte.Prompt(frame=n, mask=clip.with_name(f"mask{n}.png")) for n in (2, 9)]
     vidmatte.matte(clip, prompts, alpha=tmp_path / "a.mkv", options=SMALL)
@@ -121,7 +121,7 @@ def test_in_and_out_points_cut_picture_and_sound(disc, tmp_path):
     assert times == [Fraction(t - 9, 100) for t in (9, 14, 15, 18, 22)]
 
 
-def test_same_command_same_bits_and_batches_do_not_matter(disc, tmp_path):
+def test_the_same_command_writes_the_same_bits_for_any_batch_size(disc, tmp_path):
     clip, _ = disc
     prompt = vidmatte.Prompt(frame=5, mask=clip.with_name("mask5.png"))
     for name, batch_size in (("a", 1), ("b", 1), ("c", 5)):
@@ -148,7 +148,7 @@ def test_a_sequence_keeps_its_numbers(disc, tmp_path):
     assert min(overlaps(alpha, masks[:4])) > 0.75
 
 
-def test_a_set_of_images_with_one_reference_image(disc, tmp_path):
+def test_a_set_of_images_is_matted_from_one_reference_image(disc, tmp_path):
     clip, _ = disc
     (tmp_path / "photos").mkdir()
     pictures, masks = moving_disc()
@@ -168,7 +168,7 @@ def test_a_set_of_images_with_one_reference_image(disc, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(97, 161), (33, 20), (64, 400)])
-def test_odd_and_unusual_sizes(tmp_path, size):
+def test_odd_sizes_are_matted(tmp_path, size):
     pictures = [np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n in range(2)]
     clip = write_movie(
         tmp_path / "c.mkv", frames=2, size=size[::-1], pictures=pictures, codec="ffv1", pixel_format="yuv444p"
@@ -235,7 +235,7 @@ def test_interrupted_run_says_how_far_it_came_and_leaves_nothing(tmp_path, stop)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
-def test_interrupted_while_it_follows_backward(tmp_path):
+def test_an_interruption_on_the_way_back_leaves_nothing(tmp_path):
     pictures = [np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)] * 2000
     clip = write_movie(tmp_path / "long.mp4", frames=2000, pictures=pictures, options={"preset": "ultrafast"})
     (tmp_path / "out").mkdir()

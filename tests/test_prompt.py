@@ -101,7 +101,7 @@ def test_mask_of_a_cut_out_is_its_opacity(tmp_path):
 
 
 @pytest.mark.parametrize(("bgra", "label"), [((255, 255, 255), 1), ((0, 255, 0), 1), ((0, 0, 255), 0), ((0, 0, 0), 0)])
-def test_scribble_colours(tmp_path, bgra, label):
+def test_colours_of_scribbles_are_labels(tmp_path, bgra, label):
     image = np.zeros((90, 160, 4), np.uint8)
     image[5:9, 5:9] = (255, 255, 255, 255)  # an object stroke, so that the prompt is complete
     image[30:40, 50:80] = (*bgra, 255)
@@ -111,7 +111,7 @@ def test_scribble_colours(tmp_path, bgra, label):
     assert known.sum() == 16 + 300
 
 
-def test_prompt_file_round_trip(tmp_path):
+def test_a_saved_prompt_file_is_read_back(tmp_path):
     write(tmp_path / "m.png", np.full((90, 160), 255, np.uint8))
     objects = {
         "dog": (
@@ -124,13 +124,13 @@ def test_prompt_file_round_trip(tmp_path):
     assert load_prompts(tmp_path / "p.json") == objects
 
 
-def test_parse_points_and_box():
+def test_points_and_boxes_are_parsed():
     assert parse_points("640,360 700.5,410,1  80,40,0") == ((640, 360, 1), (700.5, 410, 1), (80, 40, 0))
     assert parse_box("1,2,3.5,4") == (1, 2, 3.5, 4)
 
 
 @pytest.mark.parametrize("text", ["", "640", "640,", "a,b", "1,2,3,4", "1,2,x", "640;360"])
-def test_points_that_cannot_be_read(text):
+def test_malformed_points_are_refused(text):
     with pytest.raises(PromptError, match="write"):
         parse_points(text)
 
@@ -142,7 +142,7 @@ def test_points_outside_the_frame_are_refused_with_its_size(point):
 
 
 @pytest.mark.parametrize("box", [(100, 20, 40, 60), (40, 20, 400, 60), (-3, 0, 10, 10), (5, 5, 5, 9)])
-def test_boxes_that_do_not_fit(box):
+def test_boxes_outside_the_frame_are_refused(box):
     with pytest.raises(PromptError, match="does not fit the frame of 160x90"):
         Prompt(box=box).reference(RGB)
 
@@ -152,24 +152,24 @@ def test_background_alone_marks_nothing():
         Prompt(points=((5, 5, 0),)).reference(RGB)
 
 
-def test_nothing_marked():
+def test_an_empty_prompt_is_refused():
     with pytest.raises(PromptError, match="nothing is marked"):
         Prompt()
 
 
-def test_mask_of_another_size(tmp_path):
+def test_a_mask_of_another_size_is_refused(tmp_path):
     mask = write(tmp_path / "m.png", np.full((45, 80), 255, np.uint8))
     with pytest.raises(PromptError, match="is 80x45, but the frame is 160x90"):
         Prompt(mask=mask).reference(RGB)
 
 
-def test_empty_mask(tmp_path):
+def test_an_empty_mask_is_refused(tmp_path):
     mask = write(tmp_path / "m.png", np.full((90, 160), 38, np.uint8))
     with pytest.raises(PromptError, match=r"mask is empty \(brightest value 0.15 of 1\)"):
         Prompt(mask=mask).reference(RGB)
 
 
-def test_mask_that_is_no_image(tmp_path):
+def test_a_mask_that_is_no_image_is_refused(tmp_path):
     (tmp_path / "m.png").write_bytes(b"not an image")
     with pytest.raises(ReadError, match=r"m.png: is not an image"):
         Prompt(mask=tmp_path / "m.png").reference(RGB)
@@ -195,13 +195,13 @@ GOOD = {"version": 1, "objects": [{"name": "a", "prompts": [{"frame": 0, "points
         ({"objects": [GOOD["objects"][0], GOOD["objects"][0]]}, "two objects have the same name"),
     ],
 )
-def test_prompt_files_of_another_shape(tmp_path, change, message):
+def test_prompt_files_of_another_layout_are_refused(tmp_path, change, message):
     (tmp_path / "p.json").write_text(json.dumps(GOOD | change))
     with pytest.raises(PromptError, match=message):
         load_prompts(tmp_path / "p.json")
 
 
-def test_prompt_file_that_is_no_json(tmp_path):
+def test_a_prompt_file_that_is_no_json_is_refused(tmp_path):
     (tmp_path / "p.json").write_text("{")
     with pytest.raises(PromptError, match="is not JSON"):
         load_prompts(tmp_path / "p.json")

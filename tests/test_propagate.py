@@ -14,7 +14,7 @@ from vidmatte.stages import propagate
 from vidmatte.stages.propagate import Pass, forward_share, matte_clip, plan_passes
 
 
-def test_one_reference_is_followed_both_ways():
+def test_one_reference_is_propagated_both_ways():
     assert plan_passes([5], 0, 10) == [Pass(5, 0, 4), Pass(5, 5, 9)]
 
 
@@ -27,16 +27,16 @@ def test_references_share_the_frames_between_them():
     assert plan_passes([40, 0], 0, 60) == [Pass(0, 0, 24), Pass(40, 17, 39), Pass(40, 40, 59)]
 
 
-def test_a_reference_outside_the_range_is_followed_into_it():
+def test_a_reference_outside_the_range_is_propagated_into_it():
     assert plan_passes([3], 10, 20) == [Pass(3, 3, 19)]
     assert plan_passes([30], 10, 20) == [Pass(30, 10, 29)]
 
 
-def test_legs_without_a_wanted_frame_are_left_out():
+def test_passes_without_a_wanted_frame_are_left_out():
     assert plan_passes([0, 500], 0, 50) == [Pass(0, 0, 49)]
 
 
-def test_neighbouring_references():
+def test_adjacent_references_split_the_frames():
     assert plan_passes([4, 5], 0, 8) == [Pass(4, 0, 3), Pass(4, 4, 4), Pass(5, 5, 7)]
 
 
@@ -124,7 +124,7 @@ def test_output_is_in_order_and_counts_steps_from_the_reference(monkeypatch, bat
     assert log == [(5, n) for n in (4, 3, 2, 1, 0, 6, 7, 8, 9, 10, 11)]
 
 
-def test_range_is_cut_and_still_followed_from_a_reference_outside_it():
+def test_a_range_is_reached_from_a_reference_outside_it():
     steps, _ = run(20, [2], start=5, end=9)
     assert steps == {5: 3, 6: 4, 7: 5, 8: 6}
     steps, _ = run(20, [15], start=5, end=9)
@@ -165,7 +165,7 @@ def test_backward_progress_adds_up():
     assert sum(done) == 20
 
 
-def test_without_a_reference_in_the_clip_it_starts_at_the_first_frame():
+def test_propagation_without_a_reference_starts_at_the_first_frame():
     class External(CountingMatter):
         def tracker(self):
             tracker = StepsFromReference(self.log)
@@ -178,7 +178,7 @@ def test_without_a_reference_in_the_clip_it_starts_at_the_first_frame():
     assert predictor.log == [(None, 1), (None, 2), (None, 3)]
 
 
-def test_models_without_a_follower_see_batches():
+def test_models_without_a_tracker_see_batches():
     class Alone(CountingMatter):
         def tracker(self):
             return None

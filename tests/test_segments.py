@@ -96,7 +96,7 @@ APART = {
 }
 
 
-def test_every_format_of_a_clip_in_segments_is_that_of_the_clip_at_once(clip, tmp_path):
+def test_every_format_rendered_in_segments_equals_one_stream(clip, tmp_path):
     summary = vidmatte.matte(clip, prompt(), **outputs(tmp_path / "cut"), options=OPTIONS)
     whole = vidmatte.matte(
         clip, prompt(), **outputs(tmp_path / "whole"), options=replace(OPTIONS, segment_frames=FRAMES)
@@ -128,7 +128,7 @@ def test_parts_are_joined_without_loss_in_the_right_order(clip, tmp_path):
 
 
 @pytest.mark.parametrize(("marks", "smooth"), [([0], 0.5), ([6], 0), ([2, 10], 0.5)], ids=str)
-def test_a_run_that_is_stopped_anywhere_and_goes_on_writes_the_same(clip, tmp_path, monkeypatch, marks, smooth):
+def test_resuming_after_any_unit_writes_the_same_files(clip, tmp_path, monkeypatch, marks, smooth):
     options = replace(OPTIONS, smooth=smooth)
     prompts = [prompt(frame) for frame in marks]
 
@@ -156,7 +156,7 @@ def test_a_run_that_is_stopped_anywhere_and_goes_on_writes_the_same(clip, tmp_pa
     assert hashes(tmp_path / "stopped") == expected
 
 
-def test_what_is_left_of_another_job_is_not_gone_on_with(clip, tmp_path, monkeypatch):
+def test_work_of_another_request_is_not_resumed(clip, tmp_path, monkeypatch):
     def run(**changes):
         return vidmatte.matte(clip, prompt(), alpha=tmp_path / "a.mkv", options=replace(OPTIONS, **changes))
 
@@ -183,13 +183,13 @@ def test_a_run_that_fails_before_its_first_segment_leaves_nothing(clip, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["b.mkv"]
 
 
-def test_two_runs_do_not_write_the_same_outputs(clip, tmp_path):
+def test_a_second_run_of_the_same_outputs_is_refused(clip, tmp_path):
     journal = Journal(tmp_path / ".a.mkv.vidmatte")
     with journal.lock(), pytest.raises(OptionError, match="another run is writing these outputs"):
         vidmatte.matte(clip, prompt(), alpha=tmp_path / "a.mkv", options=OPTIONS)
 
 
-def test_the_report_of_a_clip_in_segments(clip, tmp_path):
+def test_the_report_covers_all_segments(clip, tmp_path):
     summary = vidmatte.matte(
         clip, prompt(), alpha=tmp_path / "a.mkv", report=tmp_path / "report", options=replace(OPTIONS, segment_frames=4)
     )
@@ -201,7 +201,7 @@ def test_the_report_of_a_clip_in_segments(clip, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "report"]
 
 
-def test_an_adapted_network_is_kept_for_the_run_that_goes_on(clip, tmp_path, monkeypatch):
+def test_resuming_does_not_adapt_again(clip, tmp_path, monkeypatch):
     options = replace(OPTIONS, adapt_steps=1)
 
     def run(folder, **changes):
@@ -219,7 +219,7 @@ def test_an_adapted_network_is_kept_for_the_run_that_goes_on(clip, tmp_path, mon
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
 
 
-def test_a_range_several_objects_and_a_set_of_images_in_segments(clip, tmp_path):
+def test_ranges_objects_and_image_sets_are_rendered_in_segments(clip, tmp_path):
     objects = {"left": prompt(), "right": prompt(11)}
     options = replace(OPTIONS, start="2", end="9", segment_frames=3)
     summary = vidmatte.matte(clip, objects, alpha=tmp_path / "{object}.mkv", options=options)
@@ -236,7 +236,7 @@ def test_a_range_several_objects_and_a_set_of_images_in_segments(clip, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*_m.png")) == [f"p{n}_m.png" for n in range(5)]
 
 
-def test_legs_are_cut_at_the_segments():
+def test_passes_are_cut_at_the_segments():
     # Ten frames from 100 on, in segments of four; marked at 103 and, before the first frame, at 95.
     passes = (Pass(95, 95, 101), Pass(103, 100, 102), Pass(103, 103, 109))
     plan = Plan(first=100, end=110, length=4, passes=(passes,), overlap=1)
@@ -283,7 +283,7 @@ def test_units_come_after_what_they_need(ahead):
     assert [Unit.parse(unit.name) for unit in done] == done == list(units_of(plan)) or ahead == 8
 
 
-def test_a_journal_forgets_the_line_that_a_crash_cut_off(tmp_path):
+def test_a_line_cut_off_by_a_crash_does_not_count(tmp_path):
     journal = Journal(tmp_path / "j")
     with journal.lock():
         journal.begin({"key": "x"})
@@ -299,7 +299,7 @@ def test_a_journal_forgets_the_line_that_a_crash_cut_off(tmp_path):
         list(journal.records())
 
 
-def test_outputs_beside_the_frames_of_a_source_are_no_part_of_it(tmp_path):
+def test_outputs_beside_source_frames_do_not_change_the_fingerprint(tmp_path):
     for number in range(3):
         (tmp_path / f"p.{number:04d}.png").write_bytes(bytes([number]))
     sources = tmp_path / "p.%04d.png", tmp_path
