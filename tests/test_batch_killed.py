@@ -111,7 +111,8 @@ def test_killed_at_20_random_moments_and_resumed_writes_the_same(zygote, tmp_pat
             assert path.read_bytes() == expected[path.name]
         if code == -signal.SIGKILL:
             killed += 1
-            if len(visible(folder)) < len(expected):
+            # Outputs may be complete with only the work folder left to remove.
+            if contents(folder) != expected:
                 assert zygote.run(**again, options={**options, "resume": True}) == 0
         assert contents(folder) == expected
     assert killed == 20
