@@ -1,0 +1,223 @@
+"""A bank of moving foregrounds on disk, made once, that training clips are composed from.
+
+    BANK/bank.json                  every entry, with its source and licence
+    BANK/<kind>-<number>/entry.json one entry
+    BANK/<kind>-<number>/frames.zip its frames, stored: NNN.jpg straight colour, NNN.png alpha
+
+Frames are square, and each shows one object in the middle; the entry's path holds its motion. The
+colour continues beyond the alpha, so that soft pixels show nothing of an old background.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidmatte.errors import ReadError
+from vidmatte.imaging.arrays import Pixels
+from vidmatte.synth.corpus import Rng, Split
+
+_log = logging.getLogger(__name__)
+_VERSION = 1
+_JPEG_QUALITY = 90
+RENDERED = ("mesh",)
+"""Kinds whose frames are rendered."""
+BACKDROP = "backdrop"
+"""The kind whose frames are whole backgrounds that move, without alpha."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One moving foreground of a bank.
+
+    Attributes:
+        name: name of its folder, `<kind>-<number>`.
+        kind: "footage" (cut out of real footage), "mesh" (rendered) or "backdrop" (no alpha).
+        group: entries of one group are in one split: those of a clip of footage, or one render.
+        source, licence: origin of the entry, and the terms of its use.
+        frames: number of frames.
+        rate: frames per second of its motion.
+        cut: whether the lower edge of the original frame cuts it.
+        plain: whether its colours are poor, so that they are better replaced.
+        path: (frames, 2) x and y of its centre, in sides of its picture, relative to frame 0.
+        yaw: rotation about its upright axis in each frame, radians; empty if unknown.
+    """
+
+    name: str
+    kind: str
+    group: str
+    source: str
+    licence: str
+    frames: int
+    rate: float = 12.5
+    cut: bool = False
+    plain: bool = False
+    path: tuple[tuple[float, float], ...] = ()
+    yaw: tuple[float, ...] = ()
+
+    @property
+    def is_rendered(self) -> bool:
+        """Whether its frames are rendered."""
+        return self.kind in RENDERED
+
+    @property
+    def split(self) -> Split:
+        """Split of the entry: "held-out" for about one group in eight."""
+        return "held-out" if hashlib.sha256(self.group.encode()).digest()[0] % 8 == 0 else "train"
+
+
+class Bank:
+    """The entries of one split of a bank.
+
+    Args:
+        folder: folder of `bank.json`.
+        split: "train" or "held-out"; no group of entries is in both.
+
+    Raises:
+        ReadError: the folder holds no bank, one of another version, or none of the split.
+    """
+
+    def __init__(self, folder: str | Path, split: Split) -> None:
+        self.folder = Path(folder)
+        entries = [entry for entry in read_entries(self.folder) if entry.split == split]
+        self.footage = [
+            entry for entry in entries if not entry.is_rendered and entry.kind != BACKDROP
+        ]
+        self.rendered = [entry for entry in entries if entry.is_rendered]
+        self.backdrops = [entry for entry in entries if entry.kind == BACKDROP]
+        if not self.footage and not self.rendered:
+            raise ReadError(
+                f"{folder}: expected a bank with {split} foregrounds, found none; "
+                f"make more entries with python -m vidmatte.synth"
+            )
+
+    def draw(self, rng: Rng, render_share: float) -> Entry:
+        """Return a random entry; a rendered one with a chance of `render_share`, if both exist."""
+        rendered = rng.random() < render_share
+        pool = (self.rendered or self.footage) if rendered else (self.footage or self.rendered)
+        return pool[rng.integers(len(pool))]
+
+    def pictures(self, entry: Entry, times: Sequence[int], side: int) -> list[Pixels]:
+        """Return frames of an entry, in the order of `times`, premultiplied (side, side, 4) 0-1."""
+        decoded: dict[int, Pixels] = {}
+        with zipfile.ZipFile(self.folder / entry.name / "frames.zip") as pack:
+            for t in sorted(set(times)):
+                colour = _decode(pack.read(f"{t:03}.jpg"), cv2.IMREAD_COLOR)
+                alpha = _decode(pack.read(f"{t:03}.png"), cv2.IMREAD_GRAYSCALE)
+                decoded[t] = _premultiplied(colour, alpha, side)
+        return [decoded[t] for t in times]
+
+    def backgrounds(self, entry: Entry, times: Sequence[int]) -> list[Pixels]:
+        """Return frames of a backdrop, in the order of `times`, (h, w, 3) float32 0-1."""
+        decoded: dict[int, Pixels] = {}
+        with zipfile.ZipFile(self.folder / entry.name / "frames.zip") as pack:
+            for t in sorted(set(times)):
+                colour = cv2.cvtColor(
+                    _decode(pack.read(f"{t:03}.jpg"), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
+                )
+                decoded[t] = np.asarray(colour, np.float32) / np.float32(255)
+        return [decoded[t] for t in times]
+
+
+def read_entries(folder: str | Path) -> list[Entry]:
+    """Return the entries of a bank, from its `bank.json`.
+
+    Raises:
+        ReadError: the file is missing, damaged, or of another version.
+    """
+    path = Path(folder) / "bank.json"
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ReadError(
+            f"{path}: expected a bank, but cannot read it ({error}); "
+            f"make one with python -m vidmatte.synth"
+        ) from error
+    if facts.get("version") != _VERSION:
+        raise ReadError(
+            f"{path}: expected version {_VERSION} of a bank, found {facts.get('version')}; "
+            f"make it again"
+        )
+    return [_as_entry(entry) for entry in facts["entries"]]
+
+
+def write_entry(
+    folder: str | Path, entry: Entry, colours: Sequence[Pixels], alphas: Sequence[Pixels | None]
+) -> None:
+    """Write an entry and its frames; its folder appears whole or not at all.
+
+    Args:
+        folder: folder of the bank.
+        entry: description of the entry.
+        colours: straight colour of each frame, (S, S, 3) 0-1.
+        alphas: alpha of each frame, (S, S) 0-1; None for a backdrop.
+    """
+    place = Path(folder) / entry.name
+    making = place.with_name(f".{entry.name}.part")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    with zipfile.ZipFile(making / "frames.zip", "w", zipfile.ZIP_STORED) as pack:
+        for t, (colour, alpha) in enumerate(zip(colours, alphas, strict=True)):
+            codes = np.asarray(cv2.cvtColor(_codes(colour), cv2.COLOR_RGB2BGR), np.uint8)
+            pack.writestr(
+                f"{t:03}.jpg", _encode(".jpg", codes, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+            )
+            if alpha is not None:
+                pack.writestr(f"{t:03}.png", _encode(".png", _codes(alpha), []))
+    (making / "entry.json").write_text(json.dumps(asdict(entry)))
+    shutil.rmtree(place, ignore_errors=True)
+    making.rename(place)
+
+
+def write_index(folder: str | Path) -> list[Entry]:
+    """Write `bank.json` from all entries in a bank's folder, and return them."""
+    folder = Path(folder)
+    entries = [
+        _as_entry(json.loads(path.read_text())) for path in sorted(folder.glob("*/entry.json"))
+    ]
+    facts = {"version": _VERSION, "entries": [asdict(entry) for entry in entries]}
+    part = folder / ".bank.json.part"
+    part.write_text(json.dumps(facts, indent=1))
+    os.replace(part, folder / "bank.json")
+    return entries
+
+
+def _as_entry(facts: dict[str, object]) -> Entry:
+    path = tuple((float(x), float(y)) for x, y in facts.get("path", ()))  # type: ignore[attr-defined]
+    yaw = tuple(float(angle) for angle in facts.get("yaw", ()))  # type: ignore[attr-defined]
+    return Entry(**{**facts, "path": path, "yaw": yaw})  # type: ignore[arg-type]
+
+
+def _premultiplied(colour: NDArray[np.uint8], alpha: NDArray[np.uint8], side: int) -> Pixels:
+    """Return straight BGR codes and alpha as a premultiplied RGBA picture of a given side."""
+    picture = np.dstack([cv2.cvtColor(colour, cv2.COLOR_BGR2RGB), alpha])
+    if picture.shape[0] != side:
+        how = cv2.INTER_AREA if picture.shape[0] > side else cv2.INTER_LINEAR
+        picture = np.asarray(cv2.resize(picture, (side, side), interpolation=how))
+    scaled = picture.astype(np.float32) / np.float32(255)
+    scaled[..., :3] *= scaled[..., 3:]
+    return scaled
+
+
+def _decode(packed: bytes, how: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.imdecode(np.frombuffer(packed, np.uint8), how), np.uint8)
+
+
+def _encode(suffix: str, codes: NDArray[np.uint8], options: list[int]) -> bytes:
+    _, packed = cv2.imencode(suffix, codes, options)
+    return packed.tobytes()
+
+
+def _codes(image: Pixels) -> NDArray[np.uint8]:
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
