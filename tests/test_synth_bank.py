@@ -1,5 +1,6 @@
 """The bank of moving foregrounds, the clips made from it, and the rasteriser that fills it."""
 
+import copy
 import json
 
 import cv2
@@ -8,6 +9,16 @@ import pytest
 
 from vidmatte.errors import ReadError
 from vidmatte.synth.bank import Bank, Entry, read_entries, write_entry, write_index
+from vidmatte.synth.fill import fill_from_footage
+from vidmatte.synth.footage import (
+    MoverSettings,
+    find_movers,
+    find_person,
+    gate,
+    settings_for,
+    soft_alpha,
+    without_dark_rim,
+)
 
 SIDE, FRAMES = 64, 10
 
@@ -82,3 +93,142 @@ def test_a_folder_without_a_bank_is_refused(tmp_path):
     (tmp_path / "bank.json").write_text(json.dumps({"version": 99, "entries": []}))
     with pytest.raises(ReadError, match="99"):
         read_entries(tmp_path)
+
+
+def test_a_soft_edge_lies_inside_of_its_mask():
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 1
+    alpha = soft_alpha(mask)
+    assert not alpha[mask == 0].any()
+    assert (np.rint(alpha[14:26, 14:26] * 255) == 255).all()
+    soft = (alpha[20] > 0.02) & (alpha[20] < 0.98)
+    assert 2 <= soft.sum() <= 6
+
+
+def write_movie(path, frames):
+    """Write frames (h, w, 3) losslessly."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def parade(tmp_path_factory):
+    """A folder with a movie of a disc that crosses a flat background, and the disc's true masks."""
+    folder = tmp_path_factory.mktemp("footage")
+    y, x = np.mgrid[:90, :200]
+    rng = np.random.default_rng(0)
+    ground = cv2.resize(rng.integers(90, 130, (9, 20, 3), np.uint8), (200, 90))
+    frames, truth = [], []
+    for t in range(-12, 26):
+        inside = np.hypot(x - (11 * t - 38), y - 45) < 38
+        frame = ground.copy()
+        frame[inside] = (230, 40, 30)
+        noise = rng.normal(0, 5, frame.shape)
+        frames.append(np.clip(frame + noise, 0, 255).astype(np.uint8))
+        truth.append(inside)
+    write_movie(folder / "parade.mkv", frames)
+    return folder, truth
+
+
+@pytest.fixture(scope="module")
+def movers(parade):
+    folder, _ = parade
+    return find_movers(folder / "parade.mkv")
+
+
+def test_a_passing_object_is_cut_out_while_it_is_whole(parade, movers):
+    _, truth = parade
+    (mover,) = movers
+    assert len(mover) >= 8
+    for i, (x, y, w, h) in enumerate(mover.boxes):
+        whole = np.zeros((90, 200), bool)
+        whole[y : y + h, x : x + w] = mover.masks[i] > 0
+        inside = truth[mover.start + i]
+        assert not (inside[:, 0] | inside[:, -1]).any()  # not cut by the frame
+        assert (whole & inside).sum() / (whole | inside).sum() > 0.95
+
+
+def test_a_mover_with_a_large_hole_is_rejected(movers):
+    (mover,) = copy.deepcopy(movers)
+    for mask in mover.masks:
+        rows, columns = np.nonzero(mask)
+        y, x = int(rows.mean()), int(columns.mean())
+        mask[y - 12 : y + 12, x - 12 : x + 12] = 0
+    assert gate(mover) == []
+
+
+def test_a_seated_person_is_cut_out_by_colour(tmp_path):
+    y, x = np.mgrid[:120, :160]
+    rng = np.random.default_rng(0)
+    frames, truth = [], []
+    for t in range(20):
+        head = np.hypot((x - 80) / 14, (y - 34) / 20) < 1
+        body = np.hypot((x - 80) / 30, (y - 120) / 76) < 1
+        # An arm goes up beside the body.
+        arm = (np.abs(x - 108) < 6) & (y > 100 - 3 * t)
+        frame = np.full((120, 160, 3), (200, 205, 190), np.uint8)
+        frame[body | arm] = (40, 60, 120)
+        frame[head] = (150, 90, 70)
+        noise = rng.normal(0, 3, frame.shape)
+        frames.append(np.clip(frame + noise, 0, 255).astype(np.uint8))
+        truth.append(head | body | arm)
+    write_movie(tmp_path / "seated.mkv", frames)
+    (mover,) = find_person(tmp_path / "seated.mkv", width=160)
+    assert mover.cut
+    assert len(mover) >= 8
+    # Every second frame is used.
+    used = truth[::2][mover.start :][: len(mover)]
+    for mask, person in zip(mover.masks, used, strict=True):
+        assert (person & (mask > 0)).sum() / (person | (mask > 0)).sum() > 0.9
+
+
+def test_the_dark_area_under_a_convex_object_is_cut_off():
+    plate = np.full((60, 80, 3), 120, np.float32)
+    y, x = np.mgrid[:60, :80]
+    car, shadow = np.hypot(x - 40, y - 25) < 18, (np.abs(y - 46) < 5) & (np.abs(x - 40) < 25)
+    frame = plate.astype(np.uint8)
+    frame[shadow] = 60
+    frame[car] = (220, 60, 40)
+    mask = without_dark_rim(frame, (car | shadow).astype(np.uint8), plate)
+    assert (mask[car] > 0).mean() > 0.95
+    assert (mask[shadow & ~car] > 0).mean() < 0.05
+
+
+def test_footage_fills_a_bank_with_movers_and_backdrops(parade, tmp_path):
+    folder, _ = parade
+    fill_from_footage(tmp_path, folder, source="a test", licence="CC0 1.0")
+    entries = {entry.kind: entry for entry in write_index(tmp_path)}
+    assert set(entries) == {"footage", "backdrop"}
+    mover = entries["footage"]
+    assert mover.source.startswith("a test: parade.mkv")
+    assert mover.licence == "CC0 1.0"
+    # The disc moves by 11 pixels a frame, and its radius is 38. A mean of five frames leaves the
+    # centre (2 + 1) * 11 / 5 pixels behind at both ends; the picture has a margin of 3 pixels.
+    side = 2 * (38 + 33 / 5 + 3)
+    steps = np.diff([x for x, _ in mover.path])[3:-3]
+    assert steps == pytest.approx(11 / side, rel=0.03)
+    bank = Bank(tmp_path, mover.split)
+    (picture,) = bank.pictures(mover, [4], round(side))
+    assert picture[..., 3].sum() == pytest.approx(np.pi * 37**2, rel=0.06)
+    red = picture[picture[..., 3] > 0.99][:, :3]
+    assert np.abs(red.mean(0) - np.array([230, 40, 30]) / 255).max() < 0.03
+    (background,) = bank.backgrounds(entries["backdrop"], [0])
+    assert background.shape == (144, 320, 3)
+
+
+def test_a_folder_without_footage_is_an_error(tmp_path):
+    with pytest.raises(ReadError, match="expected clips"):
+        fill_from_footage(tmp_path, tmp_path, source="", licence="")
+
+
+def test_known_footage_has_settings_of_its_own(tmp_path):
+    assert settings_for(tmp_path / "bottle-detection.mp4") is None
+    assert settings_for(tmp_path / "again.mkv").seated
+    assert settings_for(tmp_path / "other.mp4") == MoverSettings()

@@ -1,0 +1,87 @@
+"""Make the entries of a bank: from footage, and by rendering."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidmatte.synth.bank import BACKDROP, Entry, write_entry
+from vidmatte.synth.footage import Mover, as_pictures, find_movers, footage_files, read_frames
+
+_log = logging.getLogger(__name__)
+_BACKDROP_WIDTH, _BACKDROP_FRAMES = 320, 24
+
+
+def fill_from_footage(
+    bank: Path,
+    footage: Path,
+    *,
+    source: str,
+    licence: str,
+    part: slice = slice(None),
+) -> None:
+    """Cut the movers out of each clip of a folder, and keep some of its frames as backdrops.
+
+    A clip that was finished is skipped, so that an interrupted run can be started again.
+
+    Args:
+        bank: folder of the bank.
+        footage: folder of clips of a camera that stands still.
+        source, licence: origin of the clips, and the terms of their use.
+        part: which of the clips, in order of name.
+
+    Raises:
+        ReadError: the folder holds no clip, or one cannot be decoded.
+    """
+    for path in footage_files(footage)[part]:
+        mark = bank / f".{path.name}.done"
+        if mark.exists():
+            continue
+        movers = find_movers(path)
+        for i, mover in enumerate(movers):
+            _write_mover(bank, f"footage-{path.stem}-{i:02}", path, mover, source, licence)
+        if path.suffix.lower() != ".gif":
+            for i, frames in enumerate(_backdrops(path)):
+                name = f"{BACKDROP}-{path.stem}-{i:02}"
+                entry = Entry(
+                    name, BACKDROP, path.stem, f"{source}: {path.name}", licence, len(frames)
+                )
+                write_entry(bank, entry, frames, [None] * len(frames))
+        mark.touch()
+        _log.info("%s: %d movers", path.name, len(movers))
+
+
+def _write_mover(
+    bank: Path, name: str, path: Path, mover: Mover, source: str, licence: str
+) -> None:
+    colours, alphas, motion = as_pictures(mover)
+    entry = Entry(
+        name,
+        "footage",
+        path.stem,
+        f"{source}: {path.name}, frames from {mover.start} on",
+        licence,
+        len(mover),
+        cut=mover.cut,
+        plain=path.suffix.lower() == ".gif",
+        path=tuple(motion),
+    )
+    write_entry(bank, entry, colours, alphas)
+
+
+def _backdrops(path: Path) -> Iterator[list[NDArray[np.float32]]]:
+    """Yield up to four spans of frames (h, w, 3) 0-1, the ones with most motion, made small."""
+    small = []
+    for index, frame in enumerate(read_frames(path)):
+        if index % 2 == 0:
+            height = round(frame.shape[0] * _BACKDROP_WIDTH / frame.shape[1])
+            small.append(cv2.resize(frame, (_BACKDROP_WIDTH, height), interpolation=cv2.INTER_AREA))
+    spans = [small[i : i + _BACKDROP_FRAMES] for i in range(0, len(small) - 11, _BACKDROP_FRAMES)]
+    moves = [float(np.abs(span[0].astype(int) - span[-1]).mean()) for span in spans]
+    for i in sorted(np.argsort(moves)[::-1][:4]):
+        yield [np.asarray(frame, np.float32) / np.float32(255) for frame in spans[i]]
