@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vidmatte.errors import ReadError
+from vidmatte.synth.__main__ import main
 from vidmatte.synth.bank import Bank, Entry, read_entries, write_entry, write_index
 from vidmatte.synth.fill import fill_from_footage
 from vidmatte.synth.footage import (
@@ -19,6 +20,8 @@ from vidmatte.synth.footage import (
     soft_alpha,
     without_dark_rim,
 )
+from vidmatte.synth.mesh import KINDS as mesh_kinds
+from vidmatte.synth.mesh import box, join, moved, sphere
 
 SIDE, FRAMES = 64, 10
 
@@ -232,3 +235,106 @@ def test_known_footage_has_settings_of_its_own(tmp_path):
     assert settings_for(tmp_path / "bottle-detection.mp4") is None
     assert settings_for(tmp_path / "again.mkv").seated
     assert settings_for(tmp_path / "other.mp4") == MoverSettings()
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    (folder / "cutouts").mkdir()
+    for n in range(12):
+        noise = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        cv2.imwrite(
+            str(folder / "images" / f"photo{'abcdefghijkl'[n]}.jpg"), cv2.resize(noise, (160, 120))
+        )
+    alpha = (disc(10)[1] * 255).astype(np.uint8)
+    for n in range(3):
+        cv2.imwrite(
+            str(folder / "cutouts" / f"disc{n}.jpg"),
+            rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8),
+        )
+        cv2.imwrite(str(folder / "cutouts" / f"disc{n}_alpha.png"), alpha)
+    return folder
+
+
+raster = pytest.importorskip("vidmatte.synth.raster", reason="numba comes with the extra 'train'")
+
+
+def picture_of(mesh, *, distance=4.0, side=60, span=3.0, textures=None):
+    view = raster.View(0.0, 0.0, distance)
+    if textures is None:
+        textures = np.full((len(mesh.gloss), 8, 8, 3), 0.5, np.float32)
+    return raster.render(mesh, textures, view, side, centre=(0.0, 0.0), span=span)
+
+
+def test_a_sphere_covers_the_disc_that_it_should():
+    radius, distance, side, span = 1.0, 4.0, 60, 3.0
+    _, alpha = picture_of(sphere(radius, segments=200))
+    # The outline of a sphere in perspective lies on the cone that touches it.
+    seen = distance * radius / np.sqrt(distance**2 - radius**2)
+    assert alpha.sum() * (span / side) ** 2 == pytest.approx(np.pi * seen**2, rel=0.004)
+    fine = side * 16
+    y, x = ((np.mgrid[:fine, :fine] + 0.5) / fine - 0.5) * span
+    exact = (np.hypot(x, y) < seen).reshape(side, 16, side, 16).mean((1, 3))
+    # Nine samples tell coverage to within about two of them.
+    assert np.abs(alpha - exact).max() < 2.5 / 9
+
+
+def test_a_box_covers_its_front_face_and_hides_what_is_behind():
+    mesh = join([box((1, 1, 1), 0), moved(box((1, 1, 1), 1), by=(0, 0, -2))])
+    textures = np.stack([np.full((8, 8, 3), value, np.float32) for value in (1.0, 0.0)])
+    colour, alpha = picture_of(mesh, textures=textures)
+    half = 0.5 * 4 / (4 - 0.5)
+    assert alpha.sum() * (3 / 60) ** 2 == pytest.approx((2 * half) ** 2, rel=0.03)
+    assert colour[30, 30].min() > 0.3
+    assert alpha[30, 30] == 1
+
+
+def test_colour_goes_on_beyond_the_alpha():
+    premultiplied, alpha = np.zeros((40, 40, 3), np.float32), np.zeros((40, 40), np.float32)
+    alpha[15:25, 15:25] = 1
+    premultiplied[15:25, 15:25] = (0.2, 0.6, 0.4)
+    colour = raster.extend(premultiplied, alpha)
+    assert np.abs(colour - np.array([0.2, 0.6, 0.4])).max() < 0.02
+
+
+@pytest.mark.parametrize("number", range(len(mesh_kinds)))
+def test_a_mesh_of_every_kind_can_be_rendered(number):
+    shape = mesh_kinds[number](np.random.default_rng(1))
+    assert np.isfinite(shape.vertices).all()
+    assert shape.faces.max() < len(shape.vertices)
+    assert len(shape.gloss) > shape.region.max()
+    _, alpha = picture_of(shape, distance=8.0, side=40, span=6.0)
+    assert 0.01 < alpha.mean() < 0.9
+
+
+def test_a_command_renders_entries_that_are_kept_when_it_runs_again(photographs, tmp_path):
+    command = [str(tmp_path), "--corpus", str(photographs), "--entries", "1"]
+    assert main(command) == 0
+    (entry,) = read_entries(tmp_path)
+    frames = tmp_path / entry.name / "frames.zip"
+    written = frames.stat().st_mtime_ns
+    assert main(command) == 0
+    assert frames.stat().st_mtime_ns == written
+    assert entry.kind == "mesh"
+    assert len(entry.yaw) == entry.frames == 32
+    picture = Bank(tmp_path, entry.split).pictures(entry, [0], 64)[0]
+    assert 0.02 < picture[..., 3].mean() < 0.95
+    border = [picture[0, :, 3], picture[-1, :, 3], picture[:, 0, 3], picture[:, -1, 3]]
+    assert max(edge.max() for edge in border) == 0
+
+
+def test_a_command_reports_a_folder_without_photographs(tmp_path, caplog):
+    assert main([str(tmp_path), "--corpus", str(tmp_path), "--entries", "1"]) == 1
+    assert "looked for images" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"), [(["--entries", "1"], "--corpus"), (["--footage", "f"], "--source")]
+)
+def test_a_command_names_the_option_that_is_missing(tmp_path, capsys, options, missing):
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path / "bank"), *options])
+    assert end.value.code == 2
+    assert missing in capsys.readouterr().err

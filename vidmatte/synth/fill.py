@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidmatte.errors import MissingExtraError
 from vidmatte.synth.bank import BACKDROP, Entry, write_entry
 from vidmatte.synth.footage import Mover, as_pictures, find_movers, footage_files, read_frames
 
+if TYPE_CHECKING:
+    from vidmatte.synth.corpus import Corpus
+
 _log = logging.getLogger(__name__)
+_MESHES = 1
+"""Part of the seed of meshes."""
 _BACKDROP_WIDTH, _BACKDROP_FRAMES = 320, 24
 
 
@@ -54,6 +61,35 @@ def fill_from_footage(
                 write_entry(bank, entry, frames, [None] * len(frames))
         mark.touch()
         _log.info("%s: %d movers", path.name, len(movers))
+
+
+def fill_with_meshes(
+    bank: Path, corpus: Corpus, numbers: range, *, frames: int = 32, side: int = 224
+) -> None:
+    """Render a turning mesh for each number whose entry does not exist yet.
+
+    A number always gives the same entry.
+
+    Raises:
+        MissingExtraError: the package `numba` is not installed.
+    """
+    try:
+        from vidmatte.synth.turntable import make_turntable
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("rendering meshes", "train") from error
+
+    for number in numbers:
+        name = f"mesh-{number:04}"
+        if (bank / name).exists():
+            continue
+        turned = make_turntable(
+            corpus, np.random.default_rng((number, _MESHES)), frames=frames, side=side
+        )
+        entry = Entry(
+            name, "mesh", name, "rendered by vidmatte", "CC0 1.0", frames, yaw=tuple(turned.yaw)
+        )
+        write_entry(bank, entry, turned.colours, turned.alphas)
+        _log.info("%s", name)
 
 
 def _write_mover(
