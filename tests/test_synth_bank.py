@@ -1,6 +1,7 @@
 """The bank of moving foregrounds, the clips made from it, and the rasteriser that fills it."""
 
 import copy
+import dataclasses
 import json
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from vidmatte.errors import ReadError
 from vidmatte.synth.__main__ import main
 from vidmatte.synth.bank import Bank, Entry, read_entries, write_entry, write_index
+from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.fill import fill_from_footage
 from vidmatte.synth.footage import (
     MoverSettings,
@@ -22,6 +24,7 @@ from vidmatte.synth.footage import (
 )
 from vidmatte.synth.mesh import KINDS as mesh_kinds
 from vidmatte.synth.mesh import box, join, moved, sphere
+from vidmatte.synth.scenes import Events, choose_times, make_bank_clip
 
 SIDE, FRAMES = 64, 10
 
@@ -338,3 +341,99 @@ def test_a_command_names_the_option_that_is_missing(tmp_path, capsys, options, m
         main([str(tmp_path / "bank"), *options])
     assert end.value.code == 2
     assert missing in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def corpus(photographs):
+    return Corpus(photographs, "train")
+
+
+def test_the_share_of_renders_is_kept(bank_folder):
+    bank, rng = Bank(bank_folder, "train"), np.random.default_rng(0)
+    assert not any(bank.draw(rng, 0.0).is_rendered for _ in range(50))
+    assert np.mean([bank.draw(rng, 0.3).is_rendered for _ in range(1000)]) == pytest.approx(
+        0.3, abs=0.05
+    )
+
+
+@pytest.mark.parametrize("prompt", ["mask", "clicks"])
+def test_a_clip_belongs_to_its_seed(bank_folder, corpus, prompt):
+    bank = Bank(bank_folder, "train")
+    for seed in range(3):
+        clip = make_bank_clip(bank, corpus, (64, 96), 4, prompt, seed)
+        again = make_bank_clip(Bank(bank_folder, "train"), corpus, (64, 96), 4, prompt, seed)
+        for field in dataclasses.fields(clip):
+            assert np.array_equal(getattr(clip, field.name), getattr(again, field.name)), field.name
+        assert clip.rgb.shape == (4, 3, 64, 96)
+        assert clip.alpha.shape == (4, 1, 64, 96)
+        assert clip.flow.shape == (4, 64, 96, 2)
+        assert clip.between.shape == (4, 2, 3)
+        assert clip.alpha[0].max() == 255
+
+
+@pytest.mark.parametrize("event", ["shadow", "mirror", "light"])
+def test_shadow_reflection_and_light_are_not_in_the_alpha(bank_folder, corpus, event):
+    bank = Bank(bank_folder, "train")
+    changed = 0
+    for seed in range(4):
+        make = lambda events, seed=seed: make_bank_clip(  # noqa: E731
+            bank, corpus, (48, 48), 3, "mask", seed, events=events
+        )
+        plain, with_it = make(Events()), make(Events(**{event: True}))
+        assert np.array_equal(plain.alpha, with_it.alpha)
+        changed += not np.array_equal(plain.rgb, with_it.rgb)
+    assert changed == 4
+
+
+def test_an_object_that_leaves_has_no_alpha_and_comes_back(bank_folder, corpus):
+    bank = Bank(bank_folder, "train")
+    came_back = 0
+    for seed in range(6):
+        clip = make_bank_clip(
+            bank, corpus, (48, 48), 5, "mask", seed, still=True, events=Events(leaves=True)
+        )
+        seen = clip.alpha.reshape(5, -1).max(1) > 0
+        assert seen[0]
+        assert not seen.all()
+        came_back += seen[-1]
+    assert came_back >= 4
+
+
+def test_an_occluder_takes_from_the_alpha(bank_folder, corpus):
+    bank = Bank(bank_folder, "train")
+    less = 0
+    for seed in range(12):
+        bare, hidden = (
+            make_bank_clip(
+                bank, corpus, (48, 48), 4, "mask", seed, events=Events(occluder=there)
+            ).alpha.astype(int)
+            for there in (False, True)
+        )
+        assert (hidden <= bare).all()
+        less += hidden.sum() < bare.sum()
+    assert less >= 6
+
+
+def test_a_turned_object_is_seen_from_the_other_side():
+    yaw = tuple(float(angle) for angle in np.linspace(0, 2 * np.pi, 32))
+    entry = Entry("mesh-0000", "mesh", "mesh-0000", "", "", 32, yaw=yaw)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        times = choose_times(entry, 4, rng, turned=True)
+        apart = abs((yaw[times[1]] - yaw[times[0]] + np.pi) % (2 * np.pi) - np.pi)
+        assert apart > np.radians(140)
+        assert all(0 <= t < 32 for t in times)
+
+
+@pytest.mark.parametrize("event", [field.name for field in dataclasses.fields(Events)])
+def test_every_event_changes_the_clip(bank_folder, corpus, event):
+    bank = Bank(bank_folder, "train")
+    changed = 0
+    for seed in range(4):
+        plain, with_it = (
+            make_bank_clip(bank, corpus, (48, 48), 3, "mask", seed, events=events, render_share=1.0)
+            for events in (Events(), Events(**{event: True}))
+        )
+        assert with_it.alpha[0].any()
+        changed += not np.array_equal(plain.rgb, with_it.rgb)
+    assert changed >= 3

@@ -101,7 +101,7 @@ def _render(
     shade = _shade(rng)
     frames, alphas = [], []
     for t, crop in enumerate(scene.crops):
-        base = crop @ _pose(scene.ground[t]) @ to_unit
+        base = crop @ to_matrix(scene.ground[t]) @ to_unit
         behind = cv2.warpAffine(
             scene.scenery, base[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101
         )
@@ -153,7 +153,7 @@ def draw_layer(layer: Layer, t: int, crop: Matrix, size: tuple[int, int]) -> Pix
     samples = int(np.clip(pixels / 2, 1, 7))
     drawn = np.zeros((*size, 4), np.float32)
     for offset in np.linspace(-0.5, 0.5, samples) if samples > 1 else [0.0]:
-        pose = crop @ _pose(layer.poses[t] + offset * layer.shutter * moved)
+        pose = crop @ to_matrix(layer.poses[t] + offset * layer.shutter * moved)
         drawn += draw_parts(layer, t, pose, size) / samples
     return np.clip(drawn, 0, 1)
 
@@ -242,7 +242,8 @@ def _turns(t: int) -> float:
     return float(t + 3 * (t > 0))
 
 
-def _pose(pose: NDArray[np.float64]) -> Matrix:
+def to_matrix(pose: NDArray[np.float64]) -> Matrix:
+    """Return the (3, 3) map of a pose: x, y, rotation, log of scale, two shears."""
     x, y, angle, log_scale, shear_x, shear_y = pose
     scale = np.exp(log_scale)
     shear = np.array([[1, shear_x, 0], [shear_y, 1, 0], [0, 0, 1.0]])
