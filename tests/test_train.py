@@ -14,14 +14,16 @@ pytest.importorskip("skimage")
 pytest.importorskip("pymatting")
 
 from vidmatte.cli import cli
-from vidmatte.errors import ReadError
+from vidmatte.errors import ModelError, OptionError, ReadError
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.losses import cross_entropy, gradient, jaccard, l1, laplacian, overlap
 from vidmatte.model.weights import load_packaged
+from vidmatte.synth.bank import Entry, write_entry, write_index
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.hair import SupersampledCanvas, draw_fur, draw_hair, draw_leaves, draw_mesh
 from vidmatte.train import NETWORK, REFINER, TrainConfig, read_config, train
+from vidmatte.train.network import Batches
 from vidmatte.train.validate import held_out, on_clips
 
 
@@ -205,4 +207,79 @@ def test_a_folder_without_photographs_is_one_line(tmp_path):
     result = CliRunner().invoke(cli, ["train", str(tmp_path / "run"), "--corpus", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {tmp_path}: a corpus with train photographs asked for, found none")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    """A bank of eight discs that grow, at least one of them to train on."""
+    folder = tmp_path_factory.mktemp("bank")
+    y, x = np.mgrid[:48, :48].astype(np.float32)
+    alphas = [np.clip(10 + t - np.hypot(x - 24, y - 24), 0, 1).astype(np.float32) for t in range(8)]
+    colour = np.stack([x / 48, y / 48, np.full_like(x, 0.5)], axis=-1)
+    for n in range(8):
+        entry = Entry(f"footage-{n:03}", "footage", f"disc {n}", "made by a test", "CC0 1.0", 8)
+        write_entry(folder, entry, [colour] * 8, alphas)
+    write_index(folder)
+    return str(folder)
+
+
+def test_clips_of_a_batch_come_from_the_bank(corpus, bank):
+    config = tiny(corpus, bank=bank, bank_share=1.0)
+    batch = Batches(config)[0]
+    again = Batches(config)[0]
+    plain = Batches(tiny(corpus))[0]
+    assert set(batch) == set(plain)
+    assert all(torch.equal(batch[name], again[name]) for name in batch)
+    assert not torch.equal(batch["rgb"], plain["rgb"])
+
+
+def test_half_of_the_clips_come_from_the_bank(corpus, bank, monkeypatch):
+    made = {"bank": 0, "corpus": 0}
+    sample = make_clip(Corpus(corpus, "train"), (64, 64), 2, "mask", 0)
+
+    def count(kind):
+        def make(*arguments):
+            made[kind] += 1
+            return sample
+
+        return make
+
+    monkeypatch.setattr("vidmatte.train.network.make_bank_clip", count("bank"))
+    monkeypatch.setattr("vidmatte.train.network.make_clip", count("corpus"))
+    batches = Batches(tiny(corpus, bank=bank, pixels=800_000))
+    for index in range(3):
+        batches[index]
+    total = made["bank"] + made["corpus"]
+    assert total > 150
+    assert made["bank"] / total == pytest.approx(0.5, abs=0.12)
+
+
+def test_a_run_from_before_there_were_banks_goes_on_without_one(corpus, bank, tmp_path):
+    def quiet(line):
+        pass
+
+    config, run = tiny(corpus, steps=1), tmp_path / "run"
+    train(config, run, REFINER, log=quiet)
+    facts = json.loads((run / "run.json").read_text())
+    for name in ("bank", "bank_share"):
+        del facts["config"][name]
+    (run / "run.json").write_text(json.dumps(facts))
+    assert read_config(run) == config
+    train(config, run, REFINER, log=quiet)
+    with pytest.raises(ModelError, match="begun with bank None"):
+        train(dataclasses.replace(config, bank=bank), run, REFINER, log=quiet)
+
+
+def test_a_share_of_clips_is_between_0_and_1(corpus):
+    with pytest.raises(OptionError, match=r"bank_share 1\.5"):
+        tiny(corpus, bank_share=1.5)
+
+
+@pytest.mark.parametrize(("part", "message"), [("network", "expected a bank"), ("refiner", "leave --bank out")])
+def test_a_bank_that_cannot_be_used_is_one_line(corpus, tmp_path, part, message):
+    command = ["train", str(tmp_path / "run"), "--corpus", str(corpus), "--bank", str(tmp_path), "--part", part]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1

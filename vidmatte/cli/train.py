@@ -36,6 +36,11 @@ _PARTS = ("network", "refiner", "iconmatting", "iconmatting-trimap")
     help="Of network and refiner: photographs, images/*.jpg, and cutouts/.",
 )
 @click.option(
+    "--bank",
+    metavar="DIR",
+    help="Of network: a bank of moving foregrounds that half of the clips are made from.",
+)
+@click.option(
     "--data",
     multiple=True,
     metavar="LAYOUT=DIR",
@@ -138,6 +143,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
         )
     names = (
         "corpus",
+        "bank",
         "sd",
         "cache",
         "crops",
@@ -156,6 +162,10 @@ def _train(run: str, given: dict[str, Any]) -> None:
     settings |= parse_values(part, given["settings"] or "")
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
+    if part == "refiner" and settings.get("bank") is not None:
+        raise OptionError(
+            "a bank was given, but only the network learns from one; leave --bank out"
+        )
     config = replace(make_config(part, settings), processes=count_processes())
     if given["clips"] is not None and part != "network":
         raise OptionError(
@@ -184,6 +194,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
 
 def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     """Return the training task and its validation, None if it has none."""
+    from vidmatte.synth.bank import Bank
     from vidmatte.synth.corpus import photographs
     from vidmatte.train import TRAINING_TASKS, IconMattingConfig, TrainConfig
     from vidmatte.train.iconmatting import prepare
@@ -196,6 +207,8 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     assert isinstance(config, TrainConfig)  # of the other parts
     # A wrong folder is reported here, and not by another process.
     photographs(config.corpus, "train")
+    if config.bank is not None:
+        Bank(config.bank, "train")
 
     def validate(averaged: Any) -> dict[str, float]:
         figures = held_out(averaged, config.corpus, device=config.device)

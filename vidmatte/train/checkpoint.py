@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,13 @@ def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
             f"{run}: is a run of part {part!r}, and {state.part!r} was asked for; name another folder"
         )
     asked = json.loads(json.dumps(asdict(state.config)))
-    for name, value in saved["config"].items():
+    # A run from before a choice existed was begun with its default.
+    defaults = {
+        field.name: json.loads(json.dumps(field.default))
+        for field in fields(state.config)
+        if field.default is not MISSING
+    }
+    for name, value in {**defaults, **saved["config"]}.items():
         if name not in _FREE and asked.get(name, value) != value:
             raise ModelError(
                 f"{run}: was begun with {name} {value}, and {asked[name]} was asked for; give the same again, or begin "

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from vidmatte.errors import MissingExtraError
+from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.objective import collate, loss
 from vidmatte.model.compact.trunk import fold_published
 from vidmatte.model.losses import Batch
+from vidmatte.synth.bank import Bank
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.prompts import PromptKind
+from vidmatte.synth.scenes import make_bank_clip
 from vidmatte.train.checkpoint import read_facts
 from vidmatte.train.config import LoopConfig
 from vidmatte.train.loop import ParameterGroup, TrainingTask
@@ -34,6 +36,9 @@ class TrainConfig(LoopConfig):
         sizes: (height, width, share of steps).
         frames: least and most frames of a clip.
         trunk_rate: share of the rate at which the trunk learns; 0 keeps it as it is.
+        bank: folder of a bank of moving foregrounds, see `synth.bank.Bank`; None for none.
+        bank_share: share of the clips that are made from the bank, 0 to 1; of these, at most
+            `synth.scenes.RENDER_SHARE` show a rendered object.
     """
 
     corpus: str
@@ -46,6 +51,15 @@ class TrainConfig(LoopConfig):
     )
     frames: tuple[int, int] = (4, 6)
     trunk_rate: float = 0.0
+    bank: str | None = None
+    bank_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.bank_share <= 1:
+            raise OptionError(
+                f"bank_share {self.bank_share} is not valid: it must be between 0 and 1"
+            )
 
 
 class Batches(Dataset[Batch]):
@@ -54,6 +68,7 @@ class Batches(Dataset[Batch]):
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self._corpus: Corpus | None = None
+        self._bank: Bank | None = None
 
     def __len__(self) -> int:
         return self.config.batches
@@ -62,6 +77,7 @@ class Batches(Dataset[Batch]):
         if self._corpus is None:
             cv2.setNumThreads(1)
             self._corpus = Corpus(self.config.corpus, "train")
+            self._bank = Bank(self.config.bank, "train") if self.config.bank else None
         rng = np.random.default_rng((self.config.seed, index))
         shares = np.array([share for *_, share in self.config.sizes])
         height, width, _ = self.config.sizes[rng.choice(len(shares), p=shares / shares.sum())]
@@ -80,7 +96,13 @@ class Batches(Dataset[Batch]):
                 "mask" if masks else rng.choice(["clicks", "strokes", "box"], p=[0.58, 0.25, 0.17])
             )
             seed = int(np.random.SeedSequence((self.config.seed, index, i)).generate_state(1)[0])
-            clips.append(make_clip(self._corpus, (height, width), frames, prompt, seed))
+            size = (height, width)
+            # Without a bank nothing is drawn here: runs from before there were banks stay the same.
+            if self._bank is not None and rng.random() < self.config.bank_share:
+                clip = make_bank_clip(self._bank, self._corpus, size, frames, prompt, seed)
+            else:
+                clip = make_clip(self._corpus, size, frames, prompt, seed)
+            clips.append(clip)
         return collate(clips)
 
 
