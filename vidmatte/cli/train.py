@@ -72,7 +72,11 @@ _PARTS = ("network", "refiner", "iconmatting", "iconmatting-trimap")
     type=click.IntRange(min=1),
     help="Of iconmatting: noises whose features are averaged.  [default: 4]",
 )
-@click.option("--start", metavar="FILE", help="Weights to begin a new run with.  [default: random]")
+@click.option(
+    "--start",
+    metavar="FILE",
+    help="Weights to begin a new run with.  [default: random, the network's on a published trunk]",
+)
 @click.option(
     "--settings",
     metavar="NAME=VALUE,...",
@@ -127,6 +131,8 @@ def train_command(run: str, debug: bool, **given: Any) -> None:
 
 
 def _train(run: str, given: dict[str, Any]) -> None:
+    import torch
+
     from vidmatte.model.iconmatting.net import decoder_tensors
     from vidmatte.model.weights import load_checkpoint, load_strictly
     from vidmatte.train import train
@@ -181,6 +187,10 @@ def _train(run: str, given: dict[str, Any]) -> None:
             # A checkpoint of the research code may hold the frozen feature extractor, too.
             tensors = decoder_tensors({"state_dict": tensors}, given["start"])
         load_strictly(start, tensors, given["start"])
+    elif trained.initial is not None and not (Path(run) / "run.json").exists():
+        # The loop seeds only the networks that it makes itself.
+        torch.manual_seed(config.seed)
+        start = trained.initial()
     train(
         config,
         run,
