@@ -234,7 +234,7 @@ def _compact(choices: _Choices, tensors: Mapping[str, Tensor], source: str) -> C
     net = CompactNet()
     load_strictly(net, tensors, source)
     net.eval().to(choices.device)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return CompactModel(
         net,
         device=choices.device,
@@ -250,7 +250,7 @@ def load_refiner(place: torch.device) -> Refiner:
     refiner = Refiner()
     load_strictly(refiner, load_packaged("refiner"), "the refiner of 'compact'")
     refiner.eval().to(place)
-    refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's own annotations
+    refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return refiner
 
 

@@ -50,7 +50,8 @@ def load_stable_diffusion(
         path = fetch(STABLE_DIFFUSION, purpose=purpose)
     elif not path.exists():
         raise ModelError(
-            f"{path}: no such file or folder; --sd takes a folder of Stable Diffusion 2.1 in diffusers' layout, or its "
+            f"{path}: no such file or folder; --sd takes a folder of Stable Diffusion 2.1 in "
+            f"diffusers' layout, or its "
             f"single safetensors file, and downloads it when left out"
         )
     require_room(path, device, dtype)
@@ -94,7 +95,8 @@ def empty_prompt(path: Path, *, is_given: bool, purpose: str) -> Tensor | None:
     if text is None:
         if is_given:
             raise ModelError(
-                f"{path}: has no text_encoder, which is needed once, for the empty prompt; copy that of the same model "
+                f"{path}: has no text_encoder, which is needed once, for the empty prompt; copy "
+                f"that of the same model "
                 f"there (it may go again afterwards)"
             )
         text_folder = fetch(TEXT_ENCODER, purpose=purpose) / "text_encoder"

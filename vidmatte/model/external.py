@@ -36,7 +36,10 @@ class ExternalMattes:
         return self
 
     def __call__(self, batch: FrameBatch) -> MatteBatch:
-        """Return the mattes of a batch. Raises OptionError if the file has another size or length."""
+        """Return the mattes of a batch.
+
+        Raises OptionError if the file has another size or length.
+        """
         return MatteBatch(batch, read_masks(self.mask, batch, self.like), (1.0,) * len(batch))
 
     def tracker(self) -> None:
@@ -65,7 +68,9 @@ def read_masks(mask: Mask, batch: FrameBatch, like: VideoInfo) -> Tensor:
 def external_mattes(
     mask: Mask, video: Video, *, start: int, end: int | None, device: torch.device
 ) -> ExternalMattes:
-    """The mattes of a clip, or of the part `start` to `end` (`end` exclusive) where they are only as long as that.
+    """Return the mattes of a clip, or of its part `start` to `end` if they are only that long.
+
+    `end` is exclusive.
 
     Raises OptionError for mattes of another size or length than the clip.
     """
@@ -74,9 +79,9 @@ def external_mattes(
 
 
 def fit_to_clip(mask: Mask, video: Video, *, start: int, end: int | None) -> None:
-    """Lay mattes or trimaps beside a clip, or beside the part of it (`end` exclusive) where they are as long as that.
+    """Align mattes or trimaps with a clip, or with a part of it if they are as long as the part.
 
-    Raises OptionError where they have another size or length than the clip.
+    `end` is exclusive. Raises OptionError if they have another size or length than the clip.
     """
     mask.check_size(video.info)
     clip = video.count_frames()
@@ -84,7 +89,8 @@ def fit_to_clip(mask: Mask, video: Video, *, start: int, end: int | None) -> Non
     if mask.frames not in (None, clip, part):
         asked = "" if part == clip else f", and the part of it that was asked for {part}"
         raise OptionError(
-            f"{mask.path}: has {mask.frames} frames, but the clip has {clip}{asked}; give it the same frames"
+            f"{mask.path}: has {mask.frames} frames, but the clip has {clip}{asked}; give it the "
+            f"same frames"
         )
     if mask.frames == part:
         mask.first = start

@@ -168,7 +168,8 @@ def fetch(wanted: HubFiles, *, purpose: str) -> Path:
 
     if constants.HF_HUB_OFFLINE:
         raise ModelError(
-            f"{purpose} needs {wanted}, which is not on this machine, and HF_HUB_OFFLINE forbids downloads: "
+            f"{purpose} needs {wanted}, which is not on this machine, and HF_HUB_OFFLINE forbids "
+            f"downloads: "
             f"unset it once, or give a copy with {wanted.option}; {_ELSE}"
         )
     _log.warning("Downloading %s, licence %s, for %s", wanted, wanted.licence, purpose)
@@ -176,7 +177,8 @@ def fetch(wanted: HubFiles, *, purpose: str) -> Path:
     folder = cached(wanted)
     if folder is None:
         raise ModelError(
-            f"{purpose} needs {wanted}: it was downloaded, but is not in the cache {constants.HF_HUB_CACHE}; "
+            f"{purpose} needs {wanted}: it was downloaded, but is not in the cache "
+            f"{constants.HF_HUB_CACHE}; "
             f"check that folder, or give a copy with {wanted.option}"
         )
     return folder
@@ -194,7 +196,8 @@ def _download(wanted: HubFiles, purpose: str) -> None:
     except (OSError, ValueError, HfHubHTTPError, *HfHubHTTPError.__bases__) as error:
         reason = first_line(error.__cause__ or error)
         raise ModelError(
-            f"{purpose} needs {wanted}, and its download failed ({reason}): run again to go on with it, or give a copy "
+            f"{purpose} needs {wanted}, and its download failed ({reason}): run again to go on "
+            f"with it, or give a copy "
             f"with {wanted.option}; {_ELSE}"
         ) from error
 

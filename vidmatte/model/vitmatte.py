@@ -93,7 +93,7 @@ class VitMatte:
             trimap: (N, 1, H, W) 1 object, 0 background, anything between is unknown.
 
         Returns:
-            (N, 1, H, W) float32 0..1 on the device of `rgb`; known pixels keep the trimap's 0 and 1.
+            (N, 1, H, W) float32 0..1 on the device of `rgb`; known pixels keep the trimap's value.
 
         Raises:
             ModelError: memory ran out.
@@ -281,7 +281,7 @@ def _twice(region: Box, frame: Sequence[int]) -> Box:
 
 def _load_net(folder: Path) -> nn.Module:
     def adapt(config: Any) -> None:
-        # Files of 2023 omit the defaults of then; the defaults of today are tuples, which do not fit.
+        # Files of 2023 omit the defaults of then. Those of today are tuples, which do not fit.
         for sizes in ("convstream_hidden_sizes", "fusion_hidden_sizes"):
             setattr(config, sizes, list(getattr(config, sizes)))
 

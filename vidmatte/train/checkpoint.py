@@ -1,9 +1,10 @@
-"""What a run keeps, as a folder: `weights`, `average` (the exponential moving average, which is what ships) and the
-optimiser's moments, each a safetensors file, and `run.json` with the configuration, the step reached and the figures of
-every validation.
+"""The checkpoint of a run, a folder.
 
-The files are written beside the folder, brought to disk and put in its place together: whatever happens, a whole
-checkpoint is there. The weights carry the configuration, and are what `--model` and `--weights` take.
+It holds `weights`, `average` (the exponential moving average, which ships) and the optimiser's
+moments as safetensors files, and `run.json` with the configuration, the step and the figures of
+every validation. The files are written beside the folder, flushed and put in its place together, so
+that a whole checkpoint is always there. The weights carry the configuration; `--model` and
+`--weights` take them.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def save_run(
             _remove(fresh)
         reason = getattr(error, "strerror", None) or str(error)
         raise WriteError(
-            f"{run}: the checkpoint of step {step} cannot be written ({reason}); the last one before it is kept: free "
+            f"{run}: the checkpoint of step {step} cannot be written ({reason}); the last one "
+            f"before it is kept: free "
             f"some space, and the same command goes on from it"
         ) from error
 
@@ -156,7 +158,8 @@ def _refuse_strange_files(run: Path) -> None:
     strange = sorted({path.name for path in run.iterdir()} - _FILES) if run.is_dir() else []
     if strange:
         raise WriteError(
-            f"{run}: holds {strange[0]}, which is no part of a checkpoint; move it away, or name another folder"
+            f"{run}: holds {strange[0]}, which is no part of a checkpoint; move it away, or name "
+            f"another folder"
         )
 
 
@@ -179,7 +182,8 @@ def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
     part = saved.get("part", state.part)
     if part != state.part:
         raise ModelError(
-            f"{run}: is a run of part {part!r}, and {state.part!r} was asked for; name another folder"
+            f"{run}: is a run of part {part!r}, and {state.part!r} was asked for; name another "
+            f"folder"
         )
     asked = json.loads(json.dumps(asdict(state.config)))
     # A run from before a choice existed was begun with its default.
@@ -191,7 +195,8 @@ def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
     for name, value in {**defaults, **saved["config"]}.items():
         if name not in _FREE and asked.get(name, value) != value:
             raise ModelError(
-                f"{run}: was begun with {name} {value}, and {asked[name]} was asked for; give the same again, or begin "
+                f"{run}: was begun with {name} {value}, and {asked[name]} was asked for; give the "
+                f"same again, or begin "
                 f"in another folder (--start takes weights along)"
             )
 

@@ -19,15 +19,17 @@ class LoopConfig:
 
     Attributes:
         steps: length of the run.
-        rate: of the learning, at its peak; `warm_up` steps to reach it, then a cosine down to the share `final` of it.
+        rate: peak learning rate, reached after `warm_up` steps, then a cosine down to its share
+            `final`.
         betas, decay: AdamW's moments and its weight decay.
         clip: largest norm of the gradients of a step; 0 leaves them as they are.
         accumulate: batches whose gradients are summed for a step, on each process.
         precision: of mixed precision; weights are float32 all the same.
         average: weight that the moving average keeps per step.
         seed: of everything; workers: processes that make batches; device: "cpu" or "cuda".
-        save_every, validate_every: steps between checkpoints, and between validations of the average; 0 for none.
-        processes: how many take part, each with its own batches; torchrun's own number where it starts them.
+        save_every, validate_every: steps between checkpoints, and between validations of the
+            average; 0 for none.
+        processes: their number, each with its own batches; torchrun's number if it starts them.
     """
 
     steps: int = 20000

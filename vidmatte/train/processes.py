@@ -1,4 +1,4 @@
-"""Processes that train together, started by torchrun: each has its batches, all share the weights."""
+"""Processes that torchrun started: each has its own batches, all share the weights."""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ _FIRST_SEED = 1 << 40
 def held_out(
     net: CompactNet, corpus: str, *, clips: int = 12, device: str = "cpu"
 ) -> dict[str, float]:
-    """Means over held-out procedural clips: `l1`, and J of the later frames (and of the marked one) by kind of prompt.
+    """Return means over held-out procedural clips: `l1`, and J by kind of prompt.
+
+    J is that of the later frames, and of the marked one if it is decoded.
 
     Mattes are fed back as in use. `clips` is the number of clips of each kind. The same clips come each time.
     """
@@ -58,7 +60,9 @@ def held_out(
 
 
 def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[str, float]:
-    """Mean J by clip of a folder of clips, each with `frames/` and binary `masks/`; the first mask is the prompt.
+    """Return the mean J of each clip in a folder of clips with `frames/` and binary `masks/`.
+
+    The first mask is the prompt.
 
     Followed as in use, but without adaptation, so that it measures the network alone. Raises ReadError for a folder
     without such clips.
@@ -66,7 +70,8 @@ def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[
     folders = sorted(path.parent for path in Path(root).glob("*/masks"))
     if not folders:
         raise ReadError(
-            f"{root}: real clips to validate on asked for, found none; looked for */frames and */masks"
+            f"{root}: real clips to validate on asked for, found none; looked for */frames and "
+            f"*/masks"
         )
     place = torch.device(device)
     model = CompactModel(

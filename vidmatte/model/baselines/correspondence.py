@@ -23,7 +23,7 @@ Features: TypeAlias = Callable[[Tensor], Tensor]
 """Return one vector for each cell of a grid over an image (1, 3, H, W) 0-1: (C, h, w)."""
 
 _RETURNS = 0.1
-"""How far from its origin the way back of a match may end, as a share of the longer side of the grid."""
+"""How far from its origin the way back of a match may end, as a share of the grid's longer side."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DinoFeatures:
 
     def __call__(self, rgb: Tensor) -> Tensor:
         """Return features (C, h, w) float32 of an image (1, 3, H, W) 0-1, on the CPU."""
-        stride: int = self.net.config.patch_size  # type: ignore[union-attr,assignment] # of transformers' own classes
+        stride: int = self.net.config.patch_size  # type: ignore[union-attr,assignment]
         height, width = fitted(rgb.shape[-2], rgb.shape[-1], self.side, stride)
         with inference(self.device, self.precision, f"DINOv2 on {width}x{height} pixels"):
             image = normalised(resized(rgb.to(self.device), (height, width)))

@@ -37,7 +37,8 @@ def check_band(band: float) -> None:
     """Raise OptionError unless a band is 0 to 0.25."""
     if not 0 <= band <= WIDEST_BAND:
         raise OptionError(
-            f"band {band:g} is not valid: it is a share of the image's longer side, 0 to {WIDEST_BAND}"
+            f"band {band:g} is not valid: it is a share of the image's longer side, 0 to "
+            f"{WIDEST_BAND}"
         )
 
 

@@ -67,7 +67,7 @@ class SegGptModel:
 
     @property
     def _size(self) -> tuple[int, int]:
-        height, width = self.net.config.image_size  # type: ignore[union-attr,misc] # of transformers' own classes
+        height, width = self.net.config.image_size  # type: ignore[union-attr,misc]
         return int(height) // 2, int(width)
 
     def _picture(self, rgb: Tensor) -> Tensor:

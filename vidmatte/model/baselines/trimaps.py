@@ -35,7 +35,8 @@ class TrimapModel:
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
         """Raise OptionError: such a model does not use references."""
         raise OptionError(
-            f"model {self.name!r} mattes with a trimap of every frame: give --trimaps PATH, and no marks"
+            f"model {self.name!r} mattes with a trimap of every frame: give --trimaps PATH, and "
+            f"no marks"
         )
 
     def with_trimaps(self, trimaps: ReadTrimaps) -> TrimapPredictor:

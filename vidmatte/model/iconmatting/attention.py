@@ -26,7 +26,7 @@ class AttentionTape:
     """Sums the self-attention maps of one run of the U-Net, by number of cells.
 
     Args:
-        frames: N; the batch of the U-Net is N times as many noisy latents, those of a frame next to each other.
+        frames: N; the batch of the U-Net has the noisy latents of a frame next to each other.
         cells: numbers of cells whose maps are wanted, such as 576 and 2304.
     """
 
@@ -36,7 +36,7 @@ class AttentionTape:
         self.layers: dict[int, int] = dict.fromkeys(self.sums, 0)
 
     def record(self, query: Tensor, key: Tensor) -> None:
-        """Add a layer's map, averaged over heads and noises. `query` and `key` are (B, heads, n, d)."""
+        """Add a layer's map, averaged over heads and noises, of query and key (B, heads, n, d)."""
         n = query.shape[2]
         if n not in self.sums:
             return

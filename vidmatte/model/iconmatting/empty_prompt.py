@@ -45,7 +45,8 @@ def embed_empty_prompt(tensors: Mapping[str, Tensor], *, heads: int | None = Non
         return _run(weights, heads)
     except KeyError as error:
         raise ModelError(
-            f"text encoder: {error.args[0]} is missing; the empty prompt needs that of stable-diffusion-2-1"
+            f"text encoder: {error.args[0]} is missing; the empty prompt needs that of "
+            f"stable-diffusion-2-1"
         ) from error
 
 
@@ -121,7 +122,8 @@ def from_open_clip(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
                 }
     except KeyError as error:
         raise ModelError(
-            f"{path}: has no text encoder of Stable Diffusion 2 ({error.args[0]} is missing), which the empty "
+            f"{path}: has no text encoder of Stable Diffusion 2 ({error.args[0]} is missing), "
+            f"which the empty "
             f"prompt is computed with; give the single file of stable-diffusion-2-1"
         ) from error
     return found

@@ -20,7 +20,7 @@ _SHARE = 0.6
 _BAR = 0.5
 """Gray of the bars, the middle of the range: zero for the autoencoder."""
 _CELL = 16
-"""Pixels of a fine cell. The picture begins at a multiple, so that few cells show bar and picture."""
+"""Pixels of a fine cell. The picture begins at a multiple: few cells show both bar and picture."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The trained part of IconMatting: 89 tensors under the names of the released checkpoint.
 
-The released configuration (Guo et al., CVPR 2024) beside Stable Diffusion, which is not in the checkpoint.
+The released configuration (Guo et al., CVPR 2024) without Stable Diffusion, which is not in the
+checkpoint.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class InContextFusion(nn.Module):
     def forward(
         self, features: InContextFeatures, similarity: Tensor, *, intra: bool, multi_scale: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return guidance (N, channels, c, c), and intra-similarity (N, c, c) averaged over channels.
+        """Return guidance (N, channels, c, c), and mean intra-similarity over channels (N, c, c).
 
         Args:
             features: with attention maps if `intra` is on.
@@ -180,7 +181,8 @@ def decoder_tensors(checkpoint: Mapping[str, object], source: str) -> dict[str, 
     inner = checkpoint.get("state_dict", checkpoint)
     if not isinstance(inner, Mapping):
         raise ModelError(
-            f"{source}: its state_dict is {type(inner).__name__}; a checkpoint of IconMatting holds tensors"
+            f"{source}: its state_dict is {type(inner).__name__}; a checkpoint of IconMatting "
+            f"holds tensors"
         )
     is_wrapped = inner is not checkpoint
     found = {

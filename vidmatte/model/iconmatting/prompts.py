@@ -81,7 +81,7 @@ def whole_cells(marked: Tensor, cells: int) -> Tensor:
 def cells_of_prompt(marked: Tensor, cells: int) -> Tensor:
     """Return the cells of each separate mark, (k n,) bool.
 
-    They are found by `whole_cells` for each mark alone, so that a broad stroke does not hide a click.
+    `whole_cells` finds them for each mark alone, so that a broad stroke does not hide a click.
     """
     found = []
     for square in marked:

@@ -73,8 +73,10 @@ def refuse_other_layouts(
     refuse_configs(unet.config, vae.config, scheduler)
     if empty_prompt.ndim != 3 or empty_prompt.shape[-1] != unet.config.cross_attention_dim:
         raise ModelError(
-            f"an embedding of the empty prompt of shape {tuple(empty_prompt.shape)} found: the U-Net takes "
-            f"(1, 77, {unet.config.cross_attention_dim}); compute it with the text encoder of the same model"
+            f"an embedding of the empty prompt of shape {tuple(empty_prompt.shape)} found: the "
+            f"U-Net takes "
+            f"(1, 77, {unet.config.cross_attention_dim}); compute it with the text encoder of the "
+            f"same model"
         )
     for part, name in ((unet, "U-Net"), (vae.encoder, "VAE encoder"), (vae.quant_conv, "VAE")):
         check_finite(part.state_dict(), f"{name} of Stable Diffusion")
@@ -89,7 +91,8 @@ def refuse_configs(
     predicts = scheduler.get("prediction_type", "epsilon")
     if predicts != "v_prediction":
         raise ModelError(
-            f"{WANTED} is needed: these weights predict {predicts!r}, as the 512 base model and version 1 do; {_REMEDY}"
+            f"{WANTED} is needed: these weights predict {predicts!r}, as the 512 base model and "
+            f"version 1 do; {_REMEDY}"
         )
     wanted = {
         key: SD_2_1_UNET[key]
@@ -109,7 +112,8 @@ def refuse_configs(
         found = unet.get(key, None if value is None else _default(key, value))
         if _plain(found) != value:
             raise ModelError(
-                f"{WANTED} is needed: the U-Net found has {key} {_plain(found)} instead of {value}; {_REMEDY}"
+                f"{WANTED} is needed: the U-Net found has {key} {_plain(found)} instead of "
+                f"{value}; {_REMEDY}"
             )
     size = unet.get("sample_size")
     if not isinstance(size, int) or size < 8 or size % 8:
@@ -147,7 +151,8 @@ def signal_shares(scheduler: Mapping[str, Any]) -> Tensor:
         betas = torch.linspace(start, end, steps, dtype=torch.float64)
     else:
         raise ModelError(
-            f"{WANTED} is needed: its noise schedule is scaled_linear, {schedule!r} was found; {_REMEDY}"
+            f"{WANTED} is needed: its noise schedule is scaled_linear, {schedule!r} was found; "
+            f"{_REMEDY}"
         )
     return (1 - betas).cumprod(0)
 
@@ -194,7 +199,8 @@ def read_single_file(
     for prefix, part in (("model.diffusion_model.", "U-Net"), ("first_stage_model.", "VAE")):
         if not any(key.startswith(prefix) for key in tensors):
             raise ModelError(
-                f"{path}: has no {part} ({prefix}...): {WANTED} as a single file is needed; {_REMEDY}"
+                f"{path}: has no {part} ({prefix}...): {WANTED} as a single file is needed; "
+                f"{_REMEDY}"
             )
     if empty_prompt is None:
         empty_prompt = embed_empty_prompt(from_open_clip(tensors, path))
@@ -280,7 +286,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); a folder of Stable Diffusion 2.1 in diffusers' layout has it"
+            f"{path}: cannot be read ({error.strerror}); a folder of Stable Diffusion 2.1 in "
+            f"diffusers' layout has it"
         ) from error
     except ValueError as error:
         raise ModelError(f"{path}: is not JSON ({error}); download it again") from error

@@ -18,7 +18,7 @@ def inter_similarity(query: Tensor, target: Tensor, valid: Tensor | None = None)
     """Return how much the object's cells match each cell of a target (equations 2 to 4).
 
     Each query is matched to all cells by a softmax of dot products over sqrt(d). The maps are
-    summed over the queries as in the released model; the paper's equation 4 divides by their number.
+    summed over the queries as in the released model; equation 4 divides by their number.
 
     Args:
         query: (Q, d) normalised features of the references inside their regions of interest.
@@ -86,7 +86,9 @@ class IntraSimilarity(nn.Module):
         self.conv = nn.Conv2d(cells**2, channels, 3, 1, 1, bias=False)
 
     def forward(self, similarity: Tensor, attention: Tensor | None) -> Tensor:
-        """Return (N, channels, cells, cells) of similarity (N, n) and attention (N, cells^2, cells^2).
+        """Return (N, channels, cells, cells).
+
+        Similarity is (N, n), attention (N, cells^2, cells^2).
 
         Without attention (an ablation) each cell attends to itself alone.
         """
