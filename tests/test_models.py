@@ -304,7 +304,7 @@ def test_damaged_files(tmp_path, authors_file):
         ("random.ckpt", torch.randint(256, (999,), generator=torch.Generator().manual_seed(0)).byte().numpy().tobytes(),
          "without running code"),
         ("cut.safetensors", b"\x40\0\0\0\0\0\0\0{", "is not a safetensors file"),
-        ("empty.ckpt", b"", "is damaged"),
+        ("empty.ckpt", b"", "is empty; get it again"),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError, match=message) as error:

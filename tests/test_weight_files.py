@@ -12,6 +12,7 @@ from vidmatte.cli import cli
 from vidmatte.errors import ModelError
 from vidmatte.model import load_model
 from vidmatte.model.checkpoint import examine
+from vidmatte.model.iconmatting import TrimapHead
 from vidmatte.model.weights import load_checkpoint, load_tensors
 
 
@@ -83,3 +84,15 @@ def test_formats_that_cannot_be_computed_with_are_named(tmp_path):
     path.write_bytes(with_header(header, b"0"))
     with pytest.raises(ModelError, match=r"weights of format float4_\w+ cannot be used"):
         examine(path)
+
+
+def test_check_knows_the_head_that_takes_trimaps(tmp_path):
+    path = tmp_path / "average.safetensors"
+    tensors = TrimapHead().state_dict()
+    save_file(tensors, path)
+    found = examine(path)
+    assert (found.kind, found.usable) == ("head of IconMatting that takes trimaps", True)
+    assert found.use == f"--model {path} --trimaps PATH"
+    tensors.pop("fusion.conv.bn.bias")
+    save_file(tensors, path)
+    assert examine(path).mismatch.missing == ("fusion.conv.bn.bias",)

@@ -23,6 +23,7 @@ from vidmatte.media.atomic import atomic_path
 from vidmatte.model.baselines.build import NETWORKS
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.diffusion import weights_in
+from vidmatte.model.iconmatting.head import TrimapHead
 from vidmatte.model.iconmatting.net import IconMattingNet
 from vidmatte.model.iconmatting.sd_layout import (
     SD_2_1_UNET,
@@ -30,6 +31,7 @@ from vidmatte.model.iconmatting.sd_layout import (
     refuse_configs,
     with_present_names,
 )
+from vidmatte.model.iconmatting.trimap import is_trimap_head
 from vidmatte.model.pretrained import load_pretrained, read_json
 from vidmatte.model.vitmatte import VitMatte
 from vidmatte.model.weights import (
@@ -236,6 +238,11 @@ def _identify(file: _File) -> _Verdict:
             f"--model iconmatting --weights {_quoted(path)}",
             compare(own, wanted),
         )
+    if is_trimap_head(found):
+        with torch.device("meta"):
+            wanted = shapes(TrimapHead().state_dict())
+        use = f"--model {_quoted(path)} --trimaps PATH"
+        return _Verdict("head of IconMatting that takes trimaps", use, compare(found, wanted))
     if any(key.startswith("model.diffusion_model.") for key in found):
         return _single_file(path, found)
     if "decoder.matting_head.matting_convs.0.weight" in found:

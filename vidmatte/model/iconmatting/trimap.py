@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +53,9 @@ class TrimapMatting:
         return torch.where(unknown, to_full_size(rgb, coarse), trimap.float())
 
 
-def is_trimap_head(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell whether tensors are those of a `TrimapHead`, by their names."""
-    return "ft_module_list.0.conv.weight" in tensors and "fusion.conv.conv.weight" in tensors
+def is_trimap_head(names: Container[str]) -> bool:
+    """Tell whether names of tensors are those of a `TrimapHead`."""
+    return "ft_module_list.0.conv.weight" in names and "fusion.conv.conv.weight" in names
 
 
 def load_trimap_head(
