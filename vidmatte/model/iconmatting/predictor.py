@@ -178,7 +178,8 @@ class IconMattingModel:
 
     def _padding(self, squares: int, frames: int) -> int:
         """Return how many frames to add to a batch for a compiled network."""
-        if not self.options.compile:
+        # Padding would draw more of fresh noise, and so change the frames after it.
+        if not self.options.compile or self.options.noise == "fresh":
             return 0
         return self._limit.padded(frames, squares * self.options.ensemble) - frames
 
