@@ -472,6 +472,24 @@ def test_a_shot_that_fails_on_two_machines_names_them_and_blames_neither(job):
     assert sum(shot == "b" for _, shot in engine.given) == 2
 
 
+def test_a_bad_machine_that_is_up_first_costs_no_shot(job):
+    engine = TwoMachines()
+    engine.machines = ("bad",)
+    engine.starting = 1
+    poll = engine.poll
+
+    def poll_then_start(seconds):
+        events = poll(seconds)
+        if not events:
+            engine.machines = ("bad", "good")
+            engine.starting = 0
+        return events
+
+    engine.poll = poll_then_start
+    ended, _ = run_on(engine, write_manifest(job, "abc", segment_frames=100))
+    assert {each.state for each in ended.values()} == {"done"}
+
+
 def test_without_another_machine_a_bad_one_fails_its_shots_by_name(job):
     engine = TwoMachines()
     engine.machines = ("bad",)

@@ -25,6 +25,8 @@ State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
 _MAX_CRASHES = 3
 """A unit is given up after so many lost workers: it may be the reason that they die."""
 _WAIT_SECONDS = 0.2
+_START_SECONDS = 120.0
+"""After so long, workers that are still being started are not waited for."""
 _AHEAD = 2
 """Number of segments, per worker, that propagation may be ahead of rendering."""
 
@@ -111,6 +113,7 @@ class BatchRun:
         self._waiting = deque(self.shots)
         self._active: list[ShotRun] = []
         self._machines = Machines()
+        self._starting_since = time.monotonic()
         self._stopping = False
 
     def stop(self) -> None:
@@ -144,10 +147,12 @@ class BatchRun:
     def _give_out(self) -> bool:
         """Give tasks to idle workers; return whether any was given."""
         given = False
+        if self._engine.starting == 0:
+            self._starting_since = time.monotonic()
         while not self._stopping:
             idle = self._engine.idle_machines
             found = self._next(self._machines.usable(idle))
-            if found is None and idle and not self._engine.running and not self._engine.starting:
+            if found is None and idle and not self._engine.running and not self._may_grow():
                 # No better machine will come: take the ones that failed before.
                 found = self._next(set(idle), again=True)
             if found is None:
@@ -157,6 +162,11 @@ class BatchRun:
             self._engine.submit(task, machines)
             given = True
         return given
+
+    def _may_grow(self) -> bool:
+        """Return whether workers are being started that may soon take work."""
+        waited = time.monotonic() - self._starting_since
+        return self._engine.starting > 0 and waited < _START_SECONDS
 
     def _next(self, machines: set[str], *, again: bool = False) -> tuple[Task, set[str]] | None:
         """Return a unit of the shots that were begun first, or the beginning of the next shot.
@@ -357,7 +367,8 @@ class BatchRun:
         work = (run.name, unit)
         before = self._machines.failed_at(work)
         others = set(self._engine.machines) - {machine, *before}
-        if before or not others:
+        # A node without its mounts may be the first one that is up.
+        if before or not (others or self._may_grow()):
             return False
         self._machines.add_failure(machine, work)
         self._requeue(run, unit, soon=True)
