@@ -1,9 +1,11 @@
+// @ts-check
 // Requests to the server. Everything that changes something answers with the new state.
 
 import { emit, model, say } from "./model.js";
 
 export class ApiError extends Error {}
 
+/** @param {Response} response */
 async function answerOf(response) {
   if (response.ok) return response;
   const text = await response.text();
@@ -16,11 +18,18 @@ async function answerOf(response) {
   throw new ApiError(message || `the server answered ${response.status}`);
 }
 
+/**
+ * @param {string} path
+ * @returns {Promise<any>}
+ */
 export async function getJson(path) {
   return (await answerOf(await fetch(path))).json();
 }
 
-// A picture with what was said beside it; null where there is none, or a newer one was asked for.
+/**
+ * A picture with what was said beside it; null if there is none, or a newer one was asked for.
+ * @param {string} path
+ */
 export async function getPicture(path) {
   const response = await fetch(path);
   if (response.status === 204 || response.status === 409) return null;
@@ -29,9 +38,15 @@ export async function getPicture(path) {
 }
 
 let posts = 0;
+/** @type {Promise<unknown>} */
 let queue = Promise.resolve();
 
-// Posts go one after the other, so that marks are made in the order of the clicks.
+/**
+ * Post, and tell whether it went well. Posts go one after the other, so that marks are made in the order of the clicks.
+ * @param {string} path
+ * @param {object} body
+ * @returns {Promise<boolean>}
+ */
 export function post(path, body = {}) {
   const isRaw = body instanceof Blob;
   posts += 1;
@@ -55,6 +70,10 @@ export function post(path, body = {}) {
   return sent;
 }
 
+/**
+ * @param {string} op
+ * @param {object} values
+ */
 export function edit(op, values) {
   return post("/api/edit", { op, ...values });
 }
@@ -71,14 +90,17 @@ export async function refresh() {
   }
 }
 
+/** @param {import("./model.js").State} state */
 function accept(state) {
   model.state = state;
   if (!state.objects.some((one) => one.id === model.object)) model.object = state.objects[0].id;
   emit("state");
 }
 
+/** @param {unknown} error */
 export function tell(error) {
   const isGone = error instanceof TypeError;
   if (!isGone && !(error instanceof ApiError)) console.error(error);
-  say(isGone ? "The server does not answer: was vidmatte stopped? Your marks are saved." : error.message, true);
+  const message = error instanceof Error ? error.message : String(error);
+  say(isGone ? "The server does not answer: was vidmatte stopped? Your marks are saved." : message, true);
 }

@@ -1,3 +1,4 @@
+// @ts-check
 // Finish: what is written, the run with its progress, and the result beside the input.
 
 import { getPicture, post, tell } from "./api.js";
@@ -7,6 +8,7 @@ import { maskOf, smallFrame } from "./pictures.js";
 
 const ACTIVE = ["starting", "adapting", "matting"];
 const FIRST = 3;
+/** @type {Record<string, string>} */
 const STATES = { starting: "starting", adapting: "adaptation", matting: "frame" };
 
 let outputsShown = "";
@@ -15,7 +17,8 @@ function showOutputs() {
   const key = JSON.stringify(model.state.outputs);
   if (key === outputsShown) return;
   outputsShown = key;
-  const focused = [...byId("outputs").querySelectorAll("input")].indexOf(document.activeElement);
+  const active = document.activeElement;
+  const focused = [...byId("outputs").querySelectorAll("input")].findIndex((check) => check === active);
   const labels = model.state.outputs.map(outputLabel);
   // What is written by default comes first; the rest is a click away, unless it was chosen.
   byId("outputs-first").replaceChildren(...labels.filter((_, n) => n < FIRST));
@@ -24,6 +27,7 @@ function showOutputs() {
   if (focused >= 0) byId("outputs").querySelectorAll("input")[focused]?.focus();
 }
 
+/** @param {import("./model.js").Output} output */
 function outputLabel(output) {
   const check = Object.assign(document.createElement("input"), { type: "checkbox", checked: output.chosen });
   check.addEventListener("change", choose);
@@ -44,7 +48,8 @@ function choose() {
 }
 
 export function isRunning() {
-  return ACTIVE.includes(model.state?.run?.state);
+  const { run } = model.state;
+  return run !== null && ACTIVE.includes(run.state);
 }
 
 function showRun() {
@@ -60,7 +65,7 @@ function showRun() {
   if (byId("run-error").textContent !== why) byId("run-error").textContent = why;
   byId("command").textContent = command;
   byId("copy").disabled = !command;
-  if (isActive) showProgress(run);
+  if (run !== null && isActive) showProgress(run);
   if (run?.state === "done") {
     const names = run.outputs.map((output) => output.path.split("/").at(-1)).join(", ");
     byId("run-summary").textContent = `${run.frames} frames in ${run.seconds} s: ${names}`;
@@ -68,6 +73,7 @@ function showRun() {
   }
 }
 
+/** @param {import("./model.js").Run} run */
 function showProgress(run) {
   const bar = byId("run-bar");
   if (run.total) Object.assign(bar, { max: run.total, value: run.done });
@@ -78,6 +84,7 @@ function showProgress(run) {
   byId("run-text").textContent = parts.join(", ");
 }
 
+/** @type {string | null} */
 let stateBefore = null;
 
 // What came of the run is said once, when it ends.
@@ -92,23 +99,29 @@ function announce() {
 
 // The result: input, alpha and object over a colour, all of the current frame.
 
+// The run whose result is shown: there is one then.
+function shownRun() {
+  return /** @type {import("./model.js").Run} */ (model.state.run);
+}
+
 function resultFrame() {
-  const { first_frame: first, frames } = model.state.run;
+  const { first_frame: first, frames } = shownRun();
   return Math.min(Math.max(model.frame - first, 0), frames - 1);
 }
 
 function webm() {
-  return model.state.run.outputs.findIndex((output) => output.is_webm);
+  return shownRun().outputs.findIndex((output) => output.is_webm);
 }
 
 async function showResult() {
   if (!model.isResult || model.state.run?.state !== "done") return;
   const frame = model.frame;
   try {
-    const image = await smallFrame(model.state.run.first_frame + resultFrame());
+    const image = await smallFrame(shownRun().first_frame + resultFrame());
     const masks = await Promise.all(chosenResults().map((n) => getPicture(`/api/result/${n}/${resultFrame()}`)));
     if (frame !== model.frame || !model.isResult) return;
-    const mattes = masks.map((one) => ({ mask: maskOf(one.bitmap), object: { color: "#fff" } }));
+    const found = masks.filter((one) => one !== null);
+    const mattes = found.map((one) => ({ mask: maskOf(one.bitmap), object: { color: "#fff" } }));
     compose(byId("result-input"), image, [], "source", "");
     compose(byId("result-alpha"), image, mattes, "alpha", "");
     compose(byId("result-canvas"), image, mattes, "color", byId("result-color").value);
@@ -121,7 +134,7 @@ async function showResult() {
 
 // One output of each object: the first ones on the list are those with alpha alone.
 function chosenResults() {
-  const { shown } = model.state.run;
+  const { shown } = shownRun();
   return shown.flatMap((one, n) => (shown.findIndex((other) => other.object === one.object) === n ? [n] : []));
 }
 
@@ -135,7 +148,7 @@ function openResult() {
   video.hidden = index < 0;
   byId("result-canvas").hidden = index >= 0;
   byId("result-kind").textContent = index < 0 ? "Over a colour" : "WebM over a colour";
-  if (index >= 0) video.src = `/api/file/${index}?${encodeURIComponent(model.state.run.seconds)}`;
+  if (index >= 0) video.src = `/api/file/${index}?${encodeURIComponent(shownRun().seconds)}`;
   paintBackdrop();
   if (model.frame < firstFrame()) set("frame", { frame: firstFrame() });
   showResult();
@@ -172,7 +185,7 @@ async function copyCommand() {
     say("The command line was copied.");
   } catch {
     // Without the right to the clipboard it is at least chosen, to be copied by hand.
-    getSelection().selectAllChildren(byId("command"));
+    getSelection()?.selectAllChildren(byId("command"));
     say("Press Ctrl+C to copy the command line.");
   }
 }

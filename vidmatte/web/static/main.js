@@ -1,3 +1,4 @@
+// @ts-check
 // The picker's page: puts the parts together, and asks the server how far it is.
 
 import { getJson, post, refresh, tell } from "./api.js";
@@ -19,14 +20,16 @@ function startBar() {
   const rate = Number(clip.frame_rate.toFixed(3));
   byId("clip-facts").textContent = `${clip.width} x ${clip.height}, ${rate} frames/s, ${clip.frames} frames`;
   byId("stage").setAttribute("aria-label", `Frame of ${clip.name}`);
-  const showView = radioGroup(byId("views"), "view", () => model.view, (view) => set("view", { view }));
+  const showView = radioGroup(byId("views"), "view", () => model.view, (view) => {
+    set("view", { view: /** @type {import("./model.js").View} */ (view) });
+  });
   const showTool = radioGroup(byId("tools"), "tool", () => model.tool, (tool) => set("tool", { tool }));
   const showLabel = radioGroup(byId("labels"), "label", () => model.label, (label) => set("tool", { label: Number(label) }));
   on("view", showView);
   on("tool", showTool);
   on("tool", showLabel);
-  byId("backdrop").addEventListener("input", (event) => set("view", { backdrop: event.target.value, view: "color" }));
-  byId("brush").addEventListener("input", (event) => set("tool", { brush: Number(event.target.value) }));
+  byId("backdrop").addEventListener("input", () => set("view", { backdrop: byId("backdrop").value, view: "color" }));
+  byId("brush").addEventListener("input", () => set("tool", { brush: Number(byId("brush").value) }));
   byId("zoom").addEventListener("click", fit);
   byId("zoom-in").addEventListener("click", () => zoomBy(1.5));
   byId("zoom-out").addEventListener("click", () => zoomBy(1 / 1.5));
@@ -47,7 +50,8 @@ function isActive() {
   return isRunning() || (preview.on && preview.done < preview.total && !preview.error);
 }
 
-let timer = 0;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer;
 
 function schedule() {
   clearTimeout(timer);

@@ -1,14 +1,29 @@
+// @ts-check
 // Objects and the marks of the current frame.
 
 import { edit, post } from "./api.js";
 import { byId, chosenObject, emit, marksOf, model, on, set } from "./model.js";
 
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
+/** @typedef {import("./model.js").Thing} Thing */
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Partial<HTMLElementTagNameMap[Tag]>} properties
+ * @param {(Node | string)[]} children
+ */
+function element(tag, properties, ...children) {
+  const made = document.createElement(tag);
+  Object.assign(made, properties);
   made.append(...children);
   return made;
 }
 
+/**
+ * @param {string} text
+ * @param {string} label
+ * @param {() => void} onClick
+ */
 function quietButton(text, label, onClick) {
   const button = element("button", { type: "button", className: "quiet", textContent: text, title: label });
   button.setAttribute("aria-label", label);
@@ -16,6 +31,7 @@ function quietButton(text, label, onClick) {
   return button;
 }
 
+/** @param {Thing} one */
 function objectItem(one) {
   const isChosen = one.id === model.object;
   const chooser = element("input", { type: "radio", name: "object", checked: isChosen });
@@ -38,7 +54,7 @@ function objectItem(one) {
   });
   const remove = quietButton("×", `Remove ${one.name}`, () => edit("remove_object", { object: one.id }));
   const item = element("li", { className: isChosen ? "chosen" : "" }, chooser, color, name, eye, remove);
-  item.dataset.object = one.id;
+  item.dataset.object = String(one.id);
   return item;
 }
 
@@ -49,12 +65,21 @@ function showObjects() {
   const key = JSON.stringify([model.state.objects.map(({ id, name, color }) => [id, name, color]), model.object, [...model.hidden]]);
   if (key === shown) return;
   shown = key;
-  const focused = document.activeElement?.closest?.("#objects li");
-  const place = focused ? [focused.dataset.object, [...focused.children].indexOf(document.activeElement)] : null;
+  const active = document.activeElement;
+  const item = /** @type {HTMLElement | null} */ (active?.closest("#objects li") ?? null);
+  const index = item === null ? -1 : [...item.children].findIndex((child) => child === active);
   byId("objects").replaceChildren(...model.state.objects.map(objectItem));
-  if (place) byId("objects").querySelector(`[data-object="${place[0]}"]`)?.children[place[1]]?.focus();
+  if (item === null) return;
+  const renewed = byId("objects").querySelector(`[data-object="${item.dataset.object}"]`)?.children[index];
+  if (renewed instanceof HTMLElement) renewed.focus();
 }
 
+/**
+ * @param {string} text
+ * @param {number} label
+ * @param {keyof import("./model.js").Marks} kind
+ * @param {number} [index]
+ */
 function markItem(text, label, kind, index) {
   const dot = element("span", { className: `dot ${label ? "plus" : "minus"}`, textContent: label ? "+" : "−" });
   dot.setAttribute("aria-label", label ? "object" : "background");
@@ -75,7 +100,7 @@ function showMarks() {
   const frames = Object.keys(chosenObject().frames).map(Number).filter((frame) => frame !== model.frame);
   const others = frames.length ? `, but on frame ${frames.join(", ")}` : "";
   byId("marks").replaceChildren(...(items.length ? items : [element("li", { className: "none", textContent: `nothing marked here${others}` })]));
-  byId("marks-frame").textContent = model.frame;
+  byId("marks-frame").textContent = String(model.frame);
   byId("clear-frame").disabled = !items.length;
   const isNew = model.state.objects.every((one) => Object.keys(one.frames).length === 0);
   byId("hint").hidden = !isNew;
@@ -91,14 +116,14 @@ function show() {
 
 export function startPanel() {
   byId("add-object").addEventListener("click", async () => {
-    if (await edit("add_object", {})) set("object", { object: model.state.objects.at(-1).id });
+    if (await edit("add_object", {})) set("object", { object: model.state.objects[model.state.objects.length - 1].id });
   });
   byId("clear-frame").addEventListener("click", () => edit("clear_frame", { object: chosenObject().id, frame: model.frame }));
   byId("load-mask").addEventListener("click", () => byId("mask-file").click());
-  byId("mask-file").addEventListener("change", async (event) => {
-    const [file] = event.target.files;
+  byId("mask-file").addEventListener("change", async () => {
+    const file = byId("mask-file").files?.[0];
     if (file) await post(`/api/mask/${chosenObject().id}/${model.frame}`, file);
-    event.target.value = "";
+    byId("mask-file").value = "";
   });
   byId("undo").addEventListener("click", () => post("/api/undo"));
   byId("redo").addEventListener("click", () => post("/api/redo"));

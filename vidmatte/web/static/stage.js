@@ -1,24 +1,42 @@
+// @ts-check
 // The stage: where the picture lies, zoomed and moved, and the marks on it.
 
 import { compose } from "./composite.js";
-import { byId, chosenObject, marksOf, model, on } from "./model.js";
+import { byId, chosenObject, contextOf, marksOf, model, on } from "./model.js";
 import { picture } from "./pictures.js";
+
+/** @typedef {import("./model.js").Place} Place */
+/** @typedef {import("./model.js").Box} Box */
+/** @typedef {import("./model.js").Stroke} Stroke */
+/**
+ * What is being dragged, drawn before it is a mark.
+ * @typedef {{kind: "box", box: Box} | {kind: "stroke"} & Stroke | {kind: "brush"} & Place} Draft
+ */
 
 const LARGEST = 64; // screen pixels for one of the picture
 const SHARP = 2; // from this scale on single pixels are shown
 
 const canvas = byId("stage");
-const context = canvas.getContext("2d");
+const context = contextOf(canvas);
 const composed = new OffscreenCanvas(1, 1);
 const place = { scale: 1, x: 0, y: 0, isFitted: true };
 
-// What is being dragged, drawn before it is a mark: {kind, ...}
-export const draft = { mark: null };
+export const draft = { mark: /** @type {Draft | null} */ (null) };
 
+/**
+ * @param {number} x
+ * @param {number} y
+ * @returns {Place}
+ */
 export function toPicture(x, y) {
   return { x: (x - place.x) / place.scale, y: (y - place.y) / place.scale };
 }
 
+/**
+ * @param {number} x
+ * @param {number} y
+ * @returns {Place}
+ */
 export function toScreen(x, y) {
   return { x: x * place.scale + place.x, y: y * place.scale + place.y };
 }
@@ -27,10 +45,15 @@ export function scale() {
   return place.scale;
 }
 
+/** @param {Place} place */
 export function isInside({ x, y }) {
   return x >= 0 && y >= 0 && x < model.clip.width && y < model.clip.height;
 }
 
+/**
+ * @param {Place} place
+ * @returns {Place}
+ */
 export function inside({ x, y }) {
   const { width, height } = model.clip;
   return { x: Math.min(Math.max(x, 0), width - 0.01), y: Math.min(Math.max(y, 0), height - 0.01) };
@@ -50,6 +73,12 @@ export function fit() {
   changed();
 }
 
+/**
+ * Zoom, around a place of the screen or its middle.
+ * @param {number} factor
+ * @param {number} [x]
+ * @param {number} [y]
+ */
 export function zoomBy(factor, x, y) {
   const { width, height } = canvas.getBoundingClientRect();
   const at = toPicture(x ?? width / 2, y ?? height / 2);
@@ -60,6 +89,10 @@ export function zoomBy(factor, x, y) {
   changed();
 }
 
+/**
+ * @param {number} dx
+ * @param {number} dy
+ */
 export function moveBy(dx, dy) {
   place.x += dx;
   place.y += dy;
@@ -67,7 +100,10 @@ export function moveBy(dx, dy) {
   changed();
 }
 
-// Bring a place of the picture into sight, for the keyboard.
+/**
+ * Bring a place of the picture into sight, for the keyboard.
+ * @param {Place} point
+ */
 export function reveal(point) {
   const { width, height } = canvas.getBoundingClientRect();
   const at = toScreen(point.x, point.y);
@@ -131,6 +167,10 @@ function drawMarks() {
   }
 }
 
+/**
+ * @param {import("./model.js").Point} point
+ * @param {string} color
+ */
 function drawPoint([x, y, label], color) {
   const at = toScreen(x, y);
   context.beginPath();
@@ -151,6 +191,10 @@ function drawPoint([x, y, label], color) {
   context.stroke();
 }
 
+/**
+ * @param {Stroke} stroke
+ * @param {number} opacity
+ */
 function drawStroke({ points, width, label }, opacity) {
   context.save();
   context.globalAlpha *= opacity;
@@ -167,8 +211,13 @@ function drawStroke({ points, width, label }, opacity) {
   context.restore();
 }
 
+/**
+ * @param {Box} box
+ * @param {string} color
+ */
 function drawBox([x0, y0, x1, y1], color) {
   const [from, to] = [toScreen(x0, y0), toScreen(x1, y1)];
+  /** @type {Box} */
   const rectangle = [from.x, from.y, to.x - from.x, to.y - from.y];
   context.lineWidth = 3;
   context.strokeStyle = "#000a";
@@ -180,6 +229,7 @@ function drawBox([x0, y0, x1, y1], color) {
   context.setLineDash([]);
 }
 
+/** @param {Draft} mark */
 function drawDraft(mark) {
   if (mark.kind === "box") drawBox(mark.box, "#ffffff");
   if (mark.kind === "stroke") drawStroke(mark, 0.6);
@@ -193,10 +243,11 @@ function drawDraft(mark) {
   }
 }
 
+/** @param {Place} place */
 function drawCross({ x, y }) {
   const { width, height } = canvas.getBoundingClientRect();
   const at = toScreen(Math.floor(x) + 0.5, Math.floor(y) + 0.5);
-  for (const [color, line] of [["#000", 3], ["#fff", 1]]) {
+  for (const { color, line } of [{ color: "#000", line: 3 }, { color: "#fff", line: 1 }]) {
     context.strokeStyle = color;
     context.lineWidth = line;
     context.beginPath();

@@ -1,7 +1,8 @@
+// @ts-check
 // The timeline: slider over thumbnails, curve of confidence, in and out point, playing, the preview.
 
 import { edit, getJson, getPicture, post, tell } from "./api.js";
-import { byId, clampFrame, emit, firstFrame, goTo, lastFrame, model, on, say, set } from "./model.js";
+import { byId, clampFrame, contextOf, emit, firstFrame, goTo, lastFrame, model, on, say, set } from "./model.js";
 import { loadBoth, picture } from "./pictures.js";
 
 const slider = byId("slider");
@@ -9,18 +10,24 @@ const strip = byId("strip");
 const curve = byId("curve");
 const APART = 10; // frames between suggestions: neighbours look alike
 
-let thumbnails = []; // {frame, bitmap}, from left to right
+/** @type {{frame: number, bitmap: ImageBitmap}[]} */
+let thumbnails = []; // from left to right
 
+/** @param {HTMLCanvasElement} canvas */
 function sizedContext(canvas) {
   const ratio = window.devicePixelRatio || 1;
   const { width, height } = canvas.getBoundingClientRect();
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   return { context, width, height };
 }
 
+/**
+ * @param {number} frame
+ * @param {number} width
+ */
 function xOf(frame, width) {
   return model.clip.frames > 1 ? (frame / (model.clip.frames - 1)) * width : width / 2;
 }
@@ -30,10 +37,12 @@ async function loadThumbnails() {
   const wide = Math.max(40, (height * model.clip.width) / model.clip.height);
   const count = Math.max(1, Math.min(Math.round(width / wide), model.clip.frames));
   const wanted = Array.from({ length: count }, (_, n) => clampFrame(((n + 0.5) / count) * model.clip.frames));
+  /** @type {typeof thumbnails} */
   const loaded = [];
   for (const frame of wanted) {
     try {
-      loaded.push({ frame, bitmap: (await getPicture(`/api/frame/${frame}?near=1`)).bitmap });
+      const answer = await getPicture(`/api/frame/${frame}?near=1`);
+      if (answer !== null) loaded.push({ frame, bitmap: answer.bitmap });
     } catch (error) {
       tell(error);
       return;
@@ -62,6 +71,11 @@ function drawStrip() {
   }
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} at
+ * @param {string} color
+ */
 function drawReference(context, at, color) {
   const x = Math.min(Math.max(at, 6), strip.clientWidth - 6);
   context.fillStyle = "#000a";
@@ -73,6 +87,11 @@ function drawReference(context, at, color) {
   context.fill();
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} width
+ * @param {number} height
+ */
 function shadeOutside(context, width, height) {
   if (!model.state) return;
   const [left, right] = [xOf(firstFrame(), width), xOf(lastFrame(), width)];
@@ -87,6 +106,7 @@ function shadeOutside(context, width, height) {
 function drawCurve() {
   const { context, width, height } = sizedContext(curve);
   const below = model.clip.suggested_below * 100;
+  /** @param {number} value */
   const y = (value) => 3 + (height - 6) * (1 - value / 100);
   context.strokeStyle = "#454c58";
   context.setLineDash([4, 4]);
@@ -108,11 +128,22 @@ function drawCurve() {
   curve.setAttribute("aria-label", `Confidence of each frame: ${text}`);
 }
 
-// An area where the model is sure; what it is unsure of stands out.
+/**
+ * An area where the model is sure; what it is unsure of stands out.
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} width
+ * @param {number} height
+ * @param {(value: number) => number} y
+ * @param {number} below
+ */
 function drawConfidence(context, width, height, y, below) {
   const each = Math.max(width / model.clip.frames, 1);
+  /** @param {number} frame */
   const left = (frame) => xOf(frame, width) - each / 2;
-  for (const [isUnsure, fill, line] of [[false, "#6ab0ff2e", "#6ab0ff"], [true, "#ffb45466", "#ffb454"]]) {
+  for (const { isUnsure, fill, line } of [
+    { isUnsure: false, fill: "#6ab0ff2e", line: "#6ab0ff" },
+    { isUnsure: true, fill: "#ffb45466", line: "#ffb454" },
+  ]) {
     const area = new Path2D();
     const top = new Path2D();
     model.curve.forEach((value, frame) => {
@@ -130,6 +161,7 @@ function drawConfidence(context, width, height, y, below) {
 // Frames that one more reference would help most, the least sure first.
 function suggestions() {
   const marked = model.state.objects.flatMap((object) => Object.keys(object.frames).map(Number));
+  /** @type {number[]} */
   const chosen = [];
   const unsure = model.curve.map((value, frame) => ({ value, frame }));
   for (const { frame } of unsure.filter(({ value }) => value >= 0 && value < model.clip.suggested_below * 100).sort((a, b) => a.value - b.value)) {
@@ -141,11 +173,15 @@ function suggestions() {
 
 export function nextUnsure() {
   const frames = suggestions().sort((a, b) => a - b);
-  if (!frames.length) return say("No frame is worth marking that the model is unsure of");
+  if (!frames.length) {
+    say("No frame is worth marking that the model is unsure of");
+    return;
+  }
   goTo(frames.find((frame) => frame > model.frame) ?? frames[0]);
   say(`Frame ${model.frame}: the model is ${model.curve[model.frame]} % sure. Mark what is wrong.`);
 }
 
+/** @param {"start" | "end"} which */
 export function setRange(which) {
   const range = { start: model.state.start, end: model.state.end, [which]: model.frame };
   if (which === "start" && range.end !== null && range.end < model.frame) range.end = null;
@@ -204,10 +240,10 @@ export async function followProgress() {
 }
 
 function showFrame() {
-  slider.value = model.frame;
+  slider.value = String(model.frame);
   const seconds = model.frame / model.clip.frame_rate;
   slider.setAttribute("aria-valuetext", `frame ${model.frame} of ${model.clip.frames}`);
-  if (document.activeElement !== byId("frame")) byId("frame").value = model.frame;
+  if (document.activeElement !== byId("frame")) byId("frame").value = String(model.frame);
   byId("time").textContent = `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(2).padStart(5, "0")}`;
   const sure = model.curve[model.frame] ?? -1;
   byId("frame-confidence").textContent = sure < 0 ? "" : `confidence ${sure} %`;
@@ -222,7 +258,7 @@ function showState() {
   }
   const { preview, start, end } = model.state;
   const button = byId("preview");
-  button.setAttribute("aria-pressed", preview.on);
+  button.setAttribute("aria-pressed", String(preview.on));
   byId("preview-text").textContent = preview.error || (preview.on ? `${preview.done} of ${preview.total} frames` : "");
   byId("preview-text").classList.toggle("error", Boolean(preview.error));
   byId("range-text").textContent = start === null && end === null ? "" : `${firstFrame()} to ${lastFrame()}`;
@@ -233,8 +269,8 @@ function showState() {
 }
 
 export function startTimeline() {
-  slider.max = model.clip.frames - 1;
-  byId("frame").max = model.clip.frames - 1;
+  slider.max = String(model.clip.frames - 1);
+  byId("frame").max = slider.max;
   slider.addEventListener("input", () => {
     if (model.isPlaying) emit("stop");
     goTo(Number(slider.value));
@@ -255,8 +291,9 @@ export function startTimeline() {
     emit("frame");
   });
   on("play", () => byId("play").setAttribute("aria-label", model.isPlaying ? "Stop" : "Play"));
-  on("play", () => byId("play").querySelector("path").setAttribute("d", model.isPlaying ? "M6 5h4v14H6zM14 5h4v14h-4z" : "M7 4v16l13-8z"));
-  let timer = 0;
+  on("play", () => byId("play").querySelector("path")?.setAttribute("d", model.isPlaying ? "M6 5h4v14H6zM14 5h4v14h-4z" : "M7 4v16l13-8z"));
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   new ResizeObserver(() => {
     drawStrip();
     if (model.state) drawCurve();

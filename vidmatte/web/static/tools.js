@@ -1,22 +1,40 @@
+// @ts-check
 // Mouse, pen and fingers on the stage: points, boxes, strokes, moving and zooming.
 
 import { edit } from "./api.js";
 import { byId, chosenObject, emit, marksOf, model, on } from "./model.js";
 import { draft, inside, isInside, moveBy, redraw, scale, toPicture, toScreen, zoomBy } from "./stage.js";
 
+/** @typedef {import("./model.js").Place} Place */
+/** @typedef {import("./stage.js").Draft} Draft */
+/** @typedef {{kind: "point", label: number} & Place} NewPoint */
+/**
+ * What the pointer that began it does.
+ * @typedef {{kind: "pinch"} | {kind: "move"} | {kind: "stroke"} | {kind: "box", from: Place, at: Place}
+ *   | {kind: "point", index: number, at: Place, to?: Place}
+ *   | {kind: "tap", at: Place, label: number, isTouch: boolean}} Drag
+ */
+
 const NEAR = 11; // screen pixels from a point that take hold of it
 const TAP = 5; // screen pixels that a finger may slip and still tap
 
 const canvas = byId("stage");
+/** @type {Map<number, Place>} */
 const fingers = new Map(); // pointers on the stage, by id
-let drag = null; // {kind, ...} of the pointer that began it
+/** @type {Drag | null} */
+let drag = null;
 let isSpace = false;
 
+/**
+ * @param {MouseEvent} event
+ * @returns {Place}
+ */
 function where(event) {
   const bounds = canvas.getBoundingClientRect();
   return { x: event.clientX - bounds.left, y: event.clientY - bounds.top };
 }
 
+/** @param {number} value */
 function rounded(value) {
   return Math.round(value * 100) / 100;
 }
@@ -25,14 +43,18 @@ export function target() {
   return { object: chosenObject().id, frame: model.frame };
 }
 
-export function mark(kind, values) {
-  if (kind === "point") return edit("add_point", { ...target(), x: rounded(values.x), y: rounded(values.y), label: values.label });
-  if (kind === "box") return edit("set_box", { ...target(), box: values.box.map(rounded) });
-  const points = values.points.map((point) => point.map(rounded));
-  return edit("add_stroke", { ...target(), points, width: values.width, label: values.label });
+/** @param {NewPoint | Exclude<Draft, {kind: "brush"}>} made */
+export function mark(made) {
+  if (made.kind === "point") return edit("add_point", { ...target(), x: rounded(made.x), y: rounded(made.y), label: made.label });
+  if (made.kind === "box") return edit("set_box", { ...target(), box: made.box.map(rounded) });
+  const points = made.points.map((point) => point.map(rounded));
+  return edit("add_stroke", { ...target(), points, width: made.width, label: made.label });
 }
 
-// The point of the chosen object under a place on the screen.
+/**
+ * The point of the chosen object under a place on the screen.
+ * @param {Place} at
+ */
 function pointAt(at) {
   const points = marksOf(chosenObject())?.points ?? [];
   const index = points.findIndex(([x, y]) => {
@@ -42,6 +64,7 @@ function pointAt(at) {
   return index < 0 ? null : index;
 }
 
+/** @param {PointerEvent} event */
 function begin(event) {
   const at = where(event);
   canvas.focus();
@@ -60,6 +83,12 @@ function begin(event) {
   event.preventDefault();
 }
 
+/**
+ * @param {PointerEvent} event
+ * @param {Place} at
+ * @param {number} label
+ * @returns {Drag}
+ */
 function beginTool(event, at, label) {
   const spot = toPicture(at.x, at.y);
   if (model.tool === "box") return { kind: "box", from: inside(spot), at };
@@ -75,6 +104,7 @@ function beginTool(event, at, label) {
   return { kind: "tap", at, label, isTouch: event.pointerType === "touch" };
 }
 
+/** @param {PointerEvent} event */
 function follow(event) {
   const at = where(event);
   readOut(at);
@@ -87,41 +117,53 @@ function follow(event) {
   fingers.set(event.pointerId, at);
   if (drag?.kind === "move") moveBy(at.x - before.x, at.y - before.y);
   if (drag?.kind === "tap" && drag.isTouch && Math.hypot(at.x - drag.at.x, at.y - drag.at.y) > TAP) drag = { kind: "move" };
-  if (drag?.kind === "box") dragBox(at);
+  if (drag?.kind === "box") dragBox(drag.from, at);
   if (drag?.kind === "stroke") dragStroke(event);
   if (drag?.kind === "point") drag.to = inside(toPicture(at.x, at.y));
 }
 
-function dragBox(at) {
+/**
+ * @param {Place} from
+ * @param {Place} at
+ */
+function dragBox(from, at) {
   const to = inside(toPicture(at.x, at.y));
-  const [x0, x1] = [drag.from.x, to.x].sort((a, b) => a - b);
-  const [y0, y1] = [drag.from.y, to.y].sort((a, b) => a - b);
-  draft.mark = { kind: "box", box: [x0, y0, x1, y1] };
+  const [left, right] = [Math.min(from.x, to.x), Math.max(from.x, to.x)];
+  const [top, bottom] = [Math.min(from.y, to.y), Math.max(from.y, to.y)];
+  draft.mark = { kind: "box", box: [left, top, right, bottom] };
   redraw();
 }
 
+/** @param {PointerEvent} event */
 function dragStroke(event) {
+  const made = draft.mark;
+  if (made?.kind !== "stroke") return;
   const events = event.getCoalescedEvents?.() ?? [event];
   for (const one of events.length ? events : [event]) {
     const at = where(one);
     const { x, y } = inside(toPicture(at.x, at.y));
-    const [lastX, lastY] = draft.mark.points.at(-1);
+    const [lastX, lastY] = made.points[made.points.length - 1];
     // Closer corners than this cannot be seen, and only make the file longer.
-    if (Math.hypot(x - lastX, y - lastY) >= Math.max(1, 1.5 / scale())) draft.mark.points.push([x, y]);
+    if (Math.hypot(x - lastX, y - lastY) >= Math.max(1, 1.5 / scale())) made.points.push([x, y]);
   }
   redraw();
 }
 
+/**
+ * @param {number} moved
+ * @param {Place} at
+ */
 function pinch(moved, at) {
-  const [id, other] = [...fingers].find(([key]) => key !== moved) ?? [];
-  if (id === undefined) return;
+  const other = [...fingers].find(([key]) => key !== moved)?.[1];
   const before = fingers.get(moved);
+  if (other === undefined || before === undefined) return;
   const middle = { x: (at.x + other.x) / 2, y: (at.y + other.y) / 2 };
   const factor = Math.hypot(at.x - other.x, at.y - other.y) / Math.max(1, Math.hypot(before.x - other.x, before.y - other.y));
   moveBy((at.x - before.x) / 2, (at.y - before.y) / 2);
   zoomBy(factor, middle.x, middle.y);
 }
 
+/** @param {PointerEvent} event */
 function end(event) {
   if (!fingers.delete(event.pointerId)) return;
   const done = drag;
@@ -134,19 +176,21 @@ function end(event) {
   if (event.type === "pointercancel" || !done) return;
   if (done.kind === "tap") {
     const spot = toPicture(done.at.x, done.at.y);
-    if (isInside(spot)) mark("point", { ...spot, label: done.label });
+    if (isInside(spot)) mark({ kind: "point", ...spot, label: done.label });
   }
   if (done.kind === "point" && done.to) edit("move_point", { ...target(), index: done.index, x: rounded(done.to.x), y: rounded(done.to.y) });
-  if (made && done.kind === "box") mark("box", made);
-  if (made && done.kind === "stroke") mark("stroke", made);
+  if (made?.kind === "box" && done.kind === "box") mark(made);
+  if (made?.kind === "stroke" && done.kind === "stroke") mark(made);
 }
 
+/** @param {Place} at */
 function hover(at) {
   if (model.tool !== "brush") return;
   draft.mark = { kind: "brush", ...toPicture(at.x, at.y) };
   redraw();
 }
 
+/** @param {Place} at */
 function readOut(at) {
   const spot = toPicture(at.x, at.y);
   byId("readout").textContent = isInside(spot) ? `${Math.floor(spot.x)}, ${Math.floor(spot.y)}` : "";
@@ -183,8 +227,8 @@ export function startTools() {
   on("tool", () => {
     canvas.classList.toggle("hand", model.tool === "hand");
     byId("brush-size").hidden = model.tool !== "brush";
-    byId("brush").value = model.brush;
-    byId("brush-value").textContent = model.brush;
+    byId("brush").value = String(model.brush);
+    byId("brush-value").textContent = String(model.brush);
     if (draft.mark?.kind === "brush") draft.mark = null;
     redraw();
   });
