@@ -17,6 +17,7 @@ from vidmatte.cli import cli
 from vidmatte.datasets.catalogue import DATASETS
 from vidmatte.model.catalogue import DESCRIPTIONS
 from vidmatte.option_table import MANIFEST_KEYS
+from vidmatte.synth.__main__ import _parser as bank_parser
 from vidmatte.write import FORMATS, formats_of
 
 try:
@@ -96,9 +97,12 @@ def check_pip(arguments):
 def check_python(arguments):
     """A script exists; of a module of ours the arguments parse."""
     if arguments[:1] == ["-m"]:
-        assert arguments[1] in ("vidmatte", "venv", "build", "http.server", "pip")
-        if arguments[1] == "vidmatte":
-            parse(arguments[2:])
+        module, *rest = arguments[1:]
+        assert module in ("vidmatte", "vidmatte.synth", "venv", "build", "http.server", "pip")
+        if module == "vidmatte":
+            parse(rest)
+        elif module == "vidmatte.synth":
+            bank_parser().parse_args(rest)
     else:
         assert (ROOT / arguments[0]).is_file()
 
