@@ -1,3 +1,4 @@
+import logging
 import signal
 
 import pytest
@@ -21,6 +22,15 @@ def movie(tmp_path_factory):
 def _without_adaptation(monkeypatch):
     """What the other tests look at does not depend on adaptation; test_adapt.py asks for it."""
     monkeypatch.setattr("vidmatte.pipeline.models.DEFAULT_ADAPT_STEPS", 0)
+
+
+@pytest.fixture(autouse=True)
+def _log_level():
+    """The command line sets the level of the package for its process; here it ends with the test."""
+    logger = logging.getLogger("vidmatte")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="module")

@@ -136,8 +136,13 @@ def test_a_file_each_and_layers_of_one_exr(two, tmp_path, monkeypatch):
     for n in range(4):
         mattes = OpenEXR.File(str(tmp_path / f"a.{n:02d}.exr"), separate_channels=True).channels()
         colors = OpenEXR.File(str(tmp_path / f"o.{n:02d}.exr"), separate_channels=True).channels()
-        assert set(mattes) == {"red.A", "green.A"}
-        assert set(colors) == {f"{name}.{channel}" for name in masks for channel in "RGBA"}
+        # The main channels are what Nuke and Resolve show of a file with layers: all objects.
+        layers = {f"{name}.{channel}" for name in masks for channel in "RGBA"}
+        assert set(mattes) == {"Y", "red.A", "green.A"}
+        assert set(colors) == {*"RGBA", *layers}
+        together = alpha["red"][n] + alpha["green"][n]
+        assert np.abs(mattes["Y"].pixels - together).max() < 2e-3
+        assert np.abs(colors["A"].pixels - together).max() < 2e-3
         for name in masks:
             assert np.abs(mattes[f"{name}.A"].pixels - alpha[name][n]).max() < 1e-3
             assert np.array_equal(mattes[f"{name}.A"].pixels, colors[f"{name}.A"].pixels)
