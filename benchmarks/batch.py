@@ -1,9 +1,9 @@
 """Batch renders: what they cost beside single runs, and how memory grows with their length.
 
-    python benchmarks/batch.py overhead     batch over N clips beside N single runs, and Ray beside local workers
-    python benchmarks/batch.py driver       memory of the driver with 100 and 5,000 planned segments
-    python benchmarks/batch.py long         a clip of 100,000 frames: memory on the way, time to open its journal
-    python benchmarks/batch.py scale        what docs/scale.md is computed from: bytes and seconds of a unit
+    python benchmarks/batch.py overhead  batch over N clips beside N single runs, Ray beside local
+    python benchmarks/batch.py driver    memory of the driver with 100 and 5,000 planned segments
+    python benchmarks/batch.py long      a clip of 100,000 frames: memory, time to open its journal
+    python benchmarks/batch.py scale     bytes and seconds of a unit, as used by docs/scale.md
 
 Each prints one JSON object. `--frames`, `--shots` make them shorter or longer.
 """
@@ -34,11 +34,15 @@ def write_clip(path: Path, frames: int, size: tuple[int, int]) -> Path:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (size[1] + 64, size[0] + 64, 3), np.uint8)
     with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "50", "crf": "30"})
+        stream = out.add_stream(
+            "libx264", rate=25, options={"preset": "ultrafast", "g": "50", "crf": "30"}
+        )
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for n in range(frames):
             picture = noise[n % 64 : n % 64 + size[1], n // 64 % 64 : n // 64 % 64 + size[0]]
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
+            out.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24"))
+            )
         out.mux(stream.encode(None))
     return path
 
@@ -51,7 +55,13 @@ def write_mask(path: Path, size: tuple[int, int]) -> Path:
 
 
 def write_manifest(folder: Path, shots: int) -> Path:
-    lines = ["[defaults]", 'mask = "mask.png"', 'alpha = "batch/{shot}.mkv"', "adapt_steps = 0", "working_size = 128"]
+    lines = [
+        "[defaults]",
+        'mask = "mask.png"',
+        'alpha = "batch/{shot}.mkv"',
+        "adapt_steps = 0",
+        "working_size = 128",
+    ]
     for n in range(shots):
         lines += ["[[shots]]", f'input = "c{n}.mp4"']
     (folder / "shots.toml").write_text("\n".join(lines))
@@ -65,7 +75,10 @@ def timed(command: Sequence[str]) -> float:
 
 
 def overhead(frames: int, shots: int) -> dict[str, object]:
-    """Wall time of all, on the same cores; the model is loaded once by a worker, and once by each single run."""
+    """Compare the wall time of a batch and of single runs on the same cores.
+
+    Each worker loads the model once, and so does each single run.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for n in range(shots):
@@ -86,18 +99,32 @@ def overhead(frames: int, shots: int) -> dict[str, object]:
             )
             for n in range(shots)
         )
-        local = timed([*VIDMATTE, "batch", str(manifest), "--set", f"alpha={folder}/local/{{shot}}.mkv"])
-        report: dict[str, object] = {"shots": shots, "frames_each": frames, "single_s": round(single, 2)}
+        local = timed(
+            [*VIDMATTE, "batch", str(manifest), "--set", f"alpha={folder}/local/{{shot}}.mkv"]
+        )
+        report: dict[str, object] = {
+            "shots": shots,
+            "frames_each": frames,
+            "single_s": round(single, 2),
+        }
         report |= {"batch_s": round(local, 2), "batch_over_single": round(local / single, 3)}
         try:
             import ray  # noqa: F401
         except ImportError:
             return report
-        ray_options = ["--engine", "ray", "--workers", "1", "--set", f"alpha={folder}/ray/{{shot}}.mkv"]
+        ray_options = [
+            "--engine",
+            "ray",
+            "--workers",
+            "1",
+            "--set",
+            f"alpha={folder}/ray/{{shot}}.mkv",
+        ]
         began = _ray_start_seconds()
         on_ray = timed([*VIDMATTE, "batch", str(manifest), *ray_options])
         same = all(
-            (folder / f"local/c{n}.mkv").read_bytes() == (folder / f"ray/c{n}.mkv").read_bytes() for n in range(shots)
+            (folder / f"local/c{n}.mkv").read_bytes() == (folder / f"ray/c{n}.mkv").read_bytes()
+            for n in range(shots)
         )
         return report | {
             "ray_s": round(on_ray, 2),
@@ -114,11 +141,14 @@ def _ray_start_seconds() -> float:
 
 
 def driver() -> dict[str, object]:
-    """Memory of a process that plans and keeps the books of so many segments, whose workers do nothing."""
+    """Measure the memory of a process that plans and records many segments with idle workers."""
     found = {}
     for segments in (100, 1000, 5000):
         done = subprocess.run(
-            [sys.executable, __file__, "plan", "--frames", str(segments)], check=True, capture_output=True, text=True
+            [sys.executable, __file__, "plan", "--frames", str(segments)],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         found[segments] = json.loads(done.stdout)
     return {"segments": found}
@@ -167,8 +197,15 @@ def plan(segments: int) -> dict[str, object]:
                 outcome = Outcome("completed", {"frames": segments * length})
             else:
                 numbers = list(range(length))
-                facts = {"pts": numbers, "durations": numbers, "confidence": [0.123456789] * length, "names": []}
-                outcome = Outcome("done", {"unit": task.unit, "first": 0, "frames": length, "notes": [], **facts})
+                facts = {
+                    "pts": numbers,
+                    "durations": numbers,
+                    "confidence": [0.123456789] * length,
+                    "names": [],
+                }
+                outcome = Outcome(
+                    "done", {"unit": task.unit, "first": 0, "frames": length, "notes": [], **facts}
+                )
             self.events.append(TaskDone(task, outcome))
 
         def poll(self, seconds: float) -> list[TaskDone]:
@@ -180,7 +217,9 @@ def plan(segments: int) -> dict[str, object]:
         folder = Path(name)
         options = MatteOptions(model="none", matte="m.png")
         request = Request.of("c.mp4", (), alpha=folder / "a.mkv", options=options)
-        run = BatchRun([ShotRequest("c", request)], Idle(), Results(folder / "results.jsonl"), threads=1)
+        run = BatchRun(
+            [ShotRequest("c", request)], Idle(), Results(folder / "results.jsonl"), threads=1
+        )
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.monotonic()
         (ended,) = run.run()
@@ -202,7 +241,17 @@ def long(frames: int) -> dict[str, object]:
         clip = write_clip(folder / "clip.mp4", frames, (32, 32))
         mask = write_mask(folder / "mask.png", (32, 32))
         output = folder / "a.mkv"
-        command = [*VIDMATTE, str(clip), "--model", "none", "--matte", str(mask), "--alpha", str(output), "--quiet"]
+        command = [
+            *VIDMATTE,
+            str(clip),
+            "--model",
+            "none",
+            "--matte",
+            str(mask),
+            "--alpha",
+            str(output),
+            "--quiet",
+        ]
         began = time.monotonic()
         process = subprocess.Popen(command)
         memory: list[float] = []
@@ -260,7 +309,9 @@ def scale(frames: int) -> dict[str, object]:
         clip = write_clip(folder / "clip.mp4", frames, size)
         prompt = Prompt(mask=write_mask(folder / "mask.png", size))
         options = replace(MatteOptions(), adapt_steps=0, segment_frames=max(2, frames // 2))
-        request = Request.of(clip, prompt, output=folder / "c.mov", alpha=folder / "a.mov", options=options)
+        request = Request.of(
+            clip, prompt, output=folder / "c.mov", alpha=folder / "a.mov", options=options
+        )
         seconds: dict[str, float] = {}
         sizes: dict[str, int] = {}
         with open_shot(request) as shot:
@@ -285,8 +336,12 @@ def scale(frames: int) -> dict[str, object]:
         }
         return {
             "frames": frames,
-            "processor_seconds_a_frame": {kind: round(spent / frames, 4) for kind, spent in seconds.items()},
-            "kilobytes_a_frame": {kind: round(size / frames / 1000, 1) for kind, size in sizes.items()},
+            "processor_seconds_a_frame": {
+                kind: round(spent / frames, 4) for kind, spent in seconds.items()
+            },
+            "kilobytes_a_frame": {
+                kind: round(size / frames / 1000, 1) for kind, size in sizes.items()
+            },
         }
 
 
@@ -295,7 +350,9 @@ def _bytes(folder: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["overhead", "driver", "plan", "long", "scale"])
     parser.add_argument("--frames", type=int)
     parser.add_argument("--shots", type=int, default=5)
@@ -308,7 +365,9 @@ def main() -> None:
     elif given.what == "plan":
         report = plan(given.frames or 100)
     else:
-        report = long(given.frames or 100_000) if given.what == "long" else scale(given.frames or 12)
+        report = (
+            long(given.frames or 100_000) if given.what == "long" else scale(given.frames or 12)
+        )
     sys.stdout.write(json.dumps(report) + "\n")
 
 

@@ -1,14 +1,17 @@
-"""Cut-outs moved over photographs, with exact alpha: `python benchmarks/composites.py ALPHA_ROOT CORPUS`.
+"""Measure mattes of cut-outs that move over photographs, with exact alpha.
 
-ALPHA_ROOT holds a folder per photograph with `image.png` and `alpha.png`, CORPUS has backgrounds in `images/`. Each
-cut-out (colour by PyMatting's `estimate_foreground_ml` from the true alpha) is shrunk to 60 % of a 640 x 480 frame and
-moves over another background for 40 frames: its centre on an ellipse of 12 % by 8 % of the frame, turning by up to 12
-degrees and growing and shrinking by up to 15 %, while the background pans by 8 % of the frame; phases, directions and
-backgrounds by a seed. Colour is moved multiplied with alpha, so that the alpha moved in the same way is exact. The
+    python benchmarks/composites.py ALPHA_ROOT CORPUS
+
+ALPHA_ROOT holds a folder per photograph with `image.png` and `alpha.png`, CORPUS has backgrounds in
+`images/`. Each cut-out (colour by PyMatting's `estimate_foreground_ml` from the true alpha) is
+shrunk to 60 % of a 640 x 480 frame and moves over another background for 40 frames: its centre on
+an ellipse of 12 % by 8 % of the frame, turning by up to 12 degrees and growing and shrinking by up
+to 15 %, while the background pans by 8 % of the frame; phases, directions and backgrounds by a
+seed. Colour is moved multiplied with alpha, so that the alpha moved in the same way is exact. The
 frames are stored as PNG.
 
-The mask is the exact alpha of the first frame. MAD and dtSSD are taken over the later frames, also of the baseline:
-the first alpha warped along the optical flow from frame to frame.
+The mask is the exact alpha of the first frame. MAD and dtSSD are taken over the later frames, also
+of the baseline: the first alpha warped along the optical flow from frame to frame.
 """
 
 from __future__ import annotations
@@ -57,10 +60,18 @@ def read_background(path: Path) -> np.ndarray:
     """(h, w, 3) that covers the frame and the pan."""
     rgb = read_image(path).rgb.transpose(1, 2, 0)
     scale = (1 + PAN) * max(WIDTH / rgb.shape[1], HEIGHT / rgb.shape[0])
-    return cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.resize(
+        rgb,
+        None,
+        fx=scale,
+        fy=scale,
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC,
+    )
 
 
-def make_clip(cutout: np.ndarray, background: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def make_clip(
+    cutout: np.ndarray, background: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """(T, H, W, 3) uint8 frames and (T, H, W) exact alpha."""
     phases, direction = rng.uniform(0, 2 * math.pi, 3), rng.choice([-1, 1])
     frames, alphas = [], []
@@ -72,17 +83,25 @@ def make_clip(cutout: np.ndarray, background: np.ndarray, rng: np.random.Generat
         y = HEIGHT * (0.5 + PATH[1] * swing)
         h, w = (side / 2 for side in cutout.shape[:2])
         placed = np.array([[c, -s, x - c * w + s * h], [s, c, y - s * w - c * h]])
-        moved = np.clip(cv2.warpAffine(cutout, placed, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR), 0, 1)
+        moved = np.clip(
+            cv2.warpAffine(cutout, placed, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR), 0, 1
+        )
         pan = np.array([[1, 0, -PAN * WIDTH * t], [0, 1, -PAN * HEIGHT * t]])
         behind = cv2.warpAffine(background, pan, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
-        frames.append(np.rint(255 * (moved[..., :3] + (1 - moved[..., 3:]) * behind)).clip(0, 255).astype(np.uint8))
+        frames.append(
+            np.rint(255 * (moved[..., :3] + (1 - moved[..., 3:]) * behind))
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
         alphas.append(moved[..., 3])
     return np.stack(frames), np.stack(alphas)
 
 
 def warped_baseline(frames: np.ndarray, first: np.ndarray) -> np.ndarray:
     """The first alpha carried along the optical flow, frame by frame."""
-    gray = [to_gray(torch.from_numpy(frame.transpose(2, 0, 1) / np.float32(255))) for frame in frames]
+    gray = [
+        to_gray(torch.from_numpy(frame.transpose(2, 0, 1) / np.float32(255))) for frame in frames
+    ]
     alphas = [first]
     for before, now in pairwise(gray):
         alphas.append(warp(alphas[-1], optical_flow(now, before)))
@@ -98,8 +117,19 @@ def matted(frames: np.ndarray, first: np.ndarray, arguments: tuple[str, ...]) ->
             cv2.imwrite(str(folder / f"{index:04d}.png"), frame[..., ::-1])
         mask = Path(name) / "mask.png"
         cv2.imwrite(str(mask), np.rint(first * 65535).astype(np.uint16))
-        command = [sys.executable, "-m", "vidmatte", str(folder), "--mask", str(mask), *arguments, "--quiet"]
-        done = subprocess.run([*command, "--alpha", f"{name}/%05d.png"], capture_output=True, text=True, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "vidmatte",
+            str(folder),
+            "--mask",
+            str(mask),
+            *arguments,
+            "--quiet",
+        ]
+        done = subprocess.run(
+            [*command, "--alpha", f"{name}/%05d.png"], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise click.ClickException(done.stderr.strip())
         return np.stack([read_gray(path) for path in sorted(Path(name).glob("0*.png"))])
@@ -110,10 +140,15 @@ def matted(frames: np.ndarray, first: np.ndarray, arguments: tuple[str, ...]) ->
 @click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def main(alpha_root: Path, corpus: Path, arguments: tuple[str, ...]) -> None:
-    """Print MAD (times 1000) and dtSSD beside the baseline's, and the ratios of the means; ARGUMENTS go to vidmatte."""
+    """Print MAD (times 1000) and dtSSD of vidmatte and the baseline, and the ratios of their means.
+
+    ARGUMENTS are passed to vidmatte.
+    """
     backgrounds = sorted((corpus / "images").glob("*.jpg"))
     table = []
-    for seed, photograph in enumerate(sorted(path.parent for path in alpha_root.glob("*/alpha.png"))):
+    for seed, photograph in enumerate(
+        sorted(path.parent for path in alpha_root.glob("*/alpha.png"))
+    ):
         rng = np.random.default_rng(seed)
         background = backgrounds[rng.integers(len(backgrounds))]
         frames, truth = make_clip(read_cutout(photograph), read_background(background), rng)
@@ -124,7 +159,9 @@ def main(alpha_root: Path, corpus: Path, arguments: tuple[str, ...]) -> None:
         click.echo(row(f"{photograph.name} on {background.stem[:20]}", table[-1]))
     means = np.mean(table, axis=0)
     click.echo(row("mean", means))
-    click.echo(f"ratio of the means: MAD {means[0] / means[1]:.3f}, dtSSD {means[2] / means[3]:.3f}")
+    click.echo(
+        f"ratio of the means: MAD {means[0] / means[1]:.3f}, dtSSD {means[2] / means[3]:.3f}"
+    )
 
 
 def row(name: str, values: list[float] | np.ndarray) -> str:

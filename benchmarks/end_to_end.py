@@ -1,11 +1,15 @@
 """Speed and memory of a whole run: `python benchmarks/end_to_end.py [speed|memory|given|flat]`.
 
-speed: one 1080p H.264 clip; decode, model, foreground and encode are timed alone and then all together, in one run, so
-that a busy machine slows all of them. The figure to compare is the ratio of the slowest stage to the whole.
-memory: peak resident size of the command on 150 and on 1500 frames of the same clip, each in a process of its own.
-given: the flow without a model (`--model none` with the sample's own mattes): reading, foreground, and writing colour
-and alpha as ProRes together, at 1080p or any --size; wall clock, processor time and peak memory.
-flat: the resident size of such a run over a clip of an hour (90,000 small frames, with sound) as it goes on.
+speed: one 1080p H.264 clip; decode, model, foreground and encode are timed alone and then all
+together, in one run, so that a busy machine slows all of them. The figure to compare is the ratio
+of the slowest stage to the whole.
+memory: peak resident size of the command on 150 and on 1500 frames of the same clip, each in a
+    process of its own.
+given: the flow without a model (`--model none` with the sample's own mattes): reading, foreground,
+and writing colour and alpha as ProRes together, at 1080p or any --size; wall clock, processor time
+and peak memory.
+flat: the resident size of such a run over a clip of an hour (90,000 small frames, with sound) as it
+    goes on.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ SIZE = (1920, 1080)
 
 
 def make_clip(path: Path, frames: int, size: tuple[int, int] = SIZE) -> Path:
-    """The sample clip at 1080p with fresh grain, there and back again until there are enough frames."""
+    """Write the sample clip with fresh grain, played back and forth for `frames` frames."""
     width, height = size
     with av.open(str(SAMPLE)) as container:
         pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
@@ -53,10 +57,16 @@ def make_clip(path: Path, frames: int, size: tuple[int, int] = SIZE) -> Path:
         stream.codec_context.colorspace = 1
         grain = rng.normal(0, 3, (height + 64, width + 64, 1)).astype(np.float32)
         for n in range(frames):
-            picture = cv2.resize(pictures[order[n % len(order)]], size, interpolation=cv2.INTER_CUBIC)
+            picture = cv2.resize(
+                pictures[order[n % len(order)]], size, interpolation=cv2.INTER_CUBIC
+            )
             y, x = rng.integers(0, 64, 2)
-            picture = np.clip(picture + grain[y : y + height, x : x + width], 0, 255).astype(np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture, "bgr24").reformat(format="yuv420p", dst_colorspace=1, threads=1)
+            picture = np.clip(picture + grain[y : y + height, x : x + width], 0, 255).astype(
+                np.uint8
+            )
+            frame = av.VideoFrame.from_ndarray(picture, "bgr24").reformat(
+                format="yuv420p", dst_colorspace=1, threads=1
+            )
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path
@@ -111,7 +121,9 @@ def stage_times(clip: Path, folder: Path, frames: int) -> dict[str, float]:
     times = {}
     with vidmatte.open_video(clip) as video:
         times["decode"] = timed(video.batches(1, end=frames))
-        held = Held([frame for frame, _ in zip(video.decode(), range(12), strict=False)], video.info, frames)
+        held = Held(
+            [frame for frame, _ in zip(video.decode(), range(12), strict=False)], video.info, frames
+        )
     reference = vidmatte.Prompt(points=POINTS).reference(held.frame(0).rgb, frame=0)
     predictor = vidmatte.load_model().with_reference([reference])
     times["model"] = timed(vidmatte.matte_clip(predictor, held, [reference]))
@@ -122,21 +134,31 @@ def stage_times(clip: Path, folder: Path, frames: int) -> dict[str, float]:
     return times
 
 
-def encode_time(mattes: list[vidmatte.MatteBatch], info: vidmatte.VideoInfo, folder: Path, frames: int) -> float:
+def encode_time(
+    mattes: list[vidmatte.MatteBatch], info: vidmatte.VideoInfo, folder: Path, frames: int
+) -> float:
     """Seconds per frame of writing colour and alpha as ProRes, as a run does by default."""
-    targets = [parse_output(folder / "c.mov", alpha_only=False), parse_output(folder / "a.mov", alpha_only=True)]
+    targets = [
+        parse_output(folder / "c.mov", alpha_only=False),
+        parse_output(folder / "a.mov", alpha_only=True),
+    ]
     began = time.perf_counter()
     with vidmatte.create_outputs(targets, like=info, overwrite=True, audio=False) as out:
         for index in range(frames):
             held = mattes[index % len(mattes)]
             duration = held.source.durations[0]
-            source = vidmatte.FrameBatch(held.source.rgb, (index,), (index * duration,), (duration,))
+            source = vidmatte.FrameBatch(
+                held.source.rgb, (index,), (index * duration,), (duration,)
+            )
             out.write(vidmatte.MatteBatch(source, held.alpha, held.confidence, held.foreground))
     return (time.perf_counter() - began) / frames
 
 
 def whole_time(clip: Path, folder: Path) -> tuple[float, int]:
-    """Seconds per frame of a whole run, loading of the model left out by taking the time between progress reports."""
+    """Return the seconds per frame of a whole run, measured between progress reports.
+
+    Loading the model is therefore not included.
+    """
     marks = []
     summary = vidmatte.matte(
         clip,
@@ -173,7 +195,10 @@ def speed(frames: int, stage_frames: int) -> None:
     slowest = max(stages, key=lambda stage: stages[stage])
     total = sum(stages.values())
     click.echo(f"{'sum':12s} {total * 1000:7.1f} ms/frame  {1 / total:6.2f} frames/s")
-    click.echo(f"{'whole run':12s} {whole * 1000:7.1f} ms/frame  {1 / whole:6.2f} frames/s  ({count} frames)")
+    click.echo(
+        f"{'whole run':12s} {whole * 1000:7.1f} ms/frame  {1 / whole:6.2f} frames/s  ({count} "
+        "frames)"
+    )
     click.echo(f"whole run at {stages[slowest] / whole:.2f} of the slowest stage alone ({slowest})")
     click.echo(f"{os.cpu_count()} cores, torch {torch.__version__}, network on one core less")
 
@@ -233,7 +258,9 @@ def run(clip: Path, folder: Path, *marks: str) -> Cost:
 def resident(process: int) -> int:
     """Bytes of a process in memory; 0 where the system does not tell."""
     try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
     except (OSError, IndexError):
         return 0
 
@@ -252,11 +279,22 @@ def given(size: str, frames: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, pixels = Path(name), parse_size(size)
         mattes = make_mattes(folder / "mattes.mkv", frames, pixels)
-        cost = run(make_clip(folder / "clip.mp4", frames, pixels), folder, "--model", "none", "--matte", str(mattes))
-    click.echo(f"{size}, {frames} frames: {frames / cost.seconds:.2f} frames/s by the clock, {os.cpu_count()} cores")
+        cost = run(
+            make_clip(folder / "clip.mp4", frames, pixels),
+            folder,
+            "--model",
+            "none",
+            "--matte",
+            str(mattes),
+        )
+    click.echo(
+        f"{size}, {frames} frames: {frames / cost.seconds:.2f} frames/s by the clock, "
+        f"{os.cpu_count()} cores"
+    )
     busy = cost.processor / frames
     click.echo(
-        f"{busy * 1000:.0f} ms/frame of processor time: two cores of one's own give up to {2 / busy:.2f} frames/s"
+        f"{busy * 1000:.0f} ms/frame of processor time: two cores of one's own give up to "
+        f"{2 / busy:.2f} frames/s"
     )
     click.echo(f"peak resident size {cost.peak / 1e6:.0f} MB")
 
@@ -274,11 +312,16 @@ def flat(size: str, frames: int) -> None:
             frame = next(container.decode(video=0)).to_ndarray(format="gray16le")
         cv2.imwrite(str(matte), cv2.resize(frame, pixels, interpolation=cv2.INTER_AREA))
         cost = run(clip, folder, "--model", "none", "--matte", str(matte), "--batch-size", "16")
-    tenths = [cost.sizes[len(cost.sizes) * n // 10] / 1e6 for n in range(1, 10)] + [cost.sizes[-1] / 1e6]
+    tenths = [cost.sizes[len(cost.sizes) * n // 10] / 1e6 for n in range(1, 10)] + [
+        cost.sizes[-1] / 1e6
+    ]
     click.echo(
-        f"{size}, {frames} frames in {cost.seconds:.0f} s: {', '.join(f'{size:.0f}' for size in tenths)} MB at each"
+        f"{size}, {frames} frames in {cost.seconds:.0f} s: "
+        f"{', '.join(f'{size:.0f}' for size in tenths)} MB at each"
     )
-    growth = (tenths[8] - tenths[1]) * 1e6 / (0.7 * frames)  # before what is held for the clip is let go
+    growth = (
+        (tenths[8] - tenths[1]) * 1e6 / (0.7 * frames)
+    )  # before what is held for the clip is let go
     click.echo(f"tenth of the run: {growth:.0f} bytes a frame; peak {cost.peak / 1e6:.0f} MB")
 
 

@@ -4,8 +4,8 @@
 
 Each run is the command in a process of its own, without a model (`--model none`). If the run cannot
 succeed, it has to end with exit code 1 (a killed one with its signal), one line on standard error
-and no traceback, nothing under the final names, and no hidden file that the next run does not remove. A
-run that only cannot tell about itself, or cannot clean up, has to succeed.
+and no traceback, nothing under the final names, and no hidden file that the next run does not
+remove. A run that only cannot tell about itself, or cannot clean up, has to succeed.
 
 The full disk is a tmpfs of a random size if this may be mounted (by root), else a limit on the size
 of files. The FUSE folder is one of bindfs if that is installed, else simulated: files that are
@@ -176,7 +176,7 @@ def little_disk(folder: Path, size: int) -> Iterator[Path | None]:
 
 
 def disk_full(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
-    """The disk is full after a random number of bytes, between nothing and all that a run writes."""
+    """Fill the disk after a random number of bytes, from none to all that a run writes."""
     out = fresh(folder)
     assert wait(start(command(folder / "clip.mp4", out), folder / "log")) == 0, (
         folder / "log"
@@ -329,7 +329,7 @@ def succeeded(code: int, log: Path, out: Path) -> str:
 
 
 def rename_fails(folder: Path, points: int, rng: random.Random) -> Iterator[str]:
-    """A final name is refused when all is done: the finished outputs are kept, the old one stays."""
+    """Refuse a final name at the end: the finished outputs are kept, and the old file stays."""
     for n in range(points):
         out = fresh(folder)
         (out / "c.mov").write_text("precious")

@@ -2,13 +2,14 @@
 
 Each has to end in a clear error or a right result.
 
-    python benchmarks/fuzz.py --files 2000 --seed 1 --folder fuzz/       # prints a table; exit code 1 for any failure
-    python benchmarks/fuzz.py --only 1:733 --folder fuzz/                # one file again, with its output
+    python benchmarks/fuzz.py --files 2000 --seed 1 --folder fuzz/  # exit code 1 for a failure
+    python benchmarks/fuzz.py --only 1:733 --folder fuzz/  # one file again, with its output
 
-Every file is made from a seed (`seed:number`) and read in a process of its own, with limits on memory and time. Only
-files that failed are kept, with their number in the name. A right result is: frames of the size that was announced,
-finite, with times that rise, not far more than the undamaged file has, and random access to one of them. What a damaged
-packet shows is the decoder's choice, and not judged.
+Every file is made from a seed (`seed:number`) and read in a process of its own, with limits on
+memory and time. Only files that failed are kept, with their number in the name. A right result is:
+frames of the size that was announced, finite, with times that rise, not far more than the undamaged
+file has, and random access to one of them. What a damaged packet shows is the decoder's choice, and
+not judged.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def _write_dpx(path: Path, picture: np.ndarray) -> None:
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """One to three damages: in the header (first and last 4 KB), in the packets, or to the file as a whole."""
+    """Damage a file one to three times in the first or last 4 KB, in the packets, or as a whole."""
     broken = bytearray(data)
     for _ in range(rng.randint(1, 3)):
         size = len(broken)
@@ -204,7 +205,7 @@ DAMAGES = (flip_bits, set_number, overwrite, cut_out, repeat, cut_off, blank)
 
 
 def read(path: Path, allow_truncated: bool) -> str:
-    """Read a file as a run would. Returns what it held; raises AssertionError for a wrong result."""
+    """Read a file as a run does; return what it held. Raises AssertionError for a wrong result."""
     name = path.name.rpartition("_")[2]
     if name in PROMPTS:
         return read_prompts(path)
@@ -293,7 +294,7 @@ def child(path: Path, allow_truncated: bool) -> None:
 
 
 def run(path: Path, log: Path, allow_truncated: bool) -> tuple[str, float]:
-    """Read a file in a process of its own: "right", "error", or what went wrong; and the seconds it took."""
+    """Read a file in a separate process; return "right", "error" or the fault, and the seconds."""
     began = time.monotonic()
     process = os.fork()
     if process == 0:
@@ -319,7 +320,10 @@ def run(path: Path, log: Path, allow_truncated: bool) -> tuple[str, float]:
 
 
 def fuzz(folder: Path, seed: int, numbers: range) -> collections.Counter[tuple[str, str]]:
-    """Make and read the files of these numbers; keep those that fail. Counts by source and by how they ended."""
+    """Make and read the files with these numbers, and keep those that fail.
+
+    Return counts by source and by result.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     sources = make_sources(folder)
     counts: collections.Counter[tuple[str, str]] = collections.Counter()

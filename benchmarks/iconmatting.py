@@ -1,16 +1,22 @@
-"""IconMatting as its research code computes it beside ours: `python benchmarks/iconmatting.py [--device cuda]`.
+"""Compare IconMatting as its research code computes it with this package's implementation.
 
-Both ways run in this process, on the same random weights at the real size of Stable Diffusion 2.1 and with the same
-noise, so that their alphas can be compared. Written anew after the description of the research code's way:
+    python benchmarks/iconmatting.py [--device cuda]
 
-research: for every frame the reference is encoded again; the autoencoder runs once per noise of the ensemble; the whole
-    U-Net runs; the attention maps of all heads and noises are held before they are averaged, for the reference too.
-ours: the reference is encoded once for the clip, and not counted; the autoencoder runs once per frame; the U-Net is
-    left after its last layer that anything needs; maps are averaged as they come.
+Both ways run in this process, on the same random weights at the real size of Stable Diffusion 2.1
+and with the same noise, so that their alphas can be compared. Written anew after the description of
+the research code's way:
 
-Times are those of frames of 768 x 768 in memory to alphas in memory, one frame at a time unless --batch says more for
-ours. A second row of ours has an ensemble of one, which is what a clip can be previewed with: its alpha is another one,
-and its ratio compares it with the research code at its own ensemble.
+research: for every frame the reference is encoded again; the autoencoder runs once per noise of the
+    ensemble; the whole U-Net runs; the attention maps of all heads and noises are held before they
+    are averaged, for the reference too.
+ours: the reference is encoded once for the clip, and not counted; the autoencoder runs once per
+    frame; the U-Net is left after its last layer that anything needs; maps are averaged as they
+    come.
+
+Times are those of frames of 768 x 768 in memory to alphas in memory, one frame at a time unless
+--batch says more for ours. A second row of ours has an ensemble of one, which is what a clip can be
+previewed with: its alpha is another one, and its ratio compares it with the research code at its
+own ensemble.
 """
 
 from __future__ import annotations
@@ -40,7 +46,12 @@ from vidmatte.model.iconmatting import (
 )
 from vidmatte.model.iconmatting.attention import AttentionTape
 from vidmatte.model.iconmatting.prompts import whole_cells
-from vidmatte.model.iconmatting.sd_layout import SD_2_1_SCHEDULER, SD_2_1_UNET, SD_2_1_VAE, signal_shares
+from vidmatte.model.iconmatting.sd_layout import (
+    SD_2_1_SCHEDULER,
+    SD_2_1_UNET,
+    SD_2_1_VAE,
+    signal_shares,
+)
 from vidmatte.model.iconmatting.similarity import match
 from vidmatte.model.iconmatting.stable_diffusion import LatentEncoder, TruncatedUnet
 from vidmatte.prompts.prompt import Reference
@@ -50,13 +61,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class HeldAttention:
-    """Attention that holds the maps of all heads and noises of the wanted sizes, then averages them."""
+    """Attention that holds the maps of all heads and noises of the wanted sizes, then averages."""
 
     def __init__(self) -> None:
         self.maps: dict[int, list[Tensor]] = {COARSE**2: [], FINE**2: []}
 
     def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: object
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        **_: object,
     ) -> Tensor:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
@@ -68,8 +83,11 @@ class HeldAttention:
             if encoder_hidden_states is None:
                 self.maps[query.shape[1]].append(maps.mean(0, keepdim=True))
             del maps
-        # One more axis, without which PyTorch takes its slow way; the research code has xformers' fast one here.
-        mixed = F.scaled_dot_product_attention(query[None], key[None], value[None], scale=attn.scale)[0]
+        # One more axis, without which PyTorch takes its slow way; the research code has xformers'
+        # fast one here.
+        mixed = F.scaled_dot_product_attention(
+            query[None], key[None], value[None], scale=attn.scale
+        )[0]
         mixed = attn.batch_to_head_dim(mixed)
         projected: Tensor = attn.to_out[0](mixed)
         return projected
@@ -78,7 +96,9 @@ class HeldAttention:
 class ResearchWay:
     """One frame after the other, each with its reference."""
 
-    def __init__(self, unet: Any, vae: Any, prompt: Tensor, net: IconMattingNet, options: IconMattingOptions) -> None:
+    def __init__(
+        self, unet: Any, vae: Any, prompt: Tensor, net: IconMattingNet, options: IconMattingOptions
+    ) -> None:
         self.unet, self.vae, self.prompt, self.net, self.options = unet, vae, prompt, net, options
 
     @contextmanager
@@ -102,11 +122,15 @@ class ResearchWay:
         held, outputs = HeldAttention(), {}
         self.unet.set_attn_processor(held)
         hooks = [
-            self.unet.up_blocks[i].register_forward_hook(lambda _, args, out, i=i: outputs.__setitem__(i, out))
+            self.unet.up_blocks[i].register_forward_hook(
+                lambda _, args, out, i=i: outputs.__setitem__(i, out)
+            )
             for i in range(2)
         ]
         self.unet(
-            share**0.5 * latents + (1 - share) ** 0.5 * noise, settings.time_step, self.prompt.expand(ensemble, -1, -1)
+            share**0.5 * latents + (1 - share) ** 0.5 * noise,
+            settings.time_step,
+            self.prompt.expand(ensemble, -1, -1),
         )
         for hook in hooks:
             hook.remove()
@@ -118,8 +142,12 @@ class ResearchWay:
     def frame(self, reference: Reference, rgb: Tensor) -> Tensor:
         known = self.features(reference.rgb.to(self.prompt.device), "reference")
         seen = self.features(rgb.to(self.prompt.device), "target")
-        with torch.autocast(rgb.device.type, self.prompt.dtype, enabled=self.prompt.dtype != torch.float32):
-            query = self.net.tokens(known)[0][whole_cells(reference.roi[0], FINE).to(known.fine.device)]
+        with torch.autocast(
+            rgb.device.type, self.prompt.dtype, enabled=self.prompt.dtype != torch.float32
+        ):
+            query = self.net.tokens(known)[0][
+                whole_cells(reference.roi[0], FINE).to(known.fine.device)
+            ]
             with torch.autocast(rgb.device.type, enabled=False):
                 similarity = match(query, query[:0], self.net.tokens(seen), None, 1)
             return self.net(rgb.to(self.prompt.device), seen, similarity).alpha.cpu()
@@ -130,7 +158,11 @@ class ResearchWay:
 
 
 def peak_memory(device: torch.device, *, reset: bool) -> float:
-    """GB: of the device's allocator, or the process's resident size where Linux lets its peak be set back."""
+    """Return the peak memory in GB.
+
+    On a GPU it is that of the device's allocator, otherwise the process's resident size if Linux
+    allows the peak to be reset.
+    """
     if device.type == "cuda":
         if reset:
             torch.cuda.reset_peak_memory_stats(device)
@@ -143,7 +175,7 @@ def peak_memory(device: torch.device, *, reset: bool) -> float:
 
 @dataclass(frozen=True)
 class Place:
-    """Where and by which clock: wall time, or on a busy machine the processor's time of one thread."""
+    """Choose device and clock: wall time, or processor time of one thread on a busy machine."""
 
     device: torch.device
     dtype: torch.dtype
@@ -171,9 +203,15 @@ def matmul_ceiling(place: Place) -> float:
 
 
 def arithmetic(ensemble: int) -> tuple[float, float]:
-    """TFLOP of convolutions and matrix products for a frame, the research code's way and ours, counted without data."""
+    """Count the TFLOP of convolutions and matrix products per frame, of the research code and ours.
+
+    Nothing is computed: the counts come from shapes alone.
+    """
     with torch.device("meta"):
-        unet, vae = UNet2DConditionModel.from_config(dict(SD_2_1_UNET)), AutoencoderKL.from_config(dict(SD_2_1_VAE))
+        unet, vae = (
+            UNet2DConditionModel.from_config(dict(SD_2_1_UNET)),
+            AutoencoderKL.from_config(dict(SD_2_1_VAE)),
+        )
         latent, prompt = torch.empty(1, 4, SIDE // 8, SIDE // 8), torch.empty(1, 77, 1024)
         with FlopCounterMode(display=False) as whole:
             vae.encode(torch.empty(1, 3, SIDE, SIDE))
@@ -196,10 +234,13 @@ def arithmetic(ensemble: int) -> tuple[float, float]:
 
 
 def make_parts(device: torch.device, dtype: torch.dtype) -> tuple[Any, Any, Tensor]:
-    """U-Net, autoencoder and empty prompt at full size with random weights; the autoencoder without its decoder."""
+    """Return full-size U-Net, autoencoder without decoder and empty prompt with random weights."""
     torch.manual_seed(0)
     with torch.device(device):
-        unet, vae = UNet2DConditionModel.from_config(dict(SD_2_1_UNET)), AutoencoderKL.from_config(dict(SD_2_1_VAE))
+        unet, vae = (
+            UNet2DConditionModel.from_config(dict(SD_2_1_UNET)),
+            AutoencoderKL.from_config(dict(SD_2_1_VAE)),
+        )
         del vae.decoder
         for part in (unet, vae):
             torch.nn.Module.to(part, dtype).eval().requires_grad_(False)
@@ -207,7 +248,10 @@ def make_parts(device: torch.device, dtype: torch.dtype) -> tuple[Any, Any, Tens
 
 
 def make_net() -> IconMattingNet:
-    """The trained part with random weights that keep the size of what goes through: alpha is not all but flat."""
+    """Return the trained part with random weights that keep the signal's scale.
+
+    Otherwise alpha would be almost flat.
+    """
     torch.manual_seed(2)
     net = IconMattingNet().eval().requires_grad_(False)
     for module in net.modules():
@@ -229,31 +273,59 @@ def make_clip(frames: int) -> tuple[Reference, Tensor]:
 @click.command()
 @click.option("--device", default="cpu", help="cpu or cuda.")
 @click.option("--precision", type=click.Choice(list(DTYPES)), default="bfloat16")
-@click.option("--ensemble", type=click.IntRange(1), default=4, help="Of the research code, and of ours that equals it.")
 @click.option(
-    "--frames", type=click.IntRange(1), default=1, help="Frames that are timed, after one that is not on cuda."
+    "--ensemble",
+    type=click.IntRange(1),
+    default=4,
+    help="Of the research code, and of ours that equals it.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    default=1,
+    help="Frames that are timed, after one that is not on cuda.",
 )
 @click.option("--batch", type=click.IntRange(1), default=1, help="Frames at once, ours.")
 @click.option("--compile", "compiled", is_flag=True, help="Ours through torch.compile.")
 @click.option(
-    "--clock", type=click.Choice(["wall", "processor"]), default="wall", help="processor: one thread, cpu only."
+    "--clock",
+    type=click.Choice(["wall", "processor"]),
+    default="wall",
+    help="processor: one thread, cpu only.",
 )
-def main(device: str, precision: str, ensemble: int, frames: int, batch: int, compiled: bool, clock: str) -> None:
+def main(
+    device: str, precision: str, ensemble: int, frames: int, batch: int, compiled: bool, clock: str
+) -> None:
     """Print frames per second of both ways, their ratio, and whether they give the same."""
     if clock == "processor":
         torch.set_num_threads(1)
-    place = Place(torch.device(device), DTYPES[precision], time.perf_counter if clock == "wall" else time.process_time)
+    place = Place(
+        torch.device(device),
+        DTYPES[precision],
+        time.perf_counter if clock == "wall" else time.process_time,
+    )
     unet, vae, prompt = make_parts(place.device, place.dtype)
-    sd = StableDiffusion.from_parts(unet, vae, SD_2_1_SCHEDULER, prompt, device=place.device, dtype=place.dtype)
+    sd = StableDiffusion.from_parts(
+        unet, vae, SD_2_1_SCHEDULER, prompt, device=place.device, dtype=place.dtype
+    )
     net, (reference, clip) = make_net(), make_clip(max(frames, batch))
     ceiling = matmul_ceiling(place)
-    name = torch.cuda.get_device_name(place.device) if device != "cpu" else f"cpu, {torch.get_num_threads()} threads"
-    click.echo(f"{name}, {precision}, {clock} time, matmul ceiling {ceiling:.3f} TFLOP/s, {len(clip)} frames")
+    name = (
+        torch.cuda.get_device_name(place.device)
+        if device != "cpu"
+        else f"cpu, {torch.get_num_threads()} threads"
+    )
+    click.echo(
+        f"{name}, {precision}, {clock} time, matmul ceiling {ceiling:.3f} TFLOP/s, {len(clip)} "
+        "frames"
+    )
     rows = []
     for members in dict.fromkeys((ensemble, 1)):
         options = IconMattingOptions(ensemble=members, compile=compiled)
         rows.append(time_ours(place, sd, net, options, reference, clip, batch))
-    research = ResearchWay(unet, vae, prompt, net.to(place.device), IconMattingOptions(ensemble=ensemble))
+    research = ResearchWay(
+        unet, vae, prompt, net.to(place.device), IconMattingOptions(ensemble=ensemble)
+    )
     if device != "cpu":
         research.run(reference, clip[:1])
     alpha, seconds, memory = place.timed(lambda: research.run(reference, clip))
@@ -283,14 +355,21 @@ def time_ours(
     batch: int,
 ) -> Row:
     model = build_iconmatting(
-        sd, net.state_dict(), name="iconmatting", device=place.device, precision=place.dtype, options=options
+        sd,
+        net.state_dict(),
+        name="iconmatting",
+        device=place.device,
+        precision=place.dtype,
+        options=options,
     )
     predictor, seconds, _ = place.timed(lambda: model.with_reference([reference]))
     click.echo(f"ours, ensemble {options.ensemble}: reference, once for the clip: {seconds:.2f} s")
     batches = [batch_of(clip[i : i + batch]) for i in range(0, len(clip), batch)]
     if place.device.type != "cpu" or options.compile:
         predictor(batches[0])
-    alpha, seconds, memory = place.timed(lambda: torch.cat([predictor(frames).alpha for frames in batches]))
+    alpha, seconds, memory = place.timed(
+        lambda: torch.cat([predictor(frames).alpha for frames in batches])
+    )
     click.echo(f"ours, ensemble {options.ensemble}: {seconds / len(clip):.2f} s a frame")
     name = f"ours, ensemble {options.ensemble}, batch {batch}"
     return Row(name, alpha, seconds, memory, arithmetic(options.ensemble)[1])
@@ -302,7 +381,16 @@ def batch_of(rgb: Tensor) -> FrameBatch:
 
 
 def show(rows: list[Row], ceiling: float) -> None:
-    head = ("way", "s/frame", "frames/s", "ratio", "TFLOP", "ceiling", "peak GB", "largest difference of alpha")
+    head = (
+        "way",
+        "s/frame",
+        "frames/s",
+        "ratio",
+        "TFLOP",
+        "ceiling",
+        "peak GB",
+        "largest difference of alpha",
+    )
     click.echo("{:<26s} {:>8s} {:>9s} {:>6s} {:>6s} {:>8s} {:>8s}  {}".format(*head))
     truth, slowest = rows[0].alpha, rows[0].seconds
     for row in rows:

@@ -1,10 +1,13 @@
-"""Every format that is written, beside a plain ffmpeg command that does the same encode: `python benchmarks/io.py`.
+"""Compare every output format with a plain ffmpeg command that does the same encode.
 
-Frames of 1080p with grain; alpha is a ramp, hair and solid parts. Each format is written by vidmatte from tensors and
-by ffmpeg from a raw file of 16 bits (32 for EXR), turn by turn, so that a busy machine slows both. Errors are those of
-the first frame as a decoder returns it, in thousandths of full scale: the largest of alpha, the mean of colour where
-alpha is above 0.02. MB/min counts 25 frames a second. The ratio is frames per second over those of ffmpeg, by the clock
-and, in brackets, by processor time; formats that ffmpeg cannot write have none.
+    python benchmarks/io.py
+
+Frames of 1080p with grain; alpha is a ramp, hair and solid parts. Each format is written by
+vidmatte from tensors and by ffmpeg from a raw file of 16 bits (32 for EXR), turn by turn, so that a
+busy machine slows both. Errors are those of the first frame as a decoder returns it, in thousandths
+of full scale: the largest of alpha, the mean of colour where alpha is above 0.02. MB/min counts 25
+frames a second. The ratio is frames per second over those of ffmpeg, by the clock and, in brackets,
+by processor time; formats that ffmpeg cannot write have none.
 """
 
 from __future__ import annotations
@@ -65,53 +68,89 @@ class Row:
         ratio = "" if self.ratio is None else f"{self.ratio:.2f} ({self.processor_ratio:.2f})"
         what = "alpha" if self.form.alpha_only else "colour"
         bits = self.form.bit_depth or ""
-        return f"| `{self.name}` {what} | {bits} | {alpha} | {color} | {self.size:.0f} | {self.speed:.1f} | {ratio} |"
+        return (
+            f"| `{self.name}` {what} | {bits} | {alpha} | {color} "
+            f"| {self.size:.0f} | {self.speed:.1f} | {ratio} |"
+        )
 
 
 def make_pictures() -> tuple[list[Tensor], Tensor]:
-    """Frames of the sample with fresh grain, (3, H, W) in 0..1, and one alpha: a ramp, hair, solid parts."""
+    """Return sample frames with fresh grain, (3, H, W) in 0..1, and an alpha: ramp, hair, solid."""
     rng = np.random.default_rng(0)
     with av.open(str(SAMPLE)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), PICTURES)]
+        frames = [
+            frame.to_ndarray(format="rgb24")
+            for frame in islice(container.decode(video=0), PICTURES)
+        ]
     pictures = []
     for frame in frames:
         picture = cv2.resize(frame, SIZE, interpolation=cv2.INTER_CUBIC).astype(np.float32) / 255
-        picture = np.clip(picture + rng.normal(0, 0.008, (SIZE[1], SIZE[0], 1)).astype(np.float32), 0, 1)
+        picture = np.clip(
+            picture + rng.normal(0, 0.008, (SIZE[1], SIZE[0], 1)).astype(np.float32), 0, 1
+        )
         pictures.append(torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))))
     alpha = np.zeros((SIZE[1], SIZE[0]), np.float32)
     alpha[: SIZE[1] // 4] = np.linspace(0, 1, SIZE[0])
     alpha[SIZE[1] // 2 :, SIZE[0] // 4 : -SIZE[0] // 4] = 1
     for _ in range(350):
         x, y, angle, length = rng.uniform((0, SIZE[1] / 4, 0, 50), (*SIZE, 6.28, 200))
-        ends = [(int(x), int(y)), (int(x + length * np.cos(angle)), int(y + length * np.sin(angle)))]
+        ends = [
+            (int(x), int(y)),
+            (int(x + length * np.cos(angle)), int(y + length * np.sin(angle))),
+        ]
         strand = cv2.line(np.zeros(alpha.shape, np.uint8), *ends, 255, 1, cv2.LINE_AA)
         alpha = np.maximum(alpha, strand.astype(np.float32) / 255 * rng.uniform(0.35, 1))
     return pictures, torch.from_numpy(alpha)
 
 
-def write(target: str, form: Format, pictures: Sequence[Tensor], alpha: Tensor, frames: int) -> tuple[float, float]:
+def write(
+    target: str, form: Format, pictures: Sequence[Tensor], alpha: Tensor, frames: int
+) -> tuple[float, float]:
     """Seconds, and seconds of processor time, that vidmatte takes to write frames."""
     info = vidmatte.VideoInfo("clip", *SIZE, RATE, 1 / RATE, color=TAGS)
     began, worked = time.perf_counter(), time.process_time()
     parsed = parse_output(target, alpha_only=form.alpha_only)
     with vidmatte.create_outputs([parsed], like=info, overwrite=True) as out:
         for index in range(frames):
-            source = vidmatte.FrameBatch(pictures[index % len(pictures)][None], (index,), (index,), (1,))
+            source = vidmatte.FrameBatch(
+                pictures[index % len(pictures)][None], (index,), (index,), (1,)
+            )
             out.write(vidmatte.MatteBatch(source, alpha[None, None], (1.0,)))
     return time.perf_counter() - began, time.process_time() - worked
 
 
 def ffmpeg_command(form: Format, raw: Path, target: Path, frames: int) -> list[str] | None:
-    """The same encode by ffmpeg, from frames of 16 bits (32 for EXR); None where it has no such encoder."""
-    if form.codec == "avif" or (form.codec == "exr" and (form.alpha_only or form.options["compression"] != "zip")):
+    """Return ffmpeg's command for the same encode, None if it has no such encoder.
+
+    Its input are frames of 16 bits (32 for EXR).
+    """
+    if form.codec == "avif" or (
+        form.codec == "exr" and (form.alpha_only or form.options["compression"] != "zip")
+    ):
         return None
     given = raw_format(form)
     size = f"{SIZE[0]}x{SIZE[1]}"
-    source = ["-f", "rawvideo", "-pix_fmt", given, "-s", size, "-r", str(RATE), "-stream_loop", "-1", "-i", str(raw)]
+    source = [
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        given,
+        "-s",
+        size,
+        "-r",
+        str(RATE),
+        "-stream_loop",
+        "-1",
+        "-i",
+        str(raw),
+    ]
     options = dict(form.options)
     pixel_format = form.pixel_format
     if form.codec == "exr":
-        options, pixel_format = {"format": form.options["pixels"], "compression": "zip16"}, "gbrapf32le"
+        options, pixel_format = (
+            {"format": form.options["pixels"], "compression": "zip16"},
+            "gbrapf32le",
+        )
     elif form.container == "images":
         options = {"compression_level": "1"}
     words = [word for name, value in options.items() for word in (f"-{name}:v", value)]
@@ -136,7 +175,11 @@ def write_raw(path: Path, form: Format, pictures: Sequence[Tensor], alpha: Tenso
                 file.write(values[[1, 2, 0, 3]].tobytes())
                 continue
             codes = (torch.cat([picture, alpha[None]]) * 65535).round().numpy().astype("<u2")
-            file.write((codes[3] if form.alpha_only else np.ascontiguousarray(codes.transpose(1, 2, 0))).tobytes())
+            file.write(
+                (
+                    codes[3] if form.alpha_only else np.ascontiguousarray(codes.transpose(1, 2, 0))
+                ).tobytes()
+            )
 
 
 def run_ffmpeg(command: list[str]) -> tuple[float, float]:
@@ -150,7 +193,7 @@ def run_ffmpeg(command: list[str]) -> tuple[float, float]:
 
 
 def errors(path: Path, form: Format, picture: Tensor, alpha: Tensor) -> tuple[float, float | None]:
-    """Largest error of alpha and mean error of visible colour in the first frame, in thousandths."""
+    """Return the largest alpha error and mean visible-colour error of frame 0, in thousandths."""
     color, found = first_frame(path, form)
     alpha_error = 0.0 if found is None else float((found - alpha).abs().max())
     if color is None:
@@ -173,7 +216,9 @@ def first_frame(path: Path, form: Format) -> tuple[Tensor | None, Tensor | None]
         from PIL import Image
 
         with Image.open(path) as animation:
-            return split(torch.from_numpy(np.asarray(animation.convert("RGBA"), np.float32) / 255), form)
+            return split(
+                torch.from_numpy(np.asarray(animation.convert("RGBA"), np.float32) / 255), form
+            )
     frame = decoded(path)
     if form.alpha_only:
         return None, torch.from_numpy(to_rgb(frame, tags_of(frame))[0]).clamp(0, 1)
@@ -189,8 +234,15 @@ def first_exr(path: Path) -> tuple[Tensor | None, Tensor]:
     import OpenEXR
 
     channels = OpenEXR.File(str(path), separate_channels=True).channels()
-    planes = {name: torch.from_numpy(channel.pixels.astype(np.float32)) for name, channel in channels.items()}
-    return (None, planes["Y"]) if "Y" in planes else (torch.stack([planes[name] for name in "RGB"]), planes["A"])
+    planes = {
+        name: torch.from_numpy(channel.pixels.astype(np.float32))
+        for name, channel in channels.items()
+    }
+    return (
+        (None, planes["Y"])
+        if "Y" in planes
+        else (torch.stack([planes[name] for name in "RGB"]), planes["A"])
+    )
 
 
 def decoded(path: Path) -> av.VideoFrame:
@@ -217,7 +269,9 @@ def alpha_plane(frame: av.VideoFrame) -> Array:
     return alpha
 
 
-def measure(choices: str, form: Format, folder: Path, pictures: list[Tensor], alpha: Tensor, frames: int) -> Row:
+def measure(
+    choices: str, form: Format, folder: Path, pictures: list[Tensor], alpha: Tensor, frames: int
+) -> Row:
     """One row: both encoders in turns, twice."""
     ending = f"{'%04d' if not form.is_movie else ''}{form.extension}"
     mine, theirs = folder / f"mine{ending}", folder / f"theirs{ending}"
@@ -252,17 +306,25 @@ def measure(choices: str, form: Format, folder: Path, pictures: list[Tensor], al
 def main(only: str, frames: int) -> None:
     """Measure the formats."""
     pictures, alpha = make_pictures()
-    extra = {"libvpx-vp9": ["vp9,fast", "vp9,lossless", "vp9,crf=30"], "libwebp_anim": ["webp,lossless"],
-             "exr": ["exr,dwaa", "exr,float"]}  # fmt: skip
+    extra = {
+        "libvpx-vp9": ["vp9,fast", "vp9,lossless", "vp9,crf=30"],
+        "libwebp_anim": ["webp,lossless"],
+        "exr": ["exr,dwaa", "exr,float"],
+    }
     click.echo("| format | bits | alpha error | colour error | MB/min | frames/s | ratio |")
     click.echo("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:
         for form in FORMATS:
             more = [] if form.alpha_only else extra.get(form.codec, [])
             for choices in [form.name, *more]:
-                if only not in f"{form.extension}:{choices} {'alpha' if form.alpha_only else 'colour'}":
+                if (
+                    only
+                    not in f"{form.extension}:{choices} {'alpha' if form.alpha_only else 'colour'}"
+                ):
                     continue
-                chosen = parse_output(f"a%d{form.extension}:{choices}", alpha_only=form.alpha_only).format
+                chosen = parse_output(
+                    f"a%d{form.extension}:{choices}", alpha_only=form.alpha_only
+                ).format
                 count = max(4, frames // 4) if form.codec in SLOW else frames
                 click.echo(measure(choices, chosen, Path(name), pictures, alpha, count))
 

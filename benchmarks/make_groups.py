@@ -1,13 +1,15 @@
-"""Context groups out of a corpus of photographs, to train and validate IconMatting's head on at a small scale.
+"""Make context groups from a corpus of photographs, to train and validate IconMatting's head.
+
+The scale is small.
 
     python benchmarks/make_groups.py CORPUS OUT
 
-CORPUS holds `cutouts/NAME.jpg` with `cutouts/NAME_alpha.png`, and `images/dreambooth_NAMEnn.jpg`, a few photographs of
-each thing. Written are three data sets:
+CORPUS holds `cutouts/NAME.jpg` with `cutouts/NAME_alpha.png`, and `images/dreambooth_NAMEnn.jpg`, a
+few photographs of each thing. Written are three data sets:
 
-    OUT/matting     a group for each cut-out: it over other photographs, turned and scaled      (layout "groups")
-    OUT/masks       a group for each thing: its photographs, with masks by GrabCut              (layout "open-images")
-    OUT/held-out    as OUT/matting, of every fourth cut-out, which is in no other               (layout "groups")
+    OUT/matting    a group per cut-out over photographs, turned and scaled (layout "groups")
+    OUT/masks      a group per thing, with GrabCut masks (layout "open-images")
+    OUT/held-out   as OUT/matting, of every fourth cut-out, which is in no other group
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from vidmatte.synth.sprites import premultiply
 SIDE, OF_EACH = 256, 8
 
 
-def composite(cutout: np.ndarray, corpus: Corpus, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def composite(
+    cutout: np.ndarray, corpus: Corpus, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """The cut-out on a photograph: colours (SIDE, SIDE, 3) 0-1 and alpha."""
     height, width = cutout.shape[:2]
     scale = SIDE * rng.uniform(0.45, 0.8) / max(height, width)
@@ -48,7 +52,9 @@ def write(path: Path, rgb: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
@@ -63,7 +69,9 @@ def main() -> None:
             write(folder / f"{k}.png", rgb)
             write(folder / f"{k}_alpha.png", alpha)
     subjects = sorted(given.corpus.glob("images/dreambooth_*.jpg"))
-    for thing, paths in itertools.groupby(subjects, key=lambda path: path.stem.rstrip("0123456789_")):
+    for thing, paths in itertools.groupby(
+        subjects, key=lambda path: path.stem.rstrip("0123456789_")
+    ):
         label = thing.replace("_", "-")
         for path in paths:
             photo = _read(path, SIDE)
@@ -71,7 +79,9 @@ def main() -> None:
             if mask is not None:
                 stem = path.stem.replace("_", "-")
                 write(given.out / "masks" / "images" / f"{stem}.jpg", photo / 255)
-                write(given.out / "masks" / "masks" / f"{stem}_{label}_0.png", mask.astype(np.float32))
+                write(
+                    given.out / "masks" / "masks" / f"{stem}_{label}_0.png", mask.astype(np.float32)
+                )
 
 
 if __name__ == "__main__":

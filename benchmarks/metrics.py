@@ -1,8 +1,10 @@
-"""Processor time of the measures on a 1080p matte, two beside another formulation: `python benchmarks/metrics.py`.
+"""Measure processor time of the metrics on a 1080p matte, two beside another formulation.
 
-The matte is a disk of soft edge with noise of sigma 0.05, the truth the disk. The other formulations are convolutions
-with full 9 x 9 kernels for Grad (scipy), and labels of every level with their sizes for Conn (scikit-image, in double
-precision). On one thread.
+    python benchmarks/metrics.py
+
+The matte is a disk of soft edge with noise of sigma 0.05, the truth the disk. The other
+formulations are convolutions with full 9 x 9 kernels for Grad (scipy), and labels of every level
+with their sizes for Conn (scikit-image, in double precision). On one thread.
 """
 
 from __future__ import annotations

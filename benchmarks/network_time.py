@@ -1,9 +1,10 @@
 """Time from a 1080p frame in memory to its full-size alpha: `python benchmarks/network_time.py`.
 
-Frames of the sample clip, enlarged to 1920 x 1080, are followed one after the other as in a run: shrink, optical flow,
-crop, network, upsampling to full size. Decoding, foreground colour and encoding are not part of it (`end_to_end.py`).
-The parts are timed inside the same steps; the figures are medians after a warm-up. Threads of one step wait for each
-other, so that anything else that runs makes it several times as slow: time it on an idle machine.
+Frames of the sample clip, enlarged to 1920 x 1080, are followed one after the other as in a run:
+shrink, optical flow, crop, network, upsampling to full size. Decoding, foreground colour and
+encoding are not part of it (`end_to_end.py`). The parts are timed inside the same steps; the
+figures are medians after a warm-up. Threads of one step wait for each other, so that anything else
+that runs makes it several times as slow: time it on an idle machine.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ WARM_UP = 5
 
 def step_times(frames: int) -> tuple[dict[str, float], Model]:
     """Median seconds of each part of a step, and of the whole step."""
-    with TemporaryDirectory() as folder, vidmatte.open_video(make_clip(Path(folder) / "c.mp4", 12)) as video:
+    with (
+        TemporaryDirectory() as folder,
+        vidmatte.open_video(make_clip(Path(folder) / "c.mp4", 12)) as video,
+    ):
         rgb = [batch.rgb for batch in video.batches(1)]
         references = make_references(video, [vidmatte.Prompt(points=POINTS)], None)
     model = vidmatte.load_model(device="cpu")
@@ -51,7 +55,9 @@ def step_times(frames: int) -> tuple[dict[str, float], Model]:
     with ExitStack() as patches:
         spent: dict[str, float] = defaultdict(float)
         for part, (owner, name) in PARTS.items():
-            patches.enter_context(patch.object(owner, name, stopwatch(getattr(owner, name), part, spent)))
+            patches.enter_context(
+                patch.object(owner, name, stopwatch(getattr(owner, name), part, spent))
+            )
         for index in range(WARM_UP + frames):
             spent.clear()
             # There and back again, so that no frame follows one that is far from it.
@@ -92,7 +98,9 @@ def main(frames: int, threads: int) -> None:
     for part, seconds in sorted(times.items(), key=lambda item: item[1]):
         click.echo(f"{part:30s} {seconds * 1000:7.1f} ms")
     precision = str(model.precision).removeprefix("torch.")
-    click.echo(f"median of {frames} frames, {threads} threads, {precision}, torch {torch.__version__}")
+    click.echo(
+        f"median of {frames} frames, {threads} threads, {precision}, torch {torch.__version__}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Alpha of photographs from a mask on themselves, beside closed-form matting: `python benchmarks/photographs.py ROOT`.
+"""Compare alpha of photographs from their own mask with closed-form matting.
 
-ROOT is laid out as `vidmatte evaluate groups` takes it, with trimaps. vidmatte gets the mask of alpha above one half
-on the image itself; closed-form matting (Levin et al., as PyMatting has it) gets the trimap. SAD is taken over the
-trimap's unknown area; the hard mask's own SAD is given beside them.
+    python benchmarks/photographs.py ROOT
+
+ROOT is laid out as `vidmatte evaluate groups` takes it, with trimaps. vidmatte gets the mask of
+alpha above one half on the image itself; closed-form matting (Levin et al., as PyMatting has it)
+gets the trimap. SAD is taken over the trimap's unknown area; the hard mask's own SAD is given
+beside them.
 """
 
 from __future__ import annotations
@@ -55,11 +58,18 @@ def main(root: Path) -> None:
         folder = Path(name)
         subjects = [
             MethodUnderTest("compact"),
-            MethodUnderTest("closed-form", predictions=write(dataset, closed_form, folder / "closed-form")),
+            MethodUnderTest(
+                "closed-form", predictions=write(dataset, closed_form, folder / "closed-form")
+            ),
             MethodUnderTest("mask", predictions=write(dataset, hard_mask, folder / "mask")),
         ]
-        found = [run(dataset, subject, PROTOCOL, folder / f"{subject.name}-results") for subject in subjects]
-    table = np.array([[result.values["SAD"] for result in evaluation.results] for evaluation in found])
+        found = [
+            run(dataset, subject, PROTOCOL, folder / f"{subject.name}-results")
+            for subject in subjects
+        ]
+    table = np.array(
+        [[result.values["SAD"] for result in evaluation.results] for evaluation in found]
+    )
     for result, values in zip(found[0].results, table.T, strict=True):
         print_row(result.name, *values)
     print_row("sum", *table.sum(1))
@@ -67,7 +77,10 @@ def main(root: Path) -> None:
 
 def print_row(name: str, ours: float, closed: float, mask: float) -> None:
     """One line of the table."""
-    click.echo(f"{name:20s} SAD {ours:7.2f}  closed-form {closed:7.2f}  mask {mask:7.2f}  ratio {ours / closed:.2f}")
+    click.echo(
+        f"{name:20s} SAD {ours:7.2f}  closed-form {closed:7.2f}  mask {mask:7.2f}  ratio "
+        f"{ours / closed:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """How long the picker takes: `python benchmarks/picker.py [click|scrub]`.
 
-click: from the request of a new mark to its new alpha as a PNG, on a 1080p frame with the embedded model: what the page
-waits for after a click, but for drawing. The frame was shown before, as it is when one clicks on it.
-scrub: a random frame of a clip of 5 minutes of 1080p H.264 with a key frame every 10 s (the sample clip, enlarged, with
-fresh grain): as the page asks for it while the slider is dragged, just after the clip was opened, and among the frames
-that were read in the background meanwhile. While a frame is sought, the page shows the key frame before it.
-Both through HTTP from a server of its own, as the page does. The processor time beside it is of all threads, so that it
-can be compared on a busy machine too: two idle cores need half of it at best.
+click: from the request of a new mark to its new alpha as a PNG, on a 1080p frame with the embedded
+model: what the page waits for after a click, but for drawing. The frame was shown before, as it is
+when one clicks on it.
+scrub: a random frame of a clip of 5 minutes of 1080p H.264 with a key frame every 10 s (the sample
+clip, enlarged, with fresh grain): as the page asks for it while the slider is dragged, just after
+the clip was opened, and among the frames that were read in the background meanwhile. While a frame
+is sought, the page shows the key frame before it. Both through HTTP from a server of its own, as
+the page does. The processor time beside it is of all threads, so that it can be compared on a busy
+machine too: two idle cores need half of it at best.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ class Page:
         self._connection.request("GET", f"/?{server.address.partition('?')[2]}")
         answer = self._connection.getresponse()
         answer.read()
-        self._headers = {"cookie": answer.headers["set-cookie"].split(";")[0], "origin": f"http://{self._host}"}
+        self._headers = {
+            "cookie": answer.headers["set-cookie"].split(";")[0],
+            "origin": f"http://{self._host}",
+        }
 
     def connect(self) -> None:
         """Anew: the server closes connections that nothing was asked on for a while."""
@@ -79,8 +84,8 @@ def show(what: str, times: list[tuple[float, float]]) -> None:
     seconds, spent = zip(*times, strict=True)
     middle, high, most = (float(np.quantile(seconds, q)) for q in (0.5, 0.9, 1))
     click.echo(
-        f"{what:40s} median {middle:5.2f} s, 90 % {high:5.2f} s, longest {most:5.2f} s, of {len(seconds)}; "
-        f"processor {float(np.median(spent)):5.2f} s"
+        f"{what:40s} median {middle:5.2f} s, 90 % {high:5.2f} s, longest {most:5.2f} s, of "
+        f"{len(seconds)}; processor {float(np.median(spent)):5.2f} s"
     )
 
 
@@ -108,7 +113,10 @@ def main(threads: int) -> None:
 def click_command(clicks: int) -> None:
     """Time from a click to its alpha."""
     rng = Random(0)
-    with tempfile.TemporaryDirectory() as folder, served(make_clip(Path(folder) / "clip.mp4", 12)) as (session, page):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(make_clip(Path(folder) / "clip.mp4", 12)) as (session, page),
+    ):
         session.frame_cache.wait()
         page.ask("/api/frame/0")
         seconds = []
@@ -117,7 +125,10 @@ def click_command(clicks: int) -> None:
                 page.ask("/api/edit", {"op": "clear_frame", "object": 1, "frame": 0})
             x, y = (value + rng.randint(-8, 8) for value in OBJECT[n % len(OBJECT)])
             watch = Stopwatch()
-            page.ask("/api/edit", {"op": "add_point", "object": 1, "frame": 0, "x": x, "y": y, "label": 1})
+            page.ask(
+                "/api/edit",
+                {"op": "add_point", "object": 1, "frame": 0, "x": x, "y": y, "label": 1},
+            )
             page.ask("/api/alpha/1/0")
             seconds.append(watch.read())
         show("from a click to its alpha, the first click", seconds[:1])
@@ -126,7 +137,9 @@ def click_command(clicks: int) -> None:
 
 @main.command("scrub")
 @click.option("--frames", default=40, help="Random frames that are asked for.")
-@click.option("--wait", default=30, help="Seconds that the clip is read for before it is asked again.")
+@click.option(
+    "--wait", default=30, help="Seconds that the clip is read for before it is asked again."
+)
 def scrub_command(frames: int, wait: int) -> None:
     """Time from a random place of the slider to its frame."""
     rng = Random(0)
@@ -139,12 +152,19 @@ def scrub_command(frames: int, wait: int) -> None:
             click.echo(f"opened, with its first frame, in {time.perf_counter() - began:.2f} s")
             show("a random frame, at once", asked(page, rng.choices(range(CLIP_FRAMES), k=frames)))
             seconds = [
-                timed(page, f"/api/frame/{frame}?near=1") for frame in np.linspace(0, CLIP_FRAMES - 1, 15).astype(int)
+                timed(page, f"/api/frame/{frame}?near=1")
+                for frame in np.linspace(0, CLIP_FRAMES - 1, 15).astype(int)
             ]
             show("a thumbnail of the slider", seconds)
             time.sleep(wait)
-            kept = [frame for frame in range(CLIP_FRAMES) if session.frame_cache.nearest_cached(frame) == frame]
-            click.echo(f"{len(kept)} frames were kept {time.perf_counter() - began:.0f} s after opening")
+            kept = [
+                frame
+                for frame in range(CLIP_FRAMES)
+                if session.frame_cache.nearest_cached(frame) == frame
+            ]
+            click.echo(
+                f"{len(kept)} frames were kept {time.perf_counter() - began:.0f} s after opening"
+            )
             page.connect()
             show("a random one of these", asked(page, rng.choices(kept, k=frames)))
 

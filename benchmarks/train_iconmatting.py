@@ -1,10 +1,11 @@
-"""IconMatting's head, trained at a small scale on features of an untrained Stable Diffusion in miniature.
+"""Train IconMatting's head at a small scale on features of a tiny untrained Stable Diffusion.
 
     python benchmarks/make_groups.py CORPUS groups
     python benchmarks/train_iconmatting.py groups runs/icm --steps 600
 
-Prints the loss as it falls, and SAD on groups that were not trained on: before and after training, and of no matte at
-all. That of the untrained head says nothing of a trained system; this shows that the recipe learns, not how well.
+Prints the loss as it falls, and SAD on groups that were not trained on: before and after training,
+and of no matte at all. That of the untrained head says nothing of a trained system; this shows that
+the recipe learns, not how well.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from vidmatte.train.iconmatting import groups_of, make_trainer, score
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("groups", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--steps", type=int, default=600)
@@ -35,7 +38,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     config = IconMattingConfig(
-        data=(("groups", str(given.groups / "matting")), ("open-images", str(given.groups / "masks"))),
+        data=(
+            ("groups", str(given.groups / "matting")),
+            ("open-images", str(given.groups / "masks")),
+        ),
         held_out=(("groups", str(given.groups / "held-out")),),
         steps=given.steps,
         batch=given.batch,
@@ -59,9 +65,14 @@ def main() -> None:
     trainer = make_trainer(config, tiny_sd(), groups_of(config.data), held_out, identity="tiny")
     torch.manual_seed(config.seed)
     untrained = trainer.part.make().eval()
-    truths = [s.read_alpha(s.read_image().rgb.shape[1:]) for group in held_out for s in group.images[1:]]
+    truths = [
+        s.read_alpha(s.read_image().rgb.shape[1:]) for group in held_out for s in group.images[1:]
+    ]
     print(f"no matte at all: SAD {np.mean([sad(0 * truth, truth) for truth in truths]):.3f}")
-    print(f"untrained: SAD {score(untrained, tiny_sd(), held_out, IconMattingOptions(200, 1))['SAD']:.3f}")
+    print(
+        "untrained: SAD "
+        f"{score(untrained, tiny_sd(), held_out, IconMattingOptions(200, 1))['SAD']:.3f}"
+    )
     began = time.monotonic()
     train(config, given.run, trainer.part, validate=trainer.validate)
     print(f"{config.steps} steps in {time.monotonic() - began:.0f} s")

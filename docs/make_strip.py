@@ -1,4 +1,4 @@
-"""Make docs/strip.jpg from the sample clip: the marked frame, the alpha of a later frame, the object elsewhere."""
+"""Make docs/strip.jpg of the sample: marked frame, alpha of a later frame, object elsewhere."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ def marked(prompt: vidmatte.Prompt) -> np.ndarray:
 
 def to_bgr(rgb: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 of (3, H, W), what lies beyond 0..1 clipped."""
-    return np.ascontiguousarray(np.round(rgb[::-1].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8))
+    return np.ascontiguousarray(
+        np.round(rgb[::-1].transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+    )
 
 
 def sunset(height: int, width: int) -> np.ndarray:
     """(H, W, 3) in 0..1, BGR: a plain gradient that shows fringes."""
     down = np.linspace(0, 1, height)[:, None, None]
     return np.broadcast_to(
-        (1 - down) * np.array([0.55, 0.45, 0.95]) + down * np.array([0.35, 0.75, 1.0]), (height, width, 3)
+        (1 - down) * np.array([0.55, 0.45, 0.95]) + down * np.array([0.35, 0.75, 1.0]),
+        (height, width, 3),
     )
 
 
@@ -46,15 +49,23 @@ def main() -> None:
     prompts = next(iter(load_prompts(CLIP.with_name("portrait.prompts.json")).values()))
     with tempfile.TemporaryDirectory() as folder:
         vidmatte.matte(
-            CLIP, prompts, output=f"{folder}/%06d.png", options=vidmatte.MatteOptions(end=str(FRAME), bit_depth=8)
+            CLIP,
+            prompts,
+            output=f"{folder}/%06d.png",
+            options=vidmatte.MatteOptions(end=str(FRAME), bit_depth=8),
         )
         cut = cv2.imread(f"{folder}/{FRAME:06d}.png", cv2.IMREAD_UNCHANGED).astype(np.float32) / 255
     alpha = cut[..., 3:]
     over = cut[..., :3] * alpha + sunset(*alpha.shape[:2]) * (1 - alpha)
     panels = [marked(prompts[0]), np.repeat(alpha, 3, axis=2) * 255, over * 255]
-    strip = [cv2.resize(np.asarray(panel, np.float32), PANEL, interpolation=cv2.INTER_AREA) for panel in panels]
+    strip = [
+        cv2.resize(np.asarray(panel, np.float32), PANEL, interpolation=cv2.INTER_AREA)
+        for panel in panels
+    ]
     cv2.imwrite(
-        str(ROOT / "docs" / "strip.jpg"), np.hstack(strip).round().astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88]
+        str(ROOT / "docs" / "strip.jpg"),
+        np.hstack(strip).round().astype(np.uint8),
+        [cv2.IMWRITE_JPEG_QUALITY, 88],
     )
 
 

@@ -1,7 +1,10 @@
-"""How far the coded sample is from the frames it was made of: `python samples/measure_sample.py`. Needs `dev`.
+"""Measure how far the coded sample is from the frames it was made of. Needs the `dev` extra.
 
-Renders the clip again and compares: the stored alpha must be equal in every bit; the colour differs by 8-bit 4:2:0
-H.264 coding, which is reported in code values (1/255) over all pixels and over the soft ones.
+    python samples/measure_sample.py
+
+Renders the clip again and compares: the stored alpha must be equal in every bit; the colour differs
+by 8-bit 4:2:0 H.264 coding, which is reported in code values (1/255) over all pixels and over the
+soft ones.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ HERE = Path(__file__).parent
 
 
 def read_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A limited-range BT.709 frame as (HEIGHT, WIDTH, 3) float32 in 0..1; only chroma is enlarged by swscale."""
+    """Return a limited-range BT.709 frame as (HEIGHT, WIDTH, 3) float32 in 0..1.
+
+    Only the chroma is enlarged by swscale.
+    """
     planes = []
     for plane in frame.reformat(format="yuv444p16le").planes:
         rows = np.frombuffer(plane, np.uint16).reshape(-1, plane.line_size // 2)
@@ -30,13 +36,18 @@ def main() -> None:
     everywhere, soft, different = [], [], 0
     with av.open(HERE / "portrait.mp4") as movie, av.open(HERE / "portrait_alpha.mkv") as matte:
         rendered = render(make_portrait_plate(), make_launch_pad_plate())
-        for (rgb, alpha), color, stored in zip(rendered, movie.decode(video=0), matte.decode(video=0), strict=True):
+        for (rgb, alpha), color, stored in zip(
+            rendered, movie.decode(video=0), matte.decode(video=0), strict=True
+        ):
             different += int((stored.to_ndarray() != alpha).sum())
             error = 255 * np.abs(read_rgb(color) - rgb).mean(axis=2)
             everywhere.append(error.mean())
             soft.append(error[(alpha > 0) & (alpha < 255)].mean())
     print(f"alpha pixels that differ: {different}")
-    print(f"mean absolute colour error: {np.mean(everywhere):.2f}/255, on soft pixels {np.mean(soft):.2f}/255")
+    print(
+        f"mean absolute colour error: {np.mean(everywhere):.2f}/255, on soft pixels "
+        f"{np.mean(soft):.2f}/255"
+    )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def main(found: str, truth: str) -> None:
         last = (a, b)
     print(
         f"{found}: {len(errors)} frames against the exact alpha: MAD {np.mean(errors):.4f} "
-        f"(worst frame {np.max(errors):.4f}), dtSSD {np.mean(flicker):.2f}, overlap J {np.mean(overlap):.4f}"
+        f"(worst frame {np.max(errors):.4f}), dtSSD {np.mean(flicker):.2f}, overlap J "
+        f"{np.mean(overlap):.4f}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Movies made on the fly, whose frames carry their own number, so that a reader cannot be right by chance."""
+"""Make movies whose frames carry their own number, so that no reader can be right by chance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ BITS = 8
 
 
 def numbered_picture(number: int, width: int, height: int) -> np.ndarray:
-    """(H, W, 3) uint8: 8 columns, white for a 1, black for a 0, most significant bit left; lower half is mid gray."""
+    """Return a numbered picture, (H, W, 3) uint8.
+
+    Its 8 columns are the bits, white for 1 and black for 0, the most significant left; the lower
+    half is mid gray.
+    """
     picture = np.full((height, width, 3), 128, np.uint8)
     for bit in range(BITS):
         left, right = width * bit // BITS, width * (bit + 1) // BITS
@@ -50,7 +54,7 @@ def write_movie(
     durations: list[int] | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Path:
-    """Encode numbered (or given) pictures; `times` are pts in `time_base` (default: one per frame at `rate`)."""
+    """Encode numbered or given pictures; `times` are pts in `time_base` (default: one a frame)."""
     base = time_base or 1 / rate
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})

@@ -8,7 +8,7 @@ from clips import write_movie
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible():
-    """A shell starts its background jobs deaf to Ctrl-C, and what they start is so too: tests of it need it heard."""
+    """Enable Ctrl-C for tests: a shell makes its background jobs and their children ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,4 +1,4 @@
-"""Tiny data sets whose errors are known by hand, and a model that answers with the red channel of what it sees."""
+"""Tiny data sets whose errors are known by hand, and a model that answers with the red channel."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ def write_pair(folder, found, truth, *, image="image.png", alpha="alpha.png"):
 
 
 def write_group(root, name, errors, *, trimap=False):
-    """A group with an image for each error: its red channel is the truth, but for so many pixels of the first row."""
+    """Make a group with an image per error: red is the truth but for that many pixels of row 0."""
     for index, wrong in enumerate(errors):
         truth = disk(center=(24, 20 + 4 * index))
         found = truth.copy()

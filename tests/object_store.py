@@ -1,4 +1,4 @@
-"""An object store in memory with the manners of S3: buckets, ETags, and missing buckets created by `makedirs`."""
+"""An object store in memory like S3: buckets, ETags; `makedirs` creates missing buckets."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,7 @@ from fsspec import AbstractFileSystem
 
 
 class ObjectStore(AbstractFileSystem):
-    """Addresses of the form store://bucket/key. What it holds is of the class: instances come and go."""
+    """Addresses are store://bucket/key. The class holds the content: instances come and go."""
 
     protocol = "store"
     cachable = False

@@ -1,4 +1,4 @@
-"""A picker for tests: a small clip of a disc that moves, a session, a server, and plain HTTP requests to it."""
+"""A picker for tests: a small clip of a moving disc, a session, a server, plain HTTP requests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def write_disc(path: Path, frames: int = 24, size: tuple[int, int] = SIZE, **opt
 @contextmanager
 def opened(clip: Path, **opening):
     """A session for a clip, that writes into its folder."""
-    session = Session(PickerConfig(clip, options=opening.pop("options", QUICK), **opening), folder=clip.parent)
+    session = Session(
+        PickerConfig(clip, options=opening.pop("options", QUICK), **opening), folder=clip.parent
+    )
     try:
         yield session
     finally:
@@ -82,7 +84,11 @@ class Browser:
                     connection.putheader(name, value)
             connection.endheaders(body)
             answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+            return (
+                answer.status,
+                {name.lower(): value for name, value in answer.getheaders()},
+                answer.read(),
+            )
         finally:
             connection.close()
 
@@ -94,6 +100,8 @@ class Browser:
 
     def post(self, path: str, document: object = None):
         """Status and JSON (or text) of a post."""
-        status, headers, body = self.send("POST", path, json.dumps({} if document is None else document).encode())
+        status, headers, body = self.send(
+            "POST", path, json.dumps({} if document is None else document).encode()
+        )
         is_json = headers.get("content-type", "").startswith("application/json")
         return status, json.loads(body) if is_json else body.decode()

@@ -18,23 +18,29 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def frame(x):
     """A disc, half red and half green, at x on noise: rgb (1, 3, H, W) and alpha (1, 1, H, W)."""
     rng = np.random.default_rng(0)
-    scenery = cv2.resize(rng.random((14, 24, 3), np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    scenery = cv2.resize(
+        rng.random((14, 24, 3), np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC
+    )
     across, down = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
     alpha = np.clip(30.5 - np.hypot(across - x, down - 54), 0, 1).astype(np.float32)
     colour = np.where((down < 54)[..., None], [0.8, 0.1, 0.1], [0.1, 0.7, 0.2]).astype(np.float32)
     rgb = np.clip(scenery * (1 - alpha[..., None]) + colour * alpha[..., None], 0, 1)
-    return torch.from_numpy(rgb).permute(2, 0, 1)[None].contiguous(), torch.from_numpy(alpha)[None, None]
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].contiguous(), torch.from_numpy(alpha)[
+        None, None
+    ]
 
 
 @pytest.fixture(scope="module")
 def predictor():
     rgb, alpha = frame(70)
     model = load_model("compact", device="cpu", precision="float32", working_size=192)
-    return model.with_reference([Reference(rgb, alpha, torch.ones_like(alpha), frame=0, adjacent=frame(72)[0])])
+    return model.with_reference(
+        [Reference(rgb, alpha, torch.ones_like(alpha), frame=0, adjacent=frame(72)[0])]
+    )
 
 
 def error(predictor):
-    """Mean absolute error of the working-size mattes over ten frames, each followed from the last."""
+    """Return the mean absolute error of working-size mattes over ten tracked frames."""
     tracker = predictor.tracker()
     rgb, alpha = frame(70)
     tracker.start(Reference(rgb, alpha, torch.ones_like(alpha), frame=0))
@@ -56,7 +62,9 @@ def test_adaptation_lowers_the_error_and_leaves_the_model_alone(predictor):
     adapted = adapt(predictor, steps=12, on_step=done.append)
     assert done == list(range(1, 13))
     assert error(adapted) < 0.9 * error_before
-    assert all(torch.equal(value, predictor.model.net.state_dict()[name]) for name, value in before.items())
+    assert all(
+        torch.equal(value, predictor.model.net.state_dict()[name]) for name, value in before.items()
+    )
     assert adapted.model.name == predictor.model.name
 
 
@@ -70,7 +78,9 @@ def test_what_was_found_from_marks_is_kept(predictor):
     rgb, alpha = frame(70)
     known = torch.zeros_like(alpha)
     known[..., 30:34, 68:72] = known[..., 74:78, 68:72] = known[..., 50:54, 150:154] = 1
-    marked = predictor.model.with_reference([Reference(rgb, alpha * known, known, frame=0, adjacent=frame(72)[0])])
+    marked = predictor.model.with_reference(
+        [Reference(rgb, alpha * known, known, frame=0, adjacent=frame(72)[0])]
+    )
     adapted = adapt(marked, steps=1)
     assert np.array_equal(adapted.references[0].marked.alpha, marked.references[0].marked.alpha)
 

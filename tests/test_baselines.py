@@ -1,4 +1,4 @@
-"""The baselines: their own steps against known answers, their networks in miniature, and the command line."""
+"""The baselines: steps against known answers, networks in miniature, the command line."""
 
 import dataclasses
 import json
@@ -53,7 +53,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def no_network(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub"))
+    )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
@@ -62,7 +64,9 @@ def noise(*shape, seed=0):
 
 
 def smooth(height=HEIGHT, width=WIDTH, seed=0):
-    return F.interpolate(noise(1, 3, 9, 9, seed=seed), size=(height, width), mode="bicubic").clamp(0, 1)
+    return F.interpolate(noise(1, 3, 9, 9, seed=seed), size=(height, width), mode="bicubic").clamp(
+        0, 1
+    )
 
 
 def frames(count, seed=10):
@@ -81,19 +85,23 @@ def clicked(*points, frame=None, seed=0):
     return Prompt(points=points).reference(smooth(seed=seed), frame=frame)
 
 
-# --- marks ----------------------------------------------------------------------------------------------------------
+# --- marks ----------------------------------------------------------------------------------------
 
 
 def test_clicks_come_back_as_they_were_given():
     prompt = point_prompt(clicked((60, 40, 1), (100, 80, 0), (20, 10, 1)), most=8)
-    points = {(round(x * WIDTH - 0.5), round(y * HEIGHT - 0.5), int(label))
-              for (x, y), label in zip(prompt.points, prompt.labels, strict=True)}  # fmt: skip
+    points = {
+        (round(x * WIDTH - 0.5), round(y * HEIGHT - 0.5), int(label))
+        for (x, y), label in zip(prompt.points, prompt.labels, strict=True)
+    }
     assert points == {(60, 40, 1), (20, 10, 1), (100, 80, 0)}
     assert prompt.box is None
 
 
 def test_a_box_comes_back_with_the_clicks_inside_it():
-    prompt = point_prompt(Prompt(box=(30, 20, 90, 60), points=((50, 40, 0),)).reference(smooth()), most=8)
+    prompt = point_prompt(
+        Prompt(box=(30, 20, 90, 60), points=((50, 40, 0),)).reference(smooth()), most=8
+    )
     assert prompt.box == pytest.approx((30 / WIDTH, 20 / HEIGHT, 90 / WIDTH, 60 / HEIGHT))
     assert prompt.labels.tolist() == [0]
     assert (prompt.points[0] * (WIDTH, HEIGHT) - 0.5).tolist() == pytest.approx([50, 40], abs=1e-4)
@@ -114,13 +122,15 @@ def test_points_of_a_mask_lie_deep_inside_and_apart():
     assert spread_points(np.zeros((4, 4), bool), 3).shape == (0, 2)
 
 
-# --- pseudo-trimap --------------------------------------------------------------------------------------------------
+# --- pseudo-trimap --------------------------------------------------------------------------------
 
 
 def test_the_pseudo_trimap_of_a_disc_is_a_ring():
     y, x = np.mgrid[:200, :200] + 0.5
     distance = np.hypot(y - 100, x - 100)
-    trimap = pseudo_trimap(torch.from_numpy((distance < 60).astype(np.float32))[None, None], band=0.05)[0, 0].numpy()
+    trimap = pseudo_trimap(
+        torch.from_numpy((distance < 60).astype(np.float32))[None, None], band=0.05
+    )[0, 0].numpy()
     # 0.05 of 200 pixels is 10 pixels in and out; two pixels are left to the grid.
     assert (trimap[distance < 48] == 1).all()
     assert (trimap[distance > 72] == 0).all()
@@ -129,7 +139,7 @@ def test_the_pseudo_trimap_of_a_disc_is_a_ring():
     assert (pseudo_trimap(torch.ones(1, 1, 20, 20)) == 1).all()
 
 
-# --- correspondence -------------------------------------------------------------------------------------------------
+# --- correspondence -------------------------------------------------------------------------------
 
 
 def test_points_move_with_features_that_are_known():
@@ -166,11 +176,11 @@ def test_untrained_dino_finds_a_shifted_picture_by_its_texture():
     assert right.mean() > 0.5
 
 
-# --- icmp -----------------------------------------------------------------------------------------------------------
+# --- icmp -----------------------------------------------------------------------------------------
 
 
 class Painted:
-    """In place of SAM: paints a disc at the first point of the object, and remembers what it was asked."""
+    """Replace SAM: paint a disc at the first point of the object, and remember the request."""
 
     def __init__(self):
         self.asked = []
@@ -180,7 +190,9 @@ class Painted:
         height, width = rgb.shape[-2:]
         y, x = np.mgrid[:height, :width] + 0.5
         centre = prompt.points[prompt.labels == 1][0] if (prompt.labels == 1).any() else (0.5, 0.5)
-        return torch.from_numpy((np.hypot(x - centre[0] * width, y - centre[1] * height) < 15).astype(np.float32)), 0.9
+        return torch.from_numpy(
+            (np.hypot(x - centre[0] * width, y - centre[1] * height) < 15).astype(np.float32)
+        ), 0.9
 
 
 def colours(rgb):
@@ -203,7 +215,10 @@ def test_icmp_carries_the_marks_to_the_target_and_mattes_what_is_there():
     matte = predictor(batch)
     (prompt,) = sam.asked
     assert prompt.labels.tolist() == [1, 0]
-    assert (prompt.points * (160, 90)).tolist() == [pytest.approx([35, 45], abs=0.1), pytest.approx([75, 75], abs=0.1)]
+    assert (prompt.points * (160, 90)).tolist() == [
+        pytest.approx([35, 45], abs=0.1),
+        pytest.approx([75, 75], abs=0.1),
+    ]
     assert matte.alpha[0, 0, 45, 35] == 1
     assert matte.alpha[0, 0, 45, 60] == 0
     assert trimaps[0].unique().tolist() == [0, 0.5, 1]
@@ -226,8 +241,15 @@ def test_icmp_takes_a_mask_on_its_own_frame_as_it_is_and_a_box_through_sam():
 
 def test_icmp_of_real_networks_in_miniature():
     features = DinoFeatures(tiny_dino(), CPU, torch.float32, 140)
-    model = IcmpModel(features, Sam(tiny_sam(), CPU, torch.float32), lambda rgb, trimap: trimap, IcmpOptions(), "icmp",
-                      CPU, torch.float32)  # fmt: skip
+    model = IcmpModel(
+        features,
+        Sam(tiny_sam(), CPU, torch.float32),
+        lambda rgb, trimap: trimap,
+        IcmpOptions(),
+        "icmp",
+        CPU,
+        torch.float32,
+    )
     predictor = model.with_reference([masked(), clicked((60, 40, 1), seed=1)])
     matte = predictor(frames(2))
     assert matte.alpha.shape == (2, 1, HEIGHT, WIDTH)
@@ -249,11 +271,13 @@ def test_sam_is_shown_the_points_and_the_box():
     assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
 
 
-# --- seggpt ---------------------------------------------------------------------------------------------------------
+# --- seggpt ---------------------------------------------------------------------------------------
 
 
 def seggpt(finish=None, **options):
-    return SegGptModel(tiny_seggpt(), finish, SegGptOptions(**options), "seggpt", CPU, torch.float32)
+    return SegGptModel(
+        tiny_seggpt(), finish, SegGptOptions(**options), "seggpt", CPU, torch.float32
+    )
 
 
 def test_seggpt_learns_from_the_mask():
@@ -262,7 +286,9 @@ def test_seggpt_learns_from_the_mask():
     assert first.alpha.min() >= 0
     assert first.alpha.max() <= 1
     assert torch.equal(first.alpha, seggpt().with_reference([masked()])(frames(2)).alpha)
-    assert not torch.equal(first.alpha, seggpt().with_reference([masked(box=(100, 30, 150, 80))])(frames(2)).alpha)
+    assert not torch.equal(
+        first.alpha, seggpt().with_reference([masked(box=(100, 30, 150, 80))])(frames(2)).alpha
+    )
     two = seggpt().with_reference([masked(), masked(seed=3)])(frames(1))
     assert not torch.equal(two.alpha, first.alpha[:1])
     with pytest.raises(OptionError, match="mark the object with --mask"):
@@ -271,7 +297,7 @@ def test_seggpt_learns_from_the_mask():
 
 def test_seggpt_paints_colours_that_become_alpha():
     class White(torch.nn.Module):
-        """White on the left of the lower half, black on the right; the upper half is nobody's business."""
+        """White on the left of the lower half, black on the right; nothing reads the upper half."""
 
         config = transformers.SegGptConfig(image_size=(64, 32))
 
@@ -292,9 +318,9 @@ def test_seggpt_paints_colours_that_become_alpha():
     assert (alpha[..., :75] > 0.99).all()
     assert (alpha[..., 85:] < 0.01).all()
     assert not trimaps
-    SegGptModel(White(), finish, SegGptOptions(matte=True), "x", CPU, torch.float32).with_reference([masked()])(
-        frames(1)
-    )
+    SegGptModel(White(), finish, SegGptOptions(matte=True), "x", CPU, torch.float32).with_reference(
+        [masked()]
+    )(frames(1))
     assert trimaps[0].unique().tolist() == [0, 0.5, 1]
 
 
@@ -355,7 +381,9 @@ def test_a_tracker_continues_from_a_saved_state(sam2, tmp_path):
     predictor = sam2.with_reference([masked(frame=0), reference])
     _, unbroken = follow(predictor, reference, 9)
     first, begun = follow(predictor, reference, 5)
-    save_file({name: value.contiguous() for name, value in first.state().items()}, tmp_path / "state")
+    save_file(
+        {name: value.contiguous() for name, value in first.state().items()}, tmp_path / "state"
+    )
     second = predictor.tracker()
     second.restore(load_file(tmp_path / "state"))
     rest = [second.step(predictor.shrink(smooth(seed=25 + n))) for n in range(4)]
@@ -375,7 +403,11 @@ def test_dropped_memory_changes_no_matte(sam2):
     for n, coarse in enumerate(forgetful):
         with torch.inference_mode():
             image = normalised(predictor.shrink(smooth(seed=20 + n)).float() / 255)
-            kept = sam2.net(inference_session=whole, frame=image, frame_idx=n + 1).pred_masks[0, 0].sigmoid()
+            kept = (
+                sam2.net(inference_session=whole, frame=image, frame_idx=n + 1)
+                .pred_masks[0, 0]
+                .sigmoid()
+            )
         assert torch.equal(kept, coarse.alpha), n
     assert len(whole.output_dict_per_obj[0]["non_cond_frame_outputs"]) == 9
 
@@ -409,8 +441,15 @@ def test_half_precision_is_about_the_same(sam2, precision):
     )
     assert found.alpha.dtype == torch.float32
     assert (found.alpha - whole.alpha).abs().mean() < 0.05
-    icmp = IcmpModel(DinoFeatures(tiny_dino(), CPU, precision, 140), Sam(tiny_sam(), CPU, precision),
-                     lambda rgb, trimap: trimap, IcmpOptions(), "icmp", CPU, precision)  # fmt: skip
+    icmp = IcmpModel(
+        DinoFeatures(tiny_dino(), CPU, precision, 140),
+        Sam(tiny_sam(), CPU, precision),
+        lambda rgb, trimap: trimap,
+        IcmpOptions(),
+        "icmp",
+        CPU,
+        precision,
+    )
     seggpt = SegGptModel(tiny_seggpt(), None, SegGptOptions(), "seggpt", CPU, precision)
     for model in (icmp, seggpt):
         assert model.with_reference([masked()])(frames(1)).alpha.isfinite().all()
@@ -437,7 +476,7 @@ def test_a_segmenter_mattes_each_image_of_a_set_alone(sam2):
     assert both.confidence[0] == pytest.approx(torch.sigmoid(torch.tensor(4.0)).item(), abs=1e-4)
 
 
-# --- trimaps --------------------------------------------------------------------------------------------------------
+# --- trimaps --------------------------------------------------------------------------------------
 
 
 def ramp():
@@ -473,7 +512,8 @@ def write_trimaps(folder, trimap, count):
     folder.mkdir()
     for n in range(count):
         cv2.imwrite(
-            str(folder / f"t.{n:04d}.png"), ((trimap[0, 0].numpy() * 255).astype(np.uint8)).round().astype(np.uint8)
+            str(folder / f"t.{n:04d}.png"),
+            ((trimap[0, 0].numpy() * 255).astype(np.uint8)).round().astype(np.uint8),
         )
     return folder / "t.%04d.png"
 
@@ -483,8 +523,14 @@ def ramp_clip(tmp_path):
     pytest.importorskip("pymatting")
     rgb, trimap, alpha = ramp()
     picture = (rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    clip = write_movie(tmp_path / "clip.mov", frames=3, size=(WIDTH, HEIGHT), codec="png", pixel_format="rgb24",
-                       pictures=[picture] * 3)  # fmt: skip
+    clip = write_movie(
+        tmp_path / "clip.mov",
+        frames=3,
+        size=(WIDTH, HEIGHT),
+        codec="png",
+        pixel_format="rgb24",
+        pictures=[picture] * 3,
+    )
     return clip, write_trimaps(tmp_path / "trimaps", trimap, 3), alpha
 
 
@@ -492,7 +538,16 @@ def test_a_clip_with_trimaps_needs_no_marks(ramp_clip, tmp_path):
     clip, trimaps, alpha = ramp_clip
     out = tmp_path / "a.%04d.png"
     done = run(
-        clip, "--model", "closed-form", "--trimaps", trimaps, "--alpha", out, "--report", tmp_path / "r", "--json"
+        clip,
+        "--model",
+        "closed-form",
+        "--trimaps",
+        trimaps,
+        "--alpha",
+        out,
+        "--report",
+        tmp_path / "r",
+        "--json",
     )
     assert json.loads(done.stdout)["frames"] == 3
     for n in range(3):
@@ -504,11 +559,23 @@ def test_images_of_a_set_have_a_trimap_by_name(ramp_clip, tmp_path):
     rgb, trimap, alpha = ramp()
     for name in ("cat", "dog"):
         cv2.imwrite(
-            str(tmp_path / f"{name}.png"), (rgb[0].permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8)
+            str(tmp_path / f"{name}.png"),
+            (rgb[0].permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8),
         )
-        cv2.imwrite(str(tmp_path / f"{name}_trimap.png"), (trimap[0, 0].numpy() * 255).astype(np.uint8))
-    run(tmp_path / "cat.png", tmp_path / "dog.png", "--images", "--model", "closed-form", "--trimaps",
-        tmp_path / "{name}_trimap.png", "--alpha", tmp_path / "{name}_alpha.png")  # fmt: skip
+        cv2.imwrite(
+            str(tmp_path / f"{name}_trimap.png"), (trimap[0, 0].numpy() * 255).astype(np.uint8)
+        )
+    run(
+        tmp_path / "cat.png",
+        tmp_path / "dog.png",
+        "--images",
+        "--model",
+        "closed-form",
+        "--trimaps",
+        tmp_path / "{name}_trimap.png",
+        "--alpha",
+        tmp_path / "{name}_alpha.png",
+    )
     found = cv2.imread(str(tmp_path / "dog_alpha.png"), cv2.IMREAD_UNCHANGED) / 65535
     assert np.abs(found - alpha[0, 0].numpy()).max() < 0.02
 
@@ -520,11 +587,20 @@ def test_trimaps_and_marks_do_not_go_together(ramp_clip, tmp_path, monkeypatch):
     small = write_trimaps(tmp_path / "small", torch.zeros(1, 1, 8, 8), 3)
     for arguments, message in (
         (("--model", "closed-form", "--points", "80,40"), "give --trimaps PATH, and no marks"),
-        (("--model", "closed-form", "--trimaps", trimaps, "--points", "80,40"), "marks were given, and trimaps too"),
+        (
+            ("--model", "closed-form", "--trimaps", trimaps, "--points", "80,40"),
+            "marks were given, and trimaps too",
+        ),
         (("--trimaps", trimaps), "model 'compact' goes by marks"),
-        (("--model", "closed-form", "--trimaps", small), "the frame is 160x90; make the mask from a frame"),
+        (
+            ("--model", "closed-form", "--trimaps", small),
+            "the frame is 160x90; make the mask from a frame",
+        ),
         (("--model", "closed-form", "--trimaps", short), "has 1 frames, but the clip has 3"),
-        (("--model", "closed-form", "--trimaps", trimaps, "--settings", "band=1"), "setting 'band' is not valid"),
+        (
+            ("--model", "closed-form", "--trimaps", trimaps, "--settings", "band=1"),
+            "setting 'band' is not valid",
+        ),
     ):
         done = run(clip, *arguments, "--alpha", "x.mkv", "--quiet", code=2)
         assert message in done.stderr
@@ -533,11 +609,15 @@ def test_trimaps_and_marks_do_not_go_together(ramp_clip, tmp_path, monkeypatch):
     with pytest.raises(OptionError, match="nothing is marked"):
         vidmatte.matte(clip, (), alpha=tmp_path / "y.mkv")
     with pytest.raises(OptionError, match="marks were given"):
-        vidmatte.matte(clip, Prompt(points=((8, 8, 1),)), alpha=tmp_path / "y.mkv",
-                       options=vidmatte.MatteOptions(model="closed-form", trimaps=trimaps))  # fmt: skip
+        vidmatte.matte(
+            clip,
+            Prompt(points=((8, 8, 1),)),
+            alpha=tmp_path / "y.mkv",
+            options=vidmatte.MatteOptions(model="closed-form", trimaps=trimaps),
+        )
 
 
-# --- by name --------------------------------------------------------------------------------------------------------
+# --- by name --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -567,10 +647,29 @@ def test_models_load_from_a_folder_and_matte_a_clip(folder, movie, tmp_path, nam
     mask[20:70, 30:90] = 255
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     settings = ("--settings", "side=140") if name == "icmp" else ()
-    done = run(movie, "--mask", tmp_path / "mask.png", "--ref-frame", 2, "--model", name, "--weights", folder,
-               *settings, "--alpha", tmp_path / "a.mkv", "--json", "--precision", "float32")  # fmt: skip
+    done = run(
+        movie,
+        "--mask",
+        tmp_path / "mask.png",
+        "--ref-frame",
+        2,
+        "--model",
+        name,
+        "--weights",
+        folder,
+        *settings,
+        "--alpha",
+        tmp_path / "a.mkv",
+        "--json",
+        "--precision",
+        "float32",
+    )
     summary = json.loads(done.stdout)
-    assert (summary["frames"], summary["model"], summary["notes"]) == (12, name, summary["notes"][:0])
+    assert (summary["frames"], summary["model"], summary["notes"]) == (
+        12,
+        name,
+        summary["notes"][:0],
+    )
 
 
 def test_vitmatte_loads_from_its_own_folder(folder):
@@ -596,7 +695,9 @@ def test_without_vitmatte_the_embedded_network_finishes_and_it_is_said(folder, t
 def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(baselines, "find_spec", lambda name: None)
     for name in baselines.BASELINES:
-        with pytest.raises(MissingExtraError, match=rf"model '{name}' needs .* pip install 'vidmatte\[baselines\]'"):
+        with pytest.raises(
+            MissingExtraError, match=rf"model '{name}' needs .* pip install 'vidmatte\[baselines\]'"
+        ):
             load(name)
 
 
@@ -626,7 +727,10 @@ def test_a_transformers_without_the_network_names_the_extra_too(folder):
 
 
 def test_what_is_missing_is_said(folder, tmp_path):
-    with pytest.raises(ModelError, match=r"model 'sam2' needs SAM 2\.1 \(Hiera-L\) \(898 MB from .*--weights FOLDER"):
+    with pytest.raises(
+        ModelError,
+        match=r"model 'sam2' needs SAM 2\.1 \(Hiera-L\) \(898 MB from .*--weights FOLDER",
+    ):
         load("sam2")
     with pytest.raises(ModelError, match=r"expected a folder sam or a config\.json, found neither"):
         load("icmp", weights=tmp_path)
@@ -661,10 +765,15 @@ def test_choices_without_meaning_are_refused(folder, name, choices, message):
 
 def test_sizes_of_the_downloads_are_about_those_of_the_networks():
     for files, config, network in (
-        (hub.DINOV2, transformers.Dinov2Config(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16,
-                                               image_size=518), transformers.Dinov2Model),
+        (
+            hub.DINOV2,
+            transformers.Dinov2Config(
+                hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, image_size=518
+            ),
+            transformers.Dinov2Model,
+        ),
         (hub.SEGGPT, transformers.SegGptConfig(), transformers.SegGptForImageSegmentation),
-    ):  # fmt: skip
+    ):
         with torch.device("meta"):
             net = network(config)
         assert files.size == pytest.approx(4 * sum(p.numel() for p in net.parameters()), rel=0.02)
@@ -683,12 +792,21 @@ def test_sizes_of_the_downloads_are_about_those_of_the_networks():
 def test_check_knows_their_folders(folder, tmp_path, part, kind):
     done = CliRunner().invoke(cli, ["models", "check", str(folder / part), "--json"])
     found = json.loads(done.stdout)
-    assert (done.exit_code, found["kind"], found["usable"], found["problems"]) == (0, kind, True, [])
+    assert (done.exit_code, found["kind"], found["usable"], found["problems"]) == (
+        0,
+        kind,
+        True,
+        [],
+    )
     model = {"sam2": "sam2", "edgetam": "edgetam", "seggpt": "seggpt"}.get(part, "icmp")
-    assert found["use"] == f"--model {model} --weights {folder if model == 'icmp' else folder / part}"
+    assert (
+        found["use"] == f"--model {model} --weights {folder if model == 'icmp' else folder / part}"
+    )
     (tmp_path / "config.json").write_bytes((folder / part / "config.json").read_bytes())
     other = "sam" if part != "sam" else "sam2"
-    (tmp_path / "model.safetensors").write_bytes((folder / other / "model.safetensors").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(
+        (folder / other / "model.safetensors").read_bytes()
+    )
     done = CliRunner().invoke(cli, ["models", "check", str(tmp_path), "--json"])
     assert done.exit_code == 1
     assert not json.loads(done.stdout)["usable"]

@@ -1,4 +1,4 @@
-"""Many shots in one command: what a manifest says, what is refused and skipped; one bad shot stops nothing."""
+"""Many shots in one command: what a manifest says, what is refused and skipped."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture
 def job(clips, tmp_path):
-    """A folder with a manifest of the three clips, whose mattes are given: nothing has to be computed."""
+    """A folder with a manifest of the three clips; their mattes are given, so no model runs."""
     for path in clips.iterdir():
         os.link(path, tmp_path / path.name)
     write_manifest(tmp_path, "abc")
@@ -213,7 +213,8 @@ def test_one_reference_serves_many_clips(job):
         ),
         ('[[shots]]\ninput = "a.mp4"\npoints = "3,3"\n' * 2, r"two shots are named 'a'"),
         (
-            '[defaults]\npoints = "3,3"\nalpha = "m.mkv"\n[[shots]]\ninput = "a.mp4"\n[[shots]]\ninput = "b.mp4"',
+            '[defaults]\npoints = "3,3"\nalpha = "m.mkv"\n'
+            '[[shots]]\ninput = "a.mp4"\n[[shots]]\ninput = "b.mp4"',
             r"shots 'a' and 'b' would both write .*m.mkv; put {shot} into the path",
         ),
         ("[[shots]]\ninput = ", r"is not TOML"),

@@ -1,4 +1,7 @@
-"""Power loss, killed workers, hundreds of shots, a cluster of two nodes, a farm's own queue: minutes each, so slow."""
+"""Power loss, killed workers, hundreds of shots, a cluster of two nodes, a farm's own queue.
+
+Each test takes minutes and is therefore marked slow.
+"""
 
 import json
 import os
@@ -25,7 +28,11 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def visible(folder):
@@ -81,7 +88,9 @@ def zygote():
 @pytest.mark.parametrize("model", ["compact", "none"])
 def test_killed_at_20_random_moments_and_resumed_writes_the_same(zygote, tmp_path, model):
     frames = 16 if model == "compact" else 60
-    source = str(write_movie(tmp_path / "clip.mp4", frames=frames, size=(64, 48), options={"g": "6"}))
+    source = str(
+        write_movie(tmp_path / "clip.mp4", frames=frames, size=(64, 48), options={"g": "6"})
+    )
     mask = write_mask(tmp_path)
     options = {"segment_frames": 4, "smooth": 0.5}
     marks = [5, 13] if model == "compact" else []
@@ -95,7 +104,9 @@ def test_killed_at_20_random_moments_and_resumed_writes_the_same(zygote, tmp_pat
     asked = {"source": source, "mask": mask, "frames": marks}
     for overwrite in (False, True):  # the first run includes the start of the process
         began = time.monotonic()
-        assert zygote.run(**asked, folder=str(whole), options={**options, "overwrite": overwrite}) == 0
+        assert (
+            zygote.run(**asked, folder=str(whole), options={**options, "overwrite": overwrite}) == 0
+        )
         seconds = time.monotonic() - began
     expected = contents(whole)
     draw = random.Random(7)
@@ -131,7 +142,9 @@ def manifest(folder, names, defaults, shots=()):
 
 def batch(path, *options, check=True):
     command = [*VIDMATTE, "batch", str(path), *options]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0 or not check, done.stderr
     return done
 
@@ -149,16 +162,27 @@ def test_a_batch_that_is_killed_goes_on(tmp_path):
         write_movie(tmp_path / f"{name}.mp4", frames=30, size=(64, 48))
     write_mask(tmp_path)
     path = manifest(
-        tmp_path, names, {"model": "none", "matte": "mask.png", "alpha": "out/{shot}.mkv", "output": "out/{shot}.mov",
-                          "segment_frames": 5, "smooth": 0.5}
-    )  # fmt: skip
+        tmp_path,
+        names,
+        {
+            "model": "none",
+            "matte": "mask.png",
+            "alpha": "out/{shot}.mkv",
+            "output": "out/{shot}.mov",
+            "segment_frames": 5,
+            "smooth": 0.5,
+        },
+    )
     batch(path)
     expected = contents(tmp_path / "out")
     for attempt in range(4):
         shutil.rmtree(tmp_path / "out")
         path.with_suffix(".results.jsonl").unlink()
         process = subprocess.Popen(
-            [*VIDMATTE, "batch", str(path), "--quiet"], env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.DEVNULL
+            [*VIDMATTE, "batch", str(path), "--quiet"],
+            env=ENVIRONMENT,
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
         )
         time.sleep(4 + attempt * 1.1)
         # All at once, as when the power goes, or the first process alone: its workers end with it.
@@ -171,7 +195,7 @@ def test_a_batch_that_is_killed_goes_on(tmp_path):
 
 
 def bad_shots(folder):
-    """25 shots of 8 kinds that cannot be rendered, each with a part of the reason that has to be given."""
+    """Return 25 shots of 8 kinds that cannot be rendered, each with part of the expected reason."""
     whole = (folder / "good.mp4").read_bytes()
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "text.mp4").write_bytes(b"this is no movie at all " * 50)
@@ -196,7 +220,10 @@ def test_500_shots_of_which_25_are_bad(tmp_path):
     write_movie(tmp_path / "good.mp4", frames=6, size=(32, 32))
     write_mask(tmp_path, (32, 32))
     bad = bad_shots(tmp_path)
-    good = [{"name": f"s{n}", "input": "good.mp4", "model": "none", "matte": "mask.png"} for n in range(475)]
+    good = [
+        {"name": f"s{n}", "input": "good.mp4", "model": "none", "matte": "mask.png"}
+        for n in range(475)
+    ]
     mixed = good[:]
     for n, (shot, _) in enumerate(bad):
         mixed.insert(n * 19, shot)
@@ -213,16 +240,25 @@ def test_500_shots_of_which_25_are_bad(tmp_path):
 
 
 def test_an_exported_job_runs_in_the_tool_of_open_job_description(tmp_path):
-    openjd = shutil.which("openjd", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    openjd = shutil.which(
+        "openjd", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
     if openjd is None:
         pytest.skip("the openjd command is not installed (pip install openjd-cli)")
     write_mask(tmp_path)
     for name, frames in (("long", 12), ("short", 4)):
         write_movie(tmp_path / f"{name}.mp4", frames=frames, size=(64, 48))
     path = manifest(
-        tmp_path, ("long", "short"), {"mask": "mask.png", "alpha": "out/{shot}.mkv", "segment_frames": 5,
-                                      "working_size": 128, "adapt_steps": 0}
-    )  # fmt: skip
+        tmp_path,
+        ("long", "short"),
+        {
+            "mask": "mask.png",
+            "alpha": "out/{shot}.mkv",
+            "segment_frames": 5,
+            "working_size": 128,
+            "adapt_steps": 0,
+        },
+    )
     batch(path)
     expected = contents(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
@@ -237,8 +273,11 @@ def test_an_exported_job_runs_in_the_tool_of_open_job_description(tmp_path):
     for step in steps:
         done = subprocess.run(
             [openjd, "run", template, "--step", step, "-p", f"Vidmatte={command}"],
-            env=ENVIRONMENT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout[-3000:]
     assert contents(tmp_path / "out") == expected
 
@@ -252,23 +291,39 @@ def test_a_cluster_of_two_nodes_whose_workers_are_killed(tmp_path):
     write_movie(tmp_path / "long.mp4", frames=60, size=(64, 48), sound=True)
     write_mask(tmp_path)
     path = manifest(
-        tmp_path, ("long", *names), {"mask": "mask.png", "alpha": "out/{shot}.mkv", "output": "out/{shot}.%04d.png",
-                                     "segment_frames": 10, "working_size": 128, "adapt_steps": 0, "smooth": 0.5}
-    )  # fmt: skip
+        tmp_path,
+        ("long", *names),
+        {
+            "mask": "mask.png",
+            "alpha": "out/{shot}.mkv",
+            "output": "out/{shot}.%04d.png",
+            "segment_frames": 10,
+            "working_size": 128,
+            "adapt_steps": 0,
+            "smooth": 0.5,
+        },
+    )
     batch(path)
     expected = contents(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
     path.with_suffix(".results.jsonl").unlink()
     cluster = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("cluster.py"))],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=ROOT,
+    )
     with cluster:
         address = cluster.stdout.readline().strip()
         process = subprocess.Popen(
             [*VIDMATTE, "batch", str(path), "--engine", "ray", "--address", address],
-            env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=ENVIRONMENT,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         killed = 0
         journal = Journal(tmp_path / "out" / ".long.%04d.png.vidmatte".replace("%", "_"))
         while process.poll() is None and killed < 2:

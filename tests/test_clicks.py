@@ -164,8 +164,15 @@ def test_groups_are_clicked_image_by_image(tmp_path):
     text = as_text(table)
     assert "up to 20 clicks on each image, at its largest error; J at alpha 0.5" in text
     assert text.splitlines()[1].split() == [
-        "samples", "J@1", "J@3", "J@5", "J@10", "NoC@85", "NoC@90", "drops",
-    ]  # fmt: skip
+        "samples",
+        "J@1",
+        "J@3",
+        "J@5",
+        "J@10",
+        "NoC@85",
+        "NoC@90",
+        "drops",
+    ]
     assert "after 1 click<" in (tmp_path / "out/index.html").read_text()
 
 

@@ -1,4 +1,7 @@
-"""Other programs read what we write: ffmpeg, mediainfo, Chromium, Blender, OpenImageIO; each where it is installed."""
+"""Other programs read what we write: ffmpeg, mediainfo, Chromium, Blender, OpenImageIO.
+
+Each test runs if its program is installed.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ def needs(*programs):
 
 
 def run(*command, timeout=120):
-    return subprocess.run([str(word) for word in command], capture_output=True, check=True, timeout=timeout).stdout
+    return subprocess.run(
+        [str(word) for word in command], capture_output=True, check=True, timeout=timeout
+    ).stdout
 
 
 def write_patches(folder: Path, *targets: str, alpha_only: bool = False, **facts) -> list[Path]:
@@ -40,7 +45,12 @@ def write_patches(folder: Path, *targets: str, alpha_only: bool = False, **facts
         columns = slice(n * WIDTH // 4, (n + 1) * WIDTH // 4)
         rgb[..., columns] = torch.tensor(color, dtype=torch.float32).reshape(1, 3, 1, 1)
         alpha[..., columns] = opacity
-    given = {"color": ColorTags(1, 1, 1), "time_base": Fraction(1, 25), "frame_rate": Fraction(25), **facts}
+    given = {
+        "color": ColorTags(1, 1, 1),
+        "time_base": Fraction(1, 25),
+        "frame_rate": Fraction(25),
+        **facts,
+    }
     like = VideoInfo("clip", WIDTH, HEIGHT, **given)
     parsed = [parse_output(folder / target, alpha_only=alpha_only) for target in targets]
     with create_outputs(parsed, like=like) as outputs:
@@ -61,19 +71,32 @@ def assert_on_blue(path, *, tolerance):
 
 @pytest.mark.browser
 @needs("chromium")
-@pytest.mark.parametrize("target", ["a.webm", "a.webm:fast", "a.webm:lossless", "a.webp", "a.webp:lossless", "a.avif"])
+@pytest.mark.parametrize(
+    "target", ["a.webm", "a.webm:fast", "a.webm:lossless", "a.webp", "a.webp:lossless", "a.avif"]
+)
 def test_chromium_shows_exact_transparency(tmp_path, target):
     pytest.importorskip("PIL")
     (path,) = write_patches(tmp_path, target)
-    tag = f"<video autoplay muted src={path.name}>" if path.suffix == ".webm" else f"<img src={path.name}>"
+    tag = (
+        f"<video autoplay muted src={path.name}>"
+        if path.suffix == ".webm"
+        else f"<img src={path.name}>"
+    )
     page = tmp_path / "page.html"
     page.write_text(f"<body style='margin:0; background:#00f'>{tag}")
     shot = tmp_path / "shot.png"
     run(
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-color-profile=srgb",
-        f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}",
-        "--virtual-time-budget=2000", page.as_uri(),
-    )  # fmt: skip
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--force-color-profile=srgb",
+        f"--window-size={WIDTH},{HEIGHT}",
+        f"--screenshot={shot}",
+        "--virtual-time-budget=2000",
+        page.as_uri(),
+    )
     assert_on_blue(shot, tolerance=3)
 
 
@@ -95,19 +118,41 @@ for index, path in enumerate(paths):
     scene.render.filepath = f"{folder}/over{index}.png"
     bpy.ops.render.render(write_still=True)
     strips.remove(strip)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.slow
 @needs("blender")
 def test_blender_lays_them_over_blue(tmp_path):
-    """EXR is taken as scene-linear and premultiplied, the rest as straight; light goes back through sRGB's curve."""
+    """Blender takes EXR as scene-linear and premultiplied, the rest as straight.
+
+    Light is encoded with sRGB's curve again.
+    """
     pytest.importorskip("OpenEXR")
-    targets = ["a.mov", "b.mov:prores-4444-xq", "c.mov:png", "d.mov:qtrle", "e.mkv", "f_%04d.png", "g_%04d.exr:float"]
+    targets = [
+        "a.mov",
+        "b.mov:prores-4444-xq",
+        "c.mov:png",
+        "d.mov:qtrle",
+        "e.mkv",
+        "f_%04d.png",
+        "g_%04d.exr:float",
+    ]
     paths = write_patches(tmp_path, *targets, color=ColorTags(1, 13, 0))
     script = tmp_path / "over.py"
     script.write_text(BLENDER % (WIDTH, HEIGHT))
-    run("blender", "-b", "--factory-startup", "--python-exit-code", 1, "--python", script, "--", tmp_path, *paths)
+    run(
+        "blender",
+        "-b",
+        "--factory-startup",
+        "--python-exit-code",
+        1,
+        "--python",
+        script,
+        "--",
+        tmp_path,
+        *paths,
+    )
     for index in range(len(paths)):
         assert_on_blue(tmp_path / f"over{index}.png", tolerance=1)
 
@@ -125,9 +170,11 @@ def test_blender_lays_them_over_blue(tmp_path):
     ],
 )
 def test_openimageio_reads_the_values(tmp_path, target, straight, tolerance):
-    """It multiplies the colour of PNG with alpha itself, and knows nothing of the alpha of movies."""
+    """Chromium multiplies the colour of PNG with alpha itself, and ignores the alpha of movies."""
     pytest.importorskip("OpenEXR")
-    (path,) = write_patches(tmp_path, target, color=ColorTags(1, 8, 0) if ".exr" in target else ColorTags(1, 1, 1))
+    (path,) = write_patches(
+        tmp_path, target, color=ColorTags(1, 8, 0) if ".exr" in target else ColorTags(1, 1, 1)
+    )
     run("oiiotool", path, "-d", "float", "-o", tmp_path / "read.tif")
     found = cv2.imread(str(tmp_path / "read.tif"), cv2.IMREAD_UNCHANGED)[..., [2, 1, 0, 3]]
     for (color, alpha), pixel in zip(PATCHES, middles(found), strict=True):
@@ -135,7 +182,9 @@ def test_openimageio_reads_the_values(tmp_path, target, straight, tolerance):
         if target == "a.mov" and len(set(color)) > 1:
             continue  # it takes every movie as BT.601
         if alpha or not straight:
-            assert pixel[:3] == pytest.approx([c * (1 if straight else alpha) for c in color], abs=tolerance)
+            assert pixel[:3] == pytest.approx(
+                [c * (1 if straight else alpha) for c in color], abs=tolerance
+            )
 
 
 @needs("oiiotool")
@@ -144,12 +193,22 @@ def test_openimageio_reads_the_header_of_exr(tmp_path):
     facts = {"timecode": "10:11:12:13", "sample_aspect_ratio": Fraction(4, 3), "first_number": 1000}
     (path,) = write_patches(tmp_path, "a_%04d.exr:dwab", color=ColorTags(9, 16, 9), **facts)
     header = run("oiiotool", "--info", "-v", path.with_name("a_1003.exr")).decode()
-    for line in ("compression: \"dwab", "PixelAspectRatio: 1.33333", "10:11:12:16", "framesPerSecond: 25/1",
-                 "chromaticities: 0.708, 0.292, 0.17, 0.797, 0.131, 0.046, 0.3127, 0.329"):  # fmt: skip
+    for line in (
+        'compression: "dwab',
+        "PixelAspectRatio: 1.33333",
+        "10:11:12:16",
+        "framesPerSecond: 25/1",
+        "chromaticities: 0.708, 0.292, 0.17, 0.797, 0.131, 0.046, 0.3127, 0.329",
+    ):
         assert line in header
 
 
-COLOURS = {"a.mov": "ProRes", "b.mov:prores-4444-xq": "ProRes", "c.webm": "VP9", "d.mov:on-black": "ProRes"}
+COLOURS = {
+    "a.mov": "ProRes",
+    "b.mov:prores-4444-xq": "ProRes",
+    "c.webm": "VP9",
+    "d.mov:on-black": "ProRes",
+}
 
 
 @needs("mediainfo")
@@ -159,7 +218,11 @@ def test_mediainfo_reads_the_tags(tmp_path, target):
     tracks = json.loads(run("mediainfo", "--Output=JSON", path))["media"]["track"]
     video = next(track for track in tracks if track["@type"] == "Video")
     assert video["Format"] == COLOURS[target]
-    assert (video["Width"], video["Height"], video["FrameCount"]) == (str(WIDTH), str(HEIGHT), str(FRAMES))
+    assert (video["Width"], video["Height"], video["FrameCount"]) == (
+        str(WIDTH),
+        str(HEIGHT),
+        str(FRAMES),
+    )
     assert video["colour_primaries"] == "BT.2020"
     assert video["transfer_characteristics"] == "PQ"
     assert video["matrix_coefficients"].startswith("BT.2020")
@@ -170,7 +233,9 @@ def test_mediainfo_reads_the_tags(tmp_path, target):
 
 
 @needs("mediainfo")
-@pytest.mark.parametrize(("target", "wanted"), [("a.mkv", "Full"), ("a.mp4", "Full"), ("a.webm", "Full")])
+@pytest.mark.parametrize(
+    ("target", "wanted"), [("a.mkv", "Full"), ("a.mp4", "Full"), ("a.webm", "Full")]
+)
 def test_mediainfo_reads_the_range_of_mattes(tmp_path, target, wanted):
     (path,) = write_patches(tmp_path, target, alpha_only=True)
     tracks = json.loads(run("mediainfo", "--Output=JSON", path))["media"]["track"]
@@ -179,14 +244,28 @@ def test_mediainfo_reads_the_range_of_mattes(tmp_path, target, wanted):
 
 
 @needs("ffmpeg")
-@pytest.mark.parametrize("target", ["a.mov", "a.mov:png", "a.mov:qtrle", "a.mkv", "a.webm:lossless"])
+@pytest.mark.parametrize(
+    "target", ["a.mov", "a.mov:png", "a.mov:qtrle", "a.mkv", "a.webm:lossless"]
+)
 def test_another_ffmpeg_lays_them_over_blue(tmp_path, target):
     (path,) = write_patches(tmp_path, target)
     decoder = ["-c:v", "libvpx-vp9"] if path.suffix == ".webm" else []
     blue = ["-f", "lavfi", "-i", f"color=c=blue:s={WIDTH}x{HEIGHT}:r=25,format=gbrp"]
     over = "[1:v]format=gbrap[over];[0:v][over]overlay=format=gbrp,format=rgb24"
     run(
-        "ffmpeg", "-v", "error", *blue, *decoder, "-i", path, "-filter_complex", over, "-frames:v", 1,
-        "-sws_flags", "accurate_rnd+full_chroma_int", tmp_path / "over.png",
-    )  # fmt: skip
+        "ffmpeg",
+        "-v",
+        "error",
+        *blue,
+        *decoder,
+        "-i",
+        path,
+        "-filter_complex",
+        over,
+        "-frames:v",
+        1,
+        "-sws_flags",
+        "accurate_rnd+full_chroma_int",
+        tmp_path / "over.png",
+    )
     assert_on_blue(tmp_path / "over.png", tolerance=3)

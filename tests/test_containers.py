@@ -1,4 +1,4 @@
-"""Files that are not what they say, interlaced ones, and times and places of frames in many containers."""
+"""Files that are not what they say, interlaced ones, frame times and places in many containers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MANIFEST = """<?xml version="1.0"?>
 <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT10S"
 profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4">
 <Representation id="1" bandwidth="1"><BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_huge_frames_are_refused_before_memory_is_taken(tmp_path):
 
 
 def write_interlaced(path, *, codec="libx264", frames=12, **changes):
-    """Fields of two moments: even lines show a bar at 8 n, odd lines the same bar 4 pixels further right."""
+    """Fields of two moments: even lines show a bar at 8 n, odd lines the bar 4 pixels right."""
     pictures = []
     for n in range(frames):
         picture = np.full((96, 160, 3), 40, np.uint8)
@@ -139,7 +139,7 @@ def test_deinterlaced_frames_keep_count_times_and_the_first_field(tmp_path, meth
     times = [7 * i * i + 300 * i for i in range(12)]
     movie = write_interlaced(
         tmp_path / "clip.mkv", times=[t // 90 for t in times], time_base=Fraction(1, 1000)
-    )  # fmt: skip
+    )
     with (
         open_video(movie, deinterlace="keep") as kept,
         open_video(movie, deinterlace=method) as whole,
@@ -164,7 +164,7 @@ def test_deinterlaced_frames_keep_count_times_and_the_first_field(tmp_path, meth
     [("a.mp4", "libx264", "top first"), ("a.mkv", "mpeg2video", "bottom first")],
 )
 def test_field_order_is_known_where_fields_are_kept(tmp_path, name, codec, order):
-    """x264 is told tff=1 here; FFmpeg's MPEG-2 codes the bottom field first unless frames say otherwise."""
+    """x264 gets tff=1; FFmpeg's MPEG-2 codes the bottom field first unless frames say otherwise."""
     movie = write_interlaced(tmp_path / name, codec=codec)
     with (
         open_video(movie, deinterlace="keep") as kept,
@@ -262,8 +262,9 @@ def edited(tmp_path):
     whole = write_movie(tmp_path / "whole.mp4", frames=FRAMES, options={"g": "12", "bf": "2"})
     cut = tmp_path / "cut.mp4"
     subprocess.run(
-        ["ffmpeg", "-v", "error", "-ss", "0.68", "-i", str(whole), "-c", "copy", str(cut)], check=True
-    )  # fmt: skip
+        ["ffmpeg", "-v", "error", "-ss", "0.68", "-i", str(whole), "-c", "copy", str(cut)],
+        check=True,
+    )
     return cut
 
 
@@ -393,7 +394,7 @@ LATE = {
 
 
 def write_late(path, begins, *, sound_delay=Fraction(0), frames=12):
-    """Numbered frames at 25/s whose clock begins at `begins` seconds, with sound that much later."""
+    """Write numbered frames at 25/s from `begins` seconds on, with sound that much later."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"

@@ -149,7 +149,7 @@ def test_videomatte_and_youtubematte(tmp_path):
 
 
 def write_palette_png(path, indices, colors):
-    """An 8-bit PNG with a palette, as the annotations of DAVIS are; by hand, as OpenCV writes none."""
+    """Write an 8-bit palette PNG like the annotations of DAVIS; by hand, as OpenCV writes none."""
 
     def chunk(kind, data):
         return (

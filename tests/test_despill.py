@@ -64,8 +64,11 @@ def test_ffmpeg_finds_the_same(screen):
     weight, scale = {"green": ("0.7152", "green"), "blue": ("0.0722", "blue")}[screen]
     graph = av.filter.Graph()
     source = graph.add_buffer(width=16, height=16, format="rgba", time_base=Fraction(1, 25))
-    node = graph.add("despill", f"type={screen}:mix=0.5:expand=0:{scale}=-1:brightness={weight}" + (
-        ":green=0" if screen == "blue" else ""))  # fmt: skip
+    node = graph.add(
+        "despill",
+        f"type={screen}:mix=0.5:expand=0:{scale}=-1:brightness={weight}"
+        + (":green=0" if screen == "blue" else ""),
+    )
     sink = graph.add("buffersink")
     source.link_to(node)
     node.link_to(sink)

@@ -1,4 +1,4 @@
-"""What the model sees of HDR and scene-linear footage, and that the outputs get the footage itself."""
+"""What the model sees of HDR and scene-linear footage, while outputs get the footage itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def test_pq_is_that_of_the_standard():
 
 
 def test_hlg_is_that_of_the_standard():
-    # BT.2100-2, table 5: half signal is a twelfth of the light; full signal all of it. BT.2408: 75 % is 26.5 %.
+    # BT.2100-2, table 5: half signal is a twelfth of the light; full signal all of it. BT.2408: 75
+    # % is 26.5 %.
     assert hlg_decode(torch.tensor([0.0, 0.5, 0.75, 1.0])).tolist() == pytest.approx(
         [0, 1 / 12, 0.265, 1], rel=3e-3
     )
@@ -52,7 +53,8 @@ def test_hdr_is_toned_down_to_a_bright_picture_without_clipped_highlights(tags, 
 
 
 def test_dark_hdr_light_is_shown_as_it_is():
-    # Below the knee of the curve light is not touched. BT.2408: gray of 18 % is 26 cd/m2, 38 % of PQ.
+    # Below the knee of the curve light is not touched. BT.2408: gray of 18 % is 26 cd/m2, 38 % of
+    # PQ.
     code = torch.tensor(0.38)
     assert pq_decode(code).item() == pytest.approx(26, rel=3e-2)
     wanted = (pq_decode(code).item() / 203) ** (1 / 2.4)
@@ -109,14 +111,18 @@ def test_a_matter_sees_the_view_and_the_matte_carries_the_source():
 
 
 def write_hdr(path, *, transfer, frames=3):
-    """10-bit 4:4:4 in lossless FFV1, with random code values whose colour lies inside the RGB cube; and those codes."""
+    """Write a lossless 10-bit 4:4:4 FFV1 movie with random code values; return it and the codes.
+
+    Their colours lie inside the RGB cube.
+    """
     rng = np.random.default_rng(7)
     rgb = rng.random((3, 48, 96))
     luma = 0.2627 * rgb[0] + 0.678 * rgb[1] + 0.0593 * rgb[2]
     planes = [
-        np.rint(64 + 876 * luma), np.rint(512 + 896 * (rgb[2] - luma) / 1.8814),
+        np.rint(64 + 876 * luma),
+        np.rint(512 + 896 * (rgb[2] - luma) / 1.8814),
         np.rint(512 + 896 * (rgb[0] - luma) / 1.4746),
-    ]  # fmt: skip
+    ]
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv444p10le"

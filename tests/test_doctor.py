@@ -63,7 +63,8 @@ def test_a_missing_encoder_counts_where_it_is_the_default(monkeypatch):
     result = CliRunner().invoke(cli, ["doctor"])
     assert result.exit_code == 1
     assert (
-        "FAILED --alpha .mov:prores-422-hq: the FFmpeg of this PyAV has no encoder prores_of_tomorrow" in result.output
+        "FAILED --alpha .mov:prores-422-hq: the FFmpeg of this PyAV has no encoder "
+        "prores_of_tomorrow" in result.output
     )
     assert "vidmatte cannot run here" in result.output
 
@@ -89,7 +90,9 @@ def test_a_model_that_does_not_load_is_a_failure(monkeypatch):
 def test_what_is_only_slower_or_optional_is_no_failure(monkeypatch):
     monkeypatch.setattr(diagnose, "exact_conversion_works", lambda: False)
     monkeypatch.setattr(diagnose, "free_memory", lambda device: 1 << 30)
-    monkeypatch.setattr(metadata, "requires", lambda name: ["no-such-thing>=1; extra == 'exr'", "torch>=2"])
+    monkeypatch.setattr(
+        metadata, "requires", lambda name: ["no-such-thing>=1; extra == 'exr'", "torch>=2"]
+    )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, found = examined()
     assert code == 0
@@ -104,4 +107,7 @@ def test_what_is_only_slower_or_optional_is_no_failure(monkeypatch):
 def test_a_folder_that_cannot_be_written(tmp_path):
     code, found = examined("--folder", tmp_path / "gone")
     assert code == 1
-    assert f"{tmp_path / 'gone'} cannot be written (No such file" in found["working directory"]["found"]
+    assert (
+        f"{tmp_path / 'gone'} cannot be written (No such file"
+        in found["working directory"]["found"]
+    )

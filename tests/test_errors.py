@@ -1,4 +1,4 @@
-"""Bad input on the command line: one line that says what to do, the right exit code, nothing written or changed."""
+"""Bad input on the command line: one helpful line, the right exit code, nothing changed."""
 
 import os
 import shutil
@@ -84,7 +84,7 @@ def test_random_bytes(tmp_path):
 
 @pytest.fixture(scope="module")
 def truncated(tmp_path_factory):
-    """A movie whose index comes first, cut so that its last third is lost; and the number of whole frames."""
+    """Return a movie with its index first and last third cut off, and its number of frames."""
     folder = tmp_path_factory.mktemp("truncated")
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, 256, (96, 160, 3), np.uint8) for _ in range(30)]
@@ -327,7 +327,8 @@ def test_debug_shows_the_traceback(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
 def test_disk_full(movie, tmp_path):
-    # A limit on the size of files stands in for the end of the disk: the same failing write, without root rights.
+    # A limit on the size of files stands in for the end of the disk: the same failing write,
+    # without root rights.
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"

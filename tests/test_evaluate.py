@@ -1,4 +1,7 @@
-"""Evaluation of a model whose errors are known by hand: tables, rounds, resuming, workers, mattes of other systems."""
+"""Evaluation of a model whose errors are known by hand.
+
+Tables, rounds, resuming, workers, and mattes of other systems.
+"""
 
 import csv
 import hashlib
@@ -59,7 +62,8 @@ def groups(tmp_path):
 
 def test_errors_of_images_are_those_made_by_hand(groups, tmp_path):
     found = run(groups, RED, Protocol(), tmp_path / "out")
-    # Two of three images of the first group are targets, one of two of the second: 10, 10 and 20 wrong pixels.
+    # Two of three images of the first group are targets, one of two of the second: 10, 10 and 20
+    # wrong pixels.
     assert sorted(values(found, "SAD").values()) == pytest.approx([0.010, 0.010, 0.020])
     table = write_evaluation(found)
     (mean,) = table.means
@@ -225,9 +229,12 @@ def test_frames_without_truth_do_not_count(tmp_path):
         red = disk(center=(24, 24))
         red[0, : frame + 1] = 1
         write_pair(
-            tmp_path, red, disk(center=(24, 24)), image=f"image_allframe/c/{frame:04d}.png",
+            tmp_path,
+            red,
+            disk(center=(24, 24)),
+            image=f"image_allframe/c/{frame:04d}.png",
             alpha=f"alpha/c/{frame:04d}.png" if frame % 10 == 0 else "x.png",
-        )  # fmt: skip
+        )
     found = run(open_dataset("crgnn", tmp_path), RED, Protocol(), tmp_path / "out")
     (result,) = found.results
     assert result.frames == (0, 10, 20)
@@ -243,9 +250,12 @@ def test_published_rows_are_those_of_the_same_frame_size(tmp_path):
     blank[100:200, 200:300] = 1
     for frame in range(2):
         write_pair(
-            tmp_path / "videomatte_static/0000", blank, blank,
-            image=f"com/{frame:04d}.png", alpha=f"pha/{frame:04d}.png",
-        )  # fmt: skip
+            tmp_path / "videomatte_static/0000",
+            blank,
+            blank,
+            image=f"com/{frame:04d}.png",
+            alpha=f"pha/{frame:04d}.png",
+        )
     found = run(open_dataset("videomatte", tmp_path), RED, Protocol(), tmp_path / "out")
     text = as_text(write_evaluation(found))
     row = next(line for line in text.splitlines() if line.startswith("RVM (table 1, quoted)"))

@@ -1,4 +1,4 @@
-"""`vidmatte evaluate` from end to end with the embedded model, and the paper's comparisons with a tiny IconMatting."""
+"""`vidmatte evaluate` end to end with the embedded model; the paper's tables on a tiny network."""
 
 import json
 import re
@@ -167,14 +167,19 @@ class Guided(TrainingFreeDecoder):
 
 
 def tiny_iconmatting(switches):
-    # Imported here: the parts of a tiny Stable Diffusion need diffusers, which takes seconds to load.
+    # Imported here: the parts of a tiny Stable Diffusion need diffusers, which takes seconds to
+    # load.
     from tiny_sd import tiny_sd
 
     options = IconMattingOptions(**{"ensemble": 1, "time_step": 100, **switches})
     model = build_iconmatting_free(
-        tiny_sd(), lambda rgb, trimap: trimap, name="tiny", device=torch.device("cpu"), precision=torch.float32,
+        tiny_sd(),
+        lambda rgb, trimap: trimap,
+        name="tiny",
+        device=torch.device("cpu"),
+        precision=torch.float32,
         options=options,
-    )  # fmt: skip
+    )
     return replace(model, decoder=Guided(model.decoder.finish_alpha))
 
 

@@ -1,4 +1,4 @@
-"""Mattes from a file in the place of a model's: every format that is written comes back; the flow goes on from it."""
+"""Mattes from a file instead of a model: every written format comes back, and the run goes on."""
 
 from fractions import Fraction
 
@@ -222,9 +222,14 @@ def test_a_sideways_movie_is_turned_and_pixels_may_be_square(tmp_path):
     take(clip, tmp_path / "a.mkv", tmp_path / "m.png")
     assert (stored(tmp_path / "a.mkv")[0] == (np.arange(60) >= 40)).all()
     turned = write_movie(
-        tmp_path / "turned.mov", frames=1, size=(60, 40), rotation=90, codec="png", pixel_format="rgb24",
+        tmp_path / "turned.mov",
+        frames=1,
+        size=(60, 40),
+        rotation=90,
+        codec="png",
+        pixel_format="rgb24",
         pictures=[np.dstack([wide[:, ::2]] * 3)],
-    )  # fmt: skip
+    )
     with open_video(turned) as video:
         (plane,) = video.opacity()
     assert plane.shape == (60, 40)

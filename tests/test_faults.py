@@ -135,12 +135,16 @@ def test_source_that_is_truncated_while_it_is_read_is_one_error(tmp_path, suffix
             os.truncate(clip, size // 3)
 
     with pytest.raises(
-        ReadError, match=r"clip\.\w+: (is truncated or damaged at frame|cannot be read|was changed from)"
+        ReadError,
+        match=r"clip\.\w+: (is truncated or damaged at frame|cannot be read|was changed from)",
     ):
         vidmatte.matte(
-            clip, output=tmp_path / "o.mov", alpha=tmp_path / "a.%03d.png", progress=truncate,
+            clip,
+            output=tmp_path / "o.mov",
+            alpha=tmp_path / "a.%03d.png",
+            progress=truncate,
             options=vidmatte.MatteOptions(model="none", matte=tmp_path / "m.png"),
-        )  # fmt: skip
+        )
     assert sorted(os.listdir(tmp_path)) == [clip.name, "m.png"]
 
 
@@ -155,9 +159,11 @@ def test_sequence_that_loses_a_frame_while_it_is_read_is_one_error(tmp_path):
 
     with pytest.raises(VidmatteError, match=r"011\.png: cannot be read \(No such file"):
         vidmatte.matte(
-            tmp_path / "in", output=tmp_path / "o.mov", progress=lose,
+            tmp_path / "in",
+            output=tmp_path / "o.mov",
+            progress=lose,
             options=vidmatte.MatteOptions(model="none", matte=tmp_path / "m.png"),
-        )  # fmt: skip
+        )
     assert sorted(os.listdir(tmp_path)) == ["in", "m.png"]
 
 

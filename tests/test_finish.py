@@ -21,7 +21,9 @@ CENTRE = (80.3, 79.6)
 def disc(radius, softness=1.0, size=(160, 160)):
     """A disc whose alpha falls linearly from 1 to 0 over `softness` pixels around its radius."""
     y, x = np.mgrid[: size[0], : size[1]]
-    return np.clip(0.5 + (radius - np.hypot(y - CENTRE[0], x - CENTRE[1])) / softness, 0, 1).astype(np.float32)
+    return np.clip(0.5 + (radius - np.hypot(y - CENTRE[0], x - CENTRE[1])) / softness, 0, 1).astype(
+        np.float32
+    )
 
 
 def radii(alpha, level=0.5):
@@ -30,7 +32,9 @@ def radii(alpha, level=0.5):
     found = []
     for angle in np.arange(120) * np.pi / 60:
         x, y = (CENTRE[1] + steps * np.cos(angle), CENTRE[0] + steps * np.sin(angle))
-        along = cv2.remap(alpha, x[None].astype(np.float32), y[None].astype(np.float32), cv2.INTER_LINEAR)[0]
+        along = cv2.remap(
+            alpha, x[None].astype(np.float32), y[None].astype(np.float32), cv2.INTER_LINEAR
+        )[0]
         found.append(steps[np.argmax(along < level)])
     return np.array(found)
 
@@ -92,7 +96,10 @@ def test_feather_is_the_gaussian_integral_across_a_straight_edge(sigma):
     # Each pixel is sampled at its centre; the edge lies between pixels 99 and 100.
     weights = np.exp(-0.5 * (np.arange(-400, 401) / sigma) ** 2)
     weights /= weights.sum()
-    wanted = [weights[400 - (x - 100) :].sum() if x >= 100 else 1 - weights[400 - (99 - x) :].sum() for x in range(200)]
+    wanted = [
+        weights[400 - (x - 100) :].sum() if x >= 100 else 1 - weights[400 - (99 - x) :].sum()
+        for x in range(200)
+    ]
     assert np.abs(feather(alpha, sigma) - np.array(wanted)).max() < 2e-3
     assert abs(feather(disc(40), sigma).sum() - disc(40).sum()) < 0.5
 
@@ -100,7 +107,11 @@ def test_feather_is_the_gaussian_integral_across_a_straight_edge(sigma):
 def batch(planes, *, names=(), first=0):
     n, height, width = planes.shape
     source = FrameBatch(
-        torch.zeros(n, 3, height, width), tuple(range(first, first + n)), tuple(range(n)), (1,) * n, names
+        torch.zeros(n, 3, height, width),
+        tuple(range(first, first + n)),
+        tuple(range(n)),
+        (1,) * n,
+        names,
     )
     return MatteBatch(source, torch.from_numpy(planes.astype(np.float32))[:, None], (0.5,) * n)
 
@@ -148,10 +159,15 @@ def test_the_order_is_clip_grow_feather_invert_masks_region(tmp_path):
     inside, outside = (np.zeros_like(alpha) for _ in range(2))
     inside[:20], outside[:, :20] = 1, 1
     options = FinishOptions(
-        clip_black=0.3, clip_white=0.7, grow=-3, feather=2, invert=True,
-        inside_mask=save(tmp_path / "in.png", inside), outside_mask=save(tmp_path / "out.png", outside),
+        clip_black=0.3,
+        clip_white=0.7,
+        grow=-3,
+        feather=2,
+        invert=True,
+        inside_mask=save(tmp_path / "in.png", inside),
+        outside_mask=save(tmp_path / "out.png", outside),
         region=(5, 5, 150, 155),
-    )  # fmt: skip
+    )
     wanted = 1 - feather(grow(np.clip((alpha - 0.3) / 0.4, 0, 1).astype(np.float32), -3), 2)
     wanted = np.minimum(np.maximum(wanted, inside), 1 - outside)
     wanted[:5], wanted[155:], wanted[:, :5], wanted[:, 150:] = 0, 0, 0, 0
@@ -172,9 +188,20 @@ def test_frames_of_a_mask_lie_beside_those_of_the_clip(tmp_path):
     with pytest.raises(OptionError, match="has 6 frames, and frame 6"):
         list(finish([batch(alpha, first=5)], FinishOptions(inside_mask=tmp_path / "m.%03d.png")))
     grays = [np.full((48, 64, 3), value, np.uint8) for value in (0, 100, 200)]
-    write_movie(tmp_path / "m.mkv", frames=3, size=(64, 48), pictures=grays, codec="ffv1", pixel_format="yuv444p")
-    (result,) = finish([batch(np.ones((2, 48, 64)), first=1)], FinishOptions(outside_mask=tmp_path / "m.mkv"))
-    assert result.alpha[:, 0, 5, 5].tolist() == pytest.approx([1 - 100 / 255, 1 - 200 / 255], abs=0.01)
+    write_movie(
+        tmp_path / "m.mkv",
+        frames=3,
+        size=(64, 48),
+        pictures=grays,
+        codec="ffv1",
+        pixel_format="yuv444p",
+    )
+    (result,) = finish(
+        [batch(np.ones((2, 48, 64)), first=1)], FinishOptions(outside_mask=tmp_path / "m.mkv")
+    )
+    assert result.alpha[:, 0, 5, 5].tolist() == pytest.approx(
+        [1 - 100 / 255, 1 - 200 / 255], abs=0.01
+    )
 
 
 def test_each_image_of_a_set_has_its_own_mask(tmp_path):
@@ -191,7 +218,9 @@ def test_transparent_masks_count_by_their_opacity(tmp_path):
     image = np.zeros((4, 5, 4), np.uint8)
     image[1, 1] = (0, 0, 255, 255)
     cv2.imwrite(str(tmp_path / "m.png"), image)
-    assert np.argwhere(finished(np.zeros((1, 4, 5)), inside_mask=tmp_path / "m.png")).tolist() == [[0, 1, 1]]
+    assert np.argwhere(finished(np.zeros((1, 4, 5)), inside_mask=tmp_path / "m.png")).tolist() == [
+        [0, 1, 1]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -223,10 +252,15 @@ def test_what_does_not_fit_the_frames_is_refused(tmp_path):
 
 
 def test_region_and_masks_of_an_anamorphic_clip_are_in_displayed_pixels(tmp_path):
-    like = vidmatte.VideoInfo("c", 4, 2, Fraction(25), Fraction(1, 25),
-                              sample_aspect_ratio=Fraction(2))  # fmt: skip
+    like = vidmatte.VideoInfo(
+        "c", 4, 2, Fraction(25), Fraction(1, 25), sample_aspect_ratio=Fraction(2)
+    )
     mask = save(tmp_path / "wide.png", np.repeat([[0, 0, 0, 0, 1, 1, 0, 0]], 2, 0))
-    (result,) = finish([batch(np.ones((1, 2, 4)))], FinishOptions(region=(2, 0, 8, 2), outside_mask=mask), like=like)
+    (result,) = finish(
+        [batch(np.ones((1, 2, 4)))],
+        FinishOptions(region=(2, 0, 8, 2), outside_mask=mask),
+        like=like,
+    )
     assert result.alpha[0, 0].tolist() == [[0, 1, 0, 1], [0, 1, 0, 1]]
     with pytest.raises(OptionError, match="but the frame is 4x2"):
         Finisher(FinishOptions(inside_mask=save(tmp_path / "odd.png", np.ones((2, 5)))), like=like)

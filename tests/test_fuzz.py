@@ -16,8 +16,10 @@ def test_damaged_files_end_in_a_clear_error_or_a_right_result(tmp_path):
     # A process of its own: it forks, which a process with the threads of other tests should not.
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--files", "60", "--seed", "7", "--folder", str(tmp_path)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     assert "60 files, 0 failed" in done.stdout
     counts = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]

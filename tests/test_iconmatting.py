@@ -26,7 +26,13 @@ from vidmatte.model.iconmatting.free import TrainingFreeDecoder
 from vidmatte.model.iconmatting.head import TrimapHead
 from vidmatte.model.iconmatting.predictor import TrainedDecoder
 from vidmatte.model.iconmatting.prompts import cells_of_prompt, query_cells, whole_cells
-from vidmatte.model.iconmatting.similarity import IntraSimilarity, inter_similarity, match, resize_cells, spread
+from vidmatte.model.iconmatting.similarity import (
+    IntraSimilarity,
+    inter_similarity,
+    match,
+    resize_cells,
+    spread,
+)
 from vidmatte.model.interface import Model, Predictor, SupportsGuidance
 from vidmatte.model.settings import as_options, parse_settings
 from vidmatte.prompts.prompt import Prompt, Reference
@@ -41,7 +47,7 @@ def coarse_size(fit):
 
 
 def recipe_weights(shapes):
-    """Weights by a fixed recipe: NumPy's legacy generator, whose numbers are frozen for all time."""
+    """Return weights by a fixed recipe with NumPy's legacy generator, whose numbers stay."""
     random, tensors = np.random.RandomState(2403), {}
     for name in sorted(shapes):
         if name.endswith("num_batches_tracked"):
@@ -86,16 +92,19 @@ def recipe_inputs(frames, channels, coarse, fine, side):
 
 
 RESEARCH_ALPHA = (
-    "0.42617 0.40532 0.41848 0.39788 0.40263 0.44317 0.41586 0.42416 0.37768 0.41185 0.43392 0.41251 0.3959 0.40952 "
-    "0.38273 0.45176 0.39805 0.38656 0.37694 0.38496 0.41332 0.38114 0.39641 0.39519 0.40374 0.41172 0.38563 0.4469 "
+    "0.42617 0.40532 0.41848 0.39788 0.40263 0.44317 0.41586 0.42416 0.37768 0.41185 0.43392 "
+    "0.41251 0.3959 0.40952 0.38273 0.45176 0.39805 0.38656 0.37694 0.38496 0.41332 0.38114 "
+    "0.39641 0.39519 0.40374 0.41172 0.38563 0.4469 "
     "0.38229 0.34394 0.40707 0.43826 0.42019 0.43003 0.46842 0.42198",
-    "0.40502 0.47168 0.463 0.40232 0.4365 0.35647 0.38855 0.48017 0.43883 0.47796 0.37728 0.41907 0.40598 0.43205 "
-    "0.47507 0.51215 0.41036 0.33821 0.36699 0.39114 0.46915 0.45171 0.46619 0.42231 0.45602 0.41275 0.39501 0.46499 "
-    "0.43568 0.53063 0.33326 0.40355 0.3887 0.46262 0.34674 0.45263",
+    "0.40502 0.47168 0.463 0.40232 0.4365 0.35647 0.38855 0.48017 0.43883 0.47796 0.37728 0.41907 "
+    "0.40598 0.43205 0.47507 0.51215 0.41036 0.33821 0.36699 0.39114 0.46915 0.45171 0.46619 "
+    "0.42231 0.45602 0.41275 0.39501 0.46499 0.43568 0.53063 0.33326 0.40355 0.3887 0.46262 "
+    "0.34674 0.45263",
 )
-"""Every 32nd pixel, from the 16th on, of the alpha that the decoder of the research repository (tiny-smart/
-in-context-matting at d5197e0, torch 2.13 on the CPU, float32) gives for `recipe_inputs` and `recipe_weights`, with 48
-feature channels, 6 and 12 cells, images of 192 x 192, and everything else as in its config/eval.yaml."""
+"""Every 32nd pixel, from the 16th on, of the alpha that the research decoder gives (tiny-smart/
+in-context-matting at d5197e0, torch 2.13 on the CPU, float32) gives for `recipe_inputs` and
+`recipe_weights`, with 48 feature channels, 6 and 12 cells, images of 192 x 192, and everything else
+as in its config/eval.yaml."""
 RESEARCH_MEAN, RESEARCH_DEVIATION = (0.421993, 0.424482), (0.041746, 0.041849)
 RESEARCH_SIMILARITY = (
     "0.13815 0.19171 0.1864 0.23537 0.26532 0.22878 0.28878 0.22051 0.21679",
@@ -119,11 +128,16 @@ def test_alpha_is_that_of_the_research_code():
         query = known[n][whole_cells(roi[n], 12)]
         similarity.append(match(query, query[:0], tokens[n : n + 1], None, 1))
         torch.testing.assert_close(
-            similarity[n].reshape(12, 12)[::4, ::4].flatten(), numbers(RESEARCH_SIMILARITY[n]), atol=2e-5, rtol=0
+            similarity[n].reshape(12, 12)[::4, ::4].flatten(),
+            numbers(RESEARCH_SIMILARITY[n]),
+            atol=2e-5,
+            rtol=0,
         )
     alpha = net(rgb, features, torch.cat(similarity)).alpha
     for n in range(2):
-        torch.testing.assert_close(alpha[n, 0, 16::32, 16::32].flatten(), numbers(RESEARCH_ALPHA[n]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            alpha[n, 0, 16::32, 16::32].flatten(), numbers(RESEARCH_ALPHA[n]), atol=1e-4, rtol=0
+        )
         assert float(alpha[n].double().mean()) == pytest.approx(RESEARCH_MEAN[n], abs=1e-5)
         assert float(alpha[n].double().std()) == pytest.approx(RESEARCH_DEVIATION[n], abs=1e-5)
 
@@ -150,7 +164,10 @@ def test_full_size_shapes():
         assert decoded.alpha.shape == (2, 1, 768, 768)
         assert decoded.intra_similarity.shape == (2, 48, 48)
         alpha = TrimapHead()(
-            torch.empty(1, 3, 768, 768), torch.empty(1, 1, 768, 768), features.coarse[:1], features.fine[:1]
+            torch.empty(1, 3, 768, 768),
+            torch.empty(1, 1, 768, 768),
+            features.coarse[:1],
+            features.fine[:1],
         )
         assert alpha.shape == (1, 1, 768, 768)
 
@@ -164,7 +181,10 @@ def test_the_trimap_head_sees_its_trimap():
     assert first.min() >= 0
     assert first.max() <= 1
     assert not torch.equal(first, head(rgb, torch.zeros(1, 1, 64, 64), coarse, fine))
-    assert sum("convstream.convs.0.conv.weight" in name and t.shape[1] == 4 for name, t in head.state_dict().items())
+    assert sum(
+        "convstream.convs.0.conv.weight" in name and t.shape[1] == 4
+        for name, t in head.state_dict().items()
+    )
 
 
 CELLS = (COARSE, FINE)
@@ -175,12 +195,18 @@ def tiny_checkpoint():
 
 
 def load(checkpoint):
-    return IconMattingNet.from_checkpoint(checkpoint, "some.ckpt", feature_channels=CHANNELS, cells=CELLS)
+    return IconMattingNet.from_checkpoint(
+        checkpoint, "some.ckpt", feature_channels=CHANNELS, cells=CELLS
+    )
 
 
 def test_lightnings_wrapping_is_ignored():
     tensors = tiny_checkpoint()
-    wrapped = {"state_dict": {**tensors, "feature_extractor.vae.weight": torch.ones(1)}, "epoch": 3, "callbacks": {}}
+    wrapped = {
+        "state_dict": {**tensors, "feature_extractor.vae.weight": torch.ones(1)},
+        "epoch": 3,
+        "callbacks": {},
+    }
     for checkpoint in (tensors, wrapped):
         state = load(checkpoint).state_dict()
         assert all(torch.equal(state[name], tensor) for name, tensor in tensors.items())
@@ -200,8 +226,14 @@ NAME = "in_context_decoder.detail_decoder.matting_head.matting_convs.3.bias"
     [
         (lambda: spoiled(lambda t: t.pop(NAME)), f"{NAME} is missing"),
         (lambda: spoiled(lambda t: t.update(more=torch.ones(1))), "more is surplus"),
-        (lambda: spoiled(lambda t: t.update({NAME: torch.ones(2)})), r"is \(2,\) instead of \(1,\)"),
-        (lambda: spoiled(lambda t: t.update({NAME: torch.tensor([torch.nan])})), f"{NAME} holds NaN"),
+        (
+            lambda: spoiled(lambda t: t.update({NAME: torch.ones(2)})),
+            r"is \(2,\) instead of \(1,\)",
+        ),
+        (
+            lambda: spoiled(lambda t: t.update({NAME: torch.tensor([torch.nan])})),
+            f"{NAME} holds NaN",
+        ),
         (lambda: {"state_dict": [1]}, "its state_dict is list"),
         (lambda: {"epoch": 3}, "holds no tensors"),
     ],
@@ -212,7 +244,10 @@ def test_other_checkpoints_are_refused(checkpoint, says):
 
 
 def test_inter_similarity_by_hand():
-    query, target = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]])
+    query, target = (
+        torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
+        torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]),
+    )
     scale = 2**-0.5
     first = np.exp(scale * np.array([1, 0, 1]))
     second = np.exp(scale * np.array([0, 2, 2]))
@@ -220,7 +255,9 @@ def test_inter_similarity_by_hand():
     assert inter_similarity(query, target)[0].tolist() == pytest.approx(expected.tolist())
     shown = torch.tensor([True, True, False])
     expected = first[:2] / first[:2].sum() + second[:2] / second[:2].sum()
-    assert inter_similarity(query, target, shown)[0].tolist() == pytest.approx([*expected.tolist(), 0])
+    assert inter_similarity(query, target, shown)[0].tolist() == pytest.approx(
+        [*expected.tolist(), 0]
+    )
 
 
 def test_many_queries_go_in_parts_and_a_reference_given_twice_counts_once():
@@ -229,13 +266,18 @@ def test_many_queries_go_in_parts_and_a_reference_given_twice_counts_once():
     by_hand = torch.softmax(query @ target.mT / 2, -1).sum(1)
     torch.testing.assert_close(inter_similarity(query, target), by_hand, atol=1e-2, rtol=1e-4)
     once = match(query, query[:0], target, None, 1)
-    torch.testing.assert_close(match(query.repeat(2, 1), query[:0], target, None, 2), once, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(
+        match(query.repeat(2, 1), query[:0], target, None, 2), once, rtol=1e-4, atol=1e-2
+    )
 
 
 def test_background_is_taken_off():
     target = 6 * torch.eye(4)[None]
     objects, background = target[0, [0, 1]], target[0, [1, 2]]
-    alone, less = match(objects, objects[:0], target, None, 1)[0], match(objects, background, target, None, 1)[0]
+    alone, less = (
+        match(objects, objects[:0], target, None, 1)[0],
+        match(objects, background, target, None, 1)[0],
+    )
     # Cell 1 is asked for by both as much as by either: nothing is left of it.
     assert alone[:2].tolist() == pytest.approx([1, 1], abs=1e-3)
     assert less.tolist() == pytest.approx([1, 0, 0, 0], abs=1e-3)
@@ -247,7 +289,10 @@ def test_intra_similarity_by_hand():
     intra = IntraSimilarity(2, 1)
     torch.nn.init.zeros_(intra.conv.weight)
     intra.conv.weight.data[0, 3, 1, 1] = 1  # passes on what each cell's row says of cell 3
-    similarity, attention = torch.tensor([[0.0, 1.0, 2.0, 3.0]]), torch.tensor([0.1, 0.2, 0.3, 0.4]).repeat(1, 4, 1)
+    similarity, attention = (
+        torch.tensor([[0.0, 1.0, 2.0, 3.0]]),
+        torch.tensor([0.1, 0.2, 0.3, 0.4]).repeat(1, 4, 1),
+    )
     attention[0, 1] = torch.tensor([1.0, 0.0, 0.0, 0.0])
     row = np.array([0.0, 0.2, 0.6, 1.2])
     normal = (row - row.mean()) / np.sqrt(row.var() + 1e-5)
@@ -256,7 +301,9 @@ def test_intra_similarity_by_hand():
         assert intra(similarity, attention).flatten().tolist() == pytest.approx(expected, rel=1e-5)
         itself = intra(similarity, None).flatten().tolist()
     row = np.array([0.0, 0.0, 0.0, 3.0])
-    assert itself == pytest.approx([0, 0, 0, (row[3] - row.mean()) / np.sqrt(row.var() + 1e-5)], rel=1e-5)
+    assert itself == pytest.approx(
+        [0, 0, 0, (row[3] - row.mean()) / np.sqrt(row.var() + 1e-5)], rel=1e-5
+    )
 
 
 def test_cells_are_resized_with_corners_on_corners():
@@ -265,7 +312,9 @@ def test_cells_are_resized_with_corners_on_corners():
 
 
 def test_spread_is_attention_times_similarity():
-    attention = torch.tensor([[[0.5, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0.25, 0.25, 0.25, 0.25]]])
+    attention = torch.tensor(
+        [[[0.5, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0.25, 0.25, 0.25, 0.25]]]
+    )
     similarity = torch.tensor([[1.0, 3.0, 5.0, 7.0]])
     assert spread(similarity, attention).flatten().tolist() == [2, 3, 7, 4]
 
@@ -288,7 +337,13 @@ def test_no_click_is_lost_beside_a_broad_stroke():
     marks = torch.zeros(1, 64, 64)
     marks[0, :32, :32] = 1
     marks[0, 57:60, 57:60] = 1
-    assert cells_of_prompt(marks, 4).reshape(4, 4).nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [3, 3]]
+    assert cells_of_prompt(marks, 4).reshape(4, 4).nonzero().tolist() == [
+        [0, 0],
+        [0, 1],
+        [1, 0],
+        [1, 1],
+        [3, 3],
+    ]
 
 
 def reference_of(rgb, frame=None, **marks):
@@ -328,17 +383,32 @@ def test_a_box_marks_what_its_outside_does_not_attend_to():
     assert query_cells(box, fit, 4, everything, 2)[0].nonzero().flatten().tolist() == [5, 6, 9, 10]
 
 
-SIZES = [(768, 768), (1080, 1920), (1921, 1081), (817, 1961), (480, 1148), (37, 1001), (1001, 301), (5, 3), (101, 103)]
+SIZES = [
+    (768, 768),
+    (1080, 1920),
+    (1921, 1081),
+    (817, 1961),
+    (480, 1148),
+    (37, 1001),
+    (1001, 301),
+    (5, 3),
+    (101, 103),
+]
 
 
 def truth(height, width):
-    """Alpha of a disc in the middle of a frame, its edge two pixels of the smaller squares wide; and an image of it."""
+    """Return the alpha of a centred disc, whose edge is two pixels of the smaller squares wide.
+
+    Return an image of it, too.
+    """
     y, x = np.mgrid[:height, :width] + 0.5
     radius = 0.4 * min(height, width)
     soft = 2 * max(1, max(height, width) / SIDE)
     alpha = np.clip((radius - np.hypot(y - height / 2, x - width / 2)) / soft + 0.5, 0, 1)
     rgb = alpha[None] * np.array([0.9, 0.3, 0.1])[:, None, None] + (1 - alpha[None]) * 0.4
-    return torch.from_numpy(alpha[None, None].astype(np.float32)), torch.from_numpy(rgb[None].astype(np.float32))
+    return torch.from_numpy(alpha[None, None].astype(np.float32)), torch.from_numpy(
+        rgb[None].astype(np.float32)
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -358,14 +428,18 @@ def test_frames_come_back_from_their_squares(height, width):
 
 
 def test_only_very_wide_and_tall_frames_get_two_squares():
-    assert [Fit(*size, 768).squares for size in ((1080, 1920), (800, 1920), (1920, 800), (1000, 2000))] == [1, 2, 2, 1]
+    assert [
+        Fit(*size, 768).squares for size in ((1080, 1920), (800, 1920), (1920, 800), (1000, 2000))
+    ] == [1, 2, 2, 1]
     wide = Fit(800, 1920, 768)
     assert wide.starts == (0, 768)
     assert wide.shown == 1152
     assert coarse_size(wide) == (533, 1280)
 
 
-@pytest.mark.parametrize(("height", "width"), [(128, 128), (72, 128), (128, 100), (60, 200), (200, 60)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(128, 128), (72, 128), (128, 100), (60, 200), (200, 60)]
+)
 def test_cells_that_show_nothing_take_no_part(height, width):
     fit = Fit(height, width, SIDE)
     valid = fit.valid_cells(FINE)
@@ -400,16 +474,20 @@ def test_two_squares_fade_into_each_other():
     assert row.diff().max() < 0.03
 
 
-@pytest.mark.parametrize(("height", "width"), [(270, 480), (333, 777), (701, 253), (61, 83), (128, 128)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(270, 480), (333, 777), (701, 253), (61, 83), (128, 128)]
+)
 def test_full_size_edges_are_those_of_the_frame(height, width):
-    """Squares that are right give a frame that is right, at any size: better than an enlarged coarse alpha."""
+    """Correct squares give a correct frame at any size: better than an enlarged coarse alpha."""
     alpha, rgb = truth(height, width)
     alpha = alpha.clamp(0, 1)
     fit = Fit(height, width, SIDE)
     coarse = fit.assemble(fit.to_squares(alpha.expand(1, 3, -1, -1))[:, :1])
     found = TrainedDecoder(recipe_net(CHANNELS, CELLS)).finish(rgb, coarse)
     assert found.shape == alpha.shape
-    enlarged = torch.from_numpy(cv2.resize(coarse[0, 0].numpy(), (width, height), interpolation=cv2.INTER_LINEAR))
+    enlarged = torch.from_numpy(
+        cv2.resize(coarse[0, 0].numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
+    )
     assert (found - alpha).abs().mean() <= (enlarged - alpha).abs().mean() + 1e-6
     assert (found - alpha).abs().mean() < 0.004
 
@@ -428,7 +506,9 @@ def shared_sd():
 def model_of(options=None, sd=None):
     sd = sd or shared_sd()
     options = options or IconMattingOptions(ensemble=2)
-    return build_iconmatting(sd, tiny_checkpoint(), name="tiny", device=CPU, precision=torch.float32, options=options)
+    return build_iconmatting(
+        sd, tiny_checkpoint(), name="tiny", device=CPU, precision=torch.float32, options=options
+    )
 
 
 def mask_of(rgb, frame=0):
@@ -486,7 +566,8 @@ def test_a_still_clip_does_not_flicker(predictor, clip):
     still = [predictor(batch_of(clip[1:2], first=k)).alpha for k in range(3)]
     assert torch.equal(still[0], still[1])
     assert torch.equal(still[0], still[2])
-    # Within a batch, kernels may add up in another order for each place: rounding, less than one 16-bit code.
+    # Within a batch, kernels may add up in another order for each place: rounding, less than one
+    # 16-bit code.
     together = predictor(batch_of(clip[1:2].expand(3, -1, -1, -1).contiguous())).alpha
     assert together.diff(dim=0).abs().max() < 1e-5
 
@@ -496,7 +577,9 @@ def test_another_run_continues_with_the_same_bits(clip):
     whole = model_of().with_reference([mask_of(clip[:1])])
     wanted = [whole(batch_of(clip[i : i + 1], first=i)).alpha for i in range(4)]
     again = model_of(sd=tiny_sd()).with_reference([mask_of(clip[:1])])
-    assert all(torch.equal(again(batch_of(clip[i : i + 1], first=i)).alpha, wanted[i]) for i in (2, 3))
+    assert all(
+        torch.equal(again(batch_of(clip[i : i + 1], first=i)).alpha, wanted[i]) for i in (2, 3)
+    )
 
 
 def test_several_references_are_one_query(model, clip):
@@ -505,9 +588,13 @@ def test_several_references_are_one_query(model, clip):
     assert len(two.objects) == len(one.objects) + len(model.with_reference([other]).objects)
     assert not torch.equal(one(batch_of(clip)).alpha, two(batch_of(clip)).alpha)
     twice = model.with_reference([first, first])
-    torch.testing.assert_close(twice(batch_of(clip)).alpha, one(batch_of(clip)).alpha, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        twice(batch_of(clip)).alpha, one(batch_of(clip)).alpha, atol=1e-5, rtol=0
+    )
     limited = model_of(IconMattingOptions(ensemble=2, references=1)).with_reference([first, other])
-    torch.testing.assert_close(limited(batch_of(clip)).alpha, one(batch_of(clip)).alpha, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        limited(batch_of(clip)).alpha, one(batch_of(clip)).alpha, atol=1e-6, rtol=0
+    )
     with pytest.raises(ValueError, match="at least one"):
         model.with_reference([])
 
@@ -531,7 +618,9 @@ def test_marks_make_a_query(model, clip, marks):
 
 def test_marks_in_either_square_of_a_wide_reference(model):
     rgb = pictures(1, 60, 200)
-    left, right = (model.with_reference([reference_of(rgb, points=((x, 30, 1),))]) for x in (20, 180))
+    left, right = (
+        model.with_reference([reference_of(rgb, points=((x, 30, 1),))]) for x in (20, 180)
+    )
     assert len(left.objects) > 0
     assert len(right.objects) > 0
     assert not torch.equal(left.objects, right.objects)
@@ -539,7 +628,14 @@ def test_marks_in_either_square_of_a_wide_reference(model):
 
 @pytest.mark.parametrize(
     "change",
-    [{"inter": False}, {"intra": False}, {"multi_scale": False}, {"time_step": 0}, {"ensemble": 1}, {"seed": 1}],
+    [
+        {"inter": False},
+        {"intra": False},
+        {"multi_scale": False},
+        {"time_step": 0},
+        {"ensemble": 1},
+        {"seed": 1},
+    ],
 )
 def test_every_ablation_changes_the_matte(predictor, clip, change):
     options = IconMattingOptions(**{"ensemble": 2, **change})
@@ -548,7 +644,9 @@ def test_every_ablation_changes_the_matte(predictor, clip, change):
     assert bool(torch.isfinite(found.alpha).all())
 
 
-@pytest.mark.parametrize("change", [{"references": 0}, {"positions": -1}, {"at_once": 0}, {"ensemble": 0}])
+@pytest.mark.parametrize(
+    "change", [{"references": 0}, {"positions": -1}, {"at_once": 0}, {"ensemble": 0}]
+)
 def test_options_out_of_range_are_refused(change):
     with pytest.raises(OptionError, match="is not valid"):
         IconMattingOptions(**change)
@@ -576,7 +674,7 @@ def test_confidence_is_the_share_of_similarity_inside_the_matte(predictor):
 
 
 def out_of_memory(sd, limit):
-    """Let the U-Net fail for batches above a limit, as a full device does; says which batches were tried."""
+    """Let the U-Net fail for batches above a limit, as a full device does; return those tried."""
     tried = []
 
     def fail(_, args):
@@ -598,7 +696,9 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(clip, predictor):
     torch.testing.assert_close(found.alpha, predictor(batch_of(clip)).alpha, atol=1e-5, rtol=0)
     small(batch_of(clip))
     assert tried[6:] == [2, 2, 2, 2]
-    assert model.notes == ("memory ran out: 2 noisy images went through the network together instead of 8",)
+    assert model.notes == (
+        "memory ran out: 2 noisy images went through the network together instead of 8",
+    )
 
 
 class NotCompiled(StableDiffusion):
@@ -640,7 +740,9 @@ def test_after_memory_ran_out_a_compiled_network_sees_one_size(clip):
 def test_autocast_covers_the_head_and_not_stable_diffusion(clip):
     sd = StableDiffusion.from_parts(*tiny_parts(), dtype=torch.bfloat16)
     seen = {"unet": [], "head": []}
-    sd._unet.register_forward_pre_hook(lambda *_: seen["unet"].append(torch.is_autocast_enabled("cpu")))
+    sd._unet.register_forward_pre_hook(
+        lambda *_: seen["unet"].append(torch.is_autocast_enabled("cpu"))
+    )
     options = IconMattingOptions(ensemble=1)
     model = build_iconmatting(
         sd, tiny_checkpoint(), name="tiny", device=CPU, precision=torch.bfloat16, options=options
@@ -701,7 +803,9 @@ def test_half_precision_is_near(clip, predictor):
 
 def test_parts_in_another_precision_are_a_bug_of_the_caller():
     with pytest.raises(ValueError, match="bfloat16"):
-        build_iconmatting(shared_sd(), tiny_checkpoint(), name="x", device=CPU, precision=torch.bfloat16)
+        build_iconmatting(
+            shared_sd(), tiny_checkpoint(), name="x", device=CPU, precision=torch.bfloat16
+        )
 
 
 def free_model(finish, **options):
@@ -737,27 +841,35 @@ def test_the_free_variant_hands_on_a_trimap(clip, size):
 
 
 def test_free_guidance_is_full_on_what_is_asked_for():
-    """Attention within two halves of the image: similarity of a few cells fills the half they are in, and no other."""
+    """Attention within two halves of the image: similarity of a few cells fills only their half."""
     half = torch.arange(FINE**2) % FINE < FINE // 2
     fine = torch.where(half[:, None] == half[None], 2.0 / FINE**2, 0.0)[None]
     half = torch.arange(COARSE**2) % COARSE < COARSE // 2
     coarse = torch.where(half[:, None] == half[None], 2.0 / COARSE**2, 0.0)[None]
-    features = InContextFeatures(torch.zeros(1, 3, COARSE, COARSE), torch.zeros(1, 3, FINE, FINE), coarse, fine)
+    features = InContextFeatures(
+        torch.zeros(1, 3, COARSE, COARSE), torch.zeros(1, 3, FINE, FINE), coarse, fine
+    )
     similarity = torch.zeros(1, FINE**2)
     similarity[0, : FINE // 2] = FINE
     decoder = TrainingFreeDecoder(lambda rgb, trimap: trimap)
-    guided = decoder(torch.zeros(1, 3, SIDE, SIDE), features, similarity, intra=True, multi_scale=False).alpha
+    guided = decoder(
+        torch.zeros(1, 3, SIDE, SIDE), features, similarity, intra=True, multi_scale=False
+    ).alpha
     cell = SIDE // FINE
     assert (guided[..., : SIDE // 2 - cell] == 1).all()
     assert (guided[..., SIDE // 2 + cell :] == 0).all()
-    both = decoder(torch.zeros(1, 3, SIDE, SIDE), features, similarity, intra=True, multi_scale=True)
+    both = decoder(
+        torch.zeros(1, 3, SIDE, SIDE), features, similarity, intra=True, multi_scale=True
+    )
     assert both.intra_similarity.shape == (1, FINE, FINE)
-    alone = decoder(torch.zeros(1, 3, SIDE, SIDE), features, similarity, intra=False, multi_scale=True).intra_similarity
+    alone = decoder(
+        torch.zeros(1, 3, SIDE, SIDE), features, similarity, intra=False, multi_scale=True
+    ).intra_similarity
     assert torch.equal(alone.flatten(), similarity.flatten())
 
 
 def test_a_clip_through_the_whole_flow(tmp_path, monkeypatch, movie):
-    """The pipeline takes this model as any other: a clip in, mattes of every frame out, from a click."""
+    """The pipeline takes this model like any other: clip and click in, mattes of all frames out."""
     import vidmatte
 
     monkeypatch.setattr("vidmatte.pipeline.models.load_model", lambda *args, **choices: model_of())
@@ -777,7 +889,7 @@ RESEARCH = IconMattingOptions(ensemble=2, seed=7, fit="crop", noise="fresh", vae
 
 
 def research_square(codes):
-    """The middle of an 8-bit image (H, W, C), resized as by the research code with linear interpolation."""
+    """Return the middle of an 8-bit image (H, W, C), resized linearly as by the research code."""
     height, width = codes.shape[:2]
     if height > width:
         margin = (height - width) // 2
@@ -789,12 +901,14 @@ def research_square(codes):
 
 
 def research_features(square, draw):
-    """Features of one square by diffusers' own parts: sampled latents and noise, new for each member."""
+    """Return features of a square by diffusers' own parts: new latents and noise per member."""
     unet, vae, scheduler, prompt = tiny_parts()
     seen, projected = {}, []
     for name, module in unet.named_modules():
         if name in ("up_blocks.0", "up_blocks.1"):
-            module.register_forward_hook(lambda _, args, out, name=name: seen.__setitem__(name, out))
+            module.register_forward_hook(
+                lambda _, args, out, name=name: seen.__setitem__(name, out)
+            )
         if name.endswith("attn1"):
             keep = {"heads": module.heads}
             projected.append(keep)
@@ -804,8 +918,12 @@ def research_features(square, draw):
     image = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 127.5 - 1
     repeated = image.repeat(RESEARCH.ensemble, 1, 1, 1)
     distribution = vae.encode(repeated).latent_dist
-    latents = (distribution.mean + distribution.std * draw(distribution.mean.shape)) * vae.config.scaling_factor
-    noisy = DDIMScheduler(**scheduler).add_noise(latents, draw(latents.shape), torch.tensor(RESEARCH.time_step))
+    latents = (
+        distribution.mean + distribution.std * draw(distribution.mean.shape)
+    ) * vae.config.scaling_factor
+    noisy = DDIMScheduler(**scheduler).add_noise(
+        latents, draw(latents.shape), torch.tensor(RESEARCH.time_step)
+    )
     unet(noisy, RESEARCH.time_step, prompt.expand(len(noisy), -1, -1))
     coarse, fine = (seen[f"up_blocks.{i}"].mean(0, keepdim=True) for i in range(2))
     maps = [attention_by_hand(projected, cells**2, 1)[0].float() for cells in (COARSE, FINE)]
@@ -849,7 +967,9 @@ def test_settings_reproduce_the_research_code_on_any_shape(size):
 
 def test_stretched_frames_come_back_to_their_shape():
     rgb = pictures(1, 60, 97)
-    predictor = model_of(IconMattingOptions(ensemble=1, fit="stretch")).with_reference([mask_of(rgb)])
+    predictor = model_of(IconMattingOptions(ensemble=1, fit="stretch")).with_reference(
+        [mask_of(rgb)]
+    )
     assert predictor.shrink(rgb).shape == (1, 3, SIDE, SIDE)
     found = predictor(batch_of(rgb))
     assert found.alpha.shape == (1, 1, 60, 97)

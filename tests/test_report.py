@@ -137,8 +137,20 @@ def invocation(**given):
 
 
 def test_the_table_says_what_the_summary_says_at_the_times_of_the_source(half, clip, tmp_path):
-    result = run(clip, "--ref-frame", "5", "--points", "80,20", "--alpha", tmp_path / "a.mkv", "--start", "3",
-                 "--report", tmp_path / "rep", "--json")  # fmt: skip
+    result = run(
+        clip,
+        "--ref-frame",
+        "5",
+        "--points",
+        "80,20",
+        "--alpha",
+        tmp_path / "a.mkv",
+        "--start",
+        "3",
+        "--report",
+        tmp_path / "rep",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "rep").iterdir()} == FILES
     rows = table(tmp_path / "rep")
@@ -185,8 +197,10 @@ def test_the_page_needs_nothing_but_itself_and_shows_the_suggested_frame(half, c
     assert "url(" not in page
     assert "@import" not in page
     assert "a&lt;b&gt;&amp;&#39;c.mp4" in page
-    pictures = [cv2.imdecode(np.frombuffer(base64.b64decode(src.partition("base64,")[2]), np.uint8), 1)
-                for src in found.pictures]  # fmt: skip
+    pictures = [
+        cv2.imdecode(np.frombuffer(base64.b64decode(src.partition("base64,")[2]), np.uint8), 1)
+        for src in found.pictures
+    ]
     assert all(src.startswith("data:image/jpeg;base64,") for src in found.pictures)
     assert len(pictures) == 2  # the suggested frame, the sheet
     sheet = cv2.imread(str(tmp_path / "rep" / "contact_sheet.jpg"))
@@ -273,7 +287,11 @@ def test_every_choice_has_an_option_of_the_command_line():
     both = (*dataclasses.fields(vidmatte.MatteOptions), *dataclasses.fields(FinishOptions))
     names = [field.name for field in both if field.name not in ("overwrite", "finish")]
     words = shlex.split(invocation(options=dict.fromkeys(names, "x")).with_reference(20))
-    known = {name for parameter in cli.get_command(click.Context(cli), "matte").params for name in parameter.opts}
+    known = {
+        name
+        for parameter in cli.get_command(click.Context(cli), "matte").params
+        for name in parameter.opts
+    }
     assert {word for word in words if word.startswith("-")} <= known
 
 

@@ -31,9 +31,12 @@ def frames() -> list[np.ndarray]:
 
 
 def explained(rgb: np.ndarray, alpha: np.ndarray) -> float:
-    """Variance of a picture that the alpha explains by alpha * F + (1 - alpha) * B, F and B constant in 11x11 windows.
+    """Return the picture's variance that alpha * F + (1 - alpha) * B explains, per 11x11 window.
 
-    The sum over windows and channels of cov(rgb, alpha)^2 / var(alpha); greatest where the alpha fits the picture.
+    F and B are constant in a window.
+
+    The sum over windows and channels of cov(rgb, alpha)^2 / var(alpha); greatest where the alpha
+    fits the picture.
     """
     window = (11, 11)
     a, rgb = alpha / np.float32(255), rgb.astype(np.float32)
@@ -44,18 +47,36 @@ def explained(rgb: np.ndarray, alpha: np.ndarray) -> float:
 
 
 def test_files_are_there_and_small() -> None:
-    wanted = {"README.md", "make_sample.py", "portrait.mp4", "portrait_alpha.mkv", "portrait_mask.png"}
+    wanted = {
+        "README.md",
+        "make_sample.py",
+        "portrait.mp4",
+        "portrait_alpha.mkv",
+        "portrait_mask.png",
+    }
     assert wanted | {"portrait.prompts.json"} <= {path.name for path in SAMPLES.iterdir()}
-    files = [path for path in SAMPLES.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    files = [
+        path for path in SAMPLES.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
     assert sum(path.stat().st_size for path in files) < 6_000_000
 
 
 def test_movie_has_the_stated_form(frames: list[np.ndarray]) -> None:
     with av.open(MOVIE) as container:
         video, context = container.streams.video[0], container.streams.video[0].codec_context
-        assert (context.name, context.pix_fmt, video.width, video.height) == ("h264", "yuv420p", WIDTH, HEIGHT)
+        assert (context.name, context.pix_fmt, video.width, video.height) == (
+            "h264",
+            "yuv420p",
+            WIDTH,
+            HEIGHT,
+        )
         assert video.average_rate == RATE
-        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+        assert (
+            context.colorspace,
+            context.color_primaries,
+            context.color_trc,
+            context.color_range,
+        ) == (1, 1, 1, 1)
         times = [frame.pts * frame.time_base for frame in container.decode(video)]
     assert times == [Fraction(n, RATE) for n in range(FRAMES)]
     assert len(frames) == FRAMES
@@ -99,7 +120,9 @@ def test_alpha_fits_the_picture_to_the_pixel(
 
 
 @pytest.mark.parametrize("step", [-1, 1])
-def test_alpha_belongs_to_its_own_frame(frames: list[np.ndarray], alphas: list[np.ndarray], step: int) -> None:
+def test_alpha_belongs_to_its_own_frame(
+    frames: list[np.ndarray], alphas: list[np.ndarray], step: int
+) -> None:
     assert explained(frames[FAST], alphas[FAST]) > 2 * explained(frames[FAST], alphas[FAST + step])
 
 

@@ -1,4 +1,4 @@
-"""Long clips in segments: cut, rendered piece by piece, joined; stopped anywhere, the result is the same."""
+"""Long clips in segments: cut, rendered and joined; a stopped run ends with the same result."""
 
 import hashlib
 from collections.abc import Sequence
@@ -40,7 +40,9 @@ def clip(tmp_path_factory):
     """A clip of variable rate, with sound, whose frames show their number."""
     times = [0, 3, 5, 9, 14, 15, 18, 22, 23, 27, 31, 36]
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    return write_movie(path, frames=FRAMES, times=times, time_base=Fraction(1, 100), sound=True, options={"g": "4"})
+    return write_movie(
+        path, frames=FRAMES, times=times, time_base=Fraction(1, 100), sound=True, options={"g": "4"}
+    )
 
 
 def prompt(frame=0):
@@ -59,19 +61,28 @@ def outputs(folder):
     folder.mkdir(exist_ok=True)
     return {
         "output": [folder / "c.mov", folder / "c.webm", folder / "c.%04d.png"],
-        "alpha": [folder / "a.mkv", folder / "a.mov", folder / "a.mp4", folder / "a.webm", folder / "a.%04d.png"],
+        "alpha": [
+            folder / "a.mkv",
+            folder / "a.mov",
+            folder / "a.mp4",
+            folder / "a.webm",
+            folder / "a.%04d.png",
+        ],
     }
 
 
 def gray(path):
     with av.open(str(path)) as container:
         base = container.streams.video[0].time_base
-        frames = [(frame.pts * base, frame.to_ndarray(format="gray16le")) for frame in container.decode(video=0)]
+        frames = [
+            (frame.pts * base, frame.to_ndarray(format="gray16le"))
+            for frame in container.decode(video=0)
+        ]
     return [time for time, _ in frames], np.stack([picture for _, picture in frames])
 
 
 def stop_after(monkeypatch, units):
-    """Make the journal fail when so many units are done, as a process that is killed there leaves it."""
+    """Make the journal fail after that many units, which leaves it as a killed process does."""
     add, done = Journal.add, []
 
     def count(journal, record):
@@ -83,9 +94,9 @@ def stop_after(monkeypatch, units):
     monkeypatch.setattr(Journal, "add", count)
 
 
-# How far a cut clip may be from one at once. Its small mattes are kept with 16 bits, which is less than half a code of
-# 8 bits at full size; a codec's rounding adds up to three of its own codes. The lossy VP9 begins anew in each segment:
-# two encodings, each within 0.025 of their source.
+# How far a cut clip may be from one at once. Its small mattes are kept with 16 bits, which is less
+# than half a code of 8 bits at full size; a codec's rounding adds up to three of its own codes. The
+# lossy VP9 begins anew in each segment: two encodings, each within 0.025 of their source.
 APART = {
     "a.mkv": 0.5 / 255,
     "a.mov": 3 / 876,
@@ -99,7 +110,10 @@ APART = {
 def test_every_format_rendered_in_segments_equals_one_stream(clip, tmp_path):
     summary = vidmatte.matte(clip, prompt(), **outputs(tmp_path / "cut"), options=OPTIONS)
     whole = vidmatte.matte(
-        clip, prompt(), **outputs(tmp_path / "whole"), options=replace(OPTIONS, segment_frames=FRAMES)
+        clip,
+        prompt(),
+        **outputs(tmp_path / "whole"),
+        options=replace(OPTIONS, segment_frames=FRAMES),
     )
     assert (summary.frames, whole.frames) == (FRAMES, FRAMES)
     assert [file.frames for file in summary.outputs] == [FRAMES] * 8
@@ -135,7 +149,11 @@ def test_resuming_after_any_unit_writes_the_same_files(clip, tmp_path, monkeypat
     def run(folder, **changes):
         folder.mkdir(exist_ok=True)
         return vidmatte.matte(
-            clip, prompts, output=folder / "c.%04d.png", alpha=folder / "a.mkv", options=replace(options, **changes)
+            clip,
+            prompts,
+            output=folder / "c.%04d.png",
+            alpha=folder / "a.mkv",
+            options=replace(options, **changes),
         )
 
     run(tmp_path / "whole")
@@ -148,12 +166,15 @@ def test_resuming_after_any_unit_writes_the_same_files(clip, tmp_path, monkeypat
                 run(tmp_path / "stopped", resume=stopped > 1)
             except KeyboardInterrupt:
                 visible = {
-                    path.name: path for path in (tmp_path / "stopped").iterdir() if path.name[0] != "."
+                    path.name: path
+                    for path in (tmp_path / "stopped").iterdir()
+                    if path.name[0] != "."
                 }
                 # Nothing is in place before the end, and then everything.
                 assert visible.keys() in (set(), expected.keys())
                 stopped += 2
-                # From each place on, and from the first one again: what is resumed is itself stopped.
+                # From each place on, and from the first one again: what is resumed is itself
+                # stopped.
                 continue
         break
     assert stopped >= 5
@@ -162,7 +183,9 @@ def test_resuming_after_any_unit_writes_the_same_files(clip, tmp_path, monkeypat
 
 def test_work_of_another_request_is_not_resumed(clip, tmp_path, monkeypatch):
     def run(**changes):
-        return vidmatte.matte(clip, prompt(), alpha=tmp_path / "a.mkv", options=replace(OPTIONS, **changes))
+        return vidmatte.matte(
+            clip, prompt(), alpha=tmp_path / "a.mkv", options=replace(OPTIONS, **changes)
+        )
 
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
@@ -170,7 +193,10 @@ def test_work_of_another_request_is_not_resumed(clip, tmp_path, monkeypatch):
             run()
     folder = tmp_path / ".a.mkv.vidmatte"
     assert folder.is_dir()
-    with pytest.raises(OptionError, match=r"a run that was stopped left its work \(\d finished segments\).*--resume"):
+    with pytest.raises(
+        OptionError,
+        match=r"a run that was stopped left its work \(\d finished segments\).*--resume",
+    ):
         run()
     with pytest.raises(OptionError, match=r"of another input, other marks"):
         run(resume=True, smooth=0.5)
@@ -195,7 +221,11 @@ def test_a_second_run_of_the_same_outputs_is_refused(clip, tmp_path):
 
 def test_the_report_covers_all_segments(clip, tmp_path):
     summary = vidmatte.matte(
-        clip, prompt(), alpha=tmp_path / "a.mkv", report=tmp_path / "report", options=replace(OPTIONS, segment_frames=4)
+        clip,
+        prompt(),
+        alpha=tmp_path / "a.mkv",
+        report=tmp_path / "report",
+        options=replace(OPTIONS, segment_frames=4),
     )
     rows = (tmp_path / "report/confidence.csv").read_text().splitlines()[1:]
     assert [int(row.split(",")[0]) for row in rows] == list(range(FRAMES))
@@ -218,7 +248,10 @@ def test_resuming_does_not_adapt_again(clip, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped")
     with monkeypatch.context() as patch:
-        patch.setattr("vidmatte.model.compact.adapt.adapt", lambda *args, **choices: pytest.fail("it adapted again"))
+        patch.setattr(
+            "vidmatte.model.compact.adapt.adapt",
+            lambda *args, **choices: pytest.fail("it adapted again"),
+        )
         run(tmp_path / "stopped", resume=True)
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
 
@@ -227,28 +260,52 @@ def test_ranges_objects_and_image_sets_are_rendered_in_segments(clip, tmp_path):
     objects = {"left": prompt(), "right": prompt(11)}
     options = replace(OPTIONS, start="2", end="9", segment_frames=3)
     summary = vidmatte.matte(clip, objects, alpha=tmp_path / "{object}.mkv", options=options)
-    assert [(file.frames, file.object_name) for file in summary.outputs] == [(8, "left"), (8, "right")]
+    assert [(file.frames, file.object_name) for file in summary.outputs] == [
+        (8, "left"),
+        (8, "right"),
+    ]
     times, _ = gray(tmp_path / "left.mkv")
     assert times == [Fraction(time, 100) for time in (0, 4, 9, 10, 13, 17, 18, 22)]
     (tmp_path / "set").mkdir()
     for number in range(5):
         cv2.imwrite(str(tmp_path / f"set/p{number}.png"), numbered_picture(number, 160, 96))
     vidmatte.matte(
-        tmp_path / "set", prompt(), images=True, output=tmp_path / "{name}_m.png", options=replace(options, start=None,
-        end=None)
-    )  # fmt: skip
-    assert sorted(path.name for path in tmp_path.glob("*_m.png")) == [f"p{n}_m.png" for n in range(5)]
+        tmp_path / "set",
+        prompt(),
+        images=True,
+        output=tmp_path / "{name}_m.png",
+        options=replace(options, start=None, end=None),
+    )
+    assert sorted(path.name for path in tmp_path.glob("*_m.png")) == [
+        f"p{n}_m.png" for n in range(5)
+    ]
 
 
 def test_passes_are_cut_at_the_segments():
     # Ten frames from 100 on, in segments of four; marked at 103 and, before the first frame, at 95.
     passes = (Pass(95, 95, 101), Pass(103, 100, 102), Pass(103, 103, 109))
     plan = Plan(first=100, end=110, length=4, passes=(passes,), overlap=1)
-    assert [plan.span(segment) for segment in range(plan.segments)] == [(100, 104), (104, 108), (108, 110)]
-    assert [plan.seen(segment) for segment in range(plan.segments)] == [(100, 105), (103, 109), (107, 110)]
+    assert [plan.span(segment) for segment in range(plan.segments)] == [
+        (100, 104),
+        (104, 108),
+        (108, 110),
+    ]
+    assert [plan.seen(segment) for segment in range(plan.segments)] == [
+        (100, 105),
+        (103, 109),
+        (107, 110),
+    ]
     assert list(plan.chunks(passes[0])) == [-2, -1, 0]
-    assert [plan.chunk_span(passes[0], chunk) for chunk in (-2, -1, 0)] == [(95, 96), (96, 100), (100, 102)]
-    assert [unit.name for unit in plan.dependencies(1)] == ["propagate:0:2:0", "propagate:0:2:1", "propagate:0:2:2"]
+    assert [plan.chunk_span(passes[0], chunk) for chunk in (-2, -1, 0)] == [
+        (95, 96),
+        (96, 100),
+        (100, 102),
+    ]
+    assert [unit.name for unit in plan.dependencies(1)] == [
+        "propagate:0:2:0",
+        "propagate:0:2:1",
+        "propagate:0:2:2",
+    ]
     assert [unit.name for unit in plan.dependencies(0)] == [
         "propagate:0:0:0",
         "propagate:0:1:0",
@@ -307,7 +364,9 @@ def test_outputs_beside_source_frames_do_not_change_the_fingerprint(tmp_path):
     for number in range(3):
         (tmp_path / f"p.{number:04d}.png").write_bytes(bytes([number]))
     sources = tmp_path / "p.%04d.png", tmp_path
-    requests = [Request.of(source, prompt(), alpha=tmp_path / "p.matte.%04d.png") for source in sources]
+    requests = [
+        Request.of(source, prompt(), alpha=tmp_path / "p.matte.%04d.png") for source in sources
+    ]
     predecessor = [fingerprint(request).key for request in requests]
     (tmp_path / "p.matte.0000.png").write_bytes(b"an output")
     (tmp_path / ".p.matte.png.vidmatte").mkdir()

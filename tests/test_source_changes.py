@@ -53,9 +53,13 @@ def rewrite_file(path):
     os.utime(path, ns=(stamp, stamp + 1))
 
 
-@pytest.mark.parametrize(("change", "said"), [(replace_file, "replaced"), (rewrite_file, "written to")])
+@pytest.mark.parametrize(
+    ("change", "said"), [(replace_file, "replaced"), (rewrite_file, "written to")]
+)
 @pytest.mark.parametrize("segmented", [False, True])
-def test_a_movie_that_changes_while_it_is_read_is_an_error(tmp_path, clip, options, change, said, segmented):
+def test_a_movie_that_changes_while_it_is_read_is_an_error(
+    tmp_path, clip, options, change, said, segmented
+):
     changed = []
 
     def change_once(mattes):
@@ -72,7 +76,9 @@ def test_a_movie_that_changes_while_it_is_read_is_an_error(tmp_path, clip, optio
 def test_a_frame_that_changes_while_a_sequence_is_read_is_an_error(tmp_path, options):
     (tmp_path / "frames").mkdir()
     for number in range(FRAMES):
-        cv2.imwrite(str(tmp_path / f"frames/{number:04d}.png"), np.full((48, 64, 3), number, np.uint8))
+        cv2.imwrite(
+            str(tmp_path / f"frames/{number:04d}.png"), np.full((48, 64, 3), number, np.uint8)
+        )
 
     def change_first(mattes):
         rewrite_file(tmp_path / "frames/0000.png")
@@ -86,7 +92,9 @@ def test_a_frame_that_changes_while_a_sequence_is_read_is_an_error(tmp_path, opt
         )
 
 
-def test_a_movie_that_was_replaced_before_resuming_is_told_from_its_copy(tmp_path, clip, options, monkeypatch):
+def test_a_movie_that_was_replaced_before_resuming_is_told_from_its_copy(
+    tmp_path, clip, options, monkeypatch
+):
     def stop(self, segment, on_frame):
         if segment:
             raise KeyboardInterrupt
@@ -116,7 +124,9 @@ def damaged(tmp_path, frame):
 
 
 @pytest.mark.parametrize("segment_frames", [500, 8])
-def test_a_clip_that_ends_early_says_where_and_keeps_no_sound_beyond(tmp_path, options, segment_frames):
+def test_a_clip_that_ends_early_says_where_and_keeps_no_sound_beyond(
+    tmp_path, options, segment_frames
+):
     source = damaged(tmp_path, 20)
     options = replace(options, allow_truncated=True, segment_frames=segment_frames)
     summary = vidmatte.matte(source, output=tmp_path / "o.mov", options=options)
@@ -141,7 +151,9 @@ def test_a_whole_clip_is_not_truncated(tmp_path, clip, options):
 @pytest.mark.parametrize(("end", "noted"), [("500", True), ("7", False), (None, False)])
 def test_an_out_point_behind_the_last_frame_is_noted(tmp_path, clip, options, end, noted):
     summary = vidmatte.matte(clip, alpha=tmp_path / "a.mkv", options=replace(options, end=end))
-    found = [note for note in summary.notes if "out point 500 lies behind the last frame, 7" in note]
+    found = [
+        note for note in summary.notes if "out point 500 lies behind the last frame, 7" in note
+    ]
     assert bool(found) == noted
     assert summary.frames == FRAMES
 
@@ -156,18 +168,22 @@ def test_frames_are_counted_from_the_index_of_the_container(
     formats = {"prores_ks": "yuv422p10le", "libx264": "yuv420p", "ffv1": "yuv420p"}
     times = [3 * index + index % 2 for index in range(60)]
     path = write_movie(
-        tmp_path / name, frames=60, codec=codec, pixel_format=formats[codec], times=times,
-        time_base=Fraction(1, 100)
-    )  # fmt: skip
+        tmp_path / name,
+        frames=60,
+        codec=codec,
+        pixel_format=formats[codec],
+        times=times,
+        time_base=Fraction(1, 100),
+    )
     read = []
     packets_of = index.packets_of
     monkeypatch.setattr(
-        index, "packets_of", lambda *given: (read.append(each) or each for each in packets_of(*given))
+        index,
+        "packets_of",
+        lambda *given: (read.append(each) or each for each in packets_of(*given)),
     )
     with vidmatte.open_video(path) as video:
         assert video.count_frames() == 60
-        assert [video.seconds_of(n) for n in (1, 59)] == [
-            Fraction(times[n], 100) for n in (1, 59)
-        ]
+        assert [video.seconds_of(n) for n in (1, 59)] == [Fraction(times[n], 100) for n in (1, 59)]
         assert (len(read) < 20) == is_indexed
         assert [frame.index for frame in video.decode(55)] == [55, 56, 57, 58, 59]

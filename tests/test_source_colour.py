@@ -1,4 +1,7 @@
-"""`--foreground source`: where alpha is 1, outputs hold the source's code values, straight and premultiplied."""
+"""`--foreground source`: where alpha is 1, outputs hold the source's code values.
+
+This holds for straight and for premultiplied outputs.
+"""
 
 import shutil
 import subprocess
@@ -83,8 +86,7 @@ def test_codes_survive_the_half_floats_of_exr(tmp_path, bits, tags):
 
     codes = torch.arange(2**bits)
     rgb = (codes / (2**bits - 1)).float().reshape(1, 1, 1, -1).expand(1, 3, 1, -1).contiguous()
-    info = vidmatte.VideoInfo("c", 2**bits, 1, Fraction(25), Fraction(1, 25),
-                              color=tags)  # fmt: skip
+    info = vidmatte.VideoInfo("c", 2**bits, 1, Fraction(25), Fraction(1, 25), color=tags)
     batch = MatteBatch(
         vidmatte.FrameBatch(rgb, (0,), (0,), (1,)), torch.full((1, 1, 1, 2**bits), NEARLY), (1.0,)
     )
@@ -140,7 +142,8 @@ def test_prores_is_given_the_codes_of_the_source(tmp_path, pixel_format, matrix,
     ]
     for ours, codes in zip(given[:3], planes, strict=True):
         assert np.array_equal(ours.astype(int), codes * (4 if pixel_format == "yuv444p" else 1))
-    # What the codec makes of them, read by another FFmpeg where there is one: off by a code or two of 10 bits.
+    # What the codec makes of them, read by another FFmpeg where there is one: off by a code or two
+    # of 10 bits.
     if shutil.which("ffmpeg") is None:
         return
     write(path, tmp_path / "o.mov", premultiplied=premultiplied)

@@ -6,12 +6,28 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from tiny_sd import CHANNELS, COARSE, FINE, SCHEDULER, SIDE, UNET, VAE, pictures, tiny_parts, tiny_sd
+from tiny_sd import (
+    CHANNELS,
+    COARSE,
+    FINE,
+    SCHEDULER,
+    SIDE,
+    UNET,
+    VAE,
+    pictures,
+    tiny_parts,
+    tiny_sd,
+)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vidmatte.errors import ModelError, OptionError
-from vidmatte.model.iconmatting import FeatureSettings, StableDiffusion, attention, embed_empty_prompt
+from vidmatte.model.iconmatting import (
+    FeatureSettings,
+    StableDiffusion,
+    attention,
+    embed_empty_prompt,
+)
 from vidmatte.model.iconmatting.attention import AttentionTape, mean_attention
 from vidmatte.model.iconmatting.sd_layout import (
     SD_2_1_SCHEDULER,
@@ -27,12 +43,14 @@ SETTINGS = FeatureSettings(time_step=200, ensemble=3, seed=5)
 
 
 def plain_run(rgb, settings, role):
-    """What diffusers' own U-Net computes, whole and unchanged, read by forward hooks: features and self-attention."""
+    """Return features and self-attention of diffusers' unchanged U-Net, read by forward hooks."""
     unet, vae, scheduler, prompt = tiny_parts()
     seen, projected = {}, []
     for name, module in unet.named_modules():
         if name in ("up_blocks.0", "up_blocks.1"):
-            module.register_forward_hook(lambda _, args, out, name=name: seen.__setitem__(name, out))
+            module.register_forward_hook(
+                lambda _, args, out, name=name: seen.__setitem__(name, out)
+            )
         if name.endswith("attn1"):
             keep = {"heads": module.heads}
             projected.append(keep)
@@ -43,7 +61,10 @@ def plain_run(rgb, settings, role):
     ddim = DDIMScheduler(**scheduler)
     noise = settings.noise(role, tuple(latent.shape[1:]))
     noisy = torch.cat(
-        [ddim.add_noise(latent[i : i + 1], noise, torch.tensor(settings.time_step)) for i in range(len(rgb))]
+        [
+            ddim.add_noise(latent[i : i + 1], noise, torch.tensor(settings.time_step))
+            for i in range(len(rgb))
+        ]
     )
     unet(noisy, settings.time_step, prompt.expand(len(noisy), -1, -1))
     features = [seen[f"up_blocks.{i}"].unflatten(0, (len(rgb), -1)).mean(1) for i in range(2)]
@@ -51,14 +72,21 @@ def plain_run(rgb, settings, role):
 
 
 def attention_by_hand(projected, cells, frames):
-    """softmax(Q K^T / sqrt(d)) head by head in float64, averaged over heads, noises and layers; and the layers."""
+    """Return softmax(Q K^T / sqrt(d)) in float64, averaged over heads, noises, layers; and layers.
+
+    Each head is computed separately.
+    """
     maps = []
     for keep in projected:
         if keep["to_q"].shape[1] != cells:
             continue
         for q, k in zip(keep["to_q"].double(), keep["to_k"].double(), strict=True):
             heads = zip(q.chunk(keep["heads"], -1), k.chunk(keep["heads"], -1), strict=True)
-            maps.append(torch.stack([torch.softmax(a @ b.T / a.shape[-1] ** 0.5, -1) for a, b in heads]).mean(0))
+            maps.append(
+                torch.stack(
+                    [torch.softmax(a @ b.T / a.shape[-1] ** 0.5, -1) for a, b in heads]
+                ).mean(0)
+            )
     layers = sum(keep["to_q"].shape[1] == cells for keep in projected)
     return torch.stack(maps).unflatten(0, (layers, frames, -1)).mean((0, 2)), layers
 
@@ -99,7 +127,9 @@ def test_a_batch_equals_its_images_whatever_goes_through_at_once(sd):
     for at_once in (1, 2, 4, 7):
         parts = sd(rgb, SETTINGS, at_once=at_once)
         for name in ("coarse", "fine", "coarse_attention", "fine_attention"):
-            torch.testing.assert_close(getattr(parts, name), getattr(whole, name), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                getattr(parts, name), getattr(whole, name), atol=1e-5, rtol=1e-4
+            )
     alone = sd(rgb[1:2], SETTINGS)
     torch.testing.assert_close(alone.fine[0], whole.fine[1], atol=1e-5, rtol=1e-4)
 
@@ -108,7 +138,8 @@ def test_at_once_bounds_the_batch_of_the_unet():
     sd, sizes = tiny_sd(), []
     sd._unet.conv_in.register_forward_hook(lambda _, args, out: sizes.append(len(out)))
     sd(pictures(2), FeatureSettings(ensemble=4), at_once=3)
-    # Two frames share a pass with one noise each: passes are equal, so that each noise counts the same.
+    # Two frames share a pass with one noise each: passes are equal, so that each noise counts the
+    # same.
     assert sizes == [2, 2, 2, 2]
     sizes.clear()
     sd(pictures(3), FeatureSettings(ensemble=4), at_once=2)
@@ -134,12 +165,19 @@ def test_without_maps_the_unet_is_left_earlier(sd):
 def test_the_noise_is_the_same_bits_each_time():
     four, one = FeatureSettings(ensemble=4), FeatureSettings(ensemble=1)
     shape = (4, 16, 16)
-    assert torch.equal(four.noise("target", shape), FeatureSettings(ensemble=4).noise("target", shape))
+    assert torch.equal(
+        four.noise("target", shape), FeatureSettings(ensemble=4).noise("target", shape)
+    )
     assert torch.equal(four.noise("target", shape)[:1], one.noise("target", shape))
     assert not torch.equal(four.noise("target", shape), four.noise("reference", shape))
-    assert not torch.equal(one.noise("target", shape), FeatureSettings(ensemble=1, seed=1).noise("target", shape))
-    # Bits that PyTorch's generator has given since its first versions: a change would change every matte.
-    assert one.noise("target", (1, 1, 2)).flatten().tolist() == pytest.approx([1.5409961, -0.2934289], abs=1e-6)
+    assert not torch.equal(
+        one.noise("target", shape), FeatureSettings(ensemble=1, seed=1).noise("target", shape)
+    )
+    # Bits that PyTorch's generator has given since its first versions: a change would change every
+    # matte.
+    assert one.noise("target", (1, 1, 2)).flatten().tolist() == pytest.approx(
+        [1.5409961, -0.2934289], abs=1e-6
+    )
 
 
 def test_the_same_image_gives_the_same_bits(sd):
@@ -151,7 +189,9 @@ def test_the_same_image_gives_the_same_bits(sd):
 
 def test_the_signal_is_that_of_the_scheduler():
     ddim = DDIMScheduler(**SD_2_1_SCHEDULER)
-    torch.testing.assert_close(signal_shares(SD_2_1_SCHEDULER).float(), ddim.alphas_cumprod, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        signal_shares(SD_2_1_SCHEDULER).float(), ddim.alphas_cumprod, atol=1e-6, rtol=1e-5
+    )
     linear = {**SD_2_1_SCHEDULER, "beta_schedule": "linear"}
     expected = DDIMScheduler(**linear).alphas_cumprod
     torch.testing.assert_close(signal_shares(linear).float(), expected, atol=1e-6, rtol=1e-4)
@@ -159,7 +199,11 @@ def test_the_signal_is_that_of_the_scheduler():
 
 @pytest.mark.parametrize(
     ("choice", "says"),
-    [({"time_step": 1000}, "time step 1000"), ({"ensemble": 0}, "ensemble of 0"), ({"seed": -1}, "seed -1")],
+    [
+        ({"time_step": 1000}, "time step 1000"),
+        ({"ensemble": 0}, "ensemble of 0"),
+        ({"seed": -1}, "seed -1"),
+    ],
 )
 def test_settings_out_of_range_are_refused(choice, says):
     with pytest.raises(OptionError, match=says):
@@ -174,7 +218,9 @@ def test_images_of_another_size_are_a_bug_of_the_caller(sd):
 @pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 0.08), (torch.float16, 0.01)])
 def test_half_precision_is_near(sd, dtype, error):
     unet, vae, scheduler, prompt = tiny_parts()
-    half = StableDiffusion.from_parts(unet, vae, scheduler, prompt, dtype=dtype)(pictures(1), SETTINGS)
+    half = StableDiffusion.from_parts(unet, vae, scheduler, prompt, dtype=dtype)(
+        pictures(1), SETTINGS
+    )
     full = sd(pictures(1), SETTINGS)
     assert half.fine.dtype == half.fine_attention.dtype == torch.float32
     assert (half.fine - full.fine).norm() < error * full.fine.norm()
@@ -239,16 +285,21 @@ def test_a_size_without_layers_is_a_bug():
 
 
 def test_full_size_shapes():
-    """The real Stable Diffusion 2.1 without its numbers: shapes, parameters, and which layers give maps."""
+    """Stable Diffusion 2.1 at full size, without data: shapes, parameters, layers with maps."""
     with torch.device("meta"):
-        unet, vae = UNet2DConditionModel.from_config(dict(SD_2_1_UNET)), AutoencoderKL.from_config(dict(SD_2_1_VAE))
+        unet, vae = (
+            UNet2DConditionModel.from_config(dict(SD_2_1_UNET)),
+            AutoencoderKL.from_config(dict(SD_2_1_VAE)),
+        )
         assert sum(p.numel() for p in unet.parameters()) == 865_910_724
         encoder, truncated = LatentEncoder(vae), TruncatedUnet(unet)
         latent, deviation = encoder(torch.empty(1, 3, 768, 768))
         assert deviation.shape == latent.shape
         assert latent.shape == (1, 4, 96, 96)
         tape = AttentionTape(1, (576, 2304))
-        coarse, fine = truncated(latent.expand(2, -1, -1, -1), torch.tensor([200]), torch.empty(1, 77, 1024), tape)
+        coarse, fine = truncated(
+            latent.expand(2, -1, -1, -1), torch.tensor([200]), torch.empty(1, 77, 1024), tape
+        )
         assert coarse.shape == (2, 1280, 24, 24)
         assert fine.shape == (2, 1280, 48, 48)
         assert tape.layers == {576: 5, 2304: 5}
@@ -273,7 +324,9 @@ def test_full_size_shapes():
 )
 def test_other_models_are_refused_by_their_configuration(tmp_path, part, change, says):
     save_tiny(tmp_path)
-    path = tmp_path / ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")[part]
+    path = (
+        tmp_path / ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")[part]
+    )
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ModelError, match=says):
         StableDiffusion.from_folder(tmp_path, empty_prompt=tiny_parts()[3])
@@ -288,9 +341,9 @@ def test_a_prompt_of_another_text_encoder_is_refused():
 @pytest.mark.parametrize("where", ["unet", "vae", "prompt"])
 def test_weights_that_are_not_numbers_are_refused(where):
     unet, vae, scheduler, prompt = tiny_parts()
-    {"unet": unet.conv_in.weight.data, "vae": vae.encoder.conv_in.bias.data, "prompt": prompt}[where].view(-1)[1] = (
-        torch.nan
-    )
+    {"unet": unet.conv_in.weight.data, "vae": vae.encoder.conv_in.bias.data, "prompt": prompt}[
+        where
+    ].view(-1)[1] = torch.nan
     with pytest.raises(ModelError, match="NaN"):
         StableDiffusion.from_parts(unet, vae, scheduler, prompt)
 
@@ -328,13 +381,20 @@ def test_names_of_2022_and_half_precision_files_are_read(tmp_path, sd):
     [
         (lambda folder: (folder / "unet" / "config.json").unlink(), "config.json: cannot be read"),
         (lambda folder: (folder / "unet" / "config.json").write_text("{"), "is not JSON"),
-        (lambda folder: (folder / "scheduler" / "scheduler_config.json").write_text("[]"), "is not a configuration"),
         (
-            lambda folder: (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "x.bin"),
+            lambda folder: (folder / "scheduler" / "scheduler_config.json").write_text("[]"),
+            "is not a configuration",
+        ),
+        (
+            lambda folder: (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(
+                folder / "x.bin"
+            ),
             "safetensors",
         ),
         (
-            lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights"),
+            lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(
+                b"no weights"
+            ),
             "is not a safetensors file",
         ),
     ],
@@ -366,7 +426,9 @@ def text_encoder():
         layer = nn.TransformerEncoderLayer(
             WIDTH, HEADS, 4 * WIDTH, dropout=0, activation="gelu", batch_first=True, norm_first=True
         )
-        layers = nn.TransformerEncoder(layer, LAYERS, norm=nn.LayerNorm(WIDTH), enable_nested_tensor=False).eval()
+        layers = nn.TransformerEncoder(
+            layer, LAYERS, norm=nn.LayerNorm(WIDTH), enable_nested_tensor=False
+        ).eval()
         for parameter in layers.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
         tokens, positions = torch.randn(49408, WIDTH), torch.randn(77, WIDTH)
@@ -376,24 +438,38 @@ def text_encoder():
         "final_layer_norm.weight": layers.norm.weight,
         "final_layer_norm.bias": layers.norm.bias,
     }
-    names = {"linear1": "mlp.fc1", "linear2": "mlp.fc2", "norm1": "layer_norm1", "norm2": "layer_norm2"}
+    names = {
+        "linear1": "mlp.fc1",
+        "linear2": "mlp.fc2",
+        "norm1": "layer_norm1",
+        "norm2": "layer_norm2",
+    }
     names["self_attn.out_proj"] = "self_attn.out_proj"
     for i, built in enumerate(layers.layers):
         state = built.state_dict()
         for kind in ("weight", "bias"):
             parts = state[f"self_attn.in_proj_{kind}"].chunk(3)
-            tensors |= {f"encoder.layers.{i}.self_attn.{n}_proj.{kind}": p for n, p in zip("qkv", parts, strict=True)}
-            tensors |= {f"encoder.layers.{i}.{b}.{kind}": state[f"{a}.{kind}"] for a, b in names.items()}
+            tensors |= {
+                f"encoder.layers.{i}.self_attn.{n}_proj.{kind}": p
+                for n, p in zip("qkv", parts, strict=True)
+            }
+            tensors |= {
+                f"encoder.layers.{i}.{b}.{kind}": state[f"{a}.{kind}"] for a, b in names.items()
+            }
     ids = [49406, 49407] + [0] * 75
     mask = nn.Transformer.generate_square_subsequent_mask(77)
     with torch.inference_mode():
         expected = layers((tokens[ids] + positions)[None], mask=mask, is_causal=True)
-    return {f"text_model.{key}": tensor.detach().contiguous() for key, tensor in tensors.items()}, expected
+    return {
+        f"text_model.{key}": tensor.detach().contiguous() for key, tensor in tensors.items()
+    }, expected
 
 
 def test_the_empty_prompt_is_embedded_as_by_pytorchs_own_transformer():
     tensors, expected = text_encoder()
-    torch.testing.assert_close(embed_empty_prompt(tensors, heads=HEADS), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        embed_empty_prompt(tensors, heads=HEADS), expected, atol=1e-5, rtol=1e-4
+    )
     del tensors["text_model.encoder.layers.1.mlp.fc1.bias"]
     with pytest.raises(ModelError, match=r"encoder\.layers\.1\.mlp\.fc1\.bias is missing"):
         embed_empty_prompt(tensors, heads=HEADS)
@@ -402,14 +478,20 @@ def test_the_empty_prompt_is_embedded_as_by_pytorchs_own_transformer():
 def test_the_empty_prompt_is_that_of_transformers():
     transformers = pytest.importorskip("transformers")
     config = transformers.CLIPTextConfig(
-        hidden_size=WIDTH, num_attention_heads=HEADS, num_hidden_layers=2, intermediate_size=64, hidden_act="gelu"
+        hidden_size=WIDTH,
+        num_attention_heads=HEADS,
+        num_hidden_layers=2,
+        intermediate_size=64,
+        hidden_act="gelu",
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = transformers.CLIPTextModel(config).eval()
     with torch.inference_mode():
         expected = model(torch.tensor([[49406, 49407] + [0] * 75])).last_hidden_state
-    torch.testing.assert_close(embed_empty_prompt(model.state_dict(), heads=HEADS), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        embed_empty_prompt(model.state_dict(), heads=HEADS), expected, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_a_folder_with_a_text_encoder_needs_nothing_else(tmp_path):
@@ -421,7 +503,9 @@ def test_a_folder_with_a_text_encoder_needs_nothing_else(tmp_path):
         StableDiffusion.from_folder(tmp_path)
     (tmp_path / "text_encoder").mkdir()
     save_file(tensors, tmp_path / "text_encoder" / "model.safetensors")
-    (tmp_path / "text_encoder" / "config.json").write_text(json.dumps({"num_attention_heads": HEADS}))
+    (tmp_path / "text_encoder" / "config.json").write_text(
+        json.dumps({"num_attention_heads": HEADS})
+    )
     found = StableDiffusion.from_folder(tmp_path)
     torch.testing.assert_close(found._prompt, expected, atol=1e-5, rtol=1e-4)
 
@@ -444,7 +528,7 @@ UNET_ENDS = {
 
 
 def unet_name(name):
-    """Where a tensor of diffusers' U-Net of four blocks of two layers stands in the original layout."""
+    """Return the original name of a tensor of diffusers' U-Net with four blocks of two layers."""
     for new, old in UNET_ENDS.items():
         if name.startswith(new + "."):
             return old + name.removeprefix(new)
@@ -490,18 +574,28 @@ def vae_name(name):
 
 
 def single_file(path, change=None):
-    """The tiny model in the original layout, with a text encoder of OpenCLIP's kind; and the empty prompt."""
+    """Write the tiny model in the original layout with an OpenCLIP encoder; and empty prompt."""
     tensors, expected = text_encoder()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         unet = UNet2DConditionModel.from_config({**UNET, "cross_attention_dim": WIDTH})
         vae = AutoencoderKL.from_config(VAE)
-    found = {f"model.diffusion_model.{unet_name(key)}": tensor for key, tensor in unet.state_dict().items()}
+    found = {
+        f"model.diffusion_model.{unet_name(key)}": tensor
+        for key, tensor in unet.state_dict().items()
+    }
     for key, tensor in vae.state_dict().items():
         is_matrix = "attentions" in key and key.endswith("weight") and "norm" not in key
-        found[f"first_stage_model.{vae_name(key)}"] = tensor[..., None, None] if is_matrix else tensor
+        found[f"first_stage_model.{vae_name(key)}"] = (
+            tensor[..., None, None] if is_matrix else tensor
+        )
     clip = {key.removeprefix("text_model."): tensor for key, tensor in tensors.items()}
-    names = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+    names = {
+        "layer_norm1": "ln_1",
+        "layer_norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+    }
     names["self_attn.out_proj"] = "attn.out_proj"
     own = {
         "token_embedding.weight": clip["embeddings.token_embedding.weight"],
@@ -514,9 +608,16 @@ def single_file(path, change=None):
             old = f"encoder.layers.{i}"
             parts = [clip[f"{old}.self_attn.{n}_proj.{kind}"] for n in "qkv"]
             own[f"transformer.resblocks.{i}.attn.in_proj_{kind}"] = torch.cat(parts)
-            own |= {f"transformer.resblocks.{i}.{b}.{kind}": clip[f"{old}.{a}.{kind}"] for a, b in names.items()}
+            own |= {
+                f"transformer.resblocks.{i}.{b}.{kind}": clip[f"{old}.{a}.{kind}"]
+                for a, b in names.items()
+            }
     # One layer more than is used.
-    own |= {key.replace("resblocks.2", "resblocks.3"): tensor for key, tensor in own.items() if "resblocks.2" in key}
+    own |= {
+        key.replace("resblocks.2", "resblocks.3"): tensor
+        for key, tensor in own.items()
+        if "resblocks.2" in key
+    }
     found |= {f"cond_stage_model.model.{key}": tensor for key, tensor in own.items()}
     if change:
         change(found)
@@ -544,8 +645,14 @@ def test_a_single_file_gives_the_same_parts(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda found: [found.pop(key) for key in list(found) if key.startswith("model.")], "has no U-Net"),
-        (lambda found: found.pop("cond_stage_model.model.ln_final.bias"), "no text encoder of Stable Diffusion 2"),
+        (
+            lambda found: [found.pop(key) for key in list(found) if key.startswith("model.")],
+            "has no U-Net",
+        ),
+        (
+            lambda found: found.pop("cond_stage_model.model.ln_final.bias"),
+            "no text encoder of Stable Diffusion 2",
+        ),
         (lambda found: found.pop("model.diffusion_model.out.2.bias"), "conv_out.bias is missing"),
         (
             lambda found: found.pop("model.diffusion_model.input_blocks.1.0.in_layers.0.weight"),
@@ -581,7 +688,9 @@ def test_who_predicts_noise_gives_the_input_back():
     share = float(signal_shares(SD_2_1_SCHEDULER)[999])
     image = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     assert predicts_noise(lambda noise, step: noise + 0.3 * image)
-    assert not predicts_noise(lambda noise, step: share**0.5 * noise - (1 - share) ** 0.5 * 0.4 * image)
+    assert not predicts_noise(
+        lambda noise, step: share**0.5 * noise - (1 - share) ** 0.5 * 0.4 * image
+    )
 
 
 @pytest.mark.slow
@@ -589,6 +698,8 @@ def test_who_predicts_noise_gives_the_input_back():
 def test_compiled_gives_the_same(sd):
     unet, vae, scheduler, prompt = copy.deepcopy(tiny_parts())
     compiled = StableDiffusion.from_parts(unet, vae, scheduler, prompt).compiled()
-    torch.testing.assert_close(compiled(pictures(1)).fine, sd(pictures(1)).fine, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        compiled(pictures(1)).fine, sd(pictures(1)).fine, atol=1e-4, rtol=1e-3
+    )
     maps = compiled(pictures(1)).fine_attention
     torch.testing.assert_close(maps, sd(pictures(1)).fine_attention, atol=1e-4, rtol=1e-3)

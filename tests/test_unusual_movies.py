@@ -17,7 +17,7 @@ FRAMES = 8
 
 @pytest.fixture(scope="module")
 def before_zero(tmp_path_factory):
-    """A movie whose third frame is shown at 0, and its fourth later than usual; Matroska, in milliseconds."""
+    """A movie whose third frame has time 0 and whose fourth is late; Matroska, in milliseconds."""
     path = tmp_path_factory.mktemp("negative") / "clip.mkv"
     with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
         stream = out.add_stream("ffv1", rate=25)
@@ -65,7 +65,7 @@ def boxes(data, start, end):
 
 
 def alias(path):
-    """A Macintosh alias record with an absolute path, as a reference of QuickTime's to a file with the data."""
+    """Return a Macintosh alias record with an absolute path: QuickTime's data reference."""
     text = str(path).encode()
     text += b"\0" * (len(text) % 2)
     name = path.name.encode()

@@ -6,9 +6,13 @@ from vidmatte.model.compact.upsample import guided_upsample
 
 
 def disc(size, scale):
-    """An alpha that rises over 2 pixels at the edge of a disc, and an image in which the object is red on gray."""
+    """Return an alpha that rises over 2 pixels at a disc's edge, and an image: red disc on gray."""
     y, x = np.mgrid[: size[0] * scale, : size[1] * scale] / scale
-    alpha = np.clip((np.minimum(*size) * 0.3 - np.hypot(y - size[0] / 2, x - size[1] / 2)) * scale / 2 + 0.5, 0, 1)
+    alpha = np.clip(
+        (np.minimum(*size) * 0.3 - np.hypot(y - size[0] / 2, x - size[1] / 2)) * scale / 2 + 0.5,
+        0,
+        1,
+    )
     object_, ground = np.array([0.8, 0.2, 0.1]), np.array([0.4, 0.4, 0.5])
     rgb = alpha[None] * object_[:, None, None] + (1 - alpha[None]) * ground[:, None, None]
     return alpha.astype(np.float32), rgb.astype(np.float32)
@@ -20,7 +24,8 @@ def test_edges_are_those_of_the_image(scale):
     small = cv2.resize(truth, (80, 60), interpolation=cv2.INTER_AREA)
     found = guided_upsample(rgb, small)
     enlarged = cv2.resize(small, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    # Alpha is linear in colour here, so that the filter can be nearly exact; an enlarged small map cannot.
+    # Alpha is linear in colour here, so that the filter can be nearly exact; an enlarged small map
+    # cannot.
     assert np.abs(found - truth).mean() < 0.2 * np.abs(enlarged - truth).mean()
     assert np.abs(found - truth).max() < 0.15
 
@@ -36,7 +41,9 @@ def test_certain_regions_stay_exactly_certain():
     assert (found[42:66, 48:72] == 1).all()
 
 
-@pytest.mark.parametrize(("small", "large"), [((32, 32), (1, 1)), ((32, 64), (17, 31)), ((48, 32), (500, 333))])
+@pytest.mark.parametrize(
+    ("small", "large"), [((32, 32), (1, 1)), ((32, 64), (17, 31)), ((48, 32), (500, 333))]
+)
 def test_any_size_stays_in_range(small, large):
     rng = np.random.default_rng(0)
     found = guided_upsample(rng.random((3, *large), np.float32), rng.random(small, np.float32))

@@ -1,4 +1,4 @@
-"""ViTMatte behind its wrapper, on a tiny network with random weights and on stand-ins whose answer is known."""
+"""ViTMatte behind its wrapper, with a tiny random network and stand-ins with known answers."""
 
 import json
 from types import SimpleNamespace
@@ -56,18 +56,30 @@ def banded(height, width, edge=None):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny ViTMatte of random weights, its files as those of 2023: what was a default then is left out."""
+    """Write a tiny random ViTMatte as in the files of 2023, which omit what was a default then."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     backbone = transformers.VitDetConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=64, pretrain_image_size=32,
-        patch_size=16, num_channels=4, window_size=2, window_block_indices=[0], residual_block_indices=[1],
-        out_features=["stage2"], use_relative_position_embeddings=True,
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        mlp_ratio=2,
+        image_size=64,
+        pretrain_image_size=32,
+        patch_size=16,
+        num_channels=4,
+        window_size=2,
+        window_block_indices=[0],
+        residual_block_indices=[1],
+        out_features=["stage2"],
+        use_relative_position_embeddings=True,
+    )
     config = transformers.VitMatteConfig(
-        backbone_config=backbone, hidden_size=32, convstream_hidden_sizes=[48, 96, 192],
+        backbone_config=backbone,
+        hidden_size=32,
+        convstream_hidden_sizes=[48, 96, 192],
         fusion_hidden_sizes=[256, 128, 64, 32],
-    )  # fmt: skip
+    )
     net = transformers.VitMatteForImageMatting(config).eval()
     with torch.no_grad():
         for parameter in net.parameters():
@@ -77,8 +89,16 @@ def folder(tmp_path_factory):
     for left_out in ("convstream_hidden_sizes", "fusion_hidden_sizes", "transformers_version"):
         del described[left_out]
     (folder / "config.json").write_text(json.dumps(described))
-    save_file({key: value.clone() for key, value in net.state_dict().items()}, folder / "model.safetensors")
-    settings = {"do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7], "size_divisor": 32}
+    save_file(
+        {key: value.clone() for key, value in net.state_dict().items()},
+        folder / "model.safetensors",
+    )
+    settings = {
+        "do_normalize": True,
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.5, 0.6, 0.7],
+        "size_divisor": 32,
+    }
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
 
@@ -98,7 +118,8 @@ def test_a_folder_loads_and_gives_what_its_network_gives(folder):
     assert (model.mean, model.std) == ((0.5, 0.4, 0.3), (0.5, 0.6, 0.7))
     rgb, trimap = noise(2, 3, 60, 90), banded(60, 90).expand(2, -1, -1, -1)
     alpha = model(rgb, trimap)
-    # By hand: normalised, the trimap as fourth channel, zeros on the right and below up to multiples of 32.
+    # By hand: normalised, the trimap as fourth channel, zeros on the right and below up to
+    # multiples of 32.
     picture = torch.zeros(2, 4, 64, 96)
     for channel in range(3):
         picture[:, channel, :60, :90] = (rgb[:, channel] - model.mean[channel]) / model.std[channel]
@@ -145,7 +166,8 @@ def test_tiles_fade_into_each_other():
     trimap = torch.full((1, 1, 32, 832), 0.5)
     trimap[..., 0, :], trimap[..., 1, :] = 0, 1
     row = model(noise(1, 3, 32, 832), trimap)[0, 0, 20]
-    # Two tiles of 512 that share columns 320 to 512; a constant each, so that the row is the second one's weight.
+    # Two tiles of 512 that share columns 320 to 512; a constant each, so that the row is the second
+    # one's weight.
     assert torch.all(row[:320] == 0)
     assert torch.all(row[512:] == 1)
     assert torch.all(row[320:512].diff() >= 0)
@@ -226,12 +248,18 @@ def altered(folder, tmp_path, change):
 def test_weights_that_do_not_fit_are_named(folder, tmp_path):
     key = "decoder.convstream.convs.1.conv.weight"
     with pytest.raises(ModelError, match=f"{key} is missing"):
-        VitMatte.from_folder(altered(folder, tmp_path, lambda tensors: tensors.pop(key)), device=CPU)
+        VitMatte.from_folder(
+            altered(folder, tmp_path, lambda tensors: tensors.pop(key)), device=CPU
+        )
     change = {"extra.weight": torch.zeros(1)}
     with pytest.raises(ModelError, match=r"extra\.weight is surplus"):
-        VitMatte.from_folder(altered(folder, tmp_path, lambda tensors: tensors.update(change)), device=CPU)
+        VitMatte.from_folder(
+            altered(folder, tmp_path, lambda tensors: tensors.update(change)), device=CPU
+        )
     with pytest.raises(ModelError, match=f"{key} holds NaN"):
-        VitMatte.from_folder(altered(folder, tmp_path, lambda tensors: tensors[key].fill_(torch.nan)), device=CPU)
+        VitMatte.from_folder(
+            altered(folder, tmp_path, lambda tensors: tensors[key].fill_(torch.nan)), device=CPU
+        )
 
 
 def test_without_transformers_the_extra_is_named(folder, monkeypatch):

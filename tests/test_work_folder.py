@@ -76,7 +76,7 @@ def test_a_lock_file_that_was_removed_meanwhile_is_made_again(tmp_path, monkeypa
 
 
 def test_runs_that_start_together_take_turns_or_say_so(tmp_path):
-    """Many threads lock and unlock one folder: each holds it alone, or is told that another does."""
+    """Many threads lock and unlock one folder: each holds it alone, or learns that another does."""
     journal = Journal(tmp_path / ".a.mkv.vidmatte")
     held, refused, wrong = [], [], []
 
@@ -135,7 +135,9 @@ def test_a_second_run_does_not_remove_what_the_first_is_creating(tmp_path, clip,
 def test_parts_of_killed_runs_are_removed_when_one_resumes(tmp_path, clip, options, monkeypatch):
     with monkeypatch.context() as patch:
         render = Renderer._render
-        patch.setattr(Renderer, "_render", lambda self, n, frame: stop_at(1, render, self, n, frame))
+        patch.setattr(
+            Renderer, "_render", lambda self, n, frame: stop_at(1, render, self, n, frame)
+        )
         with pytest.raises(KeyboardInterrupt):
             run(clip, tmp_path, options)
     work = tmp_path / ".a.mkv.vidmatte"
@@ -147,7 +149,11 @@ def test_parts_of_killed_runs_are_removed_when_one_resumes(tmp_path, clip, optio
     held = lock(part)
     seen = []
     with monkeypatch.context() as patch:
-        patch.setattr(Renderer, "_render", lambda self, n, frame: seen.append(hidden(work)) or render(self, n, frame))
+        patch.setattr(
+            Renderer,
+            "_render",
+            lambda self, n, frame: seen.append(hidden(work)) or render(self, n, frame),
+        )
         run(clip, tmp_path, options, resume=True)
     os.close(held)
     assert seen == [[part.name]]  # another process still works on that one
@@ -165,7 +171,9 @@ def hidden(work):
 
 
 @pytest.mark.parametrize("removed", ["nothing", "parts", "all but the journal"])
-def test_a_run_that_is_killed_while_it_cleans_up_is_complete(tmp_path, clip, options, monkeypatch, removed):
+def test_a_run_that_is_killed_while_it_cleans_up_is_complete(
+    tmp_path, clip, options, monkeypatch, removed
+):
     def remove(journal, **how):
         if removed != "nothing":
             shutil.rmtree(journal.folder / "parts")
@@ -232,7 +240,9 @@ def test_a_folder_that_cannot_be_removed_is_a_note(tmp_path, clip, options, monk
 
 
 @needs_proc
-def test_a_clean_up_that_fails_does_not_hide_why_the_run_failed(tmp_path, clip, options, monkeypatch):
+def test_a_clean_up_that_fails_does_not_hide_why_the_run_failed(
+    tmp_path, clip, options, monkeypatch
+):
     keep_folders_of_open_files(monkeypatch, always=True)
 
     def fail(*given):

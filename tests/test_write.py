@@ -75,7 +75,9 @@ def save(path, batches, *, alpha_only=False, like=None, **options):
 
 
 def planes(path):
-    """Planes of each frame as float code values, and the bit depth; VP9 through the decoder that knows alpha.
+    """Return planes of each frame as float code values, and the bit depth.
+
+    VP9 is read by the decoder that knows alpha.
 
     Red, green, blue and alpha of formats that hold them, in this order.
     """
@@ -259,8 +261,18 @@ def chart(height, width):
     """Patches of the primaries, their mixtures, gray and skin, each at least 16 pixels wide and
     high.
     """
-    colors = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1), (0, 0, 0), (0.5, 0.5, 0.5),
-              (0.86, 0.62, 0.52)]  # fmt: skip
+    colors = [
+        (1, 0, 0),
+        (0, 1, 0),
+        (0, 0, 1),
+        (0, 1, 1),
+        (1, 0, 1),
+        (1, 1, 0),
+        (1, 1, 1),
+        (0, 0, 0),
+        (0.5, 0.5, 0.5),
+        (0.86, 0.62, 0.52),
+    ]
     patches = np.array(colors, np.float32).reshape(2, 5, 3).transpose(2, 0, 1)
     return cv2.resize(
         patches.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_NEAREST

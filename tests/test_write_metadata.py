@@ -547,8 +547,14 @@ def test_each_sample_lies_at_the_frame_it_lay_at(tmp_path, ending, codec, wanted
             container.mux(sound.encode(piece))
         container.mux(sound.encode(None))
     seconds = Fraction(start, 24)
-    save(path, range(start, 96), alpha_only=ending == ".mkv", like=like_clip(source), first=start,
-         start=seconds if start else None)  # fmt: skip
+    save(
+        path,
+        range(start, 96),
+        alpha_only=ending == ".mkv",
+        like=like_clip(source),
+        first=start,
+        start=seconds if start else None,
+    )
     times, last = video_times(path)
     assert len(times) == 96 - start
     assert abs(times[-1] + last - (SECONDS - seconds)) <= Fraction(1, 1000)

@@ -289,11 +289,17 @@ def test_avif_that_cannot_be_encoded_ends_in_one_error(tmp_path, monkeypatch):
 @pytest.mark.skipif(not shutil.which("ffprobe"), reason="ffprobe is not installed")
 @pytest.mark.parametrize(
     ("target", "profile", "pixel_format"),
-    [("a.mov", "4444", "yuva444p12le"), ("a.mov:prores-4444-xq", "XQ", "yuva444p12le"),
-     ("a.mov:png", None, "rgba64be"), ("a.mov:qtrle", None, "argb"), ("a.mkv", None, "gbrap16le"),
-     ("a.mov:on-black", "HQ", "yuv422p10le"), ("a.mp4:on-black", "High", "yuv420p"),
-     ("a.mxf:on-black", "DNXHR 444", "yuv444p10le")],
-)  # fmt: skip
+    [
+        ("a.mov", "4444", "yuva444p12le"),
+        ("a.mov:prores-4444-xq", "XQ", "yuva444p12le"),
+        ("a.mov:png", None, "rgba64be"),
+        ("a.mov:qtrle", None, "argb"),
+        ("a.mkv", None, "gbrap16le"),
+        ("a.mov:on-black", "HQ", "yuv422p10le"),
+        ("a.mp4:on-black", "High", "yuv420p"),
+        ("a.mxf:on-black", "DNXHR 444", "yuv444p10le"),
+    ],
+)
 def test_ffprobe_names_the_format(tmp_path, target, profile, pixel_format):
     save(tmp_path / target, [0, 1])
     path = tmp_path / target.partition(":")[0]

@@ -1,4 +1,4 @@
-"""Where outputs go: never over an input, whatever its path, and under a name that the disk takes."""
+"""Where outputs go: never over an input, whatever its path, and to a name that the disk accepts."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 
 
 def analytic_rgb(codes, *, bits, matrix, full):
-    """R'G'B' of a (Y, Cb, Cr) triple by the definitions of BT.601, 709 and 2020, one step at a time."""
+    """Return R'G'B' of a (Y, Cb, Cr) triple by the definitions of BT.601, 709 and 2020."""
     unit = 2 ** (bits - 8)
     kr, kb = KR_KB[matrix]
     if full:
@@ -50,7 +50,7 @@ SITINGS = {
 
 
 def at_full_size(chroma, height, width, *, location=0):
-    """Chroma at every pixel of luma, in float64, one pixel at a time along each axis: linear between the samples."""
+    """Return chroma at every luma pixel in float64, interpolated linearly one pixel at a time."""
     for axis, size in ((0, height), (1, width)):
         samples = chroma.shape[axis]
         if samples == size:
@@ -160,7 +160,8 @@ def test_rgb_sources_are_copied(width):
 
 
 def test_paletted_sources_are_read_through_their_palette(tmp_path):
-    # A 4 x 2 bitmap of 8-bit indices, all 7; entry 7 of the palette is red 0x33, green 0x66, blue 0xcc.
+    # A 4 x 2 bitmap of 8-bit indices, all 7; entry 7 of the palette is red 0x33, green 0x66, blue
+    # 0xcc.
     palette = bytearray(1024)
     palette[28:32] = bytes([0xCC, 0x66, 0x33, 0])
     header = struct.pack(

@@ -1,4 +1,4 @@
-"""A Stable Diffusion 2.1 in miniature: the same blocks with few channels and random weights, for 128 x 128 pixels."""
+"""A tiny Stable Diffusion 2.1: same blocks, few channels, random weights, 128 x 128 pixels."""
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -16,16 +16,27 @@ UNET = {
     "cross_attention_dim": 24,
     "norm_num_groups": 8,
 }
-VAE = {**SD_2_1_VAE, "sample_size": SIDE, "block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4}
+VAE = {
+    **SD_2_1_VAE,
+    "sample_size": SIDE,
+    "block_out_channels": [8, 8, 16, 16],
+    "norm_num_groups": 4,
+}
 VAE["layers_per_block"] = 1
 SCHEDULER = dict(SD_2_1_SCHEDULER)
 
 
 def tiny_parts(seed=0):
-    """U-Net, autoencoder, scheduler configuration and empty prompt, as `StableDiffusion.from_parts` takes them."""
+    """Return the arguments of `StableDiffusion.from_parts`.
+
+    They are U-Net, autoencoder, scheduler configuration and empty prompt.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        unet, vae = UNet2DConditionModel.from_config(UNET).eval(), AutoencoderKL.from_config(VAE).eval()
+        unet, vae = (
+            UNet2DConditionModel.from_config(UNET).eval(),
+            AutoencoderKL.from_config(VAE).eval(),
+        )
         # Random weights as they come give attention that is all but flat.
         for name, weight in unet.named_parameters():
             if "attn1.to_q" in name or "attn1.to_k" in name:

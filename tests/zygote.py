@@ -1,6 +1,7 @@
-"""A process with everything imported that forks for each run, so that many runs can be killed in little time.
+"""Fork a process with everything imported for each run, so that many can be killed quickly.
 
-Reads one JSON object a line: keyword arguments of a run. Answers with the number of the process that does it.
+Reads one JSON object a line: keyword arguments of a run. Answers with the number of the process
+that does it.
 """
 
 import json

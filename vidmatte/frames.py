@@ -16,7 +16,7 @@ FieldOrder = Literal["top first", "bottom first"]
 
 @dataclass(frozen=True)
 class ColorTags:
-    """Tags of the colour of a clip: the numbers of ITU-T H.273, as FFmpeg has them (2 = unspecified).
+    """Tags of the colour of a clip: ITU-T H.273 numbers, as used by FFmpeg (2 = unspecified).
 
     `matrix` is never 2 for YUV sources: untagged HD is taken as BT.709, untagged SD as BT.601.
     """
@@ -60,8 +60,8 @@ class VideoInfo:
     """Number of the first file of an image sequence; None for movies and image sets."""
     audio_streams: int = 0
     start: Fraction = Fraction(0)
-    """Earliest time in seconds at which picture or sound begins, on the clock of `pts`; outputs begin
-    there. Containers for broadcast and recordings of a running clock begin late."""
+    """Earliest time in seconds at which picture or sound begins, on the clock of `pts`; outputs
+    begin there. Containers for broadcast and recordings of a running clock begin late."""
     has_alpha: bool = False
     """Whether the frames have alpha, which `rgb` does not show."""
     field_order: FieldOrder | None = None
@@ -155,13 +155,14 @@ class MatteBatch:
             )
         if self.foreground is not None and self.foreground.shape != self.source.rgb.shape:
             raise ValueError(
-                f"foreground must be {tuple(self.source.rgb.shape)}, got {tuple(self.foreground.shape)}"
+                f"foreground must be {tuple(self.source.rgb.shape)}, got "
+                f"{tuple(self.foreground.shape)}"
             )
         _check_lengths(n, self.confidence)
 
     @property
     def color(self) -> Tensor:
-        """Return the straight colour to write, (N, 3, H, W): the estimated foreground, or the source."""
+        """Return the straight colour to write, (N, 3, H, W): estimated foreground or source."""
         return self.source.rgb if self.foreground is None else self.foreground
 
     def __len__(self) -> int:

@@ -53,7 +53,8 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
             continue
         if path.stem in found:
             raise ReadError(
-                f"{folder}: holds both {found[path.stem].name} and {path.name}; take one of them away"
+                f"{folder}: holds both {found[path.stem].name} and {path.name}; take one of them "
+                "away"
             )
         found[path.stem] = path
     return found
@@ -74,7 +75,8 @@ def require(wanted: Iterable[str], there: Mapping[str, Path], folder: Path, what
             f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         )
         raise ReadError(
-            f"{folder}: {what} missing for {named}; looked for that name with {', '.join(IMAGE_SUFFIXES)}"
+            f"{folder}: {what} missing for {named}; looked for that name with "
+            f"{', '.join(IMAGE_SUFFIXES)}"
         )
 
 

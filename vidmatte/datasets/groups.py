@@ -76,7 +76,8 @@ def open_images(root: str | Path) -> Dataset:
         match = _INSTANCE.fullmatch(name)
         if match is None:
             raise ReadError(
-                f"{path}: is not named as masks of Open Images are, ID_LABEL_BOX; rename it or take it away"
+                f"{path}: is not named as masks of Open Images are, ID_LABEL_BOX; rename it or "
+                "take it away"
             )
         labels.setdefault(match["label"], {}).setdefault(match["image"], []).append(path)
     require(
@@ -273,8 +274,10 @@ def read_groups(path: Path) -> dict[str, tuple[str, ...]]:
         raise ReadError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ReadError(
-            f"{path}: does not say what images belong together ({type(error).__name__}: {error}); it needs "
-            f'{{"NAME": {{"class": ..., "sub_class": ..., "HalfOrFull": ...}}}} or {{"GROUP": ["NAME", ...]}}'
+            f"{path}: does not say what images belong together ({type(error).__name__}: {error}); "
+            "it needs "
+            f'{{"NAME": {{"class": ..., "sub_class": ..., "HalfOrFull": ...}}}} '
+            f'or {{"GROUP": ["NAME", ...]}}'
         ) from error
     if not groups:
         raise ReadError(f"{path}: holds no groups")

@@ -24,7 +24,7 @@ CountedRegion = Literal["unknown", "whole"]
 CountedFrame = Literal["count", "skip"]
 """Whether the first or last frame of a clip takes part in its figures."""
 _UNKNOWN = (85 / 255, 170 / 255)
-"""Brightness of a trimap from which, and below which, a pixel is unknown: the bounds of the research code."""
+"""Brightness of a trimap's unknown pixels, from the first to below the second (research code)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ImageSample:
     others: tuple[Path, ...] = ()
     """Further masks, of other instances: the truth is all of them together."""
     scaled: bool = False
-    """Whether the truth may have another size than the image, and is then brought to its (Open Images)."""
+    """Whether the truth may differ in size from the image and is resized to it (Open Images)."""
     has_border: bool = False
     """Whether the truth leaves a border open, of middle gray, that never counts (GrabCut)."""
 
@@ -71,7 +71,7 @@ class ImageSample:
 
 @dataclass(frozen=True)
 class Group:
-    """Images of one category or one thing, so that one of them tells what is meant in the others."""
+    """Images of one category or one thing, so that one tells what is meant in the others."""
 
     name: str
     images: tuple[ImageSample, ...]
@@ -205,8 +205,8 @@ def read_truth(
         if pixels.shape[:2] != size:
             if not scaled:
                 raise ReadError(
-                    f"{path}: is {pixels.shape[1]}x{pixels.shape[0]}, but its image {image} is {size[1]}x{size[0]}; "
-                    f"replace one of the two, without scaling or cropping"
+                    f"{path}: is {pixels.shape[1]}x{pixels.shape[0]}, but its image {image} is "
+                    f"{size[1]}x{size[0]}; replace one of the two, without scaling or cropping"
                 )
             resized = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
             pixels = np.asarray(resized, np.float32).reshape(*size, -1)

@@ -57,7 +57,7 @@ def plot_of(evaluation: Evaluation) -> bytes:
 def plot_of_variants(
     rows: Sequence[Row], quoted: Sequence[Quoted], measures: Sequence[Measure], rank: Measure
 ) -> bytes:
-    """Draw the ranking measure of each variant, and beside it the paper's. Raises MissingExtraError."""
+    """Draw each variant's ranking measure beside the paper's. Raises MissingExtraError."""
     figure, axes = _figure()
     place = [measure.name for measure in measures].index(rank.name)
     labels = [row.label for row in rows]

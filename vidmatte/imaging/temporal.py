@@ -34,8 +34,8 @@ _RETURN_TOLERANCE, _RETURN_TOLERANCE_SHARE = 0.7, 0.1
 _NEIGHBOUR_TOLERANCE = 0.6
 _ALPHA_TOLERANCE = 0.8
 # Mean trust of the whole frame: 0.68 and more on synthetic clips of fast motion, under 0.21 for 19
-# of 20 pairs of unrelated photographs. Above it only the trust of each pixel keeps two similar shots
-# apart.
+# of 20 pairs of unrelated photographs. Above it only the trust of each pixel keeps two similar
+# shots apart.
 _SAME_SHOT = 0.3
 # In small pixels: how far inside the object its motion is free of the background, and how far that
 # motion reaches.
@@ -201,7 +201,7 @@ def _fit_motion(flow: Flow, weight: Alpha) -> Flow:
 
 
 def _averages(planes: list[Alpha]) -> list[Alpha]:
-    """Return Gaussian means of each (h, w) plane over the reach of motion, at a quarter of the size."""
+    """Return Gaussian means of each (h, w) plane over the motion range at a quarter of the size."""
     height, width = planes[0].shape
     size = (math.ceil(width / 4), math.ceil(height / 4))
     quarters = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes]

@@ -42,8 +42,8 @@ class UnchangedFile:
             ) from error
         if now != self._stamp:
             raise ReadError(
-                f"{self._path}: was {_describe(self._stamp, now)} while it was read; frames of both "
-                f"versions would be mixed: run again when it is complete"
+                f"{self._path}: was {_describe(self._stamp, now)} while it was read; frames of "
+                f"both versions would be mixed: run again when it is complete"
             )
 
 

@@ -31,13 +31,23 @@ _CHECKPOINT_NAMES = ("iconmatting.safetensors", "iconmatting.ckpt", "iconmatting
 DESCRIPTIONS = {
     **{name: weights.description for name, weights in WEIGHTS.items()},
     "iconmatting": "IconMatting (CVPR 2024) on Stable Diffusion 2.1, with its authors' weights",
-    "iconmatting-free": "IconMatting's similarities from Stable Diffusion 2.1 alone, finished by ViTMatte; no training",
-    "icmp": "in-context pipeline: DINOv2 carries the marks over, SAM makes a mask, ViTMatte alpha of its edge",
+    "iconmatting-free": (
+        "IconMatting's similarities from Stable Diffusion 2.1 alone, finished by ViTMatte; "
+        "no training"
+    ),
+    "icmp": (
+        "in-context pipeline: DINOv2 carries the marks over, SAM makes a mask, "
+        "ViTMatte alpha of its edge"
+    ),
     "sam2": "SAM 2.1 follows the object through a clip, ViTMatte mattes its edge",
-    "edgetam": "EdgeTAM, a small SAM 2 that runs on a CPU, tracks the object; ViTMatte mattes its edge",
+    "edgetam": (
+        "EdgeTAM, a small SAM 2 that runs on a CPU, tracks the object; ViTMatte mattes its edge"
+    ),
     "seggpt": "SegGPT, in-context segmentation: its mask is the alpha",
     "vitmatte": "ViTMatte with a trimap of every frame (--trimaps)",
-    "closed-form": "closed-form matting by PyMatting with a trimap of every frame (--trimaps); no weights",
+    "closed-form": (
+        "closed-form matting by PyMatting with a trimap of every frame (--trimaps); no weights"
+    ),
 }
 """Descriptions of all models by name."""
 
@@ -138,7 +148,10 @@ def _stable_diffusion() -> tuple[ModelPart, ModelPart]:
 
 
 def _checkpoint() -> ModelPart:
-    get = f"by hand from its authors: --weights FILE, or put it at {own_folder() / _CHECKPOINT_NAMES[1]}"
+    get = (
+        "by hand from its authors: --weights FILE, or put it at "
+        f"{own_folder() / _CHECKPOINT_NAMES[1]}"
+    )
     licence = "MIT by its README, which asks to be contacted for commercial use"
     return ModelPart(
         "decoder of IconMatting",

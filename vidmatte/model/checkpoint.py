@@ -136,8 +136,8 @@ def examine(path: str | Path) -> Findings:
         whole = _read(file)
         return _findings(path, [whole], _baseline(path) or _identify(whole))
     raise ModelError(
-        f"{path}: holds no weights that are known here; name a file, a folder of Stable Diffusion in diffusers' layout "
-        f"(unet, vae, scheduler) or that of a ViTMatte"
+        f"{path}: holds no weights that are known here; name a file, a folder of Stable Diffusion "
+        f"in diffusers' layout (unet, vae, scheduler) or that of a ViTMatte"
     )
 
 
@@ -256,7 +256,10 @@ def _identify(file: _File) -> _Verdict:
 
 def _part_alone(path: Path) -> str:
     folder = path.parent.parent
-    return f"it is a part: check the folder with unet, vae and scheduler that it belongs to ({folder}?)"
+    return (
+        "it is a part: check the folder with unet, vae and scheduler that it belongs to "
+        f"({folder}?)"
+    )
 
 
 def _baseline(folder: Path) -> _Verdict | None:
@@ -327,7 +330,8 @@ def _single_file(path: Path, found: Shapes) -> _Verdict:
         return _Verdict(kind, use, mismatch)
     # Version 2.1 for 512 pixels has the same tensors.
     return _Verdict(
-        "Stable Diffusion 2.1 in a single file (that it is the one for 768 pixels shows on loading)",
+        "Stable Diffusion 2.1 in a single file (that it is the one for 768 pixels shows on "
+        "loading)",
         use,
     )
 

@@ -60,7 +60,7 @@ class Predictor(Protocol):
         ...
 
     def tracker(self) -> Tracker | None:
-        """Return a new tracker for consecutive frames; None if the model has no memory of frames."""
+        """Return a new tracker for consecutive frames; None if the model keeps no frame memory."""
         ...
 
     def shrink(self, rgb: Tensor) -> Tensor:

@@ -223,9 +223,15 @@ def _unpickle(path: Path) -> Any:
         ) from error
     # What the readers of a damaged pickle or archive raise.
     except (
-        RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
         AssertionError,
-    ) as error:  # fmt: skip
+    ) as error:
         raise ModelError(f"{path}: is damaged ({first_line(error)}); get it again") from error
 
 

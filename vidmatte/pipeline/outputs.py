@@ -93,7 +93,8 @@ def outputs_of_objects(
         return [parse_output(path, alpha_only=alpha_only, layers=tuple(objects))]
     raise OptionError(
         f"{path}: {len(objects)} objects are marked ({', '.join(objects)}); write {_OBJECT} into "
-        f"the name for a file each, give %06d.exr for a layer each, or choose one of them (--object)"
+        "the name for a file each, give %06d.exr for a layer each, or choose one of them "
+        "(--object)"
     )
 
 
@@ -109,7 +110,8 @@ def _check_color(specs: Sequence[OutputSpec], options: MatteOptions) -> None:
     chosen = options.premultiplied or options.foreground == "source" or options.despill
     if chosen and all(spec.alpha_only for spec in specs):
         raise OptionError(
-            "a choice of colour was given, but only alpha is written; add an output with colour (-o)"
+            "a choice of colour was given, but only alpha is written; add an output with colour "
+            "(-o)"
         )
 
 

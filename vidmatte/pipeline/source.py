@@ -72,7 +72,7 @@ def open_clip(source: str | Path, options: MatteOptions) -> Video:
 
 
 def _with_alpha_note(video: Video, options: MatteOptions) -> Video:
-    """Note what becomes of the alpha of a source. Raises OptionError if it is wanted and not there."""
+    """Note what becomes of a source's alpha. Raises OptionError if it is wanted and missing."""
     info = video.info
     choice = options.source_alpha
     if not info.has_alpha:
@@ -110,7 +110,8 @@ def _refuse_clip_options(options: MatteOptions) -> None:
             )
     if options.smooth or options.start or options.end:
         raise OptionError(
-            "images of a set have no order in time: they cannot be smoothed, or cut with start and end"
+            "images of a set have no order in time: they cannot be smoothed, or cut with start and "
+            "end"
         )
 
 

@@ -67,12 +67,12 @@ def _notes(shot: Shot, frames: int, truncated_at: tuple[int, str] | None) -> lis
     if truncated_at is not None:
         frame, why = truncated_at
         notes.append(
-            f"the source ends early: frame {frame} cannot be read ({why}); picture and sound of the "
-            f"outputs end after {frames} frames"
+            f"the source ends early: frame {frame} cannot be read ({why}); picture and sound of "
+            f"the outputs end after {frames} frames"
         )
     elif shot.end is not None and shot.start + frames < shot.end:
         notes.append(
-            f"the out point {shot.options.end} lies behind the last frame, {shot.start + frames - 1}; "
-            f"the outputs end with it"
+            f"the out point {shot.options.end} lies behind the last frame, "
+            f"{shot.start + frames - 1}; the outputs end with it"
         )
     return notes

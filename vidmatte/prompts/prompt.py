@@ -30,8 +30,8 @@ class Reference:
     alpha: Tensor
     """(1, 1, H, W) float32 in 0..1: the object where it is known, 0 elsewhere."""
     known: Tensor
-    """(1, 1, H, W) float32: 1 if `alpha` of a pixel was given, 0 if the model has to find it. All ones
-    for a mask."""
+    """(1, 1, H, W) float32: 1 if `alpha` of a pixel was given, 0 if the model has to find it. All
+    ones for a mask."""
     frame: int | None = None
     """0-based index in the clip that is matted; None when the reference is another image."""
     adjacent: Tensor | None = None

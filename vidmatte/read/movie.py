@@ -131,7 +131,7 @@ class MovieVideo(Video):
         return self._truncated_at
 
     def _end_early(self, index: int, why: str) -> None:
-        """Note that frame `index` is the first that cannot be read; raise if that is not allowed."""
+        """Note that frame `index` is the first unreadable one; raise if that is not allowed."""
         if not self._allow_truncated:
             raise ReadError(self._truncated(index, why))
         if self._truncated_at is None or index < self._truncated_at[0]:
@@ -460,7 +460,8 @@ class MovieVideo(Video):
             try:
                 found = self._found(container, stream, times[start]) if times else None
                 for frame in found or ():
-                    # Leading frames of an open group that cannot be decoded are dropped by the decoder.
+                    # Leading frames of an open group that cannot be decoded are dropped by the
+                    # decoder.
                     index = bisect.bisect_left(times, frame.pts or 0)
                     yield index, frame
                     following = index + 1

@@ -397,7 +397,8 @@ class _DiskCache:
         except OSError as error:
             raise WriteError(
                 f"{tempfile.gettempdir()}: mattes that wait for their turn cannot be kept there "
-                f"({error.strerror}); free some space, or name another folder in the variable TMPDIR"
+                f"({error.strerror}); free some space, or name another folder in the variable "
+                "TMPDIR"
             ) from error
 
     def pop(self, frame: int) -> CoarseMatte:

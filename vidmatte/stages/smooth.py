@@ -31,7 +31,8 @@ def smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBat
     """
     if not 0 <= strength <= 1:
         raise OptionError(
-            f"smoothing strength {strength} is not valid: give a number from 0 (off) to 1 (strongest)"
+            f"smoothing strength {strength} is not valid: give a number from 0 (off) to 1 "
+            "(strongest)"
         )
     return _smooth(batches, strength)
 

@@ -35,8 +35,19 @@ _FILES = {
     "run.json",
     *(f"{name}.safetensors" for name in ("weights", "average", *_MOMENTS, _COUNTS)),
 }
-_FREE = ("steps", "workers", "device", "save_every", "validate_every", "corpus", "data", "held_out", "sd", "cache",
-         "cache_gigabytes")  # fmt: skip
+_FREE = (
+    "steps",
+    "workers",
+    "device",
+    "save_every",
+    "validate_every",
+    "corpus",
+    "data",
+    "held_out",
+    "sd",
+    "cache",
+    "cache_gigabytes",
+)
 """What a run may go on with another value of: lengths, places, and where things lie."""
 
 

@@ -1,7 +1,10 @@
-"""The training loop, in order: draw, sum gradients, step, average, validate, keep. On one device or, by torchrun, many.
+"""The training loop, in order: draw, sum gradients, step, average, validate, keep.
 
-Everything random is a function of the step, so a run that was stopped and resumed ends with the weights of an unbroken
-one; `checkpoint.py` says what a run keeps. What is trained is a `TrainingTask`.
+It runs on one device or, with torchrun, on many.
+
+Everything random is a function of the step, so a run that was stopped and resumed ends with the
+weights of an unbroken one; `checkpoint.py` says what a run keeps. What is trained is a
+`TrainingTask`.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ class TrainingTask(Generic[Net]):
 
     Attributes:
         name: of a run's kind, kept in its checkpoint.
-        batches: the data of a configuration. Item k is the k-th batch of the run: made of the configuration and k.
+        batches: the data of a configuration. Item k is the k-th batch of the run: made of the
+            configuration and k.
         loss: of (network, batch, generator, precision): what is made small, and figures by name.
         groups: of (network, configuration): the optimiser's parameter groups; with `rate_share` one
             learns at a share of the rate. None for all parameters at one rate.
@@ -68,13 +72,14 @@ def train(
     log: Callable[[str], None] = print,
     tensorboard: bool = False,
 ) -> Net:
-    """Train a part, or go on from where the run in folder `run` stopped; returns the averaged network.
+    """Train a part, or resume the run in folder `run`; return the averaged network.
 
     Args:
         start: weights to begin a new run with; ignored when the run has a checkpoint.
         validate: gives the figures of an averaged network, which is not kept; see `validate.py`.
         log: receives one line every 20 steps and one for each validation.
-        tensorboard: whether the figures are also written for TensorBoard, to the folder RUN.tensorboard.
+        tensorboard: whether the figures are also written for TensorBoard, to the folder
+            RUN.tensorboard.
 
     Raises:
         ModelError: the checkpoint in the folder is damaged, or of another configuration or part.
@@ -122,7 +127,7 @@ def train(
 def _step(
     part: TrainingTask[Any], state: State, step: int, stream: Iterator[Batch], processes: Processes
 ) -> dict[str, float]:
-    """One step of all processes: gradients of all their batches, averaged. Returns the mean figures of this one."""
+    """Do one step of all processes with averaged gradients; return this process's mean figures."""
     config, net, optimiser = state.config, state.net, state.optimiser
     for group in optimiser.param_groups:
         group["lr"] = config.rate * schedule(step, config) * group.get("rate_share", 1.0)

@@ -32,7 +32,8 @@ class TrainConfig(LoopConfig):
 
     Attributes:
         corpus: folder of photographs, see `synth.corpus.Corpus`.
-        pixels: budget of a batch: clips x frames x height x width comes close to it for every size drawn.
+        pixels: budget of a batch: clips x frames x height x width comes close to it for every size
+            drawn.
         sizes: (height, width, share of steps).
         frames: least and most frames of a clip.
         trunk_rate: share of the rate at which the trunk learns; 0 keeps it as it is.
@@ -81,8 +82,8 @@ class Batches(Dataset[Batch]):
         rng = np.random.default_rng((self.config.seed, index))
         shares = np.array([share for *_, share in self.config.sizes])
         height, width, _ = self.config.sizes[rng.choice(len(shares), p=shares / shares.sum())]
-        # Steps are either all masks or all marks, since only marks need the reference decoded; these are short, since
-        # a whole object from a few marks is learnt on the reference alone.
+        # Steps are either all masks or all marks, since only marks need the reference decoded;
+        # these are short, since a whole object from a few marks is learnt on the reference alone.
         masks = rng.random() < 0.45
         frames = (
             int(rng.integers(self.config.frames[0], self.config.frames[1] + 1))

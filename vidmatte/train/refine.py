@@ -1,4 +1,4 @@
-"""Training of the refiner: scenes with exact alpha at full size, and coarse mattes of the network."""
+"""Training of the refiner: full-size scenes with exact alpha, and coarse mattes of the network."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ class TileBatches(Dataset[Batch]):
 
 
 def make_sample(corpus: Corpus, net: CompactNet, side: int, rng: Rng) -> Batch:
-    """One scene: its coarse features (C, side, side), and of some tiles the corners, pixels, truth and weight."""
+    """Make the sample of a scene.
+
+    It holds coarse features (C, side, side), and corners, pixels, truth and weight of some tiles.
+    """
     rgb, truth = make_scene(corpus, rng)
     small = np.asarray(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA), np.float32)
     # A mask that a person gives is hard at full size, and holds on its own frame.
@@ -93,7 +96,7 @@ def make_sample(corpus: Corpus, net: CompactNet, side: int, rng: Rng) -> Batch:
 
 
 def _some(tiles: Tiles, rng: Rng) -> Tiles:
-    """As many tiles as a scene has to give, drawn from those on the band; some not where they are in use."""
+    """Draw as many tiles as a scene gives from those on the band, and shift them at random."""
     if not len(tiles.corners):
         tiles = Tiles(torch.zeros(1, 2, dtype=torch.int64), tiles.height, tiles.width)
     drawn = tiles.corners[torch.from_numpy(rng.integers(len(tiles.corners), size=_TILES_PER_SCENE))]
@@ -104,7 +107,7 @@ def _some(tiles: Tiles, rng: Rng) -> Tiles:
 def loss(
     net: Refiner, batch: Batch, generator: torch.Generator, precision: torch.dtype
 ) -> tuple[Tensor, dict[str, float]]:
-    """Of the tiles of a batch; figures are also told of the guided filter that the refiner begins with."""
+    """Return the loss of a batch's tiles, and figures, also of the initial guided filter."""
     with torch.autocast(batch["fine"].device.type, precision, enabled=precision != torch.float32):
         alpha = predict(net, batch)
     truth, share = batch["truth"].flatten(0, 1), batch["share"].flatten(0, 1)
@@ -135,7 +138,10 @@ def predict(net: Refiner, batch: Batch) -> Tensor:
 
 
 def make_scene(corpus: Corpus, rng: Rng) -> tuple[Pixels, Pixels]:
-    """A thing over a photograph: colour (SIDE, SIDE, 3) 0-1 as a camera gives it, and exact alpha (SIDE, SIDE)."""
+    """Return a thing over a photograph.
+
+    Colour is (SIDE, SIDE, 3), 0-1, as a camera gives it; exact alpha is (SIDE, SIDE).
+    """
     picture = blur(_foreground(corpus, rng), rng)
     behind = corpus.texture(SIDE, rng, least=0.5)
     if rng.random() < 0.4:
@@ -200,7 +206,10 @@ def blur(picture: Pixels, rng: Rng) -> Pixels:
 
 
 def spoil(alpha: Pixels, rng: Rng) -> Pixels:
-    """A coarse alpha (h, w) as a network might give it: softer, harder, shifted, wavering, without what is thin."""
+    """Return a coarse alpha (h, w) as a network might give it.
+
+    It is softer, harder, shifted, wavering, or lacks thin parts.
+    """
     side = alpha.shape[0]
     found = alpha
     kind = rng.random()
@@ -232,7 +241,7 @@ def spoil(alpha: Pixels, rng: Rng) -> Pixels:
 
 
 def as_found(net: CompactNet, rgb: Pixels, expected: Pixels) -> NDArray[np.float32]:
-    """Alpha (h, w) that the matting network makes of a small image (h, w, 3) when it expects a given one."""
+    """Return the network's alpha (h, w) of a small image (h, w, 3) if it expects a given alpha."""
     image = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None]
     prior = torch.from_numpy(expected)[None, None]
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):

@@ -38,7 +38,8 @@ def held_out(
 
     J is that of the later frames, and of the marked one if it is decoded.
 
-    Mattes are fed back as in use. `clips` is the number of clips of each kind. The same clips come each time.
+    Mattes are fed back as in use. `clips` is the number of clips of each kind. The same clips come
+    each time.
     """
     photographs, figures, errors = Corpus(corpus, "held-out"), dict[str, float](), list[float]()
     for kind in get_args(Kind):
@@ -64,8 +65,8 @@ def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[
 
     The first mask is the prompt.
 
-    Followed as in use, but without adaptation, so that it measures the network alone. Raises ReadError for a folder
-    without such clips.
+    Followed as in use, but without adaptation, so that it measures the network alone. Raises
+    ReadError for a folder without such clips.
     """
     folders = sorted(path.parent for path in Path(root).glob("*/masks"))
     if not folders:

@@ -98,8 +98,8 @@ class Guard:
         if scope["method"] != "GET" or scope["path"] != "/" or not is_right:
             return _refused(
                 403,
-                "This page opens with the address that vidmatte printed, once and in one browser. To "
-                "open it again, stop vidmatte and start it again: your marks are saved.",
+                "This page opens with the address that vidmatte printed, once and in one browser. "
+                "To open it again, stop vidmatte and start it again: your marks are saved.",
             )
         self._token = None
         answer = RedirectResponse("/", status_code=303)

@@ -39,7 +39,7 @@ class OutputSelection:
     """
 
     outputs: tuple[tuple[str, bool], ...]
-    """Paths on offer, with `{object}` for the name of an object, and whether they are alpha-only."""
+    """Offered paths, with `{object}` for the name of an object, and whether they are alpha-only."""
     chosen: tuple[int, ...]
     overwrite: bool
     smooth: float

@@ -55,7 +55,7 @@ class Project:
 
     @property
     def prompts(self) -> dict[str, tuple[Prompt, ...]]:
-        """Prompts by object name, in the order of their frames; objects without any are left out."""
+        """Prompts by object name, in frame order; objects without any are left out."""
         return {
             obj.name: tuple(obj.prompts[n] for n in sorted(obj.prompts))
             for obj in self.objects

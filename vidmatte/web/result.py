@@ -44,7 +44,8 @@ class Result:
                     return gray_png(torch.from_numpy(plane)[None, None], *self._size)
             self.close()
         raise ReadError(
-            f"{self.output.path}: frame {index} does not exist: there are {self.output.frames} frames"
+            f"{self.output.path}: frame {index} does not exist: there are {self.output.frames} "
+            "frames"
         )
 
     def close(self) -> None:

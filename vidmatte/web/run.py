@@ -133,7 +133,10 @@ class Run:
         if self._is_cancelled and not self.progress.is_over:
             self.progress = replace(self.progress, state="cancelled")
         elif not self.progress.is_over:
-            why = f"the render process crashed (exit code {self._process.exitcode}), possibly out of memory"
+            why = (
+                f"the render process crashed (exit code {self._process.exitcode}), "
+                "possibly out of memory"
+            )
             self.progress = replace(self.progress, state="failed", error=why)
 
     def _keep(self, frame: int, confidence: float, pngs: dict[str, bytes]) -> None:

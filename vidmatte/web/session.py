@@ -138,8 +138,8 @@ class Session:
         if size not in wanted:
             found = "no image that can be read" if size is None else f"{size[0]}x{size[1]}"
             raise PromptError(
-                f"the mask is {found}, but the frame is {clip.width}x{clip.height}; make it from that "
-                f"frame, without scaling or cropping, as PNG for instance"
+                f"the mask is {found}, but the frame is {clip.width}x{clip.height}; make it from "
+                f"that frame, without scaling or cropping, as PNG for instance"
             )
         with self._lock:
             frame_of({"frame": frame}, self.clip_info)

@@ -71,7 +71,8 @@ class Store:
                 f"{self.path}: cannot be read as a prompt file ({error}); move it away"
             ) from error
         notes = document.get("picker") if isinstance(document, dict) else None
-        # Without marks, the file holds what the page remembers, and nothing else that could be read.
+        # Without marks, the file holds what the page remembers, and nothing else that could be
+        # read.
         is_empty = isinstance(notes, dict) and document.get("objects") == []
         by_name = {} if is_empty else load_prompts(self.path)
         self._check(by_name, clip_info)
@@ -90,9 +91,9 @@ class Store:
             frames = [prompt.frame for prompt in prompts]
             if max(frames) >= clip_info.frames:
                 raise PromptError(
-                    f"{self.path}: marks frame {max(frames)} of {name}, but the clip has {clip_info.frames}; it "
-                    f"belongs "
-                    f"to another clip: move it away, or name another file (--prompts)"
+                    f"{self.path}: marks frame {max(frames)} of {name}, but the clip has "
+                    f"{clip_info.frames}; it belongs to another clip: move it away, or name "
+                    "another file (--prompts)"
                 )
             if len(set(frames)) < len(frames):
                 raise PromptError(
@@ -110,8 +111,8 @@ class Store:
             save_prompts(self.path, project.prompts, source=self._marked_clip(), picker=picker)
         except OSError as error:
             raise WriteError(
-                f"{self.path}: the marks cannot be saved ({error.strerror}); check the free space and the rights of "
-                f"{self.path.parent.absolute()}"
+                f"{self.path}: the marks cannot be saved ({error.strerror}); check the free space "
+                f"and the rights of {self.path.parent.absolute()}"
             ) from error
 
     def _marked_clip(self) -> MarkedClip:

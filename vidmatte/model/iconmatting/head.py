@@ -35,7 +35,7 @@ class Fusion(nn.Module):
         self.conv = ConvNormRelu(channels_in, channels_out)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Map (N, A, h, w) and (N, B, 2h, 2w) to (N, channels_out, 2h, 2w); A + B is channels_in."""
+        """Map (N, A, h, w) and (N, B, 2h, 2w) to (N, channels_out, 2h, 2w); A + B = channels_in."""
         enlarged = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
         fused: Tensor = self.conv(torch.cat([fine, enlarged.to(fine.dtype)], 1))
         return fused

@@ -41,13 +41,13 @@ class IconMattingOptions:
     """Whether to use `torch.compile`: minutes at first, then faster."""
 
     fit: FitMode = "letterbox"
-    """How frames lie in the squares: with bars (nothing is lost), or as the research code has it cut
-    to their middle, or stretched; see `square_fit`."""
+    """How frames lie in the squares: with bars, so that nothing is lost, or, as in the research
+    code, cut to their middle or stretched; see `square_fit`."""
     noise: NoiseKind = "fixed"
-    """Whether every frame gets the same noise (a still clip gives the same matte each time), or as in
-    the research code each its own, drawn in turn from `seed` on."""
+    """Whether every frame gets the same noise, so that a still clip gives the same matte each time,
+    or, as in the research code, its own noise, drawn in turn from `seed` on."""
     vae: LatentKind = "mode"
-    """Whether the latent is the most likely one, or as in the research code a sample for each noise."""
+    """Whether to use the most likely latent, or, as in the research code, a sample per noise."""
 
     def __post_init__(self) -> None:
         for name, kind in (("fit", FitMode), ("noise", NoiseKind), ("vae", LatentKind)):

@@ -53,7 +53,7 @@ class Decoder(Protocol):
         ...
 
     def finish(self, rgb: Tensor, coarse: Tensor) -> Tensor:
-        """Return alpha (1, 1, H, W) of an image (1, 3, H, W) from its result at the squares' scale."""
+        """Return alpha (1, 1, H, W) of an image (1, 3, H, W) from its result at square scale."""
         ...
 
 
@@ -296,8 +296,8 @@ class IconMattingPredictor:
         if not bool(torch.isfinite(coarse).all()):
             precision = str(self.model.precision).removeprefix("torch.")
             raise ModelError(
-                f"model {self.model.name!r}: numbers went out of range in {precision}; choose precision bfloat16 or "
-                f"float32"
+                f"model {self.model.name!r}: numbers went out of range in {precision}; choose "
+                f"precision bfloat16 or float32"
             )
         window = (0.0, 0.0, 1.0, 1.0) if isinstance(fit, Fit) else fit.window
         for plane, value in zip(coarse[:, 0], confidence.tolist(), strict=True):

@@ -1,8 +1,8 @@
 """One square for each frame, as the research code of "In-Context Matting" makes it.
 
 Guo et al., CVPR 2024: the published code cuts frames to their middle and resizes them in 8 bits.
-`stretch` resizes whole frames instead. Both are for comparison with that code; see `fit` for what is
-better on footage.
+`stretch` resizes whole frames instead. Both are for comparison with that code; see `fit` for what
+is better on footage.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class FeatureSettings:
     """Settings of the features."""
 
     time_step: int = 200
-    """0 (no noise) to 999. The paper finds 200 best (table 8), and the released configuration has it."""
+    """0 (no noise) to 999. 200 is best in the paper (table 8), and the released configuration's."""
     ensemble: int = 4
     """Number of noises whose features are averaged."""
     seed: int = 0
@@ -67,7 +67,7 @@ class FeatureSettings:
         return self._drawn(role, shape)[: self.ensemble]
 
     def samples(self, role: Role, shape: tuple[int, int, int]) -> Tensor:
-        """Return the numbers that latents are sampled with: those after `noise` of the same stream."""
+        """Return the numbers to sample latents with: those after `noise` in the same stream."""
         return self._drawn(role, shape)[self.ensemble :]
 
     def _drawn(self, role: Role, shape: tuple[int, int, int]) -> Tensor:
@@ -300,8 +300,8 @@ class StableDiffusion:
         """Load a safetensors file of the original layout, such as v2-1_768-ema-pruned.safetensors.
 
         Such a file has no configuration. A trial run tells whether it predicts v, or noise as the
-        512 base model. `empty_prompt` as in `from_folder`; None computes it from the text encoder in
-        the file.
+        512 base model. `empty_prompt` as in `from_folder`; None computes it from the text encoder
+        in the file.
         """
         parts = read_single_file(Path(path), dtype, empty_prompt)
         return cls.from_parts(*parts, device=device, dtype=dtype)
@@ -375,7 +375,7 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def encode(self, rgb: Tensor) -> Tensor:
-        """Return latents (N, 4, side / 8, side / 8) of images (N, 3, side, side) 0-1: their modes."""
+        """Return latent modes, (N, 4, side / 8, side / 8), of images (N, 3, side, side) in 0-1."""
         return self._encoded(rgb)[0]
 
     def _encoded(self, rgb: Tensor) -> tuple[Tensor, Tensor]:

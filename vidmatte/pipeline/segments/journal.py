@@ -162,7 +162,8 @@ class Journal:
             raise self._not_writable(error) from error
         if file is None:
             raise OptionError(
-                f"{self.folder}: another run is writing these outputs; wait for it, or stop it first"
+                f"{self.folder}: another run is writing these outputs; wait for it, or stop it "
+                "first"
             )
         with file:
             try:
@@ -184,8 +185,8 @@ class Journal:
 
     def _not_writable(self, error: OSError) -> WriteError:
         return WriteError(
-            f"{self.folder}: cannot be written ({error.strerror}); segments of a long clip are kept "
-            f"there until all are done"
+            f"{self.folder}: cannot be written ({error.strerror}); segments of a long clip are "
+            f"kept there until all are done"
         )
 
 

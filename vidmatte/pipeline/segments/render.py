@@ -1,4 +1,4 @@
-"""Do the units of a long render: adapt, propagate a chunk, render a segment; from files to files."""
+"""Do the units of a long render from files to files: adapt, propagate a chunk, render a segment."""
 
 from __future__ import annotations
 
