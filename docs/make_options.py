@@ -25,7 +25,7 @@ _MATTE = """The options, except `--overwrite` and `--resume`, are also keys of [
 underscores or hyphens: `clip_black = 0.1`. In Python, they are the fields of `vidmatte.MatteOptions` and of its
 `finish`; `--fps` is `frame_rate` there. A value in brackets may be left out. `--quiet` prints errors only, `--json`
 one JSON object on standard output, and `--debug` the traceback of an error.
-"""
+"""  # noqa: E501
 
 
 def options_page() -> str:

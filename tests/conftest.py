@@ -26,7 +26,7 @@ def _without_adaptation(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _log_level():
-    """The command line sets the level of the package for its process; here it ends with the test."""
+    """Restore the package's log level, which the command line sets for its process."""
     logger = logging.getLogger("vidmatte")
     before = logger.level
     yield
