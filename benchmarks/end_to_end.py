@@ -1,13 +1,13 @@
 """Speed and memory of a whole run: `python benchmarks/end_to_end.py [speed|memory|given|flat]`.
 
 speed: one 1080p H.264 clip; decode, model, foreground and encode are timed alone and then all
-together, in one run, so that a busy machine slows all of them. The figure to compare is the ratio
-of the slowest stage to the whole.
+    together, in one run, so that a busy machine slows all of them. The figure to compare is the
+    ratio of the slowest stage to the whole.
 memory: peak resident size of the command on 150 and on 1500 frames of the same clip, each in a
     process of its own.
 given: the flow without a model (`--model none` with the sample's own mattes): reading, foreground,
-and writing colour and alpha as ProRes together, at 1080p or any --size; wall clock, processor time
-and peak memory.
+    and writing colour and alpha as ProRes together, at 1080p or any --size; wall clock, processor
+    time and peak memory.
 flat: the resident size of such a run over a clip of an hour (90,000 small frames, with sound) as it
     goes on.
 """
@@ -319,9 +319,8 @@ def flat(size: str, frames: int) -> None:
         f"{size}, {frames} frames in {cost.seconds:.0f} s: "
         f"{', '.join(f'{size:.0f}' for size in tenths)} MB at each"
     )
-    growth = (
-        (tenths[8] - tenths[1]) * 1e6 / (0.7 * frames)
-    )  # before what is held for the clip is let go
+    # Before what is held for the clip is let go.
+    growth = (tenths[8] - tenths[1]) * 1e6 / (0.7 * frames)
     click.echo(f"tenth of the run: {growth:.0f} bytes a frame; peak {cost.peak / 1e6:.0f} MB")
 
 

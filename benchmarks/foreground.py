@@ -3,8 +3,8 @@
     python benchmarks/foreground.py
 
 error: known composites (photographs over photographs, with hair); mean error of a composite over
-any background, in 1/255 over the soft pixels, and its ratio to that of
-pymatting.estimate_foreground_ml.
+    any background, in 1/255 over the soft pixels, and its ratio to that of
+    pymatting.estimate_foreground_ml.
 time: the same at 1080p, processor time of one thread, taken in turns so that a busy machine slows
     both.
 size: kB per frame of the sample clip as ProRes 4444 with its true alpha, colour as in the source

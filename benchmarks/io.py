@@ -122,7 +122,7 @@ def write(
 def ffmpeg_command(form: Format, raw: Path, target: Path, frames: int) -> list[str] | None:
     """Return ffmpeg's command for the same encode, None if it has no such encoder.
 
-    Its input are frames of 16 bits (32 for EXR).
+    Its input is frames of 16 bits (32 for EXR).
     """
     if form.codec == "avif" or (
         form.codec == "exr" and (form.alpha_only or form.options["compression"] != "zip")

@@ -1,14 +1,16 @@
 """How long the picker takes: `python benchmarks/picker.py [click|scrub]`.
 
 click: from the request of a new mark to its new alpha as a PNG, on a 1080p frame with the embedded
-model: what the page waits for after a click, but for drawing. The frame was shown before, as it is
-when one clicks on it.
+    model: what the page waits for after a click, but for drawing. The frame was shown before, as it
+    is when one clicks on it.
 scrub: a random frame of a clip of 5 minutes of 1080p H.264 with a key frame every 10 s (the sample
-clip, enlarged, with fresh grain): as the page asks for it while the slider is dragged, just after
-the clip was opened, and among the frames that were read in the background meanwhile. While a frame
-is sought, the page shows the key frame before it. Both through HTTP from a server of its own, as
-the page does. The processor time beside it is of all threads, so that it can be compared on a busy
-machine too: two idle cores need half of it at best.
+    clip, enlarged, with fresh grain): as the page asks for it while the slider is dragged, just
+    after the clip was opened, and among the frames that were read in the background meanwhile.
+    While a frame is sought, the page shows the key frame before it.
+
+Both use HTTP from a separate server, as the page does. The processor time printed beside is that of
+all threads, so that it can be compared on a busy machine, too: two idle cores need half of it at
+best.
 """
 
 from __future__ import annotations

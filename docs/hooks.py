@@ -14,7 +14,7 @@ _LOADED = re.compile(
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    r"""Write bars in code of tables as entities: GitHub needs `\|`, and MkDocs shows it as it is."""
+    r"""Write bars in code of tables as entities: GitHub needs `\|`, but MkDocs shows it as is."""
 
     def without_bars(match: re.Match[str]) -> str:
         return "<code>" + html.escape(match[1]).replace("\\|", "&#124;") + "</code>"

@@ -36,14 +36,11 @@ PLATE = 3  # pixels of the cut-out plate per picture pixel, so that bilinear sam
 GRAIN = 0.007  # standard deviation of the luminance grain
 LIMITED_RANGE, FULL_RANGE, BT709 = 1, 2, 1  # as ITU-T H.273 and FFmpeg number them
 SAMPLE_RATE = 48000
-SHORE, WATER = (
-    854,
-    200,
-)  # row of the launch pad's plate where water begins, and how many rows of it there are
+# Row of the launch pad's plate where water begins, and how many rows of it there are.
+SHORE, WATER = 854, 200
 LOOSE_HAIRS = 140
-HAIR_PARTING = (
-    12  # index into HAIR: from there the hair is combed clockwise, before it the other way
-)
+# Index into HAIR: from there the hair is combed clockwise, before it the other way.
+HAIR_PARTING = 12
 
 Motion = Callable[[float], tuple[np.ndarray, np.ndarray]]
 
@@ -161,12 +158,10 @@ def make_portrait_plate() -> np.ndarray:
     It is premultiplied RGBA, (512 * PLATE, 512 * PLATE, 4) float32.
     """
     foreground, alpha = cut_out_portrait()
-    foreground += 0.5 * (
-        foreground - cv2.GaussianBlur(foreground, (0, 0), 1.2)
-    )  # a camera's own sharpening
-    foreground = np.clip(foreground, 0, 1) ** 1.08 * np.float32(
-        [0.84, 0.87, 0.91]
-    )  # a cooler, later hour
+    # A camera's own sharpening.
+    foreground += 0.5 * (foreground - cv2.GaussianBlur(foreground, (0, 0), 1.2))
+    # A cooler, later hour.
+    foreground = np.clip(foreground, 0, 1) ** 1.08 * np.float32([0.84, 0.87, 0.91])
     strands = draw_strands(foreground, np.random.default_rng(1))
     plate = np.dstack([foreground * alpha[..., None], alpha])
     plate = cv2.resize(plate, None, fx=PLATE, fy=PLATE, interpolation=cv2.INTER_CUBIC)
@@ -334,9 +329,8 @@ def bt709_planes(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     luma = rgb @ np.float32([0.2126, 0.7152, 0.0722])
     chroma = np.dstack([(rgb[..., 2] - luma) / 1.8556, (rgb[..., 0] - luma) / 1.5748])
-    kernel = (
-        np.float32([[1, 2, 1], [1, 2, 1]]) / 8
-    )  # rows 2k and 2k+1 meet halfway, columns centre on 2k
+    # Rows 2k and 2k+1 meet halfway, columns centre on 2k.
+    kernel = np.float32([[1, 2, 1], [1, 2, 1]]) / 8
     chroma = cv2.filter2D(chroma, -1, kernel, anchor=(1, 0), borderType=cv2.BORDER_REPLICATE)[
         ::2, ::2
     ]

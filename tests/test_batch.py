@@ -1,4 +1,7 @@
-"""Many shots in one command: what a manifest says, what is refused and skipped."""
+"""Many shots in one command: what a manifest says, what is refused and skipped.
+
+One bad shot does not stop the others.
+"""
 
 import json
 import os

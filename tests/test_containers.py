@@ -82,9 +82,8 @@ def test_more_frames_than_bytes_are_refused(tmp_path):
     movie = write_movie(tmp_path / "clip.mp4", frames=4)
     data = bytearray(movie.read_bytes())
     place = data.rindex(b"stsz") + 8
-    struct.pack_into(
-        ">II", data, place, 1, 50_000_000
-    )  # every sample has one byte, and there are many
+    # Every sample has one byte, and there are many.
+    struct.pack_into(">II", data, place, 1, 50_000_000)
     movie.write_bytes(data)
     with pytest.raises(
         ReadError, match=r"50,000,000 frames in|cannot be (opened|decoded)|truncated or damaged"
@@ -154,9 +153,8 @@ def test_deinterlaced_frames_keep_count_times_and_the_first_field(tmp_path, meth
     for n, frame in enumerate(made[2:-2], 2):
         assert combing(frame.rgb) < 0.25 * combing(raw[n].rgb)
         bar = np.flatnonzero(frame.rgb[:, 40:56].mean((0, 1)) > 0.5)
-        assert (
-            abs(bar.mean() - (8 * n + 13.5)) < 1
-        )  # the odd lines, which x264 flags as shown first here
+        # The odd lines, which x264 flags as shown first here.
+        assert abs(bar.mean() - (8 * n + 13.5)) < 1
 
 
 @pytest.mark.parametrize(
@@ -316,9 +314,8 @@ def test_decord_is_refused_where_it_is_wrong(tmp_path, name, why):
 def test_decord_is_refused_where_it_would_take_too_much_memory(tmp_path, monkeypatch):
     pytest.importorskip("decord")
     movie = write_movie(tmp_path / "clip.mp4", frames=FRAMES)
-    monkeypatch.setattr(
-        "vidmatte.read.decord._AHEAD_BYTES", 1_000_000
-    )  # 40 frames of 160 x 96 are 1.8 MB
+    # 40 frames of 160 x 96 are 1.8 MB.
+    monkeypatch.setattr("vidmatte.read.decord._AHEAD_BYTES", 1_000_000)
     with pytest.raises(OptionError, match=r"decodes the whole clip ahead.*use --reader pyav"):
         open_video(movie, reader="decord")
 

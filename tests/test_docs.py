@@ -299,10 +299,11 @@ def test_every_page_is_in_the_navigation():
 
 def test_every_public_name_is_in_the_reference():
     documented = set(re.findall(r"^::: vidmatte\.(\w+)$", PAGES["docs/api.md"], re.MULTILINE))
+    # Errors are shown as one module.
     assert documented >= set(vidmatte.__all__) - {
         "VidmatteError",
         "__version__",
-    }  # errors are shown as one module
+    }
     assert "::: vidmatte.errors\n" in PAGES["docs/api.md"]
 
 

@@ -47,7 +47,7 @@ def coarse_size(fit):
 
 
 def recipe_weights(shapes):
-    """Return weights by a fixed recipe with NumPy's legacy generator, whose numbers stay."""
+    """Return weights by a fixed recipe with NumPy's legacy generator, which is frozen."""
     random, tensors = np.random.RandomState(2403), {}
     for name in sorted(shapes):
         if name.endswith("num_batches_tracked"):

@@ -270,9 +270,8 @@ def test_the_command_line_applies_finishing_controls(two, tmp_path):
     assert (big[:, 60:] == 0).all()
     assert (big[:, :, :30] == 0).all()
     rows = (slice(None), slice(40, 56), slice(40, 100))
-    assert big[rows].sum(2).mean() - plain[rows].sum(2).mean() == pytest.approx(
-        3, abs=0.35
-    )  # on one side of the disc
+    # On one side of the disc.
+    assert big[rows].sum(2).mean() - plain[rows].sum(2).mean() == pytest.approx(3, abs=0.35)
     assert (
         np.abs(gray(tmp_path / "surroundings.mkv") + gray(tmp_path / "object.mkv") - 1).max()
         < 2 / 65535

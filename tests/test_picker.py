@@ -101,9 +101,8 @@ def test_objects_have_names_that_stay_different_in_file_names():
         edited(project, {"op": "change_object", "object": 1, "name": "LEFT.hand"}, BOUNDS)
     project = edited(project, {"op": "remove_object", "object": 1}, BOUNDS)
     assert [one.name for one in project.objects] == ["left hand"]
-    assert edited(
-        project, {"op": "remove_object", "object": 2}, BOUNDS
-    ).objects  # there is always one
+    # There is always one.
+    assert edited(project, {"op": "remove_object", "object": 2}, BOUNDS).objects
 
 
 def test_undo_and_redo_go_through_all_states():

@@ -233,9 +233,8 @@ def watch_the_result(page) -> None:
         )
 
     page.until(lambda: is_near(seen("#result-video", x, y), (230, 120, 30)))
-    assert is_near(
-        seen("#result-video", 0.95, 0.1), (0x2F, 0x7D, 0x4F), 6
-    )  # transparent: the colour behind it
+    # Transparent: the colour behind it.
+    assert is_near(seen("#result-video", 0.95, 0.1), (0x2F, 0x7D, 0x4F), 6)
     page.page.evaluate(
         """() => { const input = document.getElementById("result-color"); input.value = "#c02060";
         input.dispatchEvent(new Event("input", { bubbles: true })); }"""

@@ -192,9 +192,8 @@ def test_dpx_header_tells_rate_timecode_and_logarithm(tmp_path):
     data = bytearray((tmp_path / "a.1.dpx").read_bytes())
     order = ">" if data[:4] == b"SDPX" else "<"
     (begins,) = struct.unpack_from(order + "I", data, 4)
-    data[begins:begins] = b"\xff" * (
-        2048 - begins
-    )  # film and television headers, all fields undefined
+    # Film and television headers, all fields undefined.
+    data[begins:begins] = b"\xff" * (2048 - begins)
     struct.pack_into(order + "I", data, 4, 2048)
     struct.pack_into(order + "I", data, 1920, 0x10203005)  # timecode 10:20:30:05
     struct.pack_into(order + "f", data, 1940, 24000 / 1001)

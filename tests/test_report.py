@@ -256,9 +256,8 @@ def test_commands_for_every_kind_of_mark():
             invocation(objects={"": prompts}).in_prompt_file(20)
             == '{"frame": 20, "points": [[X, Y, 1]]}'
         )
-    assert (
-        invocation(objects={"dog": [box]}).in_prompt_file(20) is not None
-    )  # an object has its name from a file
+    # An object has its name from a file.
+    assert invocation(objects={"dog": [box]}).in_prompt_file(20) is not None
     assert invocation(objects={"": [box]}).in_prompt_file(20) is None
     elsewhere = command(
         [vidmatte.Prompt(points=((9, 9, 1),))], reference="hero.jpg", images=True, sources=["p/"]

@@ -109,8 +109,7 @@ def test_a_movie_that_refers_to_another_file_does_not_show_it(tmp_path):
     outer = tmp_path / "outer.mov"
     outer.write_bytes(with_reference(secret.read_bytes(), secret))
     with av.open(str(outer), options={"enable_drefs": "1", "use_absolute_path": "1"}) as container:
-        assert (
-            len(list(container.decode(video=0))) == 4
-        )  # FFmpeg would show the other file, if it were asked to
+        # FFmpeg would show the other file, if it were asked to.
+        assert len(list(container.decode(video=0))) == 4
     with pytest.raises(ReadError, match=r"outer\.mov: holds a video stream but not a single frame"):
         open_video(outer)

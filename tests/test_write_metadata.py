@@ -439,9 +439,8 @@ def test_sound_is_carried_in_sync(tmp_path, form):
     payload = clip_with_sound(source)
     outputs = save(path, range(24 * SECONDS), form=form, like=like_clip(source))
     codec, language, begin, beep, end = sound_of(path)
-    assert language == (
-        "ger" if form.extension == ".mov" else "deu"
-    )  # one language, two names in ISO 639-2
+    # One language, two names in ISO 639-2.
+    assert language == ("ger" if form.extension == ".mov" else "deu")
     assert codec == ("opus" if form.extension == ".webm" else "aac")
     assert abs(begin) < 0.03
     assert abs(beep - BEEP) < 0.004
@@ -561,9 +560,8 @@ def test_each_sample_lies_at_the_frame_it_lay_at(tmp_path, ending, codec, wanted
     checked = 0
     with av.open(str(path)) as container:
         assert container.streams.audio[0].codec_context.name == wanted
-        off = (
-            48 if ending == ".mkv" else 0
-        )  # half a millisecond in the source, and half in the output
+        # Half a millisecond in the source, and half in the output.
+        off = 48 if ending == ".mkv" else 0
         for frame in container.decode(audio=0):
             values = frame.to_ndarray()[0] // (1 if "16" in wanted else 2**16)
             first = float(frame.pts * frame.time_base + seconds) * 48000

@@ -113,9 +113,8 @@ def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     elif color.transfer == HLG:
         scene = _look_up(rgb, _hlg_scene())
         luminance = sum(weight * scene.select(-3, i) for i, weight in enumerate(_HLG_LUMINANCE))
-        light = scene * (torch.as_tensor(luminance) ** 0.2).unsqueeze(
-            -3
-        )  # the OOTF of a display of 1000 cd/m2
+        # The OOTF of a display of 1000 cd/m2.
+        light = scene * (torch.as_tensor(luminance) ** 0.2).unsqueeze(-3)
         light *= _look_up(pq_encode(light.amax(-3, keepdim=True) * _PEAK), _pq_gain())
     else:
         return rgb.clamp(0, 1)

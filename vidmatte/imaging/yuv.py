@@ -181,9 +181,8 @@ def _planes(frame: av.VideoFrame, dtype: type[np.generic]) -> list[npt.NDArray[n
 
 
 def _rows(plane: VideoPlane, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
-    samples: npt.NDArray[np.generic] = np.frombuffer(
-        cast("bytes", plane), dtype
-    )  # a plane is a buffer
+    # A plane is a buffer.
+    samples: npt.NDArray[np.generic] = np.frombuffer(cast("bytes", plane), dtype)
     return samples.reshape(-1, plane.line_size // np.dtype(dtype).itemsize)
 
 

@@ -358,9 +358,8 @@ class MovieVideo(Video):
                 raise ReadError(self._truncated(index, "its picture cannot be decoded whole"))
             pts = self._pts(raw, index)
             if previous is not None and pts <= previous:
-                pts = (
-                    previous + 1
-                )  # some writers repeat a time; players and encoders need them to rise
+                # Some writers repeat a time; players and encoders need them to rise.
+                pts = previous + 1
             previous, duration = pts, raw.duration or 0
             self._refuse_other_size(raw, index)
             yield raw, index, pts, duration

@@ -113,7 +113,7 @@ class FrameCache:
     def proxy_frames(
         self, longest: int, start: int, end: int
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield index and pixels (1, 3, h, w) as the model sees them, of `start` up to `end`."""
+        """Yield index and pixels (1, 3, h, w) as the model sees them, of [start, end)."""
         frames = self.video.proxy_frames(longest, start=start)
         with closing(cast("Any", frames)):
             for frame in islice(frames, max(0, end - start)):

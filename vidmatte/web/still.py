@@ -42,7 +42,7 @@ class Stills:
         return self._stills.get(prompt)
 
     def still(self, prompt: Prompt) -> Still:
-        """Return the matte of a frame from its own marks. Raises VidmatteError, mainly of marks."""
+        """Return a frame's matte from its own marks. Raises VidmatteError, mostly PromptError."""
         if prompt not in self._stills:
             self._stills[prompt] = self._matte(prompt)
             _forget(self._stills)

@@ -140,9 +140,8 @@ class Soundtrack:
                 with contextlib.suppress(av.FFmpegError):
                     self._input.seek(int((start - _SEEK_MARGIN) * av.time_base))
             ended: set[int] = set()
-            packets = (
-                self._input.demux(*self._streams) if self._streams else iter(())
-            )  # of none would be of all
+            # Of none would be of all.
+            packets = self._input.demux(*self._streams) if self._streams else iter(())
             for packet in cast("Iterator[Packet[AudioStream]]", packets):
                 if packet.dts is None or packet.pts is None or packet.is_corrupt:
                     continue
