@@ -23,7 +23,13 @@ BACKGROUND_MOTION = np.array([1, 1, 0.3, 0.3, 0.2, 0.2])
 
 
 def make_clip(
-    corpus: Corpus, size: tuple[int, int], frames: int, prompt: PromptKind, seed: int, *, still: bool = False
+    corpus: Corpus,
+    size: tuple[int, int],
+    frames: int,
+    prompt: PromptKind,
+    seed: int,
+    *,
+    still: bool = False,
 ) -> Clip:
     """Make the clip that belongs to a seed; `still` keeps the camera from following the object."""
     rng = np.random.default_rng(seed)
@@ -40,7 +46,14 @@ def make_clip(
 
 
 def _photo_scene(
-    corpus: Corpus, photo: Pixels, size: tuple[int, int], frames: int, follow: bool, speed: float, far: float, rng: Rng
+    corpus: Corpus,
+    photo: Pixels,
+    size: tuple[int, int],
+    frames: int,
+    follow: bool,
+    speed: float,
+    far: float,
+    rng: Rng,
 ) -> Scene:
     """A photograph (S, S, 4) with its subject in place, and other sprites about it.
 
@@ -52,18 +65,30 @@ def _photo_scene(
         corpus, subject, min(size), frames, extent, rng, speed=speed, far=far, rigid=not loose
     )
     poses = layers[marked].poses
-    ground = poses[0] + 0.3 * make_path(frames, 0.5, rng, speed=speed) * BACKGROUND_MOTION if loose else poses
+    ground = (
+        poses[0] + 0.3 * make_path(frames, 0.5, rng, speed=speed) * BACKGROUND_MOTION
+        if loose
+        else poses
+    )
     scenery = inpaint_object(photo) if loose else photo[..., :3]
     return Scene(layers, marked, scenery, ground, 1.0, make_crops(poses, size, follow, rng))
 
 
 def _corpus_scene(
-    corpus: Corpus, size: tuple[int, int], frames: int, follow: bool, speed: float, far: float, rng: Rng
+    corpus: Corpus,
+    size: tuple[int, int],
+    frames: int,
+    follow: bool,
+    speed: float,
+    far: float,
+    rng: Rng,
 ) -> Scene:
     """Sprites of the corpus over a photograph; the marked one may be gone for a frame."""
     extent = float(np.exp(rng.uniform(np.log(0.28 if follow else 0.1), np.log(0.85))))
     sprite = make_sprite(corpus, _side(extent, min(size)), rng)
-    layers, marked = _make_layers(corpus, sprite, min(size), frames, extent, rng, speed=speed, far=far, twins=True)
+    layers, marked = _make_layers(
+        corpus, sprite, min(size), frames, extent, rng, speed=speed, far=far, twins=True
+    )
     crops = make_crops(layers[marked].poses, size, follow, rng)
     if frames > 2 and rng.random() < 0.12:
         poses = layers[marked].poses.copy()
@@ -71,10 +96,14 @@ def _corpus_scene(
         layers[marked] = replace(layers[marked], poses=poses)
     scenery = corpus.texture(int(1.5 * max(size)), rng, least=0.5)
     if rng.random() < 0.3:
-        scenery = np.asarray(cv2.GaussianBlur(scenery, (0, 0), float(rng.uniform(0.8, 3))), np.float32)
+        scenery = np.asarray(
+            cv2.GaussianBlur(scenery, (0, 0), float(rng.uniform(0.8, 3))), np.float32
+        )
     if rng.random() < 0.22:
         scenery = _add_distractors(scenery, layers[marked], rng)
-    ground = make_path(frames, 0.5 if rng.random() < 0.7 else 0.0, rng, speed=speed) * BACKGROUND_MOTION
+    ground = (
+        make_path(frames, 0.5 if rng.random() < 0.7 else 0.0, rng, speed=speed) * BACKGROUND_MOTION
+    )
     return Scene(layers, marked, scenery, ground, 2.2, crops)
 
 
@@ -103,11 +132,15 @@ def _make_layers(
         is_target = i == marked
         twin = twins and rng.random() < 0.22
         sprite = target if is_target or twin else make_sprite(corpus, _side(extent, short), rng)
-        scale = extent / 0.8 if is_target else min(extent, 0.9) / 0.8 * np.exp(rng.uniform(-0.8, 0.8))
+        scale = (
+            extent / 0.8 if is_target else min(extent, 0.9) / 0.8 * np.exp(rng.uniform(-0.8, 0.8))
+        )
         path = make_path(frames, scale, rng, speed=speed, far=far)
         path[:, :2] += rng.uniform(-0.3, 0.3, 2) if is_target else rng.uniform(-0.7, 0.7, 2)
         path[:, 3] += np.log(scale)
-        layers.append(Layer(sprite, path) if is_target and rigid else warp_sprite(sprite, path, rng))
+        layers.append(
+            Layer(sprite, path) if is_target and rigid else warp_sprite(sprite, path, rng)
+        )
     return layers, marked
 
 
@@ -116,9 +149,15 @@ def _side(extent: float, short: int) -> int:
     return int(np.clip(1.25 * extent * short, 48, 224))
 
 
-def make_path(frames: int, scale: float, rng: Rng, *, speed: float = 1.0, far: float = 0.5) -> Poses:
+def make_path(
+    frames: int, scale: float, rng: Rng, *, speed: float = 1.0, far: float = 0.5
+) -> Poses:
     """Motion (T, 6) relative to the start in single steps; with a chance of `far`, frame 1 is several from frame 0."""
-    pace = speed * rng.choice([0.01, 0.05, 0.15], p=[0.25, 0.45, 0.3]) * np.array([scale, scale, 1, 0.7, 0.4, 0.4])
+    pace = (
+        speed
+        * rng.choice([0.01, 0.05, 0.15], p=[0.25, 0.45, 0.3])
+        * np.array([scale, scale, 1, 0.7, 0.4, 0.4])
+    )
     velocity, path = rng.standard_normal(6) * pace, np.zeros((frames, 6))
     reach = rng.uniform(1, 5) if rng.random() < far else 1.0
     for t in range(1, frames):
@@ -162,7 +201,13 @@ def make_crops(poses: Poses, size: tuple[int, int], follow: bool, rng: Rng) -> l
             zoom = float(np.exp(poses[0, 3] - pose[3] + rng.normal(0, 0.15)))
         scale = zoom * min(size)
         crops.append(
-            np.array([[scale, 0, width / 2 - scale * centre[0]], [0, scale, height / 2 - scale * centre[1]], [0, 0, 1]])
+            np.array(
+                [
+                    [scale, 0, width / 2 - scale * centre[0]],
+                    [0, scale, height / 2 - scale * centre[1]],
+                    [0, 0, 1],
+                ]
+            )
         )
     return crops
 

@@ -30,7 +30,9 @@ def photographs(folder: str | Path, split: Split) -> list[Path]:
     """The files of one side of a corpus, sorted. Raises ReadError where there are none."""
     paths = [path for path in sorted(Path(folder).glob("images/*.jpg")) if _split(path) == split]
     if not paths:
-        raise ReadError(f"{folder}: a corpus with {split} photographs asked for, found none; looked for images/*.jpg")
+        raise ReadError(
+            f"{folder}: a corpus with {split} photographs asked for, found none; looked for images/*.jpg"
+        )
     return paths
 
 
@@ -44,14 +46,21 @@ class Corpus:
     """
 
     def __init__(
-        self, folder: str | Path, split: Split, *, photo_side: int = _PHOTO_SIDE, cut_side: int = _CUT_SIDE
+        self,
+        folder: str | Path,
+        split: Split,
+        *,
+        photo_side: int = _PHOTO_SIDE,
+        cut_side: int = _CUT_SIDE,
     ) -> None:
         paths = photographs(folder, split)
         self.photos = [_read(path, photo_side) for path in paths]
         self.subjects = [i for i, path in enumerate(paths) if path.name.startswith(_SUBJECT_PREFIX)]
         mattes = sorted(Path(folder).glob("cutouts/*_alpha.png"))
         self.cutouts = [
-            _read_cutout(path, cut_side) for i, path in enumerate(mattes) if (i % 7 == 3) == (split == "held-out")
+            _read_cutout(path, cut_side)
+            for i, path in enumerate(mattes)
+            if (i % 7 == 3) == (split == "held-out")
         ]
         self._segments: dict[int, NDArray[np.int32]] = {}
         self._cuts: dict[int, Pixels | None] = {}
@@ -109,7 +118,10 @@ class Corpus:
         if index not in self._segments:
             self._segments[index] = _label_regions(photo)
         labels = self._segments[index]
-        start = labels[rng.integers(labels.shape[0] // 5, labels.shape[0] * 4 // 5), rng.integers(labels.shape[1])]
+        start = labels[
+            rng.integers(labels.shape[0] // 5, labels.shape[0] * 4 // 5),
+            rng.integers(labels.shape[1]),
+        ]
         mask = labels == start
         for _ in range(rng.integers(4)):
             ring = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~mask
@@ -143,7 +155,9 @@ def _shrink(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     scale = side / max(image.shape[:2])
     if scale >= 1:
         return image
-    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def _read_cutout(path: Path, side: int) -> Pixels:
@@ -162,7 +176,9 @@ def _read_cutout(path: Path, side: int) -> Pixels:
     rgba = np.dstack([image[part].astype(np.float32), alpha[part].astype(np.float32)]) / 255
     scale = min(1.0, side / max(rgba.shape[:2]))
     rgba = np.asarray(cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
-    straight = estimate_foreground_ml(rgba[..., :3].astype(np.float64), rgba[..., 3].astype(np.float64))
+    straight = estimate_foreground_ml(
+        rgba[..., :3].astype(np.float64), rgba[..., 3].astype(np.float64)
+    )
     cut: Pixels = np.dstack([np.clip(straight, 0, 1), rgba[..., 3]]).astype(np.float32)
     return cut
 
@@ -186,7 +202,9 @@ def find_subject(photo: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     # GrabCut draws from a generator of the whole process: without a seed its cuts would depend on what came before.
     cv2.setRNGSeed(0)
     cv2.grabCut(photo, mask, middle, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_RECT)
-    found = cv2.morphologyEx((mask % 2 == 1).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    found = cv2.morphologyEx(
+        (mask % 2 == 1).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
+    )
     count, labels, stats, _ = cv2.connectedComponentsWithStats(found)
     if count < 2:
         return None

@@ -35,7 +35,9 @@ class SupersampledCanvas:
         """Paint a mask (side, side) with a picture (side, side, 3), with a hard edge."""
         size = self.cover.shape[::-1]
         inside = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_CUBIC)) > 0.5
-        self.paint[inside] = cv2.resize(_codes(colour), size, interpolation=cv2.INTER_LINEAR)[inside]
+        self.paint[inside] = cv2.resize(_codes(colour), size, interpolation=cv2.INTER_LINEAR)[
+            inside
+        ]
         self.cover[inside] = 255
 
     def lines(self, strands: Points, widths: Points, colours: Colours) -> None:
@@ -71,7 +73,9 @@ def draw_strands(corpus: Corpus, side: int, rng: Rng) -> Pixels:
         draw_mesh,
     )
     canvas = SupersampledCanvas(side)
-    kinds[rng.choice(len(kinds), p=[0.4, 0.34, 0.14, 0.12])](canvas, _body(side, rng), _surface(corpus, side, rng), rng)
+    kinds[rng.choice(len(kinds), p=[0.4, 0.34, 0.14, 0.12])](
+        canvas, _body(side, rng), _surface(corpus, side, rng), rng
+    )
     return canvas.picture()
 
 
@@ -126,7 +130,11 @@ def draw_leaves(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: 
     chosen = rng.integers(len(roots), size=int(rng.integers(4, 40)))
     heading = outward[chosen] + rng.normal(0, 0.4, len(chosen))
     twigs = curl(
-        roots[chosen], heading, side * rng.uniform(0.1, 0.4, len(chosen)), rng.normal(0, 0.8, len(chosen)), rng
+        roots[chosen],
+        heading,
+        side * rng.uniform(0.1, 0.4, len(chosen)),
+        rng.normal(0, 0.8, len(chosen)),
+        rng,
     )
     widths = rng.uniform(0.6, 4, len(chosen)).astype(np.float32)
     canvas.lines(twigs, widths, _strand_colours(surface, twigs, rng))
@@ -141,7 +149,9 @@ def draw_leaves(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: 
     v = wide[:, None] * np.sin(outline)
     c, s = np.cos(turn)[:, None], np.sin(turn)[:, None]
     leaves = base[:, None] + np.stack([c * u - s * v, s * u + c * v], axis=-1)
-    canvas.polygons(leaves.astype(np.float32), _strand_colours(surface, leaves.astype(np.float32), rng))
+    canvas.polygons(
+        leaves.astype(np.float32), _strand_colours(surface, leaves.astype(np.float32), rng)
+    )
 
 
 def draw_mesh(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng) -> None:
@@ -158,11 +168,21 @@ def draw_mesh(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rn
     for angle in (slant, cross):
         middle = side / 2 + offsets[:, None] * np.array([-np.sin(angle), np.cos(angle)])
         start = middle - side * np.array([np.cos(angle), np.sin(angle)])
-        lines.append(curl(start, np.full(len(start), angle - bow / 2), np.full(len(start), 2.0 * side), bow, rng))
+        lines.append(
+            curl(
+                start,
+                np.full(len(start), angle - bow / 2),
+                np.full(len(start), 2.0 * side),
+                bow,
+                rng,
+            )
+        )
     strands = np.concatenate(lines)
     widths = np.full(len(strands), rng.uniform(0.4, 0.3 * pitch), np.float32)
     canvas.lines(strands, widths, _strand_colours(surface, strands, rng))
-    outside = np.asarray(cv2.resize(body, canvas.cover.shape[::-1], interpolation=cv2.INTER_CUBIC)) <= 0.5
+    outside = (
+        np.asarray(cv2.resize(body, canvas.cover.shape[::-1], interpolation=cv2.INTER_CUBIC)) <= 0.5
+    )
     canvas.cover[outside], canvas.paint[outside] = 0, 0
 
 
@@ -203,7 +223,9 @@ def _pick(x: NDArray[np.int64], y: NDArray[np.int64], rng: Rng) -> tuple[float, 
 def _edge(body: Pixels, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (n, 2) on the edge of a body, x and y, and the heading outward there (n,); often of a part of the edge."""
     smooth = cv2.GaussianBlur(body, (0, 0), 4)
-    rows, columns = np.where((body > 0.5) & (cv2.erode((body > 0.5).astype(np.uint8), np.ones((3, 3))) == 0))
+    rows, columns = np.where(
+        (body > 0.5) & (cv2.erode((body > 0.5).astype(np.uint8), np.ones((3, 3))) == 0)
+    )
     if len(rows) < 2:
         middle = np.array([[body.shape[1] / 2, body.shape[0] / 2]])
         return middle, rng.uniform(-np.pi, np.pi, 1)

@@ -13,7 +13,9 @@ from vidmatte.synth.corpus import Rng
 PromptKind = Literal["mask", "clicks", "strokes", "box"]
 
 
-def make_prompt(alpha: NDArray[np.uint8], prompt: PromptKind, rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def make_prompt(
+    alpha: NDArray[np.uint8], prompt: PromptKind, rng: Rng
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Simulate what a person marks on a reference: labels 0 or 255 (h, w), and where they are known (h, w) 0 or 1."""
     inside, outside = (alpha > 180).astype(np.uint8), (alpha < 13).astype(np.uint8)
     known = np.zeros_like(alpha)
@@ -23,15 +25,23 @@ def make_prompt(alpha: NDArray[np.uint8], prompt: PromptKind, rng: Rng) -> tuple
         return np.full_like(alpha, 0), 1 - _box(inside, rng)
     radius = max(1, round(prompt_radius(alpha.shape) * float(np.exp(rng.uniform(-0.4, 0.9)))))
     if prompt == "clicks":
-        for region, count in ((inside, rng.integers(1, 6)), (_outside_near(inside, outside, rng), rng.integers(4))):
+        for region, count in (
+            (inside, rng.integers(1, 6)),
+            (_outside_near(inside, outside, rng), rng.integers(4)),
+        ):
             for x, y in _draw_points(region, int(count), rng):
                 cv2.circle(known, (x, y), radius, 1, -1)
     else:
-        for region, count in ((inside, rng.integers(1, 4)), (_outside_near(inside, outside, rng), rng.integers(3))):
+        for region, count in (
+            (inside, rng.integers(1, 4)),
+            (_outside_near(inside, outside, rng), rng.integers(3)),
+        ):
             for start in _draw_points(region, int(count), rng):
                 turns = np.cumsum(rng.normal(0, 0.5, 12)) + rng.uniform(0, 6.3)
                 step = rng.uniform(0.01, 0.05) * min(alpha.shape)
-                path = np.cumsum(step * np.stack([np.cos(turns), np.sin(turns)], 1), 0) + np.array(start)
+                path = np.cumsum(step * np.stack([np.cos(turns), np.sin(turns)], 1), 0) + np.array(
+                    start
+                )
                 stroke = np.zeros_like(known)
                 cv2.polylines(stroke, [path.astype(np.int32)], False, 1, 2 * radius - 1)
                 known |= stroke & region
@@ -54,7 +64,9 @@ def _box(inside: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     return box
 
 
-def _outside_near(inside: NDArray[np.uint8], outside: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+def _outside_near(
+    inside: NDArray[np.uint8], outside: NDArray[np.uint8], rng: Rng
+) -> NDArray[np.uint8]:
     """Where a person would mark background: half the time close to the object."""
     if rng.random() < 0.5:
         return outside

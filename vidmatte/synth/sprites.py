@@ -78,26 +78,52 @@ def make_figure(corpus: Corpus, side: int, rng: Rng) -> Sprite:
     """A body with a head and limbs of two links each, in one to four textures: people, animals, machines, plants."""
     textures = [_fill(corpus, side, rng) for _ in range(rng.integers(1, 5))]
 
-    def limb(length: float, breadth: float, joint: tuple[float, float], parent: int, rest: float) -> SpritePart:
+    def limb(
+        length: float, breadth: float, joint: tuple[float, float], parent: int, rest: float
+    ) -> SpritePart:
         texture = textures[rng.integers(len(textures))]
         pixels = max(12, int(side * length * 1.2))
         alpha = np.zeros((pixels, pixels), np.float32)
         axes = (max(1.0, pixels * breadth / length / 2 * 0.9), pixels * 0.46)
-        cv2.ellipse(alpha, ((pixels / 2, pixels / 2), (2 * axes[0], 2 * axes[1]), 0.0), 1.0, -1, cv2.LINE_AA)
+        cv2.ellipse(
+            alpha, ((pixels / 2, pixels / 2), (2 * axes[0], 2 * axes[1]), 0.0), 1.0, -1, cv2.LINE_AA
+        )
         y, x = rng.integers(max(1, side - pixels + 1), size=2)
-        patch = np.asarray(cv2.resize(texture[y : y + pixels, x : x + pixels], (pixels, pixels)), np.float32)
+        patch = np.asarray(
+            cv2.resize(texture[y : y + pixels, x : x + pixels], (pixels, pixels)), np.float32
+        )
         oscillation = (rng.uniform(0, 0.8), rng.uniform(0.05, 0.3), rng.uniform(0, 6.3))
-        return SpritePart(premultiply(patch, alpha), length * 1.1, joint, (0.0, length / 2), parent, oscillation, rest)
+        return SpritePart(
+            premultiply(patch, alpha),
+            length * 1.1,
+            joint,
+            (0.0, length / 2),
+            parent,
+            oscillation,
+            rest,
+        )
 
     tall, wide = rng.uniform(0.3, 0.45), rng.uniform(0.14, 0.32)
     body = limb(tall, wide, (0.0, -tall / 2), -1, 0.0)
-    parts: Sprite = [SpritePart(body.picture, body.size, oscillation=(rng.uniform(0, 0.15), 0.1, 0.0))]
+    parts: Sprite = [
+        SpritePart(body.picture, body.size, oscillation=(rng.uniform(0, 0.15), 0.1, 0.0))
+    ]
     for sign in (-1, 1):
         for height, share in ((-0.4 * tall, 0.8), (0.42 * tall, 1.0)):
             length, breadth = tall * share * rng.uniform(0.5, 0.8), wide * rng.uniform(0.3, 0.65)
-            upper = limb(length, breadth, (sign * wide * 0.35, height), 0, -sign * rng.uniform(0, 1.2))
+            upper = limb(
+                length, breadth, (sign * wide * 0.35, height), 0, -sign * rng.uniform(0, 1.2)
+            )
             parts.append(upper)
-            parts.append(limb(length, breadth * 0.8, (0.0, length * 0.92), len(parts) - 1, rng.uniform(-0.8, 0.8)))
+            parts.append(
+                limb(
+                    length,
+                    breadth * 0.8,
+                    (0.0, length * 0.92),
+                    len(parts) - 1,
+                    rng.uniform(-0.8, 0.8),
+                )
+            )
     if rng.random() < 0.8:
         parts.append(limb(tall * 0.45, wide * rng.uniform(0.5, 0.9), (0.0, -tall * 0.45), 0, np.pi))
     return parts
@@ -111,18 +137,25 @@ def draw_shape(side: int, rng: Rng) -> Pixels:
     if kind < 0.4:
         y, x = np.mgrid[:side, :side].astype(np.float32)
         radius = np.hypot((x - centre[0]) * rng.uniform(0.6, 1.6), y - centre[1]) / side
-        field = 0.3 - radius * rng.uniform(0.8, 1.3) + 0.12 * noise(side, int(rng.integers(3, 8)), rng)
+        field = (
+            0.3 - radius * rng.uniform(0.8, 1.3) + 0.12 * noise(side, int(rng.integers(3, 8)), rng)
+        )
         return np.asarray(np.clip(field * side / 2 + 0.5, 0, 1), np.float32)
     if kind < 0.75:
         for _ in range(rng.integers(1, 6)):
-            middle, axes = centre + rng.uniform(-0.2, 0.2, 2) * side, rng.uniform(0.08, 0.5, 2) * side
+            middle, axes = (
+                centre + rng.uniform(-0.2, 0.2, 2) * side,
+                rng.uniform(0.08, 0.5, 2) * side,
+            )
             box = (tuple(middle.tolist()), tuple(axes.tolist()), float(rng.uniform(0, 180)))
             cv2.ellipse(alpha, box, 1.0, -1, cv2.LINE_AA)
         return alpha
     if kind < 0.92:
         angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 12)))
         radii = rng.uniform(0.1, 0.45, len(angles)) * side
-        points = np.stack([centre[0] + radii * np.cos(angles), centre[1] + radii * np.sin(angles)], 1)
+        points = np.stack(
+            [centre[0] + radii * np.cos(angles), centre[1] + radii * np.sin(angles)], 1
+        )
         cv2.fillPoly(alpha, [points.astype(np.int32)], 1.0, cv2.LINE_AA)
         return alpha
     radius, breadth = int(rng.uniform(0.2, 0.4) * side), max(2, int(rng.uniform(0.04, 0.15) * side))
@@ -133,7 +166,9 @@ def draw_shape(side: int, rng: Rng) -> Pixels:
 def noise(side: int, cells: int, rng: Rng) -> Pixels:
     """Smooth normal noise (side, side) with about `cells` bumps along a side."""
     coarse = rng.standard_normal((cells, cells)).astype(np.float32)
-    smooth: Pixels = np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
+    smooth: Pixels = np.asarray(
+        cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32
+    )
     return smooth
 
 
@@ -147,7 +182,9 @@ def _fill(corpus: Corpus, side: int, rng: Rng) -> Pixels:
     """A texture, a flat or a shaded colour, or a patchwork of two: sprites, like clothes, are not of one look."""
     if rng.random() < 0.4:
         first, second = _fill(corpus, side, rng), _fill(corpus, side, rng)
-        patches = np.clip((noise(side, int(rng.integers(2, 6)), rng) + rng.uniform(-0.5, 0.5)) * 20, 0, 1)[..., None]
+        patches = np.clip(
+            (noise(side, int(rng.integers(2, 6)), rng) + rng.uniform(-0.5, 0.5)) * 20, 0, 1
+        )[..., None]
         return np.asarray(first * patches + second * (1 - patches), np.float32)
     if rng.random() < 0.8:
         return corpus.texture(side, rng)
