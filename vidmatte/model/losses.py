@@ -45,19 +45,21 @@ def laplacian(alpha: Tensor, truth: Tensor, *, levels: int = 4) -> Tensor:
     """
     total = torch.zeros(alpha.shape[0], device=alpha.device)
     for _ in range(levels):
-        bands = [x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False) for x in (alpha, truth)]
-        total = total + l1(*bands)
-        alpha, truth = F.avg_pool2d(alpha, 2), F.avg_pool2d(truth, 2)
+        total = total + l1(_band(alpha), _band(truth))
+        alpha = F.avg_pool2d(alpha, 2)
+        truth = F.avg_pool2d(truth, 2)
     return total
+
+
+def _band(x: Tensor) -> Tensor:
+    return x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
 
 
 def gradient(alpha: Tensor, truth: Tensor) -> Tensor:
     """Return the absolute difference of the first differences in x and y."""
     difference = alpha - truth
-    down, right = (
-        difference[..., 1:, :] - difference[..., :-1, :],
-        difference[..., 1:] - difference[..., :-1],
-    )
+    down = difference[..., 1:, :] - difference[..., :-1, :]
+    right = difference[..., 1:] - difference[..., :-1]
     return down.abs().mean((1, 2, 3)) + right.abs().mean((1, 2, 3))
 
 
@@ -75,17 +77,18 @@ def overlap(alpha: Tensor, truth: Tensor) -> Tensor:
 
 def jaccard(alpha: Tensor, truth: Tensor) -> Tensor:
     """Return the region overlap J at 0.5, (N,); 1 if both are empty."""
-    a, b = alpha > 0.5, truth > 0.5
-    both, either = (a & b).sum((1, 2, 3)).float(), (a | b).sum((1, 2, 3)).float()
+    a = alpha > 0.5
+    b = truth > 0.5
+    both = (a & b).sum((1, 2, 3)).float()
+    either = (a | b).sum((1, 2, 3)).float()
     return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both))
 
 
 def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
     """Return all terms of a frame by name: means over the batch, without their weights."""
     alpha = prediction.alpha
-    small = F.adaptive_avg_pool2d(
-        truth, (prediction.coarse_logits.shape[-2], prediction.coarse_logits.shape[-1])
-    )
+    coarse = prediction.coarse_logits
+    small = F.adaptive_avg_pool2d(truth, (coarse.shape[-2], coarse.shape[-1]))
     reached = jaccard(alpha.detach(), truth)
     terms = {
         "l1": l1(alpha, truth),
@@ -93,7 +96,7 @@ def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
         "gradient": gradient(alpha, truth),
         "cross_entropy": cross_entropy(prediction.alpha_logits, truth),
         "overlap": overlap(alpha, truth),
-        "coarse": cross_entropy(prediction.coarse_logits, small),
+        "coarse": cross_entropy(coarse, small),
         "confidence": F.binary_cross_entropy_with_logits(
             prediction.confidence_logits, reached, reduction="none"
         ),

@@ -1,7 +1,8 @@
-"""The matting head: guidance and features to alpha at the working size, and how sure the network is of it.
+"""Decode guidance and features to alpha at the working size, and estimate the matte's quality.
 
-IconMatting's head (section 3.3) at a small size: guidance is fused with the features at 1/8, set in context at 1/16
-by the target's own attention, and refined up to full size with the encoder's detail features and the image itself.
+IconMatting's head (section 3.3) at a small size: guidance is fused with the features at 1/8, set in
+context at 1/16 by the target's own attention, and refined up to full size with the encoder's detail
+features and the image itself.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels_in, h, w) to (N, channels_out, h / stride, w / stride)."""
+        """Map (N, channels_in, h, w) to (N, channels_out, h / stride, w / stride)."""
         y = F.relu(self.norm1(self.conv1(x)))
         return F.relu(self.shortcut(x) + self.norm2(self.conv2(y)))
 
@@ -39,8 +40,8 @@ class Residual(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention over a small map, each head fading with distance at a learned rate.
 
-    The distance penalty (ALiBi, Press et al., ICLR 2022, in two dimensions) needs no table of positions, so that any
-    working size fits.
+    The distance penalty (ALiBi, Press et al., ICLR 2022, in two dimensions) needs no table of
+    positions, so any working size fits.
     """
 
     def __init__(self, channels: int, *, heads: int = 4) -> None:
@@ -52,12 +53,12 @@ class SelfAttention(nn.Module):
         self.fade = nn.Parameter(torch.linspace(-1.0, -5.0, heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to the same, added to the input."""
+        """Map (N, C, h, w) to the same shape; the result is added to the input."""
         height, width = x.shape[-2:]
         shape = (len(x), 3, self.heads, x.shape[1] // self.heads, height * width)
-        query, key, value = (
-            self.query_key_value(self.norm(x)).flatten(2).reshape(shape).mT.unbind(1)
-        )
+        stacked = self.query_key_value(self.norm(x)).flatten(2).reshape(shape)
+        query, key, value = stacked.mT.unbind(1)
+        # Softplus keeps the penalty positive: attention never grows with distance.
         bias = -F.softplus(self.fade)[:, None, None] * _distances(height, width, x.device)
         mixed = F.scaled_dot_product_attention(
             query, key, value, attn_mask=bias.to(query.dtype)[None]
@@ -67,7 +68,7 @@ class SelfAttention(nn.Module):
 
 
 class Context(nn.Module):
-    """Sees the whole object: works at 1/16 on the fused guidance and the encoder's deepest features."""
+    """Sets the fused guidance in the context of the whole object, at 1/16."""
 
     def __init__(self, channels: int, deep_channels: int) -> None:
         super().__init__()
@@ -75,24 +76,24 @@ class Context(nn.Module):
         self.attention = SelfAttention(deep_channels)
         self.leave = Residual(deep_channels, deep_channels)
         self.project = nn.Conv2d(deep_channels, channels, 1)
-        # Starts as nothing, so that a network trained without this block keeps its behaviour when it is grafted in.
+        # Starts at zero: a network trained without this block keeps its behaviour with it.
         for parameter in self.project.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, fused: Tensor, deep: Tensor) -> Tensor:
-        """fused (N, C, h/8, w/8), deep (N, D, h/16, w/16) to (N, C, h/8, w/8), added to `fused`."""
+        """Add context to `fused` (N, C, h/8, w/8) from `deep` (N, D, h/16, w/16)."""
         y = self.enter(torch.cat([F.avg_pool2d(fused, 2), deep], 1))
         y = self.project(self.leave(self.attention(y)))
         return fused + resize(y, fused)
 
 
 class MattingHead(nn.Module):
-    """Guidance to alpha logits, coarse to fine.
+    """Decodes guidance to alpha logits, coarse to fine.
 
     Args:
-        channels: of the encoder's maps at 1/2, 1/4, 1/8, 1/16.
-        guidance_channels: of the similarity guidance; two more of the prior are added at every size.
-        motion_channels: of the motion cue, seen at 1/8 and 1/4: optical flow is no finer.
+        channels: channels of the encoder's maps at 1/2, 1/4, 1/8, 1/16.
+        guidance_channels: channels of the similarity guidance; the prior adds two at every size.
+        motion_channels: channels of the motion cue, used at 1/8 and 1/4: optical flow is no finer.
     """
 
     def __init__(
@@ -123,37 +124,36 @@ class MattingHead(nn.Module):
             rgb: (N, 3, h, w) 0-1.
             maps: the encoder's features at 1/2, 1/4, 1/8, 1/16.
             guidance: (N, G, h/8, w/8).
-            prior: (N, 2, h, w) expected alpha where known, and where it is.
+            prior: (N, 2, h, w) expected alpha, and 1 if it is known, else 0.
             motion: (N, M, h, w).
 
         Returns:
             alpha logits (N, 1, h, w), coarse logits (N, 1, h/8, w/8), fused map (N, C, h/8, w/8).
         """
         half, quarter, eighth, sixteenth = maps
-        rgb, prior = (x.contiguous(memory_format=torch.channels_last) for x in (rgb, prior))
-        z = self.fuse1(
-            torch.cat(
-                [eighth, shrink(prior, eighth), guidance.to(eighth.dtype), shrink(motion, eighth)],
-                1,
-            )
-        )
+        # Convolutions are fastest with channels last.
+        rgb = rgb.contiguous(memory_format=torch.channels_last)
+        prior = prior.contiguous(memory_format=torch.channels_last)
+
+        similar = guidance.to(eighth.dtype)
+        at_eighth = [eighth, shrink(prior, eighth), similar, shrink(motion, eighth)]
+        z = self.fuse1(torch.cat(at_eighth, 1))
         z = self.context(self.fuse2(z), sixteenth)
-        y = self.to_quarter(
-            torch.cat(
-                [resize(z, quarter), quarter, shrink(prior, quarter), shrink(motion, quarter)], 1
-            )
-        )
+
+        larger = resize(z, quarter)
+        at_quarter = [larger, quarter, shrink(prior, quarter), shrink(motion, quarter)]
+        y = self.to_quarter(torch.cat(at_quarter, 1))
         y = self.to_half(torch.cat([resize(y, half), half], 1))
         y = self.to_full(torch.cat([resize(y, rgb), rgb.to(y.dtype), prior.to(y.dtype)], 1))
         return y.float(), self.coarse(z).float(), z
 
 
 class ConfidenceHead(nn.Module):
-    """One number per frame: the overlap that the network expects between its matte and the truth.
+    """Estimates the overlap of a matte with the truth, one number per frame.
 
-    Looks at the fused features averaged over the object, over its edge and over the frame, and at a few plain facts:
-    how decided the matte is, how large, how well it agrees with the prior and with the similarity's votes. It does
-    not steer the rest of the network: its inputs are cut off from the gradient.
+    Its inputs are the fused features averaged over the object, over its edge and over the frame,
+    and a few measures of the matte: decidedness, size, agreement with the prior and with the
+    similarity's votes. They are detached, so this loss does not steer the rest of the network.
     """
 
     def __init__(self, channels: int, *, votes: int) -> None:
@@ -163,7 +163,7 @@ class ConfidenceHead(nn.Module):
         )
 
     def forward(self, fused: Tensor, votes: Tensor, alpha_logits: Tensor, prior: Tensor) -> Tensor:
-        """Expected overlap as a logit, (N,).
+        """Return the expected overlap as a logit, (N,).
 
         Args:
             fused: (N, C, h/8, w/8) from the head.
@@ -171,13 +171,13 @@ class ConfidenceHead(nn.Module):
             alpha_logits: (N, 1, h, w).
             prior: (N, 2, h, w) as for the head.
         """
-        fused, votes, alpha = (
-            fused.detach().float(),
-            votes.detach().float(),
-            alpha_logits.detach().sigmoid(),
-        )
+        fused = fused.detach().float()
+        votes = votes.detach().float()
+        alpha = alpha_logits.detach().sigmoid()
         prior = prior.float()
+        expected = prior[:, :1]
         inside = F.adaptive_avg_pool2d(alpha, (fused.shape[-2], fused.shape[-1]))
+        # Largest at alpha 1/2.
         edge = 4 * inside * (1 - inside)
         pooled = [
             _average(fused, inside),
@@ -186,45 +186,49 @@ class ConfidenceHead(nn.Module):
             _average(votes, inside),
         ]
         known = prior[:, 1:].mean((1, 2, 3))
-        agreed = (torch.minimum(alpha, prior[:, :1]).sum((1, 2, 3)) + 1) / (
-            torch.maximum(alpha, prior[:, :1]).sum((1, 2, 3)) + 1
-        )
-        decided = (alpha * (2 * alpha - 1).abs()).sum((1, 2, 3)) / alpha.sum((1, 2, 3)).clamp(
-            min=1.0
-        )
+        both = torch.minimum(alpha, expected).sum((1, 2, 3))
+        either = torch.maximum(alpha, expected).sum((1, 2, 3))
+        # One pixel more on both sides: two empty mattes agree.
+        agreed = (both + 1) / (either + 1)
+        sure = (alpha * (2 * alpha - 1).abs()).sum((1, 2, 3))
+        decided = sure / alpha.sum((1, 2, 3)).clamp(min=1.0)
         area = alpha.mean((1, 2, 3))
         border = _average(_frame_edge(inside), inside)[:, 0]
+        # The root of the area grows with the object's diameter.
         facts = torch.stack([agreed * known, known, decided, area.sqrt(), border], 1)
         logit: Tensor = self.layers(torch.cat([*pooled, facts], 1))[:, 0]
         return logit
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear resize of `x` to the rows and columns of `like`."""
+    """Resize `x` (N, C, h, w) bilinearly to the rows and columns of `like`."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def shrink(x: Tensor, like: Tensor) -> Tensor:
-    """`x` averaged down to the rows and columns of `like`, in its dtype."""
+    """Average `x` (N, C, h, w) down to the rows and columns of `like`, in the dtype of `like`."""
     return F.adaptive_avg_pool2d(x, (like.shape[-2], like.shape[-1])).to(like.dtype)
 
 
 def _average(x: Tensor, weight: Tensor) -> Tensor:
-    """(N, C) average of x (N, C, h, w) under weight (N, 1, h, w)."""
+    """Return the average (N, C) of x (N, C, h, w) under weight (N, 1, h, w)."""
     return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-2)
 
 
 def _frame_edge(like: Tensor) -> Tensor:
-    """(N, 1, h, w) 1 on the outermost cells of the frame: objects cut by it are judged with less context."""
+    """Return (N, 1, h, w) 1 on the outermost cells of the frame, else 0.
+
+    An object on them may be cut by the frame, and then there is less to judge it by.
+    """
     inner = F.pad(torch.zeros_like(like[..., 1:-1, 1:-1]), (1, 1, 1, 1), value=1.0)
     return inner
 
 
 def _distances(height: int, width: int, device: torch.device) -> Tensor:
-    """(h w, h w) distance between cells."""
-    y, x = torch.meshgrid(
-        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-    )
+    """Return the distances (h w, h w) between cells."""
+    rows = torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     points = torch.stack([y.flatten(), x.flatten()], -1).float()
     distances: Tensor = torch.linalg.vector_norm(points[:, None] - points[None], dim=-1)
     return distances

@@ -1,4 +1,4 @@
-"""What the network of `compact` minimises: procedural clips, propagated as in use."""
+"""Compute the training loss of `compact`: procedural clips, propagated as at inference."""
 
 from __future__ import annotations
 
@@ -17,28 +17,40 @@ from vidmatte.synth.render import Clip
 
 
 def collate(clips: list[Clip]) -> Batch:
-    """Clips of one size as a batch: each field (B, T, ...) or (B, ...) in its own dtype."""
-    names = ("rgb", "alpha", "flow", "flow_known", "between", "labels", "known")
-    return {
-        name: torch.from_numpy(np.stack([getattr(clip, name) for clip in clips])) for name in names
-    }
+    """Return clips of one size as a batch: each field (B, T, ...) or (B, ...) in its own dtype."""
+    batch: Batch = {}
+    for name in ("rgb", "alpha", "flow", "flow_known", "between", "labels", "known"):
+        fields = [getattr(clip, name) for clip in clips]
+        batch[name] = torch.from_numpy(np.stack(fields))
+    return batch
 
 
 def loss(
     net: CompactNet, batch: Batch, generator: torch.Generator, precision: torch.dtype
 ) -> tuple[Tensor, dict[str, float]]:
-    """Follow each clip of a batch frame by frame and sum the losses. Figures are mean terms, and mean J by frame."""
+    """Matte each clip of a batch frame by frame and sum the losses.
+
+    Args:
+        net: the network.
+        batch: B clips of T frames, from `collate`.
+        generator: of the corruptions, on the CPU.
+        precision: dtype of the forward pass.
+
+    Returns:
+        The weighted sum of the terms; and figures: each term's mean over the frames, and the mean J
+        of each of the first three frames as `J0`, `J1`, `J2`.
+    """
     with torch.autocast(batch["rgb"].device.type, precision, enabled=precision != torch.float32):
         predictions = list(propagate(net, batch, generator))
     truth = batch["alpha"].float() / 255
     losses = [matting_losses(prediction, truth[:, t]) for t, prediction in predictions]
     terms = {name: torch.stack([found[name] for found in losses]).mean() for name in losses[0]}
-    reached = {
-        t: jaccard(prediction.alpha.detach(), truth[:, t]).mean().item()
-        for t, prediction in predictions
-    }
-    scores = {f"J{t}": reached[t] for t in reached if t < 3}
-    return weighted_sum(terms), {**{name: term.item() for name, term in terms.items()}, **scores}
+    figures = {name: term.item() for name, term in terms.items()}
+    for t, prediction in predictions:
+        # The marked frame, the one that may be far from it, and the first single step.
+        if t < 3:
+            figures[f"J{t}"] = jaccard(prediction.alpha.detach(), truth[:, t]).mean().item()
+    return weighted_sum(terms), figures
 
 
 def learn(
@@ -49,7 +61,7 @@ def learn(
     *,
     precision: torch.dtype,
 ) -> None:
-    """One step on one batch, outside of the loop: for the adaptation."""
+    """Make one step on one batch; used by the adaptation, which has no training loop."""
     optimiser.zero_grad(set_to_none=True)
     total, _ = loss(net, batch, generator, precision)
     torch.autograd.backward(total)
@@ -59,58 +71,68 @@ def learn(
 def propagate(
     net: CompactNet, batch: Batch, generator: torch.Generator, *, feedback: float = 0.85
 ) -> Iterator[tuple[int, Prediction]]:
-    """Matte a batch of clips as inference does, feeding mattes back; yields (frame, prediction) for those decoded.
+    """Matte a batch of clips as inference does; each matte leads to the next.
 
-    What a frame leaves for the next (memory and prior) is the network's own matte with a chance of `feedback`,
-    else the truth. The prior is corrupted now and then, so that the network learns when to overrule it; with `feedback`
-    1, as in validation, nothing is corrupted or left out.
+    A frame passes memory and prior on to the next: from the network's own matte with a chance of
+    `feedback`, else from the truth. The prior is corrupted sometimes, so that the network learns to
+    overrule it.
+
+    Args:
+        net: the network.
+        batch: B clips of T frames, from `collate`.
+        generator: of all draws, on the CPU.
+        feedback: 1, as in validation, also turns off corruption and omission.
+
+    Yields:
+        Frame number and prediction of each decoded frame. Frame 0 is decoded only if some of its
+        pixels are unmarked.
     """
-    rgb, truth, known = (
-        batch["rgb"].float() / 255,
-        batch["alpha"].float() / 255,
-        batch["known"].float(),
-    )
+    training = feedback < 1
+    rgb = batch["rgb"].float() / 255
+    truth = batch["alpha"].float() / 255
+    known = batch["known"].float()
     clips, frames = rgb.shape[:2]
     to_frame = chain_crops(batch["between"].float()).flatten(0, 1)
+    # One pass of the encoder over all frames is faster than one for each.
     frames_last = rgb.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     features = net.encode(frames_last, to_frame)
     each = [features[_frame_slice(t, frames, clips)] for t in range(frames)]
-    none = torch.zeros_like(truth[:, 0])
+    everywhere = torch.ones_like(truth[:, 0])
     matte = truth[:, 0]
 
-    def cue(flow: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
-        """Images of a set have no motion, so the network is to do without it now and then."""
-        return motion_cue(flow, inside, outside) * _bernoulli(
-            none, 0.85 if feedback < 1 else 1.0, generator
-        )
+    def cue(flow: Tensor, inside: Tensor) -> Tensor:
+        """Return the motion cue, sometimes 0: single images have no motion."""
+        kept = _bernoulli(inside, 0.85 if training else 1.0, generator)
+        return motion_cue(flow, inside, 1 - inside) * kept
 
     if not bool(known.all()):
         labels = batch["labels"].float() / 255
-        motion = cue(batch["flow"][:, 0], labels * known, 1 - labels * known)
-        prediction = net.decode(
-            rgb[:, 0], each[0], [net.encode_memory(each[0], labels, known)], labels, known, motion
-        )
+        motion = cue(batch["flow"][:, 0], labels * known)
+        marks = net.encode_memory(each[0], labels, known)
+        prediction = net.decode(rgb[:, 0], each[0], [marks], labels, known, motion)
         yield 0, prediction
-        matte = _mix_per_item(
-            prediction.alpha.detach(), truth[:, 0], 0.5 if feedback < 1 else 1.0, generator
-        )
-    memories: list[Memory] = [net.encode_memory(each[0], matte, torch.ones_like(none))]
+        own = 0.5 if training else 1.0
+        matte = _mix_per_item(prediction.alpha.detach(), truth[:, 0], own, generator)
+    memories: list[Memory] = [net.encode_memory(each[0], matte, everywhere)]
     recent = list(memories)
     for t in range(1, frames):
         prior = warp(matte, batch["flow"][:, t], batch["between"][:, t])
-        prior = corrupt_prior(prior, generator) if feedback < 1 else prior
-        present = _bernoulli(
-            prior, (0.7 if t == 1 else 0.9) if feedback < 1 else 1.0, generator
-        ).expand_as(prior)
-        # Where flow and opposite flow disagree, nothing is expected.
+        chance = 1.0
+        if training:
+            prior = corrupt_prior(prior, generator)
+            # Frame 1 may be far from frame 0, so its prior is missing more often.
+            chance = 0.7 if t == 1 else 0.9
+        present = _bernoulli(prior, chance, generator).expand_as(prior)
+        # If flow and opposite flow disagree, nothing is expected.
         present = present * batch["flow_known"][:, t, None].float()
-        motion = cue(batch["flow"][:, t], prior * present, 1 - prior * present)
-        reads_recent = feedback == 1 or _coin_flip(0.9, generator)
+        motion = cue(batch["flow"][:, t], prior * present)
+        reads_recent = not training or _coin_flip(0.9, generator)
         nearby = recent[-RECENT_FRAMES:] if reads_recent else []
         prediction = net.decode(rgb[:, t], each[t], memories, prior, present, motion, nearby)
         yield t, prediction
         matte = _mix_per_item(prediction.alpha.detach(), truth[:, t], feedback, generator)
-        recent.append(net.encode_memory(each[t], matte, torch.ones_like(none)))
+        recent.append(net.encode_memory(each[t], matte, everywhere))
+        # As at inference: the reference, sometimes a second one, and the last frame.
         between_them = memories[1:][-1:] if _coin_flip(0.5, generator) else []
         memories = [memories[0], *between_them, recent[-1]]
 
@@ -130,11 +152,20 @@ def chain_crops(between: Tensor) -> Tensor:
 
 
 def warp(alpha: Tensor, flow: Tensor, between: Tensor) -> Tensor:
-    """Alpha (N, 1, h, w) of the frame before, seen from this one along `flow` (N, h, w, 2) and `between` (N, 2, 3)."""
+    """Warp the matte of the frame before to this frame.
+
+    Args:
+        alpha: (N, 1, h, w) of the frame before.
+        flow: (N, h, w, 2) in pixels, from this frame to that one, both seen through this window.
+        between: (N, 2, 3) from pixels of this window to those of that one.
+
+    Returns:
+        (N, 1, h, w); 0 for what lies outside of the frame before.
+    """
     height, width = alpha.shape[-2:]
-    y, x = torch.meshgrid(
-        *(torch.arange(side, device=alpha.device) for side in (height, width)), indexing="ij"
-    )
+    rows = torch.arange(height, device=alpha.device)
+    columns = torch.arange(width, device=alpha.device)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     places = torch.stack([x, y], -1) + flow
     places = torch.einsum("nhwi,nji->nhwj", places, between[..., :2]) + between[:, None, None, :, 2]
     size = torch.tensor([width, height], device=alpha.device)
@@ -142,12 +173,16 @@ def warp(alpha: Tensor, flow: Tensor, between: Tensor) -> Tensor:
 
 
 def corrupt_prior(prior: Tensor, generator: torch.Generator) -> Tensor:
-    """Corrupt about a fifth of the priors (N, 1, h, w): shifted, grown, shrunk, faded, half lost or partly invented."""
+    """Corrupt about a fifth of the priors (N, 1, h, w).
+
+    Six kinds with 3.5 % each: shifted, grown, shrunk, faded, half lost, partly invented.
+    """
     height, width = prior.shape[-2:]
-    shift = (torch.randint(-height // 12, height // 12 + 1, (2,), generator=generator)).tolist()
+    shift = torch.randint(-height // 12, height // 12 + 1, (2,), generator=generator).tolist()
     radius = int(torch.randint(1, max(3, height // 24), (1,), generator=generator))
     grown = F.max_pool2d(prior, 2 * radius + 1, 1, radius)
     shrunk = -F.max_pool2d(-prior, 2 * radius + 1, 1, radius)
+    # Few random cells, enlarged smoothly, make blobs.
     blob = torch.rand(len(prior), 1, 4, 4, generator=generator).to(prior)
     blob = (F.interpolate(blob, size=(height, width), mode="bicubic") > 0.75).float()
     kinds = [
@@ -165,19 +200,22 @@ def corrupt_prior(prior: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _frame_slice(t: int, frames: int, clips: int) -> slice:
-    """Frame t of every clip in a flattened (clips x frames) batch."""
+    """Return the slice of frame t of every clip in a flattened (clips x frames) batch."""
     return slice(t, frames * clips, frames)
 
 
 def _bernoulli(like: Tensor, chance: float, generator: torch.Generator) -> Tensor:
-    """(N, 1, 1, 1) 1 with a chance, else 0."""
+    """Draw (N, 1, 1, 1) 1 with a chance, else 0.
+
+    The draw is made on the CPU, so that it is the same on every device.
+    """
     return (torch.rand(len(like), 1, 1, 1, generator=generator) < chance).to(like)
 
 
 def _mix_per_item(
     first: Tensor, second: Tensor, chance: float, generator: torch.Generator
 ) -> Tensor:
-    """Per item `first` with a chance, else `second`."""
+    """Return for each item of a batch `first` with a chance, else `second`."""
     coin = _bernoulli(first, chance, generator)
     return coin * first + (1 - coin) * second
 

@@ -1,16 +1,16 @@
-"""The refiner: alpha at full size in the soft band of a coarse matte, by a small network that looks at every pixel.
+"""Refine a coarse matte to alpha at full size in its soft band, with a small network.
 
-Two stages. At the size of the coarse matte a U-Net of three levels sees the whole window: colours, matte, and the mean
-colours of sure object and sure background around each place. At full size a shallow network sees tiles of the band:
-the pixels, the guided filter's alpha, where each pixel's colour lies on the line between the two mean colours, and what
-the first stage says of the place. It corrects the guided filter's alpha; outside of the band nothing is changed.
+There are two stages. At the size of the coarse matte a U-Net of three levels sees the whole window:
+colours, matte, and the mean colours of sure object and sure background around each pixel. At full
+size a shallow network sees tiles of the band: the pixels, the guided filter's alpha, the position
+of each pixel's colour on the line between the two mean colours, and the first stage's features. It
+corrects the guided filter's alpha; outside of the band nothing is changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -21,31 +21,41 @@ from torch import Tensor, nn
 from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.upsample import band_share, certain, guided_upsample
 
-CORE, HALO = 48, 8
-"""Side of a tile and its surroundings, in pixels: the second stage sees 8 pixels far, so that tiles have no seams."""
+CORE = 48
+"""Side in pixels of the part of a tile that is kept."""
+HALO = 8
+"""Pixels around it: the reach of the second stage's convolutions, so that tiles have no seams."""
 TILE = CORE + 2 * HALO
 MAX_ENLARGEMENT = 8
-"""How many times larger than an image, on either side, its coarse matte may be for it to be refined."""
+"""Largest ratio of an image's side to its coarse matte's up to which it is refined."""
 MOST_TILES = 192
-"""About 0.44 million pixels: where the band takes more, it is refined at half the size or less."""
+"""About 0.44 million pixels: a band of more is refined at half the size or less."""
 _LINES = 8
-"""Channels of two linear functions of colour, near by and at large; see `_lines`."""
+"""Channels of two linear functions of colour, one local and one global; see `_line`."""
 COARSE_CHANNELS = 3 + 1 + 12 + 2 + 2
-_NEAR, _FAR = 9, 11
-"""Sides of the boxes over which mean colours are taken: in pixels of the coarse matte, and in fours of them."""
+"""Colour, alpha, four mean colours, two shares of sure pixels, alpha by two lines."""
+_NEAR = 9
+"""Side of the box of local mean colours, in pixels of the coarse matte."""
+_FAR = 11
+"""Side of the box of wide mean colours, in blocks of 4 x 4 pixels of the coarse matte."""
 _SURE = 0.05
+"""Alpha this close to 0 or 1 is sure background or object."""
 _BATCH = 32
+"""Tiles in one pass of the network: bounds its memory."""
 _LEAST_CERTAIN = 0.02
-
-Size: TypeAlias = tuple[int, int]
+"""Alpha is kept this far from 0 and 1 before its logit is taken, which is infinite there."""
 
 
 class Refiner(nn.Module):
-    """Corrects the logit of alpha; without norms, so that what a tile holds does not depend on where it is cut."""
+    """Corrects the logit of alpha.
+
+    There are no norms, so the result for a pixel does not depend on the tile that holds it.
+    """
 
     def __init__(self, channels: int = 16, deep_channels: int = 32) -> None:
         super().__init__()
-        c, d = channels, deep_channels
+        c = channels
+        d = deep_channels
         self.enter = _conv(COARSE_CHANNELS, c)
         self.down = nn.Sequential(_conv(c, d), _conv(d, d))
         self.deep = nn.Sequential(_conv(d, d), _conv(d, d), _conv(d, d))
@@ -54,12 +64,16 @@ class Refiner(nn.Module):
         self.stem = nn.Conv2d(4 * (3 + 1) + _LINES, c, 3, 1, 1)
         self.sharp = nn.Sequential(_conv(c, c), _conv(c, c), _conv(c, c))
         self.change = nn.Conv2d(2 * c, 4, 1)
-        # Starts as the guided filter.
+        # Starts as the guided filter: a change of 0.
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)  # type: ignore[arg-type] # missing in torch's own annotations
 
     def context(self, coarse: Tensor) -> Tensor:
-        """What there is around each place: (N, COARSE_CHANNELS, h, w) of `coarse_features` to (N, C, h, w)."""
+        """Return the first stage's features (N, C, h, w).
+
+        Args:
+            coarse: (N, COARSE_CHANNELS, h, w) from `coarse_features`.
+        """
         first = self.enter(coarse - 0.5)
         second = self.down(F.avg_pool2d(first, 2, ceil_mode=True))
         third = self.deep(F.avg_pool2d(second, 2, ceil_mode=True))
@@ -68,17 +82,26 @@ class Refiner(nn.Module):
         return maps
 
     def forward(self, pixels: Tensor, around: Tensor) -> Tensor:
-        """Change of alpha's logit (N, 4, S / 2, S / 2) in tiles, four pixels in each place.
+        """Return the change of alpha's logit in tiles.
+
+        Blocks of 2 x 2 pixels lie in the channels, which makes the convolutions cheaper.
 
         Args:
-            pixels: (N, 16, S / 2, S / 2) of `Tiles.cut`: rgb and the guided filter's alpha.
-            around: (N, _LINES + C, S / 2, S / 2) of `Tiles.sample`: linear functions of colour, and context.
+            pixels: (N, 16, S / 2, S / 2) from `Tiles.cut`, pixel-unshuffled: rgb and the guided
+                filter's alpha.
+            around: (N, _LINES + C, S / 2, S / 2) from `Tiles.sample`: two linear functions of
+                colour, and features of the first stage.
+
+        Returns:
+            (N, 4, S / 2, S / 2), to be pixel-shuffled.
         """
-        near, far = (_apply(around[:, i : i + 4], pixels) for i in (0, 4))
-        x = F.relu(
-            self.stem(torch.cat([pixels - 0.5, near - 0.5, far - 0.5], 1)) + around[:, _LINES:]
-        )
+        near = _apply(around[:, 0:4], pixels)
+        far = _apply(around[:, 4:8], pixels)
+        # Inputs are centred on 0.
+        seen = torch.cat([pixels - 0.5, near - 0.5, far - 0.5], 1)
+        x = F.relu(self.stem(seen) + around[:, _LINES:])
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
+        # The factor speeds up the learning of the last layer, which starts at 0.
         return 4 * change
 
 
@@ -91,50 +114,80 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _apply(line: Tensor, pixels: Tensor) -> Tensor:
-    """A function of colour, weights and constant (N, 4, s, s), of the four pixels in each place, (N, 4, s, s)."""
+    """Apply a linear function of colour to the four pixels of each block.
+
+    Args:
+        line: (N, 4, s, s) three weights and a constant.
+        pixels: (N, 16, s, s) four each of red, green, blue and alpha.
+
+    Returns:
+        (N, 4, s, s), clipped to -0.5..1.5.
+    """
     found = line[:, 3:] + line[:, :1] * pixels[:, :4]
     found = found + line[:, 1:2] * pixels[:, 4:8] + line[:, 2:3] * pixels[:, 8:12]
     return found.clamp(-0.5, 1.5)
 
 
 def refined(guided: Tensor, change: Tensor) -> Tensor:
-    """The guided filter's alpha (N, 1, S, S) with its logit changed (N, 4, S / 2, S / 2), before `certain`."""
+    """Return alpha (N, 1, S, S), before `certain`.
+
+    Args:
+        guided: (N, 1, S, S) the guided filter's alpha.
+        change: (N, 4, S / 2, S / 2) the network's change of its logit.
+    """
     logits = torch.logit(guided.clamp(_LEAST_CERTAIN, 1 - _LEAST_CERTAIN))
     return (logits + F.pixel_shuffle(change.float(), 2)).sigmoid()
 
 
 def coarse_features(rgb: Pixels, alpha: Alpha) -> tuple[Pixels, Pixels]:
-    """What is known at the size of the coarse matte, of a small image (h, w, 3) 0-1 and its matte (h, w).
+    """Return the first stage's input and the linear functions of colour.
 
-    Mean colours are those of sure object and sure background near by; where there is none near, of those at large.
+    Args:
+        rgb: (h, w, 3) image at the size of its coarse matte, 0-1.
+        alpha: (h, w) coarse matte, 0-1.
 
     Returns:
-        (COARSE_CHANNELS, h, w): colour, alpha, four mean colours, how much is sure near by, alpha by each line.
-        (_LINES, h, w): see `_line`, for the mean colours near by and at large.
+        (COARSE_CHANNELS, h, w): colour, alpha, mean colours of object and background nearby, and
+        at large, share of sure pixels nearby, alpha by each line.
+        (_LINES, h, w): two lines as of `_line`, from the mean colours nearby and at large.
     """
-    window = np.ones((3, 3), np.uint8)
-    near, far, shares = [], [], []
-    for side in (alpha, 1 - alpha):
-        weight = (cv2.erode(side, window) >= 1 - _SURE).astype(np.float32)
-        weighted = np.concatenate([rgb * weight[..., None], weight[..., None]], axis=-1)
-        total = weighted.sum((0, 1))
-        anywhere = total[:3] / max(float(total[3]), 1.0)
-        wide = _blur_at_large(weighted)
-        at_large = (wide[..., :3] + 1e-4 * anywhere) / (wide[..., 3:] + 1e-4)
-        close = cv2.blur(cv2.blur(weighted, (_NEAR, _NEAR)), (_NEAR, _NEAR))
-        near.append((close[..., :3] + 1e-2 * at_large) / (close[..., 3:] + 1e-2))
-        far.append(at_large)
-        shares.append(close[..., 3])
-    lines = [_line(*near), _line(*far)]
+    front_near, front_far, front_share = _mean_colours(rgb, alpha)
+    back_near, back_far, back_share = _mean_colours(rgb, 1 - alpha)
+    lines = [_line(front_near, back_near), _line(front_far, back_far)]
     along = [np.clip((rgb * line[..., :3]).sum(-1) + line[..., 3], -0.5, 1.5) for line in lines]
-    planes = np.dstack([rgb, alpha, *near, *far, *shares, *along]).astype(np.float32)
-    return (
-        np.ascontiguousarray(planes.transpose(2, 0, 1)),
-        np.ascontiguousarray(np.dstack(lines).astype(np.float32).transpose(2, 0, 1)),
-    )
+    colours = [front_near, back_near, front_far, back_far]
+    planes = np.dstack([rgb, alpha, *colours, front_share, back_share, *along])
+    return _channels_first(planes), _channels_first(np.dstack(lines))
+
+
+def _mean_colours(rgb: Pixels, side: Alpha) -> tuple[Pixels, Pixels, Pixels]:
+    """Return the mean colours of the sure pixels of one side, object or background.
+
+    A mean without any sure pixel in its box falls back to the next larger box.
+
+    Returns:
+        (h, w, 3) nearby, (h, w, 3) at large, (h, w) share of sure pixels nearby.
+    """
+    # A pixel beside an unsure one may hold some of its colour.
+    weight = (cv2.erode(side, np.ones((3, 3), np.uint8)) >= 1 - _SURE).astype(np.float32)
+    weighted = np.concatenate([rgb * weight[..., None], weight[..., None]], axis=-1)
+    total = weighted.sum((0, 1))
+    anywhere = total[:3] / max(float(total[3]), 1.0)
+    wide = _blur_at_large(weighted)
+    at_large = (wide[..., :3] + 1e-4 * anywhere) / (wide[..., 3:] + 1e-4)
+    # Two boxes in a row make a smooth window.
+    smooth = cv2.blur(cv2.blur(weighted, (_NEAR, _NEAR)), (_NEAR, _NEAR))
+    close = np.asarray(smooth, np.float32)
+    near = (close[..., :3] + 1e-2 * at_large) / (close[..., 3:] + 1e-2)
+    return near, at_large, close[..., 3]
+
+
+def _channels_first(planes: Pixels) -> Pixels:
+    return np.ascontiguousarray(planes.astype(np.float32).transpose(2, 0, 1))
 
 
 def _blur_at_large(planes: Pixels) -> Pixels:
+    # At a quarter of the size, as the window is wide.
     height, width = planes.shape[:2]
     fours = cv2.resize(planes, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
     blurred = cv2.blur(cv2.blur(fours, (_FAR, _FAR)), (_FAR, _FAR))
@@ -144,30 +197,56 @@ def _blur_at_large(planes: Pixels) -> Pixels:
 
 
 def _line(front: Pixels, back: Pixels) -> Pixels:
-    """Weights and constant (h, w, 4) of how far a colour lies from `back` to `front`, both (h, w, 3)."""
+    """Return the linear function of colour that is 0 at `back` and 1 at `front`.
+
+    Args:
+        front: (h, w, 3) mean colour of the object.
+        back: (h, w, 3) mean colour of the background.
+
+    Returns:
+        (h, w, 4) three weights and a constant.
+    """
     way = front - back
+    # The last term keeps the function flat between colours that are nearly equal.
     weights = way / ((way * way).sum(-1, keepdims=True) + np.float32(2e-3))
     return np.dstack([weights, -(weights * back).sum(-1)])
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Where tiles are cut: top left corners (n, 2), y and x, even, of their cores in an image of this size."""
+    """Places of tiles in an image.
+
+    Attributes:
+        corners: (n, 2) y and x of the top left corners of the tiles' cores, even numbers.
+        height: rows of the image.
+        width: columns of the image.
+    """
 
     corners: Tensor
     height: int
     width: int
 
     def split(self, most: int) -> Iterator[Tiles]:
-        """The same tiles, no more than `most` at a time."""
+        """Yield the same tiles, at most `most` at a time."""
         for corners in torch.split(self.corners, most):
             yield Tiles(corners, self.height, self.width)
 
     def cut(self, planes: Pixels, side: int = TILE, halo: int = HALO) -> Pixels:
-        """The tiles (n, C, side, side) of planes (C, H, W) with their surroundings, the image's border repeated."""
+        """Cut tiles with their surroundings out of planes; the image's border is repeated.
+
+        Args:
+            planes: (C, H, W).
+            side: side of a tile with its surroundings.
+            halo: width of the surroundings.
+
+        Returns:
+            (n, C, side, side).
+        """
         cut = np.empty((len(self.corners), len(planes), side, side), np.float32)
         for tile, (top, left) in zip(cut, self.corners.tolist(), strict=True):
-            y, x = top - halo, left - halo
+            y = top - halo
+            x = left - halo
+            # A slice is much faster than an index, and most tiles lie inside.
             if min(y, x) >= 0 and y + side <= self.height and x + side <= self.width:
                 tile[:] = planes[:, y : y + side, x : x + side]
             else:
@@ -177,37 +256,59 @@ class Tiles:
         return cut
 
     def sample(self, maps: Tensor, side: int = TILE, halo: int = HALO) -> Tensor:
-        """Maps (1, C, h, w) of the whole image at every second pixel of the tiles, (n, C, side / 2, side / 2).
+        """Sample maps of the whole image bilinearly at every second pixel of the tiles.
 
-        Bilinear, as two products of small matrices: several times as fast as looking up every place.
+        Two products of small matrices are several times as fast as a look-up of every pixel.
+
+        Args:
+            maps: (1, C, h, w).
+            side: side of a tile with its surroundings.
+            halo: width of the surroundings.
+
+        Returns:
+            (n, C, side / 2, side / 2), channels last in memory.
         """
         tall, wide = maps.shape[-2:]
         rows, down = _weights(self.corners[:, 0] - halo, side, tall / self.height, tall)
         columns, across = _weights(self.corners[:, 1] - halo, side, wide / self.width, wide)
-        # Channels last throughout: rows of all channels are short copies, and the network takes them so.
-        near = maps[0].permute(1, 2, 0).float().contiguous()[rows[:, :, None], columns[:, None, :]]
-        mixed = (down.to(maps.device) @ near.flatten(2)).reshape(
-            len(near), side // 2, *near.shape[2:]
-        )
+        # Channels last throughout: the copies below are contiguous, and the network expects it.
+        channels_last = maps[0].permute(1, 2, 0).float().contiguous()
+        near = channels_last[rows[:, :, None], columns[:, None, :]]
+        mixed = down.to(maps.device) @ near.flatten(2)
+        mixed = mixed.reshape(len(near), side // 2, *near.shape[2:])
         sampled: Tensor = across[:, None].to(maps.device) @ mixed
         return sampled.permute(0, 3, 1, 2)
 
 
 def _weights(starts: Tensor, side: int, scale: float, length: int) -> tuple[Tensor, Tensor]:
-    """What every second pixel of tiles that begin at `starts` (n,) takes of a row of `length` pixels of a map.
+    """Return the bilinear weights of every second pixel of tiles along one axis of a map.
 
-    Returns the places in the row (n, k), and the weights (n, side / 2, k) with which they are mixed.
+    Args:
+        starts: (n,) first pixels of the tiles in the image.
+        side: pixels of a tile.
+        scale: size of the map over size of the image.
+        length: size of the map.
+
+    Returns:
+        (n, k) positions in the map, and their weights (n, side / 2, k).
     """
+    # Centres of pairs of pixels, in the map's coordinates.
     at = ((starts[:, None] + torch.arange(0, side, 2) + 1) * scale - 0.5).clamp(0, length - 1)
+    # A tile spans `side * scale` places; the rest covers rounding and the right neighbour.
     places = at[:, :1].floor().long() + torch.arange(int(side * scale) + 3)
-    # Beyond the row no place has any weight, as `at` stays inside.
-    return places.clamp(max=length - 1), (1 - (at[:, :, None] - places[:, None]).abs()).clamp(
-        min=0
-    ).float()
+    weights = (1 - (at[:, :, None] - places[:, None]).abs()).clamp(min=0).float()
+    # A clamped place has no weight, as `at` stays inside.
+    return places.clamp(max=length - 1), weights
 
 
 def tiles_on(share: Pixels, height: int, width: int) -> Tiles:
-    """Tiles of an image of this size that hold all places where `share` (h, w), enlarged to that size, is not 0."""
+    """Return the tiles that hold all pixels of a share that are not 0.
+
+    Args:
+        share: (h, w), to be enlarged to the size of the image.
+        height: rows of the image.
+        width: columns of the image.
+    """
     wanted = np.zeros((-(-height // CORE), -(-width // CORE)), bool)
     y, x = np.nonzero(share > 0)
     # Bilinear enlarging spreads a pixel over half of its neighbours.
@@ -220,10 +321,20 @@ def tiles_on(share: Pixels, height: int, width: int) -> Tiles:
 
 
 def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alpha:
-    """(H, W) alpha of an image (3, H, W) in 0..1 from its coarse matte (h, w).
+    """Refine a coarse matte to the size of its image.
 
-    Outside of the soft band it is the enlarged coarse matte to the bit, see `model.compact.upsample.guided_upsample`.
-    What it costs is bounded: a band of more than `MOST_TILES` tiles is corrected at half the size or less.
+    Outside of the soft band the result equals the enlarged coarse matte to the bit, see
+    `model.compact.upsample.guided_upsample`. The cost is bounded: a band of more than `MOST_TILES`
+    tiles is corrected at half the size or less.
+
+    Args:
+        net: the refiner, on `device`.
+        rgb: (3, H, W) image, 0-1.
+        alpha: (h, w) its coarse matte, 0-1.
+        device: where the network runs.
+
+    Returns:
+        (H, W) alpha, 0-1.
     """
     guided = guided_upsample(rgb, alpha)
     if max(alpha.shape[0] / rgb.shape[1], alpha.shape[1] / rgb.shape[2]) > MAX_ENLARGEMENT:
@@ -241,51 +352,63 @@ def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alp
         change = _change(net, rgb, guided, alpha, tiles, device)
     else:
         size = (tiles.width, tiles.height)
-        less = np.stack(
-            [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (*rgb, guided)]
-        )
+        planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (*rgb, guided)]
+        less = np.stack(planes)
         change = _change(net, less[:3], less[3], alpha, tiles, device)
-        change = np.asarray(
-            cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
-        )
+        change = _enlarge_plane(change, height, width)
         # Enlarging spreads it a little beyond the band.
-        change *= cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR) > 0
+        change *= _enlarge_plane(share, height, width) > 0
     guided += change
     np.clip(guided, 0, 1, out=guided)
     return guided
 
 
+def _enlarge_plane(plane: Pixels, height: int, width: int) -> Pixels:
+    enlarged = cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.float32)
+
+
 def _change(
     net: Refiner, rgb: Pixels, guided: Pixels, alpha: Alpha, tiles: Tiles, device: torch.device
 ) -> Pixels:
-    """(H, W) what is to be added to the guided filter's alpha; 0 outside of the band."""
-    small = cv2.merge(
-        [cv2.resize(plane, alpha.shape[::-1], interpolation=cv2.INTER_AREA) for plane in rgb]
-    )
-    coarse, lines = (
-        torch.from_numpy(planes)[None].to(device) for planes in coarse_features(small, alpha)
-    )
-    context = net.context(coarse.contiguous(memory_format=torch.channels_last))
-    around = torch.cat([lines, context.float()], 1)
-    share = cv2.resize(
-        band_share(alpha), (tiles.width, tiles.height), interpolation=cv2.INTER_LINEAR
-    )
+    """Return the change (H, W) of the guided filter's alpha; 0 outside of the band.
+
+    Args:
+        net: the refiner.
+        rgb: (3, H, W).
+        guided: (H, W) the guided filter's alpha.
+        alpha: (h, w) the coarse matte after `certain`.
+        tiles: those that hold the band.
+        device: where the network runs.
+    """
+    around = _surroundings(net, rgb, alpha, device)
+    share = _enlarge_plane(band_share(alpha), tiles.height, tiles.width)
     change = np.zeros((tiles.height, tiles.width), np.float32)
     for part in tiles.split(_BATCH):
-        fine = torch.from_numpy(np.concatenate([part.cut(rgb), part.cut(guided[None])], axis=1)).to(
-            device
-        )
+        cut = np.concatenate([part.cut(rgb), part.cut(guided[None])], axis=1)
+        fine = torch.from_numpy(cut).to(device)
         logits = net(F.pixel_unshuffle(fine, 2), part.sample(around))
-        core = (slice(None), slice(None), slice(HALO, -HALO), slice(HALO, -HALO))
-        half = (
-            slice(None),
-            slice(None),
-            slice(HALO // 2, -HALO // 2),
-            slice(HALO // 2, -HALO // 2),
-        )
-        found = certain(refined(fine[:, 3:][core], logits[half])[:, 0].cpu().numpy())
+        corrected = refined(_core(fine[:, 3:], HALO), _core(logits, HALO // 2))
+        found = certain(corrected[:, 0].cpu().numpy())
         for (y, x), tile in zip(part.corners.tolist(), found, strict=True):
-            inside = (slice(y, min(y + CORE, tiles.height)), slice(x, min(x + CORE, tiles.width)))
-            kept = tile[: inside[0].stop - y, : inside[1].stop - x]
+            # The last tiles of a row or a column may end beyond the image.
+            bottom = min(y + CORE, tiles.height)
+            right = min(x + CORE, tiles.width)
+            inside = (slice(y, bottom), slice(x, right))
+            kept = tile[: bottom - y, : right - x]
             change[inside] = share[inside] * (kept - guided[inside])
     return change
+
+
+def _surroundings(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Tensor:
+    """Return (1, _LINES + C, h, w): linear functions of colour, and the first stage's features."""
+    size = alpha.shape[::-1]
+    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in rgb]
+    features, lines = coarse_features(cv2.merge(planes), alpha)
+    coarse = torch.from_numpy(features)[None].to(device)
+    context = net.context(coarse.contiguous(memory_format=torch.channels_last))
+    return torch.cat([torch.from_numpy(lines)[None].to(device), context.float()], 1)
+
+
+def _core(x: Tensor, halo: int) -> Tensor:
+    return x[:, :, halo:-halo, halo:-halo]

@@ -1,6 +1,8 @@
-"""From a coarse matte to full size with the edges of the image."""
+"""Enlarge a coarse matte to full size along the edges of the image."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -9,41 +11,41 @@ import numpy.typing as npt
 from vidmatte.imaging.arrays import Pixels
 
 _RADIUS = 2
-"""Of the filter's window, in pixels of the coarse matte."""
+"""Radius of the filter's window, in pixels of the coarse matte."""
 _EPSILON = 2e-4
-"""Colour variance, of rgb in 0..1, below which a window counts as flat and its matte is left smooth."""
+"""Colour variance, of rgb in 0..1, below which a window is flat and its matte is left smooth."""
 CERTAIN = 0.02
-"""Alpha this close to 0 or 1 is taken as 0 or 1: a network never says either outright, and haze shows on a key."""
+"""Alpha this close to 0 or 1 is taken as 0 or 1.
+
+A network never reaches either, and the haze would show on a key.
+"""
 
 
 def guided_upsample(rgb: Pixels, alpha: Pixels) -> Pixels:
-    """(H, W) alpha of an image (3, H, W) in 0..1 from its coarse matte (h, w).
+    """Enlarge a coarse matte to the size of its image with the fast guided filter.
 
-    In each window of the coarse matte alpha is a linear function of colour; that function is enlarged and applied to
-    the full-size image (He and Sun, Fast Guided Filter, arXiv 1505.00996, with the colour model of He et al., Guided
-    Image Filtering, PAMI 2013, eq. 19-21). Only the surroundings of the soft band are computed at full size.
+    In each window of the coarse matte alpha is a linear function of colour; that function is
+    enlarged and applied to the full-size image (He and Sun, Fast Guided Filter, arXiv 1505.00996,
+    with the colour model of He et al., Guided Image Filtering, PAMI 2013, eq. 19-21). Only the
+    surroundings of the soft band are computed at full size.
+
+    Args:
+        rgb: (3, H, W) image, 0-1.
+        alpha: (h, w) its coarse matte, 0-1.
+
+    Returns:
+        (H, W) alpha, 0-1.
     """
     alpha = certain(alpha)
     size = (rgb.shape[2], rgb.shape[1])
     enlarged = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR), np.float32)
-    band = soft_band(alpha)
-    x, y, width, height = cv2.boundingRect(band)
-    if not width:
+    box = cv2.boundingRect(soft_band(alpha))
+    if not box[2]:
         return enlarged
-    small = np.stack(
-        [cv2.resize(plane, alpha.shape[::-1], interpolation=cv2.INTER_AREA) for plane in rgb],
-        axis=-1,
-    )
-    coefficients = _linear_model(small, alpha)
-    top, bottom = (
-        y * rgb.shape[1] // alpha.shape[0],
-        -(-(y + height) * rgb.shape[1] // alpha.shape[0]),
-    )
-    left, right = (
-        x * rgb.shape[2] // alpha.shape[1],
-        -(-(x + width) * rgb.shape[2] // alpha.shape[1]),
-    )
-    inside = (slice(top, bottom), slice(left, right))
+    coarse_size = alpha.shape[::-1]
+    planes = [cv2.resize(plane, coarse_size, interpolation=cv2.INTER_AREA) for plane in rgb]
+    coefficients = _linear_model(np.stack(planes, axis=-1), alpha)
+    inside = _scale_box(box, alpha.shape, rgb.shape[1:])
     fitted = _enlarge(coefficients[..., 3], size, inside)
     for channel in range(3):
         fitted += _enlarge(coefficients[..., channel], size, inside) * rgb[channel][inside]
@@ -53,19 +55,37 @@ def guided_upsample(rgb: Pixels, alpha: Pixels) -> Pixels:
 
 
 def certain(alpha: Pixels) -> Pixels:
-    """A coarse matte (h, w) with what is all but sure made sure."""
+    """Return a matte of any shape stretched so that all within `CERTAIN` of 0 or 1 reaches it."""
     return np.asarray(np.clip((alpha - CERTAIN) / (1 - 2 * CERTAIN), 0, 1), np.float32)
 
 
 def soft_band(alpha: Pixels) -> npt.NDArray[np.uint8]:
-    """(h, w) 0/1: where a matte is not sure, and its surroundings."""
+    """Return (h, w) 1 on the unsure pixels of a matte (h, w) and around them, else 0."""
+    # Two radii: windows of the filter and the averaging of windows reach so far.
     window = np.ones((4 * _RADIUS + 1, 4 * _RADIUS + 1), np.uint8)
-    return np.asarray((cv2.dilate(alpha, window) > 0) & (cv2.erode(alpha, window) < 1), np.uint8)
+    some = cv2.dilate(alpha, window) > 0
+    not_all = cv2.erode(alpha, window) < 1
+    return np.asarray(some & not_all, np.uint8)
 
 
 def band_share(alpha: Pixels) -> Pixels:
-    """(h, w) 0-1: how much of what is found in the soft band counts; falls to 0 around it so that it has no edge."""
+    """Return the weight (h, w) 0-1 of the filter's result; falls to 0 around the soft band.
+
+    The slope hides the edge of the band.
+    """
     return np.asarray(cv2.blur(soft_band(alpha).astype(np.float32), (3, 3)), np.float32)
+
+
+def _scale_box(
+    box: Sequence[int], small: Sequence[int], large: Sequence[int]
+) -> tuple[slice, slice]:
+    """Scale a box (x, y, width, height) between two sizes (h, w), rounded outward."""
+    x, y, width, height = box
+    top = y * large[0] // small[0]
+    bottom = -(-(y + height) * large[0] // small[0])
+    left = x * large[1] // small[1]
+    right = -(-(x + width) * large[1] // small[1])
+    return (slice(top, bottom), slice(left, right))
 
 
 def _enlarge(plane: Pixels, size: tuple[int, int], inside: tuple[slice, slice]) -> Pixels:
@@ -74,8 +94,9 @@ def _enlarge(plane: Pixels, size: tuple[int, int], inside: tuple[slice, slice]) 
 
 
 def _linear_model(image: Pixels, alpha: Pixels) -> Pixels:
-    """(h, w, 4): the three colour weights and the constant of each pixel's window, averaged over windows."""
-    mean_image, mean_alpha = _blur(image), _blur(alpha)
+    """Return (h, w, 4) colour weights and constant of each window, averaged over windows."""
+    mean_image = _blur(image)
+    mean_alpha = _blur(alpha)
     joint = _blur(image * alpha[..., None]) - mean_image * mean_alpha[..., None]
     weights = _solve_symmetric(_covariance(image, mean_image), joint)
     constant = mean_alpha - (weights * mean_image).sum(-1)
@@ -83,7 +104,7 @@ def _linear_model(image: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _covariance(image: Pixels, mean: Pixels) -> Pixels:
-    """(6, h, w): rr, gg, bb, rg, rb, gb of each window, the variances raised by epsilon."""
+    """Return (6, h, w) rr, gg, bb, rg, rb, gb of each window, the variances raised by epsilon."""
     pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
     products = _blur(np.stack([image[..., i] * image[..., j] for i, j in pairs], axis=-1))
     for k, (i, j) in enumerate(pairs):
@@ -92,12 +113,21 @@ def _covariance(image: Pixels, mean: Pixels) -> Pixels:
 
 
 def _solve_symmetric(matrix: Pixels, right: Pixels) -> Pixels:
-    """Solve a symmetric 3 x 3 system in each pixel by cofactors: several times as fast as a general solver."""
+    """Solve a symmetric 3 x 3 system in each pixel: `matrix` (6, h, w), `right` (h, w, 3).
+
+    Cofactors are several times as fast here as a general solver.
+    """
     rr, gg, bb, rg, rb, gb = matrix
-    c_rr, c_gg, c_bb = gg * bb - gb * gb, rr * bb - rb * rb, rr * gg - rg * rg
-    c_rg, c_rb, c_gb = rb * gb - rg * bb, rg * gb - rb * gg, rb * rg - rr * gb
+    c_rr = gg * bb - gb * gb
+    c_gg = rr * bb - rb * rb
+    c_bb = rr * gg - rg * rg
+    c_rg = rb * gb - rg * bb
+    c_rb = rg * gb - rb * gg
+    c_gb = rb * rg - rr * gb
     determinant = rr * c_rr + rg * c_rg + rb * c_rb
-    r, g, b = right[..., 0], right[..., 1], right[..., 2]
+    r = right[..., 0]
+    g = right[..., 1]
+    b = right[..., 2]
     solution = (
         c_rr * r + c_rg * g + c_rb * b,
         c_rg * r + c_gg * g + c_gb * b,
