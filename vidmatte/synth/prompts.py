@@ -1,4 +1,4 @@
-"""Marks that people make on a reference, simulated from the true matte."""
+"""Simulate the marks that people make on a reference, from the true matte."""
 
 from __future__ import annotations
 
@@ -11,71 +11,97 @@ from numpy.typing import NDArray
 from vidmatte.synth.corpus import Rng
 
 PromptKind = Literal["mask", "clicks", "strokes", "box"]
+_Plane = NDArray[np.uint8]
 
 
-def make_prompt(
-    alpha: NDArray[np.uint8], prompt: PromptKind, rng: Rng
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Simulate what a person marks on a reference: labels 0 or 255 (h, w), and where they are known (h, w) 0 or 1."""
-    inside, outside = (alpha > 180).astype(np.uint8), (alpha < 13).astype(np.uint8)
-    known = np.zeros_like(alpha)
+def make_prompt(alpha: _Plane, prompt: PromptKind, rng: Rng) -> tuple[_Plane, _Plane]:
+    """Simulate the marks on a reference.
+
+    Args:
+        alpha: (h, w) the true matte, 0-255.
+        prompt: kind of the marks; an object of very few pixels always gets its whole matte.
+        rng: of all draws.
+
+    Returns:
+        Labels (h, w), 255 object and 0 background (of a mask: the matte), and (h, w) 1 if the label
+        is known, else 0.
+    """
+    # Soft pixels are on neither side: people mark what they are sure of.
+    inside = (alpha > 180).astype(np.uint8)
+    outside = (alpha < 13).astype(np.uint8)
     if prompt == "mask" or inside.sum() < 12:
         return alpha.copy(), np.ones_like(alpha)
     if prompt == "box":
         return np.full_like(alpha, 0), 1 - _box(inside, rng)
-    radius = max(1, round(prompt_radius(alpha.shape) * float(np.exp(rng.uniform(-0.4, 0.9)))))
+    known = np.zeros_like(alpha)
+    radius = prompt_radius(alpha.shape) * float(np.exp(rng.uniform(-0.4, 0.9)))
+    radius = max(1, round(radius))
+    # All is drawn before the first mark, in this order, as a seed stands for one prompt.
     if prompt == "clicks":
-        for region, count in (
-            (inside, rng.integers(1, 6)),
-            (_outside_near(inside, outside, rng), rng.integers(4)),
-        ):
-            for x, y in _draw_points(region, int(count), rng):
-                cv2.circle(known, (x, y), radius, 1, -1)
+        object_count = int(rng.integers(1, 6))
+        near = _outside_near(inside, outside, rng)
+        background_count = int(rng.integers(4))
+        _draw_clicks(known, inside, object_count, radius, rng)
+        _draw_clicks(known, near, background_count, radius, rng)
     else:
-        for region, count in (
-            (inside, rng.integers(1, 4)),
-            (_outside_near(inside, outside, rng), rng.integers(3)),
-        ):
-            for start in _draw_points(region, int(count), rng):
-                turns = np.cumsum(rng.normal(0, 0.5, 12)) + rng.uniform(0, 6.3)
-                step = rng.uniform(0.01, 0.05) * min(alpha.shape)
-                path = np.cumsum(step * np.stack([np.cos(turns), np.sin(turns)], 1), 0) + np.array(
-                    start
-                )
-                stroke = np.zeros_like(known)
-                cv2.polylines(stroke, [path.astype(np.int32)], False, 1, 2 * radius - 1)
-                known |= stroke & region
+        object_count = int(rng.integers(1, 4))
+        near = _outside_near(inside, outside, rng)
+        background_count = int(rng.integers(3))
+        _draw_strokes(known, inside, object_count, radius, rng)
+        _draw_strokes(known, near, background_count, radius, rng)
     known &= inside | outside
     return inside * np.uint8(255), known
 
 
 def prompt_radius(size: tuple[int, ...]) -> int:
-    """Radius in pixels of the disc that stands for a click on a frame of a working size: 2 at 128, 4 at 256."""
+    """Return the radius in pixels of a click's disc at a working size: 2 at 128, 4 at 256."""
     return max(2, round(min(size) / 64))
 
 
-def _box(inside: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
-    """1 within a loose box around the object."""
+def _draw_clicks(known: _Plane, region: _Plane, count: int, radius: int, rng: Rng) -> None:
+    """Draw discs with their centres in a region (h, w) on `known` (h, w), in place."""
+    for x, y in _draw_points(region, count, rng):
+        cv2.circle(known, (x, y), radius, 1, -1)
+
+
+def _draw_strokes(known: _Plane, region: _Plane, count: int, radius: int, rng: Rng) -> None:
+    """Draw winding strokes, cut to a region (h, w), on `known` (h, w), in place."""
+    for start in _draw_points(region, count, rng):
+        turns = np.cumsum(rng.normal(0, 0.5, 12)) + rng.uniform(0, 6.3)
+        step = rng.uniform(0.01, 0.05) * min(known.shape)
+        steps = step * np.stack([np.cos(turns), np.sin(turns)], 1)
+        path = np.cumsum(steps, 0) + np.array(start)
+        stroke = np.zeros_like(known)
+        cv2.polylines(stroke, [path.astype(np.int32)], False, 1, 2 * radius - 1)
+        known |= stroke & region
+
+
+def _box(inside: _Plane, rng: Rng) -> _Plane:
+    """Return 1 in a loose box around the object, else 0."""
     x, y, width, height = cv2.boundingRect(inside)
     loose = rng.uniform(0, 0.08, 4) * max(width, height)
+    # A negative start of a slice would count from the end.
+    top = max(0, int(y - loose[0]))
+    left = max(0, int(x - loose[1]))
+    bottom = int(np.ceil(y + height + loose[2]))
+    right = int(np.ceil(x + width + loose[3]))
     box = np.zeros_like(inside)
-    top, left = max(0, int(y - loose[0])), max(0, int(x - loose[1]))
-    box[top : int(np.ceil(y + height + loose[2])), left : int(np.ceil(x + width + loose[3]))] = 1
+    box[top:bottom, left:right] = 1
     return box
 
 
-def _outside_near(
-    inside: NDArray[np.uint8], outside: NDArray[np.uint8], rng: Rng
-) -> NDArray[np.uint8]:
-    """Where a person would mark background: half the time close to the object."""
+def _outside_near(inside: _Plane, outside: _Plane, rng: Rng) -> _Plane:
+    """Return the region for marks on the background; half of the time it is near the object."""
     if rng.random() < 0.5:
         return outside
-    near = outside & np.asarray(cv2.dilate(inside, np.ones((25, 25), np.uint8)), np.uint8)
+    grown = cv2.dilate(inside, np.ones((25, 25), np.uint8))
+    near = outside & np.asarray(grown, np.uint8)
     return near if near.any() else outside
 
 
-def _draw_points(region: NDArray[np.uint8], count: int, rng: Rng) -> list[tuple[int, int]]:
-    """Pixels (x, y) of a region, away from its edge where it is thick enough."""
+def _draw_points(region: _Plane, count: int, rng: Rng) -> list[tuple[int, int]]:
+    """Draw pixels (x, y) of a region, away from its edge if it is thick enough."""
+    # The border of zeros makes the frame's edge count as an edge of the region.
     depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     rows, columns = np.where(depth > min(3.0, 0.5 * float(depth.max())))
     if not len(rows):
