@@ -57,6 +57,7 @@ def tiny(corpus, **changes):
         "sizes": ((64, 64, 1.0),),
         "frames": (2, 3),
         "workers": 0,
+        "precision": "float32",
         "save_every": 2,
     }
     return TrainConfig(str(corpus), **(small | changes))
