@@ -3,8 +3,8 @@
 The object is cut out of its frame, the hole is filled, and the object moves, bends and turns over
 what was behind it: the network's training continues for a few steps with this one object. It so
 learns that all of its parts belong together, however unlike they are, and that its surroundings do
-not. (Khoreva et al., "Lucid data dreaming for video object segmentation", IJCV 2019, train a network
-per clip in this way; here a network that knows matting is tuned.)
+not. (Khoreva et al., "Lucid data dreaming for video object segmentation", IJCV 2019, train a
+network per clip in this way; here a network that knows matting is tuned.)
 
 Both encoders stay as they are: the target models are fitted to the reference in closed form anyway,
 and steps without their gradient take a third of the time.
@@ -61,7 +61,12 @@ _MIRRORED = 0.15
 
 @dataclass(frozen=True)
 class _CutReference:
-    """A reference cut in two: the object on a square picture, premultiplied (S, S, 4), and the scenery (h, w, 3)."""
+    """A reference cut in two.
+
+    Attributes:
+        sprite: (S, S, 4) the object on a square picture, premultiplied.
+        scenery: (h, w, 3) the frame with the hole of the object filled.
+    """
 
     sprite: Pixels
     scenery: Pixels
@@ -125,7 +130,7 @@ def _training_size(model: CompactModel, reference: EncodedReference) -> tuple[in
 
 
 def _cut(marked: PromptedFrame, size: tuple[int, int]) -> _CutReference:
-    """Cut a frame in two around its object, at a size whose pictures lose nothing in training frames."""
+    """Cut a frame in two around its object, at a size that loses nothing in training frames."""
     window = window_around(marked.alpha)
     scale = _PICTURE_SHARE * (size[0] * size[1] / (window[2] * window[3])) ** 0.5
     fitted = max(16, round(scale * window[3])), max(16, round(scale * window[2]))
@@ -135,7 +140,7 @@ def _cut(marked: PromptedFrame, size: tuple[int, int]) -> _CutReference:
 
 
 def _straight(rgb: Rgb8, alpha: Alpha) -> Pixels:
-    """Foreground colour (h, w, 3) 0-1, so that the object takes nothing of its old background along."""
+    """Return the straight foreground colour (h, w, 3) 0-1, free of the old background."""
     image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
     colour = estimate_foreground(image, torch.from_numpy(alpha)[None, None])
     return np.asarray(colour[0].permute(1, 2, 0).numpy(), np.float32)
@@ -155,7 +160,8 @@ def _training_clip(cut: _CutReference, size: tuple[int, int], rng: Rng) -> Clip:
     sprite: Pixels = np.ascontiguousarray(cut.sprite[:, mirrored])
     scenery: NDArray[np.float32] = np.ascontiguousarray(cut.scenery[:, mirrored])
     tall, wide = scenery.shape[:2]
-    # In shares of the frame's shorter side: the scenery fills the frame, and the object is as large in it as it was.
+    # In shares of the frame's shorter side: the scenery fills the frame, and the object keeps
+    # its size in it.
     reach = size[0] / min(size)
     layer = warp_sprite(
         [SpritePart(sprite, size=reach * max(tall, wide) / tall)], make_path(_FRAMES, 0.6, rng), rng

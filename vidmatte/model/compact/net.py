@@ -2,7 +2,7 @@
 
 The anatomy is that of IconMatting (Guo et al., CVPR 2024): shared features, inter-similarity to the
 references, intra-similarity within the target, a matting head. Features come from two encoders: a
-trunk that was trained to classify tells what a place is part of, a small one of its own how it looks.
+trunk that was trained to classify tells what a place is part of, a small one how it looks.
 For clips three hints are added: the flow-warped previous alpha as a prior, which the network may
 overrule; what moves with the object and what with the background; and the labels of the last frames
 near each place. The same `decode` turns clicks into the reference's alpha: the reference is its own
@@ -215,8 +215,8 @@ _SPREAD = 6
 def _to_spread(votes: Tensor, prior: Tensor) -> Tensor:
     """Return the channels of the votes (N, n, G) that are spread over the target: (N, n, 6).
 
-    In order: label by attention, vote of the encoder's target model, best match to the object, prior
-    (N, n, 2) about -1 to 1, vote of the trunk's target model, label nearby.
+    In order: label by attention, vote of the encoder's target model, best match to the object,
+    prior (N, n, 2) about -1 to 1, vote of the trunk's target model, label nearby.
     """
     label = (votes[..., 0:1] + votes[..., 3:4]) / 2
     object_match = votes[..., 7:8]
@@ -228,7 +228,7 @@ def _to_spread(votes: Tensor, prior: Tensor) -> Tensor:
 
 
 def _places(like: Tensor, to_frame: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the centres (N, n, 2) of a map's cells in the clip's frame and their size (N, 1, 1)."""
+    """Return the centres (N, n, 2) of a map's cells in the clip's frame, and their size."""
     height, width = like.shape[-2:]
     y = torch.arange(height, device=like.device)
     x = torch.arange(width, device=like.device)
@@ -245,7 +245,7 @@ def _places(like: Tensor, to_frame: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _without_direction(motion: Tensor) -> Tensor:
-    """Return what the head sees of the motion cue, (N, 3, h, w): no direction can be learnt by heart."""
+    """Return the motion cue (N, 3, h, w) without directions, which could be learnt by heart."""
     # A sum of squares: torch's vector norm over the channels is a hundred times slower on a CPU.
     length = motion[:, :2].square().sum(1, keepdim=True).sqrt()
     return torch.cat([length, motion[:, 2:]], 1)

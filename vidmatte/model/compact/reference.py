@@ -116,13 +116,13 @@ def expand_prompt(model: WindowModel, marked: PromptedFrame) -> tuple[Box, Windo
     """Find the whole object from a prompt (section 3.6): the frame is its own reference.
 
     A box says how large the object is, and its own matte is what the points and strokes inside it
-    correct. Without one the object is looked for in windows of several sizes, then in the one that fits
-    what was found; the answer that the network is surest of counts. Its matte then joins the prompt
-    as a reference and is expected again, which fills holes and drops what does not belong, as later
-    frames of a clip do.
+    correct. Without one the object is looked for in windows of several sizes, then in the one that
+    fits what was found; the answer with the highest confidence counts. Its matte then joins the
+    prompt as a reference and is expected again, which fills holes and drops what does not belong,
+    as later frames of a clip do.
     """
     inside = marked.alpha * marked.known
-    # Everything but what is known to be background. A box closes off at least one side of the frame.
+    # Everything but the known background. A box closes off at least one side of the frame.
     free = 1 - marked.known * (1 - marked.alpha)
     sides = (free[0], free[-1], free[:, 0], free[:, -1])
     if all(side.max() > 0.5 for side in sides):

@@ -1,8 +1,9 @@
 """Where the reference's object is in the target.
 
-Inter-similarity (IconMatting, Guo et al., CVPR 2024, equation 3) reads what the references say about
-each cell of the target. Intra-similarity (equation 4) spreads it over the target. A cell is one
-position of the feature map at 1/8 of the working size; n counts the target's cells, m a reference's.
+Inter-similarity (IconMatting, Guo et al., CVPR 2024, equation 3) reads what the references say
+about each cell of the target. Intra-similarity (equation 4) spreads it over the target. A cell is
+one position of the feature map at 1/8 of the working size; n counts the target's cells, m those of
+a reference.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _MASKED = -4.0
 _UNKNOWN = -100.0
 """Added to an attention logit to take a cell out of a softmax."""
 _TRUNK_SCALE = 8.0
-"""Taps of the trunk have unit length over their channels; this brings single channels to about 1."""
+"""Taps of the trunk have unit length over their channels; single channels become about 1 by it."""
 
 
 class EncodedCells(Protocol):
@@ -261,7 +262,7 @@ class InterSimilarity(nn.Module):
 
         In order: label, object match and background match of the first memory; the same of the last
         one; the same of all together; vote of the target model on the encoder; learned values read
-        from all; vote of the target model on the trunk; label and agreement nearby, see `read_near`.
+        from all; vote of the target model on the trunk; label and agreement of `read_near`.
         """
         reads = [self.read(query, memory) for memory in memories]
         first, _ = reads[0]

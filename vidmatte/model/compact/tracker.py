@@ -118,7 +118,7 @@ class CompactTracker:
     def _propagate(
         self, frame: Rgb8, before: Rgb8, last_alpha: Alpha
     ) -> tuple[WindowPrediction, Alpha]:
-        """Matte a frame where the object was just seen; returns the answer and the alpha to keep."""
+        """Matte the frame after one with the object; return the answer and the alpha to keep."""
         self._window = window_around(last_alpha, before=self._window)
         flow, expected = self._expect(frame, before, last_alpha)
         answer = self._model.infer_window(

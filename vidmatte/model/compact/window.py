@@ -1,6 +1,7 @@
 """What the network looks at: a window around the object, so that small ones get enough pixels.
 
-A window is (x, y, width, height) in pixels of a frame. Frames are (h, w, 3) uint8, alphas (h, w) float32 in 0..1.
+A window is (x, y, width, height) in pixels of a frame. Frames are (h, w, 3) uint8, alphas (h, w)
+float32 in 0..1.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _is_cut(alpha: Alpha, window: Box) -> bool:
 
 
 def window_on(marks: Alpha, share: float) -> Box:
-    """The window on what is marked as object, this share of the frame's side unless the marks need more."""
+    """Return the window on a prompt, at least this share of the frame's side."""
     height, width = marks.shape
     box = bounds(marks)
     if box is None:
@@ -118,7 +119,7 @@ def paste(alpha: Alpha, window: Box, height: int, width: int) -> Alpha:
 
 
 def drop_far_components(alpha: Alpha, expected: Alpha, reach: float = MAX_DISTANCE) -> Alpha:
-    """Drop pieces of a matte that lie nowhere near where the object was expected; all stay if none is near."""
+    """Drop pieces of a matte far from the expected object; all stay if none is near it."""
     pieces = (alpha > 0.3).astype(np.uint8)
     there = (expected > 0.3).astype(np.uint8)
     count, labels = cv2.connectedComponents(pieces)
@@ -136,7 +137,10 @@ def drop_far_components(alpha: Alpha, expected: Alpha, reach: float = MAX_DISTAN
 
 
 def bounds(alpha: Alpha) -> Box | None:
-    """Box around the object but for the outermost hundredths of its area: wires and specks do not make it larger."""
+    """Return the box around the object.
+
+    The outermost hundredths of its area do not count, so that wires and specks do not enlarge it.
+    """
     solid = alpha > 0.5
     if not solid.any():
         return None
