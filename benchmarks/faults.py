@@ -42,6 +42,7 @@ from clips import write_movie
 
 import vidmatte
 from vidmatte.cli import cli
+from vidmatte.process import protect_streams
 
 FRAMES = 24
 SIZE = (320, 192)
@@ -111,6 +112,7 @@ def start(arguments: list[str], log: Path, prepare: Callable[[], None] = lambda:
         os.dup2(file.fileno(), 2)
         try:
             prepare()
+            protect_streams()  # as the program does at its start
             cli(arguments, prog_name="vidmatte")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
