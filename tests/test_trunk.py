@@ -2,9 +2,11 @@
 
 import importlib.resources
 
+import numpy as np
 import pytest
 import torch
 
+from vidmatte.model.compact.similarity import TargetModel
 from vidmatte.model.compact.trunk import TAP_CHANNELS, SameConv2d, Trunk, fold_published
 
 
@@ -91,6 +93,25 @@ def test_strided_convolutions_are_padded_as_tensorflow_pads(size, first_tap):
     out = conv(ramp)[0, 0, 0]
     assert len(out) == -(-size // 2)
     assert out[0] == first_tap
+
+
+def test_target_model_is_the_ridge_regression_on_two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        generator = torch.Generator().manual_seed(0)
+        basis = torch.randn(2, 300, 233, generator=generator)
+        labels = (torch.rand(2, 300, 1, generator=generator) > 0.5).float()
+        weights = torch.rand(2, 300, 1, generator=generator) / 300
+        gram, moment = TargetModel.moments(basis, labels, weights)
+        vote = TargetModel(-4.0)(basis, [gram], [moment])
+    finally:
+        torch.set_num_threads(before)
+    for x, y, w, found in zip(basis, labels, weights, vote, strict=True):
+        x, y, w = x.double().numpy(), 2 * y.double().numpy() - 1, w.double().numpy()
+        normal = x.T @ (w * x) + np.exp(-4.0) * np.eye(233)
+        expected = x @ np.linalg.solve(normal, x.T @ (w * y))
+        assert np.abs(found.detach().numpy() - expected).max() < 1e-3
 
 
 @pytest.mark.slow

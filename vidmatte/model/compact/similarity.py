@@ -137,7 +137,10 @@ class TargetModel(nn.Module):
             gram = _first_half(grams)
             moment = _first_half(moments)
             damping = self.ridge.float().exp() * torch.eye(gram.shape[-1], device=gram.device)
-            vote: Tensor = basis @ torch.linalg.solve(gram + damping, moment)
+            # By Cholesky: the matrix is symmetric and positive. `torch.linalg.solve` never returned
+            # for matrices of this size on two threads (PyTorch 2.13 on an x86-64 processor).
+            factor = torch.linalg.cholesky(gram + damping)
+            vote: Tensor = basis @ torch.cholesky_solve(moment, factor)
         return vote
 
 
