@@ -11,7 +11,6 @@ import numpy as np
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 from vidmatte.model.compact.inference import (
     Expectation,
-    WindowLabels,
     WindowModel,
     WindowPrediction,
     coarse_matte,
@@ -33,8 +32,6 @@ _REVISIONS = 3
 """How often the matte of clicks, strokes or a box is revised on its own frame."""
 _SEARCHED = (0.7, 0.45)
 """Windows in which an object is looked for beside the whole frame, as shares of its side."""
-_AGREEMENT = 0.8
-"""Share of a prompt's pixels that a matte must have right to be left as it is."""
 _PROMPT_REACH = 0.1
 """How far from a prompt a piece of the object may begin, as a share of the object's size."""
 
@@ -132,18 +129,9 @@ def expand_prompt(model: WindowModel, marked: PromptedFrame) -> tuple[Box, Windo
     background_alone = replace(marked, known=marked.known * (1 - marked.alpha))
     by_box = _answer(model, background_alone, box_window)
     by_box = _revise(model, background_alone, box_window, by_box)
-    if _agrees(by_box.alpha, model.labels_in(box_window, marked.alpha, marked.known)):
+    if not inside.any():
         return box_window, by_box
     return box_window, _revise(model, marked, box_window, by_box)
-
-
-def _agrees(alpha: Alpha, labels: WindowLabels) -> bool:
-    """Return whether a matte (h, w) already has nearly all that a prompt asks for."""
-    for wanted in (True, False):
-        asked = (labels.known > 0) & ((labels.label > 0.5) == wanted)
-        if asked.any() and ((alpha > 0.5) == wanted)[asked].mean() < _AGREEMENT:
-            return False
-    return True
 
 
 def _revise(
