@@ -119,8 +119,6 @@ class Trunk(nn.Module):
                 )
                 # A dilating block still has the old spacing itself; those behind it are spread.
                 dilation *= stride if dilates else 1
-                # Whether there is a shortcut depends on the stride of the original network.
-                blocks[-1].has_shortcut = stride == 1 and not first
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
