@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 	touch $@
 
 .venv/installed: .venv/created pyproject.toml constraints.txt
-	$(PIP) --editable ".[web]"
+	$(PIP) --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
@@ -37,10 +37,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 	touch $@
 
 demo: .venv/installed
-	mkdir -p demo
-	$(BIN)/vidmatte samples/portrait.mp4 --prompts samples/portrait.prompts.json --overwrite \
-		-o demo/portrait.mov -o demo/portrait.webm --alpha demo/portrait_alpha.mkv
-	$(BIN)/python samples/score.py demo/portrait_alpha.mkv samples/portrait_alpha.mkv
+	$(BIN)/vidmatte demo demo --overwrite
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -18,7 +18,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLES = ROOT / "samples"
+SAMPLES = ROOT / "vidmatte" / "sample"
 FRAMES = 4
 LARGEST_ERROR = 0.01
 """Mean absolute error of alpha of the worst frame; 0.0065 was measured when this was written."""

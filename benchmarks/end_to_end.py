@@ -37,7 +37,7 @@ from vidmatte.read import Frame, Video
 from vidmatte.stages.chain import with_foreground
 from vidmatte.write import parse_output
 
-SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"
+SAMPLE = Path(__file__).parents[1] / "vidmatte" / "sample" / "portrait.mp4"
 SAMPLE_ALPHA = SAMPLE.with_name("portrait_alpha.mkv")
 POINTS = ((720, 375, 1), (720, 840, 1))
 """On the face and the suit of the person in the first frame, at 1080p."""

@@ -30,7 +30,7 @@ from vidmatte.options import FinishOptions
 from vidmatte.stages.chain import with_foreground
 from vidmatte.stages.finish import finish
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[1] / "vidmatte" / "sample"
 PAIRS = (("coffee", "chelsea"), ("astronaut", "rocket"), ("chelsea", "coffee"))
 ROUNDS = 7
 

@@ -37,7 +37,7 @@ from vidmatte.imaging.yuv import tags_of, to_rgb
 from vidmatte.write import FORMATS, Format, parse_output
 from vidmatte.write.exr import to_linear
 
-SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"
+SAMPLE = Path(__file__).parents[1] / "vidmatte" / "sample" / "portrait.mp4"
 SIZE = (1920, 1080)
 RATE = Fraction(25)
 TAGS = ColorTags(1, 1, 1)

@@ -12,7 +12,7 @@ import vidmatte
 from vidmatte.prompts.files import load_prompts
 
 ROOT = Path(__file__).parents[1]
-CLIP = ROOT / "samples" / "portrait.mp4"
+CLIP = ROOT / "vidmatte" / "sample" / "portrait.mp4"
 FRAME = 60
 PANEL = (560, 315)
 COLORS = {1: (80, 220, 60), 0: (60, 60, 235)}

@@ -29,6 +29,7 @@ import numpy as np
 from pymatting import estimate_alpha_cf, estimate_foreground_ml
 from skimage import data
 
+SAMPLE = Path(__file__).parents[1] / "vidmatte" / "sample"
 WIDTH, HEIGHT, RATE, FRAMES = 1280, 720, 25, 100
 SHUTTER = 0.5  # part of the frame time during which the shutter is open (180 degrees)
 SUBFRAMES = 8
@@ -439,9 +440,7 @@ def make_sample(out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent, help="folder to write into"
-    )
+    parser.add_argument("--out", type=Path, default=SAMPLE, help="folder to write into")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     make_sample(out)

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from make_sample import HEIGHT, WIDTH, make_launch_pad_plate, make_portrait_plate, render
 
-HERE = Path(__file__).parent
+SAMPLE = Path(__file__).parents[1] / "vidmatte" / "sample"
 
 
 def read_rgb(frame: av.VideoFrame) -> np.ndarray:
@@ -34,7 +34,7 @@ def read_rgb(frame: av.VideoFrame) -> np.ndarray:
 
 def main() -> None:
     everywhere, soft, different = [], [], 0
-    with av.open(HERE / "portrait.mp4") as movie, av.open(HERE / "portrait_alpha.mkv") as matte:
+    with av.open(SAMPLE / "portrait.mp4") as movie, av.open(SAMPLE / "portrait_alpha.mkv") as matte:
         rendered = render(make_portrait_plate(), make_launch_pad_plate())
         for (rgb, alpha), color, stored in zip(
             rendered, movie.decode(video=0), matte.decode(video=0), strict=True

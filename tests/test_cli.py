@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import click
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 from clips import write_movie
 
 from vidmatte.cli import _COMMANDS, cli
+from vidmatte.cli.demo import compare
 from vidmatte.errors import OptionError
 from vidmatte.media.lock import exclusive
 from vidmatte.option_table import (
@@ -170,6 +173,50 @@ def test_usage_errors_exit_with_2_and_are_json_if_asked_for(
     assert (error["type"], error["exit_code"]) == (kind, 2)
     assert message in error["message"]
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(("word", "meant"), [("pik", "pick"), ("bach", "batch"), ("Demo", "demo")])
+def test_a_misspelt_command_is_named(tmp_path, monkeypatch, word, meant):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(word, "clip.mp4")
+    assert result.exit_code == 2
+    assert f"did you mean 'vidmatte {meant}'?" in result.stderr
+    (tmp_path / word).touch()
+    assert "did you mean" not in invoke(word, "--points", "1,1").stderr
+
+
+def test_the_demo_writes_the_sample_mattes_it_and_compares(tmp_path, monkeypatch):
+    """With a matte that is exact except for the first frame, where half of the frame is wrong."""
+    folder = tmp_path / "new" / "demo"
+
+    def matte(source, prompts, *, output, alpha, **given):
+        assert source == folder / "portrait.mp4"
+        assert [prompt.points for prompt in prompts["astronaut"]]
+        with resources.as_file(resources.files("vidmatte.sample") / "portrait_alpha.mkv") as truth:
+            shutil.copy(truth, alpha)
+        return None
+
+    monkeypatch.setattr("vidmatte.pipeline.run.matte", matte)
+    result = invoke("demo", folder, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert "100 frames against the exact alpha: MAD 0.0000" in result.stdout
+    assert "overlap J 1.0000" in result.stdout
+    assert cv2.VideoCapture(str(folder / "portrait.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 100
+
+
+def test_the_demo_keeps_a_file_of_another_kind(tmp_path):
+    (tmp_path / "portrait.mp4").write_text("mine")
+    result = invoke("demo", tmp_path)
+    assert result.exit_code == 2
+    assert "is another file than that of the sample" in result.stderr
+    assert (tmp_path / "portrait.mp4").read_text() == "mine"
+
+
+def test_an_alpha_of_another_length_is_not_compared(tmp_path):
+    for name, frames in (("a.mkv", 3), ("b.mkv", 4)):
+        write_movie(tmp_path / name, frames=frames, size=(16, 16))
+    with pytest.raises(OptionError, match="number of frames"):
+        compare(tmp_path / "a.mkv", tmp_path / "b.mkv")
 
 
 def test_failures_exit_with_1_and_are_json_if_asked_for(tmp_path):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,12 +18,10 @@ from click.testing import CliRunner
 from clips import read_number, write_movie
 from picker import QUICK, SIZE, Browser, disc, on_disc, opened, write_disc
 
-pytest.importorskip("starlette", reason="needs the extra web")
-pytest.importorskip("uvicorn", reason="needs the extra web")
-
 import vidmatte
 from vidmatte.cli import cli
-from vidmatte.errors import MissingExtraError, OptionError, PromptError
+from vidmatte.cli.pick import has_display
+from vidmatte.errors import OptionError, PromptError
 from vidmatte.prompts.files import load_prompts, save_prompts
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.web.frame_cache import FrameCache
@@ -509,12 +508,55 @@ def test_other_marks_beside_the_picker_are_refused(clip, words):
     assert "picker" in answer.output
 
 
-def test_the_picker_says_which_extra_it_needs(clip, monkeypatch):
-    monkeypatch.setattr("vidmatte.cli.pick.find_spec", lambda name: None)
-    answer = CliRunner().invoke(cli, ["pick", str(clip)])
-    assert answer.exit_code == 1
-    assert "vidmatte[web]" in answer.output
-    assert issubclass(MissingExtraError, ImportError)
+@pytest.mark.parametrize(
+    ("streams", "variables", "shows"),
+    [
+        (True, {"DISPLAY": ":0"}, True),
+        (True, {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        (True, {}, False),
+        (True, {"DISPLAY": ":10", "SSH_CONNECTION": "10.0.0.1 22"}, False),
+        (False, {"DISPLAY": ":0"}, False),
+    ],
+)
+def test_a_person_before_a_display_is_recognised(monkeypatch, streams, variables, shows):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("stdin", "stderr"):
+        monkeypatch.setattr(f"sys.{name}", SimpleNamespace(isatty=lambda: streams))
+    assert has_display() is shows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "opens"),
+    [
+        ([], True),
+        (["-o", "a.mov", "--smooth"], True),
+        (["--json"], False),
+        (["--quiet"], False),
+        (["--report", "r"], False),
+        (["--model", "none", "--matte", "missing.png"], False),
+    ],
+)
+def test_a_clip_without_marks_opens_the_picker_where_there_is_a_display(
+    clip, tmp_path, monkeypatch, arguments, opens
+):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr("vidmatte.cli.matte.has_display", lambda: True)
+    monkeypatch.setattr("vidmatte.cli.matte.open_picker", lambda clip, **given: asked.append(clip))
+    answer = CliRunner().invoke(cli, [str(clip), *arguments])
+    assert answer.exit_code != 0  # nothing was run
+    assert asked == ([clip] if opens else [])
+
+
+def test_a_clip_without_marks_says_how_to_mark_where_there_is_no_display(clip):
+    answer = CliRunner().invoke(cli, [str(clip)])
+    assert answer.exit_code == 2
+    assert f"vidmatte pick {clip}" in answer.output
+    assert "--points" in answer.output
 
 
 def test_a_port_that_is_taken_is_explained(clip):

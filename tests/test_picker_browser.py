@@ -1,4 +1,4 @@
-"""The picker in a real browser: `pytest -m browser`. Needs the extra web, playwright, Chromium.
+"""The picker in a real browser: `pytest -m browser`. Needs playwright and Chromium.
 
 PICKER_SCREENSHOT=docs/picker.png makes the picture of the README anew.
 """
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from picker import disc, opened, write_disc
 
-pytest.importorskip("uvicorn", reason="needs the extra web")
 pytest.importorskip("playwright", reason="needs playwright")
 
 from playwright.sync_api import sync_playwright
@@ -26,7 +25,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 SIZE = (320, 180)
-SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.mp4"
+SAMPLE = Path(__file__).parents[1] / "vidmatte" / "sample" / "portrait.mp4"
 
 PIXEL = """([x, y, wide, tall]) => {
   const stage = document.getElementById("stage"), box = stage.getBoundingClientRect();

@@ -9,9 +9,6 @@ import zlib
 import pytest
 from picker import Browser, on_disc, opened, write_disc
 
-pytest.importorskip("starlette", reason="needs the extra web")
-pytest.importorskip("uvicorn", reason="needs the extra web")
-
 from vidmatte.web.app import create_app
 from vidmatte.web.guard import LARGEST_BODY, Guard
 from vidmatte.web.server import PickerServer

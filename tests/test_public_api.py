@@ -20,6 +20,7 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 LAYERS = (
+    "sample",
     "errors",
     "process",
     "options",

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parent.parent / "vidmatte" / "sample"
 MOVIE = SAMPLES / "portrait.mp4"
 ALPHA = SAMPLES / "portrait_alpha.mkv"
 FRAMES, WIDTH, HEIGHT, RATE = 100, 1280, 720, 25
@@ -48,13 +48,12 @@ def explained(rgb: np.ndarray, alpha: np.ndarray) -> float:
 
 def test_files_are_there_and_small() -> None:
     wanted = {
-        "README.md",
-        "make_sample.py",
         "portrait.mp4",
+        "portrait.prompts.json",
         "portrait_alpha.mkv",
         "portrait_mask.png",
     }
-    assert wanted | {"portrait.prompts.json"} <= {path.name for path in SAMPLES.iterdir()}
+    assert wanted <= {path.name for path in SAMPLES.iterdir()}
     files = [
         path for path in SAMPLES.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     ]

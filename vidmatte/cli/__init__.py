@@ -5,6 +5,7 @@ Commands are loaded when they are called, so that `vidmatte --help` takes no sec
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
@@ -15,12 +16,13 @@ from vidmatte.cli.console import INTERRUPTED, USAGE, print_json
 from vidmatte.process import loading
 
 _COMMANDS = {
-    "matte": "Matte a clip, a sequence of frames or a set of images (the default command).",
     "pick": "Mark, see, correct and finish CLIP in the browser.",
+    "matte": "Matte a clip, a sequence of frames or a set of images (the default command).",
     "batch": "Matte many shots of a manifest or a folder.",
     "evaluate": "Measure a model on a data set.",
     "train": "Train a part of the embedded model or IconMatting's head.",
     "models": "List the models, or check a file of weights.",
+    "demo": "Matte the sample clip that comes with vidmatte, and compare it with its exact alpha.",
     "doctor": "Say what this installation can read, write and run on.",
 }
 """What each command does; it is `NAME_command` in the module of its name."""
@@ -52,6 +54,8 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Take words that are no command for those of the default command."""
+        if args[0] not in _COMMANDS:
+            _refuse_typing_error(ctx, args[0])
         return super().resolve_command(ctx, args if args[0] in _COMMANDS else ["matte", *args])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -77,6 +81,17 @@ class _LazyGroup(click.Group):
             raise
 
 
+def _refuse_typing_error(ctx: click.Context, word: str) -> None:
+    """Raise UsageError for a word that is no file and almost the name of a command."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, _COMMANDS, n=1)
+    if close and not os.path.lexists(word):
+        raise click.UsageError(
+            f"{word!r} is neither a command nor a file: did you mean 'vidmatte {close[0]}'?", ctx
+        )
+
+
 @click.group(
     cls=_LazyGroup, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -85,7 +100,8 @@ def cli() -> None:
     """Mark an object once, get production mattes of every frame.
 
     \b
-    vidmatte clip.mp4 --ref-frame 0 --points "640,360 700,410 80,40,0" -o shot.mov
-    vidmatte pick clip.mp4   mark it in the browser
-    vidmatte matte --help    all options of this, the default command
+    vidmatte pick clip.mp4    mark it in the browser, see the matte, and write it
+    vidmatte clip.mp4 --points "640,360 700,410 80,40,0" -o shot.mov
+    vidmatte matte --help     all options of this, the default command
+    vidmatte demo             try it on a sample clip
     """

@@ -18,7 +18,7 @@ from vidmatte.cli.console import (
     set_log_level,
 )
 from vidmatte.cli.parameters import output_switches, table_options
-from vidmatte.cli.pick import open_picker, refuse_for_picker
+from vidmatte.cli.pick import has_display, open_picker, refuse_for_picker
 from vidmatte.cli.progress import ProgressLine
 from vidmatte.errors import OptionError
 from vidmatte.media.patterns import stem_of
@@ -46,7 +46,8 @@ def matte_command(
 
     INPUT is a movie, a folder of numbered frames or a pattern such as shot.%04d.png (or ####, @@@@,
     $F4); with --images a folder of independent images, or several of them. Without -o and --alpha,
-    INPUT_matte.mov and INPUT_alpha.mov are written in the working directory.
+    INPUT_matte.mov and INPUT_alpha.mov are written in the working directory. Without any mark, the
+    picker opens if there is a display.
     """
     set_log_level(quiet=quiet)
     line = ProgressLine(enabled=not quiet)
@@ -55,7 +56,9 @@ def matte_command(
         as_json=as_json,
         interrupted=lambda: f"Interrupted after {line.text}; no output is in place.",
     ):
-        picks = PICKER in given["points"]
+        picks = PICKER in given["points"] or (
+            _is_unmarked(inputs, given) and has_display() and not (quiet or as_json)
+        )
         summary = _picked(inputs, given) if picks else _matted(inputs, given, line)
     if not quiet:
         print_summary(summary)
@@ -71,7 +74,7 @@ def _matted(inputs: tuple[str, ...], given: Mapping[str, Any], line: ProgressLin
         from vidmatte.prompts.objects import prompts_of_objects
 
     with line:
-        objects = _objects(given)
+        objects = _objects(inputs, given)
         # A label mask marks several objects.
         count = len(prompts_of_objects(objects))
         return matte(
@@ -87,6 +90,18 @@ def _matted(inputs: tuple[str, ...], given: Mapping[str, Any], line: ProgressLin
             on_adapt=line.adapt,
             on_status=line.status,
         )
+
+
+def _is_unmarked(inputs: Sequence[str], given: Mapping[str, Any]) -> bool:
+    """Return whether a clip was given, and nothing that says what to matte in it."""
+    ways = (*_PROMPTS, "prompts", "object", "images", "reference", "report", "matte", "trimaps")
+    return len(inputs) == 1 and not any(given[name] for name in ways) and not _has_mattes(given)
+
+
+def _has_mattes(given: Mapping[str, Any]) -> bool:
+    """Return whether mattes or trimaps take the place of marks."""
+    own = given["model"] == NO_MODEL or given["source_alpha"] == "matte"
+    return own or given["matte"] is not None or given["trimaps"] is not None
 
 
 def _picked(inputs: Sequence[str], given: Mapping[str, Any]) -> Summary:
@@ -123,7 +138,9 @@ def _single(inputs: Sequence[str]) -> str:
     return inputs[0]
 
 
-def _objects(given: Mapping[str, Any]) -> dict[str, tuple[Prompt, ...]] | tuple[Prompt, ...]:
+def _objects(
+    inputs: Sequence[str], given: Mapping[str, Any]
+) -> dict[str, tuple[Prompt, ...]] | tuple[Prompt, ...]:
     """Return the prompts of a file by object, or those of the options."""
     prompts = {name: given[name] for name in _PROMPTS}
     if given["prompts"]:
@@ -139,11 +156,19 @@ def _objects(given: Mapping[str, Any]) -> dict[str, tuple[Prompt, ...]] | tuple[
         raise OptionError("--object chooses from a prompt file: give --prompts too")
     if any(prompts.values()):
         return _prompts_of_frames(given["ref_frame"] or (0,), prompts)
-    if given["matte"] is None and given["model"] != NO_MODEL and given["trimaps"] is None:
-        raise OptionError(
-            'nothing is marked: give --points "x,y ...", --scribbles, --mask, --box or --prompts'
-        )
+    if not _has_mattes(given):
+        raise OptionError(_how_to_mark(inputs, given))
     return ()
+
+
+def _how_to_mark(inputs: Sequence[str], given: Mapping[str, Any]) -> str:
+    by_options = '--points "x,y ...", --scribbles, --mask, --box or --prompts'
+    if given["images"]:
+        return f"nothing is marked: give --reference IMAGE and {by_options}"
+    return (
+        f"nothing is marked: mark the object in the browser with 'vidmatte pick {inputs[0]}', or "
+        f"give {by_options}"
+    )
 
 
 def _prompts_of_frames(

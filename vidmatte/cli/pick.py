@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import click
 
 from vidmatte.cli.console import INTERRUPTED, one_line_errors, print_summary, say
 from vidmatte.cli.parameters import table_options
-from vidmatte.errors import MissingExtraError, OptionError
+from vidmatte.errors import OptionError
 from vidmatte.option_table import make_options
 from vidmatte.options import MatteOptions
 from vidmatte.process import loading
@@ -119,10 +119,8 @@ def open_picker(
     Exits with 130 at Ctrl-C.
 
     Raises:
-        VidmatteError: If the clip cannot be opened or the extra `web` is not installed.
+        VidmatteError: If the clip cannot be opened.
     """
-    if not (find_spec("starlette") and find_spec("uvicorn")):
-        raise MissingExtraError("the picker", "web")
     with loading():
         from vidmatte.web.server import pick
         from vidmatte.web.session import PickerConfig
@@ -135,13 +133,22 @@ def open_picker(
         sys.exit(INTERRUPTED)
 
 
+def has_display() -> bool:
+    """Return whether a person sits before this program, on a machine that can show a browser."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("SSH_CONNECTION"):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
 def refuse_for_picker(asked: Mapping[str, object]) -> None:
     """Raise OptionError for options, by their flags, that were given and that the page ignores."""
     for option, value in asked.items():
         if value:
             raise OptionError(
-                f"{option} was given, but the picker, which --points opens, does without; leave it "
-                f"out"
+                f"{option} was given, but the picker, which marks the object, does without; leave "
+                f"it out"
             )
 
 

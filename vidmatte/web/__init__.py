@@ -1,4 +1,1 @@
-"""WEB: the picker, a page to mark, see, correct and finish in the browser.
-
-It needs the extra `web`.
-"""
+"""WEB: the picker, a page to mark, see, correct and finish in the browser."""

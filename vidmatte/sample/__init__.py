@@ -1,0 +1,1 @@
+"""The sample clip with its exact alpha; samples/README.md of the repository describes it."""
