@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from test_stable_diffusion import attention_by_hand
-from tiny_sd import CHANNELS, COARSE, FINE, SIDE, pictures, tiny_parts, tiny_sd
+from tiny_sd import CHANNELS, COARSE, FINE, SIDE, pictures, tiny_parts, tiny_sd, watched
 
 from vidmatte.errors import ModelError, OptionError
 from vidmatte.frames import FrameBatch
@@ -903,18 +903,7 @@ def research_square(codes):
 def research_features(square, draw):
     """Return features of a square by diffusers' own parts: new latents and noise per member."""
     unet, vae, scheduler, prompt = tiny_parts()
-    seen, projected = {}, []
-    for name, module in unet.named_modules():
-        if name in ("up_blocks.0", "up_blocks.1"):
-            module.register_forward_hook(
-                lambda _, args, out, name=name: seen.__setitem__(name, out)
-            )
-        if name.endswith("attn1"):
-            keep = {"heads": module.heads}
-            projected.append(keep)
-            for part in ("to_q", "to_k"):
-                hook = lambda _, args, out, keep=keep, part=part: keep.__setitem__(part, out)  # noqa: E731
-                getattr(module, part).register_forward_hook(hook)
+    seen, projected = watched(unet)
     image = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 127.5 - 1
     repeated = image.repeat(RESEARCH.ensemble, 1, 1, 1)
     distribution = vae.encode(repeated).latent_dist

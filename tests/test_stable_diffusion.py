@@ -17,6 +17,7 @@ from tiny_sd import (
     pictures,
     tiny_parts,
     tiny_sd,
+    watched,
 )
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -45,18 +46,7 @@ SETTINGS = FeatureSettings(time_step=200, ensemble=3, seed=5)
 def plain_run(rgb, settings, role):
     """Return features and self-attention of diffusers' unchanged U-Net, read by forward hooks."""
     unet, vae, scheduler, prompt = tiny_parts()
-    seen, projected = {}, []
-    for name, module in unet.named_modules():
-        if name in ("up_blocks.0", "up_blocks.1"):
-            module.register_forward_hook(
-                lambda _, args, out, name=name: seen.__setitem__(name, out)
-            )
-        if name.endswith("attn1"):
-            keep = {"heads": module.heads}
-            projected.append(keep)
-            for part in ("to_q", "to_k"):
-                hook = lambda _, args, out, keep=keep, part=part: keep.__setitem__(part, out)  # noqa: E731
-                getattr(module, part).register_forward_hook(hook)
+    seen, projected = watched(unet)
     latent = vae.encode(rgb * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
     ddim = DDIMScheduler(**scheduler)
     noise = settings.noise(role, tuple(latent.shape[1:]))

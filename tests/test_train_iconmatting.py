@@ -625,6 +625,14 @@ def test_a_recipe_names_its_data(tmp_path):
     assert (found.data, found.rate, found.betas) == ((("groups", "here"),), 1.0, (0.5, 0.9))
 
 
+def small_run(tmp_path, matting, *more):
+    """Return the arguments of a run that is small enough for a test."""
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(f"part = 'iconmatting'\ncrop = {SIDE}\n")
+    data = ("--sd", save_sd(tmp_path / "sd"), "--data", f"groups={matting}")
+    return tmp_path / "run", "--recipe", recipe, *data, "--precision", "float32", *more
+
+
 def run(*arguments, code=0):
     result = CliRunner().invoke(cli, ["train", *map(str, arguments)])
     assert result.exit_code == code, result.output
@@ -703,31 +711,13 @@ def test_weights_of_another_network_to_start_with_are_refused(matting, tmp_path,
     from vidmatte.model.weights import WEIGHTS
 
     monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
-    sd = save_sd(tmp_path / "sd")
-    recipe = tmp_path / "small.toml"
-    recipe.write_text(f"part = 'iconmatting'\ncrop = {SIDE}\n")
-    result = run(
-        tmp_path / "run",
-        "--recipe",
-        recipe,
-        "--sd",
-        sd,
-        "--data",
-        f"groups={matting}",
-        "--precision",
-        "float32",
-        "--start",
-        WEIGHTS["compact"].path,
-        code=1,
-    )
+    start = ("--start", WEIGHTS["compact"].path)
+    result = run(*small_run(tmp_path, matting, *start), code=1)
     assert "does not fit this network" in result.stderr
 
 
 def test_training_starts_from_a_lightning_checkpoint(matting, tmp_path, monkeypatch):
     monkeypatch.setenv("VIDMATTE_CACHE", str(tmp_path / "own"))
-    sd = save_sd(tmp_path / "sd")
-    recipe = tmp_path / "small.toml"
-    recipe.write_text(f"part = 'iconmatting'\ncrop = {SIDE}\n")
     wanted = IconMattingNet(CHANNELS, (COARSE, FINE)).state_dict()
     frozen = {"feature_extractor.unet.weight": torch.ones(1)}
     checkpoint = lightning_file(tmp_path / "icm.ckpt", wanted | frozen)
@@ -735,18 +725,6 @@ def test_training_starts_from_a_lightning_checkpoint(matting, tmp_path, monkeypa
     monkeypatch.setattr(
         "vidmatte.train.train", lambda *given, start, **named: started.append(start)
     )
-    run(
-        tmp_path / "run",
-        "--recipe",
-        recipe,
-        "--sd",
-        sd,
-        "--data",
-        f"groups={matting}",
-        "--precision",
-        "float32",
-        "--start",
-        checkpoint,
-    )
+    run(*small_run(tmp_path, matting, "--start", checkpoint))
     (start,) = started
     assert all(torch.equal(wanted[name], value) for name, value in start.state_dict().items())

@@ -57,35 +57,12 @@ def banded(height, width, edge=None):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Write a tiny random ViTMatte as in the files of 2023, which omit what was a default then."""
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    backbone = transformers.VitDetConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        mlp_ratio=2,
-        image_size=64,
-        pretrain_image_size=32,
-        patch_size=16,
-        num_channels=4,
-        window_size=2,
-        window_block_indices=[0],
-        residual_block_indices=[1],
-        out_features=["stage2"],
-        use_relative_position_embeddings=True,
-    )
-    config = transformers.VitMatteConfig(
-        backbone_config=backbone,
-        hidden_size=32,
-        convstream_hidden_sizes=[48, 96, 192],
-        fusion_hidden_sizes=[256, 128, 64, 32],
-    )
-    net = transformers.VitMatteForImageMatting(config).eval()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.normal_(0, 0.15)
+    pytest.importorskip("transformers")
+    from tiny_baselines import tiny_vitmatte
+
+    net = tiny_vitmatte()
     folder = tmp_path_factory.mktemp("vitmatte")
-    described = config.to_dict()
+    described = net.config.to_dict()
     for left_out in ("convstream_hidden_sizes", "fusion_hidden_sizes", "transformers_version"):
         del described[left_out]
     (folder / "config.json").write_text(json.dumps(described))

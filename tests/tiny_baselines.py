@@ -1,6 +1,7 @@
 """The baselines' networks in miniature: same blocks, few channels, random weights, as folders."""
 
 import json
+from copy import deepcopy
 
 import torch
 import transformers
@@ -104,39 +105,45 @@ def _always_there(net):
     return net
 
 
+# What SAM 2 and EdgeTAM have in common.
+_VIDEO_SETTINGS = {
+    "prompt_encoder_config": {
+        "hidden_size": 128,
+        "image_size": 128,
+        "patch_size": 16,
+        "mask_input_channels": 8,
+    },
+    "mask_decoder_config": {
+        "hidden_size": 128,
+        "mlp_dim": 32,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 128,
+    },
+    "image_size": 128,
+    "memory_attention_hidden_size": 128,
+    "memory_attention_num_layers": 1,
+    "memory_attention_rope_feat_sizes": [8, 8],
+    "memory_encoder_hidden_size": 128,
+    "memory_encoder_output_channels": 64,
+    "mask_downsampler_embed_dim": 128,
+    "memory_fuser_embed_dim": 128,
+    "memory_fuser_intermediate_dim": 32,
+    "memory_fuser_num_layers": 1,
+    "num_maskmem": 3,
+    "max_object_pointers_in_encoder": 4,
+}
+
+
 def tiny_edgetam():
     config = transformers.EdgeTamVideoConfig(
+        **deepcopy(_VIDEO_SETTINGS),
         vision_config=_tiny_hiera(128),
-        prompt_encoder_config={
-            "hidden_size": 128,
-            "image_size": 128,
-            "patch_size": 16,
-            "mask_input_channels": 8,
-        },
-        mask_decoder_config={
-            "hidden_size": 128,
-            "mlp_dim": 32,
-            "num_attention_heads": 2,
-            "iou_head_hidden_dim": 128,
-        },
-        image_size=128,
-        memory_attention_hidden_size=128,
-        memory_attention_num_layers=1,
         memory_attention_mlp_hidden_size=32,
-        memory_attention_rope_feat_sizes=[8, 8],
         memory_attention_rope_k_sizes=[4, 4],
         perceiver_resampler_num_latents=16,
         perceiver_resampler_num_latents_2d=16,
         perceiver_resampler_mlp_intermediate_size=32,
         perceiver_resampler_num_layers=1,
-        memory_encoder_hidden_size=128,
-        memory_encoder_output_channels=64,
-        mask_downsampler_embed_dim=128,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=32,
-        memory_fuser_num_layers=1,
-        num_maskmem=3,
-        max_object_pointers_in_encoder=4,
         # As published, unlike the defaults.
         enable_temporal_pos_encoding_for_object_pointers=False,
         enable_occlusion_spatial_embedding=False,
@@ -146,37 +153,14 @@ def tiny_edgetam():
 
 def tiny_sam2():
     config = transformers.Sam2VideoConfig(
+        **deepcopy(_VIDEO_SETTINGS),
         vision_config=_tiny_hiera(128),
-        prompt_encoder_config={
-            "hidden_size": 128,
-            "image_size": 128,
-            "patch_size": 16,
-            "mask_input_channels": 8,
-        },
-        mask_decoder_config={
-            "hidden_size": 128,
-            "mlp_dim": 32,
-            "num_attention_heads": 2,
-            "iou_head_hidden_dim": 128,
-        },
-        image_size=128,
-        memory_attention_hidden_size=128,
-        memory_attention_num_layers=1,
         memory_attention_feed_forward_hidden_size=32,
-        memory_attention_rope_feat_sizes=[8, 8],
-        memory_encoder_hidden_size=128,
-        memory_encoder_output_channels=64,
-        mask_downsampler_embed_dim=128,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=32,
-        memory_fuser_num_layers=1,
-        num_maskmem=3,
-        max_object_pointers_in_encoder=4,
     )
     return _always_there(_network(config, transformers.Sam2VideoModel))
 
 
-def tiny_vitmatte():
+def tiny_vitmatte(gain=0.5):
     backbone = transformers.VitDetConfig(
         hidden_size=32,
         num_hidden_layers=2,
@@ -198,7 +182,7 @@ def tiny_vitmatte():
         convstream_hidden_sizes=[48, 96, 192],
         fusion_hidden_sizes=[256, 128, 64, 32],
     )
-    return _network(config, transformers.VitMatteForImageMatting, gain=0.5)
+    return _network(config, transformers.VitMatteForImageMatting, gain=gain)
 
 
 def save_vitmatte(folder):

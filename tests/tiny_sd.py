@@ -53,3 +53,24 @@ def pictures(count, height=SIDE, width=SIDE, seed=0):
     """(count, 3, height, width) smooth random pictures in 0..1."""
     small = torch.rand(count, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1)
+
+
+def watched(unet):
+    """Return the outputs of a U-Net's up blocks by name, and its self-attention layer by layer.
+
+    Both fill when the U-Net runs, through hooks and not through our code. An attention layer is a
+    dictionary of `heads`, `to_q` and `to_k`.
+    """
+    seen, projected = {}, []
+    for name, module in unet.named_modules():
+        if name in ("up_blocks.0", "up_blocks.1"):
+            module.register_forward_hook(
+                lambda _, args, out, name=name: seen.__setitem__(name, out)
+            )
+        if name.endswith("attn1"):
+            keep = {"heads": module.heads}
+            projected.append(keep)
+            for part in ("to_q", "to_k"):
+                hook = lambda _, args, out, keep=keep, part=part: keep.__setitem__(part, out)  # noqa: E731
+                getattr(module, part).register_forward_hook(hook)
+    return seen, projected

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vidmatte.cli.console import say
+from vidmatte.media.closing import Closing
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class ProgressLine:
+class ProgressLine(Closing):
     """Shows the number of finished frames, their rate, and the time left.
 
     `update` can be given to `vidmatte.matte(progress=...)`.
@@ -34,15 +34,8 @@ class ProgressLine:
 
             self._bar = make_bar(unit)
 
-    def __enter__(self) -> ProgressLine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Take the bar off the terminal."""
         if self._bar is not None:
             self._bar.stop()
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vidmatte.errors import ReadError
+from vidmatte.media.patterns import final_digits
 from vidmatte.read.images import IMAGE_SUFFIXES
 
 _NAMED = 5
 """How many missing files a message names."""
-_NUMBER = re.compile(r"(\d+)$")
 
 
 def root_folder(root: str | Path, layout: str) -> Path:
@@ -107,8 +106,8 @@ def frames_with_truth(frames: Path, truth: Path) -> tuple[tuple[Path, ...], tupl
 
 
 def _place(name: str) -> tuple[int, str]:
-    match = _NUMBER.search(name)
-    return (int(match[1]) if match else -1), name
+    number = final_digits(name)
+    return (-1 if number is None else number), name
 
 
 def _listing(folder: Path) -> str:

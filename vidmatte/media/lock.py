@@ -33,7 +33,7 @@ def exclusive(path: Path, reason: str) -> Iterator[None]:
     place = path.with_name(f".{path.name}.lock")
     descriptor = _open(place)
     try:
-        if not _lock(descriptor):
+        if _lock(descriptor) is False:
             raise OptionError(
                 f"{path}: {reason} ({_holder(descriptor)}); wait for it, or stop it first"
             )
@@ -63,17 +63,38 @@ def _open(place: Path) -> int:
         ) from error
 
 
-def _lock(descriptor: int) -> bool:
-    """Return False if another process holds the lock."""
+def flock(descriptor: int, *, wait: bool = False) -> bool | None:
+    """Lock an open file or folder until its descriptor is closed or the process ends.
+
+    Args:
+        descriptor: File descriptor; reading suffices.
+        wait: Wait until another process releases its lock.
+
+    Returns:
+        True if the lock is held now, False if another process holds it, None if there are no such
+        locks: on Windows, and on some network file systems.
+    """
+    if sys.platform == "win32":
+        return None
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (BlockingIOError, PermissionError):  # NFS may report EACCES
         return False
-    except OSError:  # a file system without locks
-        return True
+    except OSError:
+        return None
+    return True
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file as `flock` does, and on Windows its first byte."""
+    if sys.platform != "win32":
+        return flock(descriptor)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except PermissionError:
+        return False
+    except OSError:
+        return None
     return True
 
 

@@ -116,6 +116,11 @@ def trailing_number(path: str | Path) -> int | None:
     stem = Path(path).stem
     if found := _NEGATIVE.search(stem):
         return -int(found[1])
+    return final_digits(stem)
+
+
+def final_digits(stem: str) -> int | None:
+    """Return the digits at the end of a name as a number, None if there are none; no sign."""
     found = _TRAILING.search(stem)
     return int(found[1]) if found else None
 

@@ -5,7 +5,6 @@ Also convert checkpoints to safetensors.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -297,8 +296,8 @@ def _diffusers(path: Path, files: Mapping[str, _File]) -> _Verdict:
             "Stable Diffusion", use, problems=(f"{absent[0]} holds no weights as safetensors",)
         )
     try:
-        unet, vae = (_json(path / part / "config.json") for part in ("unet", "vae"))
-        refuse_configs(unet, vae, _json(path / "scheduler" / "scheduler_config.json"))
+        unet, vae = (read_json(path / part / "config.json") for part in ("unet", "vae"))
+        refuse_configs(unet, vae, read_json(path / "scheduler" / "scheduler_config.json"))
     except ModelError as error:
         return _Verdict("Stable Diffusion", use, problems=(str(error),))
     wanted = _stable_diffusion_shapes(unet, vae)
@@ -362,13 +361,3 @@ def _quoted(path: Path) -> str:
 
 def _prefixed(prefix: str, found: Shapes) -> dict[str, tuple[int, ...]]:
     return {prefix + key: shape for key, shape in found.items()}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); get it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: is not a configuration; get it again")
-    return content

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.frames import FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
+from vidmatte.media.closing import Closing
 from vidmatte.media.limits import displayed_size
 from vidmatte.media.patterns import NAME
 from vidmatte.media.prefetch import prefetch
@@ -47,7 +47,7 @@ def open_mask(path: Path | str) -> Mask:
     return _Movie(file, label)
 
 
-class Mask(ABC):
+class Mask(Closing, ABC):
     """Planes in 0..1, one for each frame."""
 
     def __init__(self, path: Path, label: int | None = None) -> None:
@@ -119,22 +119,8 @@ class Mask(ABC):
             f"frame of the clip, without scaling or cropping"
         )
 
-    def check_unchanged(self) -> None:  # noqa: B027 - most are read at once
+    def check_unchanged(self) -> None:
         """Raise ReadError if its file was replaced or rewritten since it was first read."""
-
-    def close(self) -> None:  # noqa: B027 - most hold nothing open
-        """Close the file."""
-
-    def __enter__(self) -> Mask:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Image(Mask):

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
-from types import TracebackType
 from weakref import WeakSet
 
 import cv2
@@ -17,6 +16,7 @@ import torch
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import FrameBatch, VideoInfo
+from vidmatte.media.closing import Closing
 from vidmatte.media.prefetch import prefetch
 
 DEFAULT_SEQUENCE_RATE = Fraction(24)
@@ -36,7 +36,7 @@ class Frame:
     name: str = ""
 
 
-class Video(ABC):
+class Video(Closing, ABC):
     """A source of frames, numbered from 0 in the order of presentation; use it with `with`.
 
     Each iteration opens the source anew, so that several can run side by side.
@@ -148,7 +148,7 @@ class Video(ABC):
     def seconds_of(self, index: int) -> Fraction:
         """Return the presentation time of a frame, counted from the first frame of the source."""
 
-    def check_unchanged(self) -> None:  # noqa: B027 - a source may hold no files
+    def check_unchanged(self) -> None:
         """Raise ReadError if a file was replaced or rewritten since it was first read.
 
         The readers check this whenever they open a file; call it after the last frame.
@@ -166,17 +166,6 @@ class Video(ABC):
         """Stop the iterations that were not finished, and their threads."""
         for batches in list(self._running):
             batches.close()
-
-    def __enter__(self) -> Video:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def smaller(width: int, height: int, longest: int) -> tuple[int, int]:

@@ -21,13 +21,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from types import TracebackType
 
 import torch
 
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.matte_finish import coverage, finish_alpha
+from vidmatte.media.closing import Closing
 from vidmatte.options import FinishOptions
 from vidmatte.read.mask import Mask, open_mask
 
@@ -47,7 +47,7 @@ def finish(
             yield finisher(batch)
 
 
-class Finisher:
+class Finisher(Closing):
     """The controls, with their masks opened and checked against the size of the frames.
 
     Use it in a `with` statement.
@@ -133,14 +133,3 @@ class Finisher:
     def close(self) -> None:
         """Close the masks."""
         self._stack.close()
-
-    def __enter__(self) -> Finisher:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

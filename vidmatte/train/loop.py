@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from vidmatte.errors import MissingExtraError
+from vidmatte.media.closing import Closing
 from vidmatte.model.losses import Batch, optimizer_step
 from vidmatte.train.checkpoint import State, load_run, save_run
 from vidmatte.train.config import DTYPES, LoopConfig
@@ -205,7 +205,7 @@ def _events(run: Path, wanted: bool) -> Any:
     return _Events(SummaryWriter(str(run.with_name(f"{run.name}.tensorboard"))))
 
 
-class _Events:
+class _Events(Closing):
     """Writes figures for TensorBoard by kind, name and step; to be used in a `with` statement."""
 
     def __init__(self, writer: SummaryWriter) -> None:
@@ -217,15 +217,7 @@ class _Events:
             if name != "step":
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
 
-    def __enter__(self) -> _Events:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._writer.close()
 
 

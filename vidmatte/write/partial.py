@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-if sys.platform != "win32":
-    import fcntl
+from vidmatte.media.lock import flock
 
 _LONGEST_NAME = 100
 """Bytes of a file name in hidden names: most disks take names of 255 bytes, eCryptfs of 143."""
@@ -52,8 +51,7 @@ def lock(path: Path) -> int | None:
     if sys.platform == "win32":
         return None
     descriptor = os.open(path, os.O_RDONLY)
-    with suppress(OSError):  # a file system without locks: what is left there is not removed later
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    flock(descriptor)  # without locks on the file system, later runs leave stale files alone
     return descriptor
 
 
@@ -69,8 +67,7 @@ def guard(folder: Path) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        flock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -133,8 +130,8 @@ def _is_abandoned(path: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return not _is_kept(os.fstat(descriptor).st_mode)
+        # None, a file system without locks, does not show that nobody works on it.
+        return flock(descriptor) is True and not _is_kept(os.fstat(descriptor).st_mode)
     except OSError:
         return False
     finally:

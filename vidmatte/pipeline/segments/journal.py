@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.media.atomic import sync_folder
+from vidmatte.media.lock import flock
 from vidmatte.write.folders import create_folders, remove_folders
 from vidmatte.write.partial import plain_name
 
@@ -97,7 +98,8 @@ class Journal:
         """Append a line, and return when it is on the disk. Raises WriteError."""
         line = json.dumps(record, separators=(",", ":")) + "\n"
         try:
-            with open(self._path, "ab+") as file, _exclusive(file.fileno()):
+            with open(self._path, "ab+") as file:
+                flock(file.fileno(), wait=True)  # released when the file is closed
                 _end_line(file)
                 file.write(line.encode())
                 file.flush()
@@ -206,7 +208,7 @@ def _locked_file(path: Path, new_folders: list[Path]) -> IO[bytes] | None:
                 raise
             continue
         try:
-            if not _lock(file.fileno(), wait=False):
+            if flock(file.fileno()) is False:
                 file.close()
                 return None
             # A process that has just ended may have removed the file after it was opened here.
@@ -222,7 +224,7 @@ def _is_held(path: Path) -> bool:
     """Return whether a process has locked a file or folder, see `write.partial.lock`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return not _lock(descriptor, wait=False)
+        return flock(descriptor) is False
     finally:
         os.close(descriptor)
 
@@ -251,24 +253,3 @@ def _end_line(file: IO[bytes]) -> None:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
     file.seek(0, os.SEEK_END)
-
-
-@contextmanager
-def _exclusive(descriptor: int) -> Iterator[None]:
-    _lock(descriptor, wait=True)
-    yield  # closing the file releases the lock
-
-
-def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Lock a file until it is closed or the process ends; return whether that was possible."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where two runs on one output are not kept apart
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
