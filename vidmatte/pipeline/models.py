@@ -19,7 +19,7 @@ from vidmatte.pipeline.request import Shot
 from vidmatte.prompts.prompt import Reference
 
 StepCallback = Callable[[int, int], None]
-"""Told how many adaptation steps are done, and how many there are."""
+"""Called with the number of adaptation steps done, and of all of them."""
 
 
 @contextmanager
@@ -30,9 +30,10 @@ def share_cores(device: str, threads: int | None = None) -> Iterator[None]:
     the codecs, a frame takes several times as long as with one thread less.
 
     Args:
-        device: device on which the network runs.
-        threads: number of threads, whatever the machine has; it changes the last bits of what the
-            network computes. None for one less than the number of cores.
+        device: Device of the network.
+        threads: Number of threads on any machine; it changes the last bits of the network's
+            results. None
+            for one less than the number of cores.
     """
     torch_threads = torch.get_num_threads()
     opencv_threads = cv2.getNumThreads()
@@ -58,13 +59,13 @@ def adaptation_steps(
     """Return the number of adaptation steps for a clip.
 
     Args:
-        predictor: the model with its references.
-        asked: number of steps in the options; None for the default.
-        frames: number of frames of the clip; None if it is not known.
-        images: whether the source is a set of independent images.
+        predictor: The model with its references.
+        asked: Number of steps in the options; None for the default.
+        frames: Number of frames of the clip; None if it is not known.
+        images: Whether the source is a set of independent images.
 
     Raises:
-        OptionError: steps are asked for, but the model or the source does not support adaptation.
+        OptionError: If steps were given, but the model or the source does not support adaptation.
     """
     if images or not isinstance(predictor, SupportsAdaptation):
         if asked:
@@ -77,6 +78,7 @@ def adaptation_steps(
         return asked
     if frames is None:
         return DEFAULT_ADAPT_STEPS
+    # A short clip is done before a long adaptation would pay.
     return min(DEFAULT_ADAPT_STEPS, ADAPT_STEPS_PER_FRAME * frames)
 
 
@@ -89,7 +91,7 @@ def adapted(
 ) -> Predictor:
     """Return the adapted predictor, or the same one if there is nothing to adapt.
 
-    See `adaptation_steps`; `on_step` is told the steps done, and the number of all steps.
+    See `adaptation_steps`; `on_step` is called with the steps done and the number of all steps.
     """
     steps = adaptation_steps(predictor, asked, frames, images)
     if not steps or not isinstance(predictor, SupportsAdaptation):
@@ -104,14 +106,15 @@ def sub_progress(
 ) -> StepCallback | None:
     """Return a callback that reports one of several adaptations as part of all of them."""
     if on_step is None:
+        # The adaptations have equally many steps, as they are of the same clip.
         return None
     return lambda done, steps: on_step(number * steps + done, adaptations * steps)
 
 
 def model_of(shot: Shot, load: Callable[[MatteOptions], Model]) -> Model:
-    """Return the model of a shot, which `load` gives, or its external mattes in place of one.
+    """Return the model of a shot, from `load`, or its external mattes in place of one.
 
-    Raises OptionError for options of a model beside external mattes.
+    Raises OptionError if options of a model were given with external mattes.
     """
     if shot.given is None:
         return load(shot.options)

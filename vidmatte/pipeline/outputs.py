@@ -1,4 +1,4 @@
-"""The outputs of a run, resolved once from the paths that were asked for."""
+"""The outputs of a run, resolved once from the given paths."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LAYERED = ".exr"
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """All that a run writes."""
+    """The outputs and the report of a run."""
 
     requested: tuple[OutputSpec, ...] = ()
-    """The outputs as they were asked for, colour first; `{object}` may be in their names."""
+    """The outputs as given, colour first; `{object}` may be in their names."""
     specs: tuple[OutputSpec, ...] = ()
-    """The outputs that are written: one for each object if `{object}` is in the name."""
+    """The outputs to write: one for each object if `{object}` is in the name."""
     report: Path | None = None
     """Folder of the report; None if there is none."""
 
@@ -40,15 +40,15 @@ class OutputPlan:
         """Parse the output paths, and check them against the objects and the options.
 
         Args:
-            output: paths of colour with alpha.
-            alpha: paths of alpha alone.
-            objects: names of the objects; [""] for one without a name.
-            images: whether the source is a set of independent images.
-            options: all other choices of the run.
-            report: folder of the report.
+            output: Paths of colour with alpha.
+            alpha: Paths of alpha alone.
+            objects: Names of the objects; [""] for one without a name.
+            images: Whether the source is a set of independent images.
+            options: All other choices of the run.
+            report: Folder of the report.
 
         Raises:
-            OptionError: a path, the objects and the options do not fit each other.
+            OptionError: If a path, the objects and the options do not fit each other.
         """
         _check_objects(objects, options)
         requested: list[OutputSpec] = []
@@ -87,6 +87,7 @@ def outputs_of_objects(
             parse_output(str(path).replace(_OBJECT, name), alpha_only=alpha_only, object_name=name)
             for name in objects
         ]
+    # One object, named or not, needs no place for its name.
     if len(objects) == 1:
         return [parse_output(path, alpha_only=alpha_only, object_name=objects[0])]
     if Path(split_format_options(path)[0]).suffix.lower() == _LAYERED:

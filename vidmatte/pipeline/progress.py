@@ -8,9 +8,9 @@ from vidmatte.pipeline.segments.plan import Plan, Unit
 from vidmatte.prompts.objects import Mattes
 
 ProgressCallback = Callable[[int, "int | None"], None]
-"""Called with the number of frames done, and of all frames if it is known."""
+"""Called with the number of frames done, and of all frames (None if unknown)."""
 StatusCallback = Callable[[str], None]
-"""Called with a word on what is being done, such as "counting frames"."""
+"""Called with the current activity, such as "counting frames"."""
 
 
 class FrameCounter:
@@ -29,18 +29,19 @@ class FrameCounter:
         self._report()
 
     def add_backward(self, frames: int) -> None:
-        """Count frames that were propagated backward: work done before these frames come out."""
+        """Count frames that were propagated backward, before any of them comes out."""
         self._backward += frames
         self._report()
 
     def _report(self) -> None:
         if self._progress is not None:
+            # Both numbers grow, so that the share done never falls below the truth.
             expected = None if self.expected is None else self.expected + self._backward
             self._progress(len(self.confidence) + self._backward, expected)
 
 
 class UnitCounter:
-    """Counts the frames of a run in segments: propagating and rendering count one half each."""
+    """Counts the frames of a run in segments; propagated frames are work like rendered ones."""
 
     def __init__(self, plan: Plan, done: Set[str], progress: ProgressCallback | None) -> None:
         self._frames = plan.frames
@@ -53,4 +54,5 @@ class UnitCounter:
         """Count frames that were propagated or rendered."""
         self._done += frames
         if self._progress is not None:
+            # Shown as frames of the clip: the share of the work done, in whole frames.
             self._progress(self._done * self._frames // self._work, self._frames)

@@ -1,4 +1,4 @@
-"""A run as it was asked for: its source, prompts, outputs and options, opened and checked."""
+"""A run as given: its source, prompts, outputs and options, opened and checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vidmatte.write import Outputs, OutputSpec, create_outputs
 
 @dataclass(frozen=True)
 class Request:
-    """A run as it was asked for; see `pipeline.run.matte`."""
+    """A run as given; see `pipeline.run.matte`."""
 
     source: Source
     prompts: ObjectPrompts
@@ -47,8 +47,8 @@ class Request:
     ) -> Request:
         """Return the request of the arguments of `pipeline.run.matte`.
 
-        Raises OptionError for objects whose names do not fit, and for outputs that do not fit the
-        objects or the options.
+        Raises OptionError if the names of objects, the outputs and the options do not fit each
+        other.
         """
         options = options or MatteOptions()
         marked = ObjectPrompts.of(prompts, reference)
@@ -75,7 +75,7 @@ class Request:
         return replace(self, outputs=outputs)
 
     def inputs(self) -> list[Path | str]:
-        """Return all files, folders and patterns that are read, except weights."""
+        """Return all input files, folders and patterns, except weights."""
         options = self.options
         masks = (options.finish.inside_mask, options.finish.outside_mask)
         paths = [path for path in (options.matte, options.trimaps, *masks) if path is not None]
@@ -85,21 +85,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Shot:
-    """A request with its source opened and its references drawn."""
+    """A request with its source opened and its references prepared."""
 
     request: Request
     video: Video
     finisher: Finisher
     start: int
-    """First frame that is matted."""
+    """First frame to matte."""
     end: int | None
     """End frame (exclusive); None means the end of the clip."""
     references: Mapping[str, tuple[Reference, ...]]
     """References of each object; empty tuples if external mattes or trimaps are given."""
     given: Mask | None
-    """External mattes that replace the model."""
+    """External mattes, used in place of a model."""
     trimaps: Mask | None
-    """Trimaps of all frames that replace the prompts."""
+    """Trimaps of all frames, used in place of prompts."""
 
     @property
     def options(self) -> MatteOptions:
@@ -119,11 +119,11 @@ class Shot:
 
     @property
     def expected(self) -> int | None:
-        """Return how many frames will come by the headers, which may be wrong; None if unknown."""
+        """Return the number of frames by the headers, not always right; None if unknown."""
         return expected_frames(self.video, self.start, self.end)
 
     def check_unchanged(self) -> None:
-        """Raise ReadError if a file that was read has been replaced or rewritten meanwhile."""
+        """Raise ReadError if an input file was replaced or rewritten since it was opened."""
         self.video.check_unchanged()
         self.finisher.check_unchanged()
         for mask in (self.given, self.trimaps):
@@ -132,7 +132,7 @@ class Shot:
 
     @property
     def truncated_at(self) -> tuple[int, str] | None:
-        """Return the first wanted frame that could not be read, and why; see `Video`."""
+        """Return the first unreadable frame in the range, and the reason; see `Video`."""
         found = self.video.truncated_at
         return found if found is not None and (self.end is None or found[0] < self.end) else None
 
@@ -170,7 +170,7 @@ class Shot:
         )
 
     def create_report(self, *, overwrite: bool) -> Report | None:
-        """Check the report; nothing is created yet. Returns None if none was asked for."""
+        """Check the report; nothing is created yet. Returns None without one."""
         request = self.request
         if request.outputs.report is None:
             return None
@@ -190,9 +190,9 @@ class Shot:
 
 @contextmanager
 def open_shot(request: Request) -> Iterator[Shot]:
-    """Open the source and the masks, check them against each other, and draw the references.
+    """Open the source and the masks, check them against each other, and prepare the references.
 
-    Raises what `matte` raises.
+    Raises the errors of `matte`.
     """
     options = request.options
     with (
@@ -203,6 +203,8 @@ def open_shot(request: Request) -> Iterator[Shot]:
     ):
         start, end = frame_range(video, options)
         if options.finish.inside_mask or options.finish.outside_mask:
+            # Counting reads the whole file of some formats, so it is done for masks only.
+            # Counting reads the whole file of some formats, so it is done for masks only.
             finisher.check_length(min(video.count_frames(), end or video.count_frames()))
         references = _references(video, request)
         if trimaps is not None:

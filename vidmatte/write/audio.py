@@ -30,29 +30,31 @@ _QUICKTIME_LANGUAGES = {
     "sqi": "alb",
     "mkd": "mac",
 }
-"""Languages that FFmpeg finds in QuickTime's list only by their other ISO 639-2 name."""
+"""Languages in FFmpeg's QuickTime list only under their other ISO 639-2 name."""
 
 _SEEK_MARGIN = 2
-"""Seconds before the cut to start reading: in the file, sound may lie before its picture."""
+"""Seconds before the cut to start reading: sound may lie before its picture in the file."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """The part of the source's time that an output holds, in seconds on the clock of its pts."""
+    """The part of the source in an output, in seconds on the clock of the source's pts."""
 
     start: Fraction | None
-    """Earlier sound is left out; None cuts nothing."""
+    """Earlier sound is left out; None for no cut."""
     end: Fraction | None
     shift: Fraction
-    """Is subtracted from every time."""
+    """Subtracted from every time."""
 
 
 class Soundtrack:
     """Mux all audio streams of a source into a container, piece by piece as the picture advances.
 
     Copied streams are cut between packets. If the container can hide the start of a packet (mov,
-    mp4, and AAC in Matroska), the packet that covers the first frame is kept; else it is left out,
-    or it would push the picture back. Streams that are encoded again are cut between samples.
+    mp4,
+    and AAC in Matroska), the packet across the first frame is kept; else it is left out, or it
+    would
+    push the picture back. Re-encoded streams are cut between samples.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Soundtrack:
         }
         for stream in self._input.streams:
             if stream.index not in self._tracks:
+                # Tells the demuxer to skip packets of picture and data, the bulk of the file.
                 stream.discard = av.stream.Discard.all
         self._delayed = [
             track
@@ -79,6 +82,7 @@ class Soundtrack:
             if isinstance(track, _Copied) and track.is_delayed
         ]
         self._packets = self._demux()
+        # One packet is read ahead, to know whether its time has come.
         self._next = next(self._packets, None)
 
     def advance(self, until: Fraction | None) -> None:
@@ -90,6 +94,7 @@ class Soundtrack:
                 self._container.mux(piece)
             self._next = next(self._packets, None)
         if self._next is None:
+            # Once only: afterwards there are no tracks left to flush.
             for track in self._tracks.values():
                 for piece in track.flush():
                     self._container.mux(piece)
@@ -98,6 +103,7 @@ class Soundtrack:
     def finish(self, until: Fraction | None) -> None:
         """Mux the rest of the sound, up to a time of the output in seconds; None = to the end."""
         self.advance(until)
+        # Forget the packet read ahead: it lies behind the cut.
         self._next = None
         self.advance(None)
 
@@ -139,10 +145,12 @@ class Soundtrack:
                 # A source that cannot seek is read from its beginning, with the same result.
                 with contextlib.suppress(av.FFmpegError):
                     self._input.seek(int((start - _SEEK_MARGIN) * av.time_base))
+            # Packets of the streams alternate, so reading ends when each has passed the end.
             ended: set[int] = set()
-            # Of none would be of all.
+            # demux() without arguments would read all streams.
             packets = self._input.demux(*self._streams) if self._streams else iter(())
             for packet in cast("Iterator[Packet[AudioStream]]", packets):
+                # Flushing packets and damaged ones have no times.
                 if packet.dts is None or packet.pts is None or packet.is_corrupt:
                     continue
                 if self._span.end is not None and packet.pts * packet.time_base >= self._span.end:
@@ -156,6 +164,7 @@ class Soundtrack:
         assert packet.pts is not None
         start = packet.pts * packet.time_base
         track = self._tracks[packet.stream.index]
+        # A packet across the cut is kept only if the container can hide its beginning.
         if not track.hides_start and start < self._span.shift:
             return False
         end = start + (packet.duration or 0) * packet.time_base
@@ -182,6 +191,7 @@ def _is_known(stream: AudioStream) -> bool:
 
 
 def _is_copied(codec: str, form: Format) -> bool:
+    # Matroska takes every codec; `_track` finds out by trying.
     if form.copied_audio is None:
         return True
     return any(
@@ -191,10 +201,11 @@ def _is_copied(codec: str, form: Format) -> bool:
 
 
 class _Copied:
-    """Copy the packets of an audio stream.
+    """Copies the packets of an audio stream.
 
-    In Matroska no time is negative: sound that begins before the picture is moved to 0, and the
-    codec delay of the track says by how much.
+    Matroska has no negative times: sound from before the picture is moved to 0, and the codec delay
+    of
+    the track holds the difference.
     """
 
     preroll = Fraction(0)
@@ -235,7 +246,8 @@ class _Copied:
         assert packet.pts is not None
         assert packet.dts is not None
         if self._delay is None:
-            # The first packet: how long before the picture its sound begins.
+            # The first packet decides the delay of the track: by how much it begins before the
+            # picture.
             before = self._shift - packet.pts * packet.time_base
             self._delay = max(Fraction(0), before) if self.is_delayed else Fraction(0)
         units = round((self._shift - self._delay) / packet.time_base)
@@ -251,7 +263,7 @@ class _Copied:
 
 
 class _Encoded:
-    """Encode an audio stream again, from the sample at time 0 on."""
+    """Re-encodes an audio stream, from the sample at time 0 on."""
 
     hides_start = True
     preroll = Fraction(1, 5)
@@ -262,16 +274,22 @@ class _Encoded:
     ) -> None:
         source = stream.codec_context
         layout = _LAYOUTS.get(source.channels, "stereo")
+        # libopus takes 48 kHz (or fractions of it) only.
         rate = 48000 if codec == "libopus" else source.sample_rate
         self.output = cast(AudioStream, container.add_stream(codec, rate=rate))
         context = self.output.codec_context
         context.layout = layout
         context.time_base = Fraction(1, rate)
+        # PCM has no bit rate to choose.
         if codec != "pcm_s24le":
             context.bit_rate = 96000 * source.channels
         context.open()
         self._resampler = av.AudioResampler(
-            context.format, layout, rate, context.frame_size or 1024
+            # PCM encoders take any number of samples and report a frame size of 0.
+            context.format,
+            layout,
+            rate,
+            context.frame_size or 1024,
         )
         self._shift = shift
 
@@ -279,6 +297,7 @@ class _Encoded:
         return [piece for frame in packet.decode() for piece in self._encode(frame)]
 
     def flush(self) -> list[Packet[AudioStream]]:
+        # None flushes the resampler first, then the encoder.
         return [*self._encode(None), *self.output.encode(None)]
 
     def set_title(self, title: str) -> None:
@@ -299,13 +318,14 @@ class _Encoded:
 
 
 def _from_zero(frame: av.AudioFrame, shift: int) -> av.AudioFrame | None:
-    """Return the samples of a frame that lie at 0 or later after a shift back, or None."""
+    """Return a frame shifted back without its samples before 0, None if nothing is left."""
     assert frame.pts is not None
     assert frame.time_base is not None
     start = round(frame.pts * frame.time_base * frame.sample_rate) - shift
     if start + frame.samples <= 0:
         return None
     if start < 0:
+        # Packed formats interleave the channels in one row.
         channels = 1 if frame.format.is_planar else frame.layout.nb_channels
         kept = cast(
             "npt.NDArray[np.float32]",

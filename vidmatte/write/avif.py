@@ -24,6 +24,7 @@ MOST_BYTES = 1 << 30
 """Memory for the frames of one file, 4 bytes a pixel: 129 frames of 1920x1080, 291 of 1280x720."""
 _HEADERS = re.compile(rb"(?:mvhd|tkhd|mdhd)\x01...", re.DOTALL)
 """Headers of movie, track and media in version 1: times of creation and change, 8 bytes each."""
+# Two 64-bit times.
 _CLOCKS = 16
 
 
@@ -33,9 +34,10 @@ def check_avif(
     """Raise an error if an AVIF cannot be written.
 
     Raises:
-        MissingExtraError: Pillow, or its AVIF codec, is not installed.
-        OptionError: premultiplied colour, which Chromium shows up to 13 code values too dark.
-        WriteError: more frames than fit into `MOST_BYTES`.
+            MissingExtraError: If Pillow, or its AVIF codec, is not installed.
+            OptionError: If colour is premultiplied: Chromium shows it up to 13 code values too
+                dark.
+            WriteError: If there are more frames than fit into `MOST_BYTES`.
     """
     if premultiplied:
         raise OptionError(
@@ -73,6 +75,7 @@ class AvifWriter:
         self.spec = spec
         self.format = spec.format
         self.pixel_format = self.format.pixel_format
+        # Pillow takes a time base of milliseconds, so times are kept until the end.
         self.notes: list[str] = []
         if audio and like.audio_streams:
             self.notes.append(f"{spec}: .avif holds no sound; that of the source is left out")
@@ -95,7 +98,11 @@ class AvifWriter:
         _check_frames(self.spec, self._like, self.frames)
         for index in range(len(batch)):
             color = for_output(
-                batch.color[index], self._like.color, linear_to_srgb, holds="nothing"
+                # AVIF by Pillow cannot be tagged, so the colour has to be plain sRGB.
+                batch.color[index],
+                self._like.color,
+                linear_to_srgb,
+                holds="nothing",
             )
             alpha = with_width(batch.alpha[index], self._like.display_width)
             color = with_width(color, self._like.display_width)
@@ -110,6 +117,7 @@ class AvifWriter:
         # At once, as Pillow encodes an animation only in one call.
         first, *others = (Image.fromarray(picture) for picture in self._pictures)
         options: dict[str, Any] = {name: int(value) for name, value in self.format.options.items()}
+        # Encoded to memory: the clock in the header has to be cleared before the file is written.
         encoded = io.BytesIO()
         first.save(
             encoded,
@@ -147,20 +155,23 @@ class AvifWriter:
         """Return the duration of each frame in milliseconds, rounded without drift."""
         base = self._like.time_base
         usual = 1 / self._like.frame_rate
+        # A duration of 0 means that the source has none.
         last = self._times[-1] * base + (self._last_duration * base or usual)
         # Each edge is rounded, and not each duration, or errors would add up.
         starts = [round(1000 * time) for time in (*(pts * base for pts in self._times), last)]
+        # At least 1 ms: players skip frames of no duration.
         return [max(1, after - before) for before, after in pairwise(starts)]
 
 
 def _without_clock(data: bytes) -> bytes:
-    """Return the file with its times of creation set to 0, or two runs would differ.
+    """Return the file with its times of creation set to 0, for equal bytes in all runs.
 
     (ISO/IEC 14496-12, 8.2 to 8.4.)
     """
     cleared = bytearray(data)
     offset = 0
     while offset < len(data):
+        # A size of 0 means up to the end of the file.
         size = int.from_bytes(data[offset : offset + 4], "big") or len(data)
         if data[offset + 4 : offset + 8] == b"moov":
             for header in _HEADERS.finditer(data, offset, offset + size):

@@ -39,19 +39,20 @@ def check_outputs(
 ) -> InputFiles:
     """Check outputs against each other, the inputs and the disk; return the files of the inputs.
 
-    A hidden folder is created beside each output for a moment, to try whether the disk takes the
-    name, and whether two paths lead to one place.
+    A hidden folder is created beside each output for a moment: it shows whether the disk takes the
+    name, and whether two paths lead to the same place.
 
     Args:
         specs: The outputs.
         like: The clip, for size, frame rate and the first number of a sequence.
-        inputs: Files, folders and patterns that are read; they are never written to.
+        inputs: Input files, folders and patterns; they are never written to.
         overwrite: Whether existing outputs may be replaced.
 
     Raises:
-        OptionError: two outputs are one file, or an output is an input.
-        WriteError: an encoder is missing, a folder or a name cannot be written, or an output exists
-            and may not be replaced.
+            OptionError: If two outputs are one file, or an output is an input.
+            WriteError: If an encoder is missing, a folder or a name cannot be written, or an output
+                exists
+                and may not be replaced.
     """
     used = InputFiles.of(inputs)
     for spec in specs:
@@ -74,6 +75,7 @@ def _refuse_same_path(one: OutputSpec, other: OutputSpec) -> None:
     is_same_name = one.file_names.pattern == other.file_names.pattern
     if is_same_name and one.folder.resolve() == other.folder.resolve():
         raise _same_path(other)
+    # Links are followed: two names may lead to one file.
     if one.format.is_movie and other.format.is_movie:
         paths = (os.path.realpath(one.path), os.path.realpath(other.path))
         exist = all(map(os.path.exists, paths))
@@ -86,7 +88,9 @@ def _same_path(spec: OutputSpec) -> OptionError:
 
 
 def _folded(spec: OutputSpec) -> str:
-    """Return a key that is equal for names that some disk takes for one."""
+    """Return a key with the same value for names that some disk does not tell apart."""
+    # APFS and HFS+ fold composed and decomposed characters, and most disks of Windows and macOS
+    # case.
     return unicodedata.normalize("NFC", spec.file_names.pattern).casefold()
 
 
@@ -95,8 +99,8 @@ def _try_on_disk(
 ) -> None:
     """Try the name of an output in a hidden folder, and look for that folder by other paths.
 
-    It is seen beside an input or another output if both lie in one folder, however that was mounted
-    and whatever the system says of its device.
+    The folder is found beside an input or another output if both lie in one folder, however it was
+    mounted and whatever device the system reports.
     """
     final = _first_file(spec, used, like)
     try:
@@ -116,7 +120,7 @@ def _try_on_disk(
 def _refuse_same_place(trial: Path, other: OutputSpec, file: Path) -> None:
     above = nearest_folder(file.parent)
     is_same_folder = os.path.lexists(above / trial.name)
-    # If the disk ignores case, what was tried has the name of the other output, too.
+    # If the disk ignores case, the tried name is also that of the other output.
     if is_same_folder and os.path.lexists(trial / file.relative_to(above)):
         raise _same_path(other)
 
@@ -125,6 +129,7 @@ def _first_file(spec: OutputSpec, used: InputFiles, like: VideoInfo) -> Path:
     """Return the path of the output with links followed; of images, one with the longest name."""
     name = Path(spec.path).name
     if not spec.format.is_movie:
+        # The longest name of a set stands for all: only length and characters can be refused.
         stem = max(used.stems, key=len, default="name")
         name = spec.image_name(number=like.first_number or 0, name=stem)
     return Path(os.path.realpath(spec.folder / name))
@@ -158,19 +163,19 @@ def _check_existing(spec: OutputSpec, used: InputFiles, *, overwrite: bool) -> N
 
 
 def _targets(spec: OutputSpec, folder: Path, used: InputFiles) -> Iterator[Path]:
-    """Yield the existing paths in a folder that the output may be written to."""
+    """Yield the existing paths in a folder among the possible names of the output."""
     if spec.format.is_movie:
         names = {Path(spec.path).name}
     elif spec.is_named:
         names = {spec.image_name(number=0, name=stem) for stem in used.stems}
     else:
         names = _numbered(spec, folder)
-    # Asked of the disk, which knows whether it ignores case.
+    # lexists asks the disk, so case is ignored if the disk ignores it.
     yield from (folder / name for name in names if os.path.lexists(folder / name))
 
 
 def _numbered(spec: OutputSpec, folder: Path) -> set[str]:
-    """Return the names in a folder that fit a pattern in any case, spelt as the pattern is."""
+    """Return the names in a folder that fit a pattern in any case, spelt like the pattern."""
     any_case = re.compile(spec.file_names.pattern, re.IGNORECASE)
     pattern = parse_pattern(spec.path)
     assert pattern is not None  # checked when the spec was made
@@ -197,7 +202,7 @@ def _check_encoder(spec: OutputSpec) -> None:
 
 
 def _check_picture(spec: OutputSpec, like: VideoInfo) -> None:
-    """Raise WriteError for a size or a frame rate that the format does not have."""
+    """Raise WriteError for a size or a frame rate unknown to the format."""
     form = spec.format
     if like.width < form.smallest[0] or like.height < form.smallest[1]:
         raise WriteError(

@@ -21,7 +21,7 @@ from vidmatte.write.part import EncodedPart
 Writer: TypeAlias = MovieWriter | ImageWriter | AvifWriter
 
 _QUEUED_BATCHES = 2
-"""Most batches that wait for an encoder; one of them if frames are large."""
+"""Largest number of waiting batches; one if frames are large."""
 _LARGE_FRAME = 1 << 22
 """Pixels of a large frame."""
 _POLL_SECONDS = 0.1
@@ -43,9 +43,10 @@ class EncodeThread:
         self._thread.start()
 
     def put(self, mattes: Mapping[str, MatteBatch] | EncodedPart | None) -> None:
-        """Queue the next mattes by object, or the next part; raise what the writer raised."""
+        """Queue the next mattes by object, or the next part; raise an error of the writer."""
         while True:
             self._raise_error()
+            # A full queue is polled, so that an error of the writer ends the wait.
             with contextlib.suppress(queue.Full):
                 self._queue.put(mattes, timeout=_POLL_SECONDS)
                 return
@@ -57,14 +58,14 @@ class EncodeThread:
     def result(self) -> list[tuple[Path, Path]]:
         """Wait for the writer, and return its renames (from, to).
 
-        Raises what the writer raised.
+        Raises the error of the writer, if there was one.
         """
         self._join()
         self._raise_error()
         return self._moves
 
     def stop(self) -> None:
-        """Drop what is queued, and wait until the writer has let go of its files."""
+        """Drop the queue, and wait until the writer has released its files."""
         self._stopped.set()
         with contextlib.suppress(queue.Full):
             # Wakes a thread that waits for a batch; with a full queue it does not wait.
@@ -73,7 +74,7 @@ class EncodeThread:
 
     def _join(self) -> None:
         while self._thread.is_alive():
-            # A join without limit cannot be interrupted on every system.
+            # Ctrl-C does not interrupt an endless join on every system.
             self._thread.join(_POLL_SECONDS)
 
     def _raise_error(self) -> None:
@@ -92,12 +93,14 @@ class EncodeThread:
                     writer.append(mattes)
                 else:
                     writer.write(mattes)
+            # A writer without a frame has no file to complete; `Outputs` reports it.
             if not self._stopped.is_set() and writer.frames:
                 self._moves = writer.finish()
         except WriteError as error:
             self._error = error
         except (OSError, av.FFmpegError) as error:
             self._error = writer.failure(error)
+            # The thread has no caller: the cause is set by hand, for tracebacks.
             self._error.__cause__ = error
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._error = error

@@ -27,9 +27,9 @@ _POWERS = {4: 2.2, 5: 2.8}
 _BT709_CURVES = (1, 2, 6, 14, 15)
 """Transfers with the curve of BT.709: BT.709, untagged, BT.601, BT.2020 in 10 and 12 bits."""
 PQ_WHITE = 203.0
-"""cd/m2 that become 1: the diffuse white of HDR, ITU-R BT.2408-7, table 1."""
+"""cd/m2 of the value 1: the diffuse white of HDR, ITU-R BT.2408-7, table 1."""
 HLG_WHITE = 0.75
-"""Signal that becomes 1: the diffuse white of HLG, same table."""
+"""Signal of the value 1: the diffuse white of HLG, same table."""
 _D65 = (0.3127, 0.3290)
 _CHROMATICITIES = {
     1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *_D65),
@@ -46,15 +46,15 @@ BT.709; BT.601 of 625 lines, then twice of 525; BT.2020; P3 with the white of ci
 """
 
 _Layer: TypeAlias = tuple[Tensor | None, Tensor]
-"""(3, H, W) straight linear light, or None for alpha alone, and (1, H, W) alpha as it is stored."""
+"""(3, H, W) straight linear light, or None for alpha alone, and (1, H, W) alpha as stored."""
 
 
 def check_exr(color: ColorTags, *, alpha_only: bool) -> None:
     """Raise an error if an EXR cannot be written.
 
     Raises:
-        MissingExtraError: the OpenEXR library is not installed.
-        OptionError: a transfer that has no known conversion to scene-linear light.
+            MissingExtraError: If the OpenEXR library is not installed.
+            OptionError: If no conversion from the transfer to scene-linear light is known.
     """
     try:
         import OpenEXR  # noqa: F401
@@ -77,8 +77,10 @@ def to_linear(color: Tensor, tags: ColorTags) -> Tensor:
     1. PQ does not describe the scene: it gives the light of the display, with 203 cd/m2 as 1.
     (Both curves: ITU-R BT.2100-2; the whites: BT.2408-7.)
     """
+    # An ICC profile wins over the tags, as in every image viewer.
     if tags.icc is not None:
         color = for_output(color, tags, linear_to_srgb)
+    # PNG and TIFF without tags are sRGB by custom.
     is_image = tags.matrix == _RGB and tags.transfer == _UNSPECIFIED
     if tags.transfer == LINEAR:
         return color
@@ -105,7 +107,7 @@ def write_exr(
     """Write colour with alpha as R, G, B, A, or alpha alone as Y, of one object or several layers.
 
     Layers have their names before their channels, as in person.R and person.A. Beside them, the
-    channels without a name hold all of them together, which is what programs show first.
+    channels without a name hold all objects together: programs show these first.
 
     Args:
         path: The file, which may exist.
@@ -115,10 +117,10 @@ def write_exr(
         frame: Index in the source, which gives the timecode.
         options: "pixels" (half, float), "compression" (OpenEXR's names in lower case) and, for
             colour, "colour" (premultiplied, straight).
-        command: What made the image, kept as a comment.
+        command: Command line of the run, kept as a comment.
 
     Raises:
-        WriteError: the library cannot write the file.
+        WriteError: If the library cannot write the file.
     """
     import OpenEXR
 
@@ -128,6 +130,7 @@ def write_exr(
     header["software"] = f"vidmatte {__version__}"
     if command:
         header["comments"] = command
+    # OpenEXR calls it NO_COMPRESSION; "none" is the word of our format options.
     compression = options["compression"].upper().replace("NONE", "NO")
     header["compression"] = getattr(OpenEXR, f"{compression}_COMPRESSION")
     try:
@@ -148,6 +151,7 @@ def _channels(
         # Rounded first, so that colour stays as it is where the stored alpha is 1.
         stored = alpha if dtype == np.float32 else alpha.half().float()
         linear[name] = (None if color is None else to_linear(color, tags), stored)
+    # A single object without a name already is the unnamed layer.
     if "" not in linear:
         linear = {"": _together(list(linear.values())), **linear}
     premultiplied = options.get("colour") == "premultiplied"
@@ -163,11 +167,12 @@ def _channels(
 def layer_names(objects: Iterable[str]) -> list[str]:
     """Return the name of the layer of each object.
 
-    Nuke takes a bare number for no layer name: such an object gets "object_" before its number.
+    Nuke does not take a bare number as a layer name: such an object gets "object_" before it.
     """
     names: list[str] = []
     for name in objects:
         layer = f"object_{name}" if name.isdecimal() else name
+        # "1" and "object_1" may both be names of objects.
         while layer in names:
             layer += "_"
         names.append(layer)
@@ -175,13 +180,14 @@ def layer_names(objects: Iterable[str]) -> list[str]:
 
 
 def _together(layers: Sequence[_Layer]) -> _Layer:
-    """Return straight colour and alpha of objects that share each pixel: their light adds up."""
+    """Return the straight colour and alpha of all layers together: their light adds up."""
     total = torch.stack([alpha for _, alpha in layers]).sum(0)
     lights = [light * alpha for light, alpha in layers if light is not None]
     if not lights:
         return None, total.clamp(max=1)
     first = layers[0][0]
     assert first is not None  # all layers of a file have colour, or none has
+    # Colour without alpha still matters to programs that grow a matte: keep that of the first.
     visible = total > 0
     mixed = torch.stack(lights).sum(0) / torch.where(visible, total, 1)
     return torch.where(visible, mixed, first), total.clamp(max=1)
@@ -214,6 +220,7 @@ def _header(like: VideoInfo, frame: int, *, has_color: bool) -> dict[str, Any]:
         )
         stamp.dropFrame = ";" in timecode
         header["timeCode"] = stamp
+    # Untagged video is BT.709.
     primaries = 1 if like.color.primaries == _UNSPECIFIED else like.color.primaries
     if has_color and primaries in _CHROMATICITIES:
         header["chromaticities"] = _CHROMATICITIES[primaries]

@@ -15,7 +15,7 @@ _PARITY: dict[FieldOrder, str] = {"top first": "tff", "bottom first": "bff"}
 
 
 class FieldOrderFilter:
-    """Mark frames of one size and pixel format, without copying them."""
+    """Marks frames of one size and pixel format, without copying them."""
 
     def __init__(self, like: av.VideoFrame, order: FieldOrder) -> None:
         self._graph = Graph()

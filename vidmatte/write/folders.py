@@ -15,7 +15,7 @@ from vidmatte.write.partial import guard, lock, partial_path
 
 
 def nearest_folder(folder: Path) -> Path:
-    """Return the folder if its path exists, else the nearest one above that exists."""
+    """Return the folder if it exists, else the nearest existing one above it."""
     folder = folder.absolute()
     return next(place for place in (folder, *folder.parents) if os.path.lexists(place))
 
@@ -24,8 +24,8 @@ def check_folder(folder: Path, *, asked: object) -> None:
     """Raise WriteError if a folder cannot be written, or created if it is missing.
 
     Args:
-        folder: Where the output goes.
-        asked: The path that the user gave, which begins the message.
+        folder: Folder of the output.
+        asked: Path as given by the user, for the message.
     """
     place = nearest_folder(folder)
     if not place.is_dir():
@@ -58,7 +58,8 @@ def create_folders(folder: Path) -> list[Path]:
 
 
 def remove_folders(new: Sequence[Path]) -> None:
-    """Remove what `create_folders` returned, as far as it is empty."""
+    """Remove the folders that `create_folders` returned, if they are empty."""
+    # Innermost first.
     for path in reversed(new):
         with suppress(OSError):  # something else was put there meanwhile
             path.rmdir()
@@ -68,12 +69,12 @@ def remove_folders(new: Sequence[Path]) -> None:
 def trial_folder(final: Path) -> Iterator[Path]:
     """Create a hidden folder to try the name of an output in, and remove it at the end.
 
-    It lies in the folder of the output, or in the nearest one above that exists. Raises OSError.
+    It lies in the folder of the output, or in the nearest existing one above. Raises OSError.
     """
     trial = partial_path(nearest_folder(final.parent) / final.name)
     with guard(trial.parent):
         trial.mkdir()
-        held = lock(trial)  # or another run would take it for what a killed one left
+        held = lock(trial)  # or another run would remove it as stale
     try:
         yield trial
     finally:
@@ -85,8 +86,9 @@ def trial_folder(final: Path) -> Iterator[Path]:
 def try_name(trial: Path, final: Path) -> Path:
     """Create an empty file with the name of an output in its trial folder, and return its path.
 
-    Folders of the output that do not exist yet are tried with it. Raises OSError if the disk
-    refuses a name: it is too long, or has characters that the disk does not take.
+    Missing folders of the output are tried with it. Raises OSError if the disk refuses a name, for
+    its
+    length or its characters.
     """
     path = trial / final.absolute().relative_to(nearest_folder(final.parent))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,11 +97,11 @@ def try_name(trial: Path, final: Path) -> Path:
 
 
 def check_name(final: Path, *, asked: object) -> None:
-    """Raise WriteError if the disk refuses a name, or that of a folder that is to be created.
+    """Raise WriteError if the disk refuses the name of a file, or of one of its missing folders.
 
     Args:
         final: The path of a file.
-        asked: The path that the user gave, which begins the message.
+        asked: Path as given by the user, for the message.
     """
     try:
         with trial_folder(final) as trial:
@@ -110,6 +112,7 @@ def check_name(final: Path, *, asked: object) -> None:
 
 def name_refused(final: Path, error: OSError, *, asked: object) -> WriteError:
     """Return the error to raise if `trial_folder` or `try_name` fails."""
+    # The error names the very file or folder that was refused.
     refused = Path(error.filename or final)
     if (
         refused.suffix == ".partial"

@@ -14,12 +14,12 @@ class Format:
     container: str
     """FFmpeg's name of the container, "images" for one file per frame, or "avif"."""
     name: str = ""
-    """Chooses this format among those of its extension, as in shot.mov:qtrle."""
+    """The word for this format among those of its extension, as in shot.mov:qtrle."""
     description: str = ""
     codec: str = ""
     pixel_format: str = ""
     bit_depth: int = 0
-    """Bits of alpha that a reader gets back; 0 if the format has no alpha."""
+    """Bits of alpha after reading the file back; 0 if the format has no alpha."""
     alpha_only: bool = False
     over_black: bool = False
     """Colour is multiplied with alpha, and alpha itself is not stored.
@@ -29,33 +29,34 @@ class Format:
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of the encoder."""
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Format options by name, as in shot.webm:fast, with the encoder options that they set."""
+    """Format options by name, as in shot.webm:fast, with their encoder options."""
     parameters: Mapping[str, range] = field(default_factory=dict)
-    """Encoder options that take a number, as in shot.webm:crf=18."""
+    """Numeric encoder options, as in shot.webm:crf=18."""
     full_range: bool = False
     """Whether 0..1 spans all code values (of luma, for Y'CbCr) instead of the limited range."""
     zero_rgb_where_transparent: bool = False
-    """Clear the colour of pixels with alpha 0, which halves what lossless codecs write."""
+    """Clear the colour of pixels with alpha 0: lossless files become half as large."""
     odd_pixel_format: str | None = None
-    """Replaces `pixel_format` if a side is odd and the codec refuses that with 4:2:0 chroma."""
+    """Pixel format in place of `pixel_format` for odd sides, if the codec refuses 4:2:0 for
+    them."""
     square_pixels: bool = False
-    """The container has no pixel aspect, so that pictures are scaled to square pixels."""
+    """The container has no pixel aspect: frames are scaled to square pixels."""
     smallest: tuple[int, int] = (1, 1)
-    """Least width and height that the codec takes."""
+    """Smallest width and height that the codec takes."""
     constant_rate: bool = False
     """The container has frames of equal length only, at television rates."""
     compressor_name: str = ""
     """Name of the codec in the header of a .mov, as QuickTime players show it."""
     stored_depth: str = ""
-    """Pixel depth in the header of a .mov if the encoder sets none; 32 means that it has alpha."""
+    """Pixel depth in the header of a .mov if the encoder sets none; 32 means with alpha."""
     keeps_fields: bool = False
     """The file stores the field order of interlaced frames."""
     fields_flag: str = ""
     """Encoder flag to compress the two fields of an interlaced frame apart."""
     copied_audio: tuple[str, ...] | None = ()
-    """Audio codecs that are copied, by name or prefix ending in "_".
+    """Audio codecs to copy, by name or prefix ending in "_".
 
-    None copies every codec that FFmpeg can write to the container.
+    None copies every codec that fits into the container.
     """
     audio_codec: str = ""
     """Encoder for the other audio codecs; empty if the container holds no sound."""
@@ -67,18 +68,21 @@ class Format:
 
     @property
     def concatenable(self) -> bool:
-        """Whether encoded parts can be joined as they are, which WebP and AVIF do not allow."""
+        """Whether encoded parts can be joined as they are; not so with WebP and AVIF."""
         return self.container not in ("webp", "avif")
 
 
 # A fixed quantizer of 1 makes prores_ks write the same bytes as its slow default search.
 _PRORES_BEST = {"flags": "+qscale+bitexact", "global_quality": "118", "vendor": "apl0"}
 _PRORES_4444 = {**_PRORES_BEST, "alpha_bits": "16"}
+# "bitexact" leaves out dates and version numbers: two runs write the same bytes.
 _DNXHR = {"profile": "dnxhr_444", "flags": "+bitexact"}
 _BITEXACT = {"flags": "+bitexact"}
+# Higher levels of zlib take many times as long and save a few percent.
 _PNG = {"compression_level": "1", **_BITEXACT}
 # The number of slices is fixed, or it would follow the number of cores, and the bytes with it.
 _FFV1 = {"level": "3", "g": "1", "slices": "4", "slicecrc": "1", **_BITEXACT}
+# Hidden alternate frames (auto-alt-ref) are not allowed in WebM with alpha.
 _VP9 = {"deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0", **_BITEXACT}
 _VP9_WORDS = {"fast": {"deadline": "realtime", "cpu-used": "6"}}
 _EXR = {"pixels": "half", "compression": "zip"}
@@ -99,6 +103,7 @@ _PRORES = replace(_MOV, codec="prores_ks", bit_depth=10, fields_flag="+ildct")
 _PNG_IN_MOV = replace(
     _MOV,
     name="png",
+    # 8 and 16 bits are chosen per run (`bit_depth`), so the pixel format is the writer's.
     codec="png",
     compressor_name="PNG",
     bit_depth=16,
@@ -112,6 +117,7 @@ _DNXHR_IN_MOV = replace(
     bit_depth=10,
     compressor_name="DNxHR 444",
     options=_DNXHR,
+    # Below this size FFmpeg's encoder refuses DNxHR.
     smallest=(256, 120),
     keeps_fields=False,
 )
@@ -151,7 +157,14 @@ _MP4 = Format(
 )
 _PNG_IMAGES = Format(".png", "images", "png", codec="png", bit_depth=16, full_range=True)
 _EXR_IMAGES = Format(
-    ".exr", "images", "exr", codec="exr", bit_depth=11, options=_EXR, presets=_EXR_WORDS
+    # Half floats have 11 significant bits.
+    ".exr",
+    "images",
+    "exr",
+    codec="exr",
+    bit_depth=11,
+    options=_EXR,
+    presets=_EXR_WORDS,
 )
 
 FORMATS: tuple[Format, ...] = (
@@ -237,6 +250,7 @@ FORMATS: tuple[Format, ...] = (
         square_pixels=True,
     ),
     replace(
+        # B-frames (bf) would put the first time below zero, and players would cut it off.
         _MP4,
         name="on-black",
         description="H.264, colour on black without alpha",
@@ -293,6 +307,7 @@ FORMATS: tuple[Format, ...] = (
         name="h264",
         description="H.264, gray, full range, close to lossless",
         bit_depth=8,
+        # qp 0 would be a profile (High 4:4:4 Predictive) that few players take.
         options={"qp": "1", "bf": "0", **_BITEXACT},
         full_range=True,
         odd_pixel_format="gray",

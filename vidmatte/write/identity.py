@@ -1,6 +1,6 @@
-"""Know the files that a run reads by device and inode, not by the text of their paths.
+"""Recognise the input files of a run by device and inode, not by the text of their paths.
 
-One file can have many paths: hard and symbolic links, a folder that is mounted twice, names on a
+One file can have many paths: hard and symbolic links, a folder mounted twice, names on a
 disk that ignores case. An output must not replace an input under any of them.
 """
 
@@ -22,11 +22,12 @@ def file_id(path: Path | str) -> FileId | None:
         facts = os.stat(path)
     except (OSError, ValueError):
         return None
+    # Some network disks report inode 0 for every file.
     return (facts.st_dev, facts.st_ino) if facts.st_ino else None
 
 
 class InputFiles:
-    """The files that a run reads, with the device and inode that they have when it starts."""
+    """The input files of a run, with their device and inode at its start."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = tuple(dict.fromkeys(paths))
@@ -41,7 +42,7 @@ class InputFiles:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders that hold the files."""
+        """The folders of the files."""
         return tuple(dict.fromkeys(path.parent for path in self.paths))
 
     @property
@@ -54,17 +55,18 @@ class InputFiles:
         found = file_id(path)
         if found is not None and found in self._by_id:
             return self._by_id[found]
-        # A disk without inodes: the path, with its links followed, has to do.
+        # A disk without inodes: compare the path, with its links followed.
         return self._by_path.get(os.path.realpath(path))
 
     def read_again(self) -> None:
-        """Add the files that the paths of the inputs lead to now to those of the start."""
+        """Add the files now found at the paths of the inputs to those of the start."""
         self._read_ids()
 
     def _read_ids(self) -> None:
         for path in self.paths:
             found = file_id(path)
             if found is not None:
+                # The files of the start stay known, even if their paths lead elsewhere now.
                 self._by_id.setdefault(found, path)
 
 

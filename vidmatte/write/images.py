@@ -35,7 +35,7 @@ _PIXEL_FORMATS = {
     (True, 16): "gray16be",
 }
 _AT_ONCE = min(4, os.cpu_count() or 1)
-"""Images that are encoded side by side, as no codec shares one among threads."""
+"""Images encoded side by side: no codec uses several threads for one."""
 _EXR_SUFFIX = {"half": "f16", "float": "f32"}
 _PNG_HEADER = 33
 """Bytes of the signature and the first chunk, IHDR."""
@@ -112,7 +112,7 @@ class ImageWriter:
             self._names.add(name)
 
     def append(self, part: EncodedPart) -> None:
-        """Take the images of a part, made with the same options. Raises what `write` raises."""
+        """Take the images of a part, made with the same options. Raises the errors of `write`."""
         for index in range(len(part.pts)):
             name = self._name(part.first_frame + index, part.names[index] if part.names else "")
             _link_or_copy(part.path / name, self._partial / name)
@@ -121,11 +121,12 @@ class ImageWriter:
     def finish(self) -> list[tuple[Path, Path]]:
         """Wait until all is written, and return the renames (from, to).
 
-        Images of an earlier run that stay among the new ones become a note.
+        Images of an earlier run among the new ones become a note.
         """
         self._wait(most=0)
         folder = self.spec.folder
         pattern = self.spec.file_names
+        # Names of a set follow no pattern, so older images cannot be told apart.
         there = set() if self.spec.is_named else set(filter(pattern.fullmatch, os.listdir(folder)))
         stale = sorted(there - self._names)
         if stale:
@@ -139,7 +140,7 @@ class ImageWriter:
         self._encoders.shutdown(cancel_futures=True)
 
     def discard(self) -> None:
-        """Remove the hidden folder and what is left in it."""
+        """Remove the hidden folder with all that is left in it."""
         if self._partial.exists():
             shutil.rmtree(self._partial)
 
@@ -153,7 +154,7 @@ class ImageWriter:
         )
 
     def _wait(self, *, most: int) -> None:
-        """Wait until at most so many images are being encoded; raise what one of them raised."""
+        """Wait until at most `most` images are being encoded; raise the error of a failed one."""
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 
@@ -173,6 +174,7 @@ class ImageWriter:
             raise WriteError(
                 f"{self.spec}: the frames of a clip have no names; use %06d in place of {{name}}"
             )
+        # An output of frames 10 to 20 has their numbers in the source sequence.
         number = frame + (self._like.first_number or 0)
         name = self.spec.image_name(number=number, name=stem)
         path = self.spec.folder / name
@@ -191,7 +193,7 @@ class ImageWriter:
         return name
 
     def _write_png(self, path: Path, color: Tensor | None, alpha: Tensor) -> None:
-        # Written here and not by OpenCV, which does not say what went wrong.
+        # Encoded to memory: imwrite would report a full disk as False, without a reason.
         done, data = cv2.imencode(".png", self._picture(color, alpha), _FAST)
         if not done:
             raise WriteError(
@@ -201,6 +203,7 @@ class ImageWriter:
         png = data.tobytes()
         icc = self._like.color.icc
         if color is not None and icc is not None:
+            # OpenCV writes no profile; the chunk belongs before the picture data.
             png = _with_profile(png, icc)
         with open(path, "wb") as file:
             file.write(png)
@@ -221,7 +224,7 @@ class ImageWriter:
             )
         except WriteError as error:
             raise self.failure(error) from error
-        # The library does not bring the file to the disk before it closes it.
+        # OpenEXR closes the file without fsync.
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
 
@@ -236,6 +239,7 @@ class ImageWriter:
                 (alpha[0] * self._max_code).round_().clamp_(0, self._max_code).numpy().astype(dtype)
             )
             return gray
+        # PNG holds a profile but no tags, so tagged colour is converted to sRGB.
         color = for_output(color, self._like.color, linear_to_srgb, holds="profile")
         if self._premultiplied:
             color = premultiply(color, alpha, max_code=self._max_code)
@@ -250,15 +254,16 @@ class ImageWriter:
 
 def _with_profile(png: bytes, icc: bytes) -> bytes:
     """Return a PNG with the colour profile of its code values (PNG, 11.3.2.3)."""
+    # One byte for the end of the name, one for the method: zlib.
     content = b"iCCP" + b"profile\0\0" + zlib.compress(icc)
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     return png[:_PNG_HEADER] + chunk + png[_PNG_HEADER:]
 
 
 def _link_or_copy(path: Path, name: Path) -> None:
-    """Link an image to another name, or copy it if the file system has no links.
+    """Give an image a second name, or copy it if the file system has no links.
 
-    The part stays whole, so that it can be joined again if that fails.
+    The part stays whole, for another attempt to join it.
     """
     try:
         os.link(path, name)

@@ -1,7 +1,7 @@
-"""Write the pixel aspect and the codec delay of sound to Matroska, which PyAV cannot set.
+"""Write the pixel aspect and the codec delay of sound to Matroska, not settable through PyAV.
 
 FFmpeg's muxer gets a track name of the right length in their place. When the file is complete, the
-bytes of the name are replaced by these elements, so that nothing behind them moves. (Element
+bytes of the name are replaced by these elements, and nothing behind them moves. (Element
 numbers: RFC 9559, section 5.1.4.)
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 PLACEHOLDER = "alpha matte    "
-"""Name of the video track until it is replaced: as long as the three elements that replace it."""
+"""Name of the video track before it is replaced by three elements of the same length."""
 
 _SEGMENT, _TRACKS, _TRACK, _VIDEO, _CHECKSUM = (
     b"\x18\x53\x80\x67",
@@ -22,11 +22,13 @@ _SEGMENT, _TRACKS, _TRACK, _VIDEO, _CHECKSUM = (
     b"\xbf",
 )
 _DISPLAY_UNIT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT = b"\x54\xb2", b"\x54\xb0", b"\x54\xba"
+# EBML: number of the element, length with the marker bit 0x80, content.
 _NAME = b"\x53\x6e" + bytes([0x80 | len(PLACEHOLDER)]) + PLACEHOLDER.encode()
+# Display unit 3: width and height are an aspect ratio, not pixels.
 _AS_RATIO = b"\x81\x03"
 _CODEC_DELAY = b"\x56\xaa"
 _LONGEST_TITLE = 100
-"""Most bytes of a title, so that its length fits into one byte with the placeholder before it."""
+"""Bytes of a title whose length still fits into one byte with the placeholder before it."""
 
 
 def delay_placeholder(track: int, title: str) -> str | None:
@@ -36,6 +38,8 @@ def delay_placeholder(track: int, title: str) -> str | None:
     """
     if len(title.encode()) > _LONGEST_TITLE:
         return None
+    # Unique per track, as it is searched for, and as long as the elements: 7 bytes, or 4 without a
+    # title.
     return f"delay{track % 100:02}{title}" if title else f"d{track % 1000:03}"
 
 
@@ -47,8 +51,10 @@ def with_codec_delay(
     The result has the same length. None if the tracks are not laid out as expected.
     """
     name = _named(placeholder)
+    # Nanoseconds in 4 bytes: up to 4.3 seconds.
     delay = _CODEC_DELAY + b"\x84" + round(seconds * 1_000_000_000).to_bytes(4, "big")
     for tracks, end in _find(header, (_SEGMENT, _TRACKS)):
+        # A title of the source may be the same text as the placeholder.
         if header.count(name) != 1 or not tracks <= header.index(name) < end:
             return None
         return _with_checksum(
@@ -98,6 +104,7 @@ def with_display_aspect(header: bytes, aspect: Fraction) -> bytes | None:
 
 def _with_checksum(data: bytes, start: int, end: int) -> bytes:
     """Return the data with the checksum of a master element renewed, if it has one."""
+    # FFmpeg writes the checksum first in each master element.
     if data[start : start + 2] != _CHECKSUM + b"\x84":
         return data
     # The checksum covers all that follows it in the element.
@@ -110,6 +117,7 @@ def _find(data: bytes, path: tuple[bytes, ...], position: int = 0) -> Iterator[t
     while position < len(data):
         number = data[position : position + _length(data[position])]
         position += len(number)
+        # 9 is longer than any length: the data ends inside an element.
         length = _length(data[position]) if position < len(data) else 9
         if length > 8:
             return

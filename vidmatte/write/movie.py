@@ -36,9 +36,10 @@ from vidmatte.write.planes import output_tags, premultiply, set_tags, video_fram
 from vidmatte.write.specs import OutputSpec
 
 _BUFFER = 1 << 20
+# The track entries stand within the first 64 kB of a file.
 _MATROSKA_HEADER = 1 << 16
 _SLICED = 16
-"""Least shorter side in pixels with which FFV1 obeys the number of slices."""
+"""Smallest shorter side in pixels for which FFV1 keeps to the number of slices."""
 _TRANSFER_OF_601_AND_2020 = (6, 14, 15)
 
 
@@ -87,10 +88,11 @@ class MovieWriter:
         self._container: OutputContainer | None = None
         self._soundtrack: Soundtrack | None = None
         self.ends_sound_with_picture = False
-        """Whether the sound behind the last frame is left out."""
+        """Whether to leave out the sound behind the last frame."""
         self._picture_end = Fraction(0)
         self._file: _PartialFile | None = None
         self._fields: FieldOrderFilter | None = None
+        # One thread: frames have to reach the encoder in order.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"codec {spec}")
         self._encoding: Future[None] | None = None
         self.notes += _losses(spec, like, audio=audio)
@@ -123,20 +125,23 @@ class MovieWriter:
             self.frames += 1
 
     def append(self, part: EncodedPart) -> None:
-        """Copy the packets of a part, made with the same options. Raises what `write` raises."""
+        """Copy the packets of a part, made with the same options. Raises the errors of `write`."""
         if self._container is None:
             self._open(part.pts[0], part.first_frame)
         self._is_joined = True
         before = self.frames
+        # The part is a finished file of its own: demuxed, and not decoded.
         with av.open(str(part.path)) as container:
             packets = _as_encoded(container)
             for packet, pts, duration in zip(packets, part.pts, part.durations, strict=False):
                 packet.stream = self._stream
                 self._set_time(packet, pts, duration)
+                # FFmpeg refuses a file whose decoding times do not grow.
                 packet.pts = self._after_last(packet.pts)
                 packet.dts = self._last_time = packet.pts
                 self._mux([packet])
                 self.frames += 1
+            # A part that was damaged on the disk must not become a gap in the output.
             if self.frames - before != len(part.pts) or next(packets, None) is not None:
                 raise WriteError(
                     f"{part.path}: does not hold the {len(part.pts)} frames that were written; "
@@ -155,6 +160,7 @@ class MovieWriter:
         assert self._file is not None
         self._wait()
         if not self._is_joined:
+            # A joined file never had an encoder running.
             self._mux(self._stream.encode(None))
         if self._soundtrack is not None:
             self._soundtrack.finish(self._picture_end if self.ends_sound_with_picture else None)
@@ -169,9 +175,7 @@ class MovieWriter:
         if self._soundtrack is not None:
             self._soundtrack.close()
         if self._file is not None:
-            with contextlib.suppress(
-                OSError
-            ):  # what matters was closed, and its error raised, by `complete`
+            with contextlib.suppress(OSError):  # `complete` closed the file, and raised its error
                 self._file.close()
         self._container = None
 
@@ -205,6 +209,7 @@ class MovieWriter:
         self._first = first
         is_cut = self._start is not None or first < 0
         self._offset = first if is_cut else math.floor(like.start / like.time_base)
+        # Nominal: 24000/1001 and not a measured 23.9759.
         rate = nominal_rate(like.frame_rate) or like.frame_rate
         self._rate = rate
         self._time_base = 1 / rate if self.format.constant_rate else like.time_base
@@ -287,7 +292,7 @@ class MovieWriter:
     def _set_time(
         self, frame: av.VideoFrame | Packet[VideoStream], pts: int, duration: int
     ) -> None:
-        """Set the time of a frame in the output. Raises WriteError if it cannot be stored."""
+        """Set the time of a frame in the output. Raises WriteError if the format cannot hold it."""
         frame.time_base = self._time_base
         if not self.format.constant_rate:
             frame.pts = pts - self._offset
@@ -306,7 +311,7 @@ class MovieWriter:
             )
 
     def _complete_container(self, file: _PartialFile) -> None:
-        """Correct the finished file where FFmpeg's muxer has no option for it."""
+        """Correct properties of the finished file for which FFmpeg's muxer has no option."""
         form = self.format
         if form.container == "matroska":
             self._complete_matroska(file)
@@ -315,13 +320,14 @@ class MovieWriter:
             webp.set_end(file, round(1000 * self._end_time) - round(1000 * start))
         elif form.container == "mxf":
             aspect = Fraction(self._like.width, self._like.height) * self._like.sample_aspect_ratio
+            # Equal pictures give an equal number, so that two runs write the same bytes.
             number = self._packets_hash.digest()
             mxf.complete(file, name=str(self.spec), aspect=aspect, umid_number=number)
         elif form.container == "mov" and form.bit_depth and not form.alpha_only:
             quicktime.set_alpha_mode(file, file.size(), premultiplied=self._premultiplied)
 
     def _complete_matroska(self, file: _PartialFile) -> None:
-        """Write pixel aspect and codec delay, which the muxer has no options for."""
+        """Write pixel aspect and codec delay; the muxer has no options for them."""
         like = self._like
         header = file.read_at(0, _MATROSKA_HEADER)
         if self._patches_aspect:
@@ -349,7 +355,7 @@ class MovieWriter:
             self._stream.metadata["timecode"] = timecode
 
     def _span(self, first: int) -> Span:
-        """Return the part of the sound that belongs to the picture.
+        """Return the part of the sound that belongs to the written frames.
 
         `start` and `end` count from the first frame of the source, whose pts need not be 0.
         """
@@ -369,13 +375,14 @@ class MovieWriter:
         color = for_output(batch.color[index], self._like.color, linear_to_video, holds=holds)
         color = with_width(color, self._width)
         if self._premultiplied or self.format.over_black:
+            # Formats without alpha are rounded like 16 bits.
             color = premultiply(color, alpha, max_code=2 ** (self.format.bit_depth or 16) - 1)
         return color, alpha[0]
 
     def _encode(self, frame: av.VideoFrame) -> None:
         """Encode a frame while the caller prepares the next one.
 
-        Raises what the frame before it raised.
+        Raises the error of the frame before it.
         """
         self._wait()
         self._encoding = self._encoder.submit(lambda: self._mux(self._stream.encode(frame)))
@@ -389,6 +396,7 @@ class MovieWriter:
         assert self._container is not None
         for packet in packets:
             if self._soundtrack is not None and packet.dts is not None:
+                # Sound and picture are interleaved by decoding time, as the muxer expects.
                 self._soundtrack.advance(packet.dts * packet.time_base)
             if packet.pts is not None:
                 end = (packet.pts + (packet.duration or 0)) * packet.time_base
@@ -399,7 +407,7 @@ class MovieWriter:
 
 
 def _losses(spec: OutputSpec, like: VideoInfo, *, audio: bool) -> list[str]:
-    """Return what the format cannot hold, one sentence each."""
+    """Return the losses of a format, one sentence each."""
     losses = []
     if audio and like.audio_streams and not spec.format.audio_codec:
         losses.append(
@@ -426,12 +434,13 @@ _AS_ENCODED = {
     "h264": "h264_mp4toannexb,filter_units=remove_types=7-8",
     "hevc": "hevc_mp4toannexb,filter_units=remove_types=32-34",
 }
-"""Bitstream filters that undo what the muxers of MP4 and MOV do to the encoder's packets."""
+"""Bitstream filters to undo the changes of the MP4 and MOV muxers to encoder packets."""
 
 
 def _as_encoded(container: InputContainer) -> Iterator[Packet[VideoStream]]:
     stream = container.streams.video[0]
     chain = _AS_ENCODED.get(stream.codec_context.name)
+    # An empty packet marks the end of the stream.
     packets = (packet for packet in container.demux(stream) if packet.size)
     if chain is None:
         yield from packets
@@ -442,7 +451,7 @@ def _as_encoded(container: InputContainer) -> Iterator[Packet[VideoStream]]:
 
 
 class _PartialFile:
-    """A new file that FFmpeg writes through, so that no failed write goes unnoticed.
+    """A new file behind FFmpeg, so that no failed write goes unnoticed.
 
     If FFmpeg opened the file itself, it would drop the error of its last write, on closing.
     """
@@ -455,15 +464,17 @@ class _PartialFile:
 
     @property
     def closed(self) -> bool:
-        """Whether the file is closed; PyAV then writes no end to an output that was given up."""
+        """Whether the file is closed; PyAV then does not complete an abandoned output."""
         return self._file.closed
 
     def write(self, data: bytes) -> int:
         try:
             rest = memoryview(data)
+            # An unbuffered write may take only part of the data.
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
+            # FFmpeg replaces the reason by one of its own; the first error is kept for the message.
             self.error = self.error or error
             raise
         return len(data)

@@ -1,7 +1,7 @@
-"""Correct the header that FFmpeg writes to an MXF file of DNxHR 444.
+"""Correct FFmpeg's header of an MXF file of DNxHR 444.
 
-FFmpeg calls the picture RGB although it is Y'CbCr, takes every frame for 16:9, and gives all files
-the same package identifier (UMID), by which editing suites and archives know their media.
+FFmpeg calls the picture RGB although it is Y'CbCr, takes every frame for 16:9, and writes
+the same package identifier (UMID) to all files: editing suites and archives know media by it.
 
 (Keys, local tags and items: SMPTE ST 377-1, annexes F and G; UMID: SMPTE ST 330.)
 """
@@ -17,9 +17,9 @@ from vidmatte.errors import WriteError
 from vidmatte.write.webp import RandomAccess
 
 UMID_NUMBER_BYTES = 15
-"""Bytes of the material number in a UMID; the 16th tells the packages of a file apart."""
+"""Bytes of the material number in a UMID; the 16th distinguishes the packages of a file."""
 _HEADER_BYTES = 1 << 14
-"""At least the bytes of the header, which FFmpeg writes at the beginning of a file."""
+"""More bytes than the header at the beginning of a file has."""
 _LONGEST_KEY_AND_LENGTH = 16 + 9
 
 _UMID = re.compile(
@@ -27,6 +27,7 @@ _UMID = re.compile(
 )
 """Label and instance number of a UMID, then the empty material number."""
 
+# Keys of SMPTE universal labels; the last two bytes choose the set.
 _SETS = b"\x06\x0e\x2b\x34\x02\x53\x01\x01\x0d\x01\x01\x01\x01\x01"
 _RGB_DESCRIPTOR = _SETS + b"\x29\x00"
 _YCBCR_DESCRIPTOR = _SETS + b"\x28\x00"
@@ -52,16 +53,16 @@ _LIMITED_10_BITS = (
 def complete(file: RandomAccess, *, name: str, aspect: Fraction, umid_number: bytes) -> None:
     """Give a complete MXF file a true description of its picture, and a UMID of its own.
 
-    Nothing in the file moves: what the description needs comes from the filler behind it.
+    Nothing in the file moves: the description grows into the filler behind it.
 
     Args:
-        file: As FFmpeg wrote it.
-        name: What the user calls it, for messages.
+        file: A complete file written by FFmpeg.
+        name: The output as the user named it, for messages.
         aspect: Width of the displayed picture over its height.
-        umid_number: 15 bytes that tell this file from all others.
+        umid_number: 15 bytes, different for each file.
 
     Raises:
-        WriteError: the header is not laid out as FFmpeg 7 and 8 write it.
+        WriteError: If the header is not laid out like those of FFmpeg 7 and 8.
     """
     header = _with_description(file.read_at(0, _HEADER_BYTES), aspect, name)
     header, changed = _UMID.subn(lambda found: found[1] + umid_number, header)
@@ -70,6 +71,7 @@ def complete(file: RandomAccess, *, name: str, aspect: Fraction, umid_number: by
     file.write_at(0, header)
     # Each frame repeats the UMID, in a small element before its picture.
     place = 0
+    # Every element is read by its key and length only; the pictures are skipped.
     while len(start := file.read_at(place, _LONGEST_KEY_AND_LENGTH)) > 16:
         content, length = _content_of(start, 0)
         if start[:16] == _FRAME_METADATA:
@@ -90,6 +92,7 @@ def _with_description(header: bytes, aspect: Fraction, name: str) -> bytes:
     descriptor = _element(_YCBCR_DESCRIPTOR, _described(elements[place].content, aspect))
     between = header[elements[place].end : elements[filler].start]
     start, end = elements[place].start, elements[filler].end
+    # The filler gives or takes the difference in length.
     room = end - start - len(descriptor) - len(between)
     fill = _element(_FILL, bytes(room - len(_element(_FILL, b""))))
     return header[:start] + descriptor + between + fill + header[end:]
@@ -113,7 +116,7 @@ class _Element:
 
 
 def _elements(header: bytes) -> Iterator[_Element]:
-    """Yield the elements that are complete in the bytes."""
+    """Yield the elements completely contained in the bytes."""
     start = 0
     while start + 17 <= len(header):
         content, length = _content_of(header, start)
@@ -125,10 +128,10 @@ def _elements(header: bytes) -> Iterator[_Element]:
 
 
 def _content_of(data: bytes, start: int) -> tuple[int, int]:
-    """Return where the content of an element begins, and its length in bytes."""
+    """Return the position of an element's content, and its length in bytes."""
     content = start + 17
     length = data[start + 16]
-    if length & 0x80:  # the number of bytes that hold the length
+    if length & 0x80:  # BER long form: the number of bytes of the length
         content += length & 0x7F
         length = int.from_bytes(data[start + 17 : content], "big")
     return content, length
@@ -140,7 +143,7 @@ def _element(key: bytes, content: bytes) -> bytes:
 
 
 def _described(content: bytes, aspect: Fraction) -> bytes:
-    """Return the items of a description in RGB as those of one in Y'CbCr."""
+    """Return the items of a description in RGB, rewritten for Y'CbCr."""
     items = dict(_items(content))
     for tag in (*_ONLY_OF_RGB, *_OFFSETS):
         items.pop(tag, None)

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """An output that is complete and in place."""
+    """A complete output in its final place."""
 
     path: Path
     """The file, or the pattern of an image sequence."""
@@ -43,7 +43,7 @@ class WrittenFile:
     pixel_format: str
     frames: int
     object_name: str = ""
-    """Name of the object that it shows; empty for one object without a name."""
+    """Name of its object; empty for one object without a name."""
 
 
 def create_outputs(
@@ -59,28 +59,29 @@ def create_outputs(
     inputs: Sequence[Path | str] = (),
     command: str = "",
 ) -> Outputs:
-    """Return outputs that take the mattes of a clip or a set of images; to be entered with `with`.
+    """Return the outputs for the mattes of a clip or a set of images, for a `with` block.
 
-    All that can be checked before any work is checked here, and nothing is left on the disk yet.
+    Checks all that can be checked before any work; nothing is left on the disk yet.
 
     Args:
-        specs: Paths (of colour with alpha), with format options behind them or not (see
-            `split_format_options`), or what `parse_output` makes of one.
+        specs: Paths of colour with alpha, with or without format options (see
+            `split_format_options`), or
+            results of `parse_output`.
         like: The clip; gives size, time base, colour, pixel aspect, timecode and sound.
-        overwrite: Replace outputs that exist.
+        overwrite: Replace existing outputs.
         premultiplied: Multiply colour with alpha, in display space. EXR is premultiplied in linear
             light unless "straight" is chosen for it.
         bit_depth: Of PNG images, 8 or 16.
-        start: Begin of the written part of the source, in seconds after its first frame.
+        start: Beginning of the written part of the source, in seconds after its first frame.
             The sound is cut there, and times begin at 0. None for the beginning, with its times.
-        end: Where that part ends, in the same unit; None for the end.
+        end: End of that part, in the same unit; None for the end of the source.
         audio: Take the sound of the source over, if the format has a place for it.
-        inputs: Files, folders and patterns that are read: no output may be one of them.
-        command: What made the outputs, kept in the metadata of MOV and EXR.
+        inputs: Input files, folders and patterns: no output may be one of them.
+        command: Command line of the run, kept in the metadata of MOV and EXR.
 
     Raises:
-        OptionError: outputs that do not fit each other or the inputs.
-        WriteError: an output that cannot be written, or exists already.
+            OptionError: If outputs do not fit each other or the inputs.
+            WriteError: If an output cannot be written, or exists already.
     """
     checked = [_as_spec(spec) for spec in specs]
     if not checked:
@@ -116,7 +117,7 @@ def create_outputs(
             command=command,
         )
 
-    # Beside what a link leads to, so that renaming need not cross disks.
+    # Beside the target of a link: renaming works on one disk only.
     finals = [Path(os.path.realpath(spec.path)) for spec in checked]
     partials = [partial_path(final) for final in finals]
     writers = [writer(spec, partial) for spec, partial in zip(checked, partials, strict=True)]
@@ -151,6 +152,7 @@ def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | N
         if end is None
         else min(like.frames_in_header, math.ceil(end * like.frame_rate))
     )
+    # A frame counts if any part of it lies in the range.
     return last - math.floor((start or 0) * like.frame_rate)
 
 
@@ -162,7 +164,7 @@ class Outputs:
     """The outputs of one run, each encoding in a thread of its own, a few batches behind.
 
     Leaving the `with` block completes them and puts all in place; leaving it with an exception
-    removes all traces. Outputs that are complete but cannot have their names are kept under others.
+    removes all traces. Complete outputs that cannot have their names are kept under others.
     """
 
     def __init__(
@@ -179,6 +181,7 @@ class Outputs:
         """The files; empty until everything is in place."""
         self._writers = tuple(writers)
         self._finals, self._partials = finals, partials
+        # Descriptors of locks: closing one releases it.
         self._held: list[int] = []
         self._notes: list[str] = []
         self._threads: list[EncodeThread] = []
@@ -201,6 +204,8 @@ class Outputs:
             ):
                 try:
                     self._new_folders += create_folders(final.parent)
+                    # The partial file must not be created and locked in two steps that another run
+                    # can see.
                     with guard(final.parent):
                         self._clean(writer.spec, final)
                         writer.create()
@@ -221,16 +226,17 @@ class Outputs:
             self._notes.append(f"{spec}: removed what a killed run had left: {names}")
 
     def write(self, mattes: MatteBatch | Mapping[str, MatteBatch]) -> None:
-        """Take the next mattes, in order of presentation; wait while an encoder is behind.
+        """Take the next mattes, in order of presentation; wait if an encoder is behind.
 
         Args:
             mattes: Of one object, or of several by name, of the same frames. They must not be
                 changed afterwards.
 
         Raises:
-            WriteError: an output failed, now or with an earlier batch.
+            WriteError: If an output failed, now or with an earlier batch.
         """
         if isinstance(mattes, MatteBatch):
+            # A batch without names is the one object of every output.
             mattes = {writer.spec.object_name: mattes for writer in self._writers}
         batch = next(iter(mattes.values()))
         for writer in self._writers:
@@ -250,7 +256,7 @@ class Outputs:
             thread.put(part)
 
     def end_sound_with_picture(self) -> None:
-        """Leave out the sound behind the last frame, as of a source that ends early.
+        """Leave out the sound behind the last frame, for a source that ends early.
 
         Call it before the `with` block ends.
         """
@@ -277,6 +283,7 @@ class Outputs:
             moves = [move for thread in self._threads for move in thread.result()]
             if any(writer.frames == 0 for writer in self._writers):
                 raise WriteError(f"{self._writers[0].spec}: there was no frame to write")
+            # A report appears together with the outputs, or not at all.
             moves += self._beside
             left = publish(moves, overwrite=self._overwrite, inputs=self._inputs)
         except PlacementError as failure:
@@ -330,7 +337,7 @@ class Outputs:
                 self._notes.append(f"{partial}: could not be removed ({error.strerror}); delete it")
 
     def _kept(self, failure: PlacementError) -> PlacementError:
-        """Keep complete outputs under other names, and return the error that says where."""
+        """Keep complete outputs under other names, and return an error with these names."""
         for writer in self._writers:
             writer.close()
         finals = dict(zip(self._partials, self._finals, strict=True))
@@ -350,8 +357,9 @@ class Outputs:
     def _give_up(self, error: BaseException) -> None:
         """Remove all traces of a run that failed.
 
-        Raises WriteError in place of an error of ours if that is not possible.
+        Raises WriteError in place of one of our errors if something could not be removed.
         """
+        # The threads first: a writer must not be removed under a running encoder.
         for thread in self._threads:
             thread.stop()
         for writer in self._writers:
@@ -364,5 +372,6 @@ class Outputs:
         if left:
             advice = f"{', '.join(left)} could not be removed: delete it"
             if isinstance(error, VidmatteError):
+                # An interrupt stays an interrupt: only our own errors get the advice.
                 raise WriteError(f"{error}; {advice}") from error
             _log.warning(advice)

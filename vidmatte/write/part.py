@@ -13,10 +13,10 @@ class EncodedPart:
     path: Path
     """A movie, or the folder of images with their final names."""
     first_frame: int
-    """Index in the source of its first frame."""
+    """Index of its first frame in the source."""
     pts: tuple[int, ...]
     """Time of each frame in units of the source's time base; the file's own times are ignored."""
     durations: tuple[int, ...]
-    """In the same unit; 0 if the source does not tell it."""
+    """Duration of each frame in the same unit; 0 if the source has none."""
     names: tuple[str, ...] = ()
     """File stem of each image of an image set; empty for a clip."""

@@ -24,7 +24,7 @@ _UNSPECIFIED = 2
 _RESERVED = 3
 _SRGB = 13
 _MATRICES = {1: 1, 5: 6, 6: 6, 9: 9}
-"""Matrices that production codecs can name, by those of sources; 5 and 6 are BT.601."""
+"""Matrices known to production codecs, by those of sources; 5 and 6 are BT.601."""
 # AVCOL_RANGE_MPEG and AVCOL_RANGE_JPEG of FFmpeg.
 _LIMITED_RANGE = 1
 _FULL_RANGE = 2
@@ -35,11 +35,12 @@ def output_tags(
 ) -> ColorTags:
     """Return the tags of an output: those of the source, or BT.709 if it has none or is a matte.
 
-    The two BT.601 matrices are equal; those that production codecs cannot name become BT.709, and
-    RGB stays the same. Outputs in RGB have no matrix tag, as some readers would apply one, even the
-    number for RGB.
+    The two BT.601 matrices are equal; matrices unknown to production codecs become BT.709, and RGB
+    stays the same. Outputs in RGB have no matrix tag: some readers would apply one, even the number
+    for RGB.
     """
     if alpha_only:
+        # A matte has no colour: all-BT.709 keeps players from converting its code values.
         return ColorTags(_BT709, _BT709, _BT709, full_range)
     primaries = _BT709 if color.primaries in (_UNSPECIFIED, _RESERVED) else color.primaries
     is_srgb_image = color.matrix == _RGB and color.transfer == _SRGB
@@ -60,7 +61,8 @@ def set_tags(owner: av.VideoFrame | av.VideoCodecContext, tags: ColorTags) -> No
 
 
 def premultiply(color: Tensor, alpha: Tensor, *, max_code: int) -> Tensor:
-    """Return colour times alpha; pixels whose alpha rounds to `max_code` stay as they are."""
+    """Return colour times alpha; pixels with alpha rounding to `max_code` are unchanged."""
+    # An alpha of 0.99999 is stored as 1, so its colour must not be darkened either.
     return color * torch.where(alpha * max_code >= max_code - 0.5, 1.0, alpha)
 
 
@@ -84,6 +86,7 @@ def video_frame(
     height, width = alpha.shape
     frame = av.VideoFrame(width, height, pixel_format)
     set_tags(frame, tags)
+    # All components of the formats in FORMATS have equal depth.
     bits = frame.format.components[0].bits
     max_code = 2**bits - 1
     if color is not None and frame.format.is_rgb:
@@ -110,7 +113,7 @@ def _gray(alpha: Tensor, bits: int, tags: ColorTags) -> list[Tensor | float]:
 
 
 def _yuv(color: Tensor, bits: int, tags: ColorTags) -> list[Tensor]:
-    """Return three (H, W) planes of unrounded code values; the inverse of what a reader applies."""
+    """Return three (H, W) planes of unrounded code values; the inverse of a reader's conversion."""
     affine = yuv_to_rgb_affine(tags, bits)
     matrix = np.linalg.inv(affine[:, :3])
     offset = -matrix @ affine[:, 3]
@@ -136,8 +139,8 @@ def packed_codes(
         color: (3, H, W) in 0..1.
         alpha: (H, W) in 0..1.
         order: Of the channels, such as "bgra".
-        dtype: uint8 or uint16; its range is that of the codes.
-        zero_rgb_where_transparent: Clear the colour of pixels whose alpha has code 0.
+        dtype: uint8 or uint16; its range is the range of code values.
+        zero_rgb_where_transparent: Clear the colour of pixels with an alpha code of 0.
     """
     max_code = np.iinfo(dtype).max
     code_values = [_rounded(plane * max_code, max_code).astype(dtype) for plane in (*color, alpha)]
@@ -153,6 +156,7 @@ def with_width(planes: Tensor, width: int) -> Tensor:
     height, old_width = planes.shape[1:]
     if width == old_width:
         return planes
+    # Area averaging and linear interpolation: alpha must not leave 0..1.
     method = cv2.INTER_AREA if width < old_width else cv2.INTER_LINEAR
     scaled = [cv2.resize(plane, (width, height), interpolation=method) for plane in planes.numpy()]
     return torch.from_numpy(np.stack(scaled))
@@ -169,6 +173,7 @@ def _fill_rgb(
         for plane, values in zip(frame.planes, (green, blue, red, alpha), strict=True):
             _fill(plane, values * max_code, frame.format)
         return
+    # Packed formats in big-endian (rgba64be): assigning converts the byte order.
     dtype = samples.dtype.newbyteorder("=")
     packed = packed_codes(
         color,
@@ -177,6 +182,7 @@ def _fill_rgb(
         dtype=dtype,
         zero_rgb_where_transparent=zero_rgb_where_transparent,
     )
+    # Lines of a plane are padded to the alignment of the codec.
     samples[:, : 4 * frame.width] = packed.reshape(frame.height, -1)
 
 

@@ -15,7 +15,7 @@ from vidmatte.write.partial import plain_name
 class PlacementError(WriteError):
     """A complete output could not get its final name, and everything was put back.
 
-    Nothing is gained by doing the work again: the message says where the output is kept.
+    Rendering again would not help: the message names the place of the kept output.
     """
 
 
@@ -23,11 +23,11 @@ class PlacementError(WriteError):
 class _Move:
     partial: Path
     final: Path
-    """With symbolic links followed: what a link leads to is replaced, not the link."""
+    """With symbolic links followed: the target of a link is replaced, not the link."""
 
     @property
     def backup(self) -> Path:
-        """Where the file that is replaced lies until all is in place."""
+        """Place of the replaced file until all outputs are in place."""
         name = self.partial.name
         if not name.startswith("."):  # an image in its hidden folder, whose name may be a long one
             name = plain_name(self.partial)
@@ -37,19 +37,20 @@ class _Move:
 def publish(
     moves: Sequence[tuple[Path, Path]], *, overwrite: bool, inputs: InputFiles
 ) -> list[str]:
-    """Rename every (partial, final) pair; if one fails or the user interrupts, all is put back.
+    """Rename every (partial, final) pair; after an error or an interrupt, all is put back.
 
     Args:
-        moves: What to rename to what. Both lie in the same folder, or on the same disk.
-        overwrite: Replace what stands under a final name.
-        inputs: Files that are never replaced.
+        moves: Pairs (from, to), each on one disk.
+        overwrite: Replace existing files with a final name.
+        inputs: Files never to be replaced.
 
     Returns:
         Backups of replaced files that could not be removed, one sentence each.
 
     Raises:
-        PlacementError: a final name is taken or refused. The partial files are complete and still
-            there, and the message says what stands under the final names.
+            PlacementError: If a final name is taken or refused. The partial files are complete and
+                still
+                there, and the message describes the files with final names.
     """
     if overwrite:
         inputs.read_again()  # one may have been replaced, or linked to, since the start
@@ -59,6 +60,7 @@ def publish(
             if os.path.lexists(name):
                 _refuse_existing(name, overwrite=overwrite, inputs=inputs)
             move = _Move(partial, Path(os.path.realpath(name)))
+            # Noted before the rename: an interrupt between the two must be rolled back as well.
             begun.append(move)
             _put_in_place(move, overwrite=overwrite)
     except BaseException as error:
@@ -88,6 +90,7 @@ def _refuse_existing(name: Path, *, overwrite: bool, inputs: InputFiles) -> None
 
 def _put_in_place(move: _Move, *, overwrite: bool) -> None:
     """Rename one file. Raises OSError; FileExistsError if the name was just created."""
+    # A folder is never replaced: `check_outputs` refused it.
     if move.final.is_file():
         _back_up(move)
     if not overwrite and move.partial.is_file() and _link(move.partial, move.final):
@@ -115,7 +118,7 @@ def _back_up(move: _Move) -> None:
 
 
 def _roll_back(begun: Sequence[_Move]) -> str:
-    """Undo what was begun, and return what is at the final names now, as part of a sentence."""
+    """Undo the renames, and describe the final names afterwards, as part of a sentence."""
     changed = []
     for move in reversed(begun):
         try:

@@ -1,4 +1,4 @@
-"""Say in a QuickTime file whether colour is straight or premultiplied, which FFmpeg cannot.
+"""Store in a QuickTime file whether colour is straight or premultiplied; FFmpeg cannot.
 
 (Layout of atoms: Apple, QuickTime File Format Specification, "Video media information header atoms"
 and "Graphics modes".)
@@ -13,11 +13,11 @@ from vidmatte.write.webp import RandomAccess
 _STRAIGHT, _PREMULTIPLIED_ON_BLACK = 0x100, 0x102
 _VIDEO_HEADER = (b"moov", b"trak", b"mdia", b"minf", b"vmhd")
 _MODE_AT = 4
-"""Bytes from the content of a video header to its graphics mode: after version and flags."""
+"""Offset of the graphics mode in a video header: after version and flags."""
 
 
 def set_alpha_mode(file: RandomAccess, size: int, *, premultiplied: bool) -> None:
-    """Say in the video header of a complete file whether its colour is straight or premultiplied.
+    """Store in the video header of a complete file whether colour is straight or premultiplied.
 
     Args:
         file: A QuickTime file of one video track.
@@ -26,11 +26,12 @@ def set_alpha_mode(file: RandomAccess, size: int, *, premultiplied: bool) -> Non
     """
     mode = _PREMULTIPLIED_ON_BLACK if premultiplied else _STRAIGHT
     for content in _find(file, _VIDEO_HEADER, 0, size):
+        # Atoms are big-endian.
         file.write_at(content + _MODE_AT, mode.to_bytes(2, "big"))
 
 
 def _find(file: RandomAccess, path: Sequence[bytes], start: int, end: int) -> Iterator[int]:
-    """Yield where the content of each atom at a path begins."""
+    """Yield the position of the content of each atom at a path."""
     while start < end:
         header = file.read_at(start, 16)
         length = int.from_bytes(header[:4], "big")

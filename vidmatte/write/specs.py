@@ -1,4 +1,4 @@
-"""Parse an output as it was asked for, such as `shot.mov:prores-4444-xq`, into a frozen value."""
+"""Parse an output as given, such as `shot.mov:prores-4444-xq`, into a frozen value."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class OutputSpec:
     """One output: a movie, or a pattern for one image per frame.
 
     A pattern has a place for the frame number (`%06d`, `######`; see `media.patterns`), or `{name}`
-    for the name of the image it is of.
+    for the name of the source image.
     """
 
     path: Path | str
     alpha_only: bool = False
     object_name: str = ""
-    """Name of the object that it shows; empty for one object without a name."""
+    """Name of its object; empty for one object without a name."""
     layers: tuple[str, ...] = ()
-    """Objects that share one EXR as layers, as in person.R; empty for all other outputs."""
+    """Objects in the layers of one EXR, as in person.R; empty for all other outputs."""
     format_options: tuple[str, ...] = ()
     """Name of a format of the extension, presets, and numbers such as crf=18."""
     format: Format = field(init=False, compare=False, repr=False)
@@ -62,7 +62,7 @@ class OutputSpec:
 
     @property
     def file_names(self) -> re.Pattern[str]:
-        """Matches all file names that the output can have."""
+        """Expression that matches every possible file name of the output."""
         if self.format.is_movie:
             return re.compile(re.escape(Path(self.path).name))
         return matching_names(self.path)
@@ -77,6 +77,7 @@ def split_format_options(path: Path | str) -> tuple[Path | str, tuple[str, ...]]
     A colon anywhere but behind a known extension belongs to the path.
     """
     start, _, words = str(path).rpartition(":")
+    # "C:/x.mov" has a colon as well, but no known extension before it.
     extensions = {form.extension for form in FORMATS}
     if Path(start).suffix.lower() not in extensions or re.search(r"[/\\]", words):
         return path, ()
@@ -95,12 +96,12 @@ def parse_output(
     Args:
         path: As on the command line, such as "shot.mov:prores-4444-xq".
         alpha_only: Whether the output holds alpha alone.
-        object_name: Name of the object that it shows.
-        layers: Names of several objects that share one EXR.
+        object_name: Name of its object.
+        layers: Names of several objects in one EXR.
 
     Raises:
-        OptionError: an unknown extension or format option, or an image path without a place for
-            the frame number or the name of the image.
+        OptionError: If the extension or a format option is unknown, or an image path has no place
+            for the frame number or the name of the image.
     """
     plain, format_options = split_format_options(path)
     return OutputSpec(plain, alpha_only, object_name, layers, format_options)

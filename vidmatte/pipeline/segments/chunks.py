@@ -26,6 +26,7 @@ def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors and facts about them to a file, whole or not at all. Raises WriteError."""
+    # safetensors refuses views, such as slices of a larger tensor.
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def save_tensors(
 def load_tensors(
     path: Path, wanted: Callable[[str], bool] = bool
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a file with a wanted name, and its facts.
+    """Return the tensors with a wanted name, and the metadata of the file.
 
     Raises WriteError if the file cannot be read.
     """
@@ -58,8 +59,10 @@ def load_tensors(
 def save_chunk(path: Path, mattes: Mapping[int, CoarseMatte], state: Mapping[str, Tensor]) -> None:
     """Write the mattes of a chunk by frame, and the state of its tracker."""
     tensors = {f"{_STATE}{name}": tensor for name, tensor in state.items()}
+    # Packed mattes are 1-D byte tensors of any length: size and window stand in the metadata.
     facts = {}
     for frame, matte in mattes.items():
+        # frombuffer needs a writable buffer; bytes are read-only.
         tensors[str(frame)] = torch.frombuffer(
             bytearray(pack_alpha(matte.alpha)), dtype=torch.uint8
         )
@@ -76,6 +79,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
 def load_mattes(path: Path, first: int, end: int) -> dict[int, CoarseMatte]:
     """Return the mattes of a chunk from frame `first` to `end` (exclusive)."""
     frames = set(map(str, range(first, end)))
+    # One tensor per frame, so that a segment reads no more frames than it renders.
     tensors, facts = load_tensors(path, frames.__contains__)
     known = json.loads(facts[_FACTS])
     mattes = {}

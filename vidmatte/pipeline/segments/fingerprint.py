@@ -1,4 +1,4 @@
-"""One hash of everything that a render depends on.
+"""One hash of everything a render depends on.
 
 It covers the content of inputs, masks and weights, the prompts, the options, the outputs, and the
 version of vidmatte.
@@ -20,7 +20,7 @@ from vidmatte.model.weights import PARTS, WEIGHTS
 from vidmatte.pipeline.request import Request
 from vidmatte.read.images import is_listed
 
-_BLOCK = 1 << 22
+_BLOCK = 1 << 22  # 4 MiB at a time
 _EDGE = 1 << 20
 """Bytes at the beginning and at the end of a large file that are hashed."""
 _LARGE = 1 << 25
@@ -35,9 +35,9 @@ class Fingerprint:
     """The identity of a render."""
 
     key: str
-    """Equal for renders that write the same."""
+    """Equal for renders with the same result."""
     file_fingerprints: Mapping[str, FileFingerprint]
-    """Fingerprints of the files that are read, by path."""
+    """Fingerprints of the input files, by path."""
 
     @property
     def stamps(self) -> str:
@@ -54,6 +54,7 @@ def stamps_of(request: Request) -> str:
     for path in paths:
         for file in _files(Path(path)):
             facts = os.stat(file)
+            # Content is not read: every worker runs this, also for inputs of many gigabytes.
             stamps[str(file.absolute())] = (facts.st_size, facts.st_mtime_ns)
     return _hash_of_stamps(stamps)
 
@@ -73,7 +74,7 @@ def fingerprint(
 
     Args:
         request: the request.
-        known: fingerprints of earlier runs; files with the same size and time of change are not
+        known: fingerprints of earlier runs; a file of the same size and time of change is not
             read again.
 
     Raises:
@@ -84,6 +85,8 @@ def fingerprint(
     objects = request.prompts.objects
     document = {
         "version": __version__,
+        # The name of a clip does not change its mattes; names of single images are names of
+        # outputs.
         "source": [Path(path).name if source.images else "" for path in source.paths],
         "contents": [hashes.of(path) for path in request.inputs()],
         "objects": {name: [_plain(prompt) for prompt in marks] for name, marks in objects.items()},
@@ -91,6 +94,7 @@ def fingerprint(
         "alpha": [spec.argument for spec in outputs.requested if spec.alpha_only],
         "report": None if outputs.report is None else str(outputs.report),
         "images": source.images,
+        # Neither changes a pixel, and a run must be resumable with other values of them.
         "options": _plain(replace(request.options, overwrite=False, resume=False)),
         "weights": _weights_of(request, hashes),
     }
@@ -100,10 +104,11 @@ def fingerprint(
 
 
 def _weights_of(request: Request, hashes: _FileHashes) -> list[str]:
-    """Return hashes of the weights that a request uses; of downloaded models their name."""
+    """Return hashes of the weights of a request; of downloaded models their name."""
     options = request.options
     given = [path for path in (options.model, options.sd, options.weights) if path is not None]
     files = [path for path in given if Path(path).exists()]
+    # The refiner serves several models, so it always counts.
     packaged = [part.sha256 for part in PARTS.values()]
     if str(options.model) in WEIGHTS:
         packaged.append(WEIGHTS[str(options.model)].sha256)
@@ -122,7 +127,7 @@ class _FileHashes:
         """Return a hash of a file, or of the files of a folder or a pattern."""
         digest = hashlib.blake2b(digest_size=20)
         for file in _files(Path(path)):
-            # The names of frames say which frame they are; the name of a movie says nothing.
+            # The name of a frame gives its number; the name of a movie means nothing.
             name = "" if file == Path(path) else file.name
             digest.update(name.encode(errors="surrogateescape"))
             digest.update(self._of_file(file)[2].encode())
@@ -141,7 +146,7 @@ class _FileHashes:
         return self.found[name]
 
     def _is_kind(self, value: str) -> bool:
-        """Return whether a known hash is of the kind that is wanted."""
+        """Return whether a known hash is good enough: with `full`, one of the edges is not."""
         return not (self._full and value.startswith(_QUICK))
 
     def _hash(self, file: Path, size: int, changed: int) -> str:
@@ -151,6 +156,7 @@ class _FileHashes:
                 while block := data.read(_BLOCK):
                     digest.update(block)
                 return digest.hexdigest()
+            # The middle of the file is not read, so its time of change stands in for it.
             digest.update(f"{size} {changed}".encode())
             digest.update(data.read(_EDGE))
             data.seek(-_EDGE, os.SEEK_END)
@@ -163,7 +169,7 @@ _QUICK = "edges:"
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yield the files of a path: itself, those of a folder, or those that a pattern matches."""
+    """Yield the files of a path: itself, those of a folder, or the matches of a pattern."""
     if path.is_dir():
         images = [file for file in path.iterdir() if is_listed(file)]
         # Of frames only the images count: outputs may be in the same folder. Of weights all files.
@@ -183,4 +189,5 @@ def _plain(value: Any) -> Any:
         return "file"
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
+    # `None` is allowed in such unions; other types, such as Fraction, become text.
     return value if isinstance(value, int | float | str | bool | None) else str(value)

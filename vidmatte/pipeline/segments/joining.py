@@ -45,7 +45,7 @@ def join(
         WriteError: an output cannot be written or put in place.
     """
     rendered = _rendered(plan, journal)
-    # Files with the final names may come from a join that was cut short.
+    # Files with the final names may come from an interrupted join: they may be replaced.
     joins = [record["joining"] for record in journal.records() if "joining" in record]
     overwrite = shot.options.overwrite or bool(joins and joins[-1])
     for spec in shot.specs:
@@ -68,25 +68,26 @@ def join(
                 written = reporting.write(summary, predictor=predictor, video=shot.video)
                 out.add_to_commit(written)
     except BaseException:
-        # All was put back: a file with a final name does not come from this join.
+        # The outputs were rolled back: a file with a final name is not from this join.
         with suppress(WriteError):
             journal.add({"joining": False})
         raise
     on_joined()
     notes = tuple(dict.fromkeys((*summary.notes, *outputs.notes)))
+    # After this record, a crash can no longer make anybody render or join again.
     summary = replace(summary, outputs=outputs.files, notes=notes)
     journal.add({"joined": [_to_json(file) for file in outputs.files], "notes": list(notes)})
     return _removed(summary, journal, began)
 
 
 def is_joined(journal: Journal) -> bool:
-    """Return whether the outputs are in place, and only the work folder was left to remove."""
+    """Return whether the outputs are in place, so that only the work folder has to be removed."""
     written = _joined(journal).get("joined", ())
     return bool(written) and all(_exists(Path(file["path"])) for file in written)
 
 
 def finish_joined(shot: Shot, plan: Plan, journal: Journal, *, began: float) -> Summary:
-    """Remove the work folder of a shot whose outputs are in place, and return its summary."""
+    """Remove the work folder of a joined shot, and return the summary."""
     record = _joined(journal)
     summary = _summary(shot, journal.header(), _rendered(plan, journal), began)
     outputs = tuple(_from_json(file) for file in record["joined"])
@@ -117,7 +118,7 @@ def _exists(path: Path) -> bool:
 def _rendered(plan: Plan, journal: Journal) -> list[Record]:
     """Return the records of the rendered segments, in order.
 
-    They end with the segment in which a truncated source ends: decoders may find frames behind the
+    They end with the segment of a truncated source's end: decoders may find frames behind the
     damage, but the outputs must have no gap.
     """
     records = {str(record["unit"]): record for record in journal.records() if "unit" in record}
@@ -149,6 +150,7 @@ def _parts(shot: Shot, journal: Journal, record: Record) -> Sequence[EncodedPart
 
 
 def _summary(shot: Shot, header: Record, rendered: Sequence[Record], began: float) -> Summary:
+    # Every segment notes the same about the model: each note is kept once, in order.
     notes = dict.fromkeys(note for record in rendered for note in record["notes"])
     truncated = [record["truncated_at"] for record in rendered if "truncated_at" in record]
     return build_summary(

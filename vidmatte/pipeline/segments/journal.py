@@ -1,9 +1,9 @@
 """The journal of a long render: one JSON object a line, in a hidden folder beside the first output.
 
-The first line is the header: what is rendered, and how it is cut. Every other line says that a unit
-is done. A line is written after the files that it speaks of have their final names, in one write
-that is synced to the disk, so a complete line is always true. A last line without a line feed was
-cut off by a crash and does not count.
+The first line is the header: the request and its plan. Every other line records a finished unit. It
+is written after the unit's files have their final names, in one write that is synced to the disk,
+so a complete line is always true. A last line without a line feed was cut off by a crash and does
+not count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vidmatte.write.partial import plain_name
 Record = Mapping[str, Any]
 
 JOURNAL = "journal.jsonl"
-_LOCK_TRIES = 100
+_LOCK_TRIES = 100  # each failed one means that another run ended at this very moment
 _log = logging.getLogger(__name__)
 
 
@@ -39,7 +39,7 @@ def work_folder(output: Path | str) -> Path:
 class Journal:
     """The work folder of one render, and the list of what is done in it.
 
-    Any process may add lines; only the one that holds `lock` begins, cleans or removes.
+    Any process may add lines; only the holder of `lock` begins, cleans or removes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,6 +63,7 @@ class Journal:
         try:
             with open(self._path, encoding="utf-8") as file:
                 for line in file:
+                    # Only the last line can be incomplete: every line is one write under a lock.
                     if line.endswith("\n"):
                         yield json.loads(line)
         except FileNotFoundError:
@@ -101,9 +102,11 @@ class Journal:
             with open(self._path, "ab+") as file:
                 flock(file.fileno(), wait=True)  # released when the file is closed
                 _end_line(file)
+                # One write: readers never see half a line, and neither do two writers mix theirs.
                 file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
+            # The fsync covers the content; a new file's name is in the folder.
             sync_folder(self.folder)
         except OSError as error:
             raise WriteError(
@@ -113,10 +116,11 @@ class Journal:
     def remove_stale(self) -> None:
         """Remove the partial files and folders of killed runs. The journal must be locked.
 
-        Those that a process still holds stay; so do those that cannot be removed.
+        Files still held by a process stay, and so do those that cannot be removed.
         """
         if not self.folder.is_dir():
             return
+        # Partial files are in the folder itself (adapted weights) and in its subfolders.
         for parent in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
             for path in list(parent.iterdir()):
                 if path.name.startswith(".") and path.name.endswith(".partial"):
@@ -127,9 +131,10 @@ class Journal:
     def remove(self, *, journal_last: bool = False) -> str:
         """Remove the folder; return why something could not be removed, or an empty text.
 
-        The journal goes first, so that an interrupted removal does not pass for a render; with
-        `journal_last` it goes last, for a render whose outputs are in place and whose journal says
-        so. Never raises OSError: what is left over must not spoil a finished run.
+        The journal goes first, so that an interrupted removal does not look like a render. With
+        `journal_last` it goes last: for a render whose journal records that its outputs are in
+            place.
+        Never raises OSError: leftovers must not spoil a finished run.
         """
         failures: list[str] = []
         if not self.folder.is_dir():
@@ -174,9 +179,10 @@ class Journal:
             finally:
                 with suppress(OSError):  # it is not empty, or gone
                     self.folder.rmdir()
-                # While it is locked: whoever waits for it finds that it is gone, and makes another.
+                # Removed while it is locked: a run that opened it meanwhile sees that it is gone.
                 with suppress(OSError):
                     self._lock_path.unlink(missing_ok=True)
+                # Only folders that are empty again: those of a run that wrote nothing.
                 remove_folders(new_folders)
 
     def _create_folder(self) -> None:
@@ -201,7 +207,7 @@ def _locked_file(path: Path, new_folders: list[Path]) -> IO[bytes] | None:
     for tries_left in reversed(range(_LOCK_TRIES)):
         new_folders += create_folders(path.parent)
         try:
-            file = open(path, "ab")  # noqa: SIM115 - closed by the caller, or below
+            file = open(path, "ab")  # noqa: SIM115 - returned open: it holds the lock
         except FileNotFoundError:
             # Another run that has just ended removed the folder again.
             if path.parent.is_dir() or not tries_left:
@@ -250,6 +256,7 @@ def _end_line(file: IO[bytes]) -> None:
         return
     file.seek(size - 1)
     if file.read(1) != b"\n":
+        # Rare and short: an entry of a journal is a few kilobytes at most.
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
     file.seek(0, os.SEEK_END)

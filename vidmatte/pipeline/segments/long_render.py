@@ -1,7 +1,7 @@
 """One render engine for long shots: begin, do the units in any process, join.
 
-The command line does all of it in one process, workers of a batch and tasks of a farm each a part
-of it. What they share is in the work folder, see `journal`.
+The command line does all of it in one process; workers of a batch and tasks of a farm each do a
+part. Their common state is the work folder, see `journal`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class LongRender:
         plan: Plan | None = None,
         on_mattes: MattesCallback | None = None,
     ) -> None:
-        """Take a shot; nothing is read or written yet.
+        """Prepare a render; nothing is read or written yet.
 
         Args:
-            shot: the shot, opened.
-            load_model: gives the model of its options.
-            plan: how the shot was cut when it was begun; None before `begin`.
-            on_mattes: told the mattes of each object that are handed to the outputs.
+            shot: The opened shot.
+            load_model: Loads the model of its options.
+            plan: The plan of a render that was begun; None before `begin`.
+            on_mattes: Called with the mattes of each object as they are handed to the outputs.
         """
         self.shot = shot
         self.journal = journal_of(shot.request)
@@ -60,40 +60,44 @@ class LongRender:
 
     @property
     def plan(self) -> Plan:
-        """Return how the shot is cut; it must have been begun."""
+        """Return the plan; the render must have been begun."""
         if self._plan is None:
             self._plan = Plan.from_json(self.journal.header()["plan"])
         return self._plan
 
     @property
     def is_joined(self) -> bool:
-        """Whether the outputs are in place, and only the work folder is left to remove."""
+        """Whether the outputs are in place, so that only the work folder has to be removed."""
         return is_joined(self.journal)
 
     @contextmanager
     def begin(
         self, frames: int, identity: Fingerprint, *, threads: int | None = None
     ) -> Iterator[None]:
-        """Lock the shot for the block, and plan it or resume what a stopped run left of it.
+        """Lock the shot for the block, and plan it or resume a stopped run.
 
-        In the block, the cores are shared as in `share_cores`.
+        Within the block, cores are shared as in `share_cores`.
 
         Args:
-            frames: number of frames of the shot.
-            identity: fingerprint of its request.
-            threads: number of threads; None for that of the run that is resumed, or the default.
+            frames: Number of frames of the shot.
+            identity: Fingerprint of its request.
+            threads: Number of threads; None for that of the resumed run, or the default.
 
         Raises:
-            OptionError: a stopped run left work that may not be resumed, or another run is writing
-                these outputs.
-            WriteError: an output exists already or cannot be written.
+                OptionError: If the work of a stopped run may not be resumed, or another run is
+                    writing these
+                    outputs.
+                WriteError: If an output exists already or cannot be written.
         """
         with self.journal.lock():
             # Only under the lock: until then another run may still be busy with the same outputs.
             resuming = can_resume(self.journal, self.shot.request, identity)
+            # A join that was cut short has created outputs itself; they are no reason to refuse.
             if not (resuming and any("joining" in record for record in self.journal.records())):
-                check_outputs(self.shot)  # now, and not when everything is rendered
+                check_outputs(self.shot)  # now, and not after everything is rendered
             if resuming and threads is None:
+                # Another number of threads changes the last bits: segments would not match at their
+                # seam.
                 threads = int(self.journal.header()["threads"])
             try:
                 with share_cores(self.shot.options.device, threads):
@@ -119,7 +123,7 @@ class LongRender:
 
     @property
     def renderer(self) -> Renderer:
-        """Return what does the units, with the model loaded.
+        """Return the renderer of the units, with the model loaded.
 
         Raises OptionError if the finished units were computed in another environment.
         """
@@ -147,6 +151,7 @@ class LongRender:
             self.shot,
             self.plan,
             self.journal,
+            # Only the report draws what the predictor saw; without one, no model is loaded to join.
             predictor=self.renderer.predictor(0) if with_report else None,
             began=began,
             on_joined=on_joined,
@@ -162,7 +167,7 @@ def do_units(
 ) -> None:
     """Do the units that are not done yet, one after the other, and note each in the journal.
 
-    Stops before the first unit of the kind `before`. `run` does a unit and returns its record.
+    Stops before the first unit of the kind `before`. `run` returns the record of the unit it did.
     """
     done = set(journal.done())
     # Propagation runs ahead of all segments if those are not done here.
@@ -189,6 +194,7 @@ def frames_if_segmented(shot: Shot) -> int | None:
     """
     if not may_be_segmented(shot):
         return None
+    # The frames are counted only here, as that may read the whole file.
     length = shot.options.segment_frames
     counted = shot.video.count_frames()
     end = counted if shot.end is None else min(counted, shot.end)
@@ -197,8 +203,9 @@ def frames_if_segmented(shot: Shot) -> int | None:
 
 
 def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
-    """Return how a shot of that many frames is cut, with the units that the model needs."""
+    """Return the plan of a shot of that many frames, with the units needed by the model."""
     references = list(shot.references.values())
+    # Whether there are adaptation and passes is a matter of the model, not of the object.
     predictor = predictor_of(shot, model, references[0])
     end, images = shot.start + frames, shot.request.source.images
     steps = adaptation_steps(predictor, shot.options.adapt_steps, frames, images)
@@ -218,19 +225,24 @@ def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
 
 def _passes(frames: Sequence[int | None], start: int, end: int) -> tuple[Pass, ...]:
     marked = [frame for frame in frames if frame is not None]
+    # Objects marked on an image outside the clip have no frame of their own: one forward pass.
     return tuple(plan_passes(marked, start, end)) if marked else (Pass(start, start, end - 1),)
 
 
 def journal_of(request: Request) -> Journal:
-    """Return the journal of a request, which is beside its first output."""
+    """Return the journal of a request, beside its first output.
+
+    Outputs keep their order, so every process finds the same folder.
+    """
     return Journal(work_folder(request.outputs.specs[0].path))
 
 
 def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> bool:
-    """Return whether a journal holds finished units that the request may use.
+    """Return whether a journal holds finished units for this request.
 
-    Raises OptionError if a stopped run left work that the request neither resumes nor overwrites,
-    or that belongs to another request.
+    Raises OptionError if a stopped run left work, and the request neither resumes nor overwrites
+    it, or
+    is not the request of that work.
     """
     options = request.options
     if next(journal.done(), None) is None or (options.overwrite and not options.resume):
@@ -259,7 +271,7 @@ def check_outputs(shot: Shot) -> None:
 
 
 def _header_of(identity: Fingerprint, model: Model, plan: Plan, threads: int) -> Record:
-    """Return the first line of a journal: what is rendered, and what its last bits depend on."""
+    """Return the first line of a journal: the request, and the environment of its last bits."""
     return {
         "version": __version__,
         "key": identity.key,
@@ -282,6 +294,7 @@ def check_environment(journal: Journal, model: Model) -> None:
             f"is {torch.__version__}; install that version, or use --overwrite without --resume to "
             f"begin anew"
         )
+    # "cuda:0" and "cuda:1" compute the same.
     was = (str(header["device"]).partition(":")[0], header["precision"])
     now = (model.device.type, str(model.precision).removeprefix("torch."))
     if was != now:
@@ -295,6 +308,7 @@ def check_environment(journal: Journal, model: Model) -> None:
 def check_inputs(journal: Journal, request: Request) -> None:
     """Raise ReadError if an input was replaced or rewritten since the render was begun."""
     begun = [record["stamps"] for record in journal.records() if "stamps" in record]
+    # The last one counts: `_plan_or_resume` adds one for inputs that were copied.
     if begun[-1] != stamps_of(request):
         raise ReadError(
             f"{request.source.paths[0]}: this input, or another one of the run, was replaced or "
@@ -304,12 +318,13 @@ def check_inputs(journal: Journal, request: Request) -> None:
 
 
 def delete_chunks(plan: Plan, folder: Path, unit: Unit, done: Set[str]) -> None:
-    """Remove the propagated chunks that no unit needs any more, after a unit was done.
+    """Remove propagated chunks that are no longer needed, after a unit was done.
 
     `done` are the names of all finished units.
     """
     near = set(plan.dependencies(unit.index)) if unit.kind == "render" else {unit}
     predecessor = plan.predecessor(unit) if unit.kind == "propagate" else None
+    # A finished chunk has read the state of its predecessor, which may have been waiting for it.
     if predecessor is not None:
         near.add(predecessor)
     for chunk in near:
@@ -318,7 +333,7 @@ def delete_chunks(plan: Plan, folder: Path, unit: Unit, done: Set[str]) -> None:
 
 
 def _is_spent(plan: Plan, chunk: Unit, done: Set[str]) -> bool:
-    """Return whether a chunk's memory was handed on, and all segments that need it are rendered."""
+    """Return whether the next chunk was propagated, and all dependent segments are rendered."""
     chunks = plan.chunks(plan.passes[chunk.object][chunk.pass_index])
     after = chunks.index(chunk.index) + 1
     if after < len(chunks):

@@ -1,10 +1,10 @@
-"""Cut a long clip into units of work, and order them by what each needs.
+"""Cut a long clip into units of work, and order them by their dependencies.
 
 Models with a tracker first *propagate* the matte, in chunks of one segment that hand their state on
-and leave a coarse matte of each frame. Then each segment is *rendered* for itself: brought to full
-size, smoothed, finished, coloured and encoded. A unit depends on the clip, the request and the
-files of the units that it needs, and on nothing else; so any process may do it, at any time, and
-more than once.
+and leave a coarse matte of each frame. Then each segment is *rendered* independently: brought to
+full size, smoothed, finished, coloured and encoded. A unit depends on nothing but the clip, the
+request and the files of its dependencies; so any process may do it, at any time, and more than
+once.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Unit:
 
     kind: UnitKind
     index: int = 0
-    """Number of the object to adapt to, of the chunk to propagate, or of the segment to render."""
+    """Number of the object to adapt to, the chunk to propagate, or the segment to render."""
     object: int = 0
-    """Number of the object that is propagated."""
+    """Number of the object, for propagation."""
     pass_index: int = 0
     """Number of the pass of that object."""
 
@@ -57,7 +57,7 @@ JOIN = Unit("join")
 
 @dataclass(frozen=True)
 class Plan:
-    """How one shot is cut."""
+    """The cut of one shot into units."""
 
     first: int
     end: int
@@ -65,11 +65,11 @@ class Plan:
     length: int
     """Frames of a segment; the last one may have fewer."""
     adapted: tuple[int, ...] = ()
-    """Numbers of the objects that the network is adapted to."""
+    """Numbers of the objects with an adapted network."""
     passes: tuple[tuple[Pass, ...], ...] = ()
     """Passes of each object; none if the model has no tracker."""
     overlap: int = 0
-    """Number of frames beyond its ends that a segment looks at, for the smoother."""
+    """Number of frames that a segment reads beyond its ends, for the smoother."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as the journal holds it."""
@@ -93,6 +93,7 @@ class Plan:
     @property
     def segments(self) -> int:
         """Return the number of segments."""
+        # Ceiling division.
         return -(-self.frames // self.length)
 
     def span(self, segment: int) -> tuple[int, int]:
@@ -101,7 +102,7 @@ class Plan:
         return first, min(first + self.length, self.end)
 
     def seen(self, segment: int) -> tuple[int, int]:
-        """Return the first frame and the end that a segment looks at, the overlap included."""
+        """Return the first frame and the end (exclusive) of a segment with its overlap."""
         first, end = self.span(segment)
         return max(self.first, first - self.overlap), min(self.end, end + self.overlap)
 
@@ -110,6 +111,7 @@ class Plan:
 
         Chunks before the first frame have negative numbers.
         """
+        # Chunks lie on the grid of the segments, so that a segment needs few of them.
         low, high = self._chunk_of(pass_.first), self._chunk_of(pass_.last)
         return range(high, low - 1, -1) if pass_.is_backward else range(low, high + 1)
 
@@ -119,24 +121,26 @@ class Plan:
         return max(pass_.first, first), min(pass_.last + 1, first + self.length)
 
     def dependencies(self, segment: int) -> Iterator[Unit]:
-        """Yield the chunks whose mattes a segment needs."""
+        """Yield the chunks with the mattes needed by a segment."""
         low, end = self.seen(segment)
         for name, passes in enumerate(self.passes):
             for number, pass_ in enumerate(passes):
+                # A pass ends with its last frame, a segment before its end.
                 first, last = max(low, pass_.first), min(end - 1, pass_.last)
                 if first <= last:
                     for chunk in range(self._chunk_of(first), self._chunk_of(last) + 1):
                         yield Unit("propagate", chunk, name, number)
 
     def dependents(self, chunk: Unit) -> range:
-        """Return the segments that need the mattes of a chunk."""
+        """Return the segments that depend on the mattes of a chunk."""
         first, end = self.chunk_span(self.passes[chunk.object][chunk.pass_index], chunk.index)
+        # The first and the last segment whose frames, with the overlap, reach into the chunk.
         low = max(0, (first - self.overlap - self.first) // self.length)
         high = min(self.segments - 1, (end - 1 + self.overlap - self.first) // self.length)
         return range(low, high + 1)
 
     def predecessor(self, chunk: Unit) -> Unit | None:
-        """Return the chunk whose state a chunk continues from; None for the first of its pass."""
+        """Return the chunk whose state this one continues from, None for the first of a pass."""
         pass_ = self.passes[chunk.object][chunk.pass_index]
         chunks = self.chunks(pass_)
         at = chunks.index(chunk.index)
@@ -159,7 +163,7 @@ class Plan:
 
 
 class Schedule:
-    """Gives the units of a plan that can be done now, the most urgent first.
+    """Hands out the units of a plan whose dependencies are done, the most urgent first.
 
     Its memory grows with the number of segments, not of frames.
     """
@@ -171,6 +175,7 @@ class Schedule:
         """
         self._plan, self._ahead = plan, ahead
         self._done = set(done)
+        # A heap of (rank, count, unit): the lowest rank first, among equals the oldest.
         self._ready: list[tuple[float, int, Unit]] = []
         self._count = 0
         self._missing = {
@@ -178,6 +183,7 @@ class Schedule:
             for segment in range(plan.segments)
             if Unit("render", segment).name not in self._done
         }
+        # No unit is begun before the network is adapted to all objects.
         self._unadapted = {
             unit for name in plan.adapted if (unit := Unit("adapt", name)).name not in self._done
         }
@@ -192,7 +198,7 @@ class Schedule:
         return JOIN.name in self._done
 
     def take(self) -> Unit | None:
-        """Return the next unit that can be done, None if there is none now.
+        """Return the next unit whose dependencies are done, None if there is none now.
 
         It is not given out again unless it is requeued.
         """
@@ -242,8 +248,12 @@ class Schedule:
             self._push(self._rank(after), after)
 
     def _rank(self, unit: Unit) -> float:
+        # Backward passes come before everything else: no segment up to their reference can be
+        # rendered without them.
         if self._plan.passes[unit.object][unit.pass_index].is_backward:
             return -1.0 * 10**9 - unit.index
+        # Half a rank behind the segment `ahead` places earlier: rendering keeps up with
+        # propagation.
         return unit.index + 0.5 - self._ahead
 
     def _push_render(self, segment: int) -> None:
@@ -251,6 +261,7 @@ class Schedule:
             self._push(float(segment), Unit("render", segment))
 
     def _push_join(self) -> None:
+        # After a crash the join itself may be in the journal already.
         if not self._missing and not self.is_complete:
             self._push(0.0, JOIN)
 

@@ -56,33 +56,34 @@ from vidmatte.write import Outputs, OutputSpec, create_outputs
 from vidmatte.write.partial import lock
 
 FrameCallback = Callable[[int], None]
-"""Told how many frames were done."""
+"""Called with the number of frames done."""
 THUMBNAILS = "thumbnails.npz"
 
 
 def weights_file(folder: Path, number: int) -> Path:
-    """Return where the network that was adapted to an object is kept."""
+    """Return the file of the network that was adapted to an object."""
     return folder / f"network.{number}.safetensors"
 
 
 def chunk_file(folder: Path, unit: Unit) -> Path:
-    """Return where the mattes of a propagated chunk are kept."""
+    """Return the file of a chunk's propagated mattes."""
     return folder / "propagated" / f"{unit.object}.{unit.pass_index}.{unit.index}.safetensors"
 
 
 def part_folder(folder: Path, segment: int) -> Path:
-    """Return where a rendered segment is kept: a folder for each output in it, and thumbnails."""
+    """Return the folder of a rendered segment: it holds a folder per output, and thumbnails."""
     return folder / "parts" / f"{segment:06d}"
 
 
 def part_path(folder: Path, segment: int, number: int, spec: OutputSpec) -> Path:
     """Return the movie, or the folder of images, of one output in a segment."""
+    # Images lie in the folder itself; a movie has its name, whose ending decides the container.
     place = part_folder(folder, segment) / str(number)
     return place / Path(spec.path).name if spec.format.is_movie else place
 
 
 class Renderer:
-    """Does units of one shot. It keeps nothing between them but what the shot determines."""
+    """Does units of one shot. All that it keeps between them follows from the shot."""
 
     def __init__(
         self,
@@ -93,9 +94,9 @@ class Renderer:
         *,
         on_mattes: MattesCallback | None = None,
     ) -> None:
-        """Take a shot, how it is cut, its work folder, and its model.
+        """Take a shot, its plan, its work folder, and its model.
 
-        `on_mattes` is told the mattes of each object that are handed to the outputs.
+        `on_mattes` is called with the mattes of each object as they are handed to the outputs.
         """
         self._shot = shot
         self._plan = plan
@@ -110,7 +111,8 @@ class Renderer:
     ) -> Record:
         """Do a unit, and return its record for the journal.
 
-        `on_frame` is told how many frames were done, `on_step` the steps of an adaptation.
+        `on_frame` is called with a number of frames done, `on_step` with the steps of an
+        adaptation.
         """
         if unit.kind == "adapt":
             return self._adapt(unit, on_step)
@@ -127,6 +129,7 @@ class Renderer:
                 weights, _ = load_tensors(weights_file(self._folder, number))
                 predictor = predictor.with_weights(weights)
             self._encoded[number] = predictor
+        # Not kept with it: it depends on the colour of the clip alone and holds no memory.
         return with_display_transform(self._encoded[number], self._shot.video.info.color)
 
     def _adapt(self, unit: Unit, on_step: StepCallback | None) -> Record:
@@ -162,6 +165,7 @@ class Renderer:
             first=first,
             end=end,
             reference=reference,
+            # Backward frames are decoded in chunks and reversed, as decoders run forward only.
             chunk=chunk_frames(predictor, video) if pass_.is_backward else 1,
         )
         mattes: dict[int, CoarseMatte] = {}
@@ -171,6 +175,7 @@ class Renderer:
                 if plan.first <= frame < plan.end:
                     mattes[frame] = matte
                 on_frame(1)
+        # The mattes must not be kept if a frame came from a file that was swapped meanwhile.
         self._shot.check_unchanged()
         save_chunk(chunk_file(self._folder, unit), mattes, tracker.state())
         return {"unit": unit.name}
@@ -178,6 +183,7 @@ class Renderer:
     def _render(self, segment: int, on_frame: FrameCallback) -> Record:
         began = time.monotonic()
         final = part_folder(self._folder, segment)
+        # Random: a lost worker and its successor may render the same segment side by side.
         partial = final.with_name(f".{final.name}.{secrets.token_hex(4)}.partial")
         held = None
         try:
@@ -186,6 +192,7 @@ class Renderer:
             record = self._write_parts(segment, partial, on_frame)
             # A worker that was lost before it could report the segment may have left the same.
             if not final.exists():
+                # Atomic, and before the journal records the segment.
                 os.replace(partial, final)
                 sync_folder(final.parent)
         except OSError as error:
@@ -213,6 +220,7 @@ class Renderer:
         thumbnails = Thumbnails(
             pixel_aspect=shot.video.info.sample_aspect_ratio,
             references=shot.reference_frames,
+            # All segments together show thumbnails at the distance that one run would choose.
             apart=suggested_apart(is_set=shot.request.source.images),
             chosen=spread_frames(plan.first, plan.end),
         )
@@ -227,6 +235,7 @@ class Renderer:
             (first, end),
         )
         with closing(stages):
+            # create_outputs cannot make a file without a frame.
             # Outputs cannot be created for nothing: a truncated clip may have no frame here.
             begun = next(stages, None)
             if begun is not None:
@@ -271,6 +280,7 @@ class Renderer:
             premultiplied=self._shot.options.premultiplied,
             bit_depth=self._shot.options.bit_depth,
             start=Fraction(0),
+            # Sound is not cut: it is copied once, when the segments are joined.
             audio=False,
             command=self._shot.invocation.recipe(),
         )
@@ -280,6 +290,7 @@ class Renderer:
         shot = self._shot
         predictors = [self.predictor(name) for name in range(len(self._references))]
         coarse = [self._coarse(name, first, end) for name in range(len(self._plan.passes))]
+        # Images of a set may differ in size, so they do not fit into one batch.
         size = 1 if shot.request.source.images else batch_size_of(shot.options, self._model.device)
         with closing(shot.video.batches(size, start=first, end=end)) as batches:
             for batch in batches:
@@ -295,6 +306,7 @@ class Renderer:
             frame: [] for frame in range(first, end)
         }
         for number, pass_ in enumerate(self._plan.passes[name]):
+            # Few chunks overlap a segment; the others are skipped by their numbers.
             for chunk in self._plan.chunks(pass_):
                 low, high = self._plan.chunk_span(pass_, chunk)
                 if low < end and high > first:
