@@ -153,7 +153,8 @@ def messddt(
         flow,
         strict=True,
     ):
-        x, y = columns + motion[..., 0], rows + motion[..., 1]
+        x = columns + motion[..., 0]
+        y = rows + motion[..., 1]
         stays = inside & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         arrived = cv2.remap(
             next_p - next_t, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -309,14 +310,16 @@ def _largest_part_or_background(mask: Mask) -> Mask:
 
 
 def _overlap(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
-    a, b = (predicted > 0.5) & inside, (truth > 0.5) & inside
+    a = (predicted > 0.5) & inside
+    b = (truth > 0.5) & inside
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 1.0
 
 
 def _contour_score(predicted: Mask, truth: Mask) -> float:
     tolerance = math.ceil(_CONTOUR_TOLERANCE * math.hypot(*truth.shape))
-    a, b = _outline(predicted), _outline(truth)
+    a = _outline(predicted)
+    b = _outline(truth)
     if not a.any() or not b.any():
         return float(a.any() == b.any())
     precision = float(np.mean(_distance_to(b)[a] <= tolerance))

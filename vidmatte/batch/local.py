@@ -99,7 +99,8 @@ class LocalEngine:
             self._workers.append(self._start(self._devices[len(self._workers)]))
             free = self._workers[-1:]
         worker = (known or free)[0]
-        worker.task, worker.last_shot = task, task.shot
+        worker.task = task
+        worker.last_shot = task.shot
         with suppress(OSError):  # a worker that died while it was idle: `poll` will notice
             worker.pipe.send(task)
 

@@ -118,7 +118,8 @@ def do_task(shots: Sequence[ShotRequest], place: str, *, threads: int) -> None:
     """Do one task of an exported job, FILE:STEP:NUMBER. Raises VidmatteError if it fails."""
     file, _, rest = place.rpartition(":")[0].rpartition(":")
     try:
-        step, number = rest, int(place.rpartition(":")[2])
+        step = rest
+        number = int(place.rpartition(":")[2])
         name, unit = json.loads(Path(file).read_text(encoding="utf-8"))[step][number]
         shot = next(shot for shot in shots if shot.name == name)
     except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:

@@ -107,7 +107,10 @@ class BatchRun:
         """
         self.shots = [ShotRun(shot, threads=threads) for shot in shots]
         self._by_name = {run.name: run for run in self.shots}
-        self._engine, self._results, self._retries, self._sheets = engine, results, retries, sheets
+        self._engine = engine
+        self._results = results
+        self._retries = retries
+        self._sheets = sheets
         self._watch = watch or (lambda run: None)
         self._note = note or (lambda text: None)
         self._waiting = deque(self.shots)
@@ -281,11 +284,9 @@ class BatchRun:
 
     def _plan(self, run: ShotRun, outcome: Outcome) -> None:
         assert outcome.plan is not None
-        run.plan, run.key, run.file_fingerprints = (
-            outcome.plan,
-            outcome.key,
-            outcome.file_fingerprints,
-        )
+        run.plan = outcome.plan
+        run.key = outcome.key
+        run.file_fingerprints = outcome.file_fingerprints
         run.threads = int(outcome.record["threads"])
         journal = journal_of(run.shot.request)
         run.lock.enter_context(journal.lock())
@@ -410,7 +411,8 @@ class BatchRun:
             # A worker that was lost after the last step has left outputs without a result.
             if unit != BEGIN:
                 run.claim_outputs()
-            run.schedule, run.state = None, "waiting"
+            run.schedule = None
+            run.state = "waiting"
             run.lock.close()
             run.tries -= 1
             self._active.remove(run)

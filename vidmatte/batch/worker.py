@@ -217,7 +217,8 @@ class _Reporter:
     """Reports frames, at most every half second."""
 
     def __init__(self, shot: str, report: Callable[[Progress], None]) -> None:
-        self._shot, self._report = shot, report
+        self._shot = shot
+        self._report = report
         self._reached = self._waiting = 0
         self._last = time.monotonic()
 

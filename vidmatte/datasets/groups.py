@@ -184,7 +184,8 @@ def _plain_group(folder: Path) -> tuple[ImageSample, ...]:
 
 
 def _in_folder(folder: Path) -> ImageSample:
-    image, alpha = image_named(folder, "image"), image_named(folder, "alpha")
+    image = image_named(folder, "image")
+    alpha = image_named(folder, "alpha")
     if image is None or alpha is None:
         raise nothing_found(
             folder, "groups", "alpha.*" if alpha is None and image else "image.* and alpha.*"
@@ -209,7 +210,8 @@ def _grouped(
 ) -> Dataset:
     """Return the samples of folders of images, alphas and perhaps trimaps, grouped by a file."""
     folder = root_folder(root, layout)
-    images, alphas = one_of(folder, image, layout), one_of(folder, alpha, layout)
+    images = one_of(folder, image, layout)
+    alphas = one_of(folder, alpha, layout)
     trimaps = folder / "trimap" if (folder / "trimap").is_dir() else None
     listed = next(
         (
@@ -242,7 +244,8 @@ def _samples(
     images: Path, alphas: Path, trimaps: Path | None, names: Sequence[str] | None
 ) -> dict[str, ImageSample]:
     """Return samples by name, of the names given or of all images."""
-    pictures, truths = images_by_stem(images), images_by_stem(alphas)
+    pictures = images_by_stem(images)
+    truths = images_by_stem(alphas)
     wanted = list(pictures) if names is None else list(dict.fromkeys(names))
     if not wanted:
         raise ReadError(f"{images}: holds no images")

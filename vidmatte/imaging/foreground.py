@@ -177,7 +177,8 @@ def _solve_soft(image: Tensor, alpha: Tensor, foreground: Tensor, coarse: Tensor
     place = torch.empty(alpha.numel(), dtype=torch.int32, device=alpha.device)
     place[near] = torch.arange(len(near), dtype=torch.int32, device=alpha.device)
     around = place[_neighbours(where, height, width)]
-    pixels, opacity = image.view(3, -1).index_select(1, near), alpha.view(-1)[near]
+    pixels = image.view(3, -1).index_select(1, near)
+    opacity = alpha.view(-1)[near]
     state = torch.empty(len(near), 6, device=alpha.device)
     state[:, :3] = torch.where(
         opacity >= _SOLID, pixels, foreground.view(3, -1).index_select(1, near)

@@ -82,7 +82,8 @@ def coverage(
             f"{display_width}x{height}: give x0,y0,x1,y1 with x0 < x1 and y0 < y1 inside it"
         )
     scale = width / display_width
-    rows, columns = _covered(y0, y1, height), _covered(x0 * scale, x1 * scale, width)
+    rows = _covered(y0, y1, height)
+    columns = _covered(x0 * scale, x1 * scale, width)
     return np.asarray(rows[:, None] * columns, np.float32)
 
 

@@ -85,7 +85,8 @@ def _busy(alpha: Alpha, margin: int) -> tuple[slice, slice] | None:
     """Return the rectangle of all pixels unlike the first one, and a margin; None if all are
     alike."""
     different = alpha != alpha[0, 0]
-    rows, columns = np.flatnonzero(different.any(1)), np.flatnonzero(different.any(0))
+    rows = np.flatnonzero(different.any(1))
+    columns = np.flatnonzero(different.any(0))
     if not len(rows):
         return None
     return (
@@ -145,7 +146,8 @@ def _highest_around(
     highest = np.zeros_like(x)
     found: Any = np.empty_like(x)
     for angle in np.arange(directions) * (math.tau / directions):
-        dx, dy = np.float32(radius * math.cos(angle)), np.float32(radius * math.sin(angle))
+        dx = np.float32(radius * math.cos(angle))
+        dy = np.float32(radius * math.sin(angle))
         cv2.remap(
             alpha, x + dx, y + dy, cv2.INTER_LINEAR, dst=found, borderMode=cv2.BORDER_REPLICATE
         )

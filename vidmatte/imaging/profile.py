@@ -96,7 +96,8 @@ def to_srgb(rgb: Tensor, icc: bytes) -> Tensor:
     share = place - low
     light = torch.empty_like(rgb)
     for channel in range(3):
-        curve, index = curves[channel], low.select(-3, channel)
+        curve = curves[channel]
+        index = low.select(-3, channel)
         part = share.select(-3, channel)
         light.select(-3, channel).copy_(curve[index] * (1 - part) + curve[index + 1] * part)
     matrix = torch.from_numpy(profile.matrix).to(rgb.device, torch.float32)
@@ -144,7 +145,8 @@ def _parametric(tag: bytes, code: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
         d = -b / a
     elif kind == 2:
         a, b, e = rest
-        d, f = -b / a, e
+        d = -b / a
+        f = e
     elif kind == 3:
         a, b, c, d = rest
     elif kind == 4:

@@ -109,14 +109,13 @@ def _link(first: _Frame, second: _Frame) -> tuple[_Neighbour | None, _Neighbour 
     """
     if first.alpha.shape != second.alpha.shape:
         return None, None
-    there, back = optical_flow(first.gray, second.gray), optical_flow(second.gray, first.gray)
+    there = optical_flow(first.gray, second.gray)
+    back = optical_flow(second.gray, first.gray)
     trusts = _trust(first, second, there, back), _trust(second, first, back, there)
     if min(float(trust.mean()) for trust in trusts) < _SAME_SHOT:
         return None, None
-    ahead, behind = (
-        _neighbour(first, second, there, trusts[0]),
-        _neighbour(second, first, back, trusts[1]),
-    )
+    ahead = _neighbour(first, second, there, trusts[0])
+    behind = _neighbour(second, first, back, trusts[1])
     return _agree(ahead, behind), _agree(behind, ahead)
 
 
@@ -181,17 +180,22 @@ def _fit_motion(flow: Flow, weight: Alpha) -> Flow:
     height, width = weight.shape
     x = (np.arange(width, dtype=np.float32) - width / 2) / _REACH
     y = ((np.arange(height, dtype=np.float32) - height / 2) / _REACH)[:, None]
-    u, v = flow[..., 0] * weight, flow[..., 1] * weight
+    u = flow[..., 0] * weight
+    v = flow[..., 1] * weight
     moments = [weight, weight * x, weight * y, weight * x * x, weight * x * y, weight * y * y]
     n, *means = _averages([*moments, u, u * x, u * y, v, v * x, v * y])
     mx, my, mxx, mxy, myy, *flows = (mean / n for mean in means)
     # A little stiffness: if all weight is in one place, its motion is carried over unchanged.
-    cxx, cxy, cyy = mxx - mx * mx + _STIFFNESS, mxy - mx * my, myy - my * my + _STIFFNESS
+    cxx = mxx - mx * mx + _STIFFNESS
+    cxy = mxy - mx * my
+    cyy = myy - my * my + _STIFFNESS
     determinant = cxx * cyy - cxy * cxy
     result = np.empty_like(flow)
     for channel, (mean, with_x, with_y) in enumerate((flows[:3], flows[3:])):
-        dx, dy = with_x - mx * mean, with_y - my * mean
-        slope_x, slope_y = (cyy * dx - cxy * dy) / determinant, (cxx * dy - cxy * dx) / determinant
+        dx = with_x - mx * mean
+        dy = with_y - my * mean
+        slope_x = (cyy * dx - cxy * dy) / determinant
+        slope_y = (cxx * dy - cxy * dx) / determinant
         level, slope_x, slope_y = (
             cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
             for plane in (mean - slope_x * mx - slope_y * my, slope_x, slope_y)
@@ -220,16 +224,15 @@ def _meet(before: _Neighbour, after: _Neighbour) -> tuple[_Neighbour, _Neighbour
     A motion that was under- or overestimated errs in opposite directions on both sides, which this
     undoes; it cannot move the mean of the two.
     """
-    earlier, later = (
-        warp(before.frame.small_alpha, before.flow),
-        warp(after.frame.small_alpha, after.flow),
-    )
+    earlier = warp(before.frame.small_alpha, before.flow)
+    later = warp(after.frame.small_alpha, after.flow)
     difference = earlier - later
     gx = cv2.Sobel(earlier + later, cv2.CV_32F, 1, 0, scale=1 / 16)
     gy = cv2.Sobel(earlier + later, cv2.CV_32F, 0, 1, scale=1 / 16)
     products = (gx * gx, gx * gy, gy * gy, gx * difference, gy * difference)
     xx, xy, yy, xd, yd = (_blur(product, _MEETING_SIGMA) for product in products)
-    xx, yy = xx + np.float32(_MEETING_FLOOR), yy + np.float32(_MEETING_FLOOR)
+    xx = xx + np.float32(_MEETING_FLOOR)
+    yy = yy + np.float32(_MEETING_FLOOR)
     determinant = 2 * (xx * yy - xy * xy)
     shift = np.dstack([(xy * yd - yy * xd) / determinant, (xy * xd - xx * yd) / determinant])
     shift = np.clip(shift, -_MEETING_LIMIT, _MEETING_LIMIT)
@@ -246,7 +249,8 @@ def _blend(here: _Frame, neighbours: list[_Neighbour], strength: float) -> Alpha
         neighbours = list(_meet(*neighbours))
     rows, columns = np.divmod(active, here.alpha.shape[1])
     found = [_fetch(n, rows, columns) for n in neighbours]
-    alphas, trust = [alpha for alpha, _ in found], np.minimum(found[0][1], found[-1][1])
+    alphas = [alpha for alpha, _ in found]
+    trust = np.minimum(found[0][1], found[-1][1])
     own = here.alpha.reshape(-1)[active]
     # With equal weights, a flow that is wrong by e one way and by -e the other shifts no edge.
     mean = (alphas[0] + alphas[-1]) / 2
@@ -273,11 +277,14 @@ def _fetch(
 ) -> tuple[Alpha, Alpha]:
     """Return alpha of the neighbour at pixels of this frame, and its trust; 0 outside the frame."""
     height, width = adjacent.frame.alpha.shape
-    x, y = columns.astype(np.float32), rows.astype(np.float32)
-    scale_x, scale_y = width / adjacent.flow.shape[1], height / adjacent.flow.shape[0]
+    x = columns.astype(np.float32)
+    y = rows.astype(np.float32)
+    scale_x = width / adjacent.flow.shape[1]
+    scale_y = height / adjacent.flow.shape[0]
     small = np.dstack([adjacent.flow, adjacent.trust])
     motion = _sample(small, (x + 0.5) / scale_x - 0.5, (y + 0.5) / scale_y - 0.5)
-    x, y = x + motion[:, 0] * scale_x, y + motion[:, 1] * scale_y
+    x = x + motion[:, 0] * scale_x
+    y = y + motion[:, 1] * scale_y
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     return _sample(adjacent.frame.alpha, x, y), motion[:, 2] * inside
 

@@ -133,7 +133,8 @@ def _numbered(source: str | Path, streams: list[VideoStream], number: int) -> Vi
 
 def _described(stream: VideoStream) -> str:
     # PyAV has no sizes of streams whose codec FFmpeg does not know.
-    width, height = getattr(stream, "width", 0), getattr(stream, "height", 0)
+    width = getattr(stream, "width", 0)
+    height = getattr(stream, "height", 0)
     return f"{stream.index} ({width}x{height})" if width else f"{stream.index} (unknown codec)"
 
 

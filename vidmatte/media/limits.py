@@ -160,7 +160,8 @@ def _size_of_tiff(file: IO[bytes]) -> tuple[int, int] | None:
             directory = TiffImagePlugin.ImageFileDirectory_v2(header)
             file.seek(directory.next)
             directory.load(file)
-            width, height = int(directory[_WIDTH]), int(directory[_HEIGHT])
+            width = int(directory[_WIDTH])
+            height = int(directory[_HEIGHT])
             is_sideways = directory.get(_ORIENTATION) in _SIDEWAYS
             return (height, width) if is_sideways else (width, height)
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, EOFError, OverflowError):

@@ -104,7 +104,8 @@ def matching_names(path: str | Path) -> re.Pattern[str]:
     pattern = parse_pattern(path)
     if pattern is None:
         return re.compile(re.escape(name))
-    before, after = re.escape(pattern.before), re.escape(pattern.after)
+    before = re.escape(pattern.before)
+    after = re.escape(pattern.after)
     return re.compile(rf"{before}\d+{after}")
 
 

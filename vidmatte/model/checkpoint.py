@@ -314,7 +314,8 @@ def _single_file(path: Path, found: Shapes) -> _Verdict:
         convert_ldm_vae_checkpoint,
     )
 
-    kind, use = "Stable Diffusion in a single file", f"--model iconmatting --sd {_quoted(path)}"
+    kind = "Stable Diffusion in a single file"
+    use = f"--model iconmatting --sd {_quoted(path)}"
     tensors = {key: torch.empty(shape, device="meta") for key, shape in found.items()}
     try:
         unet = shapes(convert_ldm_unet_checkpoint(dict(tensors), dict(SD_2_1_UNET)))

@@ -215,7 +215,8 @@ def _as_loud_as_we_are() -> Iterator[None]:
         yield
         return
     theirs = logging.getLogger("huggingface_hub")
-    before, showed_bars = theirs.level, not are_progress_bars_disabled()
+    before = theirs.level
+    showed_bars = not are_progress_bars_disabled()
     theirs.setLevel(logging.ERROR)
     disable_progress_bars()
     try:

@@ -110,7 +110,8 @@ class VitMatte:
         unknown = (trimap > 0) & (trimap < 1)
         if not unknown.any():
             return trimap
-        total, weight = torch.zeros_like(trimap), torch.zeros_like(trimap)
+        total = torch.zeros_like(trimap)
+        weight = torch.zeros_like(trimap)
         for box in _tiles(_around(unknown), self.tile):
             inside = _slices(box)
             if unknown[inside].any():
@@ -124,19 +125,23 @@ class VitMatte:
 
         The network sees a region around it with known object and known background, if there is one.
         """
-        region, picture = box, self._picture(rgb, trimap, box)
+        region = box
+        picture = self._picture(rgb, trimap, box)
         while not _tells_both(picture[:, 3]):
             larger = _twice(region, trimap.shape)
             if larger == region:
                 # The whole image has not both: less detail would not help.
-                region, picture = box, self._picture(rgb, trimap, box)
+                region = box
+                picture = self._picture(rgb, trimap, box)
                 break
-            region, picture = larger, self._picture(rgb, trimap, larger)
+            region = larger
+            picture = self._picture(rgb, trimap, larger)
         alpha = self._run(picture)
         size = region[1] - region[0], region[3] - region[2]
         if alpha.shape[-2:] != size:
             alpha = F.interpolate(alpha, size=size, mode="bilinear", align_corners=False)
-        top, left = box[0] - region[0], box[2] - region[2]
+        top = box[0] - region[0]
+        left = box[2] - region[2]
         return alpha[0, 0, top : top + box[1] - box[0], left : left + box[3] - box[2]].to(
             rgb.device
         )
@@ -234,9 +239,12 @@ def _slices(box: Box) -> tuple[slice, slice]:
 def _around(unknown: Tensor) -> Box:
     """Return the box of the unknown pixels with some context."""
     height, width = unknown.shape
-    rows, columns = unknown.any(1).nonzero()[:, 0], unknown.any(0).nonzero()[:, 0]
-    top, bottom = int(rows[0]) - _CONTEXT, int(rows[-1]) + 1 + _CONTEXT
-    left, right = int(columns[0]) - _CONTEXT, int(columns[-1]) + 1 + _CONTEXT
+    rows = unknown.any(1).nonzero()[:, 0]
+    columns = unknown.any(0).nonzero()[:, 0]
+    top = int(rows[0]) - _CONTEXT
+    bottom = int(rows[-1]) + 1 + _CONTEXT
+    left = int(columns[0]) - _CONTEXT
+    right = int(columns[-1]) + 1 + _CONTEXT
     return max(0, top), min(height, bottom), max(0, left), min(width, right)
 
 
@@ -275,7 +283,8 @@ def _tells_both(trimap: Tensor) -> bool:
 def _twice(region: Box, frame: Sequence[int]) -> Box:
     """Return a region twice as high and wide around the same centre, inside the frame."""
     top, bottom, left, right = region
-    y, x = (bottom - top + 1) // 2, (right - left + 1) // 2
+    y = (bottom - top + 1) // 2
+    x = (right - left + 1) // 2
     return max(0, top - y), min(frame[0], bottom + y), max(0, left - x), min(frame[1], right + x)
 
 

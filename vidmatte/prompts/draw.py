@@ -153,9 +153,11 @@ def draw_prompt(
     size = tuple(rgb.shape[-2:])
     display = (size[0], display_width or size[1])
     if prompt.mask is not None:
-        alpha, known = _read_mask(prompt.mask, size, display), np.ones(size, np.float32)
+        alpha = _read_mask(prompt.mask, size, display)
+        known = np.ones(size, np.float32)
     else:
-        alpha, known = np.zeros(size, np.float32), np.zeros(size, np.float32)
+        alpha = np.zeros(size, np.float32)
+        known = np.zeros(size, np.float32)
     labels = _draw_labels(prompt, size, display)
     alpha[labels == OBJECT], alpha[labels == BACKGROUND] = 1, 0
     known[labels != UNKNOWN] = 1

@@ -169,11 +169,9 @@ def parse_points(text: str) -> tuple[tuple[float, float, int], ...]:
     for item in text.split():
         parts = item.split(",")
         try:
-            x, y, label = (
-                float(parts[0]),
-                float(parts[1]),
-                int(parts[2]) if len(parts) == 3 else OBJECT,
-            )
+            x = float(parts[0])
+            y = float(parts[1])
+            label = int(parts[2]) if len(parts) == 3 else OBJECT
         except (ValueError, IndexError):
             parts = []
         if len(parts) not in (2, 3):

@@ -92,7 +92,8 @@ class DecordVideo(MovieVideo):
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Yield frames from `start` on."""
-        reader, times = self._open(), self._times
+        reader = self._open()
+        times = self._times
         count = len(reader)
         if start < count:
             reader.seek_accurate(start)

@@ -417,7 +417,8 @@ class MovieVideo(Video):
                     continue
                 yield from self._replaced(held, following, index)
                 yield index, frame
-                held, following = frame, index + 1
+                held = frame
+                following = index + 1
             yield from self._replaced(held, following, len(times))
 
     def _replaced(
@@ -533,7 +534,9 @@ def _listed(places: list[int]) -> str:
 def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:
     # The code values are averaged as they are: the range and the matrix stay those of the source.
     small = frame.reformat(*size, format=frame.format.name, interpolation="AREA", threads=1)
-    small.pts, small.time_base, small.color_range = frame.pts, frame.time_base, frame.color_range
+    small.pts = frame.pts
+    small.time_base = frame.time_base
+    small.color_range = frame.color_range
     return small
 
 

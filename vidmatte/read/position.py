@@ -49,7 +49,8 @@ def parse_position(text: str, video: Video) -> int:
 
 
 def _first_frame_at(time: Fraction, video: Video) -> int:
-    low, high = 0, video.count_frames()
+    low = 0
+    high = video.count_frames()
     while low < high:
         middle = (low + high) // 2
         if video.seconds_of(middle) < time:

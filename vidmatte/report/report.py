@@ -101,7 +101,8 @@ class Report:
     ) -> None:
         self.folder = _folder(invocation)
         self._invocation = invocation
-        self._time_base, self._start = like.time_base, start
+        self._time_base = like.time_base
+        self._start = start
         apart = suggested_apart(is_set=invocation.images)
         self._thumbnails = Thumbnails(
             pixel_aspect=like.sample_aspect_ratio, references=references, apart=apart

@@ -65,7 +65,8 @@ def plan_passes(references: Sequence[int], start: int, end: int) -> list[Pass]:
     ordered = sorted(set(references))
     passes = []
     for i, reference in enumerate(ordered):
-        low, high = start, end - 1
+        low = start
+        high = end - 1
         if i > 0:
             low = max(
                 start, _middle(ordered[i - 1], reference) - _fade(ordered[i - 1], reference) + 1

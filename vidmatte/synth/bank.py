@@ -1,11 +1,11 @@
-"""A bank of moving foregrounds on disk, made once, that training clips are composed from.
+"""A bank of moving foregrounds on disk, made once, for composing training clips.
 
     BANK/bank.json                  every entry, with its source and licence
     BANK/<kind>-<number>/entry.json one entry
     BANK/<kind>-<number>/frames.zip its frames, stored: NNN.jpg straight colour, NNN.png alpha
 
 Frames are square, and each shows one object in the middle; the entry's path holds its motion. The
-colour continues beyond the alpha, so that soft pixels show nothing of an old background.
+colour continues beyond the alpha, so soft pixels show nothing of an old background.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _log = logging.getLogger(__name__)
 _VERSION = 1
 _JPEG_QUALITY = 90
 RENDERED = ("mesh",)
-"""Kinds whose frames are rendered."""
+"""Kinds with rendered frames."""
 BACKDROP = "backdrop"
-"""The kind whose frames are whole backgrounds that move, without alpha."""
+"""The kind with whole moving backgrounds as frames, without alpha."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Entry:
         frames: number of frames.
         rate: frames per second of its motion.
         cut: whether the lower edge of the original frame cuts it.
-        plain: whether its colours are poor, so that they are better replaced.
+        plain: whether its colours are poor and better replaced.
         path: (frames, 2) x and y of its centre, in sides of its picture, relative to frame 0.
         yaw: rotation about its upright axis in each frame, radians; empty if unknown.
     """
@@ -74,6 +74,7 @@ class Entry:
     @property
     def split(self) -> Split:
         """Split of the entry: "held-out" for about one group in eight."""
+        # The same on every machine, and as the bank grows.
         return "held-out" if hashlib.sha256(self.group.encode()).digest()[0] % 8 == 0 else "train"
 
 
@@ -105,13 +106,16 @@ class Bank:
     def draw(self, rng: Rng, render_share: float) -> Entry:
         """Return a random entry; a rendered one with a chance of `render_share`, if both exist."""
         rendered = rng.random() < render_share
+        # The other kind stands in for one that the bank lacks.
         pool = (self.rendered or self.footage) if rendered else (self.footage or self.rendered)
         return pool[rng.integers(len(pool))]
 
     def pictures(self, entry: Entry, times: Sequence[int], side: int) -> list[Pixels]:
         """Return frames of an entry, in the order of `times`, premultiplied (side, side, 4) 0-1."""
         decoded: dict[int, Pixels] = {}
+        # JPEG for colour and PNG for alpha: colour may lose detail, alpha must not.
         with zipfile.ZipFile(self.folder / entry.name / "frames.zip") as pack:
+            # Each frame is decoded once, also if the clip shows it several times.
             for t in sorted(set(times)):
                 colour = _decode(pack.read(f"{t:03}.jpg"), cv2.IMREAD_COLOR)
                 alpha = _decode(pack.read(f"{t:03}.png"), cv2.IMREAD_GRAYSCALE)
@@ -165,17 +169,21 @@ def write_entry(
     """
     place = Path(folder) / entry.name
     making = place.with_name(f".{entry.name}.part")
+    # A part folder of an interrupted run may be there.
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     with zipfile.ZipFile(making / "frames.zip", "w", zipfile.ZIP_STORED) as pack:
         for t, (colour, alpha) in enumerate(zip(colours, alphas, strict=True)):
             codes = np.asarray(cv2.cvtColor(_codes(colour), cv2.COLOR_RGB2BGR), np.uint8)
             pack.writestr(
-                f"{t:03}.jpg", _encode(".jpg", codes, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+                # Stored, not deflated: JPEG and PNG are compressed already.
+                f"{t:03}.jpg",
+                _encode(".jpg", codes, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]),
             )
             if alpha is not None:
                 pack.writestr(f"{t:03}.png", _encode(".png", _codes(alpha), []))
     (making / "entry.json").write_text(json.dumps(asdict(entry)))
+    # The new entry replaces an old one of the same name by a rename.
     shutil.rmtree(place, ignore_errors=True)
     making.rename(place)
 
@@ -206,6 +214,7 @@ def _premultiplied(colour: NDArray[np.uint8], alpha: NDArray[np.uint8], side: in
         how = cv2.INTER_AREA if picture.shape[0] > side else cv2.INTER_LINEAR
         picture = np.asarray(cv2.resize(picture, (side, side), interpolation=how))
     scaled = picture.astype(np.float32) / np.float32(255)
+    # Resampling comes first, and in straight colour, as colour continues beyond the alpha.
     scaled[..., :3] *= scaled[..., 3:]
     return scaled
 

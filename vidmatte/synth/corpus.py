@@ -51,8 +51,8 @@ class Corpus:
     Args:
         folder: holds `images/*.jpg` and `cutouts/<name>.jpg` with `cutouts/<name>_alpha.png`.
         split: "held-out" is about one photograph in eight; it shares none with "train".
-        photo_side: longer side in pixels to which photographs are shrunk.
-        cut_side: longer side in pixels to which cut-outs are shrunk.
+        photo_side: longer side of photographs in pixels, after shrinking.
+        cut_side: longer side of cut-outs in pixels, after shrinking.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Corpus:
         return recolour(colour, rng) if rng.random() < 0.5 else colour
 
     def cutout(self, rng: Rng) -> Pixels:
-        """Draw a foreground (h, w, 4) that came with a matte."""
+        """Draw a foreground (h, w, 4) from the photographs with a matte."""
         return self.cutouts[rng.integers(len(self.cutouts))]
 
     def subject(self, rng: Rng) -> Pixels | None:
@@ -158,11 +158,13 @@ class Corpus:
             if ring.any():
                 mask |= labels == rng.choice(labels[ring])
         share = mask.mean()
+        # Neither a speck nor most of the photograph is a useful foreground.
         return _cut(photo, mask) if 0.01 < share < 0.5 else None
 
 
 def recolour(image: Pixels, rng: Rng) -> Pixels:
     """Change contrast, brightness and colour balance of an image (..., 3) 0-1."""
+    # In display space, around mid-grey.
     contrast = rng.uniform(0.6, 1.4)
     shift = rng.uniform(-0.2, 0.2, 3)
     changed: Pixels = np.clip((image - 0.5) * contrast + 0.5 + shift, 0, 1).astype(np.float32)
@@ -207,6 +209,7 @@ def _read_cutout(path: Path, side: int) -> Pixels:
         raise ReadError(f"{path}: cannot be read as an image; replace or remove it")
     # The image must keep its size, to match the matte.
     image = _read(path.with_name(path.name.replace("_alpha.png", ".jpg")), 10**6)
+    # 20 of 255: fainter pixels would widen the bounds by noise.
     rows, columns = np.nonzero(np.asarray(alpha) > 20)
     part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     rgba = np.dstack([image[part].astype(np.float32), alpha[part].astype(np.float32)]) / 255
@@ -235,7 +238,7 @@ def find_subject(photo: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
         photo: (h, w, 3).
 
     Returns:
-        (h, w) True on the object, or None if what GrabCut found is hardly one.
+        (h, w) True on the object, or None if GrabCut's result is hardly an object.
     """
     height, width = photo.shape[:2]
     mask = np.zeros((height, width), np.uint8)
@@ -250,6 +253,7 @@ def find_subject(photo: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     cv2.grabCut(photo, mask, middle, background, foreground, 4, cv2.GC_INIT_WITH_RECT)
     # Odd labels are sure and probable foreground.
     found = (mask % 2 == 1).astype(np.uint8)
+    # Opening removes threads of a pixel between the object and its surroundings.
     found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(found)
     if count < 2:

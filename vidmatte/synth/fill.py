@@ -34,11 +34,11 @@ def fill_from_footage(
 ) -> None:
     """Cut the movers out of each clip of a folder, and keep some of its frames as backdrops.
 
-    A clip that was finished is skipped, so that an interrupted run can be started again.
+    Finished clips are skipped, so an interrupted run can be started again.
 
     Args:
         bank: folder of the bank.
-        footage: folder of clips of a camera that stands still.
+        footage: folder of clips from a still camera.
         source, licence: origin of the clips, and the terms of their use.
         part: which of the clips, in order of name.
 
@@ -52,6 +52,7 @@ def fill_from_footage(
         movers = find_movers(path)
         for i, mover in enumerate(movers):
             _write_mover(bank, f"footage-{path.stem}-{i:02}", path, mover, source, licence)
+        # A GIF has 256 colours: good enough for a mover that is recoloured, not for a background.
         if path.suffix.lower() != ".gif":
             for i, frames in enumerate(_backdrops(path)):
                 name = f"{BACKDROP}-{path.stem}-{i:02}"
@@ -66,7 +67,7 @@ def fill_from_footage(
 def fill_with_meshes(
     bank: Path, corpus: Corpus, numbers: range, *, frames: int = 32, side: int = 224
 ) -> None:
-    """Render a turning mesh for each number whose entry does not exist yet.
+    """Render a turning mesh for each number without an entry.
 
     A number always gives the same entry.
 
@@ -114,10 +115,13 @@ def _backdrops(path: Path) -> Iterator[list[NDArray[np.float32]]]:
     """Yield up to four spans of frames (h, w, 3) 0-1, the ones with most motion, made small."""
     small = []
     for index, frame in enumerate(read_frames(path)):
+        # Every second frame: backdrops move at about the rate of the movers.
         if index % 2 == 0:
             height = round(frame.shape[0] * _BACKDROP_WIDTH / frame.shape[1])
             small.append(cv2.resize(frame, (_BACKDROP_WIDTH, height), interpolation=cv2.INTER_AREA))
+    # The last span may be half as long as the others.
     spans = [small[i : i + _BACKDROP_FRAMES] for i in range(0, len(small) - 11, _BACKDROP_FRAMES)]
+    # Mean difference of the first and the last frame in codes.
     moves = [float(np.abs(span[0].astype(int) - span[-1]).mean()) for span in spans]
     for i in sorted(np.argsort(moves)[::-1][:4]):
         yield [np.asarray(frame, np.float32) / np.float32(255) for frame in spans[i]]

@@ -1,6 +1,6 @@
-"""Moving cut-outs from footage of a camera that stands still: people, cars, hands.
+"""Moving cut-outs from footage of a still camera: people, cars, hands.
 
-A mover is found by its difference from the empty background; people who sit in front of a wall for
+A mover is found by its difference from the empty background; people seated in front of a wall for
 the whole clip are found by their colours. A cut-out need not be right as a segmentation: composited
 over another background, its alpha is exact by construction. It must be clean, though: whole, free
 of its old background, and the same object in every frame. Others are rejected.
@@ -49,11 +49,11 @@ class MoverSettings:
         seated: a person sits in front of a wall throughout, cut by the frame's lower edge; else
             objects pass.
         shadows: whether a darker area with the tint of the background counts as a shadow.
-        convex: whether a mover is nearly convex, which separates it from the dark area under it.
+        convex: whether a mover is nearly convex, unlike the dark area under it.
         weak, strong: thresholds of difference in 8-bit codes: a mover has a strong pixel or more,
             and extends over the weak ones around it.
         frames: first frame, and one after the last.
-        empty: spans of frames that each give an empty background; a mover differs from all of them.
+        empty: spans of frames, each with an empty background; a mover differs from all of them.
     """
 
     seated: bool = False
@@ -66,6 +66,7 @@ class MoverSettings:
 
 
 DEFAULT_SETTINGS = MoverSettings()
+# The signers of these clips sit in front of a wall.
 _SIGNS = (
     "again bird book brother eat help learn milk night no please school sister sorry student "
     "thanks walk want yes"
@@ -80,7 +81,7 @@ SETTINGS_BY_NAME: dict[str, MoverSettings | None] = {
     "bottle-detection.*": None,
     "store-aisle-detection.*": None,
 }
-"""Settings for clips of Intel's sample-videos, by name; None for clips that are not usable."""
+"""Settings for clips of Intel's sample-videos, by name; None for unusable clips."""
 
 
 def settings_for(path: str | Path) -> MoverSettings | None:
@@ -142,7 +143,7 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
 
 
 def find_movers(path: str | Path) -> list[Mover]:
-    """Cut the moving objects out of a clip of a still camera, and return those that pass `gate`."""
+    """Cut the moving objects out of a clip of a still camera, and return those passed by `gate`."""
     settings = settings_for(path)
     if settings is None:
         return []
@@ -151,6 +152,7 @@ def find_movers(path: str | Path) -> list[Mover]:
     plates = [find_plate(path, span) for span in settings.empty]
     tracks: list[Mover] = []
     passed: list[Mover] = []
+    # The clip is streamed: only the open tracks are in memory.
     for index, frame in enumerate(read_frames(path)):
         if settings.frames[0] <= index < settings.frames[1]:
             tracks, ended = _extend(tracks, _label_movers(frame, plates, settings), frame, index)
@@ -180,13 +182,12 @@ def find_person(path: str | Path, *, width: int = 400, stride: int = 2) -> list[
 def _cut_person(frame: Frame) -> Mask:
     """Return the mask of the person in the middle of a frame, cut by its lower edge."""
     height, width = frame.shape[:2]
+    # A body and a head are likely in the middle, nothing is at the sides and at the top.
     trimap = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
 
     def draw(x: float, y: float, wide: float, tall: float, label: int) -> None:
-        centre, axes = (
-            (round(x * width), round(y * height)),
-            (round(wide * width), round(tall * height)),
-        )
+        centre = (round(x * width), round(y * height))
+        axes = (round(wide * width), round(tall * height))
         cv2.ellipse(trimap, centre, axes, 0, 0, 360, label, -1)
 
     draw(0.5, 0.75, 0.2, 0.45, cv2.GC_PR_FGD)
@@ -194,21 +195,24 @@ def _cut_person(frame: Frame) -> Mask:
     trimap[:, : round(width * 0.22)] = cv2.GC_BGD
     trimap[:, round(width * 0.78) :] = cv2.GC_BGD
     trimap[: round(height * 0.04)] = cv2.GC_BGD
+    # A narrow column of the body is sure; GrabCut needs some pixels of each kind.
     draw(0.5, 0.8, 0.06, 0.3, cv2.GC_FGD)
     mask = _largest(_opened(grabcut(frame, trimap, rounds=4)), least=0.5)
     # Hair and foreheads that shine like the wall leave notches in the head.
     top = int(np.nonzero(mask.any(1))[0][0])
     head = slice(max(0, top - 4), top + round(0.2 * (height - top)))
     padded = cv2.morphologyEx(np.pad(mask, 20), cv2.MORPH_CLOSE, _disc(round(0.07 * height)))
+    # Padded, as closing at the border would otherwise grow into the frame's edge.
     closed = np.asarray(padded, np.uint8)[20:-20, 20:-20]
     mask[head] |= closed[head]
     mask[head] = fill_holes(mask, 0.03)[head]
-    # Between arm and body the wall is to be seen.
+    # Larger holes stay: the wall shows between arm and body.
     return fill_holes(mask, 0.002)
 
 
 def _refuse_headless(track: Mover) -> None:
     """Empty the masks whose top is far from the median of all frames."""
+    # The first row of each mask: in a frame without a head it is the shoulders.
     tops = np.array([np.nonzero(mask.any(1))[0][0] for mask in track.masks])
     usual = float(np.median(tops))
     height = track.masks[0].shape[0]
@@ -222,7 +226,7 @@ def find_plate(
 ) -> NDArray[np.float32]:
     """Return the background without movers, (h, w, 3) 0-255, from the frames of a span.
 
-    Frames that differ in hardly any pixel show the same. The largest such group is the empty
+    Frames with hardly a differing pixel show the same picture. The largest such group is the empty
     background if it is large enough; else the median over time is.
     """
     frames = list(read_frames(path))[slice(*span)]
@@ -232,18 +236,20 @@ def find_plate(
     ).astype(np.float32)
     # Exposure drifts, so frames are compared relative to their median.
     small /= np.maximum(1, np.median(small, axis=(1, 2), keepdims=True))
+    # Two frames agree if 99 % of their pixels differ by less than 16 % of the median.
     near = np.stack([(np.abs(small - one).max(-1) > 0.16).mean((1, 2)) < 0.01 for one in small])
     group = near[near.sum(1).argmax()]
     chosen = [frame for frame, member in zip(frames, group, strict=True) if member]
     if group.mean() < 0.15 or len(chosen) < 8:
         chosen = frames
+    # Sixty frames are enough for a median, and fit into memory at full size.
     return np.asarray(np.median(np.stack(chosen[:: max(1, len(chosen) // 60)]), 0), np.float32)
 
 
 def _label_movers(
     frame: Frame, plates: list[NDArray[np.float32]], settings: MoverSettings
 ) -> list[tuple[tuple[int, int, int, int], Mask]]:
-    """Return box and mask (in its box) of each region that differs from all plates."""
+    """Return box and mask (in its box) of each region different from all plates."""
     rough = np.minimum.reduce([_difference(frame, plate, settings) for plate in plates])
     plate = plates[0]
     height, width = rough.shape
@@ -256,13 +262,12 @@ def _label_movers(
         if stats[i, cv2.CC_STAT_AREA] < least or max(stats[i, 2:4]) < _LEAST_SIDE:
             continue
         x, y, w, h = (int(v) for v in stats[i, :4])
+        # Room for GrabCut to move the outline outward.
         margin = max(8, max(w, h) // 12)
-        top, left, bottom, right = (
-            max(0, y - margin),
-            max(0, x - margin),
-            min(height, y + h + margin),
-            min(width, x + w + margin),
-        )
+        top = max(0, y - margin)
+        left = max(0, x - margin)
+        bottom = min(height, y + h + margin)
+        right = min(width, x + w + margin)
         part = np.s_[top:bottom, left:right]
         mine = rough[part] & (labels[part] == i)
         others = (rough[part] > 0) & (labels[part] != i)
@@ -275,21 +280,24 @@ def _label_movers(
 
 
 def _difference(frame: Frame, plate: NDArray[np.float32], settings: MoverSettings) -> Mask:
-    """Return 1 for pixels that differ from the plate by more than exposure, noise and shadow."""
+    """Return 1 for pixels with a difference from the plate beyond exposure, noise and shadow."""
     seen = cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 0.9)
     empty = cv2.GaussianBlur(plate, (0, 0), 0.9)
+    # Exposure: each channel is scaled to the median of the plate's.
     seen = seen * (np.median(empty, (0, 1)) / np.maximum(1, np.median(seen, (0, 1))))
     far = np.abs(seen - empty).max(-1)
     ratio = (seen.sum(-1) + 1) / (empty.sum(-1) + 1)
     # A shadow darkens all channels alike.
     tinted = np.abs(seen - empty * ratio[..., None]).max(-1)
     shadow = (
+        # A shadow leaves 42 % of the light or more; anything darker is an object.
         (ratio > 0.42) & (ratio < 1.25) & (tinted < np.where(ratio < 1, 13, 9)) & settings.shadows
     )
     weak = ((far > settings.weak) & ~shadow).astype(np.uint8)
     strong = (far > settings.strong) & ~shadow
     weak = cv2.morphologyEx(weak, cv2.MORPH_OPEN, _disc(3))
     count, labels = cv2.connectedComponents(weak)
+    # Hysteresis as in Canny's edges: weak pixels count if a strong one is connected.
     kept = np.zeros(count, bool)
     kept[np.unique(labels[strong])] = True
     kept[0] = False
@@ -303,6 +311,7 @@ def _refine(
 ) -> Mask:
     """Move a rough mask's outline to the nearest change of colour (GrabCut), and fill pinholes."""
     rough = fill_holes(rough, 0.01)
+    # GrabCut decides within a band of a sixtieth of the longer side each way.
     band = max(2, round(max(rough.shape) / 60))
     trimap = np.where(rough > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     trimap[cv2.erode(rough, _disc(2 * band + 1), borderValue=1) > 0] = cv2.GC_FGD
@@ -323,6 +332,7 @@ def without_dark_rim(frame: Frame, mask: Mask, plate: NDArray[np.float32]) -> Ma
     seen = frame.astype(np.float32)
     ratio = (seen.sum(-1) + 1) / (plate.sum(-1) + 1)
     tinted = np.abs(seen - plate * ratio[..., None]).max(-1)
+    # Brighter than the plate, or of another tint: no shadow is either.
     bright = (mask > 0) & ((ratio > 1.06) | (tinted > 18))
     light = _largest(_opened(bright.astype(np.uint8)), least=0.02)
     rows, columns = np.nonzero(light)
@@ -335,7 +345,7 @@ def without_dark_rim(frame: Frame, mask: Mask, plate: NDArray[np.float32]) -> Ma
 
 
 def grabcut(frame: Frame, trimap: Mask, *, rounds: int = 2) -> Mask:
-    """GrabCut (Rother et al., 2004) from a trimap of its own labels: 0 or 1 for each pixel."""
+    """Return the mask 0 or 1 of GrabCut (Rother et al., 2004) from a trimap of its own labels."""
     labels = trimap.copy()
     if (
         not ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).any()
@@ -349,6 +359,7 @@ def grabcut(frame: Frame, trimap: Mask, *, rounds: int = 2) -> Mask:
         frame,
         labels,
         (0, 0, 1, 1),
+        # Colour models of 65 numbers, which are not used afterwards.
         np.zeros((1, 65)),
         np.zeros((1, 65)),
         rounds,
@@ -358,9 +369,11 @@ def grabcut(frame: Frame, trimap: Mask, *, rounds: int = 2) -> Mask:
 
 
 def fill_holes(mask: Mask, share: float) -> Mask:
-    """Fill the holes of a mask 0 or 1 that are smaller than a share of its area."""
+    """Fill the holes of a mask 0 or 1 if they are smaller than a share of its area."""
+    # Padded by one, so that the outside is one component, that of the corner.
     _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - np.pad(mask, 1), connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < share * mask.sum()
+    # Component 0 is the mask itself.
     small[0] = False
     small[labels[0, 0]] = False
     return np.asarray(np.pad(mask, 1) | small[labels], np.uint8)[1:-1, 1:-1]
@@ -382,6 +395,7 @@ def _opened(mask: Mask) -> Mask:
 
 
 def _disc(size: int) -> NDArray[np.uint8]:
+    # An odd size has a middle.
     size |= 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
 
@@ -392,7 +406,7 @@ def _extend(
     frame: Frame,
     index: int,
 ) -> tuple[list[Mover], list[Mover]]:
-    """Add the masks of a frame to the tracks; return those that continue and those that end.
+    """Add the masks of a frame to the tracks; return the continued tracks and the ended ones.
 
     If a mask lies over two tracks, or a track under two masks, the tracks end.
     """
@@ -400,8 +414,11 @@ def _extend(
     over = np.array(
         [[_overlap(_last(t, size), _place(*f, size)) for f in found] for t in tracks]
     ).reshape(len(tracks), len(found))
-    going, ended, taken = [], [], set()
+    going = []
+    ended = []
+    taken = set()
     for i, track in enumerate(tracks):
+        # Below a tenth, two masks only touch.
         matches = np.flatnonzero(over[i] > 0.1)
         if (
             len(matches) == 1
@@ -446,11 +463,12 @@ def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 
 def gate(track: Mover, *, cut: bool = False) -> list[Mover]:
-    """Cut a track into runs of frames whose masks are whole, inside the frame and change smoothly.
+    """Cut a track into runs of frames with whole, steady masks inside the frame.
 
     With `cut`, the object may touch the frame's lower edge.
     """
     runs: list[list[int]] = [[]]
+    # A frame that breaks the run begins a new one if it is sound itself.
     for i in range(len(track)):
         if not _sound(track, i, cut) or (runs[-1] and not _steady(track, i)):
             runs.append([])
@@ -471,6 +489,7 @@ def _sound(track: Mover, i: int, cut: bool) -> bool:
     rows, columns = np.nonzero(mask)
     if not len(rows):
         return False
+    # A pixel of distance on each side: a cut object has a straight edge that no alpha would show.
     clear = x + columns.min() > 1 and y + rows.min() > 1 and x + columns.max() < width - 2
     below = y + rows.max() < height - 2
     filled = fill_holes(mask, 1e9)
@@ -478,6 +497,7 @@ def _sound(track: Mover, i: int, cut: bool) -> bool:
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask)
     pieces = stats[1:, cv2.CC_STAT_AREA].max() / mask.sum()
     hull = cv2.convexHull(np.stack([columns, rows], 1).astype(np.int32))
+    # A mask much smaller than its hull is usually two objects, or an object with its shadow.
     solid = mask.sum() / max(1.0, cv2.contourArea(hull))
     return bool(clear and (below or cut) and holes < _MOST_HOLES and pieces > 0.93 and solid > 0.45)
 
@@ -489,12 +509,14 @@ def _steady(track: Mover, i: int) -> bool:
         _place(track.boxes[i - 1], track.masks[i - 1], size),
         _place(track.boxes[i], track.masks[i], size),
     )
+    # The logarithm treats growing and shrinking alike.
     return abs(float(np.log(a / b))) < _MOST_JUMP and same > _LEAST_OVERLAP
 
 
 def _slice(track: Mover, run: list[int], cut: bool) -> Mover | None:
     """Return the frames of a run, or None if the object hardly moves."""
     masks = [_place(track.boxes[i], track.masks[i], track.size) for i in run]
+    # Compared with the middle too: a mover may return to its place.
     moved = 1 - _overlap(masks[0], masks[-1]), 1 - _overlap(masks[0], masks[len(masks) // 2])
     if max(moved) < 0.08:
         return None
@@ -510,7 +532,7 @@ def as_pictures(
     """Return the crops of a mover as square pictures of one scale, with the mover in the middle.
 
     Returns:
-        Straight colours (S, S, 3) and alphas (S, S), 0-1, S at most `side`; and the x and y of its
+        Straight colours (S, S, 3) and alphas (S, S), 0-1, S at most `side`; and the x and y of the
         centre in each frame, in sides of the picture, relative to the first.
     """
     bounds = [_bounds(mask, box) for mask, box in zip(mover.masks, mover.boxes, strict=True)]
@@ -521,6 +543,7 @@ def as_pictures(
     centres = _smooth(np.array([((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in bounds]))
     if mover.cut:
         centres[:] = centres[0]
+    # The picture has to reach the farthest bound of any frame.
     reach = max(
         max(abs(x0 - cx), abs(x1 - cx), abs(y0 - cy), abs(y1 - cy))
         for (x0, y0, x1, y1), (cx, cy) in zip(bounds, centres, strict=True)
@@ -530,6 +553,7 @@ def as_pictures(
     colours, alphas = [], []
     for rgb, mask, box, centre in zip(mover.rgb, mover.masks, mover.boxes, centres, strict=True):
         colour, alpha = _straighten(rgb, mask, keep_below=mover.cut)
+        # Never enlarged: `side` is at most the span in pixels of the footage.
         scale = side / span
         place = np.array(
             [
@@ -544,11 +568,12 @@ def as_pictures(
 
 
 def soft_alpha(mask: Mask, *, keep_below: bool = False) -> Pixels:
-    """Return alpha (h, w) 0-1 of a mask 0 or 1, with an edge of about a pixel inside of the mask's.
+    """Return alpha (h, w) 0-1 of a mask 0 or 1, with an edge of about a pixel inside the mask's.
 
-    No soft pixel then shows the old background. With `keep_below` the last row is no edge.
+    Soft pixels then show none of the old background. With `keep_below` the last row is no edge.
     """
     border = cv2.BORDER_REPLICATE if keep_below else cv2.BORDER_CONSTANT
+    # Eight rows below, for the blur at the edge that the frame cuts.
     padded = cv2.copyMakeBorder(mask.astype(np.float32), 0, 8, 0, 0, border, value=0)
     inner = cv2.erode(padded, _disc(3), borderValue=0)
     alpha = np.clip(cv2.GaussianBlur(inner, (0, 0), 0.9) * 1.8 - 0.8, 0, 1)
@@ -563,6 +588,7 @@ def _straighten(rgb: Frame, mask: Mask, *, keep_below: bool) -> tuple[Pixels, Pi
     )
     mask = (smooth[8:-8, 8:-8] > 0.5).astype(np.uint8)
     alpha = soft_alpha(mask, keep_below=keep_below)
+    # Straight colour, estimated like that of real mattes.
     image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
     colour = (
         estimate_foreground(image, torch.from_numpy(alpha)[None, None])[0].permute(1, 2, 0).numpy()
@@ -573,7 +599,7 @@ def _straighten(rgb: Frame, mask: Mask, *, keep_below: bool) -> tuple[Pixels, Pi
 def _shrink(image: Pixels, place: NDArray[np.float64], side: int, border: int) -> Pixels:
     scale = place[0, 0]
     if scale < 0.7:
-        # A picture that shrinks much is averaged, which a warp does not do.
+        # A picture that shrinks much is blurred first: a bilinear warp would alias.
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / scale), np.float32)
     return np.asarray(
         cv2.warpAffine(image, place, (side, side), flags=cv2.INTER_LINEAR, borderMode=border),
@@ -597,6 +623,6 @@ def _union(bounds: list[tuple[float, float, float, float]]) -> tuple[float, floa
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the running mean over five frames, so that a mover does not shake with its outline."""
+    """Return the running mean over five frames, so a mover does not shake with its outline."""
     padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
     return np.asarray(np.stack([padded[i : i + len(values)] for i in range(5)]).mean(0))

@@ -90,6 +90,7 @@ def draw_strands(corpus: Corpus, side: int, rng: Rng) -> Pixels:
         draw_mesh,
     )
     canvas = SupersampledCanvas(side)
+    # Hair and fur most often: they are what mattes are judged by.
     draw = kinds[rng.choice(len(kinds), p=[0.4, 0.34, 0.14, 0.12])]
     body = _body(side, rng)
     draw(canvas, body, _surface(corpus, side, rng), rng)
@@ -97,7 +98,7 @@ def draw_strands(corpus: Corpus, side: int, rng: Rng) -> Pixels:
 
 
 def draw_hair(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng) -> None:
-    """Draw long strands in locks that leave the outline of a body, and a few that fly.
+    """Draw long strands in locks from the outline of a body, and a few flyaways.
 
     Args:
         canvas: to draw on.
@@ -106,6 +107,7 @@ def draw_hair(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rn
         rng: of all draws.
     """
     side = canvas.side
+    # Without a body the hair has nothing opaque behind it.
     if rng.random() < 0.9:
         canvas.fill(body, surface)
     roots, outward = _edge(body, rng)
@@ -120,8 +122,10 @@ def draw_hair(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rn
     if comb is not None:
         follows = rng.random(locks) < 0.7
         heading = np.where(follows, comb + rng.normal(0, 0.3, locks), heading)
+    # Flyaways leave their lock.
     flies = rng.random(count) < 0.2
     stray = np.where(flies, rng.uniform(0.3, 1.2), rng.uniform(0.03, 0.3))
+    # Log-normal, so lengths are positive and a few strands are much longer.
     length = side * rng.uniform(0.05, 0.45) * np.exp(rng.normal(0, 0.4, count))
     spread = rng.uniform(0.005, 0.06) * side
     starts = roots[chosen][lock] + rng.normal(0, spread, (count, 2))
@@ -137,6 +141,7 @@ def draw_fur(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng
     side = canvas.side
     canvas.fill(body, surface)
     roots, outward = _edge(body, rng)
+    # Fur needs more strands than hair, as they are short.
     chosen = rng.integers(len(roots), size=int(rng.integers(600, 3500)))
     count = len(chosen)
     # Neighbouring hairs lean alike.
@@ -153,7 +158,7 @@ def draw_fur(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng
 
 
 def draw_leaves(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rng) -> None:
-    """Draw twigs with leaves that grow out of a body; arguments as for `draw_hair`."""
+    """Draw twigs with leaves growing out of a body; arguments as for `draw_hair`."""
     side = canvas.side
     if rng.random() < 0.6:
         canvas.fill(body, surface)
@@ -195,12 +200,15 @@ def draw_mesh(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rn
     side = canvas.side
     if rng.random() < 0.4:
         # Lace: a body with irregular holes.
+        # Bumps of the noise are the holes of the lace: from a few to many.
         pattern = noise(side, int(rng.integers(side // 24, side // 5)), rng)
         solid = pattern > rng.uniform(-0.6, 0.4)
         canvas.fill(body * np.float32(1) * solid, surface)
         return
+    # Log-uniform: fine nets are as common as coarse fences.
     pitch = side * np.exp(rng.uniform(np.log(0.015), np.log(0.1)))
     slant = rng.uniform(0, np.pi)
+    # Two families of threads at 35 to 90 degrees.
     cross = slant + rng.uniform(0.6, 1.6)
     bow = rng.uniform(-0.3, 0.3)
     offsets = np.arange(-side, side, pitch)
@@ -215,6 +223,7 @@ def draw_mesh(canvas: SupersampledCanvas, body: Pixels, surface: Pixels, rng: Rn
     strands = np.concatenate(lines)
     widths = np.full(len(strands), rng.uniform(0.4, 0.3 * pitch), np.float32)
     canvas.lines(strands, widths, _strand_colours(surface, strands, rng))
+    # Threads outside of the body are cut off afterwards.
     large = cv2.resize(body, canvas.cover.shape[::-1], interpolation=cv2.INTER_CUBIC)
     outside = np.asarray(large) <= 0.5
     canvas.cover[outside] = 0
@@ -230,7 +239,7 @@ def curl(
     *,
     points: int = 12,
 ) -> Points:
-    """Draw curves that turn steadily and waver a little.
+    """Draw steadily turning, slightly wavering curves.
 
     Args:
         roots: (n, 2) x and y of their first points.
@@ -245,6 +254,7 @@ def curl(
     """
     share = np.linspace(0, 1, points)
     turn = heading[:, None] + np.reshape(bend, (-1, 1)) * share
+    # A random walk of the direction.
     waver = 0.15 * np.cumsum(rng.standard_normal((len(roots), points)), axis=1)
     turn = turn + waver * rng.random()
     direction = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
@@ -259,11 +269,12 @@ def _body(side: int, rng: Rng) -> Pixels:
     """Draw a shape (side, side), as a whole or so close that the frame cuts it."""
     shape = draw_shape(side, rng)
     zoom = rng.uniform(0.6, 1.0) if rng.random() < 0.5 else rng.uniform(1.0, 2.2)
+    # The rim of the shape: neither its inside nor the empty background.
     edge = (shape > 0.1) & (cv2.erode(shape, np.ones((5, 5))) < 0.9)
     rows, columns = np.where(edge)
     x = y = side / 2
     if zoom >= 1 and len(rows):
-        # A close view is of a place on the edge, the only one with strands.
+        # A close view shows the edge, as strands grow only there.
         i = rng.integers(len(rows))
         x = float(columns[i])
         y = float(rows[i])
@@ -278,6 +289,7 @@ def _edge(body: Pixels, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float
         (n, 2) x and y, and (n,) the direction outward there in radians.
     """
     solid = body > 0.5
+    # The core is one pixel smaller; what it leaves is the edge.
     core = cv2.erode(solid.astype(np.uint8), np.ones((3, 3)))
     rows, columns = np.where(solid & (core == 0))
     if len(rows) < 2:
@@ -291,6 +303,7 @@ def _edge(body: Pixels, rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float
     points = np.stack([columns, rows], axis=1).astype(np.float64)
     outward = np.arctan2(-down[rows, columns], -across[rows, columns]).astype(np.float64)
     if rng.random() < 0.4:
+        # Strands on one side only, like a mane or a beard.
         facing = rng.uniform(-np.pi, np.pi)
         side = np.cos(outward - facing) > rng.uniform(-0.7, 0.5)
         if side.sum() > 1:

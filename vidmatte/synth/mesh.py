@@ -40,7 +40,7 @@ def solid(
     *,
     repeat: float = 0.6,
 ) -> Mesh:
-    """Return a mesh of one region whose texture is projected along an axis, `repeat` to a unit."""
+    """Return a mesh of one region, its texture projected along an axis, `repeat` to a unit."""
     points = np.asarray(vertices, np.float32)
     triangles = np.asarray(faces, np.int32)
     return Mesh(
@@ -57,12 +57,14 @@ def box_uv(vertices: Floats, faces: Faces, repeat: float) -> Floats:
     corners = vertices[faces]
     normal = np.abs(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     axis = normal.argmax(1)
+    # The two axes that span the plane of the texture.
     others = np.array([[2, 1], [0, 2], [0, 1]])[axis]
     return np.asarray(np.take_along_axis(corners, others[:, None], axis=2) * repeat, np.float32)
 
 
 def join(parts: Sequence[Mesh], *, gloss: Sequence[float] | None = None) -> Mesh:
     """Return all parts as one mesh; their regions keep their numbers."""
+    # Vertices of later parts are numbered after those of the earlier ones.
     starts = np.cumsum([0, *[len(part.vertices) for part in parts[:-1]]])
     regions = 1 + max(int(part.region.max()) for part in parts)
     shine = np.zeros(regions, np.float32)
@@ -94,7 +96,9 @@ def moved(
 
 def about(axis: int, angle: float) -> NDArray[np.float64]:
     """Return the (3, 3) rotation about an axis (0 x, 1 y, 2 z) by an angle in radians."""
-    c, s = np.cos(angle), np.sin(angle)
+    c = np.cos(angle)
+    s = np.sin(angle)
+    # The other two axes in cyclic order keep the rotation right-handed.
     i, j = [(1, 2), (2, 0), (0, 1)][axis]
     turn = np.eye(3)
     turn[i, i], turn[i, j], turn[j, i], turn[j, j] = c, -s, s, c
@@ -105,6 +109,7 @@ def box(
     size: Sequence[float] | NDArray[np.floating], region: int = 0, *, taper: float = 1.0
 ) -> Mesh:
     """Return a box about the origin, with its size in x, y and z; `taper` narrows its top."""
+    # Negative and positive corners, in the order of a binary count of x, y and z.
     x, y, z = (half / 2 for half in size)
     sides = []
     corners = np.array(
@@ -137,6 +142,7 @@ def lathe(profile: NDArray[np.floating], region: int = 0, *, segments: int = 28)
         -1,
     )
     rows, columns = np.mgrid[: len(radius) - 1, :segments]
+    # Two triangles to each quad between neighbouring rings; the last column meets the first.
     a = (rows * segments + columns).ravel()
     b = (rows * segments + (columns + 1) % segments).ravel()
     faces = np.concatenate(
@@ -146,7 +152,7 @@ def lathe(profile: NDArray[np.floating], region: int = 0, *, segments: int = 28)
 
 
 def wheel(radius: float, breadth: float, region: int = 0) -> Mesh:
-    """Return a tyre whose axle is along x, centred on the origin."""
+    """Return a tyre about the origin, with its axle along x."""
     profile = np.array([[0, -0.5], [0.8, -0.5], [1, -0.35], [1, 0.35], [0.8, 0.5], [0, 0.5]]) * [
         radius,
         breadth,
@@ -166,6 +172,7 @@ def tube(
     radii = np.broadcast_to(np.asarray(radius, np.float64), len(points))
     along = np.gradient(points, axis=0)
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    # A direction that no path of the kinds below follows, for a frame of the tube.
     aside = np.cross(along, np.array([0.31, 0.17, 0.93]))
     aside /= np.maximum(np.linalg.norm(aside, axis=1, keepdims=True), 1e-9)
     up = np.cross(along, aside)
@@ -189,6 +196,7 @@ def extrude(outline: NDArray[np.floating], depth: float, region: int = 0) -> Mes
     count = len(flat)
     middle = flat.mean(0)
     parts = []
+    # A fan of triangles around the middle, which is the last vertex.
     i = np.arange(count)
     fan = np.stack([np.full(count, count), i, (i + 1) % count], 1)
     for z in (-depth / 2, depth / 2):
@@ -217,6 +225,7 @@ def lump(rng: Rng, region: int = 0, *, roughness: float = 0.35) -> Mesh:
     ball = sphere(0.5, region, segments=56)
     change = np.zeros(len(ball.vertices))
     for octave in range(1, 4):
+        # Sums of sines of rising frequency and falling strength, like octaves of noise.
         waves = rng.normal(0, 2.2 * octave, (4, 3))
         change += sum(np.sin(2 * ball.vertices @ wave + rng.uniform(0, 6.3)) for wave in waves) / (
             3 * octave
@@ -228,7 +237,10 @@ def lump(rng: Rng, region: int = 0, *, roughness: float = 0.35) -> Mesh:
 
 def _car(rng: Rng) -> Mesh:
     """Body, cabin with dark windows, four wheels, lamps; a van or a pick-up at times."""
-    long, wide, tall = rng.uniform(1.6, 2.3), rng.uniform(0.75, 0.95), rng.uniform(0.28, 0.45)
+    long = rng.uniform(1.6, 2.3)
+    wide = rng.uniform(0.75, 0.95)
+    tall = rng.uniform(0.28, 0.45)
+    # In any unit: `make_mesh` scales the whole.
     radius = rng.uniform(0.15, 0.22)
     base = radius * 1.1 + tall / 2
     cabin = rng.uniform(0.4, 0.95) * long
@@ -268,6 +280,7 @@ def _car(rng: Rng) -> Mesh:
                 by=(0, base + (tall + load) / 2, -long * 0.28),
             )
         )
+    # Gloss by region: paint, cabin, tyres, rims, lamps at the front and the rear, load.
     return join(parts, gloss=[0.5, 0.8, 0.05, 0.7, 0.9, 0.5, 0.1])
 
 
@@ -277,9 +290,12 @@ def _beside(point: NDArray[np.float64], x: float, y: float, z: float) -> NDArray
 
 def _motorbike(rng: Rng) -> Mesh:
     """Two wheels, frame, tank, seat, fork and handlebar, at times with a rider of simple parts."""
-    radius, base = rng.uniform(0.28, 0.36), rng.uniform(0.55, 0.75)
-    front, rear = np.array([0, radius, base]), np.array([0, radius, -base])
-    hub, seat = np.array([0, 0.45, 0.0]), np.array([0, 0.75, -0.3])
+    radius = rng.uniform(0.28, 0.36)
+    base = rng.uniform(0.55, 0.75)
+    front = np.array([0, radius, base])
+    rear = np.array([0, radius, -base])
+    hub = np.array([0, 0.45, 0.0])
+    seat = np.array([0, 0.75, -0.3])
     head = np.array([0, 0.95, base * 0.62])
     parts = [
         moved(wheel(radius, 0.12, 0), by=front),
@@ -307,7 +323,8 @@ def _motorbike(rng: Rng) -> Mesh:
         moved(sphere(0.1, 5, segments=16), by=_beside(head, 0, -0.05, 0.1)),
     ]
     if rng.random() < 0.6:
-        hips, chest = _beside(seat, 0, 0.15, 0.0), _beside(seat, 0, 0.65, 0.25)
+        hips = _beside(seat, 0, 0.15, 0.0)
+        chest = _beside(seat, 0, 0.65, 0.25)
         parts += [
             tube(np.array([hips, (hips + chest) / 2, chest]), (0.16, 0.18, 0.14), 6),
             moved(sphere(0.15, 7, segments=20), by=_beside(chest, 0, 0.24, 0.08)),
@@ -328,13 +345,17 @@ def _motorbike(rng: Rng) -> Mesh:
                     8,
                 )
             )
+    # Gloss by region: tyres, metal, frame, tank, seat, lamp, clothes, helmet, trousers.
     return join(parts, gloss=[0.05, 0.9, 0.3, 0.7, 0.1, 0.8, 0.05, 0.6, 0.05])
 
 
 def _chair(rng: Rng) -> Mesh:
     """Seat, back and four legs, at times with arms."""
-    wide, deep, tall = rng.uniform(0.4, 0.6), rng.uniform(0.4, 0.6), rng.uniform(0.35, 0.6)
-    thick, leg = rng.uniform(0.03, 0.12), rng.uniform(0.015, 0.04)
+    wide = rng.uniform(0.4, 0.6)
+    deep = rng.uniform(0.4, 0.6)
+    tall = rng.uniform(0.35, 0.6)
+    thick = rng.uniform(0.03, 0.12)
+    leg = rng.uniform(0.015, 0.04)
     back = rng.uniform(0.35, 0.8)
     parts = [
         moved(box((wide, thick, deep), 0), by=(0, tall, 0)),
@@ -369,12 +390,14 @@ def _vessel(rng: Rng) -> Mesh:
     smooth = np.interp(
         np.linspace(0, 1.2, 40), np.r_[0, height, 1.2], np.r_[radius[0], radius, radius[-1] * 0.6]
     )
+    # A running mean rounds the corners of the random profile.
     smooth = np.convolve(np.pad(smooth, 3, mode="edge"), np.ones(7) / 7, "valid")
     levels = np.linspace(0, 1.2, 40)
     parts = [lathe(np.vstack([[0, 0], np.stack([smooth, levels], 1), [0, 1.2]]), 0, segments=36)]
     if rng.random() < 0.7:
         first = int(rng.integers(5, 18))
         band = slice(first, first + int(rng.integers(6, 16)))
+        # The label is a band just outside of the surface.
         parts.append(lathe(np.stack([smooth[band] + 0.006, levels[band]], 1), 1, segments=36))
     if rng.random() < 0.6:
         cap = rng.uniform(0.06, 0.25)
@@ -396,9 +419,11 @@ def _assembly(rng: Rng) -> Mesh:
     """Three to eight unlike solids that touch: tools, toys, machines, animals."""
     parts = [lump(rng, 0, roughness=float(rng.uniform(0.05, 0.35)))]
     for i in range(1, int(rng.integers(3, 9))):
+        # Around the first part, taller than wide.
         at = rng.normal(0, 0.38, 3) * np.array([1, 1.2, 1])
         turn = about(0, rng.uniform(0, 6.3)) @ about(1, rng.uniform(0, 6.3))
         kind = rng.integers(5)
+        # Six textures, so that neighbours usually differ.
         region = i % 6
         if kind == 0:
             part = box(rng.uniform(0.1, 0.8, 3), region, taper=float(rng.uniform(0.4, 1.1)))
@@ -442,7 +467,9 @@ KINDS: tuple[Callable[[Rng], Mesh], ...] = (_car, _motorbike, _chair, _vessel, _
 
 def make_mesh(rng: Rng) -> Mesh:
     """Return a mesh of a random kind, its bounds centred on the origin and its longest side 2."""
+    # Vehicles and assemblies most often, as they turn and have parts.
     mesh = KINDS[rng.choice(len(KINDS), p=[0.25, 0.25, 0.12, 0.13, 0.25])](rng)
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    low = mesh.vertices.min(0)
+    high = mesh.vertices.max(0)
     scaled = (mesh.vertices - (low + high) / 2) * (2 / float((high - low).max()))
     return Mesh(scaled.astype(np.float32), mesh.faces, mesh.uv, mesh.region, mesh.gloss)

@@ -31,7 +31,7 @@ class View:
         distance: distance of the camera from the origin, in units of the mesh.
         light: (3,) direction to the light in camera axes: x right, y up, z to the camera.
         colour: (3,) colour of the light.
-        ambient: share of light that comes from everywhere.
+        ambient: share of light from all directions.
     """
 
     yaw: float
@@ -62,7 +62,7 @@ def render(
     """Return a mesh as seen by a camera.
 
     Args:
-        mesh: what to draw; `mesh.vertices` are those of this frame.
+        mesh: the mesh, with the vertices of this frame.
         textures: (R, S, S, 3) 0-1, one for each region of the mesh, repeated by mirroring.
         view: camera and light.
         side: of the picture in pixels.
@@ -73,6 +73,7 @@ def render(
         Premultiplied colour (side, side, 3) and alpha (side, side), float32 0-1: the means over
         `SAMPLES` x `SAMPLES` samples a pixel.
     """
+    # Supersampling: a sample is covered or not, and their mean is the coverage of a pixel.
     fine = side * SAMPLES
     seen = to_camera(mesh.vertices, view)
     screen = project(seen, view)
@@ -82,6 +83,7 @@ def render(
     inside = face >= 0
     colour = np.zeros((fine, fine, 3), np.float32)
     if inside.any():
+        # Only covered samples are shaded; the others stay black, so the mean is premultiplied.
         colour[inside] = _shade(mesh, textures, seen, face[inside], weights[inside], view)
     small = (side, side)
     premultiplied = np.asarray(cv2.resize(colour, small, interpolation=cv2.INTER_AREA), np.float32)
@@ -122,6 +124,7 @@ def extend(premultiplied: Pixels, alpha: Pixels) -> Pixels:
     """Return straight colour (h, w, 3) of premultiplied colour, continued beyond its alpha."""
     colour = np.zeros_like(premultiplied)
     known = np.zeros_like(alpha)
+    # 0 keeps known pixels; each blur reaches three or four times as far.
     for sigma in (0.0, 1.5, 5.0, 20.0, 80.0):
         paint, cover = premultiplied, alpha
         if sigma:
@@ -137,9 +140,13 @@ def extend(premultiplied: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _rotation(view: View) -> Floats:
-    cy, sy = np.cos(view.yaw), np.sin(view.yaw)
-    ce, se = np.cos(view.elevation), np.sin(view.elevation)
-    cr, sr = np.cos(view.roll), np.sin(view.roll)
+    cy = np.cos(view.yaw)
+    sy = np.sin(view.yaw)
+    ce = np.cos(view.elevation)
+    se = np.sin(view.elevation)
+    cr = np.cos(view.roll)
+    sr = np.sin(view.roll)
+    # Turned about the upright axis first, then tilted, then rolled.
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     tilt = np.array([[1, 0, 0], [0, ce, -se], [0, se, ce]])
     roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -166,9 +173,12 @@ def _shade(
     light = np.array(view.light) / max(1e-6, float(np.linalg.norm(view.light)))
     lit = np.maximum(0, normal @ light)
     sky = 0.5 + 0.5 * normal[:, 1]
+    # More of the ambient light comes from above than from below.
     diffuse = view.ambient * (0.75 + 0.25 * sky) + (1.15 - view.ambient) * lit
+    # Blinn's half vector, with the camera on the z axis.
     half = light + np.array([0, 0, 1.0])
     half /= max(1e-6, float(np.linalg.norm(half)))
+    # The exponent halves the highlight at 12 degrees.
     gloss = mesh.gloss[region] * np.maximum(0, normal @ half) ** 30
     colour = albedo * diffuse[:, None] * np.array(view.colour) + gloss[:, None] * np.array(
         view.colour
@@ -179,6 +189,7 @@ def _shade(
 def vertex_normals(vertices: Floats, faces: NDArray[np.int32]) -> Floats:
     """Return unit normals (V, 3), the mean over the faces at a vertex weighted by their area."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
+    # Twice the area of the face in the normal's direction: the weight of the mean.
     normal = np.cross(b - a, c - a)
     total = np.zeros_like(vertices)
     for axis in range(3):
@@ -204,9 +215,11 @@ def _fill(
         ax, ay, az = screen[i, 0], screen[i, 1], screen[i, 2]
         bx, by, bz = screen[j, 0], screen[j, 1], screen[j, 2]
         cx, cy, cz = screen[k, 0], screen[k, 1], screen[k, 2]
+        # Signed: triangles of either order are drawn.
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if area == 0:
             continue
+        # Pixels whose centres lie in the bounds.
         x0 = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
         x1 = min(width - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
         y0 = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
@@ -220,10 +233,12 @@ def _fill(
                 wc = 1 - wa - wb
                 if wa < 0 or wb < 0 or wc < 0:
                     continue
+                # 1 / depth is linear on the screen, depth itself is not.
                 inverse = wa * az + wb * bz + wc * cz
                 if inverse > nearest[y, x]:
                     nearest[y, x] = inverse
                     face[y, x] = f
+                    # Perspective correction of the weights.
                     weights[y, x, 0] = wa * az / inverse
                     weights[y, x, 1] = wb * bz / inverse
                     weights[y, x, 2] = wc * cz / inverse

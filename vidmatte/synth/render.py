@@ -28,8 +28,8 @@ class Clip:
     Attributes:
         rgb: (T, 3, h, w) uint8.
         alpha: (T, 1, h, w) uint8, the truth.
-        flow: (T, h, w, 2) float32 optical flow from frame t to frame t - 1, both seen through the
-            window of t. Frame 0 has none before it: its flow leads to frame 1.
+        flow: (T, h, w, 2) float32 optical flow from frame t to frame t - 1, both in the
+            window of t. Frame 0 has no predecessor: its flow leads to frame 1.
         flow_known: (T, h, w) uint8, 1 if the flow and the opposite one agree, else 0.
         between: (T, 2, 3) float32 affine map from pixels of the window of t to pixels of the other
             frame's window.
@@ -55,7 +55,7 @@ class Layer:
         poses: (T, 6) x, y, rotation in radians, log of scale, two shears; lengths in shares of the
             frame's shorter side.
         warp: (T, 2, S, S) elastic displacement of the picture in pixels, or None.
-        shutter: share of a frame's motion that blurs it.
+        shutter: share of a frame's motion during the exposure.
     """
 
     sprite: Sprite
@@ -70,7 +70,7 @@ class Scene:
 
     Attributes:
         layers: sprites, back to front.
-        marked: index of the layer whose matte is asked for.
+        marked: index of the layer that the matte is of.
         scenery: (S, S', 3) picture behind the sprites, mirrored at its edges.
         ground: (T, 6) poses of the scenery.
         reach: height of the scenery in shares of the frame's shorter side.
@@ -118,6 +118,7 @@ def _render(
     """Draw all frames: (T, h, w, 3) and the marked sprite's visible alpha (T, 1, h, w)."""
     height, width = size
     tall, wide = scene.scenery.shape[:2]
+    # The scenery is `reach` times as high as the shorter side of the frame.
     unit = scene.reach / tall
     to_unit = np.diag([unit, unit, 1]) @ shift(-wide / 2, -tall / 2)
     shade = _shade(rng)
@@ -147,10 +148,10 @@ def _render(
 def flow_between(
     now: NDArray[np.uint8], other: NDArray[np.uint8], between: Matrix
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return the optical flow from a frame to another, and the pixels at which it is known.
+    """Return the optical flow from a frame to another, and the mask of known pixels.
 
-    The other frame is first warped to this one's window, so that the flow holds only the motion
-    that is left.
+    The other frame is first warped to this one's window, so the flow holds only the remaining
+    motion.
 
     Args:
         now: (h, w, 3) frame.
@@ -171,6 +172,7 @@ def flow_between(
     target = np.asarray(cv2.cvtColor(now, cv2.COLOR_RGB2GRAY), np.uint8)
     source = np.asarray(cv2.cvtColor(there, cv2.COLOR_RGB2GRAY), np.uint8)
     flow = optical_flow(target, source)
+    # Forward and backward flow disagree at occlusions.
     agrees = flow_agreement(flow, optical_flow(source, target))
     return flow, agrees.astype(np.uint8)
 
@@ -193,6 +195,7 @@ def draw_layer(layer: Layer, t: int, crop: Matrix, size: tuple[int, int]) -> Pix
     drawn = np.zeros((*size, 4), np.float32)
     for offset in offsets:
         pose = crop @ to_matrix(poses[t] + offset * layer.shutter * moved)
+        # The mean of the samples is the light of a long exposure.
         drawn += draw_parts(layer, t, pose, size) / samples
     return np.clip(drawn, 0, 1)
 
@@ -206,7 +209,7 @@ def _step(poses: Poses, t: int) -> NDArray[np.float64]:
 
 
 def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Pixels:
-    """Draw a sprite's parts in frame t, premultiplied (h, w, 4), each on the part that carries it.
+    """Draw a sprite's parts in frame t, premultiplied (h, w, 4), each on its parent.
 
     Args:
         layer: the sprite and its motion.
@@ -217,6 +220,7 @@ def draw_parts(layer: Layer, t: int, pose: Matrix, size: tuple[int, int]) -> Pix
     drawn = np.zeros((*size, 4), np.float32)
     carried: list[Matrix] = []
     for part in layer.sprite:
+        # Parents come before their children in the list.
         base = carried[part.parent] if part.parent >= 0 else pose
         carried.append(base @ shift(*part.joint) @ turn(_angle(part, t)))
         picture = part.seen(_turns(t))
@@ -243,6 +247,7 @@ def camera_effects(frames: Pixels, rng: Rng) -> NDArray[np.uint8]:
     Returns:
         (T, h, w, 3).
     """
+    # Log-normal around 1: darker and lighter clips are equally frequent.
     gamma = np.exp(rng.normal(0, 0.2))
     drifting = rng.random() < 0.35
     blur = float(rng.choice([0.0, 0.6, 1.2], p=[0.6, 0.25, 0.15]))
@@ -265,13 +270,14 @@ def _expose(
     seen = seen + grain * rng.standard_normal(frame.shape, dtype=np.float32)
     pixels: NDArray[np.uint8] = np.rint(np.clip(seen, 0, 1) * 255).astype(np.uint8)
     if quality < 100:
+        # JPEG stands in for the blocks and the ringing of a video codec.
         _, packed = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
         pixels = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
     return pixels
 
 
 def _shade(rng: Rng) -> Callable[[Pixels, Pixels], Pixels]:
-    """Return a function (image, alpha) -> image that adds a sprite's soft shadow, or nothing."""
+    """Return a function (image, alpha) -> image for a sprite's soft shadow, or for none."""
     if rng.random() > 0.3:
         return lambda image, alpha: image
     strength = rng.uniform(0.2, 0.6)
@@ -310,12 +316,12 @@ def to_matrix(pose: NDArray[np.float64]) -> Matrix:
 
 
 def shift(x: float, y: float) -> Matrix:
-    """Return the (3, 3) map that moves by (x, y)."""
+    """Return the (3, 3) map of a shift by (x, y)."""
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
 
 
 def turn(angle: float) -> Matrix:
-    """Return the (3, 3) map that turns by an angle in radians."""
+    """Return the (3, 3) map of a turn by an angle in radians."""
     cosine = np.cos(angle)
     sine = np.sin(angle)
     return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1.0]])

@@ -1,4 +1,4 @@
-"""Training clips made from a bank: a marked sprite in events that are hard for a matting network.
+"""Training clips made from a bank: a marked sprite in events hard for a matting network.
 
 A lookalike crosses, an occluder passes in front, the object leaves and comes back or has turned
 since the reference, the light changes at once, motion blurs it, it casts a shadow or a reflection,
@@ -33,14 +33,15 @@ from vidmatte.synth.render import (
 from vidmatte.synth.sprites import Matrix, draw_shape, make_sprite, noise, premultiply
 
 RENDER_SHARE = 0.3
-"""Chance that a clip's marked object is a rendered one."""
+"""Chance of a rendered object as the marked one."""
 
+# Share of clips with a camera that follows the object.
 _FOLLOWED = 0.75
 _SEEN_IN_REFERENCE = 0.6
-"""Share of the object; a sprite that hides more of it in frame 0 is moved behind it."""
+"""Least visible share of the object in frame 0; sprites that hide more go behind it."""
 _LARGEST_PICTURE = 256
 _BLUR, _BLUR_OF_REFERENCE = 0.5, 0.08
-"""Longest motion of a picture during an exposure, in its own sides."""
+"""Longest motion of a picture during an exposure, in its own sides; then that of frame 0."""
 _MOST_SAMPLES = 16
 """Largest number of samples of a long exposure."""
 
@@ -59,7 +60,7 @@ class Events:
         shadow: it casts a shadow on the background.
         mirror: the ground mirrors it.
         glare: a lamp or the sky touches its outline.
-        backdrop: the background is footage that moves, if the bank has any.
+        backdrop: the background is moving footage, if the bank has any.
     """
 
     lookalike: bool = False
@@ -89,7 +90,7 @@ _CHANCES = {
 
 
 class SceneSprite(Protocol):
-    """A sprite that is drawn in each frame."""
+    """A sprite of a scene, drawn frame by frame."""
 
     def draw(self, t: int, crop: Matrix, size: tuple[int, int]) -> Pixels:
         """Return the sprite in a crop of frame t, premultiplied (h, w, 4)."""
@@ -98,12 +99,12 @@ class SceneSprite(Protocol):
 
 @dataclass(frozen=True)
 class AnimatedSprite:
-    """A sprite of one picture for each frame, with its motion through the clip.
+    """A sprite with a picture for each frame, and its motion through the clip.
 
     Attributes:
         pictures: (S, S, 4) premultiplied for each frame; a picture is 1 wide before its pose.
         poses: (T, 6) as in `render.Layer`.
-        shutter: share of a frame's motion that blurs it.
+        shutter: share of a frame's motion during the exposure.
     """
 
     pictures: list[Pixels]
@@ -113,6 +114,7 @@ class AnimatedSprite:
     def draw(self, t: int, crop: Matrix, size: tuple[int, int]) -> Pixels:
         """Return the sprite in a crop of frame t, premultiplied (h, w, 4)."""
         picture = self.pictures[t]
+        # Frame 0 may be several steps from frame 1, so the step after it stands for its own.
         moved = (
             self.poses[t] - self.poses[t - 1]
             if t > 1
@@ -122,8 +124,10 @@ class AnimatedSprite:
         # Blur by more than its own size hides a sprite, and nobody marks a blurred frame.
         longest = (_BLUR if t else _BLUR_OF_REFERENCE) * crop[0, 0] * float(np.exp(pose[3]))
         apart = _apart(pose, pose + moved, crop) * shutter
+        # A pose moves linearly during the exposure, up to the longest allowed way.
         shutter *= min(1.0, longest / apart) if apart else 1.0
         ends = pose - 0.5 * shutter * moved, pose + 0.5 * shutter * moved
+        # A sample for every 1.5 pixels leaves no gaps.
         samples = int(np.clip(_apart(*ends, crop) / 1.5, 1, _MOST_SAMPLES)) if self.shutter else 1
         if samples == 1:
             return self._place(picture, self.poses[t], crop, size)
@@ -153,6 +157,7 @@ class AnimatedSprite:
 
 def _apart(a: NDArray[np.float64], b: NDArray[np.float64], crop: Matrix) -> float:
     """Return the largest distance, in pixels, between corners of a picture in two poses."""
+    # The picture is 1 wide, centred on the origin.
     corners = np.array([[-0.5, 0.5, -0.5, 0.5], [-0.5, -0.5, 0.5, 0.5], [1, 1, 1, 1]])
     moved = crop @ (to_matrix(b) - to_matrix(a)) @ corners
     return float(np.hypot(moved[0], moved[1]).max())
@@ -174,11 +179,11 @@ class BankScene:
     """Everything in a clip of a bank.
 
     Attributes:
-        target: the sprite that is marked.
+        target: the marked sprite.
         crops: for each frame the (3, 3) map from the scene to pixels.
         behind: (t, crop, size) -> the background (h, w, 3).
         back, front: other sprites, back to front.
-        ground: functions that draw the shadow and reflection of the target on the background.
+        ground: functions to draw the shadow and reflection of the target on the background.
         light: functions (image, t) -> image in the light of frame t.
     """
 
@@ -216,7 +221,7 @@ def make_bank_clip(
         seed: seed of every random choice.
         render_share: chance of a rendered object, 0 to 1.
         still: the camera does not follow the object.
-        events: what events in the clip; drawn at random if None.
+        events: events of the clip; drawn at random if None.
 
     Returns:
         A clip with the conventions of `make_clip`.
@@ -225,10 +230,12 @@ def make_bank_clip(
     events = _draw_events(rng) if events is None else events
     entry = bank.draw(rng, render_share)
     scene = _set_scene(bank, corpus, entry, size, frames, prompt, events, still, rng)
+    # The marks are made from the truth, before the camera's noise.
     rgb, alpha = _render(scene, size)
     labels, known = make_prompt(alpha[0, 0], prompt, rng)
     seen = camera_effects(rgb, rng)
     crops = scene.crops
+    # The frame before, or for frame 0 the one after it.
     between = [crops[abs(t - 1)] @ np.linalg.inv(crops[t]) for t in range(frames)]
     flows = [flow_between(seen[t], seen[abs(t - 1)], between[t]) for t in range(frames)]
     flow = np.stack([each for each, _ in flows])
@@ -257,6 +264,7 @@ def _set_scene(
     # As in `make_clip`: a marked frame is compared with its neighbour, a matted one often with one
     # further off.
     speed, far = (float(rng.choice([0.4, 1.0])), 0.5) if prompt == "mask" else (0.25, 0.15)
+    # Log-uniform share of the frame's shorter side: small objects are as common as large ones.
     extent = float(np.exp(rng.uniform(np.log(0.32 if follow else 0.14), np.log(0.95))))
     side = _side(extent, min(size))
     times = choose_times(entry, frames, rng, far=far, turned=events.turned)
@@ -270,6 +278,7 @@ def _set_scene(
         )
     crops = make_crops(target.poses, size, follow, rng)
     crops = _show_reference(target, crops, size, follow)
+    # An object cut by its footage's frame must not end in mid-air, at least usually.
     if entry.cut and rng.random() < 0.8:
         crops = _hide_cut(target, crops, size, rng)
     if events.leaves and frames > 2:
@@ -288,6 +297,7 @@ def _set_scene(
         scene.ground.append(_mirror(rng))
     if events.light:
         scene.light.append(_change_light(frames, rng))
+    # Last, as every sprite has to be in its place.
     _clear_reference(scene, size)
     return scene
 
@@ -295,8 +305,9 @@ def _set_scene(
 def _show_reference(
     target: AnimatedSprite, crops: list[Matrix], size: tuple[int, int], follow: bool
 ) -> list[Matrix]:
-    """Return crops that show the target in frame 0; still crops are moved all alike."""
+    """Return crops with the target visible in frame 0; still crops are moved all alike."""
     height, width = size
+    # Drawn on a canvas three times as large, to compare with what lies outside.
     wide = target.draw(0, shift(width, height) @ crops[0], (3 * height, 3 * width))[..., 3]
     if wide[height : 2 * height, width : 2 * width].sum() >= _SEEN_IN_REFERENCE * wide.sum() > 0:
         return crops
@@ -306,7 +317,7 @@ def _show_reference(
 
 
 def _clear_reference(scene: BankScene, size: tuple[int, int]) -> None:
-    """Move sprites that hide much of the target in frame 0, which is marked, behind it."""
+    """Move sprites behind the target if they hide much of it in frame 0, the marked one."""
     whole = scene.target.draw(0, scene.crops[0], size)[..., 3]
     for sprite in list(scene.front):
         seen = whole * (1 - sprite.draw(0, scene.crops[0], size)[..., 3])
@@ -328,6 +339,7 @@ def choose_times(
     first = int(rng.integers(entry.frames))
     start = int(rng.integers(entry.frames)) if rng.random() < far else first + stride
     if turned and entry.yaw:
+        # Smallest angle to the yaw of the reference, 0 to pi.
         away = np.abs((np.array(entry.yaw) - entry.yaw[first] + np.pi) % (2 * np.pi) - np.pi)
         turned_ones = np.flatnonzero(away > min(2.6, float(away.max())))
         start = int(rng.choice(turned_ones)) if len(turned_ones) else int(away.argmax())
@@ -336,6 +348,7 @@ def choose_times(
 
 
 def _fold(t: int, last: int) -> int:
+    # Reflect time at both ends: 0 1 2 1 0 1 2.
     t %= max(1, 2 * last)
     return min(t, 2 * last - t) if last else 0
 
@@ -351,13 +364,14 @@ def _make_target(
     far: float,
     rng: Rng,
 ) -> AnimatedSprite:
-    """Return the entry's pictures on a path that is partly its own and partly random."""
+    """Return the entry's pictures on a path partly its own and partly random."""
     mirrored = rng.random() < 0.5
     pictures = [restyle(picture) for picture in bank.pictures(entry, times, side)]
     if mirrored:
         pictures = [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]
     scale = extent / 0.9
     # It moves by itself: turning and shearing on top are kept small.
+    # Weights of x, y, rotation, scale and the two shears.
     calm = np.array([1, 1, 0.3, 0.6, 0.25, 0.25])
     poses = (
         make_path(len(times), scale, rng, speed=speed * float(rng.choice([0.3, 1.0])), far=far)
@@ -365,6 +379,7 @@ def _make_target(
     )
     if entry.path and rng.random() < 0.8:
         own = np.array([entry.path[t] for t in times])
+        # A mirrored object moves the other way.
         own = (own - own[0]) * np.array([-1 if mirrored else 1, 1])
         poses[:, :2] += scale * np.clip(own, -1.5, 1.5)
     poses[:, :2] += rng.uniform(-0.25, 0.25, 2)
@@ -374,21 +389,25 @@ def _make_target(
 
 
 def _side(extent: float, short: int) -> int:
-    """Return the side in pixels of a picture that takes a share of the frame's shorter side."""
+    """Return the side in pixels of a picture with a share of the frame's shorter side."""
+    # A fifth more than its size on the frame, for zooms.
     return int(np.clip(1.2 * extent * short, 48, _LARGEST_PICTURE))
 
 
 def _draw_recolouring(
     corpus: Corpus, entry: Entry, side: int, rng: Rng
 ) -> Callable[[Pixels], Pixels]:
-    """Return a function that recolours a picture, textures it, or leaves it as it is."""
+    """Return a function to recolour a picture, texture it, or leave it as it is."""
     kind = rng.random()
+    # Poor colours are nearly always replaced.
     if kind < (0.75 if entry.plain else 0.12):
-        texture, share = corpus.texture(side, rng), float(rng.uniform(0.5, 1))
+        texture = corpus.texture(side, rng)
+        share = float(rng.uniform(0.5, 1))
 
         def cover(picture: Pixels) -> Pixels:
             alpha = picture[..., 3:]
             straight = picture[..., :3] / np.maximum(alpha, 1e-3)
+            # The texture keeps light and shade of the picture, relative to its mean.
             shade = straight.mean(-1, keepdims=True)
             middle = float((shade * alpha).sum() / max(1e-3, float(alpha.sum())))
             worn = np.clip(texture * shade / max(0.1, middle), 0, 1)
@@ -398,6 +417,7 @@ def _draw_recolouring(
 
         return cover
     if kind < 0.6:
+        # The state is drawn once, so that all pictures get the same colours.
         state = int(rng.integers(1 << 31))
 
         def tint(picture: Pixels) -> Pixels:
@@ -410,7 +430,7 @@ def _draw_recolouring(
 
 
 def _add_fast_motion(poses: Poses, extent: float, rng: Rng) -> Poses:
-    """Return the poses with a fast steady motion on top, so that a long exposure blurs them."""
+    """Return the poses with a fast steady motion on top, for a long exposure to blur."""
     heading = rng.uniform(0, 2 * np.pi)
     velocity = extent * rng.uniform(0.05, 0.2) * np.array([np.cos(heading), np.sin(heading)])
     hurried = poses.copy()
@@ -423,6 +443,7 @@ def _leave(poses: Poses, rng: Rng) -> Poses:
     away = poses.copy()
     first = int(rng.integers(1, max(2, len(poses) - 1)))
     last = min(first + int(rng.integers(1, 3)), len(poses) - (1 if len(poses) > 3 else 0))
+    # Six times the shorter side is far outside of every crop.
     away[first : max(last, first + 1), :2] += 6.0
     return away
 
@@ -430,7 +451,7 @@ def _leave(poses: Poses, rng: Rng) -> Poses:
 def _hide_cut(
     target: AnimatedSprite, crops: list[Matrix], size: tuple[int, int], rng: Rng
 ) -> list[Matrix]:
-    """Return crops moved up until the lower edge of the target's pictures lies below the frames."""
+    """Return crops moved until the lower edge of the target's pictures lies below the frames."""
     height = size[0]
     share = rng.uniform(0, 0.15)
     lifted = []
@@ -438,13 +459,14 @@ def _hide_cut(
         side = target.pictures[t].shape[0]
         place = target.to_crop(t, crop)
         corners = place @ np.array([[0, side], [_foot(target.pictures[t])] * 2, [1, 1]])
+        # A random share of the picture below the edge, in pixels of the crop.
         below = share * side * float(np.hypot(place[0, 1], place[1, 1]))
         lifted.append(shift(0, max(0.0, height + below - float(corners[1].min()))) @ crop)
     return lifted
 
 
 def _foot(picture: Pixels) -> float:
-    """Return the lowest row of a picture that is not empty, or its last one."""
+    """Return the lowest row of a picture with content, or its last one."""
     rows = np.flatnonzero(picture[..., 3].max(1) > 0.3)
     return float(rows[-1]) if len(rows) else float(picture.shape[0] - 1)
 
@@ -459,12 +481,14 @@ def _background(
     events: Events,
     rng: Rng,
 ) -> Callable[[int, Matrix, tuple[int, int]], Pixels]:
-    """Return a function that draws a photograph under camera motion, or moving footage."""
+    """Return a function to draw a photograph under camera motion, or moving footage."""
+    # Height of the background in shares of the frame's shorter side.
     reach = 2.2
     if events.backdrop and bank.backdrops:
         entry = bank.backdrops[rng.integers(len(bank.backdrops))]
         times = choose_times(entry, frames, rng)
-        mirrored, state = rng.random() < 0.5, int(rng.integers(1 << 31))
+        mirrored = rng.random() < 0.5
+        state = int(rng.integers(1 << 31))
         changed = rng.random() < 0.5
         scenes = [
             np.ascontiguousarray(scene[:, ::-1] if mirrored else scene)
@@ -475,6 +499,7 @@ def _background(
         reach = float(rng.uniform(1.3, 2.2))
     else:
         scenery = corpus.texture(int(1.5 * max(size)), rng, least=0.5)
+        # Out of focus behind the object.
         if rng.random() < 0.3:
             scenery = np.asarray(
                 cv2.GaussianBlur(scenery, (0, 0), float(rng.uniform(0.8, 3))), np.float32
@@ -511,6 +536,7 @@ def _crowd(scenery: Pixels, target: AnimatedSprite, reach: float, rng: Rng) -> P
             -picture.shape[0] / 2, -picture.shape[0] / 2
         )
         drawn = cv2.warpAffine(picture, (place @ unit)[:2], (side, side))
+        # Premultiplied colour must not exceed its alpha.
         colour = np.clip(drawn[..., :3] * rng.uniform(0.7, 1.3, 3), 0, drawn[..., 3:])
         scenery = np.asarray(scenery * (1 - drawn[..., 3:]) + colour, np.float32)
     return scenery
@@ -532,6 +558,7 @@ def _add_others(
 ) -> None:
     """Add sprites behind and in front of the target: passers-by, a lookalike, an occluder."""
     side = _side(extent, short)
+    # No other sprite, one or two.
     for _ in range(rng.choice(3, p=[0.45, 0.4, 0.15])):
         poses = make_path(frames, extent, rng, speed=speed)
         poses[:, :2] += scene.target.poses[0, :2] + rng.uniform(-0.8, 0.8, 2)
@@ -559,7 +586,7 @@ def _lookalike(
     frames: int,
     rng: Rng,
 ) -> AnimatedSprite:
-    """Return the same entry at other times, often a little recoloured, that passes the object."""
+    """Return the same entry at other times, often a little recoloured, passing the object."""
     times = choose_times(entry, frames, rng)
     pictures = [restyle(picture) for picture in bank.pictures(entry, times, side)]
     if rng.random() < 0.5:
@@ -578,8 +605,10 @@ def _crossing(poses: Poses, extent: float, frames: int, rng: Rng) -> Poses:
     """Return poses past the object: beside it in frame 0, over it in a later frame."""
     meets = float(rng.uniform(1, max(1.5, frames - 1)))
     heading = float(rng.choice([0, np.pi]) + rng.normal(0, 0.25))
+    # Smaller steps with a larger exponent: it then stays close for longer.
     apart = extent * rng.uniform(0.9, 1.3) / max(1.0, meets) ** rng.uniform(0.3, 1.0)
     offset = (np.arange(frames) - meets) * apart
+    # In frame 0 it is beside the object, which is marked there.
     offset[0] = -extent * rng.uniform(0.75, 1.3)
     way = np.zeros((frames, 6))
     way[:, 0] = poses[:, 0] + offset * np.cos(heading)
@@ -590,7 +619,7 @@ def _crossing(poses: Poses, extent: float, frames: int, rng: Rng) -> Poses:
 def _occluder(
     corpus: Corpus, poses: Poses, extent: float, frames: int, short: int, rng: Rng
 ) -> AnimatedSprite:
-    """Return a textured trunk, pole or shape that passes in front; beside the object in frame 0."""
+    """Return a textured trunk, pole or shape passing in front; beside the object in frame 0."""
     kind = rng.random()
     side = int(np.clip(2.4 * extent * short, 64, _LARGEST_PICTURE))
     texture = corpus.texture(side, rng)
@@ -603,8 +632,11 @@ def _occluder(
         edge = (
             noise(side, int(rng.integers(3, 9)), rng)[:, :1] * rng.choice([0.0, 0.05, 0.15]) * wide
         )
+        # Shifted more towards the ends: the pole leans.
         lean = rng.normal(0, 0.1) * (np.arange(side, dtype=np.float32)[:, None] - side / 2)
+        # Half a pixel makes the edge soft by one pixel.
         alpha = np.clip(wide / 2 - np.abs(x - lean - edge) + 0.5, 0, 1).astype(np.float32)
+        # Darker towards its sides, like a round trunk.
         shade = 1 - 0.5 * np.clip(np.abs(x - lean) / max(1.0, wide / 2), 0, 1) ** 2 * float(
             rng.random()
         )
@@ -614,6 +646,7 @@ def _occluder(
         scale = float(extent * rng.uniform(0.5, 1.8))
     way = _crossing(poses, extent, frames, rng)
     if rng.random() < 0.5:
+        # Halfway to the object in every frame: it stays in front for longer.
         way[1:, :2] += 0.5 * (poses[1:, :2] - way[1:, :2])
     way[:, 3] = np.log(scale)
     return AnimatedSprite(
@@ -622,25 +655,32 @@ def _occluder(
 
 
 def _shadow(rng: Rng) -> Callable[[Pixels, AnimatedSprite, int, Matrix], Pixels]:
-    """Return a function that draws a contact shadow and a cast shadow on the background."""
-    strength, lean, length = rng.uniform(0.25, 0.75), rng.uniform(-1.2, 1.2), rng.uniform(0.15, 0.7)
+    """Return a function to draw a contact shadow and a cast shadow on the background."""
+    strength = rng.uniform(0.25, 0.75)
+    lean = rng.uniform(-1.2, 1.2)
+    length = rng.uniform(0.15, 0.7)
+    # A negative length throws the shadow towards the camera.
     length *= 1 if rng.random() < 0.6 else -1
-    throws, soft = rng.random() < 0.7, rng.uniform(0.005, 0.05)
+    throws = rng.random() < 0.7
+    soft = rng.uniform(0.005, 0.05)
     contact = rng.uniform(0.3, 0.9)
     flat = rng.uniform(0.08, 0.25)
 
     def darken(image: Pixels, target: AnimatedSprite, t: int, crop: Matrix) -> Pixels:
         alpha = target.pictures[t][..., 3]
         height, width = image.shape[:2]
-        foot, place = _foot(target.pictures[t]), target.to_crop(t, crop)
+        foot = _foot(target.pictures[t])
+        place = target.to_crop(t, crop)
         dark = np.zeros((height, width), np.float32)
         blur = max(0.5, soft * min(height, width))
         if throws:
+            # Shears and flattens the object about its foot.
             fall = np.array(
                 [[1, -lean, lean * foot], [0, length, foot - length * foot], [0, 0, 1.0]]
             )
             cast = cv2.warpAffine(alpha, (place @ fall)[:2], (width, height))
             dark = strength * np.asarray(cv2.GaussianBlur(cast, (0, 0), blur), np.float32)
+        # The lowest eighth of the object stands on the ground.
         columns = np.flatnonzero(alpha[max(0, int(foot) - alpha.shape[0] // 8) :].max(0) > 0.3)
         if len(columns):
             # The ellipse of contact may be wider than the picture.
@@ -660,18 +700,23 @@ def _shadow(rng: Rng) -> Callable[[Pixels, AnimatedSprite, int, Matrix], Pixels]
 
 
 def _mirror(rng: Rng) -> Callable[[Pixels, AnimatedSprite, int, Matrix], Pixels]:
-    """Return a function that draws the object's reflection on wet or polished ground."""
-    strength, blur, squash = rng.uniform(0.15, 0.65), rng.uniform(0.3, 3.0), rng.uniform(0.6, 1.0)
-    ripple, waves = float(rng.choice([0.0, 1.0, 3.0])), rng.uniform(0.2, 0.8)
+    """Return a function to draw the object's reflection on wet or polished ground."""
+    strength = rng.uniform(0.15, 0.65)
+    blur = rng.uniform(0.3, 3.0)
+    squash = rng.uniform(0.6, 1.0)
+    ripple = float(rng.choice([0.0, 1.0, 3.0]))
+    waves = rng.uniform(0.2, 0.8)
 
     def reflect(image: Pixels, target: AnimatedSprite, t: int, crop: Matrix) -> Pixels:
         picture = target.pictures[t]
         height, width = image.shape[:2]
         foot = _foot(picture)
+        # Upside down below the foot, and shorter.
         flip = np.array([[1, 0, 0], [0, -squash, foot + squash * foot], [0, 0, 1.0]])
         seen = cv2.warpAffine(picture, (target.to_crop(t, crop) @ flip)[:2], (width, height))
         if ripple:
             y, x = np.mgrid[:height, :width].astype(np.float32)
+            # Ripples move with the frames.
             x = x + ripple * np.sin(waves * y + 0.9 * t)
             seen = cv2.remap(seen, x, y, cv2.INTER_LINEAR)
         seen = strength * np.asarray(cv2.GaussianBlur(seen, (0, 0), blur), np.float32)
@@ -690,19 +735,23 @@ def _add_glare(scene: BankScene, extent: float, rng: Rng) -> None:
         centre = poses[:2] + extent * rng.uniform(0.15, 0.5) * np.array(
             [np.cos(angle), np.sin(angle)]
         )
+        # Brighter than white: the glow below spreads what exceeds 0.85.
         colour = rng.uniform(0.9, 1.0, 3) * rng.uniform(1.1, 2.5)
         spots.append(
             (centre, extent * rng.uniform(0.04, 0.3) * np.array([1, rng.uniform(0.4, 2)]), colour)
         )
     sky = rng.random() < 0.35
-    line, slope = poses[1] + extent * rng.uniform(-0.4, 0.3), rng.normal(0, 0.2)
+    line = poses[1] + extent * rng.uniform(-0.4, 0.3)
+    slope = rng.normal(0, 0.2)
     tone = rng.uniform(0.85, 1.0, 3) * rng.uniform(0.95, 1.4)
-    glow, spread = rng.uniform(0, 0.5), rng.uniform(0.015, 0.06)
+    glow = rng.uniform(0, 0.5)
+    spread = rng.uniform(0.015, 0.06)
 
     def bright(t: int, crop: Matrix, size: tuple[int, int]) -> Pixels:
         image = behind(t, crop, size)
         y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
         if sky:
+            # Distance above the sloping horizon, in pixels.
             height = (
                 line - (y - crop[1, 2]) / crop[1, 1] + slope * (x - crop[0, 2]) / crop[0, 0]
             ) * crop[1, 1]
@@ -710,6 +759,7 @@ def _add_glare(scene: BankScene, extent: float, rng: Rng) -> None:
             image = image * (1 - share) + tone * share
         for centre, radii, colour in spots:
             place = crop @ np.array([*centre, 1])
+            # In radii of the lamp; the division makes it independent of the crop's scale.
             distance = np.hypot((x - place[0]) / radii[0], (y - place[1]) / radii[1]) / crop[0, 0]
             share = np.clip((1 - distance) * radii.min() * crop[0, 0] / 1.5, 0, 1)[..., None]
             image = image * (1 - share) + colour * share
@@ -725,12 +775,14 @@ def _add_glare(scene: BankScene, extent: float, rng: Rng) -> None:
 
 
 def _change_light(frames: int, rng: Rng) -> Callable[[Pixels, int], Pixels]:
-    """Return a function that changes exposure and colour at one frame, at times from one side."""
+    """Return a function to change exposure and colour at one frame, at times from one side."""
     at = int(rng.integers(1, max(2, frames)))
     gain = float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.35, 1.0)))
     tint = np.exp(rng.normal(0, 0.12, 3))
     sided = rng.random() < 0.4
-    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.3, 0.3)
+    angle = rng.uniform(0, 2 * np.pi)
+    offset = rng.uniform(-0.3, 0.3)
+    # Sometimes the change ends after a frame or two, like a flash.
     ends = at + int(rng.integers(1, 3)) if rng.random() < 0.3 else frames
 
     def relight(image: Pixels, t: int) -> Pixels:
@@ -739,6 +791,7 @@ def _change_light(frames: int, rng: Rng) -> Callable[[Pixels, int], Pixels]:
         factor: NDArray[np.float64] | float = gain
         if sided:
             y, x = np.mgrid[-1 : 1 : image.shape[0] * 1j, -1 : 1 : image.shape[1] * 1j]
+            # A soft step across the frame, as of a window or a lamp at one side.
             share = 1 / (1 + np.exp(-4 * (x * np.cos(angle) + y * np.sin(angle) - offset)))
             factor = (1 + (gain - 1) * share)[..., None]
         return np.asarray(image * factor * tint, np.float32)
@@ -750,16 +803,20 @@ def _render(scene: BankScene, size: tuple[int, int]) -> tuple[Pixels, NDArray[np
     """Return all frames (T, h, w, 3), 1 is white, and the target's visible alpha (T, 1, h, w)."""
     frames, alphas = [], []
     for t, crop in enumerate(scene.crops):
+        # Back to front: background, sprites behind, shadows, object, sprites in front, light.
         image = scene.behind(t, crop, size)
         for sprite in scene.back:
             image = _over(image, sprite.draw(t, crop, size))
         for change in scene.ground:
             image = change(image, scene.target, t, crop)
         drawn = scene.target.draw(t, crop, size)
-        image, seen = _over(image, drawn), drawn[..., 3]
+        image = _over(image, drawn)
+        seen = drawn[..., 3]
         for sprite in scene.front:
             drawn = sprite.draw(t, crop, size)
-            image, seen = _over(image, drawn), seen * (1 - drawn[..., 3])
+            # Alpha is what is visible of the object: sprites in front take from it.
+            image = _over(image, drawn)
+            seen = seen * (1 - drawn[..., 3])
         for light in scene.light:
             image = light(image, t)
         frames.append(image)

@@ -1,8 +1,8 @@
 """Make the moving objects of training clips.
 
 They are drawn shapes, hair, lace, smoke, photographed cut-outs and jointed figures. A sprite is one
-or more parts; a part is a square picture with alpha that turns about a joint. Pictures are
-premultiplied (S, S, 4) float32, so that they can be resampled and averaged without fringes.
+or more parts; a part is a square picture with alpha, turning about a joint. Pictures are
+premultiplied (S, S, 4) float32, so they can be resampled and averaged without fringes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class SpritePart:
         joint: (x, y) in units of the parent's square, the centre of rotation; the parent's centre
             is (0, 0).
         offset: (x, y) from the joint to the picture's centre, in units of the sprite.
-        parent: index of the part that carries it, or -1.
+        parent: index of the parent part, or -1.
         oscillation: amplitude in radians, cycles per frame and phase in radians of its rotation.
         rest: its angle at rest, in radians.
-        texture: (S, W, 3) straight colour of a surface that scrolls through the picture as the part
+        texture: (S, W, 3) straight colour of a surface scrolling through the picture as the part
             turns away, or None.
-        scroll: pixels of the texture by which the surface moves from frame to frame; negative for
+        scroll: motion of the surface in pixels of the texture from frame to frame; negative for
             the other direction.
     """
 
@@ -67,6 +67,7 @@ Sprite = list[SpritePart]
 def make_sprite(corpus: Corpus, side: int, rng: Rng) -> Sprite:
     """Draw a sprite of a random kind with pictures of about `side` pixels."""
     kind = rng.random()
+    # Chances: 42 % photographs, 20 % figures or more, the rest drawn shapes.
     if kind < 0.42:
         sources = (corpus.cutout, corpus.subject, corpus.segment)
         source = sources[rng.choice(3, p=[0.3, 0.4, 0.3])]
@@ -78,6 +79,7 @@ def make_sprite(corpus: Corpus, side: int, rng: Rng) -> Sprite:
         return make_figure(corpus, side, rng)
     alpha = _decorate(draw_shape(side, rng), rng)
     if rng.random() < 0.4:
+        # Three fills side by side: the surface repeats after two sides of scrolling.
         texture = np.hstack([_fill(corpus, side, rng) for _ in range(3)])
         direction = rng.choice([-1, 1])
         scroll = float(direction * rng.uniform(0.02, 0.25) * side)
@@ -98,6 +100,7 @@ def make_figure(corpus: Corpus, side: int, rng: Rng) -> Sprite:
     # The body sways a little about its own centre, not about a joint at its end.
     sway = (rng.uniform(0, 0.15), 0.1, 0.0)
     parts: Sprite = [SpritePart(body.picture, body.size, oscillation=sway)]
+    # (height of the joint, share of the body's height): arms near the top, legs near the bottom.
     arms = (-0.4 * tall, 0.8)
     legs = (0.42 * tall, 1.0)
     for sign in (-1, 1):
@@ -162,6 +165,7 @@ def draw_shape(side: int, rng: Rng) -> Pixels:
     kind = rng.random()
     centre = side / 2 + rng.uniform(-0.08, 0.08, 2) * side
     if kind < 0.4:
+        # With 12 pixels the drawn part of a small limb is still an ellipse.
         return _draw_blob(side, centre, rng)
     alpha = np.zeros((side, side), np.float32)
     if kind < 0.75:
@@ -193,6 +197,7 @@ def _draw_blob(side: int, centre: NDArray[np.float64], rng: Rng) -> Pixels:
     radius = np.hypot((x - centre[0]) * rng.uniform(0.6, 1.6), y - centre[1]) / side
     shrunk = 0.3 - radius * rng.uniform(0.8, 1.3)
     field = shrunk + 0.12 * noise(side, int(rng.integers(3, 8)), rng)
+    # The factor makes the edge about a pixel wide.
     return np.asarray(np.clip(field * side / 2 + 0.5, 0, 1), np.float32)
 
 
@@ -215,6 +220,7 @@ def _fill(corpus: Corpus, side: int, rng: Rng) -> Pixels:
     Patchwork is common, as the parts of a real object, such as clothes, look different.
     """
     if rng.random() < 0.4:
+        # Fills nest: a patch may be a patchwork again.
         first = _fill(corpus, side, rng)
         second = _fill(corpus, side, rng)
         field = noise(side, int(rng.integers(2, 6)), rng) + rng.uniform(-0.5, 0.5)
@@ -235,11 +241,13 @@ def _decorate(alpha: Pixels, rng: Rng) -> Pixels:
         alpha = _draw_hair(alpha, rng)
     if rng.random() < 0.12:
         holes = noise(alpha.shape[0], int(rng.integers(8, 24)), rng)
+        # The factor gives holes with nearly hard edges.
         alpha = alpha * np.clip((holes + rng.uniform(0.1, 0.8)) * 6, 0, 1)
     softness = rng.choice([0.0, 0.6, 1.2, 3.0], p=[0.35, 0.3, 0.25, 0.1])
     if softness:
         alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), float(softness)), np.float32)
     if rng.random() < 0.08:
+        # Partly transparent, like glass or a veil, but nowhere less than a fifth.
         alpha = alpha * np.clip(0.7 + 0.5 * noise(alpha.shape[0], 4, rng), 0.2, 1)
     return np.clip(alpha, 0, 1).astype(np.float32)
 

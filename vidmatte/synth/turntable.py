@@ -1,4 +1,4 @@
-"""Renders of a mesh that turns in front of a camera: the pictures of a bank's "mesh" entries."""
+"""Renders of a mesh turning in front of a camera: the pictures of a bank's "mesh" entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXTURE_SIDE = 192
 
 @dataclass(frozen=True)
 class Turntable:
-    """Frames of a mesh that turns.
+    """Frames of a turning mesh.
 
     Attributes:
         colours: straight colour of each frame, (S, S, 3) 0-1, continued beyond the alpha.
@@ -34,22 +34,24 @@ class Turntable:
 
 
 def make_turntable(corpus: Corpus, rng: Rng, *, frames: int, side: int) -> Turntable:
-    """Render a mesh of a random kind that makes a quarter turn to a full turn."""
+    """Render a mesh of a random kind over a quarter turn to a full turn."""
     mesh = make_mesh(rng)
     textures = draw_textures(corpus, len(mesh.gloss), rng)
     return render_turntable(mesh, textures, draw_views(frames, rng), side)
 
 
 def draw_views(frames: int, rng: Rng) -> list[View]:
-    """Return views of a camera around an object of about 2 units, in a light that moves."""
+    """Return views of a camera around an object of about 2 units, in a moving light."""
     # Most make half a turn or more: later frames then show a side that the reference does not.
     turn = float(rng.choice([1, -1]) * 2 * np.pi * rng.choice([0.25, 0.5, 1.0], p=[0.2, 0.3, 0.5]))
     start = float(rng.uniform(0, 2 * np.pi))
     progress = np.linspace(0, 1, frames)
+    # Sometimes the turn speeds up and slows down.
     if rng.random() < 0.4:
         progress = progress + 0.06 * np.sin(2 * np.pi * progress * rng.integers(1, 4))
     elevation = rng.uniform(-0.2, 0.9) + rng.normal(0, 0.12) * np.sin(np.pi * progress)
     roll = rng.normal(0, 0.1)
+    # Perspective is strong at 3 units and weak at 9.
     away = float(rng.uniform(3.0, 9.0))
     around = rng.uniform(0, 2 * np.pi) + progress * rng.normal(0, 1.5)
     height = rng.uniform(0.2, 1.2)
@@ -67,6 +69,7 @@ def draw_views(frames: int, rng: Rng) -> list[View]:
             view,
             yaw=start + turn * float(progress[t]),
             elevation=float(elevation[t]),
+            # 0.6 keeps the light in front of the object most of the time.
             light=(float(np.cos(around[t])), float(height), float(np.sin(around[t]) + 0.6)),
         )
         for t in range(frames)
@@ -84,13 +87,15 @@ def _texture(corpus: Corpus, rng: Rng) -> Pixels:
         return corpus.texture(_TEXTURE_SIDE, rng)
     flat = np.broadcast_to(rng.random(3).astype(np.float32), (_TEXTURE_SIDE, _TEXTURE_SIDE, 3))
     if kind < 0.75:
+        # The brightness of a photograph is the grain of a flat colour.
         grain = corpus.texture(_TEXTURE_SIDE, rng).mean(-1, keepdims=True)
         return np.asarray(np.clip(flat * (0.75 + 0.5 * grain), 0, 1), np.float32)
     if kind < 0.85:
         return np.asarray(flat, np.float32)
     other = recolour(corpus.texture(_TEXTURE_SIDE, rng), rng)
     y, x = np.mgrid[:_TEXTURE_SIDE, :_TEXTURE_SIDE] / _TEXTURE_SIDE
-    angle, count = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)]), rng.integers(3, 14)
+    angle = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
+    count = rng.integers(3, 14)
     stripes = np.sin(2 * np.pi * count * (x * np.cos(angle) + y * np.sin(angle))) > rng.uniform(
         -0.7, 0.7
     )
@@ -98,14 +103,18 @@ def _texture(corpus: Corpus, rng: Rng) -> Pixels:
 
 
 def render_turntable(mesh: Mesh, textures: Floats, views: Sequence[View], side: int) -> Turntable:
-    """Render a mesh in each view, all at one scale that shows it whole in every frame."""
+    """Render a mesh in each view, at one scale with the whole mesh visible in every frame."""
     bounds = []
     for view in views:
         plane = project(to_camera(mesh.vertices, view), view)[:, :2]
         bounds.append((*plane.min(0), *plane.max(0)))
     x0, y0, x1, y1 = np.array(bounds).T
-    left, top, right, bottom = float(x0.min()), float(y0.min()), float(x1.max()), float(y1.max())
+    left = float(x0.min())
+    top = float(y0.min())
+    right = float(x1.max())
+    bottom = float(y1.max())
     centre = (left + right) / 2, (top + bottom) / 2
+    # A margin of 5 % around the bounds of all frames.
     span = 1.05 * max(right - left, bottom - top)
     colours, alphas = [], []
     for view in views:

@@ -88,7 +88,8 @@ def save_run(
     }
     facts = {"step": step, "part": state.part, "config": asdict(state.config)}
     kept = {**facts, "scaler": state.scaler.state_dict(), "validation": list(history)}
-    fresh, old = _beside(run, "part"), _beside(run, "old")
+    fresh = _beside(run, "part")
+    old = _beside(run, "old")
     _refuse_strange_files(run)
     try:
         _remove(fresh)

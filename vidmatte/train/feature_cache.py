@@ -37,7 +37,9 @@ class FeatureCache:
         cache: Path | None = None,
         gigabytes: float = 100.0,
     ) -> None:
-        self._sd, self._settings, self._left = sd, settings, gigabytes * 1e9
+        self._sd = sd
+        self._settings = settings
+        self._left = gigabytes * 1e9
         self._folder: Path | None = None
         if cache is not None:
             name = f"{identity[:16]}-t{settings.time_step}-e{settings.ensemble}-s{settings.seed}"

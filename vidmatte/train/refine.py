@@ -110,7 +110,8 @@ def loss(
     """Return the loss of a batch's tiles, and figures, also of the initial guided filter."""
     with torch.autocast(batch["fine"].device.type, precision, enabled=precision != torch.float32):
         alpha = predict(net, batch)
-    truth, share = batch["truth"].flatten(0, 1), batch["share"].flatten(0, 1)
+    truth = batch["truth"].flatten(0, 1)
+    share = batch["share"].flatten(0, 1)
     alpha = truth + share * (alpha - truth)
     terms = {
         "l1": l1(alpha, truth),
@@ -187,7 +188,8 @@ def blur(picture: Pixels, rng: Rng) -> Pixels:
             cv2.GaussianBlur(picture, (0, 0), float(np.exp(rng.uniform(-0.7, 1.1)))), np.float32
         )
     if rng.random() < 0.12:
-        length, angle = int(rng.integers(3, 20)), rng.uniform(0, np.pi)
+        length = int(rng.integers(3, 20))
+        angle = rng.uniform(0, np.pi)
         kernel = np.zeros((length, length), np.float32)
         reach = length / 2 * np.array([np.cos(angle), np.sin(angle)])
         ends = [

@@ -41,7 +41,9 @@ def held_out(
     Mattes are fed back as in use. `clips` is the number of clips of each kind. The same clips come
     each time.
     """
-    photographs, figures, errors = Corpus(corpus, "held-out"), dict[str, float](), list[float]()
+    photographs = Corpus(corpus, "held-out")
+    figures = dict[str, float]()
+    errors = list[float]()
     for kind in get_args(Kind):
         first, later = list[float](), list[float]()
         for start in range(0, clips, _BATCH):

@@ -249,7 +249,8 @@ class MovieWriter:
             VideoStream, container.add_stream(self.format.codec, rate, self._encoder_options())
         )
         context = stream.codec_context
-        context.width, context.height = self._width, self._like.height
+        context.width = self._width
+        context.height = self._like.height
         context.pix_fmt = self.pixel_format
         context.time_base = stream.time_base = self._time_base
         if self.format.codec == "png":

@@ -180,7 +180,8 @@ class Outputs:
         self.files: tuple[WrittenFile, ...] = ()
         """The files; empty until everything is in place."""
         self._writers = tuple(writers)
-        self._finals, self._partials = finals, partials
+        self._finals = finals
+        self._partials = partials
         # Descriptors of locks: closing one releases it.
         self._held: list[int] = []
         self._notes: list[str] = []

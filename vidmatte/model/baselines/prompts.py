@@ -93,7 +93,8 @@ def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[
         y, x = np.unravel_index(np.argmax(np.where(labels == piece, depth, 0)), depth.shape)
         chosen.append((int(x), int(y)))
     rows, columns = np.nonzero(region & (depth >= thickness[labels] / 2))
-    places, thick = np.stack([columns, rows], 1), thickness[labels[rows, columns]]
+    places = np.stack([columns, rows], 1)
+    thick = thickness[labels[rows, columns]]
     distance = np.full(len(places), np.inf)
     for point in chosen:
         distance = np.minimum(distance, np.hypot(*(places - point).T))

@@ -92,7 +92,8 @@ def closed_form(rgb: Tensor, trimap: Tensor) -> Tensor:
         from pymatting import estimate_alpha_cf
     except ImportError as error:
         raise MissingExtraError("closed-form matting", "baselines") from error
-    unknown, inside = trimap == 0.5, trimap == 1
+    unknown = trimap == 0.5
+    inside = trimap == 1
     if not unknown.any():
         return trimap.float()
     if not inside.any() or not (trimap == 0).any():

@@ -58,7 +58,8 @@ def _is_cut(alpha: Alpha, window: Box) -> bool:
     """Return whether an object reaches an edge of its window that is not an edge of the frame."""
     height, width = alpha.shape
     x, y, wide, tall = window
-    right, bottom = x + wide - 1, y + tall - 1
+    right = x + wide - 1
+    bottom = y + tall - 1
     edges = [
         (x > 0, alpha[y : y + tall, x]),
         (y > 0, alpha[y, x : x + wide]),
@@ -80,7 +81,8 @@ def window_on(marks: Alpha, share: float) -> Box:
 
 
 def _centred(box: Box, share: float, height: int, width: int) -> Box:
-    wide, tall = max(1, round(share * width)), max(1, round(share * height))
+    wide = max(1, round(share * width))
+    tall = max(1, round(share * height))
     left = int(np.clip(round(box[0] + box[2] / 2 - wide / 2), 0, width - wide))
     top = int(np.clip(round(box[1] + box[3] / 2 - tall / 2), 0, height - tall))
     return left, top, wide, tall

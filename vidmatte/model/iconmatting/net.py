@@ -118,7 +118,8 @@ class IconMattingNet(nn.Module):
 
     def __init__(self, feature_channels: int = 1280, cells: tuple[int, int] = (24, 48)) -> None:
         super().__init__()
-        self.feature_channels, self.cells = feature_channels, cells
+        self.feature_channels = feature_channels
+        self.cells = cells
         self.in_context_decoder = InContextDecoder(feature_channels, cells)
 
     @classmethod

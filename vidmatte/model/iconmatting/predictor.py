@@ -406,7 +406,8 @@ def _upload(rgb: Tensor, device: torch.device) -> Tensor:
 
 def _to_unit(maps: Tensor) -> Tensor:
     """Scale each map (N, 1, h, w) from its range to 0..1."""
-    least, most = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
+    least = maps.amin((1, 2, 3), keepdim=True)
+    most = maps.amax((1, 2, 3), keepdim=True)
     return (maps - least) / (most - least).clamp(min=1e-12)
 
 

@@ -143,8 +143,10 @@ def signal_shares(scheduler: Mapping[str, Any]) -> Tensor:
 
     It is the running product of 1 - beta (Ho et al., 2020).
     """
-    start, end = float(scheduler["beta_start"]), float(scheduler["beta_end"])
-    steps, schedule = int(scheduler["num_train_timesteps"]), scheduler.get("beta_schedule")
+    start = float(scheduler["beta_start"])
+    end = float(scheduler["beta_end"])
+    steps = int(scheduler["num_train_timesteps"])
+    schedule = scheduler.get("beta_schedule")
     if schedule == "scaled_linear":
         betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
     elif schedule == "linear":

@@ -28,7 +28,8 @@ def inter_similarity(query: Tensor, target: Tensor, valid: Tensor | None = None)
     Returns:
         (N, n) float32.
     """
-    query, target = query.float() * query.shape[-1] ** -0.5, target.float()
+    query = query.float() * query.shape[-1] ** -0.5
+    target = target.float()
     total = torch.zeros(target.shape[:2], device=target.device)
     for first in range(0, len(query), _QUERIES_AT_ONCE):
         logits = query[first : first + _QUERIES_AT_ONCE] @ target.mT

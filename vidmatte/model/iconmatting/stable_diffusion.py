@@ -114,7 +114,8 @@ class LatentEncoder(nn.Module):
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
-        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+        self.encoder = vae.encoder
+        self.quant_conv = vae.quant_conv
         self.scale = latent_scale(vae.config)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,17 +141,14 @@ class TruncatedUnet(nn.Module):
     def __init__(self, unet: Any) -> None:
         super().__init__()
         unet.set_attn_processor(TapedAttention())
-        self.time_proj, self.time_embedding, self.conv_in = (
-            unet.time_proj,
-            unet.time_embedding,
-            unet.conv_in,
-        )
-        self.down_blocks, self.mid_block = unet.down_blocks, unet.mid_block
+        self.time_proj = unet.time_proj
+        self.time_embedding = unet.time_embedding
+        self.conv_in = unet.conv_in
+        self.down_blocks = unet.down_blocks
+        self.mid_block = unet.mid_block
         self.up_blocks = unet.up_blocks[:2]
-        self.last_resnets, self.last_attentions = (
-            unet.up_blocks[2].resnets,
-            unet.up_blocks[2].attentions,
-        )
+        self.last_resnets = unet.up_blocks[2].resnets
+        self.last_attentions = unet.up_blocks[2].attentions
 
     def forward(
         self, latent: Tensor, time_step: Tensor, prompt: Tensor, tape: AttentionTape | None
@@ -228,13 +226,18 @@ class StableDiffusion:
         latent_shape: tuple[int, int, int],
         channels: int,
     ) -> None:
-        self._encoder, self._unet, self._signal, self._prompt = encoder, unet, signal, prompt
+        self._encoder = encoder
+        self._unet = unet
+        self._signal = signal
+        self._prompt = prompt
         self._latent_shape = latent_shape
         self._noises: dict[tuple[str, FeatureSettings, Role], Tensor] = {}
-        self.device, self.dtype = prompt.device, prompt.dtype
+        self.device = prompt.device
+        self.dtype = prompt.dtype
         self.side = 8 * latent_shape[-1]
         """Side of its square images in pixels: 768."""
-        self.coarse_cells, self.fine_cells = latent_shape[-1] // 4, latent_shape[-1] // 2
+        self.coarse_cells = latent_shape[-1] // 4
+        self.fine_cells = latent_shape[-1] // 2
         self.channels = channels
         """Of the features."""
 
@@ -262,7 +265,8 @@ class StableDiffusion:
             ModelError: not a v-predicting Stable Diffusion 2, or weights with NaN.
         """
         signal = refuse_other_layouts(unet, vae, scheduler_config, empty_prompt)
-        encoder, truncated = LatentEncoder(vae), TruncatedUnet(unet)
+        encoder = LatentEncoder(vae)
+        truncated = TruncatedUnet(unet)
         for part in (encoder, truncated):
             part.requires_grad_(False).eval().to(device, dtype)
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's annotations
@@ -339,7 +343,8 @@ class StableDiffusion:
                 the latents (if they are sampled), then the noise. None takes that of the settings.
         """
         settings = settings or FeatureSettings()
-        frames, ensemble = len(rgb), settings.ensemble
+        frames = len(rgb)
+        ensemble = settings.ensemble
         if at_once is not None and frames > at_once:
             parts = [rgb[first : first + at_once] for first in range(0, frames, at_once)]
             seen = [

@@ -207,7 +207,8 @@ def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
     references = list(shot.references.values())
     # Whether there are adaptation and passes is a matter of the model, not of the object.
     predictor = predictor_of(shot, model, references[0])
-    end, images = shot.start + frames, shot.request.source.images
+    end = shot.start + frames
+    images = shot.request.source.images
     steps = adaptation_steps(predictor, shot.options.adapt_steps, frames, images)
     passes: tuple[tuple[Pass, ...], ...] = ()
     if not images and predictor.tracker() is not None:

@@ -112,7 +112,8 @@ class Plan:
         Chunks before the first frame have negative numbers.
         """
         # Chunks lie on the grid of the segments, so that a segment needs few of them.
-        low, high = self._chunk_of(pass_.first), self._chunk_of(pass_.last)
+        low = self._chunk_of(pass_.first)
+        high = self._chunk_of(pass_.last)
         return range(high, low - 1, -1) if pass_.is_backward else range(low, high + 1)
 
     def chunk_span(self, pass_: Pass, chunk: int) -> tuple[int, int]:
@@ -126,7 +127,8 @@ class Plan:
         for name, passes in enumerate(self.passes):
             for number, pass_ in enumerate(passes):
                 # A pass ends with its last frame, a segment before its end.
-                first, last = max(low, pass_.first), min(end - 1, pass_.last)
+                first = max(low, pass_.first)
+                last = min(end - 1, pass_.last)
                 if first <= last:
                     for chunk in range(self._chunk_of(first), self._chunk_of(last) + 1):
                         yield Unit("propagate", chunk, name, number)
@@ -173,7 +175,8 @@ class Schedule:
 
         Forward propagation stays about `ahead` segments ahead of rendering at most.
         """
-        self._plan, self._ahead = plan, ahead
+        self._plan = plan
+        self._ahead = ahead
         self._done = set(done)
         # A heap of (rank, count, unit): the lowest rank first, among equals the oldest.
         self._ready: list[tuple[float, int, Unit]] = []
