@@ -2,8 +2,8 @@
 
 It holds `weights`, `average` (the exponential moving average, which ships) and the optimiser's
 moments as safetensors files, and `run.json` with the configuration, the step and the figures of
-every validation. The files are written beside the folder, flushed and put in its place together, so
-that a whole checkpoint is always there. The weights carry the configuration; `--model` and
+every validation. The files are written beside the folder, flushed and put in its place together:
+a whole checkpoint is always there. The weights carry the configuration; `--model` and
 `--weights` take them.
 """
 
@@ -29,6 +29,7 @@ from vidmatte.train.processes import Processes
 if TYPE_CHECKING:
     from vidmatte.train.config import LoopConfig
 
+# AdamW's two moments of the gradient.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNTS = "step"
 _FILES = {
@@ -48,12 +49,12 @@ _FREE = (
     "cache",
     "cache_gigabytes",
 )
-"""What a run may go on with another value of: lengths, places, and where things lie."""
+"""Settings that may change when a run is resumed: lengths, places, and paths."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a step changes, with its part and configuration."""
+    """Everything changed by a step, with its part and configuration."""
 
     part: str
     config: LoopConfig
@@ -80,7 +81,7 @@ def save_run(
             for name, value in state.net.named_parameters()
             if value in state.optimiser.state
         }
-    # Not the run's own: steps whose gradients overflow in float16 are left out.
+    # Not equal to the run's step: AdamW does not count steps with an overflow in float16.
     parts[_COUNTS] = {
         name: state.optimiser.state[value]["step"].reshape(1)
         for name, value in state.net.named_parameters()
@@ -100,10 +101,12 @@ def save_run(
                 whole, fresh / f"{name}.safetensors", metadata={"vidmatte": json.dumps(facts)}
             )
         (fresh / "run.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        # Files first, then the folder that lists them: no rename before all is on the disk.
         for path in (*fresh.iterdir(), fresh):
             _to_disk(path)
         _remove(old)
         with suppress(FileNotFoundError):
+            # Two renames: a crash in between leaves the old folder, which `load_run` takes back.
             run.rename(old)
         fresh.rename(run)
         _remove(old)
@@ -128,8 +131,10 @@ def load_run(
     """
     _refuse_strange_files(run)
     old = _beside(run, "old")
+    # A crash came between the two renames of `save_run`.
     if processes.is_first and not (run / "run.json").exists() and (old / "run.json").exists():
         old.rename(run)
+    # The others wait until the first process has put the folder in its place.
     processes.wait()
     if not (run / "run.json").exists():
         return 0, []
@@ -140,6 +145,7 @@ def load_run(
         state.net, load_tensors(run / "weights.safetensors"), str(run / "weights.safetensors")
     )
     for name, value in load_tensors(run / "average.safetensors").items():
+        # In place: the loop holds these tensors.
         state.average[name].copy_(value)
     moments = {moment: load_tensors(run / f"{moment}.safetensors") for moment in _MOMENTS}
     counts = (
@@ -153,6 +159,7 @@ def load_run(
                 moment: torch.empty_like(parameter).copy_(moments[moment][name])
                 for moment in _MOMENTS
             }
+            # Checkpoints from before the counts were kept have taken every step.
             count = float(counts[name][0]) if name in counts else float(step)
             state.optimiser.state[parameter] = {"step": torch.tensor(count), **found}
     if saved.get("scaler"):
@@ -161,12 +168,12 @@ def load_run(
 
 
 def _beside(run: Path, what: str) -> Path:
-    """Return a hidden folder beside that of a run, for our own use."""
+    """Return a hidden folder beside that of a run, for internal use."""
     return run.with_name(f".{run.name}.vidmatte-{what}")
 
 
 def _refuse_strange_files(run: Path) -> None:
-    """Raise WriteError if the folder holds other files, which a checkpoint would replace."""
+    """Raise WriteError if the folder holds other files: a checkpoint would replace them."""
     strange = sorted({path.name for path in run.iterdir()} - _FILES) if run.is_dir() else []
     if strange:
         raise WriteError(
@@ -197,6 +204,7 @@ def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
             f"{run}: is a run of part {part!r}, and {state.part!r} was asked for; name another "
             f"folder"
         )
+    # Through JSON, so that tuples compare equal to the lists of the file.
     asked = json.loads(json.dumps(asdict(state.config)))
     # A run from before a choice existed was begun with its default.
     defaults = {
@@ -224,6 +232,7 @@ def _to_disk(path: Path) -> None:
 
 def _remove(folder: Path) -> None:
     if folder.exists():
+        # Only files of our own are there, so no folder is removed in depth.
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()

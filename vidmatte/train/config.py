@@ -24,9 +24,9 @@ class LoopConfig:
         betas, decay: AdamW's moments and its weight decay.
         clip: largest norm of the gradients of a step; 0 leaves them as they are.
         accumulate: batches whose gradients are summed for a step, on each process.
-        precision: of mixed precision; weights are float32 all the same.
-        average: weight that the moving average keeps per step.
-        seed: of everything; workers: processes that make batches; device: "cpu" or "cuda".
+        precision: of mixed precision; weights are always float32.
+        average: weight of the moving average's old value in each step.
+        seed: of everything; workers: processes for making batches; device: "cpu" or "cuda".
         save_every, validate_every: steps between checkpoints, and between validations of the
             average; 0 for none.
         processes: their number, each with its own batches; torchrun's number if it starts them.

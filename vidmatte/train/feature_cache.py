@@ -20,7 +20,7 @@ _NAMES = ("coarse", "fine", "coarse_attention", "fine_attention")
 
 
 class FeatureCache:
-    """Features of crops. All are rounded to float16, so that those from the disk are the same.
+    """Features of crops. All are rounded to float16, so features from the disk are the same.
 
     Args:
         identity: of the weights, for the name of the folder; other weights have other features.
@@ -47,7 +47,7 @@ class FeatureCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._left -= sum(path.stat().st_size for path in cache.glob("*/*.safetensors"))
         self.kept = 0
-        """How many were written so far."""
+        """Number of crops written so far."""
 
     def __call__(self, rgb: Tensor, role: Role, keys: Tensor) -> InContextFeatures:
         """Return features of crops (N, 3, S, S) 0-1 with keys (N,); targets have attention maps.
@@ -68,7 +68,7 @@ class FeatureCache:
             return known
         seen = self._sd(rgb, self._settings, role=role, maps=role == "target")
         parts = {name: getattr(seen, name) for name in _NAMES}
-        # Out of inference mode, where nothing that is learnt from may come from.
+        # Cloned out of inference mode: autograd refuses tensors from it.
         own = {name: part[0].half().clone() for name, part in parts.items() if part is not None}
         self._store(role, key, own)
         return own
@@ -87,7 +87,7 @@ class FeatureCache:
         try:
             return load_file(path)
         except (SafetensorError, OSError):
-            # Another run was killed while writing it.
+            # A run was killed while it wrote this file.
             path.unlink(missing_ok=True)
             return None
 
@@ -96,12 +96,14 @@ class FeatureCache:
         if path is None:
             return
         size = sum(tensor.nbytes for tensor in tensors.values())
+        # Room for four more is kept free for other users of the disk.
         if self._left < size or shutil.disk_usage(path.parent).free < 4 * size:
             if self._left > 0:
                 _log.warning(
                     "%s: features no longer fit; those of further crops are computed each time",
                     path.parent,
                 )
+            # 0 switches the cache off for the rest of the run, with one warning.
             self._left = 0
             return
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}

@@ -22,22 +22,22 @@ from vidmatte.model.losses import Batch
 from vidmatte.synth.corpus import Rng
 
 Framing = Literal["center", "random"]
-"""How a square is cut from an image: the largest one in the middle, as the released code does it,
-or a square of random size and place that shows the object, mirrored at random."""
+"""Cropping of an image to a square: the largest one in the middle, like the released code,
+or a square of random size and place with the object in it, mirrored at random."""
 UnknownArea = Literal["trimap", "soft"]
-"""What the unknown area of alpha is: that of the data set's trimap, or soft alpha."""
+"""Source of the unknown area of alpha: that of the data set's trimap, or soft alpha."""
 
 D = TypeVar("D", np.uint8, np.float32)
 _log = logging.getLogger(__name__)
 _TRIES = 10
-# Share of the object that a random crop is to show; otherwise the best of some crops is taken.
+# Wanted share of the object in a random crop; otherwise the best of some crops is taken.
 _ENOUGH = 0.5
-# Width of the band around a mask's outline whose truth is not trusted, as a share of the side.
+# Width of the untrusted band around a mask's outline, as a share of the side.
 _EDGE = 0.01
 
 
 class DrawsPairs(Protocol):
-    """The part of a configuration that decides how pairs are drawn."""
+    """The part of a configuration for drawing pairs."""
 
     @property
     def seed(self) -> int:
@@ -106,11 +106,11 @@ class Crop:
     unknown: NDArray[np.bool_] | None
     """(S, S), the unknown area of the image's trimap; None without a trimap."""
     key: int
-    """Equal for the same square of the same file; -1 for a square that is not drawn again."""
+    """Equal for the same square of the same file; -1 for a square drawn only once."""
 
 
 def usable_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Return the groups that hold a reference and a target; log those left out.
+    """Return the groups with a reference and a target; log the others.
 
     Raises ReadError if none is left.
     """
@@ -128,9 +128,9 @@ def usable_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
 
 
 class PairBatches(Dataset[Batch]):
-    """Batch k of a run: pairs of images, made from nothing but the configuration, the files and k.
+    """Batch k of a run: pairs of images, determined by the configuration, the files and k.
 
-    Pairs are numbered through, so that a step sees the same ones however it is divided among
+    Pairs are numbered through, so a step sees the same ones however it is divided among
     micro-steps and processes.
     """
 
@@ -160,6 +160,7 @@ class PairBatches(Dataset[Batch]):
         return self.config.batches
 
     def __getitem__(self, index: int) -> Batch:
+        # Worker processes share the cores already.
         cv2.setNumThreads(1)
         first = index * self.pairs
         pairs = [self.pair(number) for number in range(first, first + self.pairs)]
@@ -174,6 +175,7 @@ class PairBatches(Dataset[Batch]):
             outline. `is_matting` tells alpha from masks. `reference_key` and `target_key` are the
             keys of the crops.
         """
+        # Seeded by the number of the pair: the same pair in every process and after a resume.
         rng = np.random.default_rng((self.config.seed, number))
         groups = self.kinds[0]
         if len(self.kinds) > 1 and rng.random() >= self.config.matting:
@@ -200,7 +202,7 @@ class PairBatches(Dataset[Batch]):
         if not config.crops:
             return crop(sample, config, rng, -1)
         key = self._key(sample, str(int(rng.integers(config.crops))))
-        # The crop belongs to its image and number, whatever pair it is drawn for.
+        # The crop depends on its image and number, not on the pair.
         return crop(sample, config, np.random.default_rng((config.seed, key)), key)
 
     def _key(self, sample: ImageSample, which: str) -> int:
@@ -209,6 +211,7 @@ class PairBatches(Dataset[Batch]):
             f"{sample.image.resolve()} {facts.st_size} {facts.st_mtime_ns} "
             f"{self.config.crop} {which}"
         )
+        # Seven bytes: the key has to fit into a positive int64.
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
@@ -292,7 +295,7 @@ def crop(sample: ImageSample, config: DrawsPairs, rng: Rng | None, key: int) -> 
         key: of the crop.
 
     Raises:
-        ReadError: a file cannot be read, alpha has another size, or it shows no object.
+        ReadError: If a file cannot be read, alpha has another size, or it shows no object.
     """
     rgb = sample.read_image().rgb
     height, width = rgb.shape[1:]
@@ -313,19 +316,21 @@ def crop(sample: ImageSample, config: DrawsPairs, rng: Rng | None, key: int) -> 
         box = _random_box(alpha, config.crop, rng)
         is_mirrored = bool(rng.random() < 0.5)
     planes = [_resized(plane, box, is_mirrored, config.crop) for plane in (*rgb, alpha)]
+    # Rounded to the nearest code.
     codes = (np.clip(np.stack(planes), 0, 1) * 255 + 0.5).astype(np.uint8)
     if unknown is not None:
         part = _cut(unknown.astype(np.uint8), box, is_mirrored)
         side = (config.crop, config.crop)
-        # As the trimaps of the research code: without values in between.
+        # Like the trimaps of the research code: without values in between.
         unknown = cv2.resize(part, side, interpolation=cv2.INTER_NEAREST) > 0
     return Crop(codes[:3], codes[3], unknown, key)
 
 
 def _random_box(alpha: NDArray[np.float32], side: int, rng: Rng) -> tuple[int, int, int]:
-    """Return top, left and side of a random square that shows the object."""
+    """Return top, left and side of a random square with the object in it."""
     height, width = alpha.shape
     whole = float(alpha.sum())
+    # Not smaller than the crop: that would only enlarge it.
     least = min(height, width, side)
     best = (0, 0, min(height, width))
     best_share = -1.0
@@ -358,16 +363,17 @@ def _resized(
 
 
 def solid(alpha: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return True for pixels of alpha (H, W) that are 0 or 255, as are a few pixels around."""
+    """Return True for pixels of alpha (H, W) if they and their surroundings are 0 or 255."""
     soft = ((alpha > 0) & (alpha < 255)).astype(np.uint8)
     return np.asarray(cv2.dilate(soft, np.ones((5, 5), np.uint8)) == 0)
 
 
 def away_from_edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return True for pixels of a mask (H, W) away from its outline, which people drew."""
+    """Return True for pixels of a mask (H, W) away from its hand-drawn outline."""
     size = 2 * max(1, round(_EDGE * max(mask.shape))) + 1
     window = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
     inside = (mask > 127).astype(np.uint8)
+    # Dilation and erosion agree away from the outline.
     return np.asarray(cv2.dilate(inside, window) == cv2.erode(inside, window))
 
 

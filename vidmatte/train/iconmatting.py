@@ -1,7 +1,7 @@
 """Training of IconMatting's heads on frozen Stable Diffusion, by the recipe of the paper.
 
-Guo et al., CVPR 2024, sections 3.4 and 4.1 for the head that takes a reference, supplement 8.2 for
-the variant that takes a trimap. docs/paper.md compares the paper, the released code and this.
+Guo et al., CVPR 2024, sections 3.4 and 4.1 for the head with a reference, supplement 8.2 for
+the variant with a trimap. docs/paper.md compares the paper, the released code and this.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ LossName = Literal["research", "simple"]
 
 @dataclass(frozen=True, kw_only=True)
 class IconMattingConfig(LoopConfig):
-    """Everything that decides what a run of IconMatting's head does.
+    """The configuration of a run of IconMatting's head.
 
     The defaults are the recipe of the paper and its released code.
 
@@ -68,14 +68,14 @@ class IconMattingConfig(LoopConfig):
         batch: pairs of reference and target in a step.
         loss: see `LossName`.
         framing: how crops are cut, see `groups.Framing`.
-        crop: side of the crops, which Stable Diffusion takes: 768.
-        crops: number of different random crops of an image; 0 for a new one each time, whose
-            features are not kept.
+        crop: side of the crops, 768 for Stable Diffusion.
+        crops: number of different random crops of an image; 0 for a new one each time, its
+            |    features are not kept.
         unknown: source of the unknown area, see `groups.UnknownArea`. Images without a trimap
-            use the soft part of alpha, which is logged.
+            use the soft part of alpha, with a line in the log.
         matting: share of pairs with alpha, if there are masks too: about 1 in 15 in the paper.
         segmentation: whether pairs with masks take part (an ablation of table 5).
-        inter, intra, multi_scale: parts of the model that take part (table 5). To use the weights,
+        inter, intra, multi_scale: parts of the model to use (table 5). To use the weights,
             switch off the same parts with --settings.
         time_step, ensemble: of the features, see `FeatureSettings`.
         cache: folder for features of crops; None keeps none. cache_gigabytes: its largest size.
@@ -138,7 +138,7 @@ class IconMattingConfig(LoopConfig):
 
     @property
     def options(self) -> IconMattingOptions:
-        """Settings under which the trained head is used."""
+        """Settings for using the trained head."""
         return IconMattingOptions(
             self.time_step,
             self.ensemble,
@@ -164,12 +164,12 @@ def prepare(
     Args:
         config: of the run.
         device: for Stable Diffusion.
-        part: "iconmatting", or "iconmatting-trimap" for the variant that takes a trimap.
+        part: "iconmatting", or "iconmatting-trimap" for the variant with a trimap.
 
     Raises:
-        ReadError: a data set is not as its layout says.
-        ModelError: Stable Diffusion cannot be used.
-        OptionError: the configuration does not fit it, or names no data.
+            ReadError: If a data set does not match its layout.
+            ModelError: If Stable Diffusion cannot be used.
+            OptionError: If the configuration does not fit it, or names no data.
     """
     if not config.data:
         raise OptionError(
@@ -194,7 +194,7 @@ def make_trainer(
 ) -> Trainer:
     """Return the trainer of the head for a loaded Stable Diffusion and groups of images.
 
-    `identity` is that of Stable Diffusion's weights, for the cache of features.
+    `identity` identifies Stable Diffusion's weights in the cache of features.
     """
     features = _features(config, sd, identity)
     usable = usable_groups(groups)
@@ -222,9 +222,9 @@ def make_trimap_trainer(
     *,
     identity: str = "",
 ) -> Trainer:
-    """Return the trainer of the variant that takes a trimap instead of a reference.
+    """Return the trainer of the variant with a trimap instead of a reference.
 
-    Arguments as for `make_trainer`. There is no similarity, so that inter, intra, multi_scale and
+    Arguments as for `make_trainer`. There is no similarity, so inter, intra, multi_scale and
     masks have no meaning; held-out images need trimaps.
     """
     features = _features(config, sd, identity)
@@ -262,7 +262,7 @@ def _features(config: IconMattingConfig, sd: StableDiffusion, identity: str) -> 
 def groups_of(places: Places) -> tuple[Group, ...]:
     """Return the groups of several data sets.
 
-    Raises ReadError for a data set that is not as its layout says, OptionError for clips.
+    Raises ReadError if a data set does not match its layout, OptionError for clips.
     """
     found: list[Group] = []
     for layout, root in places:
@@ -283,13 +283,14 @@ def loss(
     precision: torch.dtype,
     config: IconMattingConfig,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Return the loss of a batch of pairs, and the mean of each term over the pairs that have it.
+    """Return the loss of a batch of pairs, and the mean of each term over its pairs.
 
     Pairs with alpha and pairs with masks have different terms, see `research_loss`.
     """
     rgb = as_colours(batch["target"])
     target = features(rgb, "target", batch["target_key"])
     reference = features(as_colours(batch["reference"]), "reference", batch["reference_key"])
+    # Only the network runs in low precision; losses need float32.
     with torch.autocast(rgb.device.type, precision, enabled=precision != torch.float32):
         similarity = similarities(net, reference, target, batch["roi"], inter=config.inter)
         decoded = net(rgb, target, similarity, intra=config.intra, multi_scale=config.multi_scale)
@@ -298,6 +299,7 @@ def loss(
     unknown = 1 - batch["known"].float()
     is_matting = batch["is_matting"]
     matting, segmentation = _TERMS[config.loss]
+    # Both kinds of terms are computed for all pairs, and counted for their own kind only.
     terms = {name: (term, is_matting) for name, term in matting(alpha, truth, unknown).items()}
     for name, term in segmentation(alpha, truth, unknown).items():
         terms[name] = (term, ~is_matting)
@@ -349,7 +351,7 @@ _TERMS: Mapping[str, tuple[research_loss.Terms, research_loss.Terms]] = {
 
 
 def _mean_loss(terms: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
-    """Sum the terms (N,) of the items that have them (N,), and average over all items."""
+    """Sum the terms (N,) of their items (N,), and average over all items."""
     total = torch.stack([(term * has).mean() for term, has in terms.values()]).sum()
     figures = {name: term[has].mean().item() for name, (term, has) in terms.items() if has.any()}
     return total, {"loss": total.item(), **figures}
@@ -366,16 +368,18 @@ def similarities(
     """Return the similarity (N, n) of each target to its own reference.
 
     Args:
-        net: normalises the features.
+        net: the head, for normalising the features.
         reference, target: features of N pairs.
         roi: (N, 1, S, S) 0/1, the marked region of each reference.
-        inter: whether features are matched; without, every cell gets the same share.
+        inter: whether features are matched; if not, every cell gets the same share.
     """
     known = net.tokens(reference).float()
     seen = net.tokens(target).float()
     rows = []
+    # The softmax over thousands of cells needs float32.
     with torch.autocast(seen.device.type, enabled=False):
         for n in range(len(seen)):
+            # Cells that lie in the marked region as a whole, as in the released code.
             query = known[n][whole_cells(roi[n].float(), target.cells)]
             if inter:
                 rows.append(match(query, query[:0], seen[n : n + 1], None, 1))
@@ -389,7 +393,7 @@ def score(
 ) -> dict[str, float]:
     """Return mean SAD (/1000) and MSE of whole images.
 
-    The first image of each group is the reference of the others, as in use.
+    The first image of each group is the reference of the others.
     """
     weights = {name: value.detach().cpu() for name, value in net.state_dict().items()}
     model = build_iconmatting(
@@ -410,7 +414,7 @@ def score(
 def score_trimaps(
     net: TrimapHead, sd: StableDiffusion, groups: Sequence[Group], settings: FeatureSettings
 ) -> dict[str, float]:
-    """Return mean SAD (/1000) and MSE of whole images that are matted from their trimaps."""
+    """Return mean SAD (/1000) and MSE of whole images matted from their trimaps."""
     matter = TrimapMatting(sd, net, settings, sd.device, sd.dtype)
     errors: list[tuple[float, float]] = []
     for group in groups:
@@ -445,7 +449,7 @@ def _reference(sample: ImageSample) -> Reference:
 
 
 def _identity(path: Path | None) -> str:
-    """Return a name for given weights; downloaded ones have a revision that never changes."""
+    """Return a name for given weights; downloaded ones have a fixed revision."""
     if path is None:
         return "sd-2-1"
     weights = path if path.is_file() else weights_in(path / "unet")

@@ -2,8 +2,8 @@
 
 It runs on one device or, with torchrun, on many.
 
-Everything random is a function of the step, so a run that was stopped and resumed ends with the
-weights of an unbroken one; `checkpoint.py` says what a run keeps. What is trained is a
+Everything random is a function of the step, so a resumed run ends with the
+weights of an unbroken one; see `checkpoint.py` for the files of a run. The task of a run is a
 `TrainingTask`.
 """
 
@@ -42,16 +42,16 @@ ParameterGroup = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainingTask(Generic[Net]):
-    """What is trained: how the network is made, what it learns from, and what it is to make small.
+    """A task of training: a network, its data and its loss.
 
     Attributes:
         name: of a run's kind, kept in its checkpoint.
-        batches: the data of a configuration. Item k is the k-th batch of the run: made of the
+        batches: the data of a configuration. Item k is the k-th batch of the run, determined by the
             configuration and k.
-        loss: of (network, batch, generator, precision): what is made small, and figures by name.
-        groups: of (network, configuration): the optimiser's parameter groups; with `rate_share` one
-            learns at a share of the rate. None for all parameters at one rate.
-        initial: the network that a run from nothing begins with; None for that of `make`.
+        loss: of (network, batch, generator, precision): the loss, and figures by name.
+        groups: of (network, configuration): the optimiser's parameter groups; a group with `rate_share`
+            |    learns at a share of the rate. None for all parameters at one rate.
+        initial: the network of a new run; None for that of `make`.
     """
 
     name: str
@@ -75,17 +75,19 @@ def train(
     """Train a part, or resume the run in folder `run`; return the averaged network.
 
     Args:
-        start: weights to begin a new run with; ignored when the run has a checkpoint.
-        validate: gives the figures of an averaged network, which is not kept; see `validate.py`.
+        start: weights to begin a new run with; ignored if the run has a checkpoint.
+        validate: returns the figures of an averaged network, a copy; see `validate.py`.
         log: receives one line every 20 steps and one for each validation.
         tensorboard: whether the figures are also written for TensorBoard, to the folder
             RUN.tensorboard.
 
     Raises:
-        ModelError: the checkpoint in the folder is damaged, or of another configuration or part.
-        WriteError: a checkpoint cannot be written; the one before stays.
+            ModelError: If the checkpoint in the folder is damaged, or of another configuration or
+                part.
+            WriteError: If a checkpoint cannot be written; the previous one stays.
     """
     with together(config.device, config.processes) as processes:
+        # Networks are made alike in all processes, and in a repeated run.
         torch.manual_seed(config.seed)
         net = start or part.make()
         net.to(processes.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -102,8 +104,10 @@ def train(
         with _events(Path(run), tensorboard and processes.is_first) as note:
             for step in range(first, config.steps):
                 found = _step(part, state, step, stream, processes)
+                # Early steps count more: the first weights are random and should be forgotten.
                 _update_average(average, net, min(config.average, (step + 1) / (step + 10)))
                 for name, value in found.items():
+                    # The log shows running means over about 50 steps.
                     figures[name] = 0.98 * figures.get(name, value) + 0.02 * value
                 if (step + 1) % _LOG_EVERY == 0:
                     rate = (step + 1 - first) / (time.monotonic() - began)
@@ -119,6 +123,7 @@ def train(
                     note("validation", history[-1], step + 1)
                 if processes.is_first and _is_due(step, config.save_every, config.steps):
                     save_run(Path(run), state, step + 1, history)
+                # The others must not run ahead while the first process validates and writes.
                 processes.wait()
         net.load_state_dict(average)
         return net
@@ -134,18 +139,23 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     found: list[dict[str, float]] = []
     for micro_step in range(config.accumulate):
+        # Micro-steps and processes share one numbering of batches.
         index = processes.share(step * config.accumulate + micro_step)
+        # A large odd factor keeps the seeds of different runs apart.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
         batch = {
             name: tensor.to(processes.device, non_blocking=True)
             for name, tensor in next(stream).items()
         }
         loss, figures = part.loss(net, batch, generator, DTYPES[config.precision])
+        # Called by this name, as torch leaves Tensor.backward without annotations.
         torch.autograd.backward(state.scaler.scale(loss / config.accumulate))
         found.append(figures)
+    # Gradients are summed over processes after unscaling: each process may have its own scale.
     state.scaler.unscale_(optimiser)
     sum_gradients(net, processes)
     optimizer_step(net, optimiser, state.scaler, clip=config.clip)
+    # A term may be missing in a micro-step, such as one without masks.
     names = {
         name: [figures[name] for figures in found if name in figures]
         for figures in found
@@ -155,7 +165,7 @@ def _step(
 
 
 def schedule(step: int, config: LoopConfig) -> float:
-    """Share of the peak rate at a step."""
+    """Return the share of the peak rate at a step: linear warm-up, then a cosine."""
     fall = config.final + (1 - config.final) / 2 * (1 + math.cos(math.pi * step / config.steps))
     return min(1.0, (step + 1) / config.warm_up) * fall
 
@@ -167,6 +177,7 @@ def _update_average(average: Mapping[str, Tensor], net: nn.Module, keep: float) 
         torch._foreach_lerp_(
             [average[name] for name in moving], [new[name].detach() for name in moving], 1 - keep
         )
+        # Counters of batch normalisation and the like are copied.
         for name in average.keys() - set(moving):
             average[name].copy_(new[name])
 
@@ -178,6 +189,7 @@ def _is_due(step: int, every: int, steps: int) -> bool:
 def _validated(
     net: Net, average: Mapping[str, Tensor], validate: Callable[[Net], Mapping[str, float]]
 ) -> Mapping[str, float]:
+    # A copy: training goes on with the other weights.
     averaged = copy.deepcopy(net)
     averaged.load_state_dict(average)
     return validate(averaged.eval())
@@ -195,7 +207,7 @@ def _say(
 
 
 def _events(run: Path, wanted: bool) -> Any:
-    """A context that gives what writes figures for TensorBoard: (kind, figures, step)."""
+    """Return a context manager for writing figures for TensorBoard: (kind, figures, step)."""
     if not wanted:
         return nullcontext(lambda kind, figures, step: None)
     try:
@@ -206,7 +218,7 @@ def _events(run: Path, wanted: bool) -> Any:
 
 
 class _Events(Closing):
-    """Writes figures for TensorBoard by kind, name and step; to be used in a `with` statement."""
+    """Writes figures for TensorBoard by kind, name and step, in a `with` block."""
 
     def __init__(self, writer: SummaryWriter) -> None:
         self._writer = writer
@@ -224,7 +236,7 @@ class _Events(Closing):
 def _stream(
     batches: Dataset[Batch], config: LoopConfig, first: int, processes: Processes
 ) -> Iterator[Batch]:
-    """The batches of this process from step `first` on, made ahead by worker processes in order."""
+    """Return this process's batches from step `first` on, made ahead by worker processes."""
     done = first * config.accumulate
     return iter(
         DataLoader(

@@ -1,4 +1,4 @@
-"""Processes that torchrun started: each has its own batches, all share the weights."""
+"""The processes of torchrun: each has its own batches, all share the weights."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is the process for writing files."""
         return self.rank == 0
 
     def share(self, turn: int) -> int:
-        """Return the number of the batch that this process takes in a turn of all."""
+        """Return the number of this process's batch in a turn of all processes."""
         return turn * self.count + self.rank
 
     def wait(self) -> None:
@@ -38,12 +38,12 @@ class Processes:
 
 
 def count_processes() -> int:
-    """Return how many processes torchrun started; 1 without it."""
+    """Return the number of processes of torchrun; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def own_device(device: str) -> torch.device:
-    """Return the device of this process: of several CUDA devices, the one of its number.
+    """Return the device of this process: of several CUDA devices, the one with its local rank.
 
     Raises OptionError if there is none.
     """
@@ -62,7 +62,7 @@ def own_device(device: str) -> torch.device:
 def together(device: str, processes: int) -> Iterator[Processes]:
     """Join the other processes, if there are any; leave them at the end.
 
-    Raises OptionError if the device is not there, or torchrun started another number of processes.
+    Raises OptionError if the device is missing, or torchrun started another number of processes.
     """
     count = count_processes()
     rank = int(os.environ.get("RANK", "0"))
@@ -77,6 +77,7 @@ def together(device: str, processes: int) -> Iterator[Processes]:
         return
     if device == "cuda":
         torch.cuda.set_device(place)
+    # NCCL for GPUs, Gloo for CPUs, as torch recommends.
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield Processes(rank, count, place)

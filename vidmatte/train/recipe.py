@@ -27,7 +27,7 @@ _CONFIGS: Mapping[str, type[LoopConfig]] = {
 
 
 def load_recipe(recipe: str | Path) -> tuple[str, dict[str, Any]]:
-    """Return the part and the settings of a recipe: a file, or the name of one that ships.
+    """Return the part and the settings of a recipe: a file, or the name of a shipped one.
 
     Raises ReadError if the file cannot be read, OptionError for an unknown part or setting.
     """
@@ -50,7 +50,7 @@ def make_config(part: str, settings: Mapping[str, Any]) -> LoopConfig:
 
     Device "auto" becomes "cuda" if there is a CUDA device, otherwise "cpu".
 
-    Raises OptionError for settings that the part does not have or take.
+    Raises OptionError for settings unknown to the part.
     """
     if settings.get("device") == "auto":
         settings = {**settings, "device": "cuda" if torch.cuda.is_available() else "cpu"}
@@ -70,12 +70,13 @@ def make_config(part: str, settings: Mapping[str, Any]) -> LoopConfig:
 def parse_values(part: str, text: str) -> dict[str, Any]:
     """Return settings of a part from text such as "intra=off,clip=1".
 
-    Raises OptionError for a setting that the part does not have, or another kind of value.
+    Raises OptionError for a setting unknown to the part, or another kind of value.
     """
     defaults = {field.name: field.default for field in fields(_CONFIGS[part])}
     found: dict[str, Any] = {}
     for name, value in parse_settings(text).items():
         default = defaults.get(name, MISSING)
+        # Settings that are lists have options of their own.
         if not isinstance(default, bool | int | float | str):
             offered = [
                 key for key, like in defaults.items() if isinstance(like, bool | int | float | str)
@@ -110,7 +111,7 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def _checked(path: Path, part: str, name: str, value: Any) -> Any:
-    """Return a value as its field takes it: lists as tuples, tables of data sets as pairs."""
+    """Return a value in the type of its field: lists as tuples, tables of data sets as pairs."""
     defaults = {field.name: field.default for field in fields(_CONFIGS[part])}
     if name not in defaults:
         raise OptionError(f"{path}: {name} was given: part {part!r} has {', '.join(defaults)}")
@@ -131,4 +132,5 @@ def _like(path: Path, name: str, value: Any, default: Any) -> Any:
     is_wrong_bool = isinstance(value, bool) and not isinstance(default, bool)
     if wanted is not None and (not isinstance(value, wanted) or is_wrong_bool):
         raise OptionError(f"{path}: {name} = {value!r} was given: its value is like {default!r}")
+    # TOML writes 1 for 1.0.
     return float(value) if isinstance(default, float) else value

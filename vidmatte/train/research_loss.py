@@ -1,8 +1,8 @@
 """Losses of IconMatting's public code (Guo et al., CVPR 2024, section 3.4), for one pair each.
 
 All take float32 maps (N, 1, S, S) in 0..1 and return one number per item, (N,). `region` is a map
-of 0 and 1. The public code sums over the items of a batch; training takes their mean, which AdamW
-does not tell from the sum, so that a step is the same however its batch is divided.
+of 0 and 1. The public code sums over the items of a batch; training takes their mean. AdamW
+does not tell it from the sum, so a step is the same however its batch is divided.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Regions are weighted as if they had been the pixels of a 512 x 512 crop, whatever the crop is.
+# Regions are weighted like regions of a 512 x 512 crop, whatever the crop is.
 _PIXELS = 512 * 512
+# Levels of the pyramid, and the share of smoothness in the gradient's loss, as published.
 _LEVELS = 5
 _SMOOTHNESS = 0.01
 _SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -37,10 +38,11 @@ def scaled_smooth_l1(alpha: Tensor, truth: Tensor, region: Tensor) -> Tensor:
 def gradient_penalty(alpha: Tensor, truth: Tensor, region: Tensor) -> Tensor:
     """Return the difference of the Sobel gradients inside a region, scaled as `scaled_l1`.
 
-    A hundredth of the absolute gradient of `alpha` itself is added, which asks for smoothness.
+    A hundredth of the absolute gradient of `alpha` itself is added, for smoothness.
     """
     sobel_x = torch.tensor(_SOBEL_X, device=alpha.device, dtype=alpha.dtype)
     total = torch.zeros(len(alpha), device=alpha.device, dtype=alpha.dtype)
+    # Transposed, it is the kernel of the other axis.
     for kernel in (sobel_x, sobel_x.mT):
         found = F.conv2d(alpha, kernel[None, None], padding=1) * region
         wanted = F.conv2d(truth, kernel[None, None], padding=1) * region
@@ -54,12 +56,13 @@ def gaussian_laplacian(alpha: Tensor, truth: Tensor) -> Tensor:
     # The pyramid is linear: one of the difference says the same as the difference of two.
     current = alpha - truth
     for level in range(_LEVELS):
+        # An odd row or column is dropped, as in the public code.
         height = current.shape[-2] // 2 * 2
         width = current.shape[-1] // 2 * 2
         current = current[..., :height, :width]
         smaller = _blur(current)[..., ::2, ::2]
         spread = current.new_zeros(current.shape)
-        # Three of four pixels are zero, which the blur makes up for by the factor.
+        # Three of four pixels are zero; the factor makes up for them.
         spread[..., ::2, ::2] = 4 * smaller
         band = current - _blur(spread)
         total = total + 2**level * band.abs().mean((1, 2, 3))
@@ -78,7 +81,7 @@ def matting_terms(alpha: Tensor, truth: Tensor, unknown: Tensor) -> dict[str, Te
 
 
 def segmentation_terms(alpha: Tensor, truth: Tensor, unknown: Tensor) -> dict[str, Tensor]:
-    """Return the terms (N,) of pairs with a mask, whose outline is `unknown`."""
+    """Return the terms (N,) of pairs with a mask; `unknown` is its outline."""
     return {"smooth l1 known": scaled_smooth_l1(alpha, truth, 1 - unknown)}
 
 
@@ -88,6 +91,7 @@ Terms = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
 
 def _scaled(errors: Tensor, region: Tensor) -> Tensor:
     size = region.sum((1, 2, 3))
+    # An empty region has no errors to weight.
     scale = torch.where(size > 0, _PIXELS / size.clamp(min=1), torch.zeros_like(size))
     return errors.mean((1, 2, 3)) * scale
 

@@ -27,7 +27,7 @@ from vidmatte.synth.prompts import PromptKind as Kind
 
 _SIZE, _FRAMES, _BATCH = (144, 208), 6, 4
 _FIRST_SEED = 1 << 40
-"""Of the held-out clips; their photographs differ from those of training, too."""
+"""First seed of the held-out clips; their photographs are not those of training either."""
 
 
 @torch.no_grad()
@@ -36,10 +36,10 @@ def held_out(
 ) -> dict[str, float]:
     """Return means over held-out procedural clips: `l1`, and J by kind of prompt.
 
-    J is that of the later frames, and of the marked one if it is decoded.
+    J is over the later frames, and over the marked one if it is decoded.
 
-    Mattes are fed back as in use. `clips` is the number of clips of each kind. The same clips come
-    each time.
+    Mattes are fed back as in inference. `clips` is the number of clips of each kind; they are the
+    same in every call.
     """
     photographs = Corpus(corpus, "held-out")
     figures = dict[str, float]()
@@ -52,7 +52,11 @@ def held_out(
             placed = {name: tensor.to(device) for name, tensor in batch.items()}
             truth = placed["alpha"].float() / 255
             for t, prediction in propagate(
-                net, placed, torch.Generator().manual_seed(0), feedback=1.0
+                # The frame is fed the network's own matte in every step.
+                net,
+                placed,
+                torch.Generator().manual_seed(0),
+                feedback=1.0,
             ):
                 errors.extend(l1(prediction.alpha, truth[:, t]).tolist())
                 (later if t else first).extend(jaccard(prediction.alpha, truth[:, t]).tolist())
@@ -67,7 +71,7 @@ def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[
 
     The first mask is the prompt.
 
-    Followed as in use, but without adaptation, so that it measures the network alone. Raises
+    Tracked as in inference, but without adaptation, to measure the network alone. Raises
     ReadError for a folder without such clips.
     """
     folders = sorted(path.parent for path in Path(root).glob("*/masks"))

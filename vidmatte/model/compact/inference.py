@@ -21,19 +21,19 @@ from vidmatte.model.interface import CoarseMatte
 
 DEFAULT_WORKING_SIZE = 336
 _SMALL_FRAME = 3
-"""Longer side of the frames that windows are cut from, in working sizes.
+"""Longer side of the frames from which windows are cut, in working sizes.
 
-The smallest window is about a third of the frame, so that more pixels could not be used.
+The smallest window is about a third of the frame, so more pixels would not help.
 """
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What is known of a window before the network has seen it.
+    """Knowledge about a window before the network has seen it.
 
     Attributes:
-        alpha: (h, w) expected alpha, at the size that the network sees the window.
-        known: (h, w) 1 where anything is expected, else 0.
+        alpha: (h, w) expected alpha, at the window's size for the network.
+        known: (h, w) 1 for pixels with an expectation, else 0.
     """
 
     alpha: Alpha
@@ -53,7 +53,7 @@ class WindowPrediction:
     """The network's answer for a window of a frame.
 
     Attributes:
-        alpha: (h, w) over the window, at the size that the network saw it.
+        alpha: (h, w) over the window, at the network's size.
         confidence: expected overlap with the true matte, 0-1.
         memory: the window with this alpha as a reference.
         features: the encoding of the window.
@@ -67,13 +67,13 @@ class WindowPrediction:
 
 @dataclass(frozen=True)
 class WindowModel:
-    """A network with what it takes to run it on windows of frames.
+    """A network and its settings, to run it on windows of frames.
 
     Attributes:
         net: the network.
-        device: where it computes.
-        precision: what it computes in.
-        working_size: longer side, in pixels, of what the network sees of a 16:9 frame; windows of
+        device: device of the network.
+        precision: number format of the network.
+        working_size: longer side, in pixels, of the network's input for a 16:9 frame; windows of
             another shape get as many pixels.
     """
 
@@ -83,7 +83,7 @@ class WindowModel:
     working_size: int
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """Return the frame (1, 3, H, W) 0-1 that windows are cut from, as (h, w, 3) uint8."""
+        """Return the frame (1, 3, H, W) 0-1 for cutting windows, as (h, w, 3) uint8."""
         height, width = rgb.shape[-2:]
         scale = min(1.0, _SMALL_FRAME * self.working_size / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -92,10 +92,11 @@ class WindowModel:
         return torch.from_numpy(codes.astype(np.uint8))
 
     def fitted_size(self, window: Box) -> tuple[int, int]:
-        """Return the height and width at which the network sees a window.
+        """Return height and width of a window for the network.
 
-        They are multiples of its stride, so that the aspect is only nearly kept.
+        They are multiples of its stride, so the aspect is kept only nearly.
         """
+        # As many pixels as a 16:9 frame of the working size, whatever the shape of the window.
         pixels = self.working_size**2 * 9 / 16
         scale = (pixels / (window[2] * window[3])) ** 0.5
         stride = self.net.stride
@@ -119,12 +120,13 @@ class WindowModel:
         Args:
             frame: (h, w, 3), of `shrink`.
             window: in pixels of the frame.
-            memories: the references, first those of a person; may be empty if `labels` are given.
-            expected: alpha that is foreseen; None for nothing.
-            labels: a prompt in this window. It is one more memory, stands in for what is expected
-                if that is None, and binds where it is.
+            memories: the references, marked frames first; may be empty if `labels` are given.
+            expected: the expected alpha; None for none.
+            labels: a prompt in this window. It is one more memory, replaces `expected` if that is
+                None, and
+                overrides the answer.
             flow: (h, w, 2) to a frame of the clip close by; None if there is none.
-            recent: memories of the last frames, read nearby alone.
+            recent: memories of the last frames, matched only near the same place.
         """
         size = self.fitted_size(window)
         image = self._image(crop_rgb(frame, window, size))
@@ -137,9 +139,11 @@ class WindowModel:
             features = self.net.encode(image, self._to_frame(window, size))
             references = list(memories)
             if labels is not None:
+                # First, as the marks of this very frame tell most.
                 references.insert(0, self.net.encode_memory(features, label, bound))
             motion = no_motion(image)
             if flow is not None:
+                # The motion of the object is fitted where the prior is known.
                 inside = prior * known
                 motion = motion_cue(
                     torch.from_numpy(flow)[None].to(self.device), inside, 1 - inside
@@ -147,13 +151,14 @@ class WindowModel:
             prediction = self.net.decode(
                 image, features, references, prior, known, motion, list(recent)
             )
+            # Marks bind: the answer never contradicts them.
             alpha = torch.where(bound > 0, label, prediction.alpha.float())
             memory = self.net.encode_memory(features, alpha, torch.ones_like(alpha))
         confidence = float(prediction.confidence)
         return WindowPrediction(alpha[0, 0].cpu().numpy(), confidence, memory, features)
 
     def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
-        """Return the optical flow between frames over a window, at the size the network sees it."""
+        """Return the optical flow between frames over a window, at the network's size."""
         size = self.fitted_size(window)
         here = cv2.cvtColor(crop_rgb(frame, window, size), cv2.COLOR_RGB2GRAY)
         there = cv2.cvtColor(crop_rgb(other, window, size), cv2.COLOR_RGB2GRAY)
@@ -173,18 +178,20 @@ class WindowModel:
             return self.net.encode_memory(features, given, torch.ones_like(given))
 
     def labels_in(self, window: Box, alpha: Alpha, known: Alpha) -> WindowLabels:
-        """Return the prompt of a frame, (h, w) both, as the network sees it in a window."""
+        """Return the prompt of a frame, (h, w) both, in a window at the network's size."""
         size = self.fitted_size(window)
         weight = crop_alpha(known, window, size)
+        # Averaged over marked pixels only, then rounded: a thin stroke must not fade when it
+        # shrinks.
         label = crop_alpha(alpha * known, window, size) / np.maximum(weight, 1e-6)
         return WindowLabels((label > 0.5).astype(np.float32), (weight > 0.3).astype(np.float32))
 
     def _to_frame(self, window: Box, size: Sequence[int]) -> Tensor:
-        """Return the (1, 2, 3) map from pixels of a window seen at a size to those of its frame."""
+        """Return the (1, 2, 3) map from pixels of a window at a size to those of its frame."""
         x, y, width, height = window
         across = width / size[1]
         down = height / size[0]
-        # Centres of pixels lie half a pixel in.
+        # Pixel centres lie at half a pixel.
         rows = [[across, 0, x + across / 2 - 0.5], [0, down, y + down / 2 - 0.5]]
         return torch.tensor([rows], device=self.device)
 
@@ -193,6 +200,7 @@ class WindowModel:
 
     def _image(self, pixels: Rgb8) -> Tensor:
         image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
+        # Convolutions on CPUs are faster with channels last.
         return image.contiguous(memory_format=torch.channels_last)
 
     @contextmanager
@@ -208,5 +216,6 @@ def coarse_matte(
 ) -> CoarseMatte:
     """Return the matte of a window, given in pixels of a frame of this height and width."""
     x, y, wide, tall = window
+    # Shares of the frame, so the window holds at any size of it.
     share = (x / width, y / height, (x + wide) / width, (y + tall) / height)
     return CoarseMatte(torch.from_numpy(alpha), confidence, share)

@@ -3,7 +3,7 @@
 The parts of an object move together (common fate) even if they look different, and a lookalike in
 the background does not move with them. One affine map is fitted to the background's motion and one
 to the object's, robustly: iteratively reweighted least squares with Cauchy weights (Holland and
-Welsch, 1977). The residuals to the two maps say to which of the two a pixel belongs.
+Welsch, 1977). The residuals to the two maps tell object and background pixels apart.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ CHANNELS = 4
 _SCALES = (4.0, 2.0, 1.0, 0.5, 0.5)
 """Widths of the weights from round to round, in units of `_UNIT`."""
 _UNIT = 1 / 80
-"""Residual that counts half as motion, as a share of the frame's shorter side."""
+"""Residual with a nearness of one half, as a share of the frame's shorter side."""
 _STRIDE = 4
-"""Side in pixels of the cells in which the fit is made: flow is smooth, so a sixteenth suffices."""
+"""Side in pixels of the cells of the fit: flow is smooth, so a sixteenth of the pixels suffices."""
 _BACKGROUND_STIFFNESS = 1e-4
 _OBJECT_STIFFNESS = 3e-2
 """Ridge on the linear terms of a map. The object's is stiff: a few marks fix only a shift."""
@@ -48,8 +48,10 @@ def motion_cue(flow: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
         own = flow - _affine_motion(flow, inside.float(), _OBJECT_STIFFNESS, unit)
     behind_length = torch.linalg.vector_norm(behind, dim=1, keepdim=True)
     own_length = torch.linalg.vector_norm(own, dim=1, keepdim=True)
+    # Without marks the object's fit is meaningless, so nearness is neutral.
     marked = (inside.sum((1, 2, 3), keepdim=True) > 0).float()
     nearness = marked * own_length / (own_length + unit) + (1 - marked) / 2
+    # Squashed to less than 1: fast motion must not drown the other inputs.
     return torch.cat([behind / (behind_length + unit), nearness, torch.ones_like(nearness)], 1)
 
 
@@ -68,13 +70,17 @@ def _affine_motion(flow: Tensor, weight: Tensor, ridge: float, unit: float) -> T
     full = _basis(flow.shape[-2], flow.shape[-1], flow.device)
     # The constant term has a ridge only to keep the system solvable if no pixel has any weight.
     stiff = torch.diag(torch.tensor([1e-6, ridge, ridge], device=flow.device))
+    # Each round fits with the weights of the last residuals; the first one knows none.
     fit = target.new_zeros(len(flow), 3, 2)
     weights = share
     for scale in _SCALES:
+        # Divided by the total weight, so that the ridge means the same for small and large objects.
         total = weights.sum(1, keepdim=True).clamp(min=1e-6)
         gram = basis.mT @ (weights * basis) / total + stiff
         fit = torch.linalg.solve(gram, basis.mT @ (weights * target) / total)
         residual = (target - basis @ fit).square().sum(-1, keepdim=True)
+        # Cauchy weights: pixels of another motion lose their say, ever more so as the scale
+        # shrinks.
         weights = share / (1 + residual / (scale * unit) ** 2)
     return (full @ fit).mT.reshape(flow.shape)
 

@@ -31,21 +31,21 @@ class CompactModel(WindowModel):
 
     Attributes:
         refiner: brings a coarse matte to the size of its image.
-        name: as it was asked for.
+        name: the name as given by the user.
     """
 
     refiner: Refiner
     name: str
 
     def with_reference(self, references: Sequence[Reference]) -> CompactPredictor:
-        """Encode the references; see `encode_reference` for those that are marked in part."""
+        """Encode the references; see `encode_reference` for partly marked ones."""
         if not references:
             raise ValueError("at least one reference is needed")
         encoded = tuple(encode_reference(self, reference) for reference in references)
         return CompactPredictor(self, encoded)
 
     def encode(self, reference: Reference) -> EncodedReference:
-        """Encode one reference, for predictors that are put together by hand."""
+        """Encode one reference, for predictors composed by hand."""
         return encode_reference(self, reference)
 
     def with_encoded(self, references: Sequence[EncodedReference]) -> CompactPredictor:
@@ -86,6 +86,7 @@ class CompactPredictor:
     def with_network(self, net: CompactNet) -> CompactPredictor:
         """Return the same references, encoded by another network."""
         model = replace(self.model, net=net)
+        # The marked alpha stays; only its encoding depends on the network.
         again = [encode_known(model, each.frame, each.marked) for each in self.references]
         return CompactPredictor(model, tuple(again))
 
@@ -93,7 +94,7 @@ class CompactPredictor:
         self, steps: int, *, on_step: Callable[[int], None] | None = None
     ) -> CompactPredictor:
         """See `SupportsAdaptation.adapt`."""
-        # Imported here: adaptation loads what makes training clips, which few runs need.
+        # Imported here: adaptation loads the training clips' code, needed by few runs.
         from vidmatte.model.compact.adapt import adapt
 
         return adapt(self, steps=steps, on_step=on_step)
@@ -104,6 +105,7 @@ class CompactPredictor:
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> CompactPredictor:
         """See `SupportsAdaptation.with_weights`."""
+        # A copy: other predictors may share the network.
         net = copy.deepcopy(self.model.net)
         net.load_state_dict(dict(weights))
         return self.with_network(net.eval())
@@ -122,6 +124,7 @@ class CompactPredictor:
         left, top, right, bottom = coarse.window
         x = round(left * width)
         y = round(top * height)
+        # At least one pixel, also for a window smaller than a pixel.
         rows = slice(y, max(y + 1, round(bottom * height)))
         columns = slice(x, max(x + 1, round(right * width)))
         alpha = np.zeros((height, width), np.float32)

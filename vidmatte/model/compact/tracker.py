@@ -1,4 +1,4 @@
-"""Tracking with `compact`: each frame's matte helps to find the object in the next one."""
+"""Tracking with `compact`: each frame's matte helps to find the object in the next frame."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from vidmatte.model.interface import CoarseMatte
 from vidmatte.prompts.prompt import Reference
 
 _TRUSTED = 0.5
-"""Confidence from which a frame's own matte is remembered for the frames after it."""
+"""Least confidence of a frame whose matte is remembered for later frames."""
 _LOST = 0.1
-"""Confidence under which the object counts as lost."""
+"""Confidence below which the object counts as lost."""
 _MIN_AREA = 2e-5
-"""Share of the frame under which a matte is nothing."""
+"""Share of the frame below which a matte counts as empty."""
 
 
 class CompactTracker:
-    """Carries the matte along.
+    """Carries the matte from frame to frame.
 
     The flow-warped last alpha is the prior, and the last confident frames are further references.
-    If the object is lost, it is looked for in the whole frame by the references alone.
+    If the object is lost, the whole frame is searched for it by the references alone.
     """
 
     def __init__(self, model: WindowModel, references: Sequence[EncodedReference]) -> None:
@@ -55,7 +55,7 @@ class CompactTracker:
         self._found = False
 
     def start(self, reference: Reference) -> CoarseMatte:
-        """Begin at a reference frame, with the alpha that was marked there."""
+        """Begin at a reference frame, with its marked alpha."""
         encoded = next(each for each in self._references if each.frame == reference.frame)
         self._before = (self._model.shrink(reference.rgb).numpy(), encoded.marked.alpha)
         self._window = encoded.window
@@ -64,7 +64,7 @@ class CompactTracker:
         return encoded.coarse()
 
     def step(self, small: Tensor) -> CoarseMatte:
-        """Return the matte of the next frame, given as `WindowModel.shrink` makes it."""
+        """Return the matte of the next frame (h, w, 3), from `WindowModel.shrink`."""
         frame = small.numpy()
         height, width = frame.shape[:2]
         if self._before is None or not self._found:
@@ -72,10 +72,13 @@ class CompactTracker:
             alpha = answer.alpha
         else:
             answer, alpha = self._propagate(frame, *self._before)
+        # The window moves from frame to frame, so alpha is kept over the whole frame.
         whole_alpha = paste(alpha, self._window, height, width)
         is_present = bool((whole_alpha > 0.5).mean() > _MIN_AREA)
         if is_present and answer.confidence >= _TRUSTED:
+            # An uncertain frame would teach the following ones its own errors.
             memory = answer.memory
+            # The network's own memory holds the components that were dropped.
             if alpha is not answer.alpha:
                 memory = self._model.memory_of(answer.features, alpha)
             self._recent = [*self._recent, memory][-RECENT_FRAMES:]
@@ -95,7 +98,7 @@ class CompactTracker:
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what another tracker of the same predictor remembered."""
+        """Continue from the state of another tracker of the same predictor."""
         x, y, width, height = state["window"].tolist()
         self._window = (x, y, width, height)
         self._found = bool(state["found"])
@@ -103,6 +106,7 @@ class CompactTracker:
         if "frame" in state:
             self._before = (state["frame"].numpy(), state["alpha"].numpy())
         self._recent = []
+        # Memories are numbered without gaps, so the first missing number ends them.
         while f"memory.{len(self._recent)}.keys" in state:
             prefix = f"memory.{len(self._recent)}."
             parts = {
@@ -119,6 +123,7 @@ class CompactTracker:
         self, frame: Rgb8, before: Rgb8, last_alpha: Alpha
     ) -> tuple[WindowPrediction, Alpha]:
         """Matte the frame after one with the object; return the answer and the alpha to keep."""
+        # The window follows the last alpha, as this frame's is not known yet.
         self._window = window_around(last_alpha, before=self._window)
         flow, expected = self._expect(frame, before, last_alpha)
         answer = self._model.infer_window(
@@ -134,7 +139,8 @@ class CompactTracker:
     def _expect(self, frame: Rgb8, before: Rgb8, last_alpha: Alpha) -> tuple[Flow, Expectation]:
         """Return the flow to the last frame, and the last alpha moved along it.
 
-        Nothing is expected where the flow and the opposite one disagree: that was hidden before, or
+        Nothing is expected at pixels where forward and backward flow disagree: they were hidden
+            before, or
         the flow is wrong.
         """
         flow = self._model.flow(frame, before, self._window)
@@ -149,7 +155,7 @@ def match_anywhere(
 ) -> tuple[Box, WindowPrediction]:
     """Find the object in a frame (h, w, 3) by the references alone; returns window and answer.
 
-    The whole frame is looked at first, then a window around what was found if that is small.
+    The whole frame comes first, then a window around the answer if that is small.
     """
     height, width = frame.shape[:2]
     window = full_frame(height, width)

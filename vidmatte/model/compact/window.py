@@ -1,4 +1,4 @@
-"""What the network looks at: a window around the object, so that small ones get enough pixels.
+"""The network's input: a window around the object, so small objects get enough pixels.
 
 A window is (x, y, width, height) in pixels of a frame. Frames are (h, w, 3) uint8, alphas (h, w)
 float32 in 0..1.
@@ -17,26 +17,26 @@ from vidmatte.imaging.arrays import Alpha, Rgb8
 Box: TypeAlias = tuple[int, int, int, int]
 
 TARGET_FILL = 0.5
-"""Share of the window's side that the object is to take: about as much as in training."""
+"""Wanted share of the object in the window's side: about as in training."""
 MIN_SHARE = 0.3
 """Smallest window, as a share of the frame's side."""
 MAX_DISTANCE = 0.3
 """How far from the expected alpha a piece of the object may lie, as a share of its size."""
 GROWTH = 1.12
-"""By how much the window may grow or shrink from one frame to the next."""
+"""Largest growth or shrinking of the window from one frame to the next."""
 CUT_GROWTH = 1.5
-"""By how much it may grow if it cuts the object."""
+"""Largest growth if the window cuts the object."""
 _NEARLY_ALL = 0.9
-"""Share of the frame's side from which a window shows the whole frame instead."""
+"""Share of the frame's side from which a window becomes the whole frame."""
 
 
 def full_frame(height: int, width: int) -> Box:
-    """The window that shows the whole frame."""
+    """Return the window of the whole frame."""
     return 0, 0, width, height
 
 
 def window_around(alpha: Alpha, *, before: Box | None = None) -> Box:
-    """Return the window for an object that was seen at `alpha`, of the frame's aspect.
+    """Return the window for an object last seen at `alpha`, of the frame's aspect.
 
     It is the whole frame if there is no object. From the window `before` it may not grow or shrink
     by more than a little, because objects do not and leaks do, unless that window cuts the object.
@@ -55,7 +55,7 @@ def window_around(alpha: Alpha, *, before: Box | None = None) -> Box:
 
 
 def _is_cut(alpha: Alpha, window: Box) -> bool:
-    """Return whether an object reaches an edge of its window that is not an edge of the frame."""
+    """Return whether an object reaches an edge of its window inside the frame."""
     height, width = alpha.shape
     x, y, wide, tall = window
     right = x + wide - 1
@@ -89,7 +89,7 @@ def _centred(box: Box, share: float, height: int, width: int) -> Box:
 
 
 def crop_rgb(frame: Rgb8, window: Box, size: tuple[int, int]) -> Rgb8:
-    """The window of a frame at another size (height, width)."""
+    """Return the window of a frame at another size (height, width)."""
     x, y, width, height = window
     part = frame[y : y + height, x : x + width]
     return np.asarray(
