@@ -42,7 +42,7 @@ _MODULES = {
     "open_video": "read",
     "smooth": "stages.smooth",
 }
-"""Lazy exports: modules are imported on first access, so that Ctrl-C works while they load."""
+"""Lazy exports: modules are imported on first access, so Ctrl-C works during loading."""
 
 __all__ = [
     "FrameBatch",

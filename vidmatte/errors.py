@@ -13,15 +13,15 @@ A message says what was asked, what was found and what to do. Whatever else is r
 
 
 class VidmatteError(Exception):
-    """Base of all errors that vidmatte raises on purpose."""
+    """Base of all intended errors of vidmatte."""
 
 
 class OptionError(VidmatteError, ValueError):
-    """An option has a value that is not offered, or contradicts another one."""
+    """An option has an invalid value, or contradicts another one."""
 
 
 class ReadError(VidmatteError, ValueError):
-    """A source cannot be opened or decoded, or does not hold what was asked for."""
+    """A source cannot be opened or decoded, or lacks the requested content."""
 
 
 class PromptError(VidmatteError, ValueError):
@@ -37,7 +37,7 @@ class WriteError(VidmatteError, OSError):
 
 
 class MissingExtraError(VidmatteError, ImportError):
-    """A feature needs a package that is not installed; names the extra that brings it."""
+    """A feature needs a package that is not installed; the message names the extra for it."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(

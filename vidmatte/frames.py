@@ -1,4 +1,4 @@
-"""Values that stages pass on: the facts of a clip, some of its frames, and their mattes."""
+"""Values passed between stages: the facts of a clip, some of its frames, and their mattes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 FieldOrder = Literal["top first", "bottom first"]
-"""Which field of an interlaced frame is shown first."""
+"""The field of an interlaced frame shown first."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class ColorTags:
     matrix: int = 1
     full_range: bool = False
     assumed: bool = False
-    """True if the source had no matrix tag, so that the usual rule was applied."""
+    """Whether the source had no matrix tag and the usual rule was applied."""
     icc: bytes | None = field(default=None, repr=False)
     """Colour profile that the code values of a still image are in. Primaries and transfer are those
     of the profile if H.273 has numbers for it (Display P3), else those of sRGB, to which outputs
     without profiles are converted."""
     chroma_location: int = 0
-    """Where subsampled chroma lies, as FFmpeg's AVChromaLocation; 0 if not said: as 1 (left)."""
+    """Position of subsampled chroma, as FFmpeg's AVChromaLocation; 0 (unknown) means 1 (left)."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class VideoInfo:
     """Path or pattern, as given."""
     width: int
     height: int
-    """Size in pixels of the frames that are read: after display rotation, before correction of the
+    """Size in pixels of the decoded frames: after display rotation, before correction of the
     pixel aspect."""
     frame_rate: Fraction
     """Average frames per second; exact times are the `pts` of the frames."""
     time_base: Fraction
     """Seconds per unit of `pts`."""
     frames_in_header: int | None = None
-    """Number of frames that the headers promise; only for progress and estimates. Never trusted."""
+    """Number of frames by the headers, for progress and estimates only: it may be wrong."""
     sample_aspect_ratio: Fraction = Fraction(1)
     """Width of a pixel over its height, after rotation."""
     bit_depth: int = 8
@@ -60,14 +60,14 @@ class VideoInfo:
     """Number of the first file of an image sequence; None for movies and image sets."""
     audio_streams: int = 0
     start: Fraction = Fraction(0)
-    """Earliest time in seconds at which picture or sound begins, on the clock of `pts`; outputs
+    """Earliest start of picture or sound in seconds, on the clock of `pts`; outputs
     begin there. Containers for broadcast and recordings of a running clock begin late."""
     has_alpha: bool = False
-    """Whether the frames have alpha, which `rgb` does not show."""
+    """Whether the frames have alpha, not included in `rgb`."""
     field_order: FieldOrder | None = None
-    """Field order of frames that are read interlaced; None if frames are whole."""
+    """Field order of frames read interlaced; None if frames are whole."""
     notes: tuple[str, ...] = ()
-    """What a user should know about how the source is read."""
+    """Notes for the user on reading the source."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:

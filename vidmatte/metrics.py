@@ -4,7 +4,7 @@ Every function takes `predicted` and `truth` as float arrays in 0..1, one matte 
 (T, H, W); the value of a clip is the mean of its frames' values. `region` (bool, (H, W) or
 (T, H, W)) limits an image measure to some pixels, such as the unknown area of a trimap; frames
 without such a pixel do not count. Perfect is 0, but 1 for `region_overlap` and `contour_accuracy`.
-Arrays that do not fit each other raise OptionError.
+Arrays with unequal sizes raise OptionError.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GRADIENT_SIGMA = 1.4
 _CONNECTIVITY_STEPS = 10
 """Thresholds of `conn`, evenly from 0 to 1."""
 _CONNECTIVITY_SLACK = 0.15
-"""Excess of alpha over its connected level that `conn` ignores."""
+"""Excess of alpha over its connected level ignored by `conn`."""
 _CONTOUR_TOLERANCE = 0.008
 """Distance between matching outlines in `contour_accuracy`, as a share of the diagonal."""
 
@@ -71,7 +71,7 @@ def grad(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> float
     Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009,
     section 5: first order Gaussian derivatives, sigma 1.4, filters of unit L2 norm, replicated
     borders. Alphas are taken as they are. If one does not reach both 0 and 1, the authors' program
-    stretches it first, which hides errors, and differs from this.
+    stretches it first, hides errors by that, and differs from this.
     """
     return _mean_of_frames(_gradient_error, predicted, truth, region)
 
@@ -91,7 +91,7 @@ def conn_research(predicted: Alpha, truth: Alpha, *, region: Mask | None = None)
 
     It differs from `conn` in one point: among the connected parts it also counts the background.
     If that is larger than the object, the roles change, and a matte without the object has no
-    error. Only for comparison with figures that were computed this way.
+    error. Only for comparison with figures computed this way.
     """
     return _mean_of_frames(_research_connectivity_error, predicted, truth, region)
 
@@ -106,7 +106,7 @@ def dtssd(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> floa
     Args:
         predicted: (T, H, W), at least two frames.
         truth: the same shape.
-        region: pixels that count; default: all.
+        region: counted pixels; default: all.
     """
     _check_clip(predicted, truth)
     values = []
@@ -125,14 +125,14 @@ def messddt(
     """Return 1000 times the mean change of the squared error along the motion.
 
     Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015 (MESSDdt), per
-    pixel. Pixels whose motion leaves the frame do not count.
+    pixel. Pixels with a motion out of the frame do not count.
 
     Args:
         predicted: (T, H, W), at least two frames.
         truth: the same shape.
         flow: (T-1, H, W, 2) displacement in pixels (x, y) from frame t to frame t + 1 of the source
             clip; see `vidmatte.imaging.optical_flow.optical_flow(frame t, frame t + 1)`.
-        region: pixels that count, those of the earlier frame of each pair; default: all.
+        region: counted pixels, those of the earlier frame of each pair; default: all.
     """
     _check_clip(predicted, truth)
     if flow.shape != (len(predicted) - 1, *predicted.shape[1:], 2):
@@ -289,7 +289,7 @@ def _research_connectivity_error(predicted: Alpha, truth: Alpha, inside: Mask) -
 
 
 def _connectedness(excess: NDArray[Any]) -> NDArray[Any]:
-    """Return the degree of connectedness of alphas that exceed their connected level by so much."""
+    """Return the degree of connectedness of alphas, by the excess over their connected level."""
     slack = excess.dtype.type(_CONNECTIVITY_SLACK)
     return np.asarray(1 - np.where(excess >= slack, excess, excess.dtype.type(0)))
 
@@ -303,7 +303,7 @@ def _largest_part(mask: Mask) -> Mask:
 
 
 def _largest_part_or_background(mask: Mask) -> Mask:
-    """Return the largest of the 4-connected parts and of all that is not in `mask` together."""
+    """Return the largest 4-connected part of `mask` together with everything outside of `mask`."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
     largest: Mask = labels == int(np.argmax(stats[:, cv2.CC_STAT_AREA]))
     return largest

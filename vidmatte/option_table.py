@@ -1,4 +1,4 @@
-"""The table of options, from which command line, manifests, documents and schema are made."""
+"""The table of options: the source of command line, manifests, documents and schema."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        """What happens without the option; empty for switches."""
+        """The default in words; empty for switches."""
         if self.info.default_text:
             return self.info.default_text
         if self.info.kind == "switch" or self.default in (None, ""):
@@ -223,19 +223,19 @@ RUN_OPTIONS = tuple(_options_of(MatteOptions, is_finish=False))
 OPTIONS: Mapping[str, Option] = {
     each.name: each for each in (*PROMPT_OPTIONS, *RUN_OPTIONS, *OUTPUT_OPTIONS)
 }
-"""All options of `vidmatte matte` that say what to do, by name."""
+"""All options of `vidmatte matte` for its work, by name."""
 MANIFEST_KEYS: Mapping[str, Option] = {
     each.name: each for each in (NAME, INPUT, *OPTIONS.values()) if each.info.in_manifest
 }
-"""What an entry of a batch manifest may say."""
+"""The possible keys of an entry in a batch manifest."""
 
 
 def make_options(values: Mapping[str, Any]) -> MatteOptions:
     """Return the options of a run from values by option name.
 
     Args:
-        values: Names that are no field of MatteOptions or FinishOptions are left out, and so are
-            values that are None. Text is parsed if its option says how.
+        values: Names other than fields of MatteOptions and FinishOptions are ignored, and so are
+            values of None. Text is parsed if its option has a parser.
 
     Raises:
         OptionError: If a value is not valid.
@@ -302,7 +302,7 @@ def _schema_of(each: Option) -> dict[str, Any]:
 
 
 def options_as_markdown() -> str:
-    """Return the table of all options that the documentation shows."""
+    """Return the table of all options for the documentation."""
     rows = ["| option | default | meaning |", "| --- | --- | --- |"]
     for each in OPTIONS.values():
         value = "" if each.info.kind == "switch" else f" {_value_of(each.info)}"

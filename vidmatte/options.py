@@ -29,11 +29,11 @@ Screen = Literal["green", "blue"]
 Kind = Literal["text", "path", "number", "whole", "switch"]
 
 NO_MODEL = "none"
-"""Name of the model that takes external mattes."""
+"""Name of the model for external mattes."""
 DEFAULT_ADAPT_STEPS = 12
 """Adaptation steps of a long clip."""
 ADAPT_STEPS_PER_FRAME = 2
-"""Limit for short clips, so that the adaptation takes no longer than the clip deserves."""
+"""Limit for short clips, to keep the adaptation in proportion."""
 MAX_ADAPT_STEPS = 10_000
 SHORTEST_SEGMENT = 2
 WIDEST = 100.0
@@ -42,7 +42,7 @@ WIDEST = 100.0
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """What the command line, manifests and documents need to know about an option."""
+    """Facts about an option for the command line, manifests and documents."""
 
     help: str
     """Whole sentences."""
@@ -54,7 +54,7 @@ class OptionInfo:
     span: tuple[float, float] | None = None
     """Least and largest number, both included."""
     default_text: str = ""
-    """What happens without the option, if its default value does not say it."""
+    """The default in words, if its value does not tell it."""
     bare: Any = None
     """Value of the option if it is given without one; None if it needs a value."""
     name: str = ""
@@ -66,12 +66,12 @@ class OptionInfo:
 
 
 def option(default: Any, help: str, kind: Kind, **info: Any) -> Any:
-    """Return a dataclass field that is also an option; `info` are fields of `OptionInfo`."""
+    """Return a dataclass field for an option; `info` are fields of `OptionInfo`."""
     return field(default=default, metadata={"option": OptionInfo(help, kind, **info)})
 
 
 def _check_fields(options: MatteOptions | FinishOptions) -> None:
-    """Raise OptionError for a value that is outside of the span or the choices of its option."""
+    """Raise OptionError for a value outside of the span or the choices of its option."""
     for each in fields(options):
         info: OptionInfo | None = each.metadata.get("option")
         value = getattr(options, each.name)
@@ -96,7 +96,7 @@ def _describe_span(info: OptionInfo) -> str:
 
 @dataclass(frozen=True)
 class Despill:
-    """The colour of the screen whose light is taken out, and how much of it."""
+    """The colour of the screen light to remove, and its strength."""
 
     screen: Screen
     strength: float = 1.0
@@ -115,7 +115,7 @@ class Despill:
 
 
 def parse_despill(text: str) -> Despill:
-    """Return the despill that `green` or `green,0.5` stands for. Raises OptionError."""
+    """Return the despill of `green` or `green,0.5`. Raises OptionError."""
     screen, comma, strength = text.partition(",")
     try:
         number = float(strength) if comma else 1.0
@@ -208,7 +208,7 @@ class FinishOptions:
         metavar="X0,Y0,X1,Y1",
         parse=parse_region,
     )
-    """Pixels of the displayed frame; pixels that it cuts keep the share of alpha inside."""
+    """Pixels of the displayed frame; pixels cut by it keep the share of alpha inside."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -230,7 +230,7 @@ _NOTHING = FinishOptions()
 class MatteOptions:
     """All choices of a run except its input, prompts and outputs.
 
-    Raises OptionError for values that are not offered or contradict each other.
+    Raises OptionError for invalid or contradictory values.
     """
 
     model: str | Path = option(
@@ -311,7 +311,7 @@ class MatteOptions:
         span=(0, MAX_ADAPT_STEPS),
         default_text=f"twice the frames, up to {DEFAULT_ADAPT_STEPS}",
     )
-    """See `model.compact.adapt`. The default holds for clips that are tracked by the embedded
+    """See `model.compact.adapt`. The default applies to clips tracked by the embedded
     model; for all others it is 0."""
     smooth: float = option(
         0.0,
@@ -453,7 +453,7 @@ def ends_at_damage(options: MatteOptions) -> bool:
 
 
 def chosen_options(options: MatteOptions) -> dict[str, object]:
-    """Return the choices that differ from the default by field; not `overwrite` and `resume`."""
+    """Return the choices different from the default by field; not `overwrite` and `resume`."""
     chosen = _changed(options, MatteOptions()) | _changed(options.finish, FinishOptions())
     if options.finish.region is not None:
         chosen["region"] = ",".join(map(str, options.finish.region))

@@ -1,7 +1,7 @@
-"""The process that the program runs in: signals that stop it, and its standard streams.
+"""The process of the program: its stop signals and standard streams.
 
 A terminal that is gone (ssh, a closed window), a full disk behind `2>log` or a closed pipe must
-not end a render that is otherwise well: what is said on standard error is said if it can be.
+not end a healthy render: messages on standard error are written if possible.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 INTERRUPTED = 130
-"""Exit code of a run that was stopped."""
+"""Exit code of a stopped run."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, the stop of a farm, a lost terminal."""
 _STOPPING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -28,12 +28,12 @@ def leave(number: int, frame: FrameType | None) -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Handle a signal like Ctrl-C, so that every output is cleaned up."""
+    """Handle a signal like Ctrl-C, to clean up every output."""
     raise KeyboardInterrupt
 
 
 def handled_signals() -> list[int]:
-    """Return the signals to handle: not those that a shell or nohup has set to be ignored."""
+    """Return the signals to handle, except those set to be ignored by a shell or nohup."""
     return [number for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN]
 
 
@@ -55,7 +55,7 @@ def loading() -> Iterator[None]:
 
 
 class _LossyFile(io.RawIOBase):
-    """Passes on what can be written, and drops the rest."""
+    """Passes on text if it can be written, and drops the rest."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -69,7 +69,7 @@ class _LossyFile(io.RawIOBase):
         return int(self._raw.fileno())
 
     def isatty(self) -> bool:
-        """Return whether the stream is a terminal, which one that is gone is not."""
+        """Return whether the stream is a terminal; a closed one is not."""
         try:
             return bool(self._raw.isatty())
         except (OSError, ValueError):
@@ -87,7 +87,7 @@ class _LossyFile(io.RawIOBase):
 def protect_streams() -> None:
     """Make the standard streams of this process safe to write to. To be called once, at its start.
 
-    Descriptors 0 to 2 that are closed are opened on the null device: otherwise the next file that
+    Closed descriptors 0 to 2 are opened on the null device: otherwise the next file that
     is opened would get such a number, and messages of libraries would be written into it. Errors of
     writing to standard error are ignored from here on. Errors of standard output are not: results
     are printed there.

@@ -28,13 +28,13 @@ _BYTES_A_PIXEL: Mapping[str, float] = {
     "libx264": 0.3,
     "png": 4.0,
 }
-"""Bytes per pixel of detailed pictures, rounded up: an estimate of the space that is needed."""
+"""Bytes per pixel of detailed pictures, rounded up, to estimate the space needed."""
 _OTHER_BYTES_A_PIXEL = 4.0
 
 
 @dataclass(frozen=True)
 class ShotPlan:
-    """What is known about a shot before it is rendered."""
+    """The facts of a shot before it is rendered."""
 
     name: str
     state: str
@@ -45,7 +45,7 @@ class ShotPlan:
     """Width and height."""
     segments: int = 0
     finished: int = 0
-    """Segments that an earlier run finished."""
+    """Segments finished by an earlier run."""
     specs: tuple[str, ...] = ()
     needed: int = 0
     """Bytes, estimated."""
@@ -53,7 +53,7 @@ class ShotPlan:
     """Folder of most of them."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that `--dry-run --json` prints."""
+        """Return the object for `--dry-run --json`."""
         return {
             "shot": self.name,
             "state": self.state,
@@ -69,7 +69,7 @@ class ShotPlan:
 
 
 def check_shots(shots: Iterable[ShotRequest], results: Results) -> Iterator[ShotPlan]:
-    """Yield the plan of each shot; the plan of one that cannot be rendered says why."""
+    """Yield the plan of each shot; the plan of an impossible one has the reason."""
     for shot in shots:
         if shot.problem:
             yield ShotPlan(shot.name, "refused", shot.problem)
@@ -83,7 +83,7 @@ def check_shots(shots: Iterable[ShotRequest], results: Results) -> Iterator[Shot
 
 
 def space_needed(plans: Sequence[ShotPlan]) -> list[str]:
-    """Return a sentence for each file system that has too little space for its outputs."""
+    """Return a sentence for each file system with too little space for its outputs."""
     needed: dict[int, tuple[int, Path]] = {}
     for plan in plans:
         if plan.needed:
@@ -129,7 +129,7 @@ def _check(shot: ShotRequest, results: Results) -> ShotPlan:
 
 
 def _check_model(request: Request) -> None:
-    """Raise OptionError for an unknown model, ModelError for one that is not complete here."""
+    """Raise OptionError for an unknown model, ModelError for one with missing files."""
     options = request.options
     name = str(options.model)
     if name == NO_MODEL or Path(name).is_file():
@@ -147,7 +147,7 @@ def _check_model(request: Request) -> None:
 
 
 def _check_outputs(shot: Shot) -> None:
-    """Raise the errors of a run before it begins; folders that it would create are fine."""
+    """Raise the errors of a run before it begins; folders still to be created are fine."""
     missing = [spec for spec in shot.specs if not spec.folder.is_dir()]
     there = [spec for spec in shot.specs if spec not in missing]
     if there:

@@ -1,4 +1,4 @@
-"""Workers of a Ray cluster: actors that keep their models loaded (extra `ray`).
+"""Workers of a Ray cluster: actors with their models kept loaded (extra `ray`).
 
 Ray places them. Tasks and outcomes are small; frames go from the workers to shared storage.
 """
@@ -26,7 +26,7 @@ from vidmatte.pipeline.segments.plan import Unit
 _ANSWER_SECONDS = 10.0
 """Limit for an answer from the address of a cluster."""
 _JOIN_SECONDS = 60.0
-"""Limit for joining the cluster at that address."""
+"""Limit for joining the cluster."""
 _MAX_FAILED_STARTS = 3
 """Per worker; more are taken for a broken installation."""
 
@@ -38,7 +38,7 @@ class ClusterWorker:
         self._worker = Worker()
 
     def facts(self) -> dict[str, str]:
-        """Return versions and weights, which all workers must share, and where this one runs."""
+        """Return versions and weights (equal on all workers), and the machine of this one."""
         import ray
 
         node = ray.get_runtime_context().get_node_id()
@@ -60,7 +60,7 @@ def own_facts() -> dict[str, str]:
 
 
 def refuse_other(facts: Mapping[str, str]) -> None:
-    """Raise VidmatteError for a worker whose versions or weights differ from this process."""
+    """Raise VidmatteError if versions or weights of a worker differ from this process."""
     for name, here in own_facts().items():
         if facts.get(name) != here:
             raise VidmatteError(
@@ -125,12 +125,12 @@ class RayEngine:
 
     @property
     def idle_machines(self) -> Sequence[str]:
-        """Return the machine of each worker that can take a task."""
+        """Return the machine of each idle worker."""
         return [member.machine for member in self._members if _is_idle(member) and member.machine]
 
     @property
     def machines(self) -> Collection[str]:
-        """Return all machines that have a worker which has answered.
+        """Return all machines with a worker that has answered.
 
         They are called by their host names, and by their nodes too if nodes share a host.
         """
@@ -139,7 +139,7 @@ class RayEngine:
     def submit(self, task: Task, machines: Collection[str]) -> None:
         """Give a task to an idle worker on one of some machines.
 
-        One that has its shot open is preferred.
+        A worker with the shot already open is preferred.
         """
         free = [member for member in self._members if _is_idle(member)]
         allowed = [member for member in free if member.machine in machines]
@@ -149,7 +149,7 @@ class RayEngine:
         best.doing = best.handle.run.remote(task)
 
     def poll(self, seconds: float) -> Sequence[Event]:
-        """Return what happened, as soon as anything did, or nothing after some seconds."""
+        """Return the next events as soon as there are any, or nothing after some seconds."""
         asked = {member.doing: member for member in self._members if member.doing is not None}
         if not asked:
             return []

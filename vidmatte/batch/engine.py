@@ -1,4 +1,4 @@
-"""What runs tasks: workers that take one at a time. They are processes here, or actors of Ray."""
+"""Engines for tasks: workers taking one at a time, as processes here or actors of Ray."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TaskDone:
     task: Task
     outcome: Outcome
     machine: str = ""
-    """Name of the machine that did it; empty for this one."""
+    """Name of its machine; empty for this one."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ Event: TypeAlias = TaskDone | WorkerLost | Progress
 
 
 class Engine(Protocol):
-    """Workers, each with at most one task, so that no queue grows: the caller keeps what is left.
+    """Workers, each with at most one task, so no queue grows: the caller keeps the rest.
 
     To be used in a `with` statement; leaving it stops the workers, busy ones at once.
     """
@@ -54,23 +54,23 @@ class Engine(Protocol):
 
     @property
     def idle_machines(self) -> Sequence[str]:
-        """Return the machine of each worker that can take a task; "" is this machine."""
+        """Return the machine of each idle worker; "" is this machine."""
         ...
 
     @property
     def machines(self) -> Collection[str]:
-        """Return all machines that have a worker which takes tasks."""
+        """Return all machines with a working worker."""
         ...
 
     def submit(self, task: Task, machines: Collection[str]) -> None:
         """Give a task to an idle worker on one of some machines.
 
-        One that has its shot open is preferred.
+        A worker with the shot already open is preferred.
         """
         ...
 
     def poll(self, seconds: float) -> Sequence[Event]:
-        """Return what happened, as soon as anything did, or nothing after some seconds."""
+        """Return the next events as soon as there are any, or nothing after some seconds."""
         ...
 
     def __enter__(self) -> Engine: ...

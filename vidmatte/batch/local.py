@@ -83,7 +83,7 @@ class LocalEngine:
 
     @property
     def idle_machines(self) -> Sequence[str]:
-        """Return "" for each worker that can take a task."""
+        """Return "" for each idle worker."""
         return [""] * (self._count - self.running)
 
     @property
@@ -105,7 +105,7 @@ class LocalEngine:
             worker.pipe.send(task)
 
     def poll(self, seconds: float) -> Sequence[Event]:
-        """Return what happened, as soon as anything did, or nothing after some seconds."""
+        """Return the next events as soon as there are any, or nothing after some seconds."""
         ready = wait([worker.pipe for worker in self._workers], seconds)
         events: list[Event] = []
         for number, worker in enumerate(self._workers):
@@ -161,7 +161,7 @@ class LocalEngine:
 
 
 def _work(pipe: Connection, device: str) -> None:
-    """Do the tasks that come through a pipe, until it is closed: the life of a worker process."""
+    """Do the tasks from a pipe, until it is closed: the life of a worker process."""
     # Ctrl-C in a terminal reaches all its processes; the first one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, interrupt)

@@ -1,4 +1,4 @@
-"""Which machines of a batch to trust: one that fails where others do not is set aside.
+"""Trust in the machines of a batch: one that fails alone is set aside.
 
 A machine without the mount of the plates, or with a full disk, answers at once and would be given
 one shot after the other. After its first failure a machine gets no more work until the same work
@@ -11,23 +11,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 _MAX_STRIKES = 2
-"""So often a machine may fail in a row where another one does not."""
+"""Largest number of failures in a row of one machine, at work that another one can do."""
 
 Work = tuple[str, str]
 """Names of a shot and of a unit of it."""
 
 
 class Machines:
-    """Keeps count of failures. Machines are names; "" is one that has no other beside it."""
+    """Keeps count of failures. Machines are names; "" is the only one."""
 
     def __init__(self) -> None:
         self._open: dict[Work, list[str]] = {}
-        """Machines that failed at some work, which no other machine has tried since."""
+        """Machines that failed at some work, not tried by another machine since."""
         self._strikes: Counter[str] = Counter()
         self._set_aside: set[str] = set()
 
     def usable(self, idle: Iterable[str]) -> set[str]:
-        """Return those of the machines that may be given work."""
+        """Return the machines still trusted with work."""
         suspects = {machine for failed in self._open.values() for machine in failed}
         return set(idle) - suspects - self._set_aside
 
@@ -40,7 +40,7 @@ class Machines:
         self._open.setdefault(work, []).append(machine)
 
     def add_success(self, machine: str, work: Work) -> list[str]:
-        """Trust a machine that has done some work; return those set aside because of it."""
+        """Trust a machine after some work; return the machines set aside because of it."""
         self._strikes[machine] = 0
         blamed = []
         for other in self._open.pop(work, ()):

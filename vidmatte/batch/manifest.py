@@ -38,15 +38,15 @@ _PROMPT_FILE = ".prompts.json"
 _OUTPUT = "{shot}_matte.mov"
 _ALPHA = "{shot}_alpha.mov"
 _PROMPTS = ("points", "box", "mask", "scribbles")
-"""Keys that mark one object on one frame."""
+"""Keys for marking one object on one frame."""
 _LISTS = ("input", "output", "alpha", "object")
 _PATHS = [
     key for key, each in MANIFEST_KEYS.items() if each.info.kind == "path" and key not in _LISTS
 ]
-"""Keys of single paths, which are relative to the manifest."""
+"""Keys of single paths, relative to the manifest."""
 _DELIMITERS = ",;\t"
 _NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
-"""Characters that some file system does not allow in names."""
+"""Characters not allowed in names on some file system."""
 
 Entry = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ class ShotRequest:
     name: str
     request: Request
     uris: Mapping[str, str] = field(default_factory=dict)
-    """Addresses of outputs that are made in a staging folder and sent, see `upload`."""
+    """Addresses of outputs made in a staging folder and then sent, see `upload`."""
     problem: str = ""
     """Why its prompts cannot be read: it fails, and the other shots are rendered."""
 
@@ -84,7 +84,7 @@ def load_manifest(
     overwrite: bool = False,
     resume: bool = False,
 ) -> list[ShotRequest]:
-    """Return the shots of a manifest, or of a folder of clips that have `clip.prompts.json`.
+    """Return the shots of a manifest, or of a folder of clips with `clip.prompts.json`.
 
     A manifest has `defaults` for all shots and `shots`, each with keys of `MANIFEST_KEYS`; in CSV
     each line is a shot, with commas, semicolons or tabs between its values. Paths are relative to
@@ -93,12 +93,12 @@ def load_manifest(
 
     Args:
         path: The manifest, or the folder.
-        changes: Keys that are set for all shots.
-        root: Refuse shots that read or write outside of this folder, before anything is read.
-        staging: Where outputs with an address are made before they are sent; by default a folder
+        changes: Keys to set for all shots.
+        root: Refuse shots with paths outside of this folder, before anything is read.
+        staging: Folder to make outputs in before they are sent to an address; by default one
             beside the manifest.
         overwrite: Let outputs be replaced.
-        resume: Continue runs that were stopped.
+        resume: Continue stopped runs.
 
     Raises:
         OptionError: For an unknown key, a value of the wrong kind, two shots with one name or one
@@ -152,14 +152,14 @@ def _read(path: Path) -> tuple[Entry, list[Entry]]:
 
 
 def _decode(data: bytes) -> str:
-    """Return text in UTF-8 or UTF-16, which spreadsheets write with a byte-order mark."""
+    """Return text in UTF-8 or UTF-16, with a byte-order mark as from spreadsheets."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16")
     return data.decode("utf-8-sig")
 
 
 def _rows(text: str, path: Path) -> list[Entry]:
-    """Return the lines of a CSV; the delimiter is the one that occurs most in its first line."""
+    """Return the lines of a CSV; the delimiter is the most frequent one in its first line."""
     header = text.lstrip().partition("\n")[0]
     delimiter = max(_DELIMITERS, key=header.count)
     # Quoted values may hold line breaks, which only a stream keeps together.
@@ -195,7 +195,7 @@ _LAYOUT = "it holds [defaults] and a list [[shots]]"
 
 
 def _clips(folder: Path) -> tuple[Entry, list[Entry]]:
-    """Return an entry for each clip of a folder that has a prompt file beside it."""
+    """Return an entry for each clip of a folder with a prompt file beside it."""
     clips = sorted(path for path in folder.iterdir() if path.suffix.lower() in MOVIES)
     marked = [clip for clip in clips if clip.with_name(clip.stem + _PROMPT_FILE).is_file()]
     if not marked:
@@ -373,7 +373,7 @@ def _refuse_same_outputs(shots: Sequence[ShotRequest], path: Path) -> None:
 
 
 def _paths_of(values: Mapping[str, Any]) -> Iterator[str | Path]:
-    """Return all that an entry reads and writes by itself."""
+    """Return all inputs and outputs of an entry."""
     yield from (values[key] for key in _PATHS if key in values)
     for key in ("input", "output", "alpha"):
         yield from values[key]

@@ -43,7 +43,7 @@ def export_openjd(
 
     `options` are words for its commands.
 
-    Every clip is opened to know its segments. Raises what opening them raises, and WriteError.
+    Every clip is opened to know its segments. Raises the errors of opening them, and WriteError.
     """
     steps: dict[str, list[Any]] = {_PREPARE: [], _RENDER: [], _JOIN: []}
     for shot in shots:

@@ -21,7 +21,7 @@ _SURE = 2.0
 
 
 def write_page(folder: Path, runs: Sequence[ShotRun], title: str) -> Path:
-    """Write the page into a folder that has the contact sheets in `SHEETS`, and return its path.
+    """Write the page into a folder with the contact sheets in `SHEETS`, and return its path.
 
     Raises:
         WriteError: If it cannot be written.

@@ -27,11 +27,11 @@ class Results:
         return self._last.get(shot, {})
 
     def completed(self, shot: str) -> Mapping[str, Any] | None:
-        """Return the line that was added when the shot was last completed."""
+        """Return the line of the shot's last completion."""
         return self._completed.get(shot)
 
     def file_fingerprints(self, shot: str) -> Mapping[str, FileFingerprint]:
-        """Return the fingerprints of files that were read for a shot before."""
+        """Return the fingerprints of files read for a shot before."""
         known = self.last(shot).get("file_fingerprints") or (self.completed(shot) or {}).get(
             "file_fingerprints", {}
         )

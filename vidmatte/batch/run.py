@@ -23,12 +23,12 @@ from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
 
 State = Literal["waiting", "running", "done", "up to date", "failed", "stopped"]
 _MAX_CRASHES = 3
-"""A unit is given up after so many lost workers: it may be the reason that they die."""
+"""A unit is given up after so many lost workers: it may be the cause."""
 _WAIT_SECONDS = 0.2
 _START_SECONDS = 120.0
-"""After so long, workers that are still being started are not waited for."""
+"""Longest wait for workers still being started."""
 _AHEAD = 2
-"""Number of segments, per worker, that propagation may be ahead of rendering."""
+"""Number of segments per worker by which propagation may be ahead of rendering."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class ShotRun:
     reason: str = ""
     error: str = ""
     frames: int = 0
-    """Frames that were propagated or rendered; long clips count both."""
+    """Propagated and rendered frames; long clips count both."""
     total: int | None = None
     """Total of the same, None if it is not known."""
     began: float = 0.0
@@ -96,11 +96,11 @@ class BatchRun:
         """Prepare the run; nothing is started.
 
         Args:
-            shots: The shots, in the order in which they are begun.
+            shots: The shots, in order of their beginning.
             engine: The workers, started.
-            results: Where the outcome of each shot is added.
+            results: The results, for the outcome of each shot.
             threads: Processor threads of each worker's network.
-            retries: How often work is repeated after errors that may pass.
+            retries: Number of repetitions after errors that may pass.
             sheets: Folder for contact sheets; None for none.
             watch: Is called at every change of a shot.
             note: Is called with sentences about the batch as a whole.
@@ -120,11 +120,11 @@ class BatchRun:
         self._stopping = False
 
     def stop(self) -> None:
-        """Begin nothing more; tasks that are running are finished."""
+        """Begin nothing more; running tasks are finished."""
         self._stopping = True
 
     def run(self) -> list[ShotRun]:
-        """Do all that can be done, and return how each shot ended."""
+        """Do all possible work, and return the state of each shot at the end."""
         try:
             while self._give_out() or self._engine.running or self._waits_for_workers():
                 for event in self._engine.poll(_WAIT_SECONDS):
@@ -143,7 +143,7 @@ class BatchRun:
         return self.shots
 
     def _waits_for_workers(self) -> bool:
-        """Return whether there is work, and nobody but workers that are being started to do it."""
+        """Return whether there is work, but no worker except those being started."""
         has_work = bool(self._waiting) or any(run.schedule is not None for run in self._active)
         return has_work and self._engine.starting > 0 and not self._stopping
 
@@ -167,14 +167,14 @@ class BatchRun:
         return given
 
     def _may_grow(self) -> bool:
-        """Return whether workers are being started that may soon take work."""
+        """Return whether workers are being started and may soon take work."""
         waited = time.monotonic() - self._starting_since
         return self._engine.starting > 0 and waited < _START_SECONDS
 
     def _next(self, machines: set[str], *, again: bool = False) -> tuple[Task, set[str]] | None:
-        """Return a unit of the shots that were begun first, or the beginning of the next shot.
+        """Return a unit of the shots begun first, or the beginning of the next shot.
 
-        It comes with the machines that may do it: those of `machines` that have not failed at it,
+        It comes with the machines allowed to do it: those of `machines` without a failure at it,
         or with `again` all of them.
         """
         if not machines:
@@ -222,7 +222,7 @@ class BatchRun:
         return self._task(run, BEGIN)
 
     def _claim_outputs(self, run: ShotRun) -> None:
-        """Let a shot replace outputs that an earlier try of it left.
+        """Let a shot replace outputs of its own earlier try.
 
         That try was killed after its outputs were in place, or could not send them.
         """
@@ -333,7 +333,7 @@ class BatchRun:
         run.schedule = None
 
     def _fail(self, run: ShotRun, outcome: Outcome, unit: str, machine: str = "") -> None:
-        """Try a unit that failed again, on another machine if there is one, or give up its shot."""
+        """Retry a failed unit, on another machine if there is one, or give up its shot."""
         if run.is_over:
             return
         if outcome.retryable and not self._stopping:
@@ -364,7 +364,7 @@ class BatchRun:
         self._results.add(run.record)
 
     def _try_elsewhere(self, run: ShotRun, unit: str, machine: str) -> bool:
-        """Give a unit to a second machine, which is no retry: the first one may be to blame."""
+        """Give a unit to a second machine; not a retry, as the first one may be to blame."""
         work = (run.name, unit)
         before = self._machines.failed_at(work)
         others = set(self._engine.machines) - {machine, *before}
@@ -387,14 +387,14 @@ class BatchRun:
             run.schedule.requeue(Unit.parse(unit))
 
     def _reason(self, run: ShotRun, outcome: Outcome, unit: str, machine: str) -> str:
-        """Return why a shot failed, and on which machines."""
+        """Return the reason of a shot's failure, and its machines."""
         if not machine:
             return outcome.reason
         failed = [*self._machines.failed_at((run.name, unit)), machine]
         return f"{outcome.reason} (on {' and '.join(dict.fromkeys(failed))})"
 
     def _on_worker_lost(self, event: WorkerLost) -> None:
-        """Give the task of a worker that is gone to another worker."""
+        """Give the task of a lost worker to another one."""
         run = self._by_name[event.task.shot]
         run.running -= 1
         unit = event.task.unit

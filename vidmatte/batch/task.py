@@ -27,13 +27,13 @@ class Task:
     key: str = ""
     """Fingerprint of the shot when it was begun."""
     file_fingerprints: Mapping[str, FileFingerprint] = field(default_factory=dict)
-    """Fingerprints of files whose content is known."""
+    """Fingerprints of known files."""
     finished: Mapping[str, Any] | None = None
-    """The record of the last time that the shot was completed."""
+    """The record of the shot's last completion."""
     uris: Mapping[str, str] = field(default_factory=dict)
-    """Addresses of outputs that are made in a staging folder, see `upload`."""
+    """Addresses of outputs made in a staging folder, see `upload`."""
     sheet: str | None = None
-    """Path of the contact sheet, which is written when the shot is complete."""
+    """Path of the contact sheet, written after the shot."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Outcome:
     retryable: bool = False
     """Whether a retry may succeed."""
     trace: str = ""
-    """Traceback of an error that is a bug of ours."""
+    """Traceback of an unexpected error, a bug."""
     seconds: float = 0.0
 
 

@@ -1,6 +1,6 @@
 """Send outputs to fsspec addresses, such as s3://bucket/shot.mov, from a staging folder.
 
-The staging folder is a path that all workers reach. A file has its address when all of it was sent.
+All workers reach the staging folder. A file appears at its address after it was sent whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNUSABLE = {
     "https": "can be read only",
 }
 _VERSIONS = ("ETag", "etag", "md5Hash", "md5", "content_md5", "crc32c", "checksum")
-"""Facts of an object that change with its content, as the file systems of fsspec call them."""
+"""Facts of an object that change with its content, by their names in fsspec."""
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
@@ -37,7 +37,7 @@ def is_uri(path: object) -> bool:
 
 
 def local_path_of(uri: str) -> Path | None:
-    """Return the path that an address stands for on this machine, None if it is elsewhere.
+    """Return the path of an address on this machine, None if it is elsewhere.
 
     Chained addresses, such as `simplecache::file://...`, are never local: they also write to a
     cache.
@@ -85,9 +85,9 @@ def files_at(uri: str, spec: OutputSpec) -> dict[str, int]:
 
 
 def stamp_at(uri: str, spec: OutputSpec) -> list[Any]:
-    """Return what changes if a file of an output is replaced: number, bytes, and a digest.
+    """Return a stamp of an output's files, different after a replacement: number, bytes, digest.
 
-    The digest is of names, sizes and what the storage says of contents: checksums, or ETags, or
+    The digest covers names, sizes and facts of the storage: checksums, or ETags, or
     else times of changes.
 
     Raises:
@@ -119,7 +119,7 @@ def _name_of(entry: Mapping[str, Any]) -> str:
 
 
 def existing_outputs(request: Request, uris: Mapping[str, str]) -> list[str]:
-    """Return the files of a request's outputs that are there already. Raises WriteError."""
+    """Return the existing files of a request's outputs. Raises WriteError."""
     found: list[str] = []
     for spec in request.outputs.specs:
         uri = uri_of(spec, uris)
@@ -132,9 +132,9 @@ def existing_outputs(request: Request, uris: Mapping[str, str]) -> list[str]:
 
 
 def refuse_existing(request: Request, uris: Mapping[str, str]) -> None:
-    """Raise WriteError for an output with an address that is there, and may not be replaced.
+    """Raise WriteError if an output exists at its address, and may not be replaced.
 
-    Raises it as well for addresses that cannot be written to.
+    Raises it as well for addresses without write access.
     """
     for uri in uris.values():
         _check_bucket(uri)
@@ -171,7 +171,7 @@ def clear(request: Request, uris: Mapping[str, str]) -> None:
 
 
 def remove_staged(request: Request, uris: Mapping[str, str]) -> None:
-    """Remove the outputs from the staging folder, and the folders that are empty then."""
+    """Remove the outputs from the staging folder, and folders left empty."""
     clear(request, uris)
     remove_staging_folders(uris)
 

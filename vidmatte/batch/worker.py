@@ -42,7 +42,7 @@ from vidmatte.write import OutputSpec, PlacementError
 
 _OPEN_SHOTS, _LOADED_MODELS = 2, 2
 _LOWEST = 8
-"""Number of the least sure frames that a result names."""
+"""Number of least sure frames in a result."""
 _SECONDS_BETWEEN_REPORTS = 0.5
 
 
@@ -52,7 +52,7 @@ class Worker:
     def __init__(
         self, device: str = "auto", report: Callable[[Progress], None] | None = None
     ) -> None:
-        """`device` is for shots that do not name one; `report` is called as frames are done."""
+        """`device` is for shots without one; `report` is called as frames are done."""
         self._device = device
         self._report = report or (lambda frames: None)
         self._models: OrderedDict[tuple[object, ...], Model] = OrderedDict()
@@ -133,7 +133,7 @@ class Worker:
             return Outcome("planned", header, render.plan, identity.key, identity.file_fingerprints)
 
     def _whole(self, task: Task, shot: Shot, identity: Fingerprint) -> Outcome:
-        """Render a shot that is not cut into segments."""
+        """Render a shot without segments."""
         counter = _Reporter(task.shot, self._report)
         apart = suggested_apart(is_set=task.request.source.images)
         aspect = shot.video.info.sample_aspect_ratio
@@ -196,7 +196,7 @@ class Worker:
 
 
 class _OpenShot:
-    """A shot that stays open between its units."""
+    """A shot kept open between its units."""
 
     def __init__(self, task: Task) -> None:
         self._stack = ExitStack()
@@ -204,7 +204,7 @@ class _OpenShot:
         self._render: LongRender | None = None
 
     def render(self, task: Task, load_model: Callable[[MatteOptions], Model]) -> LongRender:
-        """Return the render of the shot, which another process may have begun."""
+        """Return the render of the shot, possibly begun by another process."""
         if self._render is None:
             self._render = LongRender(self.shot, load_model, plan=task.plan)
         return self._render
@@ -240,7 +240,7 @@ class _Reporter:
 def fingerprint_sent(
     request: Request, uris: Mapping[str, str], known: Mapping[str, FileFingerprint]
 ) -> Fingerprint:
-    """Return the fingerprint of a request whose outputs are sent to addresses."""
+    """Return the fingerprint of a request with outputs sent to addresses."""
     identity = fingerprint(request, known)
     return replace(identity, key=" ".join([identity.key, *sorted(uris.values())]))
 
@@ -254,7 +254,7 @@ def is_up_to_date(finished: Any, identity: Fingerprint, request: Request) -> boo
 
 
 def _stamp(uri: str, spec: OutputSpec) -> list[Any]:
-    """Return what changes if an output is replaced.
+    """Return a stamp of an output, different after a replacement.
 
     The number of its files, their bytes in all, and the time of the last change in nanoseconds, or
     for an address a digest.
@@ -274,7 +274,7 @@ def _stamp(uri: str, spec: OutputSpec) -> list[Any]:
 
 
 def _completed(task: Task, summary: Summary) -> dict[str, Any]:
-    """Return the result of a shot whose outputs are in place; remove their staged copies."""
+    """Return the result of a shot with outputs in place; remove their staged copies."""
     remove_staged(task.request, task.uris)
     confidence = summary.confidence
     lowest = sorted(range(len(confidence)), key=confidence.__getitem__)[:_LOWEST]

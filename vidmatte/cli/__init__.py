@@ -1,6 +1,6 @@
 """The command line: options into one call of the library, results and errors into text.
 
-Commands are loaded when they are called, so that `vidmatte --help` takes no second.
+Commands are loaded when they are called, to keep `vidmatte --help` fast.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Take words that are no command for those of the default command."""
+        """Pass words without a command to the default command."""
         if args[0] not in _COMMANDS:
             _refuse_typing_error(ctx, args[0])
         return super().resolve_command(ctx, args if args[0] in _COMMANDS else ["matte", *args])
@@ -67,7 +67,7 @@ class _LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; usage errors are printed as JSON too if that was asked for."""
+        """Run a command; usage errors are printed as JSON too with --json."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # at a moment that the command itself does not handle

@@ -27,7 +27,7 @@ class _Rate(ProgressColumn):
 
 
 def make_bar(unit: str) -> Progress:
-    """Return a bar on standard error that counts `unit`, not started yet."""
+    """Return a bar on standard error for counting `unit`, not started yet."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -149,7 +149,7 @@ def batch_command(manifest: str, quiet: bool, as_json: bool, debug: bool, **give
 
 
 def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) -> int:
-    """Do what the options ask for, and return the exit code."""
+    """Run the batch with these options, and return the exit code."""
     shots = load_manifest(
         manifest,
         changes=_changes(given["settings"]),

@@ -13,7 +13,7 @@ from vidmatte.batch.run import ShotRun
 from vidmatte.cli.console import say
 
 _ROWS = 30
-"""Shots that the table shows at most: those that are running, then failed, then waiting ones."""
+"""Largest number of shots in the table: running ones first, then failed, then waiting ones."""
 _SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -75,7 +75,7 @@ class Board:
 
 
 def _rank(run: ShotRun) -> int:
-    """Return the place of a shot in the table: what is interesting comes first."""
+    """Return the rank of a shot in the table: the most interesting ones come first."""
     order: dict[str, int] = {"running": 0, "failed": 1, "waiting": 2}
     return order.get(run.state, 3)
 

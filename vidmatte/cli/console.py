@@ -1,4 +1,4 @@
-"""What commands share: how an error ends one, and how results are printed."""
+"""Shared by commands: ending with an error, and printing results."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def print_json(value: Any) -> None:
 
 
 def print_error(message: str, *, kind: str, code: int, as_json: bool) -> None:
-    """Say on standard error what went wrong, and with `as_json` on standard output too."""
+    """Print an error on standard error, and with `as_json` on standard output too."""
     say(f"Error: {message}")
     if as_json:
         print_json({"error": {"type": kind, "message": message, "exit_code": code}})
 
 
 def set_log_level(*, quiet: bool) -> None:
-    """Let the library report downloads and what could not be kept, on standard error."""
+    """Show the library's log on standard error: downloads and losses."""
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
 
 
@@ -70,13 +70,13 @@ def one_line_errors(
     as_json: bool = False,
     interrupted: Callable[[], str] | None = None,
 ) -> Iterator[None]:
-    """End the program with one line if the block raises an error that a user can cause.
+    """End the program with one line if the block raises an error caused by a user.
 
-    The exit code is 2 for options and prompts that do not fit, 1 for everything else, 130 at
+    The exit code is 2 for invalid options and prompts, 1 for everything else, 130 at
     Ctrl-C.
 
     Args:
-        debug: Let errors through, so that Python shows their traceback.
+        debug: Let errors through, for Python's traceback.
         as_json: Print the error as a JSON object on standard output too.
         interrupted: Makes the line for Ctrl-C; None lets KeyboardInterrupt through.
     """
@@ -96,7 +96,7 @@ def one_line_errors(
 
 
 def print_interrupted(message: str, *, as_json: bool) -> None:
-    """Say what an interruption left."""
+    """Print the state after an interruption."""
     say(message)
     if as_json:
         error = {"type": "Interrupted", "message": message, "exit_code": INTERRUPTED}
@@ -112,7 +112,7 @@ def _message(error: VidmatteError | OSError) -> str:
 
 
 def print_summary(summary: Summary) -> None:
-    """Say on standard error what a run did."""
+    """Print the summary of a run on standard error."""
     for output in summary.outputs:
         say(
             f"{output.path}: {output.kind}, {output.codec} {output.pixel_format}, "

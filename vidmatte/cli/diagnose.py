@@ -1,4 +1,4 @@
-"""DOCTOR: what this installation can read, write and run on, and how to mend what is missing.
+"""DOCTOR: the formats and devices of this installation, and the remedy for missing parts.
 
 Whatever can be tried is tried: a frame is encoded in every format, the embedded model mattes a
 picture, and the disks are written to. The network is not used.
@@ -40,7 +40,7 @@ Topic = Literal["versions", "run", "read", "write", "models", "extras", "disk", 
 _DEFAULT_OUTPUTS = ("prores-4444", "prores-422-hq")
 """Default outputs, by their names in FORMATS."""
 _CAMERA_CODECS = ("h264", "hevc", "av1", "mpeg2video", "mjpeg", "dnxhd", "cfhd", "aac", "pcm_s24le")
-"""Decoders that most sources need, in addition to those of our own formats."""
+"""Decoders for most sources, in addition to those of the output formats."""
 _LITTLE_MEMORY = 2 << 30
 _LITTLE_SPACE = 2 << 30
 _WRITTEN_PIECE, _WRITTEN_PIECES, _WRITTEN_SECONDS = 4 << 20, 16, 1.0
@@ -62,7 +62,7 @@ class Finding:
     needed: bool = False
     """Whether the embedded model or the default outputs need it."""
     remedy: str = ""
-    """What to do if it is not good."""
+    """Remedy, if it is not good."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class Diagnosis:
         return all(finding.good for finding in self.findings if finding.needed)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that `vidmatte doctor --json` prints."""
+        """Return the object for `vidmatte doctor --json`."""
         return {"usable": self.usable, "findings": [asdict(finding) for finding in self.findings]}
 
 
 def diagnose(folder: Path | None = None) -> Diagnosis:
-    """Check everything, which takes some seconds.
+    """Check everything, in some seconds.
 
-    `folder` is where outputs would go, by default the working directory.
+    `folder` is the folder for outputs, by default the working directory.
     """
     return Diagnosis(
         (

@@ -31,7 +31,7 @@ from vidmatte.option_table import OPTIONS, make_options
 from vidmatte.options import chosen_options
 
 _CLICKS = "clicks"
-"""Word that chooses the interactive protocol."""
+"""Word for the interactive protocol."""
 _PROTOCOL_CHOICES = (
     "prompt",
     "guidance",

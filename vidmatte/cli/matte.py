@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vidmatte.report.summary import Summary
 
 _PROMPTS = ("points", "scribbles", "mask", "box")
-"""Options of which the n-th value belongs to the n-th reference frame."""
+"""Options with a value for each reference frame, in order."""
 T = TypeVar("T")
 
 
@@ -105,7 +105,7 @@ def _has_mattes(given: Mapping[str, Any]) -> bool:
 
 
 def _picked(inputs: Sequence[str], given: Mapping[str, Any]) -> Summary:
-    """Return the summary of the run that was made in the picker. Exits with 1 if there was none."""
+    """Return the summary of the run in the picker. Exits with 1 if there was none."""
     prompts = ("scribbles", "mask", "box", "object")
     several = len(given["points"]) > 1 or len(given["ref_frame"]) > 1
     if several or any(given[name] for name in prompts):
@@ -217,7 +217,7 @@ def _chosen_objects(
 def _default_outputs(
     inputs: Sequence[str], given: Mapping[str, Any], objects: int, kind: str
 ) -> tuple[str, ...]:
-    """Return the outputs of a run for which neither --output nor --alpha was given."""
+    """Return the outputs of a run without --output and --alpha."""
     if given["output"] or given["alpha"]:
         return ()
     if objects > 1:

@@ -14,14 +14,14 @@ _TYPES = {"number": click.FLOAT, "whole": click.INT}
 
 
 def table_options(*names: str, multiple: tuple[str, ...] = ()) -> Callable[[Command], Command]:
-    """Return a decorator that adds options of the table to a command, in this order.
+    """Return a decorator to add options of the table to a command, in this order.
 
-    Values that are not given are None (or empty, for options that are repeatable): their defaults
+    Missing values are None (or empty, for repeatable options): their defaults
     and ranges are for the library to say, see `option_table.make_options`.
 
     Args:
         names: Options by name.
-        multiple: Those of them that may be given several times.
+        multiple: The repeatable ones among them.
     """
 
     def decorate(command: Command) -> Command:
@@ -58,7 +58,7 @@ def _click_type(each: Option) -> Any:
 
 
 def output_switches(command: Command) -> Command:
-    """Add --quiet, --json and --debug, which all commands that do work have."""
+    """Add --quiet, --json and --debug, as in all working commands."""
     switches = (
         click.option("--quiet", is_flag=True, help="Print errors only."),
         click.option(

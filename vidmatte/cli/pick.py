@@ -143,7 +143,7 @@ def has_display() -> bool:
 
 
 def refuse_for_picker(asked: Mapping[str, object]) -> None:
-    """Raise OptionError for options, by their flags, that were given and that the page ignores."""
+    """Raise OptionError for given options, by their flags, if the page ignores them."""
     for option, value in asked.items():
         if value:
             raise OptionError(

@@ -40,7 +40,7 @@ class ProgressLine(Closing):
             self._bar.stop()
 
     def _start(self) -> None:
-        """Show the bar at the first report: before that a download may show its own."""
+        """Show the bar at the first report: a download before it may show its own."""
         if self._bar is not None and self._task is None:
             self._bar.start()
             self._task = self._bar.add_task(self.text, total=None)
@@ -60,7 +60,7 @@ class ProgressLine(Closing):
         self._base = None
 
     def status(self, text: str) -> None:
-        """Say what is done before the first frame."""
+        """Show the current activity before the first frame."""
         self._start()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=text)

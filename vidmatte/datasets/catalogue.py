@@ -13,11 +13,11 @@ from vidmatte.errors import OptionError
 
 @dataclass(frozen=True)
 class Layout:
-    """A way in which files lie in folders."""
+    """A layout of files in folders."""
 
     open: Callable[[str | Path], Dataset]
     files: str
-    """What is looked for, in words."""
+    """The expected files, in words."""
 
 
 DATASETS = {

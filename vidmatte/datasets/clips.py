@@ -106,7 +106,7 @@ def open_davis2017(root: str | Path) -> Dataset:
 
     The layout is that of `open_davis`, with the list `ImageSets/2017/val.txt`. The objects of a
     clip are the labels of its first frame; names are CLIP/LABEL. Their mean of J and F is that
-    of the published evaluation, in which the first and last frames do not count.
+    of the published evaluation, without the first and last frames.
 
     Raises:
         ReadError: something is missing, or a first frame has no objects.
@@ -146,7 +146,7 @@ def open_plain_clips(root: str | Path) -> Dataset:
 
 
 def _folder_of_masks(root: str | Path, name: str) -> Path | None:
-    """Return the folder of first masks that belong to a root, if there is one."""
+    """Return the folder of first masks of a root, if there is one."""
     folder = Path(root).expanduser()
     # The root is a folder of parts, SIZE, or one part of it, SIZE/PART.
     for size in (folder, folder.parent):

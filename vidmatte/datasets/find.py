@@ -1,4 +1,4 @@
-"""Finds the files of a layout; names what is missing and what was looked for."""
+"""Find the files of a layout, with errors about missing ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def root_folder(root: str | Path, layout: str) -> Path:
 
 
 def one_of(root: Path, names: Sequence[str], layout: str) -> Path:
-    """Return the first folder of some that exists. Raises ReadError with those looked for."""
+    """Return the first existing folder of some. Raises ReadError naming all of them."""
     for name in names:
         if (root / name).is_dir():
             return root / name
@@ -34,7 +34,7 @@ def one_of(root: Path, names: Sequence[str], layout: str) -> Path:
 
 
 def nothing_found(root: Path, layout: str, looked_for: str) -> ReadError:
-    """Return the error for a folder without anything that a layout has."""
+    """Return the error for a folder without any file of a layout."""
     return ReadError(
         f"{root}: is not laid out as {layout!r}: looked for {looked_for}, found {_listing(root)}"
     )
@@ -67,7 +67,7 @@ def image_named(folder: Path, stem: str) -> Path | None:
 
 
 def require(wanted: Iterable[str], there: Mapping[str, Path], folder: Path, what: str) -> None:
-    """Raise ReadError, naming those of the `wanted` names that are not there."""
+    """Raise ReadError with the missing ones of the `wanted` names."""
     missing = [name for name in wanted if name not in there]
     if missing:
         named = ", ".join(missing[:_NAMED]) + (

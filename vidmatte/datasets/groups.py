@@ -29,7 +29,7 @@ def open_icm57(root: str | Path) -> Dataset:
     """Open ICM-57 (Guo et al., CVPR 2024): `image/`, `alpha/`, `ICM57.json`, perhaps `trimap/`.
 
     The JSON file may lie in the folder or beside it. A group is the images of one class, sub-class
-    and extent, as in the research code. Raises ReadError for anything that is missing.
+    and extent, as in the research code. Raises ReadError for missing files.
     """
     return _grouped(
         root, "icm57", ("image",), ("alpha",), ("ICM57.json", "ICM-57.json", "groups.json")
@@ -41,7 +41,7 @@ def open_aim500(root: str | Path) -> Dataset:
 
     Groups are in `AIM.json` or `groups.json`. The data set itself has none, and those of the paper
     were not published: without such a file each image is a group of its own, to be marked itself.
-    Raises ReadError for anything else that is missing.
+    Raises ReadError for other missing files.
     """
     files = ("AIM.json", "AIM500.json", "AIM-500.json", "groups.json")
     return _grouped(
@@ -52,7 +52,7 @@ def open_aim500(root: str | Path) -> Dataset:
 def open_rm1k(root: str | Path) -> Dataset:
     """Open RM-1K (Wang et al., TCSVT 2023): `image/` (or `merged/`), `alpha/`.
 
-    Groups are in `RM1K.json` or `groups.json`. Raises ReadError for anything that is missing.
+    Groups are in `RM1K.json` or `groups.json`. Raises ReadError for missing files.
     """
     return _grouped(
         root, "rm1k", ("image", "merged"), ("alpha",), ("RM1K.json", "RM-1K.json", "groups.json")
@@ -124,7 +124,7 @@ def open_grabcut(root: str | Path) -> Dataset:
     """Find the images of GrabCut (Rother et al., SIGGRAPH 2004): `data_GT/*` and `boundary_GT/*`.
 
     Masks are white for the object and black for the background; gray borders never count. Each
-    image is a group of its own. Raises ReadError for anything that is missing.
+    image is a group of its own. Raises ReadError for missing files.
     """
     return _images_and_masks(root, "grabcut", ("data_GT", "images"), ("boundary_GT", "masks"))
 
@@ -154,7 +154,7 @@ def open_plain_groups(root: str | Path) -> Dataset:
 
     `group/name/image.jpg, alpha.png[, trimap.png]` or
     `group/name.jpg, name_alpha.png[, name_trimap.png]`; a group of a single image may be
-    `group/image.jpg, alpha.png[, trimap.png]`. Raises ReadError for anything that is missing.
+    `group/image.jpg, alpha.png[, trimap.png]`. Raises ReadError for missing files.
     """
     folder = root_folder(root, "groups")
     groups = tuple(Group(path.name, _plain_group(path)) for path in folders(folder))

@@ -18,9 +18,9 @@ from vidmatte.read.images import read_image, read_pixels
 from vidmatte.read.still import StillImage
 
 Truth = Literal["alpha", "mask", "labels"]
-"""What files of truth say: alpha; a mask, object above one half; labels, object where not black."""
+"""Kinds of truth: alpha; a mask, object above one half; labels, object unless black."""
 CountedRegion = Literal["unknown", "whole"]
-"""Pixels that errors are taken over: the unknown area of trimaps, or whole images."""
+"""Pixels for errors: the unknown area of trimaps, or whole images."""
 CountedFrame = Literal["count", "skip"]
 """Whether the first or last frame of a clip takes part in its figures."""
 _UNKNOWN = (85 / 255, 170 / 255)
@@ -44,7 +44,7 @@ class ImageSample:
     scaled: bool = False
     """Whether the truth may differ in size from the image and is resized to it (Open Images)."""
     has_border: bool = False
-    """Whether the truth leaves a border open, of middle gray, that never counts (GrabCut)."""
+    """Whether the truth has a border of middle gray that never counts (GrabCut)."""
 
     @property
     def is_matting(self) -> bool:
@@ -65,13 +65,13 @@ class ImageSample:
         )
 
     def read_border(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """Return the pixels (H, W) that never count, None if all do. Raises ReadError."""
+        """Return the ignored pixels (H, W), None if all count. Raises ReadError."""
         return read_unknown(self.alpha, size, image=self.image) if self.has_border else None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images of one category or one thing, so that one tells what is meant in the others."""
+    """Images of one category or one thing: one can be the reference of the others."""
 
     name: str
     images: tuple[ImageSample, ...]
@@ -84,7 +84,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Clip:
-    """Consecutive frames, all that their folder holds, with the truth of each."""
+    """Consecutive frames, all of their folder, with the truth of each."""
 
     name: str
     """May hold a slash, if a data set has parts or a clip several objects."""
@@ -94,7 +94,7 @@ class Clip:
     """The truth of each frame, see `kind`; None for a frame without."""
     kind: Truth = "alpha"
     first_mask: Path | None = None
-    """The mask of the first frame that a benchmark hands out; None if the truth is used instead."""
+    """The benchmark's mask of the first frame; None if the truth is used instead."""
     label: int | None = None
     """Index of the object in files of labels; None takes all objects together."""
 

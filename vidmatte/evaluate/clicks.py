@@ -3,7 +3,7 @@
 Each click is placed in the middle of the largest error region of the last answer, where the
 distance to the region's border is largest, as in the evaluation of RITM (Sofiiuk et al., "Reviving
 Iterative Training with Mask Guidance for Interactive Segmentation", ICIP 2022). Nothing is drawn at
-random. The object of an answer is where alpha is above one half.
+random. The object of an answer is alpha above one half.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Click = tuple[float, float, int]
 """x and y in pixels, and label: 1 for the object, 0 for the background."""
 DEFAULT_CLICKS = 20
 AFTER = (1, 3, 5, 10)
-"""Numbers of clicks after which J is reported."""
+"""Numbers of clicks with a reported J."""
 WANTED = (0.85, 0.90)
 """J to be reached, for the number of clicks (NoC)."""
 DROP = 0.02
-"""A click that lowers J by more than this is counted."""
+"""Clicks are counted if they lower J by more than this."""
 
 CLICKS = (
     *(Measure(f"J@{n}", f"J@{n}", 3, higher_is_better=True) for n in AFTER),
@@ -57,7 +57,7 @@ class Session:
         """Return the measures of `CLICKS`.
 
         Args:
-            most: the largest number of clicks; NoC of images that never get there.
+            most: the largest number of clicks; NoC of images that never reach it.
         """
         values = {}
         for n in AFTER:
@@ -80,7 +80,7 @@ def click_through(model: Model, seen: SeenImage, *, index: int, most: int) -> Se
 
     Args:
         model: answers to the clicks so far.
-        seen: the image, its truth and the pixels that count.
+        seen: the image, its truth and the counted pixels.
         index: of the image in its group or clip.
         most: largest number of clicks.
 
@@ -122,7 +122,7 @@ def next_click(
     Args:
         answer: (H, W) the last matte.
         truth: (H, W) the object.
-        counted: (H, W) pixels that count; None for all.
+        counted: (H, W) counted pixels; None for all.
         clicks: those before; no pixel is clicked twice.
     """
     found = answer > 0.5

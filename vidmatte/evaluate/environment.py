@@ -1,4 +1,4 @@
-"""What figures depend on beside the choices: versions, device, and the weights by their hash."""
+"""The environment of figures, beside the choices: versions, device, hashes of weights."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _hashes(options: MatteOptions) -> Iterator[tuple[str, str]]:
-    """Yield the name and hash of each file of weights that the options name."""
+    """Yield the name and hash of each file of weights in the options."""
     if str(options.model) in WEIGHTS:
         for weights in (WEIGHTS[str(options.model)], *PARTS.values()):
             yield weights.file, weights.sha256

@@ -34,7 +34,7 @@ from vidmatte.evaluate.write import (
 
 Experiment = Literal["ablation", "references", "timesteps"]
 DEFAULT_TIME_STEPS = (0, 100, 200, 300, 400)
-"""Time steps that are compared unless others are chosen: those of table 8."""
+"""Default time steps to compare: those of table 8."""
 DEFAULT_REFERENCES = 4
 OnVariant = Callable[[str, int, int], None]
 """Told the variant, and how many of its samples are done of how many."""
@@ -47,7 +47,7 @@ _QUOTED: Mapping[Experiment, tuple[Quoted, ...]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the ways in which a model is run in an experiment."""
+    """One variant of a model in an experiment."""
 
     label: str
     switches: Mapping[str, object] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def variants_of(
     """Return the variants of an experiment.
 
     Args:
-        experiment: what is compared.
+        experiment: the comparison.
         steps: time steps to compare.
         references: the largest number of references.
 
@@ -103,11 +103,11 @@ def experiment(
     """Run each variant in a folder of its own, and write table, JSON, plot and page of all.
 
     If references are compared, as many images of a group never count as there are references at
-    most, so that all variants are measured on the same images.
+    most, to measure all variants on the same images.
 
     Raises:
         OptionError: the model does not have the switches.
-        VidmatteError: what `run` raises.
+        VidmatteError: As from `run`.
     """
     if subject.predictions is not None:
         raise OptionError(f"{kind} compares switches of a model: give a model, not mattes")
@@ -147,7 +147,7 @@ def _require_switches(kind: Experiment, subject: MethodUnderTest, variant: Varia
 
 @contextmanager
 def _switches_named(kind: Experiment, variant: Variant) -> Iterator[None]:
-    """Say which switches an experiment needs, if the model does not have them."""
+    """Raise OptionError if the model lacks the switches of an experiment."""
     try:
         yield
     except OptionError as error:

@@ -116,7 +116,7 @@ def as_csv(evaluation: Evaluation) -> str:
 
 
 def as_json(evaluation: Evaluation, table: Table) -> dict[str, Any]:
-    """Return what `--json` prints: choices, environment, means, quoted rows; null for no value."""
+    """Return the object for --json: choices, environment, means, quoted rows; null if unknown."""
     plan = evaluation.plan
     return {
         "dataset": plan.dataset.name,

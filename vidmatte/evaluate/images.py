@@ -14,13 +14,13 @@ from vidmatte.report.thumbnails import shrink, shrunk_size, to_codes
 
 COLUMNS = ("input", "prompt", "alpha", "truth", "error")
 _OBJECT, _BACKGROUND = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2)
-"""Red, green, blue that marks are shown in."""
+"""Red, green and blue of shown marks."""
 _DIMMED = 0.3
-"""Brightness of what a mask leaves out."""
+"""Brightness of pixels outside a mask."""
 _TRACE = 0.05
-"""Share of a mark in a small pixel from which it is painted."""
+"""Least share of a mark in a small pixel for painting it."""
 _MOSTLY = 0.3
-"""Share of known pixels from which marks are shown as a trimap."""
+"""Least share of known pixels for showing marks as a trimap."""
 
 
 def strip(found: PredictedMatte) -> bytes:

@@ -1,4 +1,4 @@
-"""Results so far, a line for each part, so that a stopped run can be resumed."""
+"""Results so far, a line for each part, for resuming a stopped run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MATTES = "mattes"
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one image or clip, in one round."""
+    """The measures of one image or clip, in one round."""
 
     group: str
     """Name of the group, or of the clip."""
@@ -35,7 +35,7 @@ class Result:
     confidence: float | None = None
     """Confidence of the model; None for given mattes."""
     by_frame: Sequence[float] = ()
-    """Of a clip, the ranking measure of each frame that counts; of clicks, J after each."""
+    """Of a clip, the ranking measure of each counted frame; of clicks, J after each."""
     frames: Sequence[int] = ()
     """Indices of those frames, or numbers of those clicks."""
     pictures: Sequence[tuple[str, str]] = ()
@@ -71,7 +71,7 @@ class Journal:
 
 
 def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> Journal:
-    """Open the journal of a folder, which is made if it does not exist.
+    """Open the journal of a folder; create the folder if it is missing.
 
     A run of the same `identity` is resumed.
 
@@ -97,7 +97,7 @@ def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) 
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier run left, and nothing else."""
+    """Remove the files of an earlier run, and nothing else."""
     if _before(folder) is None:
         return
     for name in (PICTURES, MATTES):
@@ -107,9 +107,9 @@ def _clear(folder: Path) -> None:
 
 
 def _before(folder: Path) -> dict[str, Any] | None:
-    """Return the identity that an evaluation wrote: empty if it is damaged, None if there is none.
+    """Return the stored identity of an evaluation: empty if damaged, None if there is none.
 
-    A checkpoint of training has a file of that name, too.
+    A checkpoint of training has a file of this name, too.
     """
     try:
         found = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def _goes_on(folder: Path, identity: Mapping[str, Any]) -> bool:
 
 
 def _read(path: Path) -> dict[str, list[Result]]:
-    """Read the results by part; a last line that was cut off is removed from the file."""
+    """Read the results by part; an incomplete last line is removed from the file."""
     if not path.is_file():
         return {}
     text = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Which measures belong to what truth, in the scale in which papers print them."""
+"""The measures of each kind of truth, in the scale of papers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def measures_of(
         clips: whether it holds clips, not images.
         soft: whether the truth is alpha, not a mask.
         conn: definition of Conn.
-        is_sparse: only some frames have a truth; without MESSDdt, whose flow would span them.
+        is_sparse: only some frames have a truth; without MESSDdt: its flow would span them.
         has_objects: clips have several objects, scored one by one.
     """
     if not soft:
@@ -95,7 +95,7 @@ def measures_of(
 
 
 def conn_header(kind: ConnKind) -> str:
-    """Return the head of a column of Conn, which says its definition unless it is the usual one."""
+    """Return the head of a column of Conn, with its definition unless it is the usual one."""
     return _CONN_HEADERS[kind]
 
 
@@ -106,7 +106,7 @@ def _with_conn(measure: Measure, kind: ConnKind) -> Measure:
 
 
 def ranking(measures: Sequence[Measure]) -> Measure:
-    """Return the measure that samples are sorted by: SAD of images, MAD of clips, J of masks.
+    """Return the measure for sorting samples: SAD of images, MAD of clips, J of masks.
 
     If there is none of them, the first.
     """
@@ -125,7 +125,7 @@ def measure_image(
     Args:
         found: (H, W) the matte.
         truth: (H, W).
-        counted: (H, W) pixels that count, None for all. Contours (F) always take all.
+        counted: (H, W) counted pixels, None for all. Contours (F) always take all.
 
     Returns:
         Values by name, in the scale of the table; NaN if no pixel counts.
@@ -154,7 +154,7 @@ def _of_frame(
 
 @dataclass
 class ClipScore:
-    """Add up the measures of a clip frame by frame, so that no clip has to fit into memory."""
+    """Add up the measures of a clip frame by frame, so no clip has to fit into memory."""
 
     measures: Sequence[Measure]
     counts_still_start: bool = False

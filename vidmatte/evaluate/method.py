@@ -35,7 +35,7 @@ Load: TypeAlias = Callable[[Mapping[str, object]], Model]
 
 @dataclass(frozen=True)
 class LoadChosen:
-    """Load the model that options name."""
+    """Load the model of the options."""
 
     options: MatteOptions
 
@@ -43,7 +43,7 @@ class LoadChosen:
         """Return the model. Raises OptionError, ModelError.
 
         Args:
-            switches: settings that take precedence over those of the options.
+            switches: settings with precedence over those of the options.
         """
         texts = {name: _text(value) for name, value in switches.items()}
         return model_from_options(self.options, texts)
@@ -62,7 +62,7 @@ def reseed(model: Model, seed: int) -> Model | None:
 
 @dataclass(frozen=True)
 class MethodUnderTest:
-    """What is to be measured: a model and how it is run, or a folder of mattes."""
+    """The method under test: a model with its options, or a folder of mattes."""
 
     name: str
     """As tables call it."""
@@ -73,10 +73,10 @@ class MethodUnderTest:
     predictions: Path | None = None
     """A folder of mattes, see `predictions`; then no model is run."""
     switches: Mapping[str, object] = field(default_factory=dict)
-    """Settings of the model that are compared, see `experiments`."""
+    """Settings of the model to compare, see `experiments`."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return what decides the mattes, by name."""
+        """Return everything that decides the mattes, by name."""
         if self.predictions is not None:
             return {"predictions": str(self.predictions)}
         own = {name: str(value) for name, value in chosen_options(self.options).items()}
@@ -95,9 +95,9 @@ class PredictedMatte:
     """(H, W) the matte."""
     truth: Alpha
     counted: NDArray[np.bool_] | None
-    """(H, W) pixels that count; None for all."""
+    """(H, W) counted pixels; None for all."""
     reference: Reference | None
-    """What was marked; None for given mattes."""
+    """The marks; None for given mattes."""
     confidence: float | None
 
 
@@ -111,14 +111,14 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class SeenImage:
-    """An image that was read, as a model sees it, with its truth."""
+    """An image from its file, in the model's form, with its truth."""
 
     rgb: Tensor
     """(1, 3, H, W)."""
     truth: Alpha
     """(H, W)."""
     counted: NDArray[np.bool_] | None
-    """(H, W) pixels that count; None for all."""
+    """(H, W) counted pixels; None for all."""
     unknown: NDArray[np.bool_] | None = None
     """(H, W) the unknown area of the trimap, if there is one and it was asked for."""
 
@@ -128,8 +128,8 @@ def see(sample: ImageSample, plan: Plan, *, with_trimap: bool = False) -> SeenIm
 
     Args:
         sample: the image.
-        plan: says which pixels count.
-        with_trimap: read the trimap even if its unknown area does not decide what counts.
+        plan: the plan, for the counted pixels.
+        with_trimap: read the trimap even if its unknown area does not decide the counted pixels.
     """
     image = sample.read_image()
     size = (image.rgb.shape[1], image.rgb.shape[2])

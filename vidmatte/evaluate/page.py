@@ -20,7 +20,7 @@ def page_of(evaluation: Evaluation, table: Table, *, plot: str | None) -> str:
 
     Args:
         evaluation: its pictures lie in the folder of the run.
-        table: what is printed of it.
+        table: its printed table.
         plot: name of the file of the plot; None if there is none.
     """
     samples = [_sample(result, evaluation) for result in evaluation.worst_first()]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LEGEND = 12
-"""Clips that are named in the plot, at most."""
+"""Largest number of clips named in the plot."""
 _SIZE = (10.0, 4.0)
 """Inches."""
 

@@ -1,4 +1,4 @@
-"""Methods under test: mattes that any other system wrote, found by the names of the data set.
+"""Methods under test: mattes of any other system, found by the names of the data set.
 
 An image: `DIR/GROUP/NAME.*`, or `DIR/NAME.*`. A clip: `DIR/CLIP/` (or its `pha/` or `alpha/`) with
 a file for each frame, of the frame's name; or a movie `DIR/CLIP.mkv`, `.mov`, `.webm` or `.mp4` of
@@ -97,7 +97,7 @@ class PredictionMethod:
 
 
 def _of_movie(movie: Path, clip: Clip, part: WorkItem) -> Generator[Alpha]:
-    """Yield the mattes of the frames that count, from a movie of all frames of the clip."""
+    """Yield the mattes of the counted frames, from a movie of all frames of the clip."""
     with open_video(movie) as video:
         count = video.count_frames()
         if count < 1 + part.targets[-1]:

@@ -1,8 +1,8 @@
-"""Marks that a person could have made, drawn from the truth with a seed.
+"""Marks like those of a person, drawn from the truth with a seed.
 
 The paper does not say how many points and strokes its tables have, and the research code has no
 such prompts. Here they are three points, or two strokes, on the object and one off it. They keep
-clear of the outline, so that the disc and the brush stay on their side.
+clear of the outline, so the disc and the brush stay on their side.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POINTS_ON, POINTS_OFF = 3, 1
 STROKES_ON, STROKES_OFF = 2, 1
 """Marks on the object, and off it."""
 _CLEAR = 0.01
-"""Distance from the outline that marks keep, as a share of the longer side; half the thickness of
+"""Distance of marks from the outline, as a share of the longer side; half the thickness of
 thinner objects."""
 _STROKE_STEP = 0.02
 """Length of a straight piece of a stroke, as a share of the longer side."""
@@ -35,7 +35,7 @@ _BRUSH = 0.01
 _TURN = math.radians(35)
 """Standard deviation of the change of direction from one piece to the next."""
 _BACKGROUND_BELOW = 0.05
-"""Alpha below which a pixel may be marked as background."""
+"""Largest alpha of pixels to mark as background."""
 
 
 def draw_reference(
@@ -48,13 +48,13 @@ def draw_reference(
     unknown: NDArray[np.bool_] | None = None,
     is_any_alpha: bool = False,
 ) -> Reference:
-    """Return the reference that marks of one kind make of an image.
+    """Return the reference of an image with marks of one kind.
 
     A mask is the truth above half of its largest value. A trimap knows all but `unknown`, or if the
-    data set has none, all but a band around what is soft (see `make_trimap`).
+    data set has none, all but a band around soft pixels (see `make_trimap`).
 
     Args:
-        kind: what is marked.
+        kind: kind of the marks.
         rgb: (1, 3, H, W) as the model is to see it.
         truth: (H, W) in 0..1.
         rng: draws points and strokes.
@@ -63,7 +63,7 @@ def draw_reference(
         is_any_alpha: a mask is wherever the truth is above 0, as in the research code.
 
     Raises:
-        ReadError: the truth shows no object, or nothing else, so that it cannot be marked.
+        ReadError: If the truth shows no object, or nothing else, and cannot be marked.
     """
     if not truth.max() > 0:
         raise ReadError("the truth shows no object, so that there is nothing to mark")
@@ -96,7 +96,7 @@ def _plane(values: NDArray[np.generic]) -> Tensor:
 
 
 def _places(side: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return where marks of a side may be: clear of the outline, but within every thin object."""
+    """Return the places for marks of a side: clear of the outline, but within every thin object."""
     # The frame's edge is no outline: a padding of the same value keeps depth there.
     padded = np.pad(side.astype(np.uint8), 1, constant_values=1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
@@ -124,7 +124,7 @@ def _strokes(side: NDArray[np.bool_], count: int, label: int, rng: Rng) -> list[
 def _stroll(
     places: NDArray[np.bool_], start: tuple[float, float, int], rng: Rng
 ) -> tuple[tuple[float, float], ...]:
-    """Return the corners of a line that turns a little at each, and more to stay in `places`."""
+    """Return the corners of a line, with small turns, and larger ones to stay in `places`."""
     x, y, _ = start
     corners, direction = [(x, y)], float(rng.uniform(0, 2 * math.pi))
     length = _STROKE_STEP * max(places.shape)

@@ -1,4 +1,4 @@
-"""The plan of a measurement: what is marked, which images are references, and what counts."""
+"""The plan of a measurement: marks, reference images, and counted pixels and frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Guidance = Literal["group", "each"]
 Region: TypeAlias = CountedRegion
 Rng: TypeAlias = np.random.Generator
 PAPER_SIDE = 768
-"""Side, in pixels, of the squares that the research code of "In-Context Matting" works on."""
+"""Side, in pixels, of the squares of the research code of "In-Context Matting"."""
 _DRAWN: tuple[PromptKind, ...] = ("points", "scribble")
 _CHOICES = {
     "prompt": PromptKind,
@@ -33,40 +33,40 @@ _LEAST = {"references": 1, "rounds": 1, "seed": 0, "frames": 1, "squares": 1, "c
 
 @dataclass(frozen=True)
 class Protocol:
-    """The choices of a measurement that are not the method's own.
+    """The choices of a measurement, apart from those of the method.
 
     Guo et al., "In-Context Matting", CVPR 2024, section 4.2: references are fixed per group, and
     three rounds averaged.
     """
 
     prompt: PromptKind = "mask"
-    """What is marked on a reference, made from its truth; see `evaluate.prompts.draw_reference`."""
+    """Kind of marks on a reference, made from its truth; see `evaluate.prompts.draw_reference`."""
     guidance: Guidance | None = None
     """"group": references stand for the other images of their group (in-context matting); "each":
     every image is marked itself (the paper's rows "Ours*"). None is "group", but "each" for
     trimaps and if all groups have one image."""
     references: int = 1
-    """Images of a group, or frames of a clip spread evenly from the first on, that are marked."""
+    """Number of marked images of a group, or of frames of a clip, spread evenly from the first."""
     rounds: int = 3
-    """How often everything drawn is drawn again: marks, and the noise of models that have some."""
+    """Number of times to draw everything random: marks, and the noise of models."""
     seed: int = 0
     """Round k draws with seed + k."""
     draw_references: bool = False
     """Whether each round has references of its own, instead of the same ones in all rounds."""
     region: Region | None = None
-    """Pixels of images that errors are taken over; None is the data set's own choice."""
+    """Pixels of images for errors; None is the data set's own choice."""
     frames: int | None = None
     """How many frames of each clip are used, from the first on; None for all."""
     kept_out: int = 0
-    """Images of a group that do not count, at least, so that runs with more and fewer references
+    """Images of a group that do not count, at least, to make runs with more and fewer references
     compare."""
     conn: ConnKind = "benchmark"
     """Definition of Conn."""
     squares: int | None = None
-    """Side of squares that images are cut to from their middle before anything else, as by the
+    """Side of the middle squares of images, cut before anything else, as by the
     research code; None for whole images."""
     first_frame: CountedFrame | None = None
-    """Whether the first frame of a clip, which is marked, counts; None is the data set's choice."""
+    """Whether the marked first frame of a clip counts; None is the data set's choice."""
     last_frame: CountedFrame | None = None
     """Whether the last frame of a clip counts; None is the data set's choice."""
     clicks: int | None = None
@@ -113,15 +113,15 @@ class Protocol:
 
 @dataclass(frozen=True)
 class WorkItem:
-    """What is matted in one go: a group with its references drawn, or a clip."""
+    """A part to matte in one go: a group with its references drawn, or a clip."""
 
     index: int
     """Of the group or the clip in its data set."""
     round: int
     references: tuple[int, ...]
-    """Indices of images or frames that are marked."""
+    """Indices of marked images or frames."""
     targets: tuple[int, ...]
-    """Indices of images or frames that count."""
+    """Indices of counted images or frames."""
 
     @property
     def key(self) -> str:
@@ -131,7 +131,7 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is to be done, in the order of the tables."""
+    """All parts, in the order of the tables."""
 
     dataset: Dataset
     protocol: Protocol
@@ -139,7 +139,7 @@ class Plan:
     region: Region
     parts: tuple[WorkItem, ...]
     notes: tuple[str, ...]
-    """What a reader of the table should know."""
+    """Notes for readers of the table."""
     counts_first_frame: bool = False
     """Whether the marked first frame of clips counts."""
 
@@ -161,11 +161,11 @@ class Plan:
 
 
 def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
-    """Draw the references and list what is to be done in `rounds` rounds.
+    """Draw the references and list the parts of `rounds` rounds.
 
     Raises:
-        ReadError: a group of one image, from which others were to be matted.
-        OptionError: choices that do not fit the data set.
+        ReadError: If a group has one image, and others were to be matted from it.
+        OptionError: If choices do not fit the data set.
     """
     if protocol.clicks is not None:
         return _plan_of_clicks(dataset, protocol)
@@ -202,7 +202,7 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
 
 
 def _refuse_unused(dataset: Dataset, protocol: Protocol, held: str, names: tuple[str, ...]) -> None:
-    """Raise OptionError for a choice that has no meaning for what a data set holds."""
+    """Raise OptionError for a choice without a meaning for the data set."""
     for name in names:
         if getattr(protocol, name):
             value = getattr(protocol, name)
@@ -277,7 +277,7 @@ def _plan_of_clips(dataset: Dataset, protocol: Protocol, rounds: int) -> Plan:
 def _frames_of(
     clip: Clip, dataset: Dataset, protocol: Protocol, counts_first: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the marked frames of a clip, and those that count."""
+    """Return the marked frames of a clip, and the counted ones."""
     used = min(len(clip.frames), protocol.frames or len(clip.frames))
     there = [frame for frame in clip.frames_with_truth if frame < used]
     if not there:

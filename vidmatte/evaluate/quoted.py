@@ -19,9 +19,9 @@ class Source:
 
     title: str
     conn: ConnKind
-    """Definition of Conn in the code that was published with it."""
+    """Definition of Conn in its published code."""
     counting: str
-    """What is known of the region, size and frames that count, in one sentence."""
+    """Known facts of region, size and counted frames, in one sentence."""
 
 
 GUO = Source(
@@ -52,21 +52,21 @@ class Quoted:
     """A row of a published table."""
 
     table: int | None
-    """Number in the publication; None if that is not certain."""
+    """Number in the publication; None if uncertain."""
     method: str
     dataset: str
     guidance: str
-    """What is marked, in the publication's words."""
+    """The marks, in the publication's words."""
     values: Mapping[str, float]
     """By measure, in the scale of our tables."""
     prompt: PromptKind | None = None
-    """The kind of mark that the row belongs to; None for none."""
+    """The kind of mark of the row; None for none."""
     variant: str = ""
-    """Of an experiment: the row of ours that it stands beside."""
+    """Of an experiment: the row of ours beside it."""
     remark: str = ""
     source: Source = GUO
     size: tuple[int, int] | None = None
-    """Width and height of the frames that it was measured on; None if that is not stated."""
+    """Width and height of the measured frames; None if not stated."""
 
 
 def _image(mse: float, sad: float, grad: float, conn: float) -> dict[str, float]:
@@ -401,7 +401,7 @@ CLIPS = (
 def quoted_for(
     dataset: str, prompt: PromptKind, size: tuple[int, int] | None = None
 ) -> tuple[Quoted, ...]:
-    """Return the rows that belong beside an evaluation.
+    """Return the rows to show beside an evaluation.
 
     Args:
         dataset: name of the layout.

@@ -46,7 +46,7 @@ class Evaluation:
 
     @property
     def rank(self) -> Measure:
-        """The measure by which samples are sorted."""
+        """The measure for sorting samples."""
         return ranking(self.measures)
 
     def worst_first(self) -> list[Result]:
@@ -62,7 +62,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What is known once the method was tried."""
+    """The facts from a trial of the method."""
 
     model: Model | None
     """None for given mattes."""
@@ -82,20 +82,20 @@ def run(
     overwrite: bool = False,
     on_done: OnDone | None = None,
 ) -> Evaluation:
-    """Measure a method on a data set; parts that a stopped run had done are not done again.
+    """Measure a method on a data set; finished parts of a stopped run are not repeated.
 
     Args:
         dataset: images or clips with their truth.
         subject: a model, or a folder of mattes.
-        protocol: what is marked and what counts.
+        protocol: the choices of the measurement.
         folder: for the journal and pictures; made if it does not exist.
-        workers: processes, each of which computes on one thread; results do not depend on them.
+        workers: processes of one thread each; results do not depend on them.
         keep_mattes: write the mattes of the first round to `folder/mattes`, as 16-bit PNG.
         overwrite: replace the results of another run in that folder.
         on_done: told after each part.
 
     Raises:
-        OptionError: choices that do not fit each other, the data set or the model.
+        OptionError: If choices do not fit each other, the data set or the model.
         ReadError: a file of the data set or a matte is missing, damaged or of another size.
         ModelError: the model cannot be loaded.
         WriteError: the folder cannot be written.
@@ -131,7 +131,7 @@ def _loaded(model: Model | None) -> Load | None:
 
 
 def _prepare(subject: MethodUnderTest, protocol: Protocol) -> _Prepared:
-    """Load the model, so that errors come early, and find out what differs between rounds."""
+    """Load the model, for early errors, and find out whether rounds differ."""
     if subject.predictions is not None:
         if protocol.clicks is not None:
             raise OptionError("clicks ask a model again and again: give a model, not mattes")
@@ -178,7 +178,7 @@ def _measures(dataset: Dataset, protocol: Protocol) -> tuple[Measure, ...]:
 def _identity(
     plan: Plan, subject: MethodUnderTest, folder: Path, *, keep_mattes: bool
 ) -> dict[str, Any]:
-    """Return all that results depend on, to be compared with what an earlier run was of."""
+    """Return everything that results depend on, for comparison with an earlier run."""
     options = subject.options
     places: list[str | Path | None] = [plan.dataset.root]
     if subject.predictions is not None:

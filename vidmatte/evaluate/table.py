@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Our rows, quoted rows, and what to say of them."""
+    """Our rows, quoted rows, and remarks on them."""
 
     title: str
     measures: tuple[Measure, ...]
@@ -44,7 +44,7 @@ class Block:
     rows: tuple[tuple[str, ...], ...]
     is_quoted: bool = False
     remarks: tuple[str, ...] = ()
-    """Sentences that belong below the block."""
+    """Sentences below the block."""
 
 
 def table_of(evaluation: Evaluation) -> Table:
@@ -67,7 +67,7 @@ def row_of(label: str, results: Sequence[Result], measures: Sequence[Measure]) -
 
 
 def title_of(evaluation: Evaluation, *, most_references: int | None = None) -> str:
-    """Return the choices that the figures depend on, in one line.
+    """Return the choices behind the figures, in one line.
 
     Args:
         evaluation: the run.
@@ -169,7 +169,7 @@ def _quoted_block(source: Source, table: Table) -> Block:
 
 
 def label_of(row: Quoted) -> tuple[str, str]:
-    """Return the name of a quoted row, and what was marked."""
+    """Return the name of a quoted row, and its marks."""
     name = f"{row.method}, {row.variant}" if row.variant else row.method
     place = f"table {row.table}, quoted" if row.table is not None else "quoted"
     return f"{name} ({place})", row.guidance

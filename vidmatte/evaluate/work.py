@@ -38,7 +38,7 @@ from vidmatte.read.images import read_image
 
 @dataclass(frozen=True)
 class Work:
-    """Everything a process needs; called once there, it returns what measures a part."""
+    """Everything a process needs; called once there, it returns the function to measure a part."""
 
     plan: Plan
     measures: tuple[Measure, ...]
@@ -48,7 +48,7 @@ class Work:
     subject: MethodUnderTest
 
     def __call__(self) -> Callable[[WorkItem], tuple[str, list[Result]]]:
-        """Load the method and return what measures a part with it."""
+        """Load the method and return the function to measure a part with it."""
         return partial(self.measure, self._method())
 
     def _method(self) -> Method:
@@ -59,7 +59,7 @@ class Work:
         return ModelMethod(model, options.adapt_steps, options.smooth)
 
     def measure(self, method: Method, part: WorkItem) -> tuple[str, list[Result]]:
-        """Return the key of a part and what was measured of it."""
+        """Return the key of a part and its measures."""
         if self.plan.protocol.clicks is not None:
             assert isinstance(method, ModelMethod)  # given mattes were refused before
             return part.key, self._measure_clicks(method, part)

@@ -42,7 +42,7 @@ class _Failure:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread, so that sums do not depend on the number of processes."""
+    """Compute on one thread: sums then do not depend on the number of processes."""
     torch_threads = torch.get_num_threads()
     cv2_threads = cv2.getNumThreads()
     torch.set_num_threads(1)
@@ -62,12 +62,12 @@ def share(
     Closing the generator ends the processes at once.
 
     Args:
-        prepare: called once in each process; returns the function that does a task.
+        prepare: called once in each process; returns the function for a task.
         tasks: with several workers, tasks, results and `prepare` must be picklable.
         workers: number of processes; 1 works in this one.
 
     Raises:
-        VidmatteError: the first error that a task raised, or a process died.
+        VidmatteError: The first error of a task, or if a process died.
     """
     if min(workers, len(tasks)) <= 1:
         return _in_this_process(prepare, tasks)

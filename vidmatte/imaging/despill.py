@@ -1,14 +1,14 @@
 """Despill: takes the light of a green or blue screen out of the foreground's colour.
 
-The screen's channel is limited to the mean of the other two. The light that this takes away is
-added as gray, so that luma stays (for green; blue likewise):
+The screen's channel is limited to the mean of the other two. The light taken away is
+added as gray to keep luma (for green; blue likewise):
 
     spill = strength max(0, G - (R + B) / 2)
     G' = G - spill + w spill,   R' = R + w spill,   B' = B + w spill
 
 with w the BT.709 luma weight of the channel (0.7152 green, 0.0722 blue). Limiting by the average
-is the despill of Wright, "Digital Compositing for Film and Video", chapter "Despill". Colours that
-are not greener than the mean of red and blue stay as they are. Colour is display-referred and
+is the despill of Wright, "Digital Compositing for Film and Video", chapter "Despill". Colours
+no greener than the mean of red and blue are unchanged. Colour is display-referred and
 straight, as keyers take it.
 """
 

@@ -9,8 +9,8 @@ footage itself:
   ITU-R BT.2408) by the curve of BT.2390-10, section 5.4.1, and the other two by the same factor; to
   BT.709 primaries; to a screen with the gamma 2.4 of BT.1886.
 - Scene-linear light (EXR, TIFF of floats): values up to 0.6 stay, those above lie on a shoulder
-that
-  reaches 1 at infinity; then the curve of sRGB.
+with
+  the limit 1; then the curve of sRGB.
 - Still images with a colour profile: to sRGB, see `imaging.profile`.
 - Everything else stays, clipped to 0..1 (super-whites).
 """
@@ -43,8 +43,7 @@ _HDR = {
     HLG: ("HLG", "light of the scene, a signal of 75 % as 1"),
 }
 _PEAK, _WHITE = 1000.0, 203.0
-"""cd/m2 of the display that HDR is shown on in thought, and of the SDR white that it is brought
-down to."""
+"""cd/m2 of the assumed HDR display, and of the SDR white that its picture is brought down to."""
 _SHOULDER = 0.6
 _STEPS = 65535
 _TO_BT709 = (
@@ -93,10 +92,10 @@ def describe_source(info: VideoInfo) -> Iterator[str]:
 
 
 def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
-    """Return frames as an SDR screen would show them.
+    """Return frames as on an SDR screen.
 
     Args:
-        rgb: (..., 3, H, W) as a reader gives them.
+        rgb: (..., 3, H, W) from a reader.
         color: Tags of the source.
 
     Returns:
@@ -107,13 +106,14 @@ def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     if color.transfer == LINEAR:
         return linear_to_srgb(_roll_off(rgb.clamp(min=0)))
     if color.transfer == PQ:
-        # The tone curve depends on the largest channel alone, and both it and the EOTF are of one
+        # The tone curve depends on the largest channel alone, and both it and the EOTF have one
         # variable: two tables.
         light = _look_up(rgb, _pq_light()) * _look_up(rgb.amax(-3, keepdim=True), _pq_gain())
     elif color.transfer == HLG:
         scene = _look_up(rgb, _hlg_scene())
         luminance = sum(weight * scene.select(-3, i) for i, weight in enumerate(_HLG_LUMINANCE))
         # The OOTF of a display of 1000 cd/m2.
+        # 1.2 is the system gamma of such a display: the exponent is 0.2 on luminance.
         light = scene * (torch.as_tensor(luminance) ** 0.2).unsqueeze(-3)
         light *= _look_up(pq_encode(light.amax(-3, keepdim=True) * _PEAK), _pq_gain())
     else:
@@ -122,7 +122,7 @@ def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
         light = torch.einsum(
             "ij,...jhw->...ihw", torch.tensor(_TO_BT709, dtype=rgb.dtype, device=rgb.device), light
         )
-    # Of the root the curve is nearly a line, so that a table of it is fine enough.
+    # As a function of the root the curve is nearly a line, so a table is precise enough.
     return _look_up((light * (_PEAK / _WHITE)).clamp_(0, 1).sqrt_(), _screen())
 
 
@@ -133,7 +133,7 @@ def for_output(
     *,
     holds: Literal["nothing", "tags", "profile"] = "tags",
 ) -> Tensor:
-    """Return frames as outputs with code values take them.
+    """Return frames as code values for an output.
 
     Scene-linear light goes through a curve, and highlights are clipped at 1. Code values of a
     colour profile become those of sRGB, unless the output holds the profile or tags for it.
@@ -142,7 +142,7 @@ def for_output(
         rgb: (..., 3, H, W) as read.
         color: Tags of the source.
         curve: From light to the code values of the output.
-        holds: What the output says of its colour: nothing (sRGB is assumed), the numbers of
+        holds: Colour information in the output: nothing (sRGB is assumed), the numbers of
             H.273, or the profile of the source.
     """
     if color.icc is not None:
@@ -152,15 +152,16 @@ def for_output(
 
 
 def tone_curve(code: Tensor) -> Tensor:
-    """Return PQ code values brought into the range of an SDR white.
+    """Return PQ code values compressed into the range of an SDR white.
 
-    That is the EETF of BT.2390-10, 5.4.1, without black lift.
+    It is the EETF of BT.2390-10, 5.4.1, without black lift.
     """
     peak = pq_encode(torch.tensor(_PEAK, dtype=torch.float64))
     limit = pq_encode(torch.tensor(_WHITE, dtype=torch.float64)) / peak
     knee = 1.5 * limit - 0.5
     e = (code / peak).clamp(0, 1)
     t = (e - knee) / (1 - knee)
+    # Hermite spline from the knee to the limit, as in the recommendation.
     spline = (
         (2 * t**3 - 3 * t**2 + 1) * knee
         + (t**3 - 2 * t**2 + t) * (1 - knee)
@@ -170,6 +171,7 @@ def tone_curve(code: Tensor) -> Tensor:
 
 
 def _roll_off(light: Tensor) -> Tensor:
+    # The exponential continues the line at the shoulder with the same slope.
     above = 1 - (1 - _SHOULDER) * torch.exp((_SHOULDER - light) / (1 - _SHOULDER))
     return torch.where(light <= _SHOULDER, light, above)
 
@@ -185,7 +187,7 @@ def _codes() -> Tensor:
 
 @functools.cache
 def _pq_light() -> Tensor:
-    """Return, by code, display light over the peak; an SDR screen shows all beyond it alike."""
+    """Return, by code, display light over the peak; an SDR screen shows anything brighter alike."""
     return (pq_decode(_codes()) / _PEAK).float()
 
 

@@ -1,4 +1,4 @@
-"""Foreground: the object's own colour in soft pixels, through which the background shines.
+"""Foreground: the object's own colour in soft pixels, mixed there with the background.
 
 A pixel's colour is I = alpha F + (1 - alpha) B. F and B are estimated as in Germer et al., "Fast
 Multi-Level Foreground Estimation", ICPR 2020: minimise per channel, over all pixels i and all pairs
@@ -16,7 +16,7 @@ and B' corrected by the residual r:
 
 with w = sum_j w_ij. Unlike the paper, larger levels solve only the soft pixels, kept as index lists
 and updated in red-black order. Elsewhere F is the source's colour (alpha 1) or the enlarged coarse
-one (alpha 0), which is smooth and therefore cheap for a codec.
+one (alpha 0), smooth and therefore cheap for a codec.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ _EPSILON = 1e-5
 # A tenth of the paper's weight: two sweeps then meet the compositing equation better, at half the
 # error of colour.
 _OMEGA = 0.1
-# Networks rarely say exactly 0 or 1. What a wrong colour does to a composite is alpha times its
-# error: under _CLEAR the
-# colour of the surroundings serves; above _SOLID the source is off by less than half a step of 8
-# bits.
+# Networks rarely say exactly 0 or 1. The error of a composite is alpha times that of the colour:
+# under _CLEAR the colour of the surroundings is good enough; above _SOLID the source is off by less
+# than half a step of 8 bits.
 _CLEAR = 1 / 128
 _SOLID = 1 - 1 / 512
 # Levels up to this long side are solved whole; they spread the colour under alpha 0.
@@ -52,8 +51,8 @@ _SWEEPS_SOFT = 2
 def estimate_foreground(rgb: Tensor, alpha: Tensor) -> Tensor:
     """Estimate the straight colour of the foreground, display-referred like the source.
 
-    If alpha is 1 the source's values are returned bit for bit; if it is 0, colours that continue
-    those of the object smoothly.
+    If alpha is 1 the source's values are returned bit for bit; if it is 0, smooth continuations of
+    the object's colours.
 
     Args:
         rgb: (N, 3, H, W) float32 in 0..1.
@@ -64,7 +63,7 @@ def estimate_foreground(rgb: Tensor, alpha: Tensor) -> Tensor:
         rounding errors.
 
     Raises:
-        OptionError: The shapes, dtypes or devices do not fit each other.
+        OptionError: If the shapes, dtypes or devices do not fit each other.
     """
     n, channels, height, width = rgb.shape if rgb.ndim == 4 else (0, 0, 0, 0)
     if channels != 3 or tuple(alpha.shape) != (n, 1, height, width):
@@ -90,7 +89,7 @@ def _estimate_frame(image: Tensor, alpha: Tensor) -> Tensor:
     """Solve level by level: (3, H, W) image and (H, W) alpha to (3, H, W) colour."""
     levels = [(image.contiguous(), alpha.contiguous())]
     while max(levels[-1][1].shape) > 1:
-        # Picking pixels keeps some of them solid where averaging would make all of fine hair soft.
+        # Picking pixels keeps some of them solid; averaging would make all of fine hair soft.
         levels.append(
             (levels[-1][0][:, ::2, ::2].contiguous(), levels[-1][1][::2, ::2].contiguous())
         )
@@ -106,7 +105,7 @@ def _estimate_frame(image: Tensor, alpha: Tensor) -> Tensor:
             colors = torch.cat([_enlarge(foreground, size), _enlarge(background, size)])
             colors = _solve_whole(level_image, level_alpha, colors)
             foreground, background = colors[:3], colors[3:]
-    # Fresh memory is what costs most at this size: the background is never made whole.
+    # New memory costs most at this size, so the background is never enlarged as a whole.
     foreground = _enlarge(foreground, (alpha.shape[0], alpha.shape[1]))
     _solve_soft(*levels[0], foreground, background)
     return _put(levels[0][0], alpha >= _SOLID, foreground)
@@ -119,7 +118,7 @@ def _on_processor(tensor: Tensor) -> bool:
 def _enlarge(planes: Tensor, size: tuple[int, int]) -> Tensor:
     if not _on_processor(planes):
         return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
-    # On the processor OpenCV and NumPy do in a tenth of the time, here and below, what torch does.
+    # On the processor OpenCV and NumPy take a tenth of torch's time, here and below.
     larger = torch.empty((len(planes), *size))
     for plane, target in zip(planes.numpy(), larger.numpy(), strict=True):
         cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
@@ -127,7 +126,7 @@ def _enlarge(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _put(image: Tensor, mask: Tensor, target: Tensor) -> Tensor:
-    """Copy the image into the target where the mask is set."""
+    """Copy the image into the target at the pixels of the mask."""
     if not _on_processor(target):
         return torch.where(mask, image, target, out=target)
     for source, plane in zip(image.numpy(), target.numpy(), strict=True):
@@ -136,7 +135,7 @@ def _put(image: Tensor, mask: Tensor, target: Tensor) -> Tensor:
 
 
 def _indices(mask: Tensor) -> Tensor:
-    """Return the indices of the pixels that are set, counted through the rows."""
+    """Return the indices of the set pixels, counted through the rows."""
     if not _on_processor(mask):
         return mask.view(-1).nonzero()[:, 0]
     return torch.from_numpy(np.flatnonzero(mask.numpy()))
@@ -200,7 +199,7 @@ def _solve_soft(image: Tensor, alpha: Tensor, foreground: Tensor, coarse: Tensor
 
 @dataclass(frozen=True)
 class _Soft:
-    """The background of the soft pixels and those beside them."""
+    """The background of the soft pixels and their neighbours."""
 
     near: Tensor
     """(P,) indices into the frame."""
@@ -233,7 +232,7 @@ def _between(position: Tensor, length: int, coarse_length: int) -> tuple[Tensor,
 
 
 def _rim(soft: Tensor) -> Tensor:
-    """Return the pixels beside soft ones that are not soft themselves."""
+    """Return the neighbours of soft pixels, if they are not soft themselves."""
     near = soft.clone()
     near[1:] |= soft[:-1]
     near[:-1] |= soft[1:]
@@ -266,7 +265,7 @@ class _Correction:
 
     @classmethod
     def prepare(cls, image: Tensor, alpha: Tensor, weights: Tensor) -> _Correction:
-        """Normalise `weights` (4, ...) in place to form means, and keep what every sweep needs."""
+        """Normalise `weights` (4, ...) in place to form means, and prepare the sweeps."""
         total = weights.sum(0)
         weights /= total
         return cls(image, alpha, (total + alpha.square() + (1 - alpha).square()).reciprocal_())
@@ -274,6 +273,7 @@ class _Correction:
     def apply(self, means: Tensor) -> Tensor:
         """Turn means (6, ...) of foreground and background into optima, in place."""
         foreground, background = means[:3], means[3:]
+        # See the formulas at the top: r is the residual, with the gain as its denominator.
         residual = self.image - background
         residual -= self.alpha * (foreground - background)
         residual *= self.gain

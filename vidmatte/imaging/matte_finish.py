@@ -1,4 +1,4 @@
-"""The controls of a keyer on one alpha, in the order that `stages.finish` describes."""
+"""The controls of a keyer on one alpha, in the order of `stages.finish`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def finish_alpha(
         alpha: (H, W) in 0..1.
         options: the controls; paths of masks in it are not read.
         inside: (H, W) the least alpha of each pixel, from the inside mask.
-        outside: (H, W) what is taken away of each pixel, from the outside mask.
-        shown: (H, W) the alpha of the source; what it hides stays hidden, whatever the controls
-            say.
-        display_width: width of the displayed frame, in which the region is given.
+        outside: (H, W) alpha taken away from each pixel, by the outside mask.
+        shown: (H, W) the alpha of the source; transparent pixels stay so, whatever the controls
+            do.
+        display_width: width of the displayed frame, for the region.
         feathered: whether the feather is applied.
 
     Raises:
-        OptionError: the region does not fit the frame.
+        OptionError: If the region does not fit the frame.
     """
     plane = _finish_edges(alpha.detach().cpu().numpy(), options, feathered)
     if options.invert:
@@ -88,6 +88,6 @@ def coverage(
 
 
 def _covered(low: float, high: float, length: int) -> NDArray[np.float64]:
-    """Return the share of each of `length` pixels in a row that is between `low` and `high`."""
+    """Return the share of each of `length` pixels in a row between `low` and `high`."""
     edges = np.clip(np.arange(length + 1), low, high)
     return np.diff(edges)

@@ -14,14 +14,13 @@ from vidmatte.imaging.arrays import Alpha
 from vidmatte.options import WIDEST
 
 _UNCHANGED = 1 / 4096
-"""Where nothing within reach is brighter by more than this, a pixel stays as it is."""
+"""A pixel is unchanged if nothing within reach is brighter by more than this."""
 _FEWEST_DIRECTIONS = 12
 _LARGEST_DISC = 8
-"""Radius of the largest disc of whole pixels that is applied at once; its cost grows with the
-square of it."""
+"""Radius of the largest disc of whole pixels applied at once; the cost grows with its square."""
 _COLUMNS = 1024
-"""OpenCV looks up pictures of points, of fewer than 2^15 rows and columns, so lists of points are
-folded."""
+"""OpenCV's remap takes pictures of fewer than 2^15 rows and columns: lists of points are folded."""
+# A Gaussian is below 1e-3 beyond four sigmas.
 _SIGMAS = 4.0
 
 
@@ -30,7 +29,7 @@ def grow(alpha: Alpha, radius: float) -> Alpha:
 
     Soft edges keep their softness. Gray dilation with a disc: each pixel takes the highest alpha
     within `radius`, between pixels by bilinear interpolation. Shrinking is the growth of the
-    surroundings. The border of the frame is repeated, so that an object that it cuts is not eroded
+    surroundings. The border of the frame is repeated, so an object cut by it is not eroded
     from that side.
 
     Args:
@@ -41,7 +40,7 @@ def grow(alpha: Alpha, radius: float) -> Alpha:
         (H, W) in 0..1.
 
     Raises:
-        OptionError: The radius is out of its range.
+        OptionError: If the radius is out of its range.
     """
     if not -WIDEST <= radius <= WIDEST:
         raise OptionError(
@@ -66,7 +65,7 @@ def feather(alpha: Alpha, sigma: float) -> Alpha:
         (H, W) in 0..1.
 
     Raises:
-        OptionError: Sigma is out of its range.
+        OptionError: If sigma is out of its range.
     """
     if not 0 <= sigma <= WIDEST:
         raise OptionError(f"feather of {sigma:g} pixels is not valid: it is 0 to {WIDEST:g}")
@@ -82,8 +81,7 @@ def feather(alpha: Alpha, sigma: float) -> Alpha:
 
 
 def _busy(alpha: Alpha, margin: int) -> tuple[slice, slice] | None:
-    """Return the rectangle of all pixels unlike the first one, and a margin; None if all are
-    alike."""
+    """Return the rectangle of all pixels unlike the first one, plus a margin; None without any."""
     different = alpha != alpha[0, 0]
     rows = np.flatnonzero(different.any(1))
     columns = np.flatnonzero(different.any(0))
@@ -105,6 +103,7 @@ def _dilate(alpha: Alpha, radius: float) -> Alpha:
 
 def _dilate_window(alpha: Alpha, radius: float) -> Alpha:
     reach = math.ceil(radius)
+    # Two lines are a square around the disc: a cheap bound on what can change.
     highest = _morph(alpha, np.ones((2 * reach + 1, 1), np.uint8))
     highest = _morph(highest, np.ones((1, 2 * reach + 1), np.uint8))
     rows, columns = np.nonzero(highest - alpha > _UNCHANGED)
@@ -119,7 +118,7 @@ def _dilate_window(alpha: Alpha, radius: float) -> Alpha:
 def _dilate_whole(alpha: Alpha, radius: int) -> Alpha:
     """Dilate with discs of whole pixels one after the other.
 
-    All of it lies inside the disc of the whole radius.
+    The result lies inside the disc of the whole radius.
     """
     while radius > 0:
         step = min(radius, _LARGEST_DISC)
@@ -138,7 +137,7 @@ def _highest_around(
 ) -> Alpha:
     """Return the highest value on a circle around each pixel, at steps below a pixel."""
     directions = max(_FEWEST_DIRECTIONS, math.ceil(math.tau * radius))
-    # The polygon of these places is as often outside of the circle as inside.
+    # The polygon of these places is on average as far outside of the circle as inside.
     radius *= 2 / (1 + math.cos(math.pi / directions))
     folded = np.full((2, -(-len(rows) // _COLUMNS) * _COLUMNS), 0, np.float32)
     folded[0, : len(rows)], folded[1, : len(rows)] = columns, rows

@@ -31,7 +31,7 @@ def optical_flow(target: Gray8, source: Gray8) -> Flow:
         (H, W, 2) displacement (u, v) in pixels: source[y + v, x + u] shows target[y, x].
 
     Raises:
-        OptionError: The frames are not two gray uint8 pictures of the same size.
+        OptionError: If the frames are not two gray uint8 pictures of the same size.
     """
     if (
         target.shape != source.shape
@@ -51,22 +51,23 @@ def optical_flow(target: Gray8, source: Gray8) -> Flow:
 
 
 def flow_agreement(flow: Flow, backward: Flow) -> Alpha:
-    """Return 1 where two opposite flows lead back to where they began, else 0.
+    """Return 1 for pixels that two opposite flows lead back to themselves, else 0.
 
-    A place that is hidden in the other frame, or that was matched wrongly, does not get back
-    (Sundaram et al., "Dense point trajectories by GPU-accelerated large displacement optical flow",
-    ECCV 2010, equation 5).
+    A pixel that is hidden in the other frame, or matched wrongly, does not get back (Sundaram et
+    al.,
+    "Dense point trajectories by GPU-accelerated large displacement optical flow", ECCV 2010,
+    equation 5).
 
     Args:
         flow: (H, W, 2) from the target to the source, as `optical_flow` returns it.
         backward: (H, W, 2) from the source to the target.
 
     Returns:
-        (H, W); 0 also where the flow leads out of the frame.
+        (H, W); 0 also if the flow leads out of the frame.
     """
     height, width = flow.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    # Farther than any real flow, so that what leads out of the frame disagrees.
+    # Farther than any real flow: flow out of the frame disagrees.
     outside = (1e4, 1e4)
     back = cv2.remap(
         backward,
@@ -82,7 +83,7 @@ def flow_agreement(flow: Flow, backward: Flow) -> Alpha:
 
 
 def warp(image: Pixels, flow: Flow) -> Pixels:
-    """Move `image` along `flow`, so that it lines up with the target that the flow was found for.
+    """Move `image` along `flow`, so it lines up with the target of the flow.
 
     Bilinear. Pixels from outside the frame are 0: an object out of sight is not there yet.
 
@@ -94,7 +95,7 @@ def warp(image: Pixels, flow: Flow) -> Pixels:
         Array of the image's shape: result[y, x] = image[y + v, x + u].
 
     Raises:
-        OptionError: the flow has another size than the image.
+        OptionError: If the flow has another size than the image.
     """
     if flow.shape != (*image.shape[:2], 2):
         raise OptionError(
@@ -114,7 +115,7 @@ def to_gray(rgb: Tensor, size: tuple[int, int] | None = None) -> Gray8:
 
     Args:
         rgb: (3, H, W) float32 in 0..1.
-        size: (height, width) to average pixels to; None is that of the frame.
+        size: (height, width) of the result; None for that of the frame.
 
     Returns:
         (height, width) in 0..255.

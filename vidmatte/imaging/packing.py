@@ -1,4 +1,4 @@
-"""Alpha as compressed bytes, for mattes that wait on the disk."""
+"""Alpha as compressed bytes, for mattes waiting on the disk."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 def pack_alpha(alpha: Tensor) -> bytes:
     """Return alpha (h, w) in 0..1 with 16 bits a pixel, compressed."""
     codes = (alpha * 65535 + 0.5).cpu().numpy().astype(np.uint16)
+    # Level 1: mattes are mostly flat, and higher levels cost time only.
     return zlib.compress(codes.tobytes(), 1)
 
 

@@ -1,6 +1,6 @@
 """Colour profiles of still images (ICC.1:2022): from their code values to those of sRGB.
 
-Profiles of three curves and a matrix, which cameras and screens have, are applied in float.
+Profiles of three curves and a matrix, as of cameras and screens, are applied in float.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _SRGB_FROM_D50 = np.array(
         [0.0719395, -0.2289765, 1.4053860],
     ]
 )
-"""XYZ of D50, to which all profiles are adapted, to linear sRGB; inverse of the matrix that sRGB's
-own profile holds."""
+"""XYZ of D50, the white of all profiles, to linear sRGB; inverse of the matrix in sRGB's
+profile."""
 _P3_TO_SRGB = np.array(
     [
         [1.2249402, -0.2249402, 0.0],
@@ -34,7 +34,7 @@ _P3_TO_SRGB = np.array(
 )
 _STEPS = 4095
 _CLOSE = 3e-3
-"""Difference, of 1, below which curves and matrices are taken to be the same."""
+"""Difference, of 1, below which curves and matrices count as the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Profile:
 
     @property
     def is_srgb(self) -> bool:
-        """Whether code values mean what they mean without a profile."""
+        """Whether code values have the same meaning as without a profile."""
         return self._has_srgb_curves and _is_close(self.matrix, np.eye(3))
 
     @property
@@ -68,7 +68,7 @@ def parse_profile(icc: bytes) -> Profile | None:
     try:
         tags = _tags(icc)
         is_rgb = icc[16:20] == b"RGB " and icc[20:24] == b"XYZ "
-        # A table, if there is one, goes before curves and matrix.
+        # A table takes precedence over curves and matrix.
         if not is_rgb or "A2B0" in tags:
             return None
         colorants = np.array([_xyz(tags[name]) for name in ("rXYZ", "gXYZ", "bXYZ")]).T
@@ -79,20 +79,21 @@ def parse_profile(icc: bytes) -> Profile | None:
 
 
 def to_srgb(rgb: Tensor, icc: bytes) -> Tensor:
-    """Return code values of sRGB for those of a profile that `parse_profile` knows.
+    """Return code values of sRGB for those of a profile supported by `parse_profile`.
 
     Args:
         rgb: (..., 3, H, W) in 0..1; values beyond are clipped.
         icc: The profile.
 
     Returns:
-        The same shape in 0..1; colours that sRGB cannot show are clipped.
+        The same shape in 0..1; colours outside sRGB are clipped.
     """
     profile = parse_profile(icc)
     assert profile is not None
     curves = torch.from_numpy(profile.curves).to(rgb.device, torch.float32)
     place = rgb.clamp(0, 1) * _STEPS
     low = place.floor().clamp(max=_STEPS - 1).long()
+    # Linear interpolation between the entries of the curve.
     share = place - low
     light = torch.empty_like(rgb)
     for channel in range(3):
@@ -108,12 +109,14 @@ def _tags(icc: bytes) -> dict[str, bytes]:
     (count,) = struct.unpack_from(">I", icc, 128)
     tags = {}
     for entry in range(min(count, 100)):
+        # A table of 12-byte entries behind the 128-byte header: name, offset, size.
         name, offset, size = struct.unpack_from(">4sII", icc, 132 + 12 * entry)
         tags[name.decode("latin-1")] = icc[offset : offset + size]
     return tags
 
 
 def _xyz(tag: bytes) -> list[float]:
+    # s15Fixed16Number: 16 bits before the point, 16 behind it.
     return [value / 65536 for value in struct.unpack_from(">3i", tag, 8)]
 
 
@@ -126,6 +129,7 @@ def _curve(tag: bytes) -> npt.NDArray[np.float64]:
             return code
         values = np.frombuffer(tag, ">u2", count, 12).astype(np.float64)
         if count == 1:
+            # A single value is a gamma, as u8Fixed8Number.
             return np.asarray(code ** (values[0] / 256))
         return np.interp(code, np.linspace(0, 1, count), values / 65535)
     if tag[:4] != b"para":

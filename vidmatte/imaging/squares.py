@@ -1,4 +1,4 @@
-"""Squares from the middle of images, as the research code of "In-Context Matting" cuts them.
+"""Squares from the middle of images, like in the research code of "In-Context Matting".
 
 Guo et al., CVPR 2024; the published code crops to the shorter side and resizes 8-bit images. It
 draws the interpolation from four; here it is always bilinear.
@@ -25,7 +25,7 @@ def to_square(image: NDArray[Any], side: int, *, nearest: bool = False) -> NDArr
     """Cut a plane (H, W) or an image (H, W, C) to its middle and resize it to (side, side).
 
     Args:
-        image: any type that OpenCV resizes; it stays the same.
+        image: any type supported by cv2.resize; it stays the same.
         side: pixels of the result.
         nearest: take the nearest pixel instead of interpolating, as for trimaps.
     """

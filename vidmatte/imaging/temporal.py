@@ -1,6 +1,6 @@
 """Smooth alpha over time: each matte is drawn towards its neighbours along the optical flow.
 
-The weight of a neighbour depends on the pixel: it is nothing if the motion cannot be trusted (the
+The weight of a neighbour depends on the pixel: it is 0 if the motion cannot be trusted (the
 frames do not match after the move, or the way there and back ends elsewhere), if the two neighbours
 disagree (occlusion, real change), or if the frame differs too much from both to be flicker. Frames
 across a cut are ignored.
@@ -24,9 +24,9 @@ from vidmatte.imaging.optical_flow import optical_flow, to_gray, warp
 # Longer side at which motion is estimated: its errors stay under the width of a soft edge, at a
 # twentieth of the time.
 _FLOW_SIDE = 512
-# Where all three mattes are nearly 0, or all nearly 1, there is no flicker to remove.
+# If all three mattes are nearly 0, or all nearly 1, there is no flicker to remove.
 _CLEAR, _SOLID = 1 / 256, 255 / 256
-# Differences at which the weight of a neighbour has fallen to 1/e: of gray values, of the way there
+# Differences for which the weight of a neighbour is 1/e: of gray values, of the way there
 # and back in small pixels (and as a share of the motion), of alpha between the neighbours, and of
 # alpha between them and the frame itself.
 _GRAY_TOLERANCE = 16.0
@@ -75,7 +75,7 @@ def _smoothed(frames: Iterator[_Frame], strength: float) -> Iterator[Alpha]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """One frame: its matte at full size, picture and matte at the size at which motion is found."""
+    """One frame: its matte at full size, picture and matte at the size for optical flow."""
 
     alpha: Alpha
     gray: Gray8
@@ -84,7 +84,7 @@ class _Frame:
     @classmethod
     def of(cls, matte: Tensor, rgb: Tensor) -> _Frame:
         alpha = matte.detach().cpu().numpy()
-        # A whole divisor averages blocks of pixels, which OpenCV does several times faster.
+        # A whole divisor averages blocks of pixels, several times faster in OpenCV.
         divisor = math.ceil(max(alpha.shape) / _FLOW_SIDE)
         size = (math.ceil(alpha.shape[0] / divisor), math.ceil(alpha.shape[1] / divisor))
         small = cv2.resize(alpha, size[::-1], interpolation=cv2.INTER_AREA)
@@ -97,7 +97,7 @@ class _Neighbour:
 
     frame: _Frame
     flow: Flow
-    """(h, w, 2) where the object is in `frame`, in small pixels."""
+    """(h, w, 2) to the object's place in `frame`, in small pixels."""
     trust: Alpha
     """(h, w) 0..1"""
 
@@ -125,7 +125,7 @@ def _agree(ahead: _Neighbour, behind: _Neighbour) -> _Neighbour:
 
 
 def _trust(here: _Frame, other: _Frame, flow: Flow, back: Flow) -> Alpha:
-    """Return how well each pixel is found again.
+    """Return the trust in the flow at each pixel.
 
     It is 1 if the other frame is equal there, and the flow back ends at the same pixel.
     """
@@ -150,9 +150,10 @@ def _squared_length(flow: Flow) -> Alpha:
 def _neighbour(here: _Frame, other: _Frame, flow: Flow, trust: Alpha) -> _Neighbour:
     """Let the motion of the solid object reach over its soft edge.
 
-    There the flow found is a mixture of object and background, while alpha moves with the object.
+    At the edge, flow is a mixture of object and background, but alpha moves with the object.
     """
     core = cv2.erode(here.small_alpha, np.ones((2 * _CORE_MARGIN + 1,) * 2, np.uint8))
+    # The fourth power: half-transparent pixels count a sixteenth.
     own: Alpha = np.square(np.square(np.asarray(core, np.float32)))
     solid = np.square(np.square(here.small_alpha))
     solid *= _THIN
@@ -221,8 +222,9 @@ def _blur(plane: Alpha, sigma: float) -> Alpha:
 def _meet(before: _Neighbour, after: _Neighbour) -> tuple[_Neighbour, _Neighbour]:
     """Shift both neighbours by opposite amounts, so that their edges fall together half way.
 
-    A motion that was under- or overestimated errs in opposite directions on both sides, which this
-    undoes; it cannot move the mean of the two.
+    A motion that was under- or overestimated errs in opposite directions on both sides. This is
+    undone;
+    the mean of the two stays.
     """
     earlier = warp(before.frame.small_alpha, before.flow)
     later = warp(after.frame.small_alpha, after.flow)
@@ -252,7 +254,7 @@ def _blend(here: _Frame, neighbours: list[_Neighbour], strength: float) -> Alpha
     alphas = [alpha for alpha, _ in found]
     trust = np.minimum(found[0][1], found[-1][1])
     own = here.alpha.reshape(-1)[active]
-    # With equal weights, a flow that is wrong by e one way and by -e the other shifts no edge.
+    # With equal weights, flows with opposite errors shift no edge.
     mean = (alphas[0] + alphas[-1]) / 2
     trust = trust * np.exp(
         -np.square((alphas[0] - alphas[-1]) / _NEIGHBOUR_TOLERANCE)
@@ -264,7 +266,7 @@ def _blend(here: _Frame, neighbours: list[_Neighbour], strength: float) -> Alpha
 
 
 def _active(alphas: list[Alpha]) -> NDArray[np.intp]:
-    """Flat indices of the pixels that are not clear, or not solid, in all mattes."""
+    """Return flat indices of the pixels that are not clear, or not solid, in all mattes."""
     highest, lowest = alphas[0].copy(), alphas[0].copy()
     for alpha in alphas[1:]:
         np.maximum(highest, alpha, out=highest)
@@ -290,7 +292,8 @@ def _fetch(
 
 
 def _sample(image: Alpha, x: Alpha, y: Alpha) -> Alpha:
-    """Bilinear values of (H, W) or (H, W, C) at P points, edges replicated: (P,) or (P, C)."""
+    """Return bilinear values of (H, W) or (H, W, C) at P points, edges replicated: (P,) or (P,
+    C)."""
     points = len(x)
     # OpenCV limits the sides of a map, so the list of points is folded into rows.
     folded = np.zeros((2, math.ceil(points / _ROW), _ROW), np.float32)

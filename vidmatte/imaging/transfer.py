@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 LINEAR, PQ, HLG = 8, 16, 18
-"""Transfer characteristics of ITU-T H.273 that need a view."""
+"""Transfer characteristics of ITU-T H.273 with a display transform."""
 
 
 def linear_to_srgb(light: Tensor) -> Tensor:

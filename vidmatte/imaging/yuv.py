@@ -1,9 +1,9 @@
 """Decoded YUV to RGB, exactly.
 
 swscale's default conversion darkens the picture by one to two code values. Its newer conversion
-graph is exact for limited-range 4:4:4 input, but is reached by a flag that its own documentation
-calls unstable. So it is tested on known patches once per process, and the same arithmetic in
-float32 replaces it if it is not right.
+graph is exact for limited-range 4:4:4 input, but needs a flag that its own documentation calls
+unstable. So it is tested on known patches once per process, and the same arithmetic in float32
+replaces it if it is not right.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ KR_KB = {
     7: (0.212, 0.087),
     9: (0.2627, 0.0593),
 }
-"""Luma weights of red and blue by H.273 matrix number: BT.709, FCC, BT.601 (625 and 525), SMPTE
-240M, BT.2020."""
+"""Luma weights of red and blue by H.273 matrix: BT.709, FCC, BT.601 (twice), SMPTE 240M,
+BT.2020."""
 
 _PALETTED = ("pal8", "monow", "monob")
 _UNSPECIFIED = 2
@@ -56,10 +56,10 @@ _SITING = {
     5: (0.0, 1.0),
     6: (0.5, 1.0),
 }
-"""By AVChromaLocation: how far the first sample lies from the first of the samples of luma that it
-belongs to, as a share of the way to the last of them; across and down."""
+"""Distance of the first chroma sample from the first of its luma samples, across and down, as a
+share of the way to the last of them; by AVChromaLocation."""
 _NARROWEST = 64
-"""Width from which swscale's exact conversion is used: it crashes on frames of 16 pixels and
+"""Width from which swscale's exact conversion is used: it crashes on frames of 16 pixels or
 less."""
 _TOLERANCE = 0.01 / 255
 # All conversions below run on one thread: with several, the threads of this swscale write over
@@ -78,8 +78,8 @@ def tags_of(frame: av.VideoFrame) -> ColorTags:
     if frame.format.name in _PALETTED:
         return ColorTags(matrix=0, full_range=True)
     if frame.format.is_rgb or _is_gray(frame):
-        # RGB has no matrix (0); gray is luma alone, whose range is all that counts, and full
-        # unless it says otherwise.
+        # RGB has no matrix (0); gray is luma alone: only its range counts, and it is full
+        # unless tagged otherwise.
         return ColorTags(
             int(frame.color_primaries),
             int(frame.color_trc),
@@ -197,6 +197,7 @@ def _gray(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
 
 def _in_range(luma: npt.NDArray[np.generic], bits: int, tags: ColorTags) -> Pixels:
     """Return luma codes as 0..1; codes beyond the video range lie beyond."""
+    # Limited range: black at 16 and white at 235, in 8 bits.
     low, span = (0, 2**bits - 1) if tags.full_range else (16 << (bits - 8), 219 << (bits - 8))
     return (luma.astype(np.float32) - np.float32(low)) / np.float32(span)
 
@@ -241,13 +242,13 @@ def _planar(frame: av.VideoFrame) -> av.VideoFrame:
 def _enlarge(
     chroma: npt.NDArray[np.uint16], shape: tuple[int, ...], *, location: int
 ) -> npt.NDArray[np.generic]:
-    """Return chroma at the size of luma, interpolated linearly between the places of its samples.
+    """Return chroma at the size of luma, interpolated linearly between its samples.
 
     Args:
         chroma: (h, w) subsampled samples.
         shape: Height and width of luma.
-        location: AVChromaLocation, see `ColorTags.chroma_location`. It holds for directions with
-            half as many samples; of coarser ones the samples lie left, and between the rows.
+        location: AVChromaLocation, see `ColorTags.chroma_location`. It applies to directions with
+            half as many samples; coarser samples lie left, and between the rows.
     """
     height, width = shape
     step_x = 2 ** round(math.log2(width / chroma.shape[1]))
@@ -315,6 +316,7 @@ def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:
 def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     bits = frame.format.components[0].bits
     affine = yuv_to_rgb_affine(tags, bits)
+    # The planes hold code values shifted up to 16 bits.
     affine[:, :3] /= 2.0 ** (16 - bits)
     planes = np.stack(_planes(_without_subsampling(frame, tags), np.uint16), axis=-1).astype(
         np.float32

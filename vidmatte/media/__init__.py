@@ -1,1 +1,1 @@
-"""What reading and writing share: containers, limits, timecode, prefetching, frame names."""
+"""Shared by reading and writing: containers, limits, timecode, prefetching, frame names."""

@@ -1,4 +1,4 @@
-"""Write files so that they are complete as soon as they have their name."""
+"""Write files that are complete as soon as they have their name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LONGEST_NAME = 255
-"""Bytes that a file name may have on the usual file systems."""
+"""Longest file name in bytes on the usual file systems."""
 
 
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a hidden path beside `path` to write to, and rename it to `path` at the end.
 
-    A file that is there already is replaced; if `path` is a symbolic link, the file that it
+    A file that is there already is replaced; if `path` is a symbolic link, the file it
     leads to. If the block raises, or the rename fails, the hidden file is removed and `path`
     stays as it was.
 
     Args:
-        path: Where the file shall be. Its folder must exist.
+        path: The file to write. Its folder must exist.
         durable: Wait until the content has reached the disk before it gets its name, so that a
             power cut leaves the old file or the new one. False is for what can be made again.
 
@@ -63,7 +63,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sync_file(path: Path) -> None:
-    # Windows syncs only what is open for writing.
+    # Windows syncs only files open for writing.
     _sync(path, os.O_RDWR)
 
 
@@ -78,5 +78,5 @@ def _sync(path: Path, flags: int) -> None:
 def _hidden_path(final: Path) -> Path:
     ending = f".{secrets.token_hex(4)}.partial"
     name = os.fsencode(final.name)[: _LONGEST_NAME - len(ending) - 1]
-    # A character that was cut in the middle is dropped.
+    # A character cut in the middle is dropped.
     return final.with_name(f".{name.decode(errors='ignore')}{ending}")

@@ -22,7 +22,7 @@ _SELF_CONTAINED = (
     "swf,h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,vc1,dnxhd,dirac,avs2,avs3,cavsvideo,"
     "yuv4mpegpipe,gif,apng,cine"
 )
-"""FFmpeg's names of the containers that are read.
+"""FFmpeg's names of the supported containers.
 
 Playlists, concat scripts, session descriptions and manifests name other files or addresses to read
 from, whatever their own file name is; they are not among them."""
@@ -34,7 +34,7 @@ _OPTIONS = {
 _OPEN_SECONDS = 60.0
 _CENTER = 2
 _CENTERED = ("mjpeg", "mpeg1video")
-"""Codecs whose chroma lies between the samples of luma; the pixel format does not tell."""
+"""Codecs with chroma between the samples of luma; the pixel format does not tell."""
 _TRACED = ("h264", "hevc", "vvc", "av1")
 _DECLARED = re.compile(
     r"(?P<name>chroma_sample_loc_type_top_field|chroma_sample_position)\s.*= (?P<value>\d+)"
@@ -44,7 +44,7 @@ _AV1_COLOCATED, _AV1_TOP_LEFT = 2, 3
 
 
 def open_container(source: str | Path) -> InputContainer:
-    """Open a movie. Raises ReadError if it is none, or one that would read other files."""
+    """Open a movie. Raises ReadError if it is none, or would read other files."""
     if not Path(source).is_file():
         raise ReadError(
             f"{source}: is no regular file (a pipe or a device?); copy it to a file first"
@@ -52,7 +52,7 @@ def open_container(source: str | Path) -> InputContainer:
     try:
         return av.open(f"file:{source}", options=_OPTIONS, timeout=(_OPEN_SECONDS, None))
     except av.ArgumentError as error:
-        # What the whitelist refuses.
+        # Refused by the whitelist.
         raise ReadError(
             f"{source}: is not a movie that is read: its content is a playlist, script or "
             f"manifest, which would read "
@@ -80,13 +80,13 @@ def video_stream(
 ) -> VideoStream:
     """Return the stream with the moving pictures, its declared sizes checked.
 
-    That is the default one, or the largest if none or several are; a stream of a single frame is
+    It is the default one, or the largest if none or several are; a stream of a single frame is
     a thumbnail if there are others. Attached pictures do not count.
 
     Args:
         source: Path, for messages.
         container: The opened movie.
-        number: Which stream to take, counted from 0 among all streams of the file; None chooses.
+        number: Number of the stream, counted from 0 among all streams of the file; None chooses.
 
     Raises:
         ReadError: If there is no such stream, or it cannot be decoded.
@@ -115,7 +115,7 @@ def video_stream(
 def _main_stream(streams: list[VideoStream]) -> VideoStream:
     moving = [stream for stream in streams if stream.frames != 1] or streams
     default = [stream for stream in moving if stream.disposition & stream.disposition.default]
-    # The first of those of equal size, as `max` has it.
+    # `max` returns the first of those of equal size.
     return max(default or moving, key=_pixels)
 
 
@@ -132,14 +132,14 @@ def _numbered(source: str | Path, streams: list[VideoStream], number: int) -> Vi
 
 
 def _described(stream: VideoStream) -> str:
-    # PyAV has no sizes of streams whose codec FFmpeg does not know.
+    # PyAV has no sizes of streams with a codec unknown to FFmpeg.
     width = getattr(stream, "width", 0)
     height = getattr(stream, "height", 0)
     return f"{stream.index} ({width}x{height})" if width else f"{stream.index} (unknown codec)"
 
 
 def describe_choice(container: InputContainer, chosen: VideoStream) -> str | None:
-    """Return which of several video streams is read, None if there is one."""
+    """Return a note on the chosen one of several video streams, None if there is one."""
     others = [
         stream
         for stream in container.streams.video
@@ -155,9 +155,9 @@ def describe_choice(container: InputContainer, chosen: VideoStream) -> str | Non
 
 
 def chroma_location(stream: VideoStream) -> int:
-    """Return where the codec and the headers of a stream say that chroma lies, as AVChromaLocation.
+    """Return the position of chroma by the codec and the headers of a stream, as AVChromaLocation.
 
-    0 if they say nothing, or what is usual: left. Call it before packets are read.
+    0 if they have none, or the usual one: left. Call it before packets are read.
     """
     codec = stream.codec_context.codec.canonical_name
     if codec in _CENTERED:
@@ -171,7 +171,7 @@ def chroma_location(stream: VideoStream) -> int:
         with logging.Capture(local=True) as lines:
             BitStreamFilterContext("trace_headers", stream)
     except (av.FFmpegError, ValueError):
-        return 0  # a damaged header, of which the decoder will say more
+        return 0  # a damaged header: the decoder will report it
     finally:
         logging.set_level(level)
     for _, _, line in lines:
@@ -190,7 +190,7 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
 
     In containers without a header, streams may begin anywhere. PyAV fails at packets of streams
     that
-    were not there when the file was opened, and goes on behind them if it is asked again.
+    were not there when the file was opened, and continues behind them if it is called again.
     """
     while True:
         try:
@@ -201,7 +201,7 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
 
 
 def describe_dropped_streams(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
-    """Return a sentence for each kind of streams that no output will have.
+    """Return a sentence for each kind of stream missing in all outputs.
 
     Sound and timecode are kept; for other pictures see `describe_choice`.
     """

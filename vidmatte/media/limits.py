@@ -1,4 +1,4 @@
-"""Bounds that hold before memory is taken for a file: its header is not to be believed."""
+"""Bounds to check before memory is taken for a file: its header may lie."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PILLOW = threading.RLock()
 
 
 def check_size(source: Path | str, width: int, height: int) -> None:
-    """Raise ReadError for a declared size that no frame can have or that needs too much memory."""
+    """Raise ReadError if a declared size is impossible or needs too much memory."""
     fits = min(width, height) >= 1 and max(width, height) <= MAX_SIDE
     if not fits or width * height > MAX_PIXELS:
         raise ReadError(
@@ -40,9 +40,9 @@ def check_size(source: Path | str, width: int, height: int) -> None:
 
 
 def check_regular(path: Path | str) -> None:
-    """Raise ReadError unless the path is a file that can be read to its end.
+    """Raise ReadError unless the path is a regular file.
 
-    A pipe would be waited for, and a device such as `/dev/zero` never ends.
+    Reading a pipe would wait, and a device such as `/dev/zero` never ends.
     """
     try:
         mode = os.stat(path).st_mode
@@ -76,7 +76,7 @@ def header_size(source: Path | bytes) -> tuple[int, int] | None:
 
 
 def displayed_size(path: Path) -> tuple[int, int] | None:
-    """Return width and height of an image as it is shown, from its header; None as `header_size`.
+    """Return width and height of a displayed image from its header; None as in `header_size`.
 
     EXIF orientation is applied.
     """
@@ -88,7 +88,7 @@ def displayed_size(path: Path) -> tuple[int, int] | None:
 
 
 def exif_orientation(source: Path | bytes) -> int:
-    """Return the EXIF orientation of an image, 1 (upright) to 8; 1 if it says none."""
+    """Return the EXIF orientation of an image, 1 (upright) to 8; 1 if it has none."""
     with _opened(source) as file:
         try:
             with open_pillow(file) as image:

@@ -1,4 +1,4 @@
-"""Locks that keep two runs from the same files, and that end with the process that holds them."""
+"""Locks to keep two runs from the same files; they end with the process."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ else:
 
 @contextmanager
 def exclusive(path: Path, reason: str) -> Iterator[None]:
-    """Hold a lock beside a file while the block runs; the hidden lock file is removed after it.
+    """Hold a lock beside a file during the block; the hidden lock file is removed after it.
 
     On a file system without locks nothing is held.
 
     Args:
-        path: What is protected; it need not exist, its folder has to.
-        reason: Begin of the message if somebody else holds the lock.
+        path: The protected path; it need not exist, but its folder must.
+        reason: Beginning of the message if somebody else holds the lock.
 
     Raises:
         OptionError: If another process holds the lock.
@@ -87,15 +87,15 @@ def flock(descriptor: int, *, wait: bool = False) -> bool | None:
 
 def _lock(descriptor: int) -> bool | None:
     """Lock a file as `flock` does, and on Windows its first byte."""
-    if sys.platform != "win32":
-        return flock(descriptor)
-    try:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    except PermissionError:
-        return False
-    except OSError:
-        return None
-    return True
+    if sys.platform == "win32":
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        except OSError:
+            return None
+        return True
+    return flock(descriptor)
 
 
 def _holder(descriptor: int) -> str:

@@ -1,4 +1,4 @@
-"""Names of numbered frames: `%04d`, `####`, `@@@@` and `$F4`, for what is read and what is written.
+"""Names of numbered frames: `%04d`, `####`, `@@@@` and `$F4`, for inputs and outputs.
 
 A name has at most one place for the frame number. A single `#` is a place only if there is no
 other one and no digit follows: in `take#2.%04d.png` and `take#2.mov` it is plain text.
@@ -84,12 +84,12 @@ def _places(name: str) -> list[re.Match[str]]:
 
 
 def is_pattern(path: str | Path) -> bool:
-    """Return whether a path names numbered frames; a file that has this very name is itself."""
+    """Return whether a path names numbered frames; an existing file of this very name does not."""
     return bool(_places(Path(path).name)) and not Path(path).exists()
 
 
 def matching_names(path: str | Path) -> re.Pattern[str]:
-    """Return the expression that matches all file names that a path can stand for.
+    """Return the expression for all possible file names of a path.
 
     The path may have a place for the frame number, or `{name}` for the name of an image; else it
     matches its own name only. A number may have any number of digits, so that `%04d` and `%06d`
@@ -127,7 +127,7 @@ def final_digits(stem: str) -> int | None:
 
 
 def refuse_negative(files: Mapping[int, Path]) -> None:
-    """Raise ReadError if one of the frames, by their numbers, has a negative number."""
+    """Raise ReadError if one of the frames has a negative number."""
     first = min(files, default=0)
     if first < 0:
         raise ReadError(
@@ -137,7 +137,7 @@ def refuse_negative(files: Mapping[int, Path]) -> None:
 
 
 def stem_of(source: str | Path) -> str:
-    """Return what a clip is called: its name without extension and place of the frame number.
+    """Return the name of a clip: its file name without extension and place of the frame number.
 
     `shots/plate.####.exr` is "plate". A folder has its own name, and frames that are named by
     nothing but their number have the name of their folder.

@@ -1,4 +1,4 @@
-"""Threads that run a stage of the flow ahead of the next one, with a bounded queue between."""
+"""Threads to run a stage of the flow ahead of the next one, with a bounded queue between."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Producer(Generic[T]):
         self._thread.start()
 
     def _has_room(self) -> bool:
-        """Wait for room; false if nothing is wanted any more."""
+        """Wait for room; False if no item is wanted any more."""
         while not self._stopped.is_set():
             if self._room.acquire(timeout=_POLL_SECONDS):
                 return True
@@ -95,7 +95,7 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
 
 
 def map_async(function: Callable[[T], U], items: Iterable[T], depth: int) -> Generator[U]:
-    """Yield `function(item)` in order, applied by a thread while the caller goes on.
+    """Yield `function(item)` in order, applied by a thread while the caller continues.
 
     Args:
         function: Applied on the thread.

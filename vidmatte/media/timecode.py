@@ -31,7 +31,7 @@ def advance_timecode(timecode: str, frames: int, frame_rate: Fraction) -> str | 
 
 
 def frames_from_midnight(timecode: str, frame_rate: Fraction) -> int | None:
-    """Return how many frames a timecode counts from 00:00:00:00.
+    """Return the number of frames from 00:00:00:00 to a timecode.
 
     None as for `advance_timecode`.
     """
@@ -76,7 +76,7 @@ def _text(count: int, per_second: int, dropped: int) -> str:
 
 
 def nominal_rate(frame_rate: Fraction) -> Fraction | None:
-    """Return the whole rate, or 1000/1001 of one, that a measured rate stands for.
+    """Return the nominal rate of a measured one: a whole number, or 1000/1001 of one.
 
     2997/100 stands for 30000/1001. None if it is near neither.
     """

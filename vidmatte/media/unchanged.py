@@ -11,7 +11,7 @@ from vidmatte.errors import ReadError
 
 @dataclass(frozen=True)
 class _Stamp:
-    """What changes when a file is replaced or rewritten."""
+    """Properties that change with a replaced or rewritten file."""
 
     size: int
     changed: int
@@ -20,7 +20,7 @@ class _Stamp:
 
 
 class UnchangedFile:
-    """Remembers a file as it was when reading began.
+    """Remembers the state of a file at the beginning of reading.
 
     Frames of two versions of a file must not be mixed: `check` is called whenever the file is
     opened again, and after all of it was read.
@@ -32,7 +32,7 @@ class UnchangedFile:
         self._stamp = _stamp_of(path)
 
     def check(self) -> None:
-        """Raise ReadError if the file is not the same any more."""
+        """Raise ReadError if the file has changed."""
         try:
             now = _stamp_of(self._path)
         except OSError as error:
@@ -48,7 +48,7 @@ class UnchangedFile:
 
 
 class UnchangedFiles:
-    """Remembers each of many files as it was when it was read first."""
+    """Remembers the state of each of many files when it was first read."""
 
     def __init__(self) -> None:
         self._files: dict[Path, UnchangedFile] = {}
@@ -65,7 +65,7 @@ class UnchangedFiles:
             raise ReadError(f"{path}: cannot be read ({error.strerror})") from error
 
     def check(self) -> None:
-        """Raise ReadError if one of the files is not the same any more."""
+        """Raise ReadError if one of the files has changed."""
         for file in list(self._files.values()):
             file.check()
 

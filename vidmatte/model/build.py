@@ -1,4 +1,4 @@
-"""Build models by name: the one place that knows their sizes and files."""
+"""Build models by name: the one place for their sizes and files."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Choices:
 def list_models() -> dict[str, str]:
     """Return the names of the models with their descriptions.
 
-    `catalogue.all_models` tells which are on this machine.
+    `catalogue.all_models` lists those on this machine.
     """
     return dict(DESCRIPTIONS)
 
@@ -118,11 +118,11 @@ def load_model(
 
     Args:
         name: of a model, or a file: weights of `compact`'s layout, the checkpoint of IconMatting's
-            authors, or a trained head of IconMatting that takes trimaps.
+            authors, or a trained head of IconMatting for trimaps.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         precision: "auto" is bfloat16 if the device computes in it, otherwise float32.
         working_size: longer side of the network's input in pixels, for `compact`; None for its own.
-        sd: Stable Diffusion 2.1 for the models that are built on it: a folder of diffusers' layout
+        sd: Stable Diffusion 2.1 for the models built on it: a folder of diffusers' layout
             or a single safetensors file; None downloads it.
         weights: the authors' checkpoint for "iconmatting", a folder of a ViTMatte for
             "iconmatting-free", a folder of networks for the baselines, see `load_baseline`.
@@ -130,7 +130,7 @@ def load_model(
 
     Raises:
         ModelError: weights are missing or cannot be used, or there is too little memory.
-        OptionError: an unknown name, or a choice that is not valid or has no meaning for this
+        OptionError: If the name is unknown, or a choice is not valid or has no meaning for this
             model.
     """
     place = choose_device(device)
@@ -190,17 +190,17 @@ class NotedModel:
 
     @property
     def name(self) -> str:
-        """Name that was given for it."""
+        """Its given name."""
         return self.model.name
 
     @property
     def device(self) -> torch.device:
-        """Device that it computes on."""
+        """Its device."""
         return self.model.device
 
     @property
     def precision(self) -> torch.dtype:
-        """Number format that it computes in."""
+        """Its number format."""
         return self.model.precision
 
     @property
@@ -246,7 +246,7 @@ def _compact(choices: _Choices, tensors: Mapping[str, Tensor], source: str) -> C
 
 
 def load_refiner(place: torch.device) -> Refiner:
-    """Return the packaged refiner, which brings mattes of `compact` to full size."""
+    """Return the packaged refiner, for bringing mattes of `compact` to full size."""
     refiner = Refiner()
     load_strictly(refiner, load_packaged("refiner"), "the refiner of 'compact'")
     refiner.eval().to(place)
@@ -316,9 +316,9 @@ def _iconmatting_trimap(choices: _Choices, path: Path, tensors: Mapping[str, Ten
 
 
 def _finisher(choices: _Choices) -> tuple[FinishAlpha, str | None]:
-    """Return the network that makes alpha from a trimap.
+    """Return the network from trimap to alpha.
 
-    It is ViTMatte if that is available, otherwise the embedded network, with a remark why.
+    ViTMatte if available, otherwise the embedded network, with a remark.
     """
     if find_spec("transformers") is None:
         reason = "transformers is not installed (pip install 'vidmatte[vitmatte]')"
@@ -367,7 +367,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Return the number format of a name; "auto" is the one that the device is fast in.
+    """Return the number format of a name; "auto" is the fast one of the device.
 
     Raises OptionError for an unknown name.
     """

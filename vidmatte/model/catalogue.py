@@ -54,7 +54,7 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class ModelPart:
-    """Weights that a model needs or can use."""
+    """Required or optional weights of a model."""
 
     name: str
     path: Path | None
@@ -80,11 +80,11 @@ class ModelFacts:
 
     @property
     def installed(self) -> bool:
-        """Whether all weights that it needs are on this machine."""
+        """Whether all required weights are on this machine."""
         return all(part.path is not None for part in self.parts if part.needed)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that `vidmatte models --json` prints."""
+        """Return the object for `vidmatte models --json`."""
         return {
             "name": self.name,
             "description": self.description,
@@ -181,7 +181,7 @@ def _baseline(
 
     Args:
         finished: whether ViTMatte makes alpha from their masks.
-        packages: that the networks need; `extra` brings them.
+        packages: required by the networks; `extra` installs them.
     """
     is_ready = all(find_spec(package) is not None for package in packages)
     first = "" if is_ready else f"pip install 'vidmatte[{extra}]', then "

@@ -1,4 +1,4 @@
-"""Examine weight files: whose layout they have, whether they load strictly, what is wrong.
+"""Examine weight files: their layout, whether they load strictly, and their faults.
 
 Also convert checkpoints to safetensors.
 """
@@ -45,21 +45,21 @@ from vidmatte.model.weights import (
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _ALIKE = 0.5
-"""Share of a network's tensor names from which a file is taken for that network's."""
+"""Least share of a network's tensor names in a file of that network."""
 _NO_DIFFERENCE = Mismatch()
 _DECODER, _EXTRACTOR = "in_context_decoder.", "feature_extractor."
-"""Beginnings of names in IconMatting's checkpoints: what is trained, and the frozen part."""
+"""Beginnings of names in IconMatting's checkpoints: the trained part, and the frozen part."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was found out about a weight file or a folder of them."""
+    """The findings about a weight file or a folder of them."""
 
     path: Path
     kind: str
     """In words: "compact", "decoder of IconMatting" and so on, or "unknown"."""
     use: str | None
-    """Command line options that take it; None if nothing does."""
+    """Command line options for it; None without any."""
     size: int
     """Bytes of the files."""
     tensors: int
@@ -70,7 +70,7 @@ class Findings:
     not_finite: tuple[str, ...]
     """Names of tensors with NaN or infinity."""
     problems: tuple[str, ...]
-    """All else that makes it unusable."""
+    """Other reasons against using it."""
 
     @property
     def usable(self) -> bool:
@@ -78,7 +78,7 @@ class Findings:
         return self.use is not None and not (self.mismatch or self.not_finite or self.problems)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that `vidmatte models check --json` prints."""
+        """Return the object for `vidmatte models check --json`."""
         return {
             "path": str(self.path),
             "kind": self.kind,
@@ -98,7 +98,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class _File:
-    """Facts of a file that was read whole."""
+    """Facts of a completely read file."""
 
     path: Path
     shapes: Shapes
@@ -108,7 +108,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """Whose layout files have, and how well they fit."""
+    """The layout of files, and how well they fit."""
 
     kind: str
     use: str | None
@@ -117,7 +117,7 @@ class _Verdict:
 
 
 def examine(path: str | Path) -> Findings:
-    """Find out what a file of weights, or a folder of them, holds.
+    """Find out the content of a file of weights, or a folder of them.
 
     Tensors of safetensors are read one at a time. Raises ModelError if nothing can be read.
     """
@@ -147,12 +147,12 @@ def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) 
     training checkpoints are left out: they are Stable Diffusion's own, and never loaded.
 
     Args:
-        source: what `load_checkpoint` reads.
+        source: a file for `load_checkpoint`.
         target: path ending in .safetensors.
-        overwrite: replace a file that exists already.
+        overwrite: replace an existing file.
 
     Returns:
-        Names of the tensors that were left out.
+        Names of the ignored tensors.
 
     Raises:
         OptionError: the target has another ending.
@@ -262,7 +262,7 @@ def _part_alone(path: Path) -> str:
 
 
 def _baseline(folder: Path) -> _Verdict | None:
-    """Identify the folder of a network that baselines use; None for any other folder."""
+    """Identify the folder of a baseline's network; None for any other folder."""
     kind = read_json(folder / "config.json").get("model_type")
     for network in NETWORKS.values():
         if network.pretrained.kind == kind:
@@ -308,7 +308,7 @@ def _diffusers(path: Path, files: Mapping[str, _File]) -> _Verdict:
 
 
 def _single_file(path: Path, found: Shapes) -> _Verdict:
-    """Check the original layout after diffusers' own conversion, which needs no values."""
+    """Check the original layout after diffusers' own conversion, without values."""
     from diffusers.loaders.single_file_utils import (
         convert_ldm_unet_checkpoint,
         convert_ldm_vae_checkpoint,

@@ -1,7 +1,7 @@
 """Load Stable Diffusion 2.1: given, cached or downloaded, with its empty prompt from a cache.
 
 The text encoder is only needed for the embedding of the empty prompt. That is computed once and
-kept, so that the text encoder is not needed again.
+kept for later runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def load_stable_diffusion(
 
     Args:
         path: a folder of diffusers' layout or a safetensors file; None for `hub.STABLE_DIFFUSION`,
-            which is downloaded if it is not cached.
+            downloaded if it is not cached.
         device, dtype: to compute on and in.
         purpose: for messages.
 
@@ -80,8 +80,8 @@ def empty_prompt(path: Path, *, is_given: bool, purpose: str) -> Tensor | None:
     """Return the embedding (1, 77, 1024) float32 of the empty prompt, from the cache or computed.
 
     It is kept under a fingerprint of the U-Net, or of the whole file if it is a single one. None is
-    returned if there is no U-Net: the loader names what is missing. The text encoder is downloaded
-    only for weights that were not given, and if the embedding is not in the cache.
+    returned if there is no U-Net: the loader names the missing files. The text encoder is
+    downloaded only for missing weights, and if the embedding is not in the cache.
     """
     place = place_of_prompt(path)
     if place is None:
@@ -121,8 +121,8 @@ def place_of_prompt(path: Path) -> Path | None:
 def fingerprint(file: Path) -> str:
     """Return a hexadecimal hash of a file's size and of 256 pieces spread evenly over it.
 
-    Only a megabyte of several thousand is read. Trained networks differ everywhere, so that no two
-    share the hash; a file that was changed on purpose might.
+    Only a megabyte of several thousand is read. Trained networks differ everywhere, so no two
+    share the hash; a deliberately changed file might.
     """
     size = file.stat().st_size
     digest = hashlib.sha256(str(size).encode())

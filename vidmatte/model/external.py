@@ -21,10 +21,10 @@ from vidmatte.read.mask import Mask
 
 @dataclass(frozen=True)
 class ExternalMattes:
-    """Model stand-in that returns mattes of a file with confidence 1; it needs no references."""
+    """Model stand-in for mattes of a file, with confidence 1; it needs no references."""
 
     mask: Mask
-    """Mattes by frame, see `read.mask.open_mask`; closed by the code that opened it."""
+    """Mattes by frame, see `read.mask.open_mask`; closed by its opener."""
     like: VideoInfo
     device: torch.device
     """Device of the rest of the flow."""
@@ -56,7 +56,7 @@ class ExternalMattes:
 
 
 def read_masks(mask: Mask, batch: FrameBatch, like: VideoInfo) -> Tensor:
-    """(N, 1, H, W) in 0..1 of what lies beside the frames of a batch of the clip `like`.
+    """(N, 1, H, W) in 0..1 of a mask for the frames of a batch of the clip `like`.
 
     Raises OptionError for a file of another size or length.
     """
@@ -68,7 +68,7 @@ def read_masks(mask: Mask, batch: FrameBatch, like: VideoInfo) -> Tensor:
 def external_mattes(
     mask: Mask, video: Video, *, start: int, end: int | None, device: torch.device
 ) -> ExternalMattes:
-    """Return the mattes of a clip, or of its part `start` to `end` if they are only that long.
+    """Return the mattes of a clip, or of its part `start` to `end` if they have that length.
 
     `end` is exclusive.
 

@@ -1,6 +1,6 @@
 """Weights from the Hugging Face hub: their files, revisions and sizes, and their download.
 
-huggingface_hub keeps them in its own cache, so that other programs find them too. Only `fetch`
+huggingface_hub keeps them in its own cache, shared with other programs. Only `fetch`
 downloads, and nothing is downloaded if HF_HUB_OFFLINE is set.
 """
 
@@ -23,7 +23,7 @@ _ELSE = "'compact' needs no download; 'vidmatte models' lists all"
 
 @dataclass(frozen=True)
 class HubFiles:
-    """Files of one repository of the hub at a revision, which never changes if it is a commit."""
+    """Files of one repository of the hub at a revision, best a commit as it never changes."""
 
     name: str
     """For messages."""
@@ -34,7 +34,7 @@ class HubFiles:
     """Bytes to download."""
     licence: str
     option: str
-    """Option that takes existing files, for messages."""
+    """Option for existing files, for messages."""
 
     @property
     def source(self) -> str:
@@ -150,8 +150,8 @@ def cached(wanted: HubFiles) -> Path | None:
 def fetch(wanted: HubFiles, *, purpose: str) -> Path:
     """Return the folder of the files; download them if they are not in the cache.
 
-    A download and its size are announced in the log of this module, at a level that is shown by
-    default; its progress is shown on standard error if that level is.
+    A download and its size are announced in the log of this module, at a level shown by
+    default; its progress is shown on standard error with that level.
 
     Args:
         wanted: the files.
@@ -228,9 +228,9 @@ def _as_loud_as_we_are() -> Iterator[None]:
 
 
 def own_folder() -> Path:
-    """Return the folder of vidmatte's own cache and of weights that were copied there by hand.
+    """Return the folder of vidmatte's own cache, also for weights copied there by hand.
 
-    It is ~/.cache/vidmatte, or the folder that the variable VIDMATTE_CACHE names.
+    It is ~/.cache/vidmatte, or the folder in the variable VIDMATTE_CACHE.
     """
     named = os.environ.get("VIDMATTE_CACHE")
     if named:

@@ -1,6 +1,6 @@
-"""The interface of every model, so that all stages, the command line and evaluation take any.
+"""The interface of every model, for all stages, the command line and evaluation.
 
-`Model` and `Predictor` are what every model offers. The `Supports...` protocols are what only some
+Every model offers `Model` and `Predictor`. The `Supports...` protocols are offered by some
 models offer: callers test for them with `isinstance`, never for a concrete model.
 """
 
@@ -29,11 +29,11 @@ class CoarseMatte:
     confidence: float
     """How sure the model is of the matte, 0..1."""
     window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    """Left, top, right, bottom of the part that the model looked at, as shares of the frame."""
+    """Left, top, right, bottom of the model's window, as shares of the frame."""
 
 
 class Tracker(Protocol):
-    """Propagates a matte from frame to frame in one direction, and remembers what it saw."""
+    """Propagates a matte from frame to frame in one direction, with a memory."""
 
     def start(self, reference: Reference) -> CoarseMatte:
         """Return the matte of a reference frame; the next step continues from there."""
@@ -44,7 +44,7 @@ class Tracker(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything that it remembers, on the CPU."""
+        """Return its whole memory, on the CPU."""
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -74,7 +74,7 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class SupportsAdaptation(Protocol):
-    """A predictor whose network can be fine-tuned on its references."""
+    """A predictor with a network that can be fine-tuned on its references."""
 
     def adapt(self, steps: int, *, on_step: Callable[[int], None] | None = None) -> Predictor:
         """Return a predictor with the fine-tuned network; this one stays as it is.
@@ -84,7 +84,7 @@ class SupportsAdaptation(Protocol):
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights of the network that adaptation changes."""
+        """Return the weights changed by adaptation."""
         ...
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Predictor:
@@ -94,7 +94,7 @@ class SupportsAdaptation(Protocol):
 
 @runtime_checkable
 class SupportsGuidance(Protocol):
-    """A predictor that can show what guided its head."""
+    """A predictor that can show the guidance of its head."""
 
     def guidance(self, batch: FrameBatch) -> Mapping[str, Tensor]:
         """Return maps (N, 1, h, w) in 0..1 over whole images by name.
@@ -114,12 +114,12 @@ class Model(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Return where it computes."""
+        """Return its device."""
         ...
 
     @property
     def precision(self) -> torch.dtype:
-        """Return the data type in which it computes."""
+        """Return the data type of its computation."""
         ...
 
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
@@ -132,20 +132,20 @@ class SupportsTrimaps(Protocol):
     """A model that takes a trimap of each image; its `with_reference` raises OptionError."""
 
     def with_trimaps(self, trimaps: ReadTrimaps) -> Predictor:
-        """Return the predictor that takes the trimap of each image from a function."""
+        """Return the predictor with the trimap of each image from a function."""
         ...
 
 
 @runtime_checkable
 class SupportsEncodedReferences(Protocol):
-    """A model whose references can be encoded one by one, and put together in any combination."""
+    """A model that encodes references one by one, for any combination of them."""
 
     def encode(self, reference: Reference) -> Any:
         """Return one encoded reference."""
         ...
 
     def with_encoded(self, references: Sequence[Any]) -> Predictor:
-        """Return what `with_reference` would, of references that were encoded before."""
+        """Return the result of `with_reference` for references encoded before."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Loss terms on alpha, one function each, and the sum that training uses.
+"""Loss terms on alpha, one function each, and their sum for training.
 
 The kinds of l1, Laplacian and gradient are those of IconMatting (Guo et al., CVPR 2024, section
 3.4; `train.research_loss` has the very terms of its code). Cross-entropy and overlap are added
@@ -105,7 +105,7 @@ def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
 
 
 def weighted_sum(terms: Mapping[str, Tensor]) -> Tensor:
-    """Return the loss that is minimised."""
+    """Return the loss to minimise."""
     return torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
 
 
@@ -119,7 +119,7 @@ def optimizer_step(
     *,
     clip: float = 1.0,
 ) -> None:
-    """Update the weights along their gradients, whose norm is clipped to `clip` (0: not at all)."""
+    """Update the weights along their gradients, with the norm clipped to `clip` (0: not at all)."""
     if clip:
         torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
     if scaler is None:

@@ -59,7 +59,7 @@ def gigabytes(size: int) -> str:
 
 
 def _available() -> int | None:
-    """Return the bytes that the system can free, its caches included."""
+    """Return the available bytes of the system, its caches included."""
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

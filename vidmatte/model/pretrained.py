@@ -30,7 +30,7 @@ class Pretrained:
     kind: str
     """Its `model_type` in config.json."""
     extra: str
-    """Extra of vidmatte that installs a transformers with these classes."""
+    """Extra of vidmatte for a transformers with these classes."""
 
 
 def load_pretrained(
@@ -44,10 +44,10 @@ def load_pretrained(
 
     Args:
         folder: on this machine.
-        wanted: the network that the folder must hold.
+        wanted: the expected network of the folder.
         adapt: changes the configuration before the network is built.
-        unexpected_keys: whether to ignore tensors that the network has no place for, for files
-            that serve several networks.
+        unexpected_keys: whether to ignore tensors without a place in the network, for files
+            of several networks.
 
     Returns:
         The network in evaluation mode, with frozen weights.

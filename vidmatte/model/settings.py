@@ -1,4 +1,4 @@
-"""Settings of models: text into the options that a model has."""
+"""Settings of models: from text to the options of a model."""
 
 from __future__ import annotations
 

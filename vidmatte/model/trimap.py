@@ -11,7 +11,7 @@ from torch import Tensor
 from vidmatte.errors import OptionError
 
 _LEAST_CORE = 0.5
-"""Share of its own half-width by which a piece is eroded at most.
+"""Largest erosion of a piece as a share of its own half-width.
 
 Wires and small things keep a known core.
 """
@@ -29,8 +29,8 @@ def make_trimap(
 
     A pixel is known object if `alpha` is at least `high` everywhere within the distance `inside`,
     and known background if it is at most `low` everywhere within `outside`. The area beyond the
-    edge of the image does not count: an object that the frame cuts is known up to the edge. Pieces
-    that the erosion would remove are eroded by half of their own half-width instead. All other
+    edge of the image does not count: an object cut by the frame is known up to the edge. Pieces
+    too thin for the erosion are eroded by half of their own half-width instead. All other
     pixels, NaN included, are unknown.
 
     Args:
@@ -76,7 +76,7 @@ def _trimap(
 
 
 def _core(region: NDArray[np.bool_], radius: float, *, keep_pieces: bool) -> NDArray[np.bool_]:
-    """Return the pixels of a region that are farther than `radius` from all pixels outside."""
+    """Return the pixels of a region farther than `radius` from all pixels outside."""
     if radius == 0 or not region.any():
         return region
     pixels = region.astype(np.uint8)

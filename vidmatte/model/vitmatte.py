@@ -30,9 +30,9 @@ _STRIDE = 32
 _TILE = 1024
 """Longest side of the network's input in pixels; its attention grows with the fourth power."""
 _OVERLAP = 192
-"""Pixels over which neighbouring tiles fade into each other."""
+"""Width in pixels of the fade between neighbouring tiles."""
 _CONTEXT = 64
-"""Width in pixels of the known surroundings that the network also sees."""
+"""Width in pixels of the known surroundings in the network's view."""
 _REVISIONS = 2
 _VITMATTE = Pretrained(
     "ViTMatte", "VitMatteConfig", "VitMatteForImageMatting", "vitmatte", "vitmatte"
@@ -249,7 +249,7 @@ def _around(unknown: Tensor) -> Box:
 
 
 def _tiles(box: Box, tile: int) -> Iterator[Box]:
-    """Yield overlapping boxes of at most `tile` pixels a side that cover a box."""
+    """Yield overlapping boxes of at most `tile` pixels a side, together covering a box."""
     for top, bottom in _spans(box[0], box[1], tile):
         for left, right in _spans(box[2], box[3], tile):
             yield top, bottom, left, right

@@ -28,7 +28,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Weights:
-    """Facts of a weight file that comes with the package."""
+    """Facts of a weight file in the package."""
 
     file: str
     sha256: str
@@ -37,7 +37,7 @@ class Weights:
 
     @property
     def path(self) -> Path:
-        """Where the file lies in the installed package."""
+        """Path of the file in the installed package."""
         return _FOLDER / self.file
 
 
@@ -57,7 +57,7 @@ PARTS: Mapping[str, Weights] = {
         description="brings the mattes of compact to full size; comes with the package",
     ),
 }
-"""Networks that are parts of models."""
+"""Networks within models."""
 
 
 def load_packaged(name: str) -> dict[str, Tensor]:
@@ -91,10 +91,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint, and nothing else of it.
 
-    The format is told by the content: safetensors, or what `torch.save` wrote (.ckpt, .pth). A
+    The content decides the format: safetensors, or a file of `torch.save` (.ckpt, .pth). A
     `state_dict` inside, as PyTorch Lightning writes it, is taken. Objects beside the tensors
     (callback states, OmegaConf hyper-parameters, optimizers) are replaced by inert stand-ins:
-    no code that a file names is imported or called.
+    no code named by a file is imported or called.
 
     Raises:
         ModelError: the file is damaged, or holds anything but named tensors.
@@ -136,11 +136,11 @@ _TENSOR_PARTS: Mapping[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
 }
-"""All that a pickle may call: what tensors and their dictionaries are made with."""
+"""All functions that a pickle may call: those for making tensors and dictionaries."""
 
 
 class _Stub(dict[Any, Any]):
-    """Stand-in for any object that is no tensor: accepts all that pickles do, and ignores it.
+    """Stand-in for any object except tensors: accepts all operations of pickles, and ignores them.
 
     A dict, as classes of hyper-parameters often are: pickles put items into it.
     """
@@ -175,13 +175,13 @@ class _Stub(dict[Any, Any]):
 
 
 class _InertUnpickler(pickle.Unpickler):
-    """Reads tensors; every other class or function that a pickle names becomes a stand-in.
+    """Reads tensors; every other class or function in a pickle becomes a stand-in.
 
-    A pickle can only call what `find_class` returns, so that nothing of the file's choice runs.
+    A pickle can only call results of `find_class`: nothing of the file's choice runs.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a tensor needs, or a stand-in."""
+        """Return a function for making tensors, or a stand-in."""
         if (module, name) in _TENSOR_PARTS:
             return _TENSOR_PARTS[module, name]
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
@@ -190,7 +190,7 @@ class _InertUnpickler(pickle.Unpickler):
 
 
 class _InertPickle:
-    """What `torch.load` takes as its `pickle_module`."""
+    """The module for `torch.load(pickle_module=...)`."""
 
     Unpickler = _InertUnpickler
     UnpicklingError = pickle.UnpicklingError
@@ -202,7 +202,7 @@ class _InertPickle:
 
 
 def _unpickle(path: Path) -> Any:
-    """Read what `torch.save` wrote, without running anything of it."""
+    """Read a file of `torch.save`, without running any code in it."""
     _refuse_other_kinds(path)
     try:
         # Opened here: by a name that ends in .safetensors torch would take it for such a file.
@@ -239,11 +239,11 @@ _DISGUISES: Mapping[bytes, str] = {
     b"version https://git-lfs": "a pointer of Git LFS instead of the file: run git lfs pull",
     b"<": "a web page instead of the file: download it again, with its login if it needs one",
 }
-"""Kinds of files that downloads of weights often turn out to be, by their first bytes."""
+"""Frequent kinds of wrong downloads, by their first bytes."""
 
 
 def _refuse_other_kinds(path: Path) -> None:
-    """Raise ModelError for an empty file, and for files that a failed download leaves."""
+    """Raise ModelError for an empty file, and for leftovers of failed downloads."""
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
@@ -309,7 +309,7 @@ def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load tensors into a network.
 
-    Raises ModelError that names tensors which are missing, surplus, of another shape or not finite.
+    Raises ModelError naming missing, surplus, misshapen and non-finite tensors.
     """
     mismatch = compare(shapes(tensors), shapes(net.state_dict()))
     if mismatch:
@@ -319,7 +319,7 @@ def load_strictly(net: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Return the names of tensors that hold NaN or infinity."""
+    """Return the names of tensors with NaN or infinity."""
     return tuple(
         key
         for key, tensor in tensors.items()
@@ -328,7 +328,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _sum(tensor: Tensor) -> Tensor:
-    """Return the sum, which is not finite if a term is not; unlike a test it needs no memory."""
+    """Return the sum: it is not finite if a term is not, and unlike a test it needs no memory."""
     try:
         return tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
     except NotImplementedError as error:
@@ -340,7 +340,7 @@ def _sum(tensor: Tensor) -> Tensor:
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raise ModelError that names tensors with NaN or infinity."""
+    """Raise ModelError naming tensors with NaN or infinity."""
     broken = not_finite(tensors)
     if broken:
         raise ModelError(

@@ -1,1 +1,1 @@
-"""Points, strokes, boxes and masks that a person marks, and the references that they make."""
+"""Points, strokes, boxes and masks of a person, and the references made from them."""

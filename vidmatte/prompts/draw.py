@@ -98,7 +98,7 @@ def _fit_marks(
 def _check_marks_size(
     path: Path, found: tuple[int, int] | None, size: tuple[int, ...], display: tuple[int, int]
 ) -> None:
-    """Raise PromptError for another width and height than that of the frame; None is not known."""
+    """Raise PromptError for another width and height than the frame's; None is unknown."""
     if found is not None and found[::-1] not in (size, display):
         raise PromptError(
             f"{path}: is {found[0]}x{found[1]}, but the frame is {size[1]}x{size[0]}; "

@@ -19,12 +19,12 @@ _MAX_BYTES = 64 << 20
 
 
 def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
-    """Return the prompts by object name of a file that `save_prompts` or the picker wrote.
+    """Return the prompts by object name of a file from `save_prompts` or the picker.
 
-    Paths of masks and scribbles are relative to the file. If the file says which clip the prompts
-    were made on, the prompts say so too (`Prompt.made_on`).
+    Paths of masks and scribbles are relative to the file. If the file names the clip that the
+    prompts were made on, the prompts name it too (`Prompt.made_on`).
 
-    Raises PromptError that names the mistake and its place.
+    Raises PromptError with the mistake and its place.
     """
     path = Path(path)
     document = _load_json(path)
@@ -55,7 +55,7 @@ def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
 
 
 def load_clip(path: str | Path) -> MarkedClip | None:
-    """Return the clip that the prompts of a file were made on; None if the file does not say.
+    """Return the clip of the prompts in a file; None if the file does not name it.
 
     Raises PromptError if the file cannot be read.
     """
@@ -141,8 +141,8 @@ def save_prompts(
     Args:
         path: the file; images are referred to by paths relative to it.
         objects: prompts by object name.
-        source: the clip that is marked, or only its name.
-        picker: what the picker remembers; `load_prompts` ignores it.
+        source: the marked clip, or only its name.
+        picker: the picker's own state; `load_prompts` ignores it.
 
     Raises:
         OSError: the file cannot be written.

@@ -27,12 +27,12 @@ Prompts = Prompt | Sequence[Prompt] | Mapping[str, Prompt | Sequence[Prompt]]
 
 @dataclass(frozen=True)
 class ObjectPrompts:
-    """The prompts of each object, and the image or clip that they mark."""
+    """The prompts of each object, and the marked image or clip."""
 
     objects: Mapping[str, Sequence[Prompt]]
     """Prompts by object name; one object without a name is named ""."""
     reference: str | Path | None = None
-    """Image or clip that the prompts mark; None for the source itself."""
+    """The marked image or clip; None for the source itself."""
 
     @classmethod
     def of(cls, prompts: Prompts, reference: str | Path | None = None) -> ObjectPrompts:
@@ -41,16 +41,16 @@ class ObjectPrompts:
 
     @property
     def files(self) -> list[Path | str]:
-        """Return the images that are read for them, and the reference."""
+        """Return the image files of the prompts, and the reference."""
         prompts = [prompt for marks in self.objects.values() for prompt in marks]
         images = [path for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
         files: list[Path | str] = [split_label(path)[0] for path in images if path is not None]
         return files if self.reference is None else [self.reference, *files]
 
     def notes(self, source: str) -> list[str]:
-        """Return a note on each clip that the prompts were made on, if it is another one.
+        """Return a note on each clip of the prompts, if it is another one.
 
-        `source` is the path of the clip that is matted.
+        `source` is the path of the clip to matte.
         """
         marked = Path(source if self.reference is None else self.reference)
         clips = [prompt.made_on for marks in self.objects.values() for prompt in marks]
@@ -63,7 +63,7 @@ class ObjectPrompts:
     def references(self, video: Video) -> dict[str, tuple[Reference, ...]]:
         """Draw the references of each object; `video` is the source.
 
-        Raises PromptError for marks that do not fit their frame, ReadError for a missing frame.
+        Raises PromptError for marks outside of their frame, ReadError for a missing frame.
         """
         return {
             name: make_references(video, prompts, self.reference)
@@ -99,7 +99,7 @@ def prompts_of_objects(prompts: Prompts) -> dict[str, list[Prompt]]:
 def _objects_of_labels(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
     """Return an object for each label of label masks with several, nothing without such a mask.
 
-    Objects are named by their labels. A label that a frame does not show gets no prompt there.
+    Objects are named by their labels. A label missing in a frame gets no prompt there.
 
     Raises OptionError if such a mask and other marks are on the same frames.
     """

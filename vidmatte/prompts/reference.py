@@ -21,9 +21,9 @@ def make_references(
     """Draw the references of prompts.
 
     Args:
-        video: the clip that is matted.
+        video: the clip to matte.
         prompts: at least one, each on a frame of its own.
-        reference: the image or clip that is marked; None for `video`.
+        reference: the marked image or clip; None for `video`.
 
     Raises:
         OptionError: there is no prompt, or two mark one frame.

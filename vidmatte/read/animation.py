@@ -21,7 +21,7 @@ from vidmatte.read.video import Frame, Video
 _TIME_BASE = Fraction(1, 1000)
 """Both formats count in milliseconds."""
 _USUAL_DURATION = 100
-"""Milliseconds that browsers show a frame without a duration."""
+"""Milliseconds of a frame without a duration, as in browsers."""
 
 
 class AnimatedVideo(Video):
@@ -47,7 +47,7 @@ class AnimatedVideo(Video):
 
     @functools.cached_property
     def _durations(self) -> list[int]:
-        """Return the milliseconds of each frame; only decoding tells them."""
+        """Return the milliseconds of each frame, known only after decoding."""
         with closing(self._pictures(0)) as pictures:
             return [duration for _, duration in pictures]
 
@@ -57,6 +57,7 @@ class AnimatedVideo(Video):
 
     def seconds_of(self, index: int) -> Fraction:
         """Return the sum of the durations before a frame."""
+        # Past the end, time goes on at the average rate.
         behind = max(0, index - self.count_frames()) / self.info.frame_rate
         return sum(self._durations[:index]) * _TIME_BASE + behind
 
@@ -95,9 +96,11 @@ class AnimatedVideo(Video):
             with pillow_image(self._source) as image:
                 check_size(self._source, *image.size)
                 for index in range(start, getattr(image, "n_frames", 1)):
+                    # Frames may depend on earlier ones; Pillow decodes those by itself.
                     image.seek(index)
                     image.load()
                     duration = round(image.info.get("duration") or _USUAL_DURATION)
+                    # A duration of 0 would put two frames at one time.
                     yield np.asarray(image.convert("RGBA")), max(1, duration)
         except ReadError:
             raise

@@ -1,4 +1,4 @@
-"""Damage of movies: which packets and frames are broken, and which only look so."""
+"""Damage of movies: broken packets and frames, told from those that only look broken."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from av.video.stream import VideoStream
 from vidmatte.media.container import packets_of
 
 OpenStream: TypeAlias = Callable[[], AbstractContextManager[tuple[InputContainer, VideoStream]]]
-"""Opens the movie anew."""
+"""Opens the movie again, from its beginning."""
 _GAP = 1.5
-"""Usual steps in time between packets from which one is missing between them."""
+"""Gap in time between packets, in usual steps, from which one is missing."""
 _CONCEALED = "conceal"
-"""In messages of FFmpeg's decoders about parts of a picture that were made up."""
+"""Word in messages of FFmpeg's decoders about invented parts of a picture."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Entry:
 
 
 def decode_in_spite(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Yield all frames that decode, also behind packets that do not."""
+    """Yield all decodable frames, also behind packets with errors."""
     packets = packets_of(container, stream)
     while True:
         try:
@@ -53,7 +53,7 @@ def decode_in_spite(container: InputContainer, stream: VideoStream) -> Iterator[
 
 
 def lost_frames(open_stream: OpenStream, times: Sequence[int]) -> list[int]:
-    """Return the times of the frames that cannot be shown, by decoding the whole movie once.
+    """Return the times of the undecodable frames, by decoding the whole movie once.
 
     Args:
         open_stream: Opens the movie.
@@ -66,11 +66,11 @@ def lost_frames(open_stream: OpenStream, times: Sequence[int]) -> list[int]:
 
 
 def damaged_packets(open_stream: OpenStream) -> frozenset[int | None]:
-    """Return the times of packets that lack data, of those that the container flags.
+    """Return the times of packets without all their data, among those flagged by the container.
 
-    Transport streams flag a packet if their counter jumps. That it does at the seams of joined
-    segments, too, where nothing is missing: a flagged packet is whole if no time is missing there
-    and its group of pictures decodes without a complaint.
+    Transport streams flag a packet if their counter jumps. At the seams of joined segments it jumps
+    too, with nothing missing: a flagged packet is whole if there is no gap in time and its group of
+    pictures decodes without a complaint.
     """
     entries: list[_Entry] = []
     with open_stream() as (container, stream), suppress(av.FFmpegError):
@@ -80,6 +80,7 @@ def damaged_packets(open_stream: OpenStream) -> frozenset[int | None]:
                 flags = packet.is_keyframe, packet.is_corrupt
                 entries.append(_Entry(packet.dts, packet.pts, *flags))
     flagged = [place for place, entry in enumerate(entries) if entry.is_flagged]
+    # Each group of pictures is decoded once, however many of its packets are flagged.
     doubtful = {place: _group(entries, place) for place in flagged}
     bad = {place for place in flagged if _lacks_time(entries, place)}
     groups = set(doubtful.values())
@@ -110,12 +111,12 @@ def _lacks_time(entries: Sequence[_Entry], place: int) -> bool:
 
 
 def _complains(open_stream: OpenStream, group: range) -> bool:
-    """Return whether decoding some packets by themselves logs an error or something made up."""
+    """Return whether decoding some packets alone logs an error or an invented part of a picture."""
     level = logging.get_level()
     logging.set_level(logging.INFO)
     try:
         with open_stream() as (container, stream):
-            # Messages come on the thread that decodes.
+            # Messages are captured on the decoding thread only, so it must be this one.
             stream.thread_type = "NONE"
             packets = (packet for packet in packets_of(container, stream) if packet.size)
             with logging.Capture(local=True) as lines:
@@ -124,6 +125,7 @@ def _complains(open_stream: OpenStream, group: range) -> bool:
                         _decode(packet)
                     elif place >= group.stop:
                         break
+                # None flushes the frames that the decoder still holds.
                 list(stream.codec_context.decode(None))
     except av.FFmpegError:
         return True

@@ -1,4 +1,4 @@
-"""Movies decoded by decord (extra `decord`); clips that it reads wrongly are refused."""
+"""Movies decoded by decord (extra `decord`); clips read wrongly by it are refused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from vidmatte.read.movie import MovieVideo
 from vidmatte.read.video import Frame, Video
 
 _AHEAD_BYTES = 2 << 30
-"""Memory for what decord decodes ahead of its reader, which is the whole rest of the clip."""
+"""Memory for decord's decoding ahead: it decodes the whole rest of the clip."""
 
 
 class DecordVideo(MovieVideo):
-    """A movie whose pictures come from decord: 8 bits, as dark as swscale's default makes them.
+    """A movie with pictures from decord: 8 bits, as dark as by swscale's default conversion.
 
-    Times, facts and the index come from PyAV. Clips that decord is known to read wrongly, or whose
-    frames it counts or times differently, are refused.
+    Times, facts and the index come from PyAV. Clips known to be read wrongly by decord, or with
+    other
+    frame counts or times in it, are refused.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class DecordVideo(MovieVideo):
         # decord counts time from the first frame of the file.
         starts = reader.get_frame_timestamp(range(wanted))[:, 0]
         times = [float(self.seconds_of(index)) for index in range(wanted)]
+        # A quarter of a frame is more than rounding of times.
         if np.abs(starts - starts[0] - times).max() > 0.25 / float(self.info.frame_rate):
             raise ReadError(
                 f"{source}: decord shows its frames at other times than the file says; use "
@@ -59,8 +61,7 @@ class DecordVideo(MovieVideo):
             )
 
     def _wrong_for(self) -> str | None:
-        """Return why decord reads the clip wrongly or takes too much memory; None if it does
-        not."""
+        """Return why decord must not read the clip: wrong frames or too much memory; or None."""
         info = self.info
         if info.bit_depth > 8:
             return f"has {info.bit_depth}-bit colour, of which decord keeps 8 bits"
@@ -76,6 +77,7 @@ class DecordVideo(MovieVideo):
             return "has open groups of pictures, in which decord finds wrong frames"
         if self._is_interlaced or self._deinterlace not in ("refuse", "keep"):
             return "is interlaced, which decord cannot undo"
+        # Three bytes a pixel.
         size = 3 * info.width * info.height * self.count_frames()
         if size > _AHEAD_BYTES:
             return (

@@ -20,7 +20,7 @@ def deinterlace(
     source: str,
     only_flagged: bool,
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield frames whose two fields show one moment, that of the field shown first.
+    """Yield frames with both fields of one moment, that of the field shown first.
 
     The missing lines come from the fields before and after: `bwdif` (Weston 3 with yadif's motion
     check) or `yadif`.
@@ -29,12 +29,13 @@ def deinterlace(
         frames: Index and frame, in order.
         method: The filter.
         source: Path, for messages.
-        only_flagged: Pass frames that are flagged progressive as they are.
+        only_flagged: Pass frames flagged as progressive unchanged.
 
     Raises:
         ReadError: If the filter does not take the pixel format, or the format changes.
     """
     graph: Graph | None = None
+    # The filter holds frames back and drops their other times, so these wait here.
     waiting: deque[tuple[int, int | None, int]] = deque()
     for index, frame in frames:
         if graph is None:

@@ -16,7 +16,7 @@ from vidmatte.read.still import STILL, StillImage
 
 _HEADER = 2048
 _GENERIC_HEADER = 1664
-"""Bytes that every file has; the film and television headers that follow are optional."""
+"""Bytes of the mandatory header; the film and television headers after it are optional."""
 _LOGARITHMIC = (1, 3)
 """Transfer characteristics of printing density, and of unspecified logarithms."""
 _UNDEFINED = 0xFFFFFFFF
@@ -36,7 +36,9 @@ def read_dpx(path: Path) -> StillImage:
     if order is None or len(header) < _GENERIC_HEADER:
         raise ReadError(f"{path}: is not a DPX image, or is cut off; render it again")
     (picture_begins,) = struct.unpack_from(order + "I", header, 4)
+    # A header that ends early leaves out what is optional.
     header = header[: max(_GENERIC_HEADER, picture_begins)]
+    # Offsets of SMPTE ST 268-1: 772 width and height, 801 transfer, 1628 pixel aspect.
     check_size(path, *struct.unpack_from(order + "II", header, 772))
     options = {
         "protocol_whitelist": "file",
@@ -73,6 +75,7 @@ def _rate(header: bytes, order: str) -> Fraction | None:
             continue
         (rate,) = struct.unpack_from(order + "f", header, offset)
         if math.isfinite(rate) and 1 <= rate <= 1000:
+            # 24000/1001 and its like are stored as rounded floats.
             ntsc = Fraction(round(rate) * 1000, 1001)
             return (
                 ntsc
@@ -85,6 +88,7 @@ def _rate(header: bytes, order: str) -> Fraction | None:
 def _timecode(header: bytes, order: str) -> str | None:
     if len(header) < _HEADER:
         return None
+    # BCD: each hexadecimal digit is a decimal digit of the timecode.
     (packed,) = struct.unpack_from(order + "I", header, 1920)
     text = f"{packed:08x}"
     if packed in (0, _UNDEFINED) or not text.isdecimal():

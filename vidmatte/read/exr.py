@@ -19,7 +19,7 @@ from vidmatte.media.limits import check_regular, check_size
 from vidmatte.read.still import LINEAR_STILL, StillImage, finite
 
 OTHER_PRIMARIES = 3
-"""Reserved in H.273: primaries that the header states but H.273 has no number for, such as ACES."""
+"""Reserved in H.273: primaries of a header without a number in H.273, such as ACES."""
 _PRIMARIES = {
     1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
     9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
@@ -28,13 +28,13 @@ _PRIMARIES = {
 """CIE xy of red, green and blue by H.273 number: BT.709, BT.2020, P3-D65."""
 _NAMES = {("R", "G", "B"), ("r", "g", "b"), ("red", "green", "blue"), ("Red", "Green", "Blue")}
 _PRINTED = threading.Lock()
-"""Held while standard output is redirected, which is so for the whole process."""
+"""Held while standard output is redirected, for the whole process."""
 
 Channels = tuple[str, str, str]
 
 
 def read_exr(path: Path) -> StillImage:
-    """Return R, G and B (or Y as gray) of the first part that has them.
+    """Return R, G and B (or Y as gray) of the first part with these channels.
 
     The picture is cut, or filled with black, to the display window. Layers (`beauty.R`) count if
     there are no plain channels.
@@ -52,8 +52,8 @@ def read_exr(path: Path) -> StillImage:
 def read_exr_planes(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
     """Return the colour (3, H, W) of an EXR image and its alpha (H, W) in 0..1, or None.
 
-    Alpha is the A of the first part that has one, plain or of a layer. It also stands for the
-    colour if there is no other. Colour is as in the file, unbounded.
+    Alpha is the A of the first part with one, plain or of a layer. It also stands for the colour if
+    there is no other. Colour is as in the file, unbounded.
 
     Raises:
         ReadError: If there are neither R, G and B nor Y nor A, or the image is damaged or deep.
@@ -68,12 +68,13 @@ def read_exr_planes(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np
 
 
 def _read(path: Path, find: Callable[[list[str]], Channels | None]) -> StillImage | None:
-    """Return the image of the three channels that `find` chooses; None if no part has them."""
+    """Return the image of the three channels chosen by `find`; None if no part has them."""
     try:
         import OpenEXR
     except ImportError as error:
         raise MissingExtraError("EXR input", "exr") from error
     check_regular(path)
+    # The declared sizes are checked before any memory is taken.
     try:
         for part in OpenEXR.File(str(path), header_only=True).parts:
             for window in ("dataWindow", "displayWindow"):
@@ -84,7 +85,7 @@ def _read(path: Path, find: Callable[[list[str]], Channels | None]) -> StillImag
             return _first_image(path, file, find, printed.getvalue())
     except ReadError:
         raise
-    # All that the binding lets through; an index without entries is a file that is cut off.
+    # All errors that the binding lets through; IndexError means a truncated file.
     except (RuntimeError, ValueError, KeyError, TypeError, MemoryError, IndexError) as error:
         raise _damaged(path, str(error)) from error
 
@@ -103,10 +104,11 @@ def _first_image(
 
 @contextmanager
 def _warnings() -> Iterator[io.StringIO]:
-    """Catch the warnings of damage that the binding prints on standard output.
+    """Catch the warnings of damage printed on standard output by the binding.
 
-    It prints them through Python and goes on without the pixels. Standard output may be the JSON of
-    a run.
+    The binding prints them through Python and continues without the pixels. Standard output may be
+    the
+    JSON of a run.
     """
     with _PRINTED, redirect_stdout(io.StringIO()) as printed:
         yield printed
@@ -162,6 +164,7 @@ def _image(
     rgb = np.zeros((3, height, width), np.float32)
     rows, from_rows = _overlap(int(top), data_height, int(full_top), height)
     columns, from_columns = _overlap(int(left), data_width, int(full_left), width)
+    # Outside of the data window the picture is black, as OpenEXR defines it.
     for plane, channel in zip(rgb, channels, strict=True):
         plane[rows, columns] = channel[from_rows, from_columns].astype(np.float32)
     primaries, notes = _primaries(header.get("chromaticities"))
@@ -180,13 +183,13 @@ def _image(
 
 
 def _size(window: Any) -> tuple[int, int]:
-    """Return width and height of a window, whose corners both belong to it."""
+    """Return width and height of a window; both of its corners belong to it."""
     (left, top), (right, bottom) = window
     return int(right) - int(left) + 1, int(bottom) - int(top) + 1
 
 
 def _overlap(start: int, length: int, full_start: int, full_length: int) -> tuple[slice, slice]:
-    """Return where stored pixels lie in the display window, and which of them lie in it."""
+    """Return the place of stored pixels in the display window, and the slice of those in it."""
     low = max(start, full_start)
     high = max(low, min(start + length, full_start + full_length))
     return slice(low - full_start, high - full_start), slice(low - start, high - start)
@@ -196,6 +199,7 @@ def _primaries(chromaticities: Any) -> tuple[int, tuple[str, ...]]:
     if chromaticities is None:
         return 1, ()
     for number, known in _PRIMARIES.items():
+        # Headers hold floats of a few digits.
         if np.allclose(np.ravel(chromaticities)[:6], known, atol=2e-3):
             return number, ()
     return OTHER_PRIMARIES, (

@@ -44,13 +44,14 @@ _FLOATS = (np.float32, np.float64)
 _HEIF = (".heic", ".heif")
 _BY_PILLOW = (".avif", *_HEIF)
 _JPEG = b"\xff\xd8"
+# Messages of libjpeg about damage; it has others about unusual but whole files.
 _DAMAGED_JPEG = re.compile("corrupt|premature|extraneous|bad huffman", re.IGNORECASE)
 _TIFF = (b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True)
 class Palette:
-    """An image of indices, as its file holds them."""
+    """An image of palette indices, as stored."""
 
     indices: npt.NDArray[np.uint8]
     """(H, W)"""
@@ -59,7 +60,7 @@ class Palette:
 
 
 def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[np.generic]:
-    """Return the pixels (H, W) or (H, W, C) of an image as it is displayed: EXIF is applied.
+    """Return the displayed pixels (H, W) or (H, W, C) of an image, with EXIF applied.
 
     Channels are gray, BGR or BGRA, samples those of the file.
 
@@ -84,15 +85,14 @@ def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[np.gene
         raise ReadError(
             f"{path}: is not an image that can be read, or is damaged; save it again, as PNG say"
         )
-    # OpenCV turns TIFF by itself, whatever the flags say, and nothing else with these flags.
+    # OpenCV turns TIFF by itself in spite of the flags, and no other format.
     if raw.startswith(_TIFF):
         return image
     return _upright(image, exif_orientation(raw))
 
 
 def _checked_bytes(path: Path) -> bytes:
-    """Return the bytes of an image that does not declare too much and, if a JPEG, is not
-    damaged."""
+    """Return the bytes of an image of acceptable size, and undamaged if it is a JPEG."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -106,7 +106,7 @@ def _checked_bytes(path: Path) -> bytes:
 
 
 def _decode_with_pillow(path: Path) -> npt.NDArray[np.generic]:
-    """Return the 8-bit pixels, gray, BGR or BGRA, of an image that OpenCV does not read.
+    """Return the 8-bit pixels, gray, BGR or BGRA, of an image unknown to OpenCV.
 
     Raises:
         ReadError: If it cannot be decoded.
@@ -127,6 +127,7 @@ def _decode_with_pillow(path: Path) -> npt.NDArray[np.generic]:
             f"save it again, as PNG say"
         ) from error
     if pixels.ndim == 3:
+        # Pillow has red first, OpenCV blue.
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     return _upright(np.ascontiguousarray(pixels), exif_orientation(path))
 
@@ -140,10 +141,10 @@ def _register_heif() -> None:
 
 
 def _check_jpeg(path: Path, data: bytes) -> None:
-    """Raise ReadError for a JPEG whose data is damaged; OpenCV fills it with gray or garbage.
+    """Raise ReadError for a JPEG with damaged data; OpenCV fills it with gray or garbage.
 
-    Only the entropy code is decoded, to an eighth of the size. Kinds of JPEG that libjpeg does not
-    support are left to the decoder.
+    Only the entropy code is decoded, to an eighth of the size. Kinds of JPEG unknown to libjpeg are
+    left to the decoder.
     """
     import simplejpeg
 
@@ -196,12 +197,13 @@ def read_palette(path: Path) -> Palette | None:
             indices = np.asarray(image)
     except (OSError, ValueError, SyntaxError):
         return None  # another reader says what is wrong with it
+    # OpenCV and Pillow turn TIFF by themselves, see `decode`.
     exif = 1 if path.suffix.lower() in (".tif", ".tiff") else exif_orientation(path)
     return Palette(from_exif(exif).apply(indices), colors)
 
 
 def read_image(path: Path) -> StillImage:
-    """Return an image of 8- or 16-bit integers, or of floats, as it is displayed, without alpha.
+    """Return the displayed image, without alpha, from 8- or 16-bit integers or floats.
 
     Integers are display-referred. Floats (EXR, TIFF) are scene-linear; not-a-number in them becomes
     0 and infinity 65504.
@@ -231,12 +233,12 @@ def _planes(bgr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def is_image(path: str | Path) -> bool:
-    """Return whether a path names a file that is read as an image."""
+    """Return whether a path names a file in an image format."""
     return Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file()
 
 
 def is_animated(path: Path) -> bool:
-    """Return whether an image file holds several pictures that are shown one after the other."""
+    """Return whether an image file holds several pictures, shown one after the other."""
     if path.suffix.lower() not in _ANIMATED_SUFFIXES:
         return False
     try:

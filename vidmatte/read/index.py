@@ -18,11 +18,11 @@ from av.video.stream import VideoStream
 from vidmatte.media.container import packets_of
 
 _BY_BYTE = ("mpegts", "mpeg")
-"""Containers without an index: they are entered at any byte."""
+"""Containers without an index: reading may begin at any byte."""
 _COMPARED = 8
-"""Packets that have to agree with the index for the place after a seek to be believed."""
+"""Packets that must agree with the index to prove the place after a seek."""
 _UNSURE = 6
-"""Packets after a seek that may be pieces of earlier ones."""
+"""Packets after a seek that may be fragments of earlier ones."""
 _UNKNOWN = -1
 _INDEXED = "mov,mp4,m4a,3gp,3g2,mj2"
 _Row: TypeAlias = tuple[int, int, int, bool]
@@ -41,13 +41,13 @@ class PacketIndex:
     sizes: npt.NDArray[np.int64]
     keys: npt.NDArray[np.bool_]
     has_discarded: bool
-    """Whether an edit list leaves packets out."""
+    """Whether an edit list hides packets."""
 
     @classmethod
     def read(cls, container: InputContainer, stream: VideoStream) -> PacketIndex | None:
-        """Return the index of all packets that are shown; None if one of them carries no time.
+        """Return the index of all shown packets; None if one of them has no time.
 
-        Takes the index of the container if that says everything, which spares reading the file.
+        Takes the index of the container if it is complete, instead of reading the file.
         """
         known = _from_container(container, stream)
         if known is not None:
@@ -80,7 +80,7 @@ class PacketIndex:
 
     @property
     def has_open_groups(self) -> bool:
-        """Whether frames are shown before the key frame that they follow in the file."""
+        """Whether frames are shown before the key frame in front of them in the file."""
         groups = np.cumsum(self.keys)
         first = self.pts[self.keys]
         shown_after = first[np.clip(groups - 1, 0, None)] if len(first) else self.pts
@@ -89,12 +89,13 @@ class PacketIndex:
     def decode_from(
         self, container: InputContainer, stream: VideoStream, pts: int
     ) -> Iterator[av.VideoFrame] | None:
-        """Return frames from the one at `pts` on; None if that cannot be found for sure.
+        """Return frames from the one at `pts` on; None if it cannot be found for sure.
 
         Decoding begins at the last key frame before it. Times after a seek are guesses in some
-        containers, so packets are recognised by their sizes and places, and get the times of the
-        pass
-        over the whole file.
+        containers,
+        so packets are recognised by their sizes and places, and get the times found by the pass
+        over the
+        whole file.
         """
         keys = np.flatnonzero(self.keys & (self.pts <= pts))
         if not len(keys):
@@ -125,7 +126,8 @@ class PacketIndex:
     def _recognise(
         self, packets: Iterator[Packet[VideoStream]]
     ) -> tuple[int, Iterator[Packet[VideoStream]]] | None:
-        """Return the index of the first packet whose place is sure, and the packets from it on."""
+        """Return the index of the first packet with a certain place, and the packets from it on."""
+        # Two packets may have equal sizes by chance, eight in a row hardly.
         ahead = list(islice(packets, _COMPARED + _UNSURE))
         for skipped in range(min(_UNSURE, len(ahead))):
             places = self._places_of(ahead[skipped : skipped + _COMPARED])
@@ -134,7 +136,7 @@ class PacketIndex:
         return None
 
     def _places_of(self, packets: list[Packet[VideoStream]]) -> npt.NDArray[np.intp]:
-        """Return the places in the index at which packets of these sizes and positions follow."""
+        """Return the places in the index where packets of these sizes and positions follow."""
         places = np.arange(len(self.sizes) - len(packets) + 1)
         for n, packet in enumerate(packets):
             places = places[self.sizes[places + n] == packet.size]
@@ -155,10 +157,11 @@ class PacketIndex:
 
 
 def _from_container(container: InputContainer, stream: VideoStream) -> PacketIndex | None:
-    """Return the index that a MOV or MP4 has at its beginning or end; None if it may not be right.
+    """Return the index at the beginning or end of a MOV or MP4; None if it may be wrong.
 
-    Its times are those of decoding, so they are right only for codecs that show frames in that
-    order. The first packets and the last one have to agree with it.
+    Its times are those of decoding, so they are right only for codecs without reordering of frames.
+    The
+    first packets and the last one have to agree with it.
     """
     codec = stream.codec_context
     if container.format.name != _INDEXED or codec is None or codec.has_b_frames:
@@ -195,6 +198,7 @@ def _shown(packets: Iterator[Packet[VideoStream]], pts: int) -> Iterator[av.Vide
         for frame in packet.decode():
             if frame.pts is not None and frame.pts >= pts:
                 yield frame
+    # Flushes the frames that the decoder still holds.
     if stream is not None:
         for frame in stream.codec_context.decode(None):
             if frame.pts is not None and frame.pts >= pts:

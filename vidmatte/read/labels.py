@@ -1,4 +1,4 @@
-"""Label masks: images in which a few flat values stand for objects, not for shades of alpha.
+"""Label masks: images of a few flat values for objects, instead of shades of alpha.
 
 Annotation tools and trackers (DAVIS, XMem, Cutie, SAM 2) write one number for each object, as an
 index into a palette of colours or as a dark gray. Taken as brightness, such a mask would be half
@@ -19,18 +19,17 @@ from vidmatte.imaging.arrays import Alpha
 
 _CHOICE = re.compile(r"(.+):(\d+)")
 _MOST_SHADES = 16
-"""Flat grays or colours in an image; one with more is no label image unless it has a palette."""
+"""Flat grays or colours in an image; more of them mean no label image, unless it has a palette."""
 _DARK_INDEX = 31
-"""Largest number of an index image without palette; of 255 that is too dark for a matte."""
+"""Largest number of an index image without palette; too dark for a matte, of 255."""
 _BLACK = 16
-"""Code of 255 below which a colour is black."""
+"""Codes below this, of 255, are black."""
 _WHITE = 248
-"""Code of 255 from which a gray is white."""
+"""Codes from this on, of 255, are white."""
 _NEIGHBOURS = 4.0
-"""Equal neighbours, of eight, that a pixel of a flat area has on average; at soft edges it has
-2."""
+"""Mean number of equal neighbours, of eight, in a flat area; at soft edges it is 2."""
 _MIDDLE = (127, 128)
-"""Codes that mean "unknown" in a trimap, and one object in the masks of some tools."""
+"""Codes of the unknown area in a trimap, and of one object in masks of some tools."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class LabelImage:
 def split_label(path: str | Path) -> tuple[Path, int | None]:
     """Return the file and the label of a path such as `mask.png:2`; None without a label.
 
-    A file that has this very name is itself.
+    An existing file of this very name has no label.
     """
     found = _CHOICE.fullmatch(str(path))
     if found is None or Path(path).exists():
@@ -105,6 +104,7 @@ def labels_of_shades(codes: npt.NDArray[np.integer], *, only_dark: bool) -> Labe
         return None
     if max(used) <= (_DARK_INDEX if codes.dtype == np.uint8 else 255):
         return LabelImage(codes.astype(np.int32), used)
+    # 16-bit codes are multiples of 257 if they come from 8 bits.
     unit = 1 if codes.dtype == np.uint8 else 257
     shades = sorted({round(value / unit) for value in used})
     middle = [shade for shade in shades if _BLACK < shade < _WHITE]
@@ -123,6 +123,7 @@ def labels_of_colors(rgb: npt.NDArray[np.uint8]) -> LabelImage | None:
     """
     if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all():
         return None
+    # One integer per colour makes them comparable and countable.
     codes = (rgb.astype(np.int32) << (16, 8, 0)).sum(axis=2, dtype=np.int32)
     used = _few_values(codes)
     if used is None or not _is_flat(codes, used):
@@ -156,7 +157,7 @@ def _green_on_red(
 
 def _few_values(codes: npt.NDArray[np.integer]) -> tuple[int, ...] | None:
     """Return the values above 0, rising; None if they are too many."""
-    # A photograph shows in its first rows that it has many, most times.
+    # The middle row of a photograph usually has too many values already, and is counted fast.
     if len(np.unique(codes[len(codes) // 2])) > _MOST_SHADES + 1:
         return None
     values = np.unique(codes)
@@ -166,7 +167,7 @@ def _few_values(codes: npt.NDArray[np.integer]) -> tuple[int, ...] | None:
 
 
 def _is_flat(codes: npt.NDArray[np.integer], used: tuple[int, ...]) -> bool:
-    """Return whether each value fills areas, other than the shades along a soft edge."""
+    """Return whether each value fills areas, unlike the shades along a soft edge."""
     padded = np.pad(codes, 1, mode="edge")
     height, width = codes.shape
     equal = np.zeros(codes.shape, np.uint8)
@@ -178,7 +179,7 @@ def _is_flat(codes: npt.NDArray[np.integer], used: tuple[int, ...]) -> bool:
 
 
 def _usual_color(index: int) -> tuple[int, int, int]:
-    """Return an entry of the palette of PASCAL VOC, which DAVIS and most trackers use.
+    """Return an entry of the palette of PASCAL VOC, also used by DAVIS and most trackers.
 
     The bits of the index, from the lowest, become those of red, green and blue, from the highest.
     """

@@ -27,7 +27,7 @@ _PREFETCHED_PLANES = 2
 
 
 def open_mask(path: Path | str) -> Mask:
-    """Return the mask of a path, to be used in a `with` statement.
+    """Return the mask of a path, for a `with` block.
 
     An image belongs to all frames. The n-th frame of a movie or numbered sequence belongs to the
     n-th frame of the clip. A path with `{name}` belongs to the images of a set. `mask.png:2` is
@@ -53,9 +53,10 @@ class Mask(Closing, ABC):
     def __init__(self, path: Path, label: int | None = None) -> None:
         self.path = path
         self.label = label
-        """Which object of a label mask; None for the only one."""
+        """Object of a label mask; None for the only one."""
         self.first = 0
-        """Index in the clip of the frame that a movie or sequence begins at."""
+        """Index in the clip of the first frame of a movie or sequence."""
+        # Several objects read the same masks frame by frame, so the last batch is kept.
         self._held: tuple[object, list[Alpha]] = None, []
 
     def read(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Alpha]:
@@ -104,7 +105,7 @@ class Mask(Closing, ABC):
             raise self._wrong_size(self.size, size)
 
     def check_length(self, frames: int) -> None:
-        """Raise OptionError if it has fewer frames than that."""
+        """Raise OptionError if it has fewer than `frames` frames."""
         if self.frames is not None and self.frames < frames:
             raise OptionError(
                 f"{self.path}: has {self.frames} frames, and frame {frames - 1} (0-based) of the "
@@ -163,7 +164,7 @@ class _NamedImages(Mask):
 
 
 class _Movie(Mask):
-    """A movie or sequence whose frames belong to those of the clip."""
+    """A movie or sequence with a frame for each frame of the clip."""
 
     def __init__(self, path: Path, label: int | None) -> None:
         super().__init__(path, label)
@@ -195,6 +196,7 @@ class _Movie(Mask):
                 f"{self.path}: images of a set have no order; give one image, or {{name}}.png"
             )
         for frame in batch.frames:
+            # Frames are usually asked for in order; a jump begins to read anew.
             if self._ahead is None or frame != self._next:
                 self.close()
                 self._ahead = prefetch(self._video.opacity(frame - self.first), _PREFETCHED_PLANES)

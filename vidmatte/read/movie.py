@@ -46,16 +46,16 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _MATROSKA = "matroska,webm"
+# Headers of containers round the length of a clip by less than this.
 _EARLY_SECONDS = Fraction(1, 2)
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
-"""Containers with an index and a time on every packet, that FFmpeg's own seeking is right for."""
+"""Containers with an index and a time on every packet: FFmpeg's own seeking is right."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _RATES = (Fraction(1, 1000), Fraction(1000))
 _SCALED = ("yuv", "gray", "gbrp", "rgb", "bgr")
-"""Pixel formats, by how their names begin, whose planes can be shrunk as they are."""
+"""Beginnings of names of pixel formats with planes that can be shrunk as they are."""
 _BOTTOM_FIRST = (3, 4)
-"""FFmpeg's AV_FIELD_BB and AV_FIELD_TB: what is coded last or first, the bottom field is shown
-first."""
+"""FFmpeg's AV_FIELD_BB and AV_FIELD_TB: coded last or first, the bottom field is shown first."""
 _ASPECTS = (Fraction(1, 10), Fraction(10))
 
 
@@ -70,7 +70,7 @@ def _opened(source: str, number: int | None = None) -> Iterator[tuple[InputConta
 class MovieVideo(Video):
     """A movie read through PyAV.
 
-    Frames are turned and mirrored as their display matrix says; the pixel aspect is only noted.
+    Frames are turned and mirrored by their display matrix; the pixel aspect is only noted.
     """
 
     def __init__(
@@ -131,14 +131,14 @@ class MovieVideo(Video):
         return self._truncated_at
 
     def _end_early(self, index: int, why: str) -> None:
-        """Note that frame `index` is the first unreadable one; raise if that is not allowed."""
+        """Note that frame `index` is the first unreadable one; raise unless that is allowed."""
         if not self._allow_truncated:
             raise ReadError(self._truncated(index, why))
         if self._truncated_at is None or index < self._truncated_at[0]:
             self._truncated_at = (index, why)
 
     def _find_damage(self) -> None:
-        """Look for frames that cannot be shown, and note them. Raises ReadError without times."""
+        """Look for undecodable frames, and note them. Raises ReadError without times."""
         if not self._times:
             raise ReadError(
                 f"{self._source}: its frames carry no times, so that lost ones cannot be found; "
@@ -156,6 +156,7 @@ class MovieVideo(Video):
         self.info = replace(self.info, notes=(*self.info.notes, note))
         self._lost = frozenset(lost)
         if self._on_damage == "skip":
+            # Replaces the cached property: the lost frames have no index from now on.
             self.__dict__["_times"] = [time for time in self._times if time not in self._lost]
 
     def _check_index(self, stream: VideoStream) -> None:
@@ -196,6 +197,7 @@ class MovieVideo(Video):
         if self._orientation.is_transposed:
             width, height, aspect = height, width, 1 / aspect
         rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+        # The first plausible one: headers may hold 0 or nonsense.
         rate = next(
             (Fraction(rate) for rate in rates if rate and _RATES[0] <= rate <= _RATES[1]),
             Fraction(25),
@@ -228,9 +230,9 @@ class MovieVideo(Video):
             )
 
     def _field_order(self, stream: VideoStream) -> FieldOrder | None:
-        """Return the field order of frames that are read as they are.
+        """Return the field order of frames read without deinterlacing.
 
-        What does not say its order is taken to show the top field first.
+        Without a field order in the file, the top field counts as first.
         """
         if not self._is_interlaced or self._deinterlace != "keep":
             return None
@@ -248,7 +250,7 @@ class MovieVideo(Video):
 
     @property
     def _repairs(self) -> bool:
-        """Whether damaged frames are left out or replaced."""
+        """Whether damaged frames are dropped or replaced."""
         return self._on_damage in ("skip", "hold")
 
     @functools.cached_property
@@ -270,10 +272,10 @@ class MovieVideo(Video):
 
     @functools.cached_property
     def _times(self) -> list[int]:
-        """Return the sorted pts of all frames, from the packets; empty if those carry none."""
+        """Return the sorted pts of all frames, from the packets; empty if those have none."""
         times = [] if self._index is None else self._index.times
-        # A cut at an open group leaves frames in the file that nothing decodes: they lie before
-        # the first that does.
+        # A cut at an open group leaves undecodable frames in the file: they lie before
+        # the first decodable one.
         return times[bisect.bisect_left(times, self._first_pts) :]
 
     def keyframe_before(self, index: int) -> int:
@@ -292,7 +294,7 @@ class MovieVideo(Video):
     def seconds_of(self, index: int) -> Fraction:
         """Return the presentation time of a frame, counted from the first one.
 
-        Past the end it goes on at the average rate.
+        Past the end it continues at the average rate.
         """
         times = self._times
         if not times:
@@ -335,7 +337,7 @@ class MovieVideo(Video):
 
     @functools.cached_property
     def _has_idle_alpha(self) -> bool:
-        """Whether the movie is a matte by its brightness: gray, and opaque everywhere.
+        """Whether the movie is a matte by brightness: gray, and opaque everywhere.
 
         Judged by its first frame, the one in the middle and the last one.
         """
@@ -375,13 +377,13 @@ class MovieVideo(Video):
             yield Frame(self._upright(yuv.to_rgb(raw, self._tags)), index, pts, duration)
 
     def _whole_frames(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield frames from `start` on, deinterlaced if that was chosen."""
+        """Yield frames from `start` on, deinterlaced if chosen."""
         if self._deinterlace in ("refuse", "keep"):
             for index, frame in self._decode_from(start) if start else self._decode_from_start():
                 self._refuse_interlaced(frame, index)
                 yield index, frame
             return
-        # The fields before a frame take part in it.
+        # The filter also uses the fields of the frame before.
         before = max(0, start - 1)
         frames = self._decode_from(before) if before else self._decode_from_start()
         whole = deinterlace(
@@ -390,10 +392,11 @@ class MovieVideo(Video):
         yield from ((index, frame) for index, frame in whole if index >= start)
 
     def _check_end(self, frames: int, last_pts: int, last_duration: int) -> None:
-        """Check that frames do not stop long before the time that the header promises.
+        """Check that frames do not stop long before the end promised by the header.
 
-        That is how truncated Matroska files end. A file that became shorter is refused, whatever
-        its header says. Raises ReadError, see `_end_early`.
+        Truncated Matroska files end like that. A file that became shorter is refused, whatever its
+        header
+        says. Raises ReadError, see `_end_early`.
         """
         if os.path.exists(self._source) and os.path.getsize(self._source) < self._size:
             raise ReadError(self._truncated(frames, "the file was cut off while it was read"))
@@ -452,7 +455,7 @@ class MovieVideo(Video):
         times = self._times
         if times and start >= len(times):
             return
-        if self._repairs:  # what is held depends on all frames before
+        if self._repairs:  # held frames depend on all earlier ones
             yield from ((index, frame) for index, frame in self._repaired() if index >= start)
             return
         following = start
@@ -475,7 +478,7 @@ class MovieVideo(Video):
     def _found(
         self, container: InputContainer, stream: VideoStream, pts: int
     ) -> Iterator[av.VideoFrame] | None:
-        """Return frames from the one at `pts` on; None if only decoding from the start finds it."""
+        """Return frames from the one at `pts` on; None if only a full decode finds it."""
         if self._is_timed:
             return _seek(container, stream, pts, self._time_base)
         assert self._index is not None  # there are times
@@ -499,13 +502,13 @@ class MovieVideo(Video):
             )
 
     def _upright(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return a picture (..., H, W) as the source says that it is displayed."""
+        """Return a picture (..., H, W) in the display orientation of the source."""
         return picture if self._orientation == UPRIGHT else self._orientation.apply(picture)
 
     def _decode_with_alpha(self) -> Iterator[av.VideoFrame]:
-        """Yield all frames through the decoder that knows their alpha.
+        """Yield all frames through the decoder with support for their alpha.
 
-        FFmpeg's own decoders of VP8 and VP9 leave it out.
+        FFmpeg's own decoders of VP8 and VP9 ignore it.
         """
         assert self._alpha_decoder is not None
         with self._open_stream() as (container, stream):
@@ -548,7 +551,7 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Vide
 def _decoded_up_to(
     container: InputContainer, stream: VideoStream, pts: int
 ) -> Iterator[av.VideoFrame]:
-    """Yield decoded frames; of H.264 before `pts` only those that others refer to.
+    """Yield decoded frames; before `pts` only reference frames of H.264.
 
     That is up to twice as fast.
     """
@@ -561,10 +564,11 @@ def _decoded_up_to(
 
 
 def _earliest_start(container: InputContainer, picture: Fraction) -> Fraction:
-    """Return the time in seconds at which the first of picture and sound begins, never below 0.
+    """Return the start in seconds of picture or sound, the earlier one, never below 0.
 
-    Players count from there. Sound that begins before zero is the priming of its codec, which
-    containers hide by themselves.
+    Players count from there. Sound from before zero is the priming of its codec, hidden by
+    containers
+    themselves.
     """
     starts = [picture]
     for stream in container.streams.audio:
@@ -574,13 +578,14 @@ def _earliest_start(container: InputContainer, picture: Fraction) -> Fraction:
 
 
 def _promised_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return the time in seconds at which the picture ends by the header.
+    """Return the end of the picture in seconds by the header.
 
-    None if the header only speaks of the whole file.
+    None if the header has only a time for the whole file.
     """
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if tag:
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
+    # With one stream, the end of the file is that of the picture.
     if container.format.name == _MATROSKA and len(container.streams) == 1 and container.duration:
         return Fraction(container.duration, av.time_base)
     return None
@@ -600,7 +605,7 @@ def _seek(
 ) -> Iterator[av.VideoFrame] | None:
     """Return frames from the one at `pts` on; None if the container cannot seek there.
 
-    Seeks further back while the first decoded frame lies behind `pts`, as with open groups.
+    Seeks further back as long as the first decoded frame lies behind `pts`, as with open groups.
     Matroska cannot seek to times around zero.
     """
     back = Fraction(0)
@@ -614,10 +619,12 @@ def _seek(
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts <= pts:
             break
+        # An hour back and still too late: the index is wrong.
         if target < pts - int(3600 / time_base):
             raise ReadError(
                 f"{container.name}: cannot seek to the frame at {float(pts * time_base):.3f} s"
             )
+        # One second, then twice as far each time.
         back = back * 2 or Fraction(1)
     return (frame for frame in chain([first], frames) if frame.pts is not None and frame.pts >= pts)
 

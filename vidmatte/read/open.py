@@ -31,16 +31,16 @@ def open_video(
 
     Args:
         source: A file, a folder of numbered frames, or a pattern such as `shot.%04d.png`.
-        reader: What decodes movies.
+        reader: Decoder of movies.
         frame_rate: Frames per second of an image sequence; None is the rate of its header, or 24.
-        allow_truncated: Read what there is of a movie that ends early instead of refusing it.
-        deinterlace: What to do with an interlaced movie: refuse it, make whole frames of it
+        allow_truncated: Read a truncated movie as far as possible instead of refusing it.
+        deinterlace: How to treat an interlaced movie: refuse it, make whole frames of it
             (bwdif, yadif), or read it as it is (keep).
-        stream: Which video stream of a movie, counted from 0 among all streams; None takes the
+        stream: Video stream of a movie, counted from 0 among all streams; None takes the
             default one, or the largest.
-        on_damage: What to do if frames of a movie are damaged: refuse it (refuse), end before
-            them (stop, which is what `allow_truncated` means), leave them out (skip), or repeat
-            the frame before them (hold). The last two decode the movie once more to find them.
+        on_damage: How to treat a movie with damaged frames: refuse it (refuse), end before
+            them (stop, like `allow_truncated`), leave them out (skip), or repeat
+            the frame before them (hold). The last two decode the movie twice.
 
     Raises:
         ReadError: If nothing can be read there.

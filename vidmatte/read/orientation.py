@@ -1,4 +1,4 @@
-"""The eight ways in which a stored picture can be turned and mirrored to be shown."""
+"""The eight ways of turning and mirroring a stored picture for display."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True)
 class Orientation:
-    """How stored pixels become displayed ones: transpose first, then mirror."""
+    """Transformation of stored to displayed pixels: transpose first, then mirror."""
 
     is_transposed: bool = False
     """Rows become columns."""
@@ -22,7 +22,7 @@ class Orientation:
     mirrors_y: bool = False
 
     def apply(self, picture: npt.NDArray[T]) -> npt.NDArray[T]:
-        """Return a picture (..., H, W) as it is displayed."""
+        """Return the displayed picture of a stored one (..., H, W)."""
         if self.is_transposed:
             picture = picture.swapaxes(-2, -1)
         if self.mirrors_x:
@@ -52,12 +52,13 @@ def from_exif(number: int) -> Orientation:
 
 
 def from_display_matrix(data: bytes) -> Orientation:
-    """Return the orientation of a display matrix: nine 32-bit numbers, as FFmpeg keeps them.
+    """Return the orientation of a display matrix: nine 32-bit numbers in FFmpeg's order.
 
     x' = a x + c y, y' = b x + d y for the numbers a b u c d v ... (ISO/IEC 14496-12, 6.2.2). Angles
     between the right ones go to the nearest; a matrix of zeros is upright.
     """
     a, b, _, c, d = struct.unpack_from("=5i", data)
+    # The larger diagonal decides whether x and y are swapped.
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(mirrors_x=a < 0, mirrors_y=d < 0)
     return Orientation(is_transposed=True, mirrors_x=c < 0, mirrors_y=b < 0)

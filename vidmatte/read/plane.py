@@ -1,4 +1,4 @@
-"""What an image means as a mask, matte or trimap: its alpha, its labels, or its brightness."""
+"""Meaning of an image as a mask, matte or trimap: its alpha, its labels, or its brightness."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _OPAQUE = 0.99
 _GRAY = 0.02
 """Largest difference between the channels of a picture without colour."""
 FULL = 0.98
-"""Share of the frame from which a mask is taken to be a mistake."""
+"""Share of the frame from which a mask is probably a mistake."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """An image as its file holds it."""
+    """An image as stored."""
 
     color: npt.NDArray[np.float32]
     """(H, W, C) in 0..1, without alpha."""
@@ -41,15 +41,16 @@ class _Picture:
 
 
 def read_plane(path: Path, *, label: int | None = None, grays_are_labels: bool = False) -> Alpha:
-    """Return (H, W) in 0..1 of a single image that is a mask, a matte or a trimap.
+    """Return (H, W) in 0..1 of a single image: a mask, a matte or a trimap.
 
-    A label mask gives one object. Of other images alpha counts if it divides the picture: many
-    programs save alpha that is 1 everywhere, or nearly. Else the brightest channel counts.
+    A label mask gives one object. Otherwise alpha counts if it divides the picture: many programs
+    save
+    alpha of 1 everywhere, or nearly. Else the brightest channel counts.
 
     Args:
         path: The image.
-        label: Which object of a label mask.
-        grays_are_labels: Take a few flat grays for objects, as in a mask that marks objects; in
+        label: Object of a label mask.
+        grays_are_labels: Take a few flat grays for objects, as in a mask of objects; in
             mattes and trimaps they are shades.
 
     Raises:
@@ -59,7 +60,7 @@ def read_plane(path: Path, *, label: int | None = None, grays_are_labels: bool =
     if picture.labels is not None:
         return picture.labels.choose(path, label)
     if label is not None:
-        # What is no label mask has no labels at all.
+        # An image of another kind has no labels: this raises the error for that.
         return LabelImage(np.zeros((1, 1), np.int32), ()).choose(path, label)
     if picture.alpha is not None and _divides(picture.alpha):
         return picture.alpha
@@ -67,14 +68,12 @@ def read_plane(path: Path, *, label: int | None = None, grays_are_labels: bool =
 
 
 def read_alpha(path: Path) -> Alpha | None:
-    """Return the alpha channel (H, W) in 0..1 of an image; None if it has none. Raises
-    ReadError."""
+    """Return the alpha (H, W) in 0..1 of an image, None without alpha. Raises ReadError."""
     return _read(path, only_dark=True, with_labels=False).alpha
 
 
 def is_gray_and_opaque(color: npt.NDArray[np.float32], alpha: Alpha) -> bool:
-    """Return whether a picture (H, W, C) is a matte by its brightness, with alpha that shows
-    nothing."""
+    """Return whether a picture (H, W, C) is a matte by its brightness, with useless alpha."""
     is_gray = float(np.ptp(color, axis=2).max()) <= _GRAY
     return is_gray and float(alpha.min()) >= _OPAQUE and _divides(color.max(axis=2))
 
@@ -87,7 +86,7 @@ def labels_of(path: Path) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class SequenceReading:
-    """How the images of a sequence are read, which one of them alone does not tell."""
+    """How to read the images of a sequence; a single one of them may mislead."""
 
     has_idle_alpha: bool = False
     """Alpha is 1 everywhere, and the matte is the gray picture."""
@@ -97,10 +96,10 @@ class SequenceReading:
 
     @classmethod
     def of(cls, paths: Sequence[Path], *, label: int | None = None) -> SequenceReading:
-        """Return how a sequence is read, judged by its first, middle and last image."""
+        """Return how to read a sequence, judged by its first, middle and last image."""
         chosen = sorted({0, len(paths) // 2, len(paths) - 1})
         pictures = [_read(paths[place], only_dark=True) for place in chosen]
-        # A frame without any object is black, and says nothing.
+        # A frame without any object is black, and tells nothing.
         shown = [picture for picture in pictures if picture.color.any()]
         return cls(
             has_idle_alpha=all(
@@ -126,7 +125,7 @@ class SequenceReading:
 
 
 def warn_if_full(path: Path, plane: Alpha, what: str) -> None:
-    """Log a warning about a mask that covers the whole frame, or nearly."""
+    """Log a warning about a mask over the whole frame, or nearly."""
     share = float((plane > 0.5).mean())
     if share > FULL:
         _log.warning("%s: %s covers %.1f %% of the frame", path, what, 100 * share)
@@ -147,6 +146,7 @@ def _read(path: Path, *, only_dark: bool, with_labels: bool = True) -> _Picture:
     has_alpha = pixels.shape[2] in (2, 4)
     colors = pixels.shape[2] - has_alpha
     alpha = np.ascontiguousarray(pixels[..., -1]) if has_alpha else None
+    # Labels are looked for only if alpha does not show the object already.
     has_shape = alpha is not None and _divides(alpha)
     labels = None
     if with_labels and not is_float and not has_shape:

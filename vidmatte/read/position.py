@@ -16,7 +16,7 @@ def parse_position(text: str, video: Video) -> int:
     """Return the frame index of a position.
 
     A position is a frame (`120`), seconds (`5s`, `5.25`), a time (`00:00:05.5`) or a timecode
-    (`00:00:05:12`). Times count from the first frame and mean the first frame shown at or after
+    (`00:00:05:12`). Times count from the first frame and select the first frame shown at or after
     them. Timecode is that of the clip, or counts from 00:00:00:00 at the first frame if it has
     none.
 
@@ -49,6 +49,7 @@ def parse_position(text: str, video: Video) -> int:
 
 
 def _first_frame_at(time: Fraction, video: Video) -> int:
+    # Binary search: times rise with the index.
     low = 0
     high = video.count_frames()
     while low < high:

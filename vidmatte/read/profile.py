@@ -1,4 +1,4 @@
-"""The colour profile of an image file, and what becomes of its code values."""
+"""The colour profile of an image file, and the conversion of its code values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidmatte.media.limits import open_pillow
 from vidmatte.read.still import STILL
 
 _SRGB_GAMMA = 1 / 2.2
-"""PNG's gAMA of sRGB, and what most programs write for it."""
+"""PNG's gAMA of sRGB, as written by most programs."""
 _CLOSE = 0.01
 _P3 = 12
 
@@ -51,17 +51,17 @@ def with_profile(path: Path, rgb: Rgb) -> tuple[Rgb, ColorTags, tuple[str, ...]]
 
 
 def read_profile(path: Path) -> tuple[bytes | None, float | None]:
-    """Return the ICC profile of an image of colour, and the gamma of a PNG; None for neither.
+    """Return the ICC profile of a colour image, and the gamma of a PNG; None without one.
 
-    A PNG that says that it is sRGB has no other gamma.
+    A PNG tagged as sRGB has no other gamma.
     """
     try:
         with open_pillow(path) as image:
             icc = image.info.get("icc_profile")
             gamma = None if "srgb" in image.info else image.info.get("gamma")
     except (OSError, ValueError, SyntaxError):
-        return None, None  # formats that Pillow does not know, such as TIFF of floats
-    # Profiles of gray and of printing inks belong to pixels that the decoder has converted.
+        return None, None  # formats unknown to Pillow, such as TIFF of floats
+    # Profiles of gray and of printing inks belong to pixels already converted by the decoder.
     is_rgb = isinstance(icc, bytes) and icc[16:20] == b"RGB "
     return icc if is_rgb else None, gamma or None
 
@@ -72,7 +72,7 @@ def in_srgb(rgb: Rgb, color: ColorTags) -> Rgb:
 
 
 def _by_table(rgb: Rgb, icc: bytes) -> tuple[Rgb, ColorTags, tuple[str, ...]]:
-    """Convert with LittleCMS, in 8 bits; a profile that it cannot read is left out, and said."""
+    """Convert with LittleCMS, in 8 bits; an unreadable profile is ignored, with a note."""
     from PIL import Image, ImageCms
 
     codes = np.round(rgb.transpose(1, 2, 0) * 255).astype(np.uint8)

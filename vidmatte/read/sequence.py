@@ -28,7 +28,7 @@ def _numbered_files(source: Path) -> dict[int, Path]:
     if is_pattern(source):
         return _files_of_pattern(source)
     if is_image(source):
-        # An image by itself may be numbered as it likes.
+        # A single image may have any number.
         return {max(0, trailing_number(source) or 0): source}
     images = list_images(source)
     _refuse_several_names(source, images)
@@ -44,13 +44,13 @@ def _numbered_files(source: Path) -> dict[int, Path]:
 
 
 def _refuse_several_names(source: Path, images: Sequence[Path]) -> None:
-    """Raise ReadError if the numbered images of a folder have different names before the number.
+    """Raise ReadError if the numbered images of a folder differ in the name before the number.
 
     A mask among the frames, or a second clip, would be read as further frames.
     """
     counts: dict[str, int] = {}
     for path in images:
-        # The minus of a negative number, which is refused elsewhere, is not part of the name.
+        # The minus of a negative number (refused elsewhere) is not part of the name.
         before = re.sub(r"((?<=[._ ])-)?\d+$", "", path.stem)
         if before == path.stem:
             return  # not numbered: refused by what is missing
@@ -139,13 +139,13 @@ def _describe(
 
 
 def _has_alpha(path: Path) -> bool:
-    """Return whether an image is transparent somewhere; many have alpha that is 1 everywhere."""
+    """Return whether an image is transparent somewhere; many have alpha of 1 everywhere."""
     alpha = read_alpha(path)
     return alpha is not None and float(alpha.min()) < 1
 
 
 def _refuse_other_color(path: Path, image: StillImage, info: VideoInfo) -> None:
-    """Raise ReadError if the colour of an image is of another kind than that of the first one."""
+    """Raise ReadError if an image has another kind of colour than the first one."""
     if (image.color.transfer == LINEAR) != (info.color.transfer == LINEAR):
         raise ReadError(
             f"{path}: holds {_kind(image.color)} colour, the first image {_kind(info.color)}; "
@@ -158,7 +158,7 @@ def _refuse_other_color(path: Path, image: StillImage, info: VideoInfo) -> None:
 
 
 def _plain(color: ColorTags) -> ColorTags:
-    """Return the tags of what `in_srgb` gives."""
+    """Return the tags of the result of `in_srgb`."""
     return color if color.icc is None else STILL
 
 
@@ -167,9 +167,9 @@ def _kind(color: ColorTags) -> str:
 
 
 class SequenceVideo(Video):
-    """Numbered images of one size that are one clip; the first number may be any.
+    """Numbered images of one size, as one clip; the first number may be any.
 
-    The frame rate is that of the header if none is given, or 24.
+    Without a frame rate, that of the header counts, or 24.
     """
 
     def __init__(self, source: str | Path, frame_rate: Fraction | None = None) -> None:
@@ -180,11 +180,11 @@ class SequenceVideo(Video):
         _refuse_gaps(Path(source), numbers)
         self._files = [numbered[number] for number in numbers]
         self.label: int | None = None
-        """Which object `opacity` shows of label masks; None for the only one."""
+        """Object of label masks for `opacity`; None for the only one."""
         self.info = _describe(str(source), self._files, frame_rate, first_number=numbers[0])
 
     def check_unchanged(self) -> None:
-        """See `Video.check_unchanged`; looks at the files that were read."""
+        """See `Video.check_unchanged`; checks all files read so far."""
         self._read_files.check()
 
     def count_frames(self) -> int:
@@ -196,8 +196,7 @@ class SequenceVideo(Video):
         return index / self.info.frame_rate
 
     def decode(self, start: int = 0) -> Iterator[Frame]:
-        """Yield frames from `start` on. Raises ReadError for a damaged file or one of another
-        size."""
+        """Yield frames from `start` on. Raises ReadError for damaged files and other sizes."""
         for index in range(start, len(self._files)):
             self._read_files.add(self._files[index])
             image = read_image(self._files[index])

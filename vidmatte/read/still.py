@@ -1,4 +1,4 @@
-"""A still image with what its file says about it."""
+"""A still image with the facts of its file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LINEAR_STILL = ColorTags(primaries=1, transfer=8, matrix=0, full_range=True)
 
 @dataclass(frozen=True)
 class StillImage:
-    """An image with what its file says about it."""
+    """An image with the facts of its file."""
 
     rgb: npt.NDArray[np.float32]
-    """(3, H, W) in 0..1, display-referred; scene-linear and unbounded where the transfer of
-    `color` is 8."""
+    """(3, H, W) in 0..1, display-referred; scene-linear and unbounded if the transfer of `color` is
+    8."""
     color: ColorTags
     bit_depth: int
     frame_rate: Fraction | None = None

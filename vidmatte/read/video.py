@@ -21,12 +21,12 @@ from vidmatte.media.prefetch import prefetch
 
 DEFAULT_SEQUENCE_RATE = Fraction(24)
 _PREFETCHED_BATCHES, _PREFETCHED_BYTES = 2, 192 << 20
-"""How far decoding works ahead: so many batches, one where they are large."""
+"""Number of batches decoded ahead, one if they are large."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame; what the readers yield."""
+    """One decoded frame of a reader."""
 
     rgb: npt.NDArray[np.float32]
     """(3, H, W), code values as 0..1, or scene-linear; see `FrameBatch.rgb`."""
@@ -62,7 +62,7 @@ class Video(Closing, ABC):
             yield frame.rgb.max(axis=0).clip(0, 1)
 
     def alpha(self, start: int = 0) -> Generator[npt.NDArray[np.float32]]:
-        """Yield the alpha (H, W) in 0..1 of each frame from `start` on; 1 where a frame has none.
+        """Yield the alpha (H, W) in 0..1 of each frame from `start` on; 1 for frames without alpha.
 
         Raises ReadError if the source is damaged.
         """
@@ -90,11 +90,13 @@ class Video(Closing, ABC):
             ReadError: If the source is damaged.
         """
         if prefetched is None:
+            # Three channels of four bytes.
             size = 12 * self.info.width * self.info.height * max(1, batch_size)
             prefetched = min(_PREFETCHED_BATCHES, max(1, _PREFETCHED_BYTES // size))
         if batch_size < 1:
             raise OptionError(f"batch size {batch_size} is not valid: it must be at least 1")
         batches = prefetch(self._batches(batch_size, start, end), prefetched)
+        # A set of weak references, so that a finished iteration is forgotten.
         self._running.add(batches)
         return batches
 
@@ -105,6 +107,7 @@ class Video(Closing, ABC):
             while batch := list(islice(wanted, batch_size)):
                 yield _stack(batch)
         finally:
+            # Readers are generators, but plain iterators are allowed too.
             if hasattr(frames, "close"):
                 frames.close()
 
@@ -121,7 +124,7 @@ class Video(Closing, ABC):
             yield replace(frame, rgb=np.stack(planes).astype(np.float32, copy=False))
 
     def keyframe_before(self, index: int) -> int:
-        """Return the last frame up to `index` that decodes without the frames before it."""
+        """Return the last frame up to `index` that can be decoded without earlier ones."""
         return index
 
     def frame(self, index: int) -> FrameBatch:
@@ -156,20 +159,20 @@ class Video(Closing, ABC):
 
     @property
     def truncated_at(self) -> tuple[int, str] | None:
-        """Return the first frame that could not be read although it should be there, and why.
+        """Return the first missing or unreadable frame, and the reason.
 
-        Known after reading, and only for a source that is read with `allow_truncated`.
+        Known after reading, and only for a source read with `allow_truncated`.
         """
         return None
 
     def close(self) -> None:
-        """Stop the iterations that were not finished, and their threads."""
+        """Stop the unfinished iterations and their threads."""
         for batches in list(self._running):
             batches.close()
 
 
 def smaller(width: int, height: int, longest: int) -> tuple[int, int]:
-    """Return width and height scaled down so that neither is more than `longest`."""
+    """Return width and height scaled down to at most `longest`."""
     scale = min(1.0, longest / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 

@@ -1,4 +1,4 @@
-"""Report on a run: contact sheet, confidence curve, frames that are worth marking too."""
+"""Report on a run: contact sheet, confidence curve, further frames worth marking."""
 
 from vidmatte.report.invocation import Invocation
 from vidmatte.report.report import PAGE, Report, create_report

@@ -16,7 +16,7 @@ _RIGHT = 12
 _TOP = 22
 _BOTTOM = 34
 _LEVELS = (0, 0.25, 0.5, 0.75, 1)
-"""Confidences that have a grid line."""
+"""Confidences with a grid line."""
 _TICKS = 12
 _DOTS = 60
 """Up to this many frames, each has its dot."""

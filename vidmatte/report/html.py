@@ -16,13 +16,13 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def render(template: str, *, templates: Path | None = None, **values: object) -> str:
     """Return a page (or a part of one) made from a file in the folder `templates`.
 
-    Values are escaped, unless they are `markupsafe.Markup`. `page.html` is what every page extends:
-    one style sheet, and nothing that asks another host for anything.
+    Values are escaped, unless they are `markupsafe.Markup`. Every page extends `page.html`:
+    one style sheet, and no requests to other hosts.
 
     Args:
         template: Name of the file.
-        templates: Another folder, whose files come before those of this package.
-        values: What the template names. A name that is missing raises jinja2.UndefinedError.
+        templates: Another folder, with precedence over this package.
+        values: Values for the template's names. A missing one raises jinja2.UndefinedError.
     """
     return _environment(templates).get_template(template).render(**values)
 

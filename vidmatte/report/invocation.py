@@ -1,4 +1,4 @@
-"""Command lines that repeat a run, as it was or with one more reference."""
+"""Command lines to repeat a run, as it was or with one more reference."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vidmatte.prompts.prompt import Prompt
 from vidmatte.write import OutputSpec
 
 _OTHER_NAMES = {"frame_rate": "fps"}
-"""Options by their names in Python that have another one on the command line."""
+"""Options with another name on the command line than in Python."""
 _WITHOUT_EFFECT = ("batch_size", "segment_frames")
-"""Options that change how a run is done, and not what it writes."""
+"""Options for the way of running, without an effect on the outputs."""
 _PATHS = ("model", "matte", "sd", "weights", "trimaps", "inside_mask", "outside_mask")
 
 
@@ -37,7 +37,7 @@ class Invocation:
         return shlex.join([*self._words(self._marks(frame)), "--overwrite"])
 
     def with_prompts(self, prompt_file: str | Path, *, overwrite: bool) -> str:
-        """Return the command that repeats the run with the marks of a prompt file."""
+        """Return the command to repeat the run with the marks of a prompt file."""
         return shlex.join(
             [*self._words(["--prompts", str(prompt_file)]), *(["--overwrite"] if overwrite else [])]
         )
@@ -46,7 +46,7 @@ class Invocation:
         """Return the command as outputs keep it: source, marks and options, no outputs.
 
         Equal mattes have equal recipes: of paths, only the names of the files are kept, and options
-        without an effect on what is written are left out.
+        without an effect on the outputs are left out.
         """
         words = ["vidmatte", *(Path(source).name for source in self.sources)]
         words += ["--images"] if self.images else []
@@ -78,7 +78,7 @@ class Invocation:
 
     @property
     def _given(self) -> Sequence[Prompt]:
-        """The prompts that stay: marks on another image exclude marks on the source."""
+        """The remaining prompts: marks on another image exclude marks on the source."""
         return self.objects.get("", ()) if self.reference is None else ()
 
     @property

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file with everything in it, that asks no host for anything."""
+"""The page of a report: one self-contained HTML file, without requests to any host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidmatte.report.summary import SUGGESTED_BELOW, Summary
 
 @dataclass(frozen=True)
 class _Suggestion:
-    """A frame that is worth marking too."""
+    """A further frame worth marking."""
 
     frame: int
     confidence: float
@@ -34,11 +34,11 @@ def page(
     """Return the HTML of a report.
 
     Args:
-        summary: What the run did.
-        invocation: What it was asked for.
+        summary: The facts of the run.
+        invocation: Its command line.
         strips: By frame, source, alpha and composite of suggested frames, as JPEG files.
         sheet: The contact sheet, a JPEG file.
-        guidance: What the model was guided by, a JPEG file; None if it does not say.
+        guidance: The model's guidance, a JPEG file; None without any.
     """
     from markupsafe import Markup
 

@@ -49,9 +49,9 @@ def create_report(
         invocation: The run; `invocation.report` is the folder of the report.
         like: The source.
         references: Marked frames of the source.
-        inputs: Files, folders and patterns that are read.
+        inputs: Input files, folders and patterns.
         start: Time of the first matted frame, in seconds after the first frame of the source.
-        overwrite: Replace a report that exists.
+        overwrite: Replace an existing report.
 
     Raises:
         OptionError: the folder is also an input or an output.
@@ -137,7 +137,7 @@ class Report:
     def take(
         self, *, pts: Sequence[int], names: Sequence[str], thumbnails: Sequence[Thumbnail]
     ) -> None:
-        """Take frames that were matted before, with their thumbnails; in place of `add`."""
+        """Take frames matted before, with their thumbnails; in place of `add`."""
         self._pts.extend(pts)
         self._names.extend(names)
         self._taken.extend(thumbnails)
@@ -145,7 +145,7 @@ class Report:
     def write(
         self, summary: Summary, *, predictor: Predictor, video: Video
     ) -> list[tuple[Path, Path]]:
-        """Write all files, and return the renames (from, to) that put them in place.
+        """Write all files, and return the renames (from, to) to put them in place.
 
         A predictor that `SupportsGuidance` is asked for the guidance of a few frames of `video`.
         Raises WriteError.

@@ -21,7 +21,7 @@ _TEXT = (235, 235, 235)
 REFERENCE = (110, 210, 120)
 """Label colour (blue, green, red) of marked frames."""
 SUGGESTED = (60, 160, 255)
-"""Label colour of frames that are worth marking."""
+"""Label colour of frames worth marking."""
 _QUALITY = 90
 
 
@@ -98,7 +98,7 @@ def to_jpeg(picture: Bgr8) -> bytes:
 
 
 def _cell(thumbnails: Sequence[Thumbnail]) -> tuple[int, int]:
-    """Return the width and height that hold every picture."""
+    """Return the width and height for every picture."""
     return _largest([thumbnail.source for thumbnail in thumbnails])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from vidmatte.write import WrittenFile
 
 SUGGESTIONS = 3
-"""Most further references that are suggested."""
+"""Largest number of suggested references."""
 SUGGESTED_BELOW = 0.8
 """Only frames with a lower confidence are suggested as further references."""
 _FRAMES_APART = 10
@@ -30,17 +30,17 @@ class Summary:
     confidence: tuple[float, ...]
     """Of each frame, 0..1."""
     first_frame: int
-    """Index in the source of the first frame that was matted."""
+    """Index of the first matted frame in the source."""
     reference_frames: tuple[int, ...]
-    """Indices in the source of the frames that were marked."""
+    """Indices of the marked frames in the source."""
     notes: tuple[str, ...]
     """Sentences on how the source was read and the outputs were written."""
     is_set: bool = False
     """Whether the input is a set of independent images instead of a clip."""
     report: Path | None = None
-    """The page of the report, where one was asked for."""
+    """The page of the report; None without one."""
     truncated_at: int | None = None
-    """Index of the first frame that could not be read, of a source that ends early."""
+    """Index of the first unreadable frame, of a truncated source."""
     objects: tuple[str, ...] = ()
     """Names of the objects of a prompt file; empty for marks without a name."""
 
@@ -62,7 +62,7 @@ class Summary:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
+        """Return the object for `--json`."""
         return {
             "input": self.input,
             "frames": self.frames,
@@ -95,7 +95,7 @@ class Summary:
 
 
 def suggested_apart(*, is_set: bool) -> int:
-    """Return the least distance in frames between references that are worth having.
+    """Return the least useful distance in frames between references.
 
     Neighbours in a clip look alike; images of a set do not.
     """

@@ -16,13 +16,13 @@ from vidmatte.imaging.arrays import Bgr8
 from vidmatte.report.summary import SUGGESTIONS, least_sure
 
 SPREAD = 24
-"""Pictures that are spread evenly over the run."""
+"""Number of pictures spread evenly over the run."""
 _BOX = (240, 180)
-"""Width and height in pixels that a picture is shrunk to fit into."""
+"""Largest width and height of a picture in pixels."""
 _CHECKS = ((0.30, 0.46, 0.36), (0.42, 0.60, 0.48))
 """Colours (blue, green, red) of the checkerboard behind the object.
 
-Of middle brightness, so that both dark and bright fringes show.
+Of middle brightness, to show both dark and bright fringes.
 """
 _CHECK_SIZE = 8
 
@@ -42,12 +42,12 @@ class Thumbnail:
 
     @property
     def pictures(self) -> tuple[Bgr8, Bgr8, Bgr8]:
-        """The pictures in the order that they are shown in."""
+        """The pictures in display order."""
         return self.source, self.alpha, self.composite
 
 
 class Thumbnails:
-    """Keep evenly spread frames, and the few that may yet be suggested as references."""
+    """Keep evenly spread frames, and a few possible suggestions for references."""
 
     def __init__(
         self,
@@ -105,15 +105,15 @@ class Thumbnails:
 
     @property
     def kept(self) -> list[Thumbnail]:
-        """All frames that are kept so far, in order."""
+        """All frames kept so far, in order."""
         every = {thumbnail.frame: thumbnail for thumbnail in self._spread} | self._unsure
         return [every[frame] for frame in sorted(every)]
 
     def _may_be_suggested(self, frame: int, confidence: float) -> bool:
-        """Return whether a frame may be suggested at the end; drop those that no longer can be.
+        """Return whether a frame may be suggested at the end; drop impossible ones.
 
         Frames come in order: a new one is too close to the last suggestion at most, and then takes
-        its place. So a frame that is surer than `SUGGESTIONS` others stays behind them for good.
+        its place. So a frame surer than `SUGGESTIONS` others stays behind them for good.
         """
         if not least_sure({frame: confidence}, self._references, count=1, apart=self._apart):
             return False
@@ -176,7 +176,7 @@ def shrunk_size(height: int, width: int, pixel_aspect: float = 1.0) -> tuple[int
 
 
 def shrink(planes: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return (C, H, W) planes as (h, w, C), from RGB to the BGR that OpenCV writes."""
+    """Return (C, H, W) planes as (h, w, C), from RGB to OpenCV's BGR."""
     small = [
         cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes.flip(0).numpy()
     ]

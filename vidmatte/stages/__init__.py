@@ -1,1 +1,1 @@
-"""What happens to mattes between the model and the outputs: propagate, smooth, finish, colour."""
+"""From the model to the outputs: propagate, smooth and finish mattes, and estimate colour."""

@@ -22,7 +22,7 @@ from vidmatte.stages.finish import Finisher
 from vidmatte.stages.smooth import smooth
 
 MattesCallback = Callable[[Mapping[str, MatteBatch]], None]
-"""Told the mattes of each object by its name, frames in order."""
+"""Called with the mattes of each object by its name, frames in order."""
 _VIDEO_PEAK = 1.25
 """The highest value of video; light of scene-linear sources goes far beyond."""
 
@@ -39,13 +39,13 @@ def postprocess(
     """Smooth and finish mattes, share overlaps between objects, and estimate colour.
 
     Args:
-        mattes: mattes of all objects in order, as the model gives them; closed at the end.
-        options: which stages are on.
+        mattes: mattes of all objects in order, from the model; closed at the end.
+        options: the options of the stages.
         finisher: the FINISH controls with their masks.
         objects: number of objects.
         with_color: whether an output holds colour.
-        device: device on which colour is estimated.
-        span: first frame and end (exclusive) of the frames that come out; frames outside only help
+        device: device for the estimation of colour.
+        span: first frame and end (exclusive) of the frames to yield; frames outside only help
             to smooth those inside. None for all.
     """
 
@@ -53,6 +53,7 @@ def postprocess(
         done = share_overlaps(tuple(map(finisher, batches)))
         if not with_color:
             return done
+        # A feathered edge would count colour of the background as the object's.
         edges = done
         if options.finish.feather and options.foreground == "estimate":
             edges = share_overlaps(tuple(finisher(batch, feathered=False) for batch in batches))
@@ -62,7 +63,7 @@ def postprocess(
         )
 
     with ExitStack() as stages:
-        # The last stage is closed first, so that none is closed while another still draws from it.
+        # The last stage is closed first: none is closed while another still draws from it.
         stages.enter_context(closing(mattes))
         if options.smooth:
             smoothed = for_each_object(
@@ -94,7 +95,7 @@ def _with_color(
 ) -> MatteBatch:
     """Return the batch with its colour.
 
-    `edge` is the matte that says how much of the colour of a pixel is the object's.
+    `edge` is the matte that decides the object's share in the colour of a pixel.
     """
     if options.foreground == "estimate":
         batch = replace(batch, foreground=with_foreground(edge, device).foreground)
@@ -106,7 +107,7 @@ def _with_color(
 def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> MatteBatch:
     """Return the batch with the straight foreground colour estimated, computed on `device`."""
     rgb, alpha = batch.source.rgb, batch.alpha
-    # Light above diffuse white is brought into 0..1 by a power of two, which changes no bit of the
+    # Light above diffuse white is scaled into 0..1 by a power of two, to change no bit of the
     # fraction.
     peak = float(rgb.max())
     if peak <= _VIDEO_PEAK:

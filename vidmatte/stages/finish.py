@@ -1,19 +1,19 @@
-"""Finish mattes with the controls that every keyer has, applied in one order.
+"""Finish mattes with the usual controls of a keyer, in a fixed order.
 
     1. clip_black, clip_white   alpha up to black becomes 0, from white on 1, stretched between
     2. grow                     the outline moves out by that many pixels; in if negative
     3. feather                  the outline is softened
     4. invert                   the matte becomes that of the surroundings
-    5. inside_mask              alpha is at least what the mask shows
-    6. outside_mask             alpha is at most what the mask leaves
+    5. inside_mask              alpha is at least the mask
+    6. outside_mask             alpha is at most 1 - mask
     7. region                   alpha is 0 outside of the rectangle
 
 So an edge is cleaned before it is moved, and moved before it is softened; painted masks are neither
 moved nor softened; if both masks are white, the outside mask wins.
 
 Foreground colour is that of the delivered matte; of an inverted one it is the colour of the
-surroundings. It is estimated from everything but the feather, which says how an edge is to look and
-not where the object ends: with it, colour of the old background would count as the object's.
+surroundings. It is estimated before the feather: that decides the look of an edge and
+not the extent of the object. Otherwise colour of the old background would count as the object's.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def finish(
 ) -> Generator[MatteBatch]:
     """Yield the mattes with all controls of `options` applied, in order.
 
-    `like` says how the clip is displayed, for the region and for masks; None for square pixels.
+    `like` gives the displayed size of the clip, for the region and masks; None for square pixels.
 
-    Raises OptionError for a mask of another size or length than the clip and for a region that does
-    not fit the frame, ReadError for a mask that cannot be read.
+    Raises OptionError if a mask has another size or length than the clip or the region does not fit
+    the
+    frame, ReadError if a mask cannot be read.
     """
     with Finisher(options, like=like) as finisher:
         for batch in mattes:
@@ -50,7 +51,7 @@ def finish(
 class Finisher(Closing):
     """The controls, with their masks opened and checked against the size of the frames.
 
-    Use it in a `with` statement.
+    Use it in a `with` block.
     """
 
     def __init__(
@@ -119,7 +120,8 @@ class Finisher(Closing):
         return replace(batch, alpha=torch.stack(done)[:, None].to(batch.alpha.device))
 
     def check_length(self, frames: int) -> None:
-        """Raise OptionError if a movie or sequence among the masks has fewer frames than that."""
+        """Raise OptionError if a movie or sequence among the masks has fewer than `frames`
+        frames."""
         for mask in (self._inside, self._outside):
             if mask is not None:
                 mask.check_length(frames)

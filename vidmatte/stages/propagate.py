@@ -26,21 +26,21 @@ from vidmatte.read import Video
 
 T = TypeVar("T")
 ReadFrames = Callable[[int, int], Iterable[tuple[int, Tensor]]]
-"""Gives frames of a clip, from a first one to an end (exclusive): index and rgb (1, 3, H, W)."""
+"""Reads frames of a clip, from a first one to an end (exclusive): index and rgb (1, 3, H, W)."""
 Weighted = Sequence[tuple[float, CoarseMatte]]
 """Coarse mattes of one frame with their shares: one matte, or two if passes overlap there."""
 
 _CHUNK_BYTES = 128 << 20
-"""Memory for the small frames of one chunk that is propagated backward."""
+"""Memory for the small frames of one chunk of a backward pass."""
 _FADE_FRAMES = 4
-"""Half-width of the cross-fade half-way between two references, so that no step is visible."""
+"""Half-width of the cross-fade half-way between two references, to avoid a visible step."""
 _ENDLESS = 1 << 60
-"""End frame of a clip whose length is not known."""
+"""End frame of a clip of unknown length."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A run of frames that is propagated from one reference frame, away from it.
+    """A run of frames propagated from one reference frame, away from it.
 
     `first` and `last` are inclusive.
     """
@@ -99,8 +99,8 @@ def forward_share(frame: int, forward: Pass, backward: Pass) -> float:
 class Propagator:
     """Carries the matte along one pass, with a tracker of its own.
 
-    All propagation goes through here: a stream calls `step` with the frames that it decodes anyway,
-    segments and the preview call `run`, which reads the frames.
+    All propagation goes through here: a stream calls `step` with the frames it decodes anyway;
+    segments and the preview call `run`, to read the frames as well.
     """
 
     def __init__(
@@ -125,18 +125,18 @@ class Propagator:
         """Propagate over frames `first` to `end` (exclusive) in the direction of the pass.
 
         Args:
-            read: gives the frames.
-            first: first frame.
-            end: end frame, exclusive.
-            reference: where the tracker starts; None to continue from what it remembers. On the
+            read: Reads the frames.
+            first: First frame.
+            end: End frame, exclusive.
+            reference: Start of the tracker; None to continue from its state. On the
                 way forward its own matte is the first one, so `first` must be its frame.
-            chunk: number of frames that are read together on the way back, see `chunk_frames`.
+            chunk: Number of frames read together on the way back, see `chunk_frames`.
 
         Yields:
             The index of a frame and its matte.
 
         Raises:
-            ReadError: a frame on the way back cannot be read.
+            ReadError: If a frame on the way back cannot be read.
         """
         if reference is not None:
             matte = self.tracker.start(reference)
@@ -147,12 +147,13 @@ class Propagator:
             for frame, rgb in read(first, end):
                 yield frame, self.step(rgb)
             return
+        # Chunks from the back; each is read forward, as decoders do, and met in reverse.
         for high in range(end, first, -chunk):
             for frame, small in reversed(self._read_small(read, max(first, high - chunk), high)):
                 yield frame, self.tracker.step(small)
 
     def _read_small(self, read: ReadFrames, low: int, high: int) -> list[tuple[int, Tensor]]:
-        """Return the frames from `low` to `high` (exclusive) as a tracker takes them."""
+        """Return the frames from `low` to `high` (exclusive) for a tracker."""
         frames = [(frame, self._predictor.shrink(rgb)) for frame, rgb in read(low, high)]
         if len(frames) < high - low:
             raise ReadError(
@@ -164,7 +165,7 @@ class Propagator:
 
 
 def frames_of(video: Video) -> ReadFrames:
-    """Return what reads the frames of a clip one by one."""
+    """Return a function to read the frames of a clip one by one."""
 
     def read(first: int, end: int) -> Iterator[tuple[int, Tensor]]:
         with closing(video.batches(1, start=first, end=end)) as batches:
@@ -175,13 +176,13 @@ def frames_of(video: Video) -> ReadFrames:
 
 
 def chunk_frames(predictor: Predictor, video: Video) -> int:
-    """Return how many frames of a clip are read together on the way back, for bounded memory."""
+    """Return the number of frames to read together on the way back, for bounded memory."""
     blank = torch.zeros((1, 3, video.info.height, video.info.width))
     return max(1, _CHUNK_BYTES // predictor.shrink(blank).nbytes)
 
 
 def blend_passes(frame: int, found: Sequence[tuple[Pass, T]]) -> list[tuple[float, T]]:
-    """Return what the passes found of a frame with its shares, forward first.
+    """Return the results of the passes for a frame with their shares, forward first.
 
     `found` is from one pass, or from a forward and a backward one that overlap; see
     `forward_share`.
@@ -221,17 +222,17 @@ def matte_clip(
 ) -> Generator[MatteBatch]:
     """Yield the mattes of a clip in order.
 
-    The model sees the frames as `imaging.display.to_display` shows them.
+    The model gets the frames from `imaging.display.to_display`.
 
     Args:
         predictor: the model with its references encoded.
         video: the clip.
-        references: those that `predictor` was made with; propagation starts at the ones that mark
+        references: those of `predictor`; propagation starts at the ones that mark
             a frame of this clip.
         start: first frame.
         end: end frame, exclusive; None for the end of the clip.
-        batch_size: number of frames that are decoded together.
-        on_backward: told the number of frames that were propagated backward, for progress.
+        batch_size: number of frames decoded together.
+        on_backward: called with the number of frames propagated backward, for progress.
     """
     mattes = matte_objects(
         [predictor],
@@ -321,7 +322,7 @@ class _ObjectPropagation:
     def coarse_of(self, batch: FrameBatch) -> list[Weighted]:
         """Return the mattes of each frame of the next batch.
 
-        They are empty for frames before the first one that this object needs.
+        They are empty for frames before the first one needed by this object.
         """
         return [
             self._coarse(index, batch.rgb[i : i + 1]) if index >= self.first_frame else ()
@@ -342,7 +343,7 @@ class _ObjectPropagation:
         return blend_passes(frame, found)
 
     def _step_forward(self, frame: int, rgb: Tensor) -> CoarseMatte | None:
-        """Return the matte of the forward pass that a frame belongs to; None if there is none."""
+        """Return the matte of a frame's forward pass; None if there is none."""
         if frame in self._forward:
             self._active_forward = self._forward[frame]
             self._propagator = self._propagator_of(self._active_forward)
@@ -392,6 +393,7 @@ class _DiskCache:
         # Size, window and confidence stay in memory; a tensor on "meta" has a shape and no data.
         shape_only = replace(matte, alpha=torch.empty(matte.alpha.shape, device="meta"))
         try:
+            # At the end: earlier mattes may be read in between.
             self._entries[frame] = (self._file.seek(0, 2), len(packed), shape_only)
             self._file.write(packed)
             self._file.flush()

@@ -27,7 +27,7 @@ def smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBat
             frames).
 
     Raises:
-        OptionError: `strength` is not within 0..1.
+        OptionError: If `strength` is not within 0..1.
     """
     if not 0 <= strength <= 1:
         raise OptionError(
@@ -51,6 +51,7 @@ def _smooth(batches: Iterable[MatteBatch], strength: float) -> Generator[MatteBa
 
     done: list[Tensor] = []
     for alpha in smooth_alphas(frames(), strength):
+        # Batches may have several frames, smoothing goes frame by frame: collect them again.
         done.append(alpha)
         if len(done) == len(waiting[0]):
             batch = waiting.popleft()

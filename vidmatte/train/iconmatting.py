@@ -70,7 +70,7 @@ class IconMattingConfig(LoopConfig):
         framing: how crops are cut, see `groups.Framing`.
         crop: side of the crops, 768 for Stable Diffusion.
         crops: number of different random crops of an image; 0 for a new one each time, its
-            |    features are not kept.
+            features are not kept.
         unknown: source of the unknown area, see `groups.UnknownArea`. Images without a trimap
             use the soft part of alpha, with a line in the log.
         matting: share of pairs with alpha, if there are masks too: about 1 in 15 in the paper.

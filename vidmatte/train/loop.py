@@ -49,8 +49,8 @@ class TrainingTask(Generic[Net]):
         batches: the data of a configuration. Item k is the k-th batch of the run, determined by the
             configuration and k.
         loss: of (network, batch, generator, precision): the loss, and figures by name.
-        groups: of (network, configuration): the optimiser's parameter groups; a group with `rate_share`
-            |    learns at a share of the rate. None for all parameters at one rate.
+        groups: of (network, configuration): the optimiser's parameter groups; a group with
+            `rate_share` learns at a share of the rate. None for all parameters at one rate.
         initial: the network of a new run; None for that of `make`.
     """
 

@@ -33,14 +33,14 @@ from vidmatte.model.settings import Settings, as_options
 from vidmatte.model.vitmatte import VitMatte
 
 Finisher: TypeAlias = Callable[[], "tuple[FinishAlpha, str | None]"]
-"""Return the network that makes alpha from a trimap, and a remark for the user if there is one."""
+"""Return the network from trimap to alpha, and a remark for the user if there is one."""
 Loaded: TypeAlias = "tuple[Model, str | None]"
 """A model, and a remark for the user on how it was put together."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that a baseline is made of."""
+    """A network of a baseline."""
 
     model: str
     """Name of the baseline."""
@@ -213,7 +213,7 @@ def _closed_form(choices: _Choices) -> Loaded:
 
 @dataclass(frozen=True)
 class _NoOptions:
-    """Options of a model that has none."""
+    """Options of a model without any."""
 
 
 BASELINES: Mapping[str, Callable[[_Choices], Loaded]] = MappingProxyType(

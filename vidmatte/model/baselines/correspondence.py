@@ -1,6 +1,6 @@
 """Correspondence: find points of one image in another by features of DINOv2.
 
-As in the in-context pipeline that IconMatting is compared with (Guo et al., CVPR 2024, supplement
+As in the in-context pipeline compared with IconMatting (Guo et al., CVPR 2024, supplement
 10). DINOv2 (Oquab et al., TMLR 2024) was trained without labels. A match counts if its way back
 ends near its origin.
 """
@@ -33,7 +33,7 @@ class Carried:
     points: NDArray[np.float32]
     """(K, 2) x, y as shares of the target's width and height."""
     kept: NDArray[np.int64]
-    """(K,) indices of the reference's points that they belong to."""
+    """(K,) indices of their points in the reference."""
     similarity: NDArray[np.float32]
     """(K,) cosine, -1..1."""
 

@@ -1,4 +1,4 @@
-"""`icmp`: the in-context pipeline that IconMatting is compared with.
+"""`icmp`: the in-context pipeline compared with IconMatting.
 
 Guo et al., CVPR 2024, supplement 10. The marked points are found again in each image
 (`correspondence.py`). SAM makes a mask from them, erosion and dilation make a pseudo-trimap from
@@ -50,7 +50,7 @@ class Encoded:
     prompt: PointPrompt
     frame: int | None
     mask: Tensor | None
-    """(1, 1, H, W) of a reference that is known everywhere: final on its own frame."""
+    """(1, 1, H, W) of a fully known reference: final on its own frame."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class PointPrompt:
 
 
 def point_prompt(reference: Reference, *, most: int) -> PointPrompt:
-    """Return the points and the box that a reference was marked with.
+    """Return the points and the box of a reference.
 
     Points are in the middle of each mark, the object's first; a stroke gives several points along
     it, a mask points of the object alone. There is a box if everything outside a rectangle is
@@ -73,7 +73,7 @@ def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[
     """Return up to `most` pixels (x, y) of a region, far from its edge and from each other.
 
     The deepest pixel of each separate piece comes first, thick pieces before thin ones. Then comes
-    the pixel of the inner halves of the pieces that is farthest from those chosen, as long as it is
+    the pixel of the inner halves of the pieces farthest from those chosen, as long as it is
     `apart` half-widths of its piece away: with 1 a click stays one point. The choice is
     deterministic.
     """
@@ -106,7 +106,7 @@ def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[
 
 
 def _box(outside: Region) -> tuple[int, int, int, int] | None:
-    """Return the corners of the rectangle that background surrounds; None if there is none."""
+    """Return the corners of the rectangle surrounded by background; None if there is none."""
     rows, columns = (np.nonzero((~outside).any(axis))[0] for axis in (1, 0))
     if not len(rows):
         return None

@@ -28,7 +28,7 @@ class Sam:
 
         Returns:
             The probability of the object (h, w) float32 over the whole image, at a smaller size,
-            and the overlap with the true mask that the network expects, 0..1.
+            and the overlap with the true mask expected by the network, 0..1.
         """
         side: int = self.net.config.vision_config.image_size  # type: ignore[union-attr,assignment]
         scale = side / max(rgb.shape[-2:])

@@ -2,7 +2,7 @@
 
 SAM 2.1 (Ravi et al., ICLR 2025) and its small variant EdgeTAM (Zhou et al., CVPR 2025) have the
 same interface in transformers: `Sam2VideoModel` and `EdgeTamVideoModel`. Both are given one frame
-at a time. The memory of a frame is dropped as soon as no later frame can attend to it, so that
+at a time. The memory of a frame is dropped as soon as no later frame can attend to it, so
 memory use does not grow with the length of the clip.
 """
 
@@ -47,7 +47,7 @@ class Sam2Options:
 
 @dataclass(frozen=True)
 class Segmenter:
-    """Names by which a video segmenter is known."""
+    """Names of a video segmenter."""
 
     title: str
     """For messages."""
@@ -66,14 +66,14 @@ class EncodedReference:
     frame: int | None
     """Its index in the clip; None for another image."""
     memory: Mapping[str, Any]
-    """Memory that the network keeps of a marked frame."""
+    """The network's memory of a marked frame."""
     coarse: CoarseMatte
     """The matte of the reference itself."""
 
 
 @dataclass(frozen=True)
 class Sam2Model:
-    """A loaded video segmenter with the network that mattes the edges of its masks."""
+    """A loaded video segmenter with the network for the edges of its masks."""
 
     net: nn.Module
     finish_alpha: FinishAlpha
@@ -92,7 +92,7 @@ class Sam2Model:
 
     @property
     def _side(self) -> int:
-        """Side, in pixels, of the square image that the network takes."""
+        """Side, in pixels, of the network's square image."""
         config: Any = self.net.config
         return int(config.image_size)
 
@@ -113,7 +113,7 @@ class Sam2Model:
     def segment(self, session: Any, picture: Tensor, index: int) -> CoarseMatte:
         """Return the matte of a picture as frame `index` of a session.
 
-        The session then drops everything that no later frame attends to.
+        The session then drops everything without use for later frames.
         """
         side = picture.shape[-1]
         with inference(
@@ -210,7 +210,7 @@ class Sam2Predictor:
 class Sam2Tracker:
     """Tracks the object through one pass; frames are counted from its start.
 
-    Every reference counts as an earlier frame, so that a correction on a later frame helps from
+    Every reference counts as an earlier frame, so a correction on a later frame helps from
     the first frame on, in both directions. The references of the clip are placed as far back as
     they are away from the start; other images are placed farther back.
     """
@@ -234,7 +234,7 @@ class Sam2Tracker:
         return coarse
 
     def state(self) -> dict[str, Tensor]:
-        """Return the start, the position and the memory of all frames that later ones need."""
+        """Return the start, the position and the memory of all frames needed by later ones."""
         memories: dict[str, Tensor] = {}
         for index, output in self._frame_memories().items():
             for name, value in output.items():
@@ -258,7 +258,7 @@ class Sam2Tracker:
             self._session.frames_tracked_per_obj[0][int(index)] = {"reverse": False}
 
     def _frame_memories(self) -> dict[int, dict[str, Any]]:
-        """Memory of the frames that were tracked, by index; the references are apart."""
+        """Memory of the tracked frames, by index; the references are separate."""
         memories: dict[int, dict[str, Any]]
         memories = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"]
         return memories

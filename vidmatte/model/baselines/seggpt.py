@@ -45,7 +45,7 @@ class SegGptModel:
     precision: torch.dtype
 
     def with_reference(self, references: Sequence[Reference]) -> MaskPredictor:
-        """Encode references, which the network averages.
+        """Encode references; the network averages them.
 
         Raises OptionError unless each has a mask.
         """

@@ -1,4 +1,4 @@
-"""Models that take a trimap of every image: the paper's upper bound, and closed-form matting."""
+"""Models with a trimap of every image: the paper's upper bound, and closed-form matting."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class TrimapModel:
         )
 
     def with_trimaps(self, trimaps: ReadTrimaps) -> TrimapPredictor:
-        """Return the predictor that takes the trimap of each image from `trimaps`."""
+        """Return the predictor with the trimap of each image from `trimaps`."""
         return TrimapPredictor(self.finish_alpha, trimaps)
 
 
 @dataclass(frozen=True)
 class TrimapPredictor:
-    """Mattes images with the trimaps that a function gives for them."""
+    """Mattes images with the trimaps of a function."""
 
     finish_alpha: FinishAlpha
     trimaps: ReadTrimaps
@@ -73,7 +73,7 @@ class TrimapPredictor:
         return rgb
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
-        """Return the alpha itself, which has full size."""
+        """Return the alpha itself: it has full size."""
         return coarse.alpha[None, None]
 
 

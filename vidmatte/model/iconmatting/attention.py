@@ -2,7 +2,7 @@
 
 A map of one head at 48 x 48 cells has 2304 x 2304 numbers. A noise ensemble of four with ten heads
 and five layers would need 200 of them. They are summed as they come, a few heads or rows at a time,
-so that one map per frame and size is kept.
+to keep one map per frame and size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class AttentionTape:
 
     Args:
         frames: N; the batch of the U-Net has the noisy latents of a frame next to each other.
-        cells: numbers of cells whose maps are wanted, such as 576 and 2304.
+        cells: numbers of cells of the wanted maps, such as 576 and 2304.
     """
 
     def __init__(self, frames: int, cells: Iterable[int]) -> None:
@@ -109,9 +109,9 @@ def _summed_maps(query: Tensor, key: Tensor) -> Tensor:
 
 
 class TapedAttention:
-    """Attention processor for diffusers' `Attention` that records maps on a tape if one is given.
+    """Attention processor for diffusers' `Attention`; it records maps on a tape if one is given.
 
-    The tape comes with each call, through `cross_attention_kwargs` of diffusers, so that nothing
+    The tape comes with each call, through `cross_attention_kwargs` of diffusers, so nothing
     is kept between calls. It covers the attention of Stable Diffusion's U-Net: no mask, no
     normalisation of queries, no inner residual.
     """

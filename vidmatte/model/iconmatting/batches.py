@@ -1,4 +1,4 @@
-"""The number of images that go through the network together: less after memory has run out."""
+"""The number of images in one pass of the network: fewer after memory has run out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vidmatte.errors import ModelError
 
 
 class BatchLimit:
-    """The largest number of noisy latents that run together; it falls when memory runs out.
+    """The largest number of noisy latents in one pass; it falls when memory runs out.
 
     Not part of what a model computes: results are the same except for rounding.
     """
@@ -19,7 +19,7 @@ class BatchLimit:
         self._compiled: dict[int, int] = {}
 
     def lower(self, tried: int, device: torch.device) -> None:
-        """Halve the limit from the number that was tried. Raises ModelError if that was one."""
+        """Halve the limit from the tried number. Raises ModelError if that was one."""
         if tried <= 1:
             raise ModelError(
                 f"{device} has too little free memory for one image through Stable Diffusion 2.1: "
@@ -36,7 +36,7 @@ class BatchLimit:
         return max(1, min(frames, self.most // latents))
 
     def padded(self, frames: int, latents: int) -> int:
-        """Return the batch size that so many frames are padded to for a compiled network.
+        """Return the padded batch size of so many frames for a compiled network.
 
         `torch.compile` specialises on the batch size. The last batch of a clip therefore gets the
         size of the ones before, and a lower limit costs one compilation instead of several.
@@ -58,5 +58,5 @@ class BatchLimit:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether an error says that memory ran out; CPUs have no class of their own for it."""
+    """Return whether an error means that memory ran out; CPUs have no class of their own for it."""
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

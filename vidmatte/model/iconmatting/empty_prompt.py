@@ -1,4 +1,4 @@
-"""The embedding of the empty prompt, for which alone the text encoder is needed: it runs once.
+"""The embedding of the empty prompt, the only use of the text encoder: it runs once.
 
 A CLIP text transformer (Radford et al., 2021) of the kind of Stable Diffusion 2 (OpenCLIP
 ViT-H/14): pre-norm layers with causal attention, without the last layer, and a final normalisation.
@@ -16,7 +16,7 @@ from torch import Tensor
 from vidmatte.errors import ModelError
 
 _BEGIN, _END, _PADDING, _LENGTH = 49406, 49407, 0, 77
-"""Token numbers of CLIP's vocabulary; Stable Diffusion 2 pads with "!", which is number 0."""
+"""Token numbers of CLIP's vocabulary; Stable Diffusion 2 pads with "!", number 0."""
 _HEAD_SIZE = 64
 _OPEN_CLIP = "cond_stage_model.model."
 _OPEN_CLIP_NAMES = {

@@ -1,7 +1,7 @@
 """Fit frames of any shape into the squares of Stable Diffusion without cropping or stretching.
 
 A frame becomes one square with bars (a letterbox). A very wide or tall frame becomes two squares
-that overlap, each letterboxed, so that the object is larger; their alphas are blended across the
+that overlap, each letterboxed, for a larger object; their alphas are blended across the
 overlap.
 """
 
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _WIDEST = 2.0
-"""Aspect above which a frame gets two squares: 16:9 gets one, cinema's 2.39:1 two."""
+"""Largest aspect of a frame with one square: 16:9 gets one, cinema's 2.39:1 two."""
 _SHARE = 0.6
-"""Share of the longer side that each of two squares shows; both show a fifth of it."""
+"""Share of the longer side in each of two squares; a fifth of it is in both."""
 _BAR = 0.5
 """Gray of the bars, the middle of the range: zero for the autoencoder."""
 _CELL = 16
@@ -52,7 +52,7 @@ class Fit:
 
     @property
     def shown(self) -> int:
-        """Length of the longer side that each square shows, in pixels of the frame."""
+        """Length of the longer side in each square, in pixels of the frame."""
         long, short = self._long_short
         return long if long <= _WIDEST * short else max(1, round(_SHARE * long))
 
@@ -90,7 +90,7 @@ class Fit:
         """Return a plane (N, 1, height, width) of a prompt as squares (N k, 1, side, side).
 
         Bars are 0, and pixels are averaged. Pixels in two squares belong to the one with the nearer
-        middle, so that no mark counts twice.
+        middle, so no mark counts twice.
         """
         return self._place(plane, 0.0, own=True)
 
@@ -115,7 +115,7 @@ class Fit:
         return (squares.mT if self._is_tall else squares).flatten(0, 1)
 
     def valid_cells(self, cells: int, device: torch.device | str = "cpu") -> Tensor | None:
-        """Return which cells of a frame's squares are at least half picture, (k cells^2,) bool.
+        """Return (k cells^2,) bool, True for cells of a frame's squares with at least half picture.
 
         None stands for all.
         """

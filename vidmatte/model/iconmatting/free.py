@@ -23,12 +23,12 @@ FinishAlpha: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Return alpha (1, 1, H, W) 0-1 of an image (1, 3, H, W) 0-1 and a trimap of 0, 0.5 and 1."""
 
 _FULL = 0.5
-"""Similarity that counts as certain.
+"""Similarity counted as certain.
 
-It averages 1 on an object that fills as many cells as in its reference.
+It averages 1 on an object of as many cells as in its reference.
 """
 _LOW, _HIGH = 0.2, 0.8
-"""Guidance up to which a pixel is background, and from which it is object."""
+"""Largest guidance of background, and least guidance of the object."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from vidmatte.model.compact.upsample import guided_upsample
 def to_full_size(rgb: Tensor, coarse: Tensor) -> Tensor:
     """Return alpha (1, 1, H, W) of an image (1, 3, H, W) from alpha (1, 1, h, w) of all of it.
 
-    Smaller alpha is upsampled by a guided filter, so that its edges are those of the image.
+    Smaller alpha is upsampled by a guided filter, for the edges of the image.
     """
     size = (rgb.shape[-1], rgb.shape[-2])
     alpha = coarse[0, 0].numpy()

@@ -1,6 +1,6 @@
 """The trained part of IconMatting: 89 tensors under the names of the released checkpoint.
 
-The released configuration (Guo et al., CVPR 2024) without Stable Diffusion, which is not in the
+The released configuration (Guo et al., CVPR 2024) without Stable Diffusion: it is not in the
 checkpoint.
 """
 

@@ -21,7 +21,7 @@ class IconMattingOptions:
     time_step: int = 200
     """Of the noise, 0 to 999 (paper, table 8)."""
     ensemble: int = 4
-    """Number of noises whose features are averaged; 1 is twice as fast and a little less steady."""
+    """Number of noises to average features over; 1 is twice as fast and a little less steady."""
     seed: int = 0
     """Of the noises."""
     inter: bool = True
@@ -33,18 +33,18 @@ class IconMattingOptions:
     references: int | None = None
     """Number of references to use, from the first (table 6); None for all."""
     positions: int = 24
-    """Number of strongest positions of its self-attention map that join each marked cell (section
+    """Number of strongest positions of its self-attention map added to each marked cell (section
     3.6). The paper does not give it; this is 1 % of all."""
     at_once: int | None = None
-    """Largest number of noisy latents (images times ensemble) that run together; None for all."""
+    """Largest number of noisy latents (images times ensemble) in one pass; None for all."""
     compile: bool = False
     """Whether to use `torch.compile`: minutes at first, then faster."""
 
     fit: FitMode = "letterbox"
-    """How frames lie in the squares: with bars, so that nothing is lost, or, as in the research
+    """Placing of frames in the squares: with bars, without loss, or, as in the research
     code, cut to their middle or stretched; see `square_fit`."""
     noise: NoiseKind = "fixed"
-    """Whether every frame gets the same noise, so that a still clip gives the same matte each time,
+    """Whether every frame gets the same noise, for equal mattes of a still clip,
     or, as in the research code, its own noise, drawn in turn from `seed` on."""
     vae: LatentKind = "mode"
     """Whether to use the most likely latent, or, as in the research code, a sample per noise."""

@@ -1,7 +1,7 @@
 """IconMatting behind the common interface: references in, mattes of any frame size out.
 
 The trained variant (`net.py`) and the training-free one (`free.py`) share it. Each frame is matted
-alone, with the same noise for every frame, so that a still clip gives the same matte each time.
+alone, with the same noise for every frame, for equal mattes of a still clip.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from vidmatte.model.interface import CoarseMatte, Model
 from vidmatte.prompts.prompt import Reference
 
 _FILLED = 0.05
-"""Weight that keeps confidence defined where the object fills the frame."""
+"""Weight to keep confidence defined if the object fills the frame."""
 
 
 class Decoder(Protocol):
-    """The part that differs between the variants: alpha from similarity."""
+    """The part of each variant: alpha from similarity."""
 
     def tokens(self, features: InContextFeatures) -> Tensor:
         """Return the features to match, (N, n, C) float32."""
@@ -103,7 +103,7 @@ class IconMattingModel:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Say that memory ran out and the batch was made smaller, if that happened so far."""
+        """Return a note if memory ran out and the batch was made smaller."""
         return self._limit.notes
 
     def with_reference(self, references: Sequence[Reference]) -> IconMattingPredictor:
@@ -150,7 +150,7 @@ class IconMattingModel:
     def _features(
         self, squares: Tensor, role: Role, *, maps: bool, stream: torch.Generator | None
     ) -> InContextFeatures:
-        """Return features of Stable Diffusion, which computes in its own precision: no autocast."""
+        """Return features of Stable Diffusion, in its own precision: no autocast."""
         return self.sd(
             squares,
             self.options.features,
@@ -161,7 +161,7 @@ class IconMattingModel:
         )
 
     def _make_room(self, error: RuntimeError, squares: int) -> None:
-        """Lower the limit after an error that says memory ran out; raise any other error again."""
+        """Lower the limit after an error about exhausted memory; raise any other error again."""
         if not is_out_of_memory(error):
             raise error
         whole = squares * self.options.ensemble
@@ -184,7 +184,7 @@ class IconMattingModel:
         return self._limit.padded(frames, squares * self.options.ensemble) - frames
 
     def _autocast(self) -> torch.autocast:
-        """Return the context for the head, whose weights are float32."""
+        """Return the context for the head, with its weights in float32."""
         return torch.autocast(
             self.device.type, self.precision, enabled=self.precision != torch.float32
         )
@@ -221,7 +221,7 @@ class IconMattingPredictor:
     objects: Tensor
     """(Q, C) normalised features of all references inside their regions of interest."""
     background: Tensor
-    """(P, C) those of what was marked as background; P may be 0."""
+    """(P, C) those of cells marked as background; P may be 0."""
     references: int
     stream: torch.Generator | None = None
     """Draws fresh noise for each frame, after that of the references; None for fixed noise."""
@@ -231,7 +231,7 @@ class IconMattingPredictor:
 
         Confidence is the share of the inter-similarity inside the matte, corrected for chance: 0 if
         it is not more than the matte's share of the frame, or if there is no matte, 1 if all of it
-        is inside. It measures whether the matte covers what the references ask for; it is not a
+        is inside. It measures whether the matte covers the area of the references; it is not a
         calibrated probability.
         """
         alphas, confidence = [], []
@@ -349,7 +349,7 @@ class IconMattingPredictor:
     def _match(self, features: InContextFeatures, fit: Fit | SquareFit) -> Tensor:
         """Return similarity (N k, n).
 
-        The squares of a frame are one target, so that a query finds its place in either.
+        The squares of a frame are one target: a query finds its place in either.
         """
         valid = fit.valid_cells(features.cells, features.fine.device)
         tokens = torch.unflatten(self.model.decoder.tokens(features), 0, (-1, fit.squares)).flatten(
@@ -378,7 +378,7 @@ class IconMattingPredictor:
 
 
 class _Transfer:
-    """Tensors that are copied from the device while other work goes on."""
+    """Tensors copied from the device during other work."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self._event: torch.cuda.Event | None = None

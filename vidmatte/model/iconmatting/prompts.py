@@ -1,4 +1,4 @@
-"""From the prompt of a reference to the cells whose features are the in-context query.
+"""From the prompt of a reference to the cells of the in-context query.
 
 IconMatting (Guo et al., CVPR 2024), section 3.4 for masks and 3.6 for points and strokes. A cell is
 16 x 16 of the 768 x 768 pixels of a square; a reference in k squares has k n cells.
@@ -24,14 +24,14 @@ def query_cells(
 
     A mask gives cells of the object alone. Marks give the cells below them, extended by the image's
     own attention (see `claim`). If only background is marked, as by a box, all other cells are the
-    object, except those that the background attends to most.
+    object, except those most attended to by the background.
 
     Args:
         reference: the marked image.
         fit: its layout in squares.
         cells: along the side of a square.
         attention: (k, n, n) self-attention of the reference's squares; None for a mask.
-        positions: number of the strongest positions that join a marked cell.
+        positions: number of the strongest positions added to a marked cell.
     """
     marked = fit.prompt_to_squares(reference.alpha * reference.known)[:, 0]
     if attention is None:
@@ -81,7 +81,7 @@ def whole_cells(marked: Tensor, cells: int) -> Tensor:
 def cells_of_prompt(marked: Tensor, cells: int) -> Tensor:
     """Return the cells of each separate mark, (k n,) bool.
 
-    `whole_cells` finds them for each mark alone, so that a broad stroke does not hide a click.
+    `whole_cells` finds them for each mark alone: a broad stroke must not hide a click.
     """
     found = []
     for square in marked:
@@ -99,7 +99,7 @@ def cells_of_prompt(marked: Tensor, cells: int) -> Tensor:
 def claim(marked: Tensor, attention: Tensor, positions: int) -> Tensor:
     """Return how much marked cells attend to their strongest positions, 0 elsewhere, (n,).
 
-    This is the reference-prompt extension. A cell that marks of both kinds claim goes to the kind
+    This is the reference-prompt extension. A cell claimed by marks of both kinds goes to the kind
     that attends to it more.
 
     Args:

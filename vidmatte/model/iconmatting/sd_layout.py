@@ -59,14 +59,14 @@ _LATENT_SCALE = 0.18215
 
 
 def latent_scale(config: Mapping[str, Any]) -> float:
-    """Return the factor that gives latents about unit variance."""
+    """Return the factor for latents of about unit variance."""
     return float(config.get("scaling_factor") or _LATENT_SCALE)
 
 
 def refuse_other_layouts(
     unet: Any, vae: Any, scheduler: Mapping[str, Any], empty_prompt: Tensor
 ) -> Tensor:
-    """Check that parts are a Stable Diffusion 2 that predicts v, with finite weights.
+    """Check for a Stable Diffusion 2 with v-prediction and finite weights.
 
     Returns the share of signal at each time step, (1000,) float64. Raises ModelError otherwise.
     """
@@ -228,7 +228,7 @@ def predicts_noise(unet: Callable[[Tensor, Tensor], Tensor], channels: int = 4) 
     """Tell whether a U-Net (latent, time step) -> output predicts noise rather than v.
 
     At the last time step only noise is left. A prediction of noise then equals the input; v is the
-    negative of the image, which the input does not show (Salimans and Ho, ICLR 2022, appendix D:
+    negative of the image, not visible in the input (Salimans and Ho, ICLR 2022, appendix D:
     v = a noise - s image).
     """
     noise = torch.randn((1, channels, 16, 16), generator=torch.Generator().manual_seed(0))

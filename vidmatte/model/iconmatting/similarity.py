@@ -44,7 +44,7 @@ def match(
 ) -> Tensor:
     """Return the similarity to the object less that to the marked background.
 
-    The sum over the queries of all references is divided by the number of references, so that the
+    The sum over the queries of all references is divided by the number of references, so the
     same reference given twice counts once, and one reference is the released model. The average map
     of the background's queries, if there are any, is subtracted from the object's average map, and
     negative values become 0. A cell thus keeps the share 1 - b / o of its similarity, with the

@@ -25,7 +25,7 @@ FitMode = Literal["letterbox", "crop", "stretch"]
 
 @dataclass(frozen=True)
 class SquareFit:
-    """Frames of one size, each in one square; offers what `fit.Fit` does."""
+    """Frames of one size, each in one square; with the interface of `fit.Fit`."""
 
     height: int
     width: int
@@ -40,14 +40,14 @@ class SquareFit:
 
     @property
     def shown(self) -> tuple[slice, slice]:
-        """Rows and columns of the frame that the square shows."""
+        """Rows and columns of the frame in the square."""
         if self.mode == "crop":
             return middle(self.height, self.width)
         return slice(0, self.height), slice(0, self.width)
 
     @property
     def window(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of what the square shows, as shares of width and height."""
+        """Left, top, right, bottom of the square's part, as shares of width and height."""
         rows, columns = self.shown
         return (
             columns.start / self.width,
@@ -81,7 +81,7 @@ class SquareFit:
     def over_frames(self, planes: Tensor) -> Tensor:
         """Return planes (N, 1, side, side) of squares as planes (N, 1, h, w) of whole frames.
 
-        What the square does not show is 0.
+        Pixels outside the square are 0.
         """
         if self.mode == "stretch":
             return planes

@@ -27,7 +27,7 @@ from vidmatte.model.iconmatting.sd_layout import (
 
 Role = Literal["target", "reference"]
 LatentKind = Literal["mode", "sample"]
-"""What is taken of the latent's distribution: its most likely value, or one that is drawn."""
+"""Value of the latent's distribution: the most likely one, or a random one."""
 TIME_STEPS = 1000
 _LARGEST_ENSEMBLE = 64
 _LARGEST_SEED = (1 << 31) - 1
@@ -40,9 +40,9 @@ class FeatureSettings:
     time_step: int = 200
     """0 (no noise) to 999. 200 is best in the paper (table 8), and the released configuration's."""
     ensemble: int = 4
-    """Number of noises whose features are averaged."""
+    """Number of noises to average features over."""
     seed: int = 0
-    """Of the noises, which are the same for all frames of all clips."""
+    """Seed of the noises, the same for all frames of all clips."""
     vae: LatentKind = "mode"
     """The research code draws a sample of the latent for each noise."""
 
@@ -84,7 +84,7 @@ class InContextFeatures:
     coarse: Tensor
     """(N, 1280, 24, 24) float32, output of up-block 0."""
     fine: Tensor
-    """(N, 1280, 48, 48) float32, output of up-block 1, by which images are matched."""
+    """(N, 1280, 48, 48) float32, output of up-block 1, for matching images."""
     coarse_attention: Tensor | None = None
     """(N, 576, 576) float32: how much each cell (second axis) attends to each (third), or None."""
     fine_attention: Tensor | None = None
@@ -131,9 +131,9 @@ class LatentEncoder(nn.Module):
 
 
 class TruncatedUnet(nn.Module):
-    """The U-Net up to the last block that is needed; the rest is not kept.
+    """The U-Net up to the last required block, without the rest.
 
-    Features need up-blocks 0 and 1. Maps also need the attention of up-block 2, which has a wanted
+    Features need up-blocks 0 and 1. Maps also need the attention of up-block 2, with a wanted
     number of cells, up to the queries and keys of its last layer. Up-block 3, at four times as many
     cells, is 29 % of the arithmetic of a full run.
     """
@@ -252,7 +252,7 @@ class StableDiffusion:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> StableDiffusion:
-        """Build from diffusers' models, which must not be used again.
+        """Build from diffusers' models; these must not be used again.
 
         Args:
             unet: a UNet2DConditionModel.
@@ -337,7 +337,7 @@ class StableDiffusion:
             settings: None for the released configuration.
             role: selects one of the two noises.
             maps: whether to return self-attention maps; without them the U-Net stops earlier.
-            at_once: largest number of noisy latents that run together; None for all. Fewer need
+            at_once: largest number of noisy latents in one pass; None for all. Fewer need
                 less memory.
             stream: draws new noise for these images, in the order of the research code: samples of
                 the latents (if they are sampled), then the noise. None takes that of the settings.
