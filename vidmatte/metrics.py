@@ -112,6 +112,7 @@ def dtssd(predicted: Alpha, truth: Alpha, *, region: Mask | None = None) -> floa
     values = []
     before = None
     for p, t, inside in _frames(predicted, truth, region):
+        # Temporal errors compare a pixel with itself, whatever moves over it.
         error = p - t
         if before is not None and inside.any():
             values.append(math.sqrt(float(np.mean(np.square(error - before)[inside]))))
@@ -147,6 +148,7 @@ def messddt(
         _frames(
             predicted[:-1],
             truth[:-1],
+            # One region serves for all frames, or each has its own.
             region if region is None or region.ndim == 2 else region[:-1],
         ),
         _frames(predicted[1:], truth[1:], None),
@@ -155,11 +157,13 @@ def messddt(
     ):
         x = columns + motion[..., 0]
         y = rows + motion[..., 1]
+        # Pixels that leave the frame have no successor.
         stays = inside & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         arrived = cv2.remap(
             next_p - next_t, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         if stays.any():
+            # Mean difference of squared errors along the motion.
             values.append(float(np.mean(np.abs(np.square(p - t) - np.square(arrived))[stays])))
     return 1000.0 * _mean(values)
 
@@ -195,6 +199,7 @@ def _mean(values: list[float]) -> float:
         raise OptionError(
             "the region holds no pixel in any frame: give a region that marks some, or none at all"
         )
+    # fsum is exact, so the result does not depend on the order of frames.
     return math.fsum(values) / len(values)
 
 
@@ -217,6 +222,7 @@ def _frames(
     truths = truth.reshape(shape)
     regions = np.broadcast_to(inside, clip.shape)
     for p, t, i in zip(clip, truths, regions, strict=True):
+        # Frame by frame: a whole clip in float64 may not fit into memory.
         yield _as_float(p), _as_float(t), i
 
 
@@ -229,6 +235,7 @@ def _check_clip(predicted: Alpha, truth: Alpha) -> None:
 
 
 def _as_float(alpha: Alpha) -> Alpha:
+    # uint8 0..255 compared with 0..1 would give plausible nonsense.
     if not np.issubdtype(alpha.dtype, np.floating):
         raise OptionError(f"an alpha of {alpha.dtype} was given: convert it to float in 0..1 first")
     return alpha.astype(np.float64, copy=False)
@@ -251,6 +258,7 @@ def _gradient_magnitude(alpha: Alpha) -> NDArray[np.float64]:
     # Beyond 4 pixels a Gaussian of sigma 1.4 is under 0.01: the cut of the authors' program.
     x = np.arange(-4, 5, dtype=np.float64)
     bell = np.exp(-np.square(x / _GRADIENT_SIGMA) / 2)
+    # The derivative of the Gaussian, up to a factor that normalisation removes.
     slope = x * bell
     bell /= np.linalg.norm(bell)
     slope /= np.linalg.norm(slope)
@@ -268,6 +276,7 @@ def _connectivity_error(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
     connected = np.ones(predicted.shape, np.bool_)
     for step in range(1, _CONNECTIVITY_STEPS + 1):
         threshold = np.float32(step / _CONNECTIVITY_STEPS)
+        # Connected at this level only if connected at all lower ones.
         connected &= _largest_part((predicted32 >= threshold) & (truth32 >= threshold))
         level[connected] = threshold
     difference = _connectedness(predicted32 - level) - _connectedness(truth32 - level)
@@ -282,6 +291,7 @@ def _research_connectivity_error(predicted: Alpha, truth: Alpha, inside: Mask) -
     for below, threshold in itertools.pairwise(thresholds):
         both = (predicted >= threshold) & (truth >= threshold)
         still_connected = connected & _largest_part_or_background(both)
+        # A pixel keeps the last level at which it was still connected.
         level[connected & ~still_connected] = below
         connected = still_connected
     difference = _connectedness(predicted - level) - _connectedness(truth - level)
@@ -298,6 +308,7 @@ def _largest_part(mask: Mask) -> Mask:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
     if count == 1:
         return np.zeros_like(mask)
+    # Label 0 is everything outside of the mask.
     largest: Mask = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     return largest
 
@@ -313,6 +324,7 @@ def _overlap(predicted: Alpha, truth: Alpha, inside: Mask) -> float:
     a = (predicted > 0.5) & inside
     b = (truth > 0.5) & inside
     union = np.count_nonzero(a | b)
+    # Two empty masks agree.
     return np.count_nonzero(a & b) / union if union else 1.0
 
 
@@ -320,6 +332,7 @@ def _contour_score(predicted: Mask, truth: Mask) -> float:
     tolerance = math.ceil(_CONTOUR_TOLERANCE * math.hypot(*truth.shape))
     a = _outline(predicted)
     b = _outline(truth)
+    # An empty outline on one side only is a complete miss.
     if not a.any() or not b.any():
         return float(a.any() == b.any())
     precision = float(np.mean(_distance_to(b)[a] <= tolerance))

@@ -88,6 +88,7 @@ def space_needed(plans: Sequence[ShotPlan]) -> list[str]:
     for plan in plans:
         if plan.needed:
             place = _existing(plan.folder)
+            # Outputs on one disk share its space.
             device = os.stat(place).st_dev
             needed[device] = (needed.get(device, (0, place))[0] + plan.needed, place)
     return [
@@ -100,6 +101,7 @@ def space_needed(plans: Sequence[ShotPlan]) -> list[str]:
 def _check(shot: ShotRequest, results: Results) -> ShotPlan:
     request = shot.request
     _check_model(request)
+    # The known fingerprints save reading large inputs again.
     identity = fingerprint_sent(request, shot.uris, results.file_fingerprints(shot.name))
     if is_up_to_date(results.completed(shot.name), identity, request):
         return ShotPlan(shot.name, "up to date")
@@ -142,6 +144,7 @@ def _check_model(request: Request) -> None:
         )
     given = {"weights": options.weights, "sd": options.sd}
     for part in facts[name].parts:
+        # Files that were given are checked when they are loaded.
         if part.needed and part.path is None and not any(given.values()):
             raise ModelError(f"model {name!r}: {part.name} is not on this machine; {part.get}")
 

@@ -51,6 +51,7 @@ class ClusterWorker:
 
 def own_facts() -> dict[str, str]:
     """Return the versions and weights of this process."""
+    # Sixteen digits are enough to tell weights apart, and short enough for messages.
     weights = {name: part.sha256[:16] for name, part in {**WEIGHTS, **PARTS}.items()}
     return {
         "vidmatte": __version__,
@@ -143,6 +144,7 @@ class RayEngine:
         """
         free = [member for member in self._members if _is_idle(member)]
         allowed = [member for member in free if member.machine in machines]
+        # min prefers False: a worker that has the shot open.
         best = min(allowed, key=lambda member: member.last_shot != task.shot)
         best.task = task
         best.last_shot = task.shot
@@ -150,6 +152,7 @@ class RayEngine:
 
     def poll(self, seconds: float) -> Sequence[Event]:
         """Return the next events as soon as there are any, or nothing after some seconds."""
+        # The first answer of a worker is its facts, then outcomes of tasks.
         asked = {member.doing: member for member in self._members if member.doing is not None}
         if not asked:
             return []
@@ -162,6 +165,8 @@ class RayEngine:
         except self._ray.exceptions.RayError as error:
             reason = str(error).splitlines()[0].rstrip(".")
             task = member.task
+            # Counted before it is replaced: an installation that cannot start would be restarted
+            # forever.
             self._check_startup(member, reason)
             self._members[self._members.index(member)] = self._start()
             where = f" on {member.machine}" if member.machine else ""
@@ -179,6 +184,7 @@ class RayEngine:
         frames = (
             0 if task.plan is None or task.unit == BEGIN else task.plan.size(Unit.parse(task.unit))
         )
+        # Ray reports no progress in between, so all frames count at the end.
         done = [Progress(task.shot, frames)] if frames and found.kind == "done" else []
         return [*done, TaskDone(task, found, member.machine)]
 
@@ -188,6 +194,7 @@ class RayEngine:
         nodes = {
             node["NodeID"] for node in self._ray.nodes() if node["NodeManagerHostname"] == host
         }
+        # Several nodes on one host, as in tests, are told apart.
         return host if len(nodes) < 2 else f"{host} (node {facts['node'][:8]})"
 
     def _check_startup(self, member: _RayWorker, reason: str) -> None:
@@ -200,6 +207,7 @@ class RayEngine:
             )
 
     def _start(self) -> _RayWorker:
+        # The facts are asked for at once; until they arrive the worker takes no task.
         handle: Any = self._ray.remote(ClusterWorker).options(**self._options).remote()
         return _RayWorker(handle, handle.facts.remote())
 
@@ -207,7 +215,9 @@ class RayEngine:
         self._join()
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         share = self._share_of_gpu(nodes)
+        # One core more than the network uses, for decoding and encoding.
         cores = min(self._threads + 1.0, max(node.get("CPU", 0.0) for node in nodes))
+        # A lost worker is replaced here, under our own count of failures.
         self._options = {"num_cpus": cores, "num_gpus": share, "max_restarts": 0}
         room = sum(_room(node, cores, share) for node in nodes)
         if not room:
@@ -234,6 +244,7 @@ class RayEngine:
         if self._address not in (None, "auto", "local"):
             _ping(str(self._address))
         # Workers report errors in their outcomes; Ray's own logs are for the cluster's owner.
+        # Otherwise Ray would hide GPUs from workers that claim none.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if self._address is None:
             # Ray would give its workers a niceness of 15.
@@ -292,6 +303,7 @@ def _niceness() -> int:
 
 def _room(node: Mapping[str, float], cores: float, share: float) -> int:
     """Return how many workers a machine has room for."""
+    # A tiny amount more, as 1 / 0.1 must give ten.
     by_gpu = int(node.get("GPU", 0.0) / share + 1e-9) if share else 1 << 30
     return min(int(node.get("CPU", 0.0) // cores), by_gpu) if cores else by_gpu
 

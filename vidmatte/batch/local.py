@@ -35,6 +35,7 @@ def default_workers(threads: int) -> int:
     """Return the number of GPUs, or how many workers the cores and the memory allow."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
+    # A worker also decodes and encodes: one core more.
     by_cores = (os.cpu_count() or 2) // (threads + 1)
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -58,6 +59,7 @@ class LocalEngine:
     """Worker processes of this machine, see `engine.Engine`."""
 
     def __init__(self, workers: int | None = None, *, threads: int | None = None) -> None:
+        # A forked process would inherit the locks of torch's threads.
         self._context = multiprocessing.get_context("spawn")
         self._count = workers or default_workers(threads or default_threads())
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -95,6 +97,7 @@ class LocalEngine:
         """Give a task to an idle worker; they are started as they are needed."""
         free = [worker for worker in self._workers if worker.task is None]
         known = [worker for worker in free if worker.last_shot == task.shot]
+        # Workers are started one by one, as tasks come.
         if not known and len(self._workers) < self._count:
             self._workers.append(self._start(self._devices[len(self._workers)]))
             free = self._workers[-1:]
@@ -121,6 +124,7 @@ class LocalEngine:
             worker.pipe.close()
             self._workers[number] = self._start(worker.device)
             code = worker.process.exitcode or 0
+            # Negative exit codes are signals.
             cause = f"killed by signal {-code}" if code < 0 else f"ended with {code}"
             return (
                 [] if worker.task is None else [WorkerLost(worker.task, f"its worker was {cause}")]
@@ -136,6 +140,7 @@ class LocalEngine:
             target=_work, args=(there, device), name="vidmatte-worker", daemon=True
         )
         process.start()
+        # The parent's copy of the other end has to close, or a dead worker's pipe would never end.
         there.close()
         return _Process(process, here, device)
 
@@ -153,6 +158,7 @@ class LocalEngine:
             if worker.task is not None:
                 worker.process.terminate()
             worker.pipe.close()
+        # Together at most this long for each, as all were told before.
         for worker in self._workers:
             worker.process.join(_STOP_SECONDS)
             if worker.process.is_alive():
@@ -166,6 +172,7 @@ def _work(pipe: Connection, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, interrupt)
     protect_streams()
+    # A killed parent cannot close anything: the worker would go on for hours.
     threading.Thread(target=_end_with_parent, name="vidmatte-parent", daemon=True).start()
     worker = Worker(device, pipe.send)
     # A closed pipe means that the process which gives the tasks has ended.

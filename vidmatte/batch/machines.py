@@ -29,6 +29,7 @@ class Machines:
     def usable(self, idle: Iterable[str]) -> set[str]:
         """Return the machines still trusted with work."""
         suspects = {machine for failed in self._open.values() for machine in failed}
+        # Machines with an open failure get no other work until it is known what was to blame.
         return set(idle) - suspects - self._set_aside
 
     def failed_at(self, work: Work) -> Sequence[str]:
@@ -41,6 +42,7 @@ class Machines:
 
     def add_success(self, machine: str, work: Work) -> list[str]:
         """Trust a machine after some work; return the machines set aside because of it."""
+        # A success clears earlier failures: only those in a row count.
         self._strikes[machine] = 0
         blamed = []
         for other in self._open.pop(work, ()):

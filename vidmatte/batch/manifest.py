@@ -113,9 +113,11 @@ def load_manifest(
     shots = []
     for number, entry in enumerate(entries, 1):
         _check_keys(entry, f"{path}: shot {entry.get('name', number)}")
+        # Entries override the defaults, and --set overrides both.
         shot = _shot({**defaults, **entry, **(changes or {})}, number, reading)
         staged_in = Path(staging or folder / STAGING).absolute() / shot.name
         request, uris = stage_locally(shot.request, staged_in)
+        # Outputs with an address are rendered into the staging folder.
         shots.append(replace(shot, request=request, uris=uris))
     if not shots:
         raise OptionError(f"{path}: lists no shots; add at least one")
@@ -153,6 +155,7 @@ def _read(path: Path) -> tuple[Entry, list[Entry]]:
 
 def _decode(data: bytes) -> str:
     """Return text in UTF-8 or UTF-16, with a byte-order mark as from spreadsheets."""
+    # Excel writes UTF-16, or UTF-8 with a byte-order mark.
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16")
     return data.decode("utf-8-sig")
@@ -168,6 +171,7 @@ def _rows(text: str, path: Path) -> list[Entry]:
 
 
 def _filled(row: Mapping[Any, Any], path: Path) -> Entry:
+    # More values than the header has columns are stored under None.
     if None in row:
         raise OptionError(
             f"{path}: a line has more values than there are columns; quote values that hold the "
@@ -243,6 +247,7 @@ def _shot(given: Entry, number: int, reading: _Reading) -> ShotRequest:
         )
     _place_all(values, name, reading.folder)
     try:
+        # Before anything is opened: a path may be a named pipe or a device.
         if reading.root is not None:
             _refuse_outside(_paths_of(values), reading.root)
         objects, problem = _objects_or_problem(values)
@@ -348,6 +353,7 @@ def _chosen(
 def _refuse_twice(names: Iterable[str], what: str) -> None:
     seen: set[str] = set()
     for name in names:
+        # Ignoring case, as names become files.
         if name.casefold() in seen:
             raise OptionError(f"{what} {name!r}; give each its own name")
         seen.add(name.casefold())
@@ -363,6 +369,7 @@ def _refuse_same_outputs(shots: Sequence[ShotRequest], path: Path) -> None:
         if outputs.report is not None:
             written.append((None, outputs.report))
         for uri, output in written:
+            # Two paths may name one file, through links or in another case.
             place = uri or str(output.parent.resolve() / output.name.casefold())
             if place in owners:
                 raise OptionError(

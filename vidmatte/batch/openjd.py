@@ -51,6 +51,7 @@ def export_openjd(
             raise OptionError(f"shot {shot.name!r}: {shot.problem}")
         steps[_PREPARE].append([shot.name, BEGIN])
         segments = _segments(shot)
+        # Short shots are rendered as a whole by their first task.
         if segments > 1:
             steps[_RENDER] += [[shot.name, f"render:{segment}"] for segment in range(segments)]
             steps[_JOIN].append([shot.name, JOIN.name])
@@ -85,6 +86,7 @@ def _template(
     for name, tasks in steps.items():
         if not tasks:
             continue
+        # Ranges are inclusive.
         number = {"name": "Number", "type": "INT", "range": f"0-{len(tasks) - 1}"}
         task = f"{(folder / TASKS).resolve()}:{name}:{{{{Task.Param.Number}}}}"
         run = {"command": "{{Param.Vidmatte}}", "args": [*words, "--task", task]}
@@ -116,6 +118,7 @@ def _template(
 
 def do_task(shots: Sequence[ShotRequest], place: str, *, threads: int) -> None:
     """Do one task of an exported job, FILE:STEP:NUMBER. Raises VidmatteError if it fails."""
+    # FILE:STEP:NUMBER from the right, as FILE may contain colons.
     file, _, rest = place.rpartition(":")[0].rpartition(":")
     try:
         step = rest
@@ -153,6 +156,7 @@ def _do(worker: Worker, task: Task, done: Path) -> None:
             )
         _keep(done, outcome)
         return
+    # Written by the Prepare step.
     header = journal.header()
     if not header and (task.unit == JOIN.name or done.is_file()):
         return  # it was joined before
@@ -160,6 +164,7 @@ def _do(worker: Worker, task: Task, done: Path) -> None:
         raise WriteError(
             f"{journal.folder}: holds no render; do the tasks of the step {_PREPARE} first"
         )
+    # The scheduler runs a task again if it lost its answer.
     if task.unit in set(journal.done()):
         return
     plan = Plan.from_json(header["plan"])

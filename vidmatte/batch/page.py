@@ -16,6 +16,7 @@ from vidmatte.report.html import render
 PAGE = "index.html"
 SHEETS = "sheets"
 """Folder of the contact sheets, beside the page."""
+# Above every confidence, for shots without one.
 _SURE = 2.0
 """Above every confidence: shots without one come last."""
 
@@ -27,6 +28,7 @@ def write_page(folder: Path, runs: Sequence[ShotRun], title: str) -> Path:
         WriteError: If it cannot be written.
     """
     failed = [run for run in runs if run.state == "failed"]
+    # Shots that need a look come first.
     others = sorted((run for run in runs if run.state != "failed"), key=_least_confidence)
     counts = Counter(run.state for run in runs)
     text = render(

@@ -43,6 +43,7 @@ class Results:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record, separators=(",", ":")) + "\n")
                 file.flush()
+                # A power cut must not lose the outcome of hours.
                 os.fsync(file.fileno())
         except OSError as error:
             raise WriteError(
@@ -52,6 +53,7 @@ class Results:
 
     def _keep(self, record: Mapping[str, Any]) -> None:
         self._last[record["shot"]] = record
+        # A later failure does not undo a completed run: its outputs are still there.
         if record["state"] == "done":
             self._completed[record["shot"]] = record
 

@@ -126,6 +126,7 @@ class BatchRun:
     def run(self) -> list[ShotRun]:
         """Do all possible work, and return the state of each shot at the end."""
         try:
+            # Work is given out first, then events are awaited.
             while self._give_out() or self._engine.running or self._waits_for_workers():
                 for event in self._engine.poll(_WAIT_SECONDS):
                     if isinstance(event, Progress):
@@ -136,6 +137,7 @@ class BatchRun:
                         self._take(event)
         finally:
             for run in self.shots:
+                # Whatever ends the loop, locks and empty folders must not stay.
                 self._let_go(run)
                 if not run.is_over:
                     run.state = "stopped"
@@ -182,6 +184,7 @@ class BatchRun:
         return self._next_unit(machines, again) or self._next_shot(machines, again)
 
     def _next_unit(self, machines: set[str], again: bool) -> tuple[Task, set[str]] | None:
+        # Shots in the order of their beginning: the first ones are completed first.
         for run in self._active:
             unit = None if run.schedule is None else run.schedule.take()
             if unit is None or run.schedule is None:
@@ -189,6 +192,7 @@ class BatchRun:
             allowed = machines if again else self._allowed(run, unit.name, machines)
             if allowed:
                 return self._task(run, unit.name), allowed
+            # Back to the queue: another machine may take it.
             run.schedule.requeue(unit)
         return None
 
@@ -231,6 +235,7 @@ class BatchRun:
         if not request.options.overwrite and not existing_outputs(request, run.shot.uris):
             self._results.add({"shot": run.name, "state": "begun", "outputs": places})
             return
+        # Only outputs that this very batch began may be replaced without --overwrite.
         last = self._results.last(run.name)
         again = request.options.resume or run.crash_count or (run.tries > 1 and run.shot.uris)
         if again and last.get("state") == "begun" and last.get("outputs") == places:
@@ -292,9 +297,13 @@ class BatchRun:
         run.lock.enter_context(journal.lock())
         run.journal = journal
         run.done = set(journal.done())
+        # One worker renders strictly behind propagation; more of them need a lead.
         run.schedule = Schedule(run.plan, run.done, ahead=max(1, _AHEAD * (self._engine.size - 1)))
         followed = sum(
-            pass_.last - pass_.first + 1 for passes in run.plan.passes for pass_ in passes
+            # Propagated frames count as work, too.
+            pass_.last - pass_.first + 1
+            for passes in run.plan.passes
+            for pass_ in passes
         )
         run.total = run.plan.frames + followed
         run.frames = sum(run.plan.size(unit) for unit in map(Unit.parse, run.done))
@@ -336,11 +345,13 @@ class BatchRun:
         """Retry a failed unit, on another machine if there is one, or give up its shot."""
         if run.is_over:
             return
+        # A stopped batch retries nothing.
         if outcome.retryable and not self._stopping:
             if machine and self._try_elsewhere(run, unit, machine):
                 return
             if run.tries <= self._retries:
                 run.tries += 1
+                # A retry is a fresh start: all machines may try again.
                 self._machines.close((run.name, unit))
                 self._requeue(run, unit)
                 return
@@ -399,6 +410,7 @@ class BatchRun:
         run.running -= 1
         unit = event.task.unit
         run.crash_count[unit] += 1
+        # The unit is lost several times on its own: likely too large for the memory.
         if run.crash_count[unit] > _MAX_CRASHES:
             reason = (
                 f"{event.reason}, {run.crash_count[unit]} times; it may take more memory than "

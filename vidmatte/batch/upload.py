@@ -18,6 +18,7 @@ from vidmatte.pipeline.request import Request
 from vidmatte.write import OutputSpec
 
 STAGING = ".vidmatte-staging"
+# Addresses that are plain paths.
 _LOCAL = ("file", "local")
 """Protocols of the files of this machine."""
 _UNUSABLE = {

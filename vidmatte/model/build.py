@@ -133,6 +133,7 @@ def load_model(
         OptionError: If the name is unknown, or a choice is not valid or has no meaning for this
             model.
     """
+    # The device first: "auto" precision depends on it.
     place = choose_device(device)
     choices = _Choices(
         str(name),
@@ -143,6 +144,7 @@ def load_model(
         _path(weights),
         settings,
     )
+    # Known names before files: a file called "compact" in the folder must not change the model.
     if choices.name == "iconmatting":
         choices.refuse("working_size")
         return _iconmatting(choices, choices.weights)
@@ -166,6 +168,7 @@ def _from_file(choices: _Choices, path: Path) -> Model:
         )
     with memory_errors(f"loading {path}"):
         tensors = load_checkpoint(path)
+    # The kind of network follows from the names of its tensors, not from the file's name.
     if any(key.startswith("in_context_decoder.") for key in tensors):
         choices.refuse("weights", "working_size")
         return _iconmatting(choices, path)
@@ -268,6 +271,7 @@ def _iconmatting(choices: _Choices, weights: Path | None) -> Model:
         tensors = decoder_tensors({"state_dict": load_checkpoint(found)}, str(found))
     if choices.sd is None:
         # Checked before anything is downloaded. A given Stable Diffusion may have another size.
+        # On the meta device only shapes are made.
         with torch.device("meta"):
             mismatch = compare(shapes(tensors), shapes(IconMattingNet().state_dict()))
         if mismatch:
@@ -287,6 +291,7 @@ def _iconmatting(choices: _Choices, weights: Path | None) -> Model:
 def _iconmatting_free(choices: _Choices) -> Model:
     options = as_options(IconMattingOptions, choices.settings)
     finish: FinishAlpha | None = None
+    # ViTMatte if its folder is given or it can be fetched; see `_finisher`.
     remark = None
     if choices.weights is not None:
         finish = VitMatte.from_folder(
@@ -332,6 +337,7 @@ def _finisher(choices: _Choices) -> tuple[FinishAlpha, str | None]:
                 folder, device=choices.device, precision=choices.precision
             )
             return vitmatte, None
+    # None for all choices that do not concern the embedded network.
     embedded = _Choices("compact", choices.device, choices.precision, None, None, None, None)
     compact = _compact(embedded, load_packaged("compact"), "model 'compact'")
     remark = (
@@ -350,6 +356,7 @@ def choose_device(name: str) -> torch.device:
     Raises OptionError if the device is not there.
     """
     if name == "auto":
+        # CUDA before MPS, MPS before the CPU.
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -357,6 +364,7 @@ def choose_device(name: str) -> torch.device:
         raise OptionError(f"device {name!r} is not valid: choose auto, cpu, cuda, cuda:N or mps")
     try:
         device = torch.device(name)
+        # Allocating is the only sure test: torch accepts names of absent devices.
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

@@ -26,6 +26,7 @@ from vidmatte.model.weights import WEIGHTS
 CHECKPOINT_SIZE = 84_400_000
 """Bytes of the authors' decoder without the state of its training."""
 CHECKPOINT_SOURCE = "https://github.com/tiny-smart/in-context-matting"
+# Looked for in this order.
 _CHECKPOINT_NAMES = ("iconmatting.safetensors", "iconmatting.ckpt", "iconmatting.pth")
 
 DESCRIPTIONS = {
@@ -142,6 +143,7 @@ def _stable_diffusion() -> tuple[ModelPart, ModelPart]:
     folder = cached(STABLE_DIFFUSION)
     prompt = None if folder is None else place_of_prompt(folder)
     if prompt is None or not prompt.is_file():
+        # Without the kept embedding the text encoder itself is needed.
         prompt = cached(TEXT_ENCODER)
     once = "downloaded on first use, for the embedding of the empty prompt, which is kept"
     return _from_hub(STABLE_DIFFUSION, folder), _from_hub(TEXT_ENCODER, prompt, once)

@@ -44,6 +44,7 @@ from vidmatte.model.weights import (
 )
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+# Networks of this package share hardly any names, so half of them is a clear sign.
 _ALIKE = 0.5
 """Least share of a network's tensor names in a file of that network."""
 _NO_DIFFERENCE = Mismatch()
@@ -127,12 +128,16 @@ def examine(path: str | Path) -> Findings:
         return _findings(path, files, _identify(files[0]))
     if (path / "unet").is_dir():
         parts = {
-            part: file for part in ("unet", "vae") if (file := weights_in(path / part)) is not None
+            # A missing part is reported by `_diffusers`.
+            part: file
+            for part in ("unet", "vae")
+            if (file := weights_in(path / part)) is not None
         }
         read = {part: _read(file) for part, file in parts.items()}
         return _findings(path, list(read.values()), _diffusers(path, read))
     if (path / "config.json").is_file() and (file := weights_in(path)) is not None:
         whole = _read(file)
+        # A folder that is no baseline may still hold the weights of a known network.
         return _findings(path, [whole], _baseline(path) or _identify(whole))
     raise ModelError(
         f"{path}: holds no weights that are known here; name a file, a folder of Stable Diffusion "
@@ -165,6 +170,7 @@ def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) 
     if target.exists() and not overwrite:
         raise WriteError(f"{target}: exists already; use --overwrite, or choose another name")
     tensors = load_checkpoint(Path(source))
+    # The frozen extractor is left out only beside the decoder.
     has_decoder = any(key.startswith(_DECODER) for key in tensors)
     left_out = tuple(key for key in tensors if has_decoder and key.startswith(_EXTRACTOR))
     # Copies, as safetensors takes no tensors that share memory or lie in another order.
@@ -202,6 +208,7 @@ def _read(path: Path) -> _File:
     found: dict[str, tuple[int, ...]] = {}
     dtypes: list[str] = []
     broken: list[str] = []
+    # One tensor in memory at a time: files may have several gigabytes.
     for key, tensor in _tensors(path):
         found[key] = tuple(tensor.shape)
         dtypes.append(str(tensor.dtype).removeprefix("torch."))
@@ -210,6 +217,7 @@ def _read(path: Path) -> _File:
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    # Pickles cannot be read tensor by tensor.
     if not is_safetensors(path):
         yield from load_checkpoint(path).items()
         return
@@ -224,6 +232,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 def _identify(file: _File) -> _Verdict:
     """Identify a single file by the names of its tensors."""
     path, found = file.path, file.shapes
+    # Shapes alone identify a network, so no memory is taken for it.
     with torch.device("meta"):
         compact = shapes(CompactNet().state_dict())
     if len(compact.keys() & found.keys()) >= _ALIKE * len(compact):
@@ -231,6 +240,7 @@ def _identify(file: _File) -> _Verdict:
     if any(key.startswith(_DECODER) for key in found):
         with torch.device("meta"):
             wanted = shapes(IconMattingNet().state_dict())
+        # The frozen extractor is ignored when the checkpoint is used.
         own = {key: shape for key, shape in found.items() if not key.startswith(_EXTRACTOR)}
         return _Verdict(
             "decoder of IconMatting",
@@ -316,6 +326,7 @@ def _single_file(path: Path, found: Shapes) -> _Verdict:
 
     kind = "Stable Diffusion in a single file"
     use = f"--model iconmatting --sd {_quoted(path)}"
+    # Conversions only rename and reshape, which works without values.
     tensors = {key: torch.empty(shape, device="meta") for key, shape in found.items()}
     try:
         unet = shapes(convert_ldm_unet_checkpoint(dict(tensors), dict(SD_2_1_UNET)))

@@ -27,6 +27,7 @@ from vidmatte.model.weights import check_finite, load_tensors
 
 _log = logging.getLogger(__name__)
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
+# Activations take about half as much again as the weights.
 _WITH_WORK = 1.5
 """Memory for the weights and the work on one frame, as a multiple of the weights alone."""
 
@@ -69,8 +70,10 @@ def require_room(path: Path, device: torch.device, dtype: torch.dtype) -> None:
     ):
         if file is not None:
             numbers += _numbers(file)
+    # In the precision of the run, not of the file.
     weights = numbers * dtype.itemsize
     what = f"Stable Diffusion of {path}"
+    # Weights are read on the CPU first.
     if device.type != "cpu":
         require_memory(weights, torch.device("cpu"), what)
     require_memory(int(_WITH_WORK * weights), device, what)
@@ -89,6 +92,7 @@ def empty_prompt(path: Path, *, is_given: bool, purpose: str) -> Tensor | None:
     text_folder = path / "text_encoder"
     text = path if path.is_file() else weights_in(text_folder)
     made_by = None if text is None else fingerprint(text)
+    # An embedding by another text encoder is not used.
     kept = _kept(place, made_by)
     if kept is not None:
         return kept
@@ -128,6 +132,7 @@ def fingerprint(file: Path) -> str:
     digest = hashlib.sha256(str(size).encode())
     with file.open("rb") as opened:
         for k in range(_SAMPLES):
+            # Evenly spread over the file, its first and last bytes included.
             opened.seek(max(0, size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
             digest.update(opened.read(_SAMPLE_BYTES))
     return digest.hexdigest()
@@ -156,12 +161,14 @@ def _kept(place: Path, made_by: str | None) -> Tensor | None:
     with suppress(OSError, SafetensorError, KeyError):
         with safe_open(place, "pt") as file:
             maker = (file.metadata() or {}).get("text_encoder")
+        # Without a text encoder at hand, the kept embedding cannot be checked, and is used.
         if made_by is None or maker == made_by:
             return load_file(place)["empty_prompt"]
     return None
 
 
 def _keep(place: Path, embedding: Tensor, made_by: str) -> None:
+    # The process number keeps two runs apart; the rename is atomic.
     part = place.with_name(f"{place.name}.{os.getpid()}.part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ def with_display_transform(predictor: Predictor, color: ColorTags) -> Predictor:
 
     External mattes stay as they are: they do not use the frame.
     """
+    # External mattes do not look at the picture.
     return (
         predictor if isinstance(predictor, ExternalMattes) else _DisplayTransform(predictor, color)
     )
@@ -48,6 +49,7 @@ class _DisplayTransform:
         return self._predictor.finish(self._transform(rgb), coarse)
 
     def _transform(self, rgb: Tensor) -> Tensor:
+        # A frame is shrunk and finished by the same tensor: convert it once.
         if (
             self._last is None
             or self._last[0].data_ptr() != rgb.data_ptr()

@@ -86,6 +86,7 @@ def fit_to_clip(mask: Mask, video: Video, *, start: int, end: int | None) -> Non
     mask.check_size(video.info)
     clip = video.count_frames()
     part = min(clip, end or clip) - start
+    # As long as the clip, or as long as the part to matte.
     if mask.frames not in (None, clip, part):
         asked = "" if part == clip else f", and the part of it that was asked for {part}"
         raise OptionError(

@@ -140,9 +140,11 @@ def cached(wanted: HubFiles) -> Path | None:
 
     folder = None
     for file in wanted.files:
+        # The cache may also answer that a file is known not to exist.
         found = try_to_load_from_cache(wanted.repository, file, revision=wanted.revision)
         if not isinstance(found, str):
             return None
+        # The folder of the snapshot is above the file's own subfolders.
         folder = Path(found).parents[file.count("/")]
     return folder
 
@@ -166,6 +168,7 @@ def fetch(wanted: HubFiles, *, purpose: str) -> Path:
         return folder
     from huggingface_hub import constants
 
+    # Fail before huggingface_hub waits for the network.
     if constants.HF_HUB_OFFLINE:
         raise ModelError(
             f"{purpose} needs {wanted}, which is not on this machine, and HF_HUB_OFFLINE forbids "
@@ -211,6 +214,7 @@ def _as_loud_as_we_are() -> Iterator[None]:
         enable_progress_bars,
     )
 
+    # A library user who silenced this module gets no progress bars either.
     if _log.isEnabledFor(logging.WARNING):
         yield
         return
@@ -235,4 +239,5 @@ def own_folder() -> Path:
     named = os.environ.get("VIDMATTE_CACHE")
     if named:
         return Path(named).expanduser()
+    # The XDG folder, like other programs on Linux.
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidmatte"

@@ -30,6 +30,7 @@ WEIGHTS: Mapping[str, float] = {
 
 def l1(alpha: Tensor, truth: Tensor) -> Tensor:
     """Return the mean absolute difference."""
+    # Per item, so that items can be weighted later.
     return (alpha - truth).abs().mean((1, 2, 3))
 
 
@@ -51,6 +52,7 @@ def laplacian(alpha: Tensor, truth: Tensor, *, levels: int = 4) -> Tensor:
     return total
 
 
+# A box filter in place of the Gaussian: cheaper, with nearly the same bands.
 def _band(x: Tensor) -> Tensor:
     return x - F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
 
@@ -72,6 +74,7 @@ def overlap(alpha: Tensor, truth: Tensor) -> Tensor:
     """Return one minus the soft Jaccard index; 0 if the object has a few pixels or none."""
     both = torch.minimum(alpha, truth).sum((1, 2, 3))
     either = torch.maximum(alpha, truth).sum((1, 2, 3))
+    # Items with 8 pixels of object or fewer say nothing about overlap.
     return (1 - both / either.clamp(min=1.0)) * (truth.sum((1, 2, 3)) > 8)
 
 
@@ -88,7 +91,9 @@ def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
     """Return all terms of a frame by name: means over the batch, without their weights."""
     alpha = prediction.alpha
     coarse = prediction.coarse_logits
+    # The coarse logits are compared at their own size.
     small = F.adaptive_avg_pool2d(truth, (coarse.shape[-2], coarse.shape[-1]))
+    # The confidence learns the overlap that the answer really reached.
     reached = jaccard(alpha.detach(), truth)
     terms = {
         "l1": l1(alpha, truth),

@@ -20,7 +20,9 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
+        # Unified memory: the driver's recommendation less what it already gave out.
         return int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory())
+    # In a container the smaller of both limits counts.
     known = [size for size in (_available(), _left_in_container()) if size is not None]
     return min(known) if known else None
 

@@ -57,6 +57,7 @@ def load_pretrained(
         MissingExtraError: transformers is not installed, is too old, or lacks a package that this
             network needs.
     """
+    # transformers would report a missing file as a name unknown to the hub.
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ModelError(
@@ -85,6 +86,7 @@ def load_pretrained(
         net, info = network_class.from_pretrained(
             folder,
             config=config,
+            # Never the network, and never pickles.
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -113,6 +115,7 @@ def _checked(
 ) -> nn.Module:
     """Return the network frozen; raise ModelError if its file did not fit it."""
     unexpected = () if unexpected_keys else tuple(sorted(info["unexpected_keys"]))
+    # transformers only warns of these.
     mismatch = Mismatch(tuple(sorted(info["missing_keys"])), unexpected)
     if mismatch:
         raise ModelError(f"{folder}: does not fit {wanted.name}: {mismatch}")

@@ -26,6 +26,7 @@ def parse_settings(text: str) -> dict[str, str]:
                 f"setting {part!r} is not valid: write NAME=VALUE,NAME=VALUE, as in "
                 f"ensemble=1,inter=off"
             )
+        # Names may be written as on the command line.
         found[name.strip().replace("-", "_")] = value.strip()
     return found
 
@@ -62,6 +63,7 @@ def parse_value(name: str, text: str, like: object) -> int | float | bool | str:
         # One of several words, which the options check themselves.
         return text
     try:
+        # bool before int, as it is one in Python.
         if isinstance(like, bool):
             return _SWITCH[text.lower()]
         return float(text) if isinstance(like, float) else int(text)

@@ -85,8 +85,10 @@ def _core(region: NDArray[np.bool_], radius: float, *, keep_pieces: bool) -> NDA
         return np.asarray(distance > radius)
     count, labels = cv2.connectedComponents(pixels)
     depth = np.zeros(count, np.float32)
+    # The largest distance in each piece is its half-width.
     np.maximum.at(
         depth, np.asarray(labels, np.int64).ravel(), np.asarray(distance, np.float32).ravel()
     )
+    # Thin pieces keep a core of their own instead of vanishing.
     reach = np.minimum(np.float32(radius), depth * np.float32(_LEAST_CORE))
     return np.asarray(region & (distance > reach[labels]))

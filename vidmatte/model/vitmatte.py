@@ -26,6 +26,7 @@ from vidmatte.model.pretrained import Pretrained, load_pretrained, read_json
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 """Files in the folder of a ViTMatte."""
+# Sides must be multiples of the network's coarsest stride.
 _STRIDE = 32
 _TILE = 1024
 """Longest side of the network's input in pixels; its attention grows with the fourth power."""
@@ -108,12 +109,14 @@ class VitMatte:
     def _matte(self, rgb: Tensor, trimap: Tensor) -> Tensor:
         """Return alpha of one image (3, H, W) with its trimap (H, W)."""
         unknown = (trimap > 0) & (trimap < 1)
+        # Nothing is unknown: the trimap is the alpha.
         if not unknown.any():
             return trimap
         total = torch.zeros_like(trimap)
         weight = torch.zeros_like(trimap)
         for box in _tiles(_around(unknown), self.tile):
             inside = _slices(box)
+            # Tiles over known pixels only are skipped.
             if unknown[inside].any():
                 share = _fade(box, trimap)
                 total[inside] += share * self._look(rgb, trimap, box)
@@ -127,6 +130,8 @@ class VitMatte:
         """
         region = box
         picture = self._picture(rgb, trimap, box)
+        # Without both sure object and sure background in sight, the network has to guess: look
+        # wider.
         while not _tells_both(picture[:, 3]):
             larger = _twice(region, trimap.shape)
             if larger == region:

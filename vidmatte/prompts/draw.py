@@ -50,6 +50,7 @@ def _outside_box(
             f"box {x0:g},{y0:g},{x1:g},{y1:g} does not fit the frame of {width}x{height}: "
             f"give x0,y0,x1,y1 with x0 < x1 and y0 < y1 inside it"
         )
+    # A pixel that the box touches is inside.
     inside = np.zeros(labels.shape, bool)
     inside[math.floor(y0) : math.ceil(y1), math.floor(x0 * scale) : math.ceil(x1 * scale)] = True
     labels[~inside] = BACKGROUND
@@ -66,7 +67,9 @@ def _draw_line(
     for x, y in points:
         _inside(x, y, display)
     # A point lies in the pixel that holds it: 159.7 is in the last one of 160.
+    # The last point twice, so that a single point is a line of no length.
     corners = np.floor(np.array([*points, points[-1]])).astype(np.int32)
+    # Only the surroundings of the line are computed, not the whole frame.
     radius = max(0.5, width / 2)
     reach = math.ceil(min(radius, max(display))) + 1
     left, top = np.maximum(corners.min(0) - reach, 0)
@@ -79,6 +82,7 @@ def _draw_line(
     if scale == 1:
         labels[top:bottom, left:right][painted] = label
         return
+    # Anamorphic footage: drawn on the displayed frame, then squeezed to the stored one.
     whole = np.zeros(display, np.float32)
     whole[top:bottom, left:right] = painted
     labels[cv2.resize(whole, labels.shape[::-1], interpolation=cv2.INTER_AREA) > 0] = label
@@ -135,6 +139,7 @@ def _read_scribbles(path: Path, size: tuple[int, ...], display: tuple[int, int])
     labels = np.full(size, UNKNOWN, np.int8)
     painted = opacity >= 0.5
     labels[painted & (green > 0.5)] = OBJECT
+    # Red, or dark, is background; anything else painted is ignored.
     labels[painted & (green <= 0.5) & ((red > 0.5) | (image[..., :3].max(axis=2) < 0.5))] = (
         BACKGROUND
     )
@@ -177,6 +182,7 @@ def _draw_labels(prompt: Prompt, size: tuple[int, ...], display: tuple[int, int]
     """
     labels = np.full(size, UNKNOWN, np.int8)
     scale = size[1] / display[1]
+    # In this order, later marks on top: box, scribbles, strokes, points.
     if prompt.box is not None:
         _outside_box(labels, prompt.box, display, scale)
     if prompt.scribbles is not None:
@@ -186,6 +192,7 @@ def _draw_labels(prompt: Prompt, size: tuple[int, ...], display: tuple[int, int]
         _draw_line(labels, stroke.points, stroke.width, stroke.label, display, scale)
     for x, y, label in prompt.points:
         _inside(x, y, display)
+        # A click stands for a small disc: one pixel would vanish in the network's resolution.
         radius = max(1.0, max(display) * _POINT_RADIUS)
         _draw_line(labels, [(x, y)], 2 * radius, label, display, scale)
     return labels

@@ -14,6 +14,7 @@ from vidmatte.media.limits import check_regular
 from vidmatte.prompts.prompt import OBJECT, MarkedClip, Prompt, Stroke
 
 JSON_VERSION = 1
+# Far more than any prompt file: refuses a movie given by mistake.
 _MAX_BYTES = 64 << 20
 """Of a prompt file: a million corners of strokes take 20 MB."""
 
@@ -47,6 +48,7 @@ def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
         raise PromptError(
             f"{path}: does not have the layout of a prompt file ({type(error).__name__}: {error})"
         ) from error
+    # A dictionary has silently kept the last of two.
     if len(objects) < len(document["objects"]):
         raise PromptError(f"{path}: two objects have the same name; give each its own")
     if not objects or not all(objects.values()):
@@ -111,6 +113,7 @@ def _prompt_from_json(item: Mapping[str, Any], folder: Path, made_on: MarkedClip
     return Prompt(
         frame=int(item.get("frame", 0)),
         points=tuple(
+            # The label may be left out.
             (float(p[0]), float(p[1]), int(p[2]) if len(p) > 2 else OBJECT)
             for p in item.get("points", ())
         ),
@@ -176,5 +179,6 @@ def _prompt_to_json(prompt: Prompt, folder: Path) -> dict[str, Any]:
     for key in ("mask", "scribbles"):
         image = getattr(prompt, key)
         if image is not None:
+            # Relative, so that the folder can be moved; forward slashes on all systems.
             item[key] = Path(os.path.relpath(image, folder)).as_posix()
     return item

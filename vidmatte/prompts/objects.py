@@ -85,6 +85,7 @@ def prompts_of_objects(prompts: Prompts) -> dict[str, list[Prompt]]:
     objects: dict[str, list[Prompt]] = {}
     for name, marks in prompts.items():
         clean = clean_name(name)
+        # Names become parts of file names, and some disks ignore case.
         if not clean or clean.casefold() in map(str.casefold, objects):
             raise OptionError(
                 f"object {name!r}: its name is empty, or that of another object in file names, "
@@ -114,6 +115,7 @@ def _objects_of_labels(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
     for prompt in prompts:
         found = labels.get(prompt, ())
         is_alone = not (prompt.points or prompt.strokes or prompt.box or prompt.scribbles)
+        # A label mask makes objects by itself, so other marks on its frame would be ambiguous.
         if not found or not is_alone:
             several = next(prompt.mask for prompt, some in labels.items() if len(some) > 1)
             raise OptionError(
@@ -123,6 +125,7 @@ def _objects_of_labels(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
         for label in found:
             one = replace(prompt, mask=Path(f"{prompt.mask}:{label}"))
             objects.setdefault(str(label), []).append(one)
+    # In order of the numbers, not of the text: 2 before 10.
     return dict(sorted(objects.items(), key=lambda item: int(item[0])))
 
 
@@ -143,6 +146,7 @@ def share_overlaps(mattes: Mattes) -> Mattes:
     """
     if len(mattes) == 1:
         return mattes
+    # Where objects claim more than the whole pixel, each gets its share of it.
     total = torch.stack([matte.alpha for matte in mattes]).sum(0).clamp(min=1)
     return tuple(replace(matte, alpha=matte.alpha / total) for matte in mattes)
 
@@ -170,6 +174,7 @@ def for_each_object(
 
     def of_object(index: int) -> Iterator[MatteBatch]:
         while True:
+            # Each object draws from its own queue; the first one to run dry reads for all.
             if not waiting[index]:
                 drawn = next(mattes, None)
                 if drawn is None:

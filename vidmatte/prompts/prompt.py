@@ -82,6 +82,7 @@ class MarkedClip:
         """Return whether a file may be that clip, by its name and its number of bytes."""
         if path.name != self.name:
             return False
+        # A prompt file without the size in bytes fits every file of the name.
         return self.bytes is None or not path.is_file() or path.stat().st_size == self.bytes
 
     def __str__(self) -> str:

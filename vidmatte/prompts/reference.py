@@ -40,6 +40,7 @@ def make_references(
         )
     if reference is None:
         return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
+    # A single image is not opened as a clip: its number would count as a frame.
     if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
         image = read_image(Path(reference))
         rgb = torch.from_numpy(image.rgb)[None]
@@ -51,6 +52,7 @@ def make_references(
 def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
     rgb = video.frame(prompt.frame).rgb
     display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
+    # Its neighbour in time shows the object's motion to models that use it.
     beside = video.adjacent(prompt.frame)
     color = video.info.color
     reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)

@@ -62,6 +62,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
             "sam2",
             SAM2,
             Pretrained("SAM 2.1", "Sam2VideoConfig", "Sam2VideoModel", "sam2_video", "baselines"),
+            # The file also holds the weights of the image predictor.
             unexpected_keys=True,
         ),
         "edgetam": Network(
@@ -108,6 +109,7 @@ class _Choices:
 
     def finish(self) -> tuple[FinishAlpha, str | None]:
         """Return the ViTMatte of the given folder, or the result of the finisher."""
+        # A folder of several networks may hold ViTMatte's as well.
         if self.weights is not None and (self.weights / "vitmatte").is_dir():
             return self.vitmatte(), None
         return self.finisher()
@@ -118,6 +120,7 @@ class _Choices:
             return fetch(files, purpose=f"model {self.name!r}")
         if (self.weights / part).is_dir():
             return self.weights / part
+        # The folder itself may be that of the only network.
         if (self.weights / "config.json").is_file():
             return self.weights
         raise ModelError(
@@ -152,6 +155,7 @@ def load_baseline(
         MissingExtraError: a package is missing; nothing is downloaded before this check.
     """
     needed = "pymatting" if name == "closed-form" else "transformers"
+    # Checked before anything is downloaded.
     if find_spec(needed) is None:
         raise MissingExtraError(f"model {name!r}", "baselines")
     return BASELINES[name](_Choices(name, weights, settings, device, precision, finisher))
@@ -163,6 +167,7 @@ def _icmp(choices: _Choices) -> Loaded:
     precision = choices.precision
     sam = Sam(choices.network("sam"), device, precision)
     features = DinoFeatures(choices.network("dinov2"), device, precision, options.side)
+    # Last, as it is a remark at most if ViTMatte is missing.
     finish, remark = choices.finish()
     return IcmpModel(features, sam, finish, options, choices.name, device, precision), remark
 
@@ -208,6 +213,7 @@ def _closed_form(choices: _Choices) -> Loaded:
         raise ModelError(
             f"{choices.weights}: model {choices.name!r} has no weights; leave --weights out"
         )
+    # PyMatting computes in double precision on the CPU.
     return TrimapModel(closed_form, choices.name, torch.device("cpu"), torch.float32), None
 
 

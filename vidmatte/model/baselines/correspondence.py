@@ -54,6 +54,7 @@ class DinoFeatures:
         height, width = fitted(rgb.shape[-2], rgb.shape[-1], self.side, stride)
         with inference(self.device, self.precision, f"DINOv2 on {width}x{height} pixels"):
             image = normalised(resized(rgb.to(self.device), (height, width)))
+            # The first token stands for the whole image.
             tokens: Tensor = self.net(image).last_hidden_state[0, 1:].float().cpu()
         return torch.unflatten(tokens.mT, 1, (height // stride, width // stride))
 
@@ -68,6 +69,7 @@ def carry(points: NDArray[np.float32], reference: Tensor, target: Tensor) -> Car
         points: (K, 2) shares of the reference's width and height.
         reference, target: features (C, h, w) of either image; the grids may have any sizes.
     """
+    # Unit vectors, so that their product is the cosine.
     known, seen = (F.normalize(grid.flatten(1).float(), dim=0) for grid in (reference, target))
     height, width = reference.shape[1:]
     columns, rows = (
@@ -75,12 +77,15 @@ def carry(points: NDArray[np.float32], reference: Tensor, target: Tensor) -> Car
     ).T
     asked = known[:, torch.from_numpy(rows * width + columns)]
     similarity, found = (asked.T @ seen).max(1)
+    # The way back: where each found cell would go in the reference.
     back = (seen[:, found].T @ known).argmax(1).numpy()
     away = np.hypot(back % width - columns, back // width - rows)
     kept = np.nonzero(away <= max(1.0, _RETURNS * max(height, width)))[0]
+    # No point returns, as after a change of scene: the best guess is better than none.
     if not len(kept):
         kept = np.arange(len(points))
     cells = found.numpy()[kept]
     _, tall, wide = target.shape
+    # Middles of the cells, as shares of the image.
     places = np.stack([(cells % wide + 0.5) / wide, (cells // wide + 0.5) / tall], 1)
     return Carried(places.astype(np.float32), kept, similarity.numpy()[kept])

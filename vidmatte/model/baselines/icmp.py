@@ -79,11 +79,13 @@ class IcmpModel:
         if not (prompt.labels == 1).any():
             # A box alone marks no point of the object: its mask does.
             found, _ = self.sam(reference.rgb, prompt)
+            # Middles of pixels, as shares of the picture.
             points = (spread_points(found.numpy() > 0.5, self.options.points) + 0.5) / (
                 found.shape[1],
                 found.shape[0],
             )
             if not len(points) and prompt.box is not None:
+                # An empty answer: the middle of the box is the only guess left.
                 points = np.array(
                     [[(prompt.box[0] + prompt.box[2]) / 2, (prompt.box[1] + prompt.box[3]) / 2]]
                 )
@@ -94,6 +96,7 @@ class IcmpModel:
         mask = reference.roi if reference.is_complete else None
         return Encoded(
             self.features(reference.rgb),
+            # The box stays behind: in another image the object lies elsewhere.
             PointPrompt(prompt.points, prompt.labels),
             reference.frame,
             mask,
@@ -116,7 +119,9 @@ class IcmpModel:
         )
         points = np.concatenate([found.points for found in carried])
         likeness = np.concatenate([found.similarity for found in carried])[labels == 1]
+        # Points of the background alone tell nothing about the object.
         if not len(likeness):
             return CoarseMatte(torch.zeros(1, 1), 0.0)
         mask, expected = self.sam(rgb, PointPrompt(points, labels))
+        # Sam's own estimate, lowered if the points look unlike the reference's.
         return CoarseMatte(mask, expected * max(0.0, mean_of(likeness.tolist())))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vidmatte.model.memory import memory_errors
 
+# Mean and deviation of ImageNet, which all of these networks were trained with.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -47,20 +47,24 @@ def point_prompt(reference: Reference, *, most: int) -> PointPrompt:
     alpha, known = (plane[0, 0].numpy() for plane in (reference.alpha, reference.known))
     inside = (alpha * known) > 0.5
     outside = (known > 0.5) & ~inside
+    # A box is marked as background around it.
     box = None if reference.is_complete else _box(outside)
     if reference.is_complete:
         outside = np.zeros_like(outside)
     elif box is not None:
+        # Background far away from the object would only use up the points.
         x0, y0, x1, y1 = box
         within = np.zeros_like(outside)
         within[y0:y1, x0:x1] = True
         outside = outside & within
+    # Marks may be small, so points within them may be closer than in a whole mask.
     apart = _IN_MASKS if reference.is_complete else 1.0
     kinds = [spread_points(region, most, apart=apart) for region in (inside, outside)]
     height, width = inside.shape
     shares = np.concatenate([(points + 0.5) / (width, height) for points in kinds]).astype(
         np.float32
     )
+    # 1 object, 0 background, in SAM's order.
     labels = np.repeat(np.array([1, 0]), [len(points) for points in kinds])
     if box is None:
         return PointPrompt(shares, labels)
@@ -81,17 +85,22 @@ def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[
     if count < 2:
         return np.zeros((0, 2), np.int64)
     depth = cv2.distanceTransform(
-        np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+        # Padded, so that the border of the image counts as an edge.
+        np.pad(region.astype(np.uint8), 1),
+        cv2.DIST_L2,
+        cv2.DIST_MASK_PRECISE,
     )[1:-1, 1:-1]
     thickness = np.zeros(count, np.float32)
     np.maximum.at(
         thickness, np.asarray(labels, np.int64).ravel(), np.asarray(depth, np.float32).ravel()
     )
+    # Thickest pieces first, as the number of points is limited.
     pieces = sorted(range(1, count), key=lambda piece: -float(thickness[piece]))[:most]
     chosen = []
     for piece in pieces:
         y, x = np.unravel_index(np.argmax(np.where(labels == piece, depth, 0)), depth.shape)
         chosen.append((int(x), int(y)))
+    # The inner half of each piece: its edge is uncertain.
     rows, columns = np.nonzero(region & (depth >= thickness[labels] / 2))
     places = np.stack([columns, rows], 1)
     thick = thickness[labels[rows, columns]]
@@ -111,5 +120,6 @@ def _box(outside: Region) -> tuple[int, int, int, int] | None:
     if not len(rows):
         return None
     found = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    # Nothing is marked as background on any side.
     height, width = outside.shape
     return None if found == (0, 0, width, height) else found

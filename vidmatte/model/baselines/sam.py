@@ -32,8 +32,10 @@ class Sam:
         """
         side: int = self.net.config.vision_config.image_size  # type: ignore[union-attr,assignment]
         scale = side / max(rgb.shape[-2:])
+        # As SAM's own preprocessing rounds.
         height, width = (max(1, int(length * scale + 0.5)) for length in rgb.shape[-2:])
         size = torch.tensor([width, height], dtype=torch.float32)
+        # Shares of the image become pixels of the resized one.
         points = torch.from_numpy(prompt.points) * size
         given: dict[str, Tensor] = {}
         if len(points):
@@ -44,8 +46,10 @@ class Sam:
             given["input_boxes"] = corners[None, None].to(self.device)
         with inference(self.device, self.precision, f"SAM on {width}x{height} pixels"):
             image = normalised(resized(rgb.to(self.device), (height, width)))
+            # Padded with zeros after normalisation, as in training.
             seen = self.net(pixel_values=F.pad(image, (0, side - width, 0, side - height)), **given)
             scores, logits = seen.iou_scores[0, 0].float(), seen.pred_masks[0, 0].float()
+            # SAM proposes three masks, of part, object and whole.
             best = int(scores.argmax())
             # The padding was on the right and below.
             cells = logits.shape[-1]

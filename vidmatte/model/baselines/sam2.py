@@ -98,6 +98,7 @@ class Sam2Model:
 
     def picture(self, rgb: Tensor) -> Tensor:
         """Return a frame (1, 3, H, W) 0-1 as uint8 (1, 3, S, S), stretched to a square."""
+        # A square without regard to the aspect, as the network was trained.
         square = resized(rgb.clamp(0, 1), (self._side, self._side)).clamp(0, 1)
         return (square * 255 + 0.5).to(torch.uint8)
 
@@ -106,6 +107,7 @@ class Sam2Model:
         import transformers
 
         session_class = getattr(transformers, self.segmenter.session)
+        # Sessions keep their tensors in this type; autocast lowers it inside the network.
         session = session_class(inference_device=self.device, dtype=torch.float32)
         session.obj_id_to_idx(_OBJECT)
         return session
@@ -127,9 +129,11 @@ class Sam2Model:
         return CoarseMatte(mask, confidence)
 
     def _drop_old_memory(self, session: Any, index: int) -> None:
+        # Features of frames are computed once and never used again here.
         session.processed_frames.clear()
         session.cache.clear_all()
         config: Any = self.net.config
+        # The farthest frame that memory attention or object pointers can reach.
         kept = max(config.num_maskmem, config.max_object_pointers_in_encoder)
         outputs = session.output_dict_per_obj[0]["non_cond_frame_outputs"]
         tracked = session.frames_tracked_per_obj[0]
@@ -152,6 +156,7 @@ class Sam2Model:
             prompt = point_prompt(reference, most=self.options.points)
             session.add_point_inputs(0, 0, self._point_inputs(prompt))
         session.obj_with_new_inputs = [_OBJECT]
+        # The reference is frame 0 of a session of its own, from which its memory is taken.
         coarse = self.segment(session, self.picture(reference.rgb), 0)
         memory = session.output_dict_per_obj[0]["cond_frame_outputs"][0]
         if reference.is_complete:
@@ -163,6 +168,7 @@ class Sam2Model:
         points = prompt.points
         labels = prompt.labels
         if prompt.box is not None:
+            # A box is two points with labels of their own.
             corners = np.array(prompt.box, np.float32).reshape(2, 2)
             points = np.concatenate([corners, points])
             labels = np.concatenate([np.array(_BOX_LABELS), labels])
@@ -189,6 +195,7 @@ class Sam2Predictor:
         for i, index in enumerate(batch.frames):
             coarse = marked.get(index)
             if coarse is None:
+                # A tracker without a start matches one frame with all references.
                 coarse = Sam2Tracker(self, None).step(self.shrink(batch.rgb[i : i + 1]))
             found.append(coarse)
         alphas = [self.finish(batch.rgb[i : i + 1], coarse) for i, coarse in enumerate(found)]
@@ -255,6 +262,7 @@ class Sam2Tracker:
             _, index, name = key.split(".")
             frame = memories.setdefault(int(index), {})
             frame[name] = value.to(self._predictor.model.device)
+            # The session keeps the direction of every tracked frame.
             self._session.frames_tracked_per_obj[0][int(index)] = {"reverse": False}
 
     def _frame_memories(self) -> dict[int, dict[str, Any]]:
@@ -270,6 +278,7 @@ class Sam2Tracker:
         references = self._predictor.references
         farthest = 1 + max((known.frame or 0 for known in references), default=0)
         for number, known in enumerate(references):
+            # References from other images are farther away than any frame of the clip.
             away = farthest + number
             if known.frame is not None:
                 away = abs(known.frame - (start or 0))

@@ -68,6 +68,7 @@ class SegGptModel:
     @property
     def _size(self) -> tuple[int, int]:
         height, width = self.net.config.image_size  # type: ignore[union-attr,misc]
+        # The upper half of the network's input is the reference, the lower half the image.
         return int(height) // 2, int(width)
 
     def _picture(self, rgb: Tensor) -> Tensor:
@@ -78,6 +79,7 @@ class SegGptModel:
         height, width = self._size
         with inference(self.device, self.precision, f"SegGPT on {width}x{2 * height} pixels"):
             seen = self.net(
+                # The same image for each reference; their features are averaged inside.
                 pixel_values=self._picture(rgb).expand(count, -1, -1, -1),
                 prompt_pixel_values=pictures,
                 prompt_masks=painted,
@@ -87,6 +89,7 @@ class SegGptModel:
             # The lower half belongs to the image. Before normalisation white is the object.
             found = _unnormalised(seen.pred_masks.float()[:, :, height:]).mean((0, 1)).clamp(0, 1)
         mask = found.cpu().clone()
+        # A mean far from 0.5 means a clear mask.
         return CoarseMatte(mask, float((2 * mask - 1).abs().mean()))
 
 

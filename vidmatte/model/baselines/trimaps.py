@@ -61,6 +61,7 @@ class TrimapPredictor:
         alphas = [
             self.finish_alpha(batch.rgb[i : i + 1], trimaps[i : i + 1]) for i in range(len(batch))
         ]
+        # The more is known, the surer the matte.
         known = 1 - (trimaps == 0.5).float().mean((1, 2, 3))
         return MatteBatch(batch, torch.cat(alphas), tuple(known.tolist()))
 
@@ -94,8 +95,10 @@ def closed_form(rgb: Tensor, trimap: Tensor) -> Tensor:
         raise MissingExtraError("closed-form matting", "baselines") from error
     unknown = trimap == 0.5
     inside = trimap == 1
+    # Nothing to solve.
     if not unknown.any():
         return trimap.float()
+    # Without both kinds of known pixels the system has no unique solution.
     if not inside.any() or not (trimap == 0).any():
         return torch.where(unknown, inside.any().float(), trimap.float())
     image = rgb[0].permute(1, 2, 0).clamp(0, 1).double().numpy()

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Budgets for one block of maps: small on CPUs, where caches matter, large on GPUs.
 _BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
 """Memory budget for the maps of single heads, by device.
 
@@ -38,10 +39,12 @@ class AttentionTape:
     def record(self, query: Tensor, key: Tensor) -> None:
         """Add a layer's map, averaged over heads and noises, of query and key (B, heads, n, d)."""
         n = query.shape[2]
+        # Layers of other sizes run under the same processor; their maps are not wanted.
         if n not in self.sums:
             return
         found = mean_attention(query, key, self.frames)
         before = self.sums[n]
+        # Added in place: a map of 2304 cells takes 21 MB per frame.
         self.sums[n] = found if before is None else before.add_(found)
         self.layers[n] += 1
 
@@ -53,6 +56,7 @@ class AttentionTape:
         total = self.sums[cells]
         if total is None:
             raise ValueError(f"no layer attends over {cells} cells")
+        # The mean over layers, as each layer's map sums to 1 over the keys.
         return total / self.layers[cells]
 
 
@@ -72,12 +76,14 @@ def mean_attention(query: Tensor, key: Tensor, frames: int) -> Tensor:
         query = query.float()
         key = key.float()
     n, size = query.shape[2], query.shape[3]
+    # Scaling the query is cheaper than scaling the logits.
     query = (query * size**-0.5).reshape(frames, -1, n, size)
     key = key.reshape(frames, -1, n, size)
     heads = query.shape[1]
     rows = _rows_at_once(n, query)
     total = torch.zeros(frames, n, n, device=query.device)
     for frame in range(frames):
+        # Whole heads at a time if several fit into the budget.
         if rows >= n:
             step = rows // n
             for head in range(0, heads, step):
@@ -130,9 +136,11 @@ class TapedAttention:
         query = split_heads(attn.to_q(hidden_states), attn.heads)
         key = split_heads(attn.to_k(source), attn.heads)
         value = split_heads(attn.to_v(source), attn.heads)
+        # Cross-attention to the prompt says nothing about places in the image.
         if tape is not None and encoder_hidden_states is None:
             tape.record(query, key)
         mixed = F.scaled_dot_product_attention(query, key, value)
+        # to_out[1] is dropout, which does nothing in inference.
         projected: Tensor = attn.to_out[0](mixed.transpose(1, 2).flatten(2))
         return projected
 

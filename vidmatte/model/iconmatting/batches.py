@@ -26,6 +26,7 @@ class BatchLimit:
                 f"close other programs that use it, choose a half precision (bfloat16 or float16), "
                 f"or another device or model"
             )
+        # The first number stays for the note to the user.
         self._first = self._first or tried
         self.most = tried // 2
 
@@ -41,6 +42,7 @@ class BatchLimit:
         `torch.compile` specialises on the batch size. The last batch of a clip therefore gets the
         size of the ones before, and a lower limit costs one compilation instead of several.
         """
+        # A compiled network is recompiled for every new size, so the largest one so far is kept.
         largest = max(frames, self._compiled.get(latents, 0))
         size = max(frames, self.frames_at_once(largest, latents))
         self._compiled[latents] = size
@@ -59,4 +61,5 @@ class BatchLimit:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error means that memory ran out; CPUs have no class of their own for it."""
+    # The CPU allocator of torch raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -51,11 +51,13 @@ def embed_empty_prompt(tensors: Mapping[str, Tensor], *, heads: int | None = Non
 
 
 def _run(weights: Mapping[str, Tensor], heads: int | None) -> Tensor:
+    # Begin, end, then padding up to the fixed length of 77.
     tokens = torch.tensor([_BEGIN, _END] + [_PADDING] * (_LENGTH - 2))
     x = (
         weights["embeddings.token_embedding.weight"][tokens]
         + weights["embeddings.position_embedding.weight"]
     )
+    # CLIP's heads are 64 wide in all sizes.
     heads = heads or max(1, x.shape[-1] // _HEAD_SIZE)
     layers = {int(key.split(".")[2]) for key in weights if key.startswith("encoder.layers.")}
     for layer in sorted(layers):
@@ -72,6 +74,7 @@ def _layer(x: Tensor, weights: Mapping[str, Tensor], name: str, heads: int) -> T
         for part in ("q", "k", "v")
     )
     mixed = (
+        # Text attends to earlier tokens only.
         F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(0, 1).flatten(1)
     )
     x = x + _linear(mixed, weights, f"{name}.self_attn.out_proj")
@@ -93,6 +96,7 @@ def from_open_clip(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
     The last layer was left out in training, too. Raises ModelError if the file has no text encoder
     of OpenCLIP's kind.
     """
+    # Other tensors of the file belong to the U-Net and the autoencoder.
     own = {
         key.removeprefix(_OPEN_CLIP): tensor
         for key, tensor in tensors.items()
@@ -108,9 +112,11 @@ def from_open_clip(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
             "final_layer_norm.weight": own["ln_final.weight"],
             "final_layer_norm.bias": own["ln_final.bias"],
         }
+        # Stable Diffusion 2 uses the last layer but one, so the last block is left out.
         for block in blocks[:-1]:
             old, new = f"transformer.resblocks.{block}", f"encoder.layers.{block}"
             for kind in ("weight", "bias"):
+                # OpenCLIP keeps query, key and value in one matrix.
                 parts = own[f"{old}.attn.in_proj_{kind}"].chunk(3)
                 found |= {
                     f"{new}.self_attn.{n}_proj.{kind}": part

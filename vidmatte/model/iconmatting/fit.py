@@ -19,6 +19,7 @@ _SHARE = 0.6
 """Share of the longer side in each of two squares; a fifth of it is in both."""
 _BAR = 0.5
 """Gray of the bars, the middle of the range: zero for the autoencoder."""
+# Pictures begin on this grid, to align with the cells of both feature maps.
 _CELL = 16
 """Pixels of a fine cell. The picture begins at a multiple: few cells show both bar and picture."""
 
@@ -48,6 +49,7 @@ class Fit:
     def starts(self) -> tuple[int, ...]:
         """Start of each square's picture along the longer side, in pixels of the frame."""
         long, short = self._long_short
+        # The second square ends with the frame.
         return (0,) if long <= _WIDEST * short else (0, long - self.shown)
 
     @property
@@ -65,6 +67,7 @@ class Fit:
     def _picture(self) -> tuple[int, int]:
         """Long and short side of the picture in a square."""
         long, short = self.shown, self._long_short[1]
+        # A square of a wide frame may itself be taller than it is wide.
         if long >= short:
             return self.side, max(1, round(short * self.side / long))
         return max(1, round(long * self.side / short)), self.side
@@ -72,6 +75,7 @@ class Fit:
     @property
     def _corner(self) -> tuple[int, int]:
         """Start of the picture in a square along the longer and the shorter side: about centred."""
+        # Rounded down to the grid of cells.
         long, short = ((self.side - length) // 2 // _CELL * _CELL for length in self._picture)
         return long, short
 
@@ -99,6 +103,7 @@ class Fit:
         return self._place(trimap, 0.0, own=False)
 
     def _place(self, frames: Tensor, bar: float, *, own: bool) -> Tensor:
+        # Everything is computed along the longer side, as if frames were wide.
         frames = frames.mT if self._is_tall else frames
         size = (self._picture[1], self._picture[0])
         squares = frames.new_full(
@@ -109,6 +114,7 @@ class Fit:
             part = frames[..., start : start + self.shown]
             if own and self.squares == 2:
                 part = part.clone()
+                # Each square gets the half of the marks on its own side.
                 middle = frames.shape[-1] // 2 - start
                 part[..., (slice(middle, None) if i == 0 else slice(middle))] = 0
             squares[:, i, :, top : top + size[0], left : left + size[1]] = _resize(part, size)
@@ -120,6 +126,7 @@ class Fit:
         None stands for all.
         """
         long, short = self._picture
+        # No bars, so every cell shows the picture.
         if (long, short) == (self.side, self.side):
             return None
         left, top = self._corner
@@ -143,6 +150,7 @@ class Fit:
         """Join two pictures; the second fades in across the overlap."""
         begin = self._coarse_starts[1]
         overlap = first.shape[-1] - begin
+        # Half a pixel keeps the shares symmetric, never exactly 0 or 1.
         share = (torch.arange(overlap, device=first.device) + 0.5) / overlap
         both = first[..., begin:] + share * (second[..., :overlap] - first[..., begin:])
         return torch.cat([first[..., :begin], both, second[..., overlap:]], -1)
@@ -152,4 +160,5 @@ def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize frames: averaged if they become smaller, bilinear if larger."""
     if tuple(frames.shape[-2:]) == size:
         return frames
+    # Antialiased, as frames are usually much larger than a square.
     return F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -40,6 +40,7 @@ class TrainingFreeDecoder:
     def tokens(self, features: InContextFeatures) -> Tensor:
         """Return the features to match, (N, n, C) float32, normalised without learned weights."""
         tokens = features.fine.flatten(2).mT.float()
+        # Normalised like the tokens of the trained decoder, but without learned scale.
         return F.layer_norm(tokens, tokens.shape[-1:])
 
     def __call__(

@@ -17,6 +17,7 @@ def to_full_size(rgb: Tensor, coarse: Tensor) -> Tensor:
     """
     size = (rgb.shape[-1], rgb.shape[-2])
     alpha = coarse[0, 0].numpy()
+    # A coarse matte as large as the image has nothing to gain from its edges.
     if alpha.shape[0] >= size[1] and alpha.shape[1] >= size[0]:
         full = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR), np.float32)
     else:

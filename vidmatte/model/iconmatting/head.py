@@ -19,6 +19,7 @@ class ConvNormRelu(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: int = 1) -> None:
         super().__init__()
+        # Names of modules are those of the published checkpoint.
         self.conv = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
         self.bn = nn.BatchNorm2d(channels_out)
 
@@ -37,6 +38,7 @@ class Fusion(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Map (N, A, h, w) and (N, B, 2h, 2w) to (N, channels_out, 2h, 2w); A + B = channels_in."""
         enlarged = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+        # Under autocast the coarse map may be float32 and the fine one half precision.
         fused: Tensor = self.conv(torch.cat([fine, enlarged.to(fine.dtype)], 1))
         return fused
 
@@ -52,6 +54,7 @@ class ImageStream(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the image and its maps, fine to coarse."""
+        # The image itself is the finest map.
         maps = [image]
         for conv in self.convs:
             maps.append(conv(maps[-1]))

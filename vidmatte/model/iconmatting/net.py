@@ -35,6 +35,7 @@ class _Fusions(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        # A list of one, for the names in the checkpoint.
         self.module_list = nn.ModuleList([Fusion(2 * channels, channels)])
 
 
@@ -89,6 +90,7 @@ class InContextFusion(nn.Module):
             seen.append(guidance.float().mean(1, keepdim=True))
         coarse, fine = fused
         if not multi_scale:
+            # Table 5 of the paper: without multi-scale, only the fine map takes part.
             coarse, seen[0] = torch.zeros_like(coarse), seen[1]
         size = (fine.shape[-2], fine.shape[-1])
         maps = [
@@ -169,6 +171,7 @@ class IconMattingNet(nn.Module):
         guidance, seen = decoder.in_context_fusion(
             features, similarity, intra=intra, multi_scale=multi_scale
         )
+        # The head expects -1..1, unlike the features.
         image = (rgb * 2 - 1).contiguous(memory_format=torch.channels_last)
         return Decoded(decoder.detail_decoder(guidance, image), seen)
 
@@ -186,6 +189,7 @@ def decoder_tensors(checkpoint: Mapping[str, object], source: str) -> dict[str, 
             f"holds tensors"
         )
     is_wrapped = inner is not checkpoint
+    # The authors' checkpoint also holds the frozen extractor, under its own prefix.
     found = {
         str(key): value
         for key, value in inner.items()

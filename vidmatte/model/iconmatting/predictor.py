@@ -110,6 +110,7 @@ class IconMattingModel:
         """Encode references (at least one): the features of their marked cells form the query."""
         if not references:
             raise ValueError("at least one reference is needed")
+        # More references than the limit are ignored in order: the first ones are the user's best.
         used = references[: self.options.references]
         stream = self.options.stream()
         found = [self._query(reference, stream) for reference in used]
@@ -125,6 +126,8 @@ class IconMattingModel:
         """Return tokens (Q, C) of the object and (P, C) of the background."""
         fit = self._fit(reference.rgb)
         squares = fit.to_squares(reference.rgb.to(self.device))
+        # Again with a smaller batch after memory ran out, until it fits or nothing is left to
+        # halve.
         while True:
             try:
                 features = self._features(
@@ -166,7 +169,9 @@ class IconMattingModel:
             raise error
         whole = squares * self.options.ensemble
         self._limit.lower(
-            whole if self._limit.most is None else min(whole, self._limit.most), self.device
+            # The limit in force was tried, not the whole batch, if it was smaller.
+            whole if self._limit.most is None else min(whole, self._limit.most),
+            self.device,
         )
 
     def _frames_at_once(self, squares: int, frames: int) -> int:
@@ -269,6 +274,8 @@ class IconMattingPredictor:
         maps: dict[str, list[Tensor]] = {"inter_similarity": [], "intra_similarity": []}
         for seen in self._see(batch.rgb, fit):
             for name, squares in zip(maps, (seen.inter, seen.intra), strict=True):
+                # Both maps are enlarged to the square, so the frame can be assembled from its
+                # squares.
                 size = (self.model.sd.side, self.model.sd.side)
                 enlarged = F.interpolate(
                     squares[:, None], size=size, mode="bilinear", align_corners=False
@@ -284,6 +291,8 @@ class IconMattingPredictor:
         before: _Transfer | None = None
         fit = self.model._fit(rgb)
         for seen in self._see(rgb, fit):
+            # The copy to the CPU runs while the next frames are computed, so results lag by one
+            # batch.
             transfer = _Transfer(seen.coarse, seen.confidence)
             if before is not None:
                 yield from self._received(before, fit)
@@ -293,6 +302,7 @@ class IconMattingPredictor:
 
     def _received(self, transfer: _Transfer, fit: Fit | SquareFit) -> Iterator[CoarseMatte]:
         coarse, confidence = transfer.wait()
+        # float16 overflows in some layers of some images.
         if not bool(torch.isfinite(coarse).all()):
             precision = str(self.model.precision).removeprefix("torch.")
             raise ModelError(
@@ -307,11 +317,13 @@ class IconMattingPredictor:
         """Compute the maps of images, as many at a time as memory allows."""
         model = self.model
         first = 0
+        # The size of the batch may fall while the loop runs.
         while first < len(rgb):
             count = model._frames_at_once(fit.squares, len(rgb) - first)
             added = model._padding(fit.squares, count)
             frames = rgb[first : first + count]
             if added:
+                # The last frame is repeated, and its copies are dropped below.
                 frames = torch.cat([frames, frames[-1:].expand(added, -1, -1, -1)])
             try:
                 seen = self._see_some(_upload(frames, model.device), fit)
@@ -359,6 +371,7 @@ class IconMattingPredictor:
             with torch.autocast(tokens.device.type, enabled=False):
                 similarity = match(self.objects, self.background, tokens, valid, self.references)
         else:
+            # Without matching (table 5), every cell gets an equal share of the references' weight.
             shown = torch.ones_like(tokens[0, :, 0]) if valid is None else valid.float()
             share = len(self.objects) / self.references * shown / shown.sum()
             similarity = share.expand(len(tokens), -1)
@@ -373,6 +386,7 @@ class IconMattingPredictor:
         )
         valid = fit.valid_cells(cells, alpha.device)
         area = inside.mean(1) if valid is None else inside[:, valid].mean(1)
+        # Mean alpha of the cells by similarity, compared with alpha over the whole picture.
         share = (inside * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
         return ((share - area + _FILLED * area) / (1 - area + _FILLED * area)).clamp(0, 1)
 
@@ -385,6 +399,7 @@ class _Transfer:
         if tensors[0].device.type != "cuda":
             self._received = [tensor.cpu() for tensor in tensors]
             return
+        # Pinned memory is needed for copies that do not block.
         self._received = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for x in tensors]
         for host, tensor in zip(self._received, tensors, strict=True):
             host.copy_(tensor, non_blocking=True)

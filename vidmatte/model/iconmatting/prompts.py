@@ -34,6 +34,7 @@ def query_cells(
         positions: number of the strongest positions added to a marked cell.
     """
     marked = fit.prompt_to_squares(reference.alpha * reference.known)[:, 0]
+    # A complete reference has no background marks and needs no attention maps.
     if attention is None:
         return whole_cells(marked, cells), torch.zeros(fit.squares * cells**2, dtype=torch.bool)
     objects = cells_of_prompt(marked, cells)
@@ -41,6 +42,7 @@ def query_cells(
         cells_of_prompt(fit.prompt_to_squares((1 - reference.alpha) * reference.known)[:, 0], cells)
         & ~objects
     )
+    # Cells that show only a bar stay out.
     shown = fit.valid_cells(cells)
     free = ~objects & ~background if shown is None else ~objects & ~background & shown
     wanted, claimed = (
@@ -52,9 +54,11 @@ def query_cells(
         )
         for part in (objects, background)
     )
+    # Only background was marked: everything that it does not claim is the object.
     if not bool(objects.any()):
         left = free & (claimed == 0)
         return (left if bool(left.any()) else free), background
+    # The object needs the larger attention; on a tie the background wins.
     return objects | (free & (wanted > claimed)), background | (
         free & (claimed > 0) & (claimed >= wanted)
     )
@@ -71,6 +75,7 @@ def whole_cells(marked: Tensor, cells: int) -> Tensor:
         marked: (k, S, S) share of each pixel inside the region, 0-1.
     """
     size = marked.shape[-1] // cells
+    # The minimum over a cell, by max-pooling of the negative.
     inside = -F.max_pool2d(-(marked > 0.5).float(), size).flatten() > 0
     if bool(inside.any()):
         return inside
@@ -85,6 +90,7 @@ def cells_of_prompt(marked: Tensor, cells: int) -> Tensor:
     """
     found = []
     for square in marked:
+        # Each stroke or click is a component of its own.
         count, labels = cv2.connectedComponents((square > 0).numpy().astype(np.uint8))
         pieces = torch.from_numpy(labels)
         parts = [
@@ -111,4 +117,5 @@ def claim(marked: Tensor, attention: Tensor, positions: int) -> Tensor:
     if not len(rows) or not positions:
         return torch.zeros(attention.shape[-1])
     strongest = rows.topk(min(positions, rows.shape[-1]), dim=-1)
+    # The best attention of any marked cell, 0 for positions that none of them chose.
     return torch.zeros_like(rows).scatter_(-1, strongest.indices, strongest.values).amax(0)

@@ -55,6 +55,7 @@ WANTED = "Stable Diffusion 2.1 for 768 x 768 pixels (v-prediction)"
 _REMEDY = (
     "give the weights of stable-diffusion-2-1, not of stable-diffusion-2-1-base or another version"
 )
+# Stable Diffusion 1 and 2 share it; diffusers leaves it out of old configurations.
 _LATENT_SCALE = 0.18215
 
 
@@ -88,6 +89,7 @@ def refuse_configs(
     unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mapping[str, Any]
 ) -> None:
     """Raise ModelError unless configurations are those of a v-predicting Stable Diffusion 2."""
+    # epsilon is diffusers' default.
     predicts = scheduler.get("prediction_type", "epsilon")
     if predicts != "v_prediction":
         raise ModelError(
@@ -98,6 +100,7 @@ def refuse_configs(
         key: SD_2_1_UNET[key]
         for key in ("down_block_types", "up_block_types", "in_channels", "layers_per_block")
     }
+    # None: conditions of later architectures such as SDXL.
     wanted |= {
         "addition_embed_type": None,
         "encoder_hid_dim_type": None,
@@ -116,6 +119,7 @@ def refuse_configs(
                 f"{value}; {_REMEDY}"
             )
     size = unet.get("sample_size")
+    # Three halvings of the latent have to give whole cells.
     if not isinstance(size, int) or size < 8 or size % 8:
         raise ModelError(
             f"{WANTED} is needed: the U-Net found is for latents of {size} instead of 96; {_REMEDY}"
@@ -148,6 +152,7 @@ def signal_shares(scheduler: Mapping[str, Any]) -> Tensor:
     steps = int(scheduler["num_train_timesteps"])
     schedule = scheduler.get("beta_schedule")
     if schedule == "scaled_linear":
+        # Linear in the root, as in the published training code.
         betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
     elif schedule == "linear":
         betas = torch.linspace(start, end, steps, dtype=torch.float64)
@@ -156,6 +161,7 @@ def signal_shares(scheduler: Mapping[str, Any]) -> Tensor:
             f"{WANTED} is needed: its noise schedule is scaled_linear, {schedule!r} was found; "
             f"{_REMEDY}"
         )
+    # In float64, as it is a product of a thousand factors.
     return (1 - betas).cumprod(0)
 
 
@@ -213,6 +219,7 @@ def read_single_file(
         raise ModelError(f"{path}: has not the layout of {WANTED} ({error}); {_REMEDY}") from error
     unet = _build(UNet2DConditionModel, unet_config, unet_tensors, dtype, f"{path} as {WANTED}")
     vae = _build(AutoencoderKL, vae_config, vae_tensors, dtype, f"{path} as {WANTED}")
+    # The file does not tell v-prediction from epsilon, so the network is asked.
     channels = int(unet_config["in_channels"])
     if predicts_noise(
         lambda noise, step: unet(noise.to(dtype), step, empty_prompt.to(dtype)).sample, channels
@@ -231,8 +238,10 @@ def predicts_noise(unet: Callable[[Tensor, Tensor], Tensor], channels: int = 4) 
     negative of the image, not visible in the input (Salimans and Ho, ICLR 2022, appendix D:
     v = a noise - s image).
     """
+    # A latent of 16 x 16 is enough, and fast: at the last step the input is pure noise.
     noise = torch.randn((1, channels, 16, 16), generator=torch.Generator().manual_seed(0))
     output = unet(noise, torch.tensor(999)).float()
+    # A network that predicts noise returns its input nearly unchanged.
     return float(torch.cosine_similarity(noise.flatten(), output.flatten(), 0)) > 0.6
 
 
@@ -244,6 +253,7 @@ def _build(
     what: str,
 ) -> Any:
     """Build a diffusers model with its weights, without drawing random ones first."""
+    # Made without memory first: random initialisation of a billion numbers takes long.
     with torch.device("meta"):
         built = model.from_config(dict(config))
     # The model's own method warns of parts to keep in float32 even if there are none.
@@ -254,6 +264,7 @@ def _build(
 
 def with_present_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the VAE's attention to its present names: files of 2022 have others."""
+    # Names of attention layers in older versions of diffusers.
     names = {
         ".query.": ".to_q.",
         ".key.": ".to_k.",
@@ -273,6 +284,7 @@ def _weights_of(folder: Path) -> Path:
     names = [
         f"{stem}{variant}.safetensors"
         for stem in ("diffusion_pytorch_model", "model")
+        # Half-precision variants are named after their type.
         for variant in ("", ".fp16")
     ]
     for name in names:

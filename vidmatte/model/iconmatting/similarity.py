@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Bounds the matrix of queries and targets.
 _QUERIES_AT_ONCE = 2304
 
 
@@ -34,7 +35,9 @@ def inter_similarity(query: Tensor, target: Tensor, valid: Tensor | None = None)
     for first in range(0, len(query), _QUERIES_AT_ONCE):
         logits = query[first : first + _QUERIES_AT_ONCE] @ target.mT
         if valid is not None:
+            # Cells of bars get no share of the softmax.
             logits = logits.masked_fill(~valid, -torch.inf)
+        # Each query distributes a weight of 1 over the target.
         total += logits.softmax(-1).sum(1)
     return total
 
@@ -60,6 +63,7 @@ def match(
     """
     similarity = inter_similarity(objects, target, valid) / references
     if len(background):
+        # Both sides are weighted as if they had equally many queries.
         scale = len(objects) / (len(background) * references)
         similarity = (similarity - scale * inter_similarity(background, target, valid)).clamp(min=0)
     return similarity
@@ -69,6 +73,7 @@ def resize_cells(similarity: Tensor, cells: int) -> Tensor:
     """Return (N, n) as (N, cells, cells): bilinear, corners aligned, as in the released model."""
     side = round(similarity.shape[1] ** 0.5)
     maps = torch.unflatten(similarity, 1, (1, side, side))
+    # Corners of the maps correspond, as in the released code.
     return F.interpolate(maps, size=(cells, cells), mode="bilinear", align_corners=True)[:, 0]
 
 
@@ -94,6 +99,7 @@ class IntraSimilarity(nn.Module):
         Without attention (an ablation) each cell attends to itself alone.
         """
         weight = resize_cells(similarity, self.cells).flatten(1)
+        # Without attention each cell passes its weight on to itself only.
         rows = torch.diag_embed(weight) if attention is None else attention * weight[:, None]
         rows = torch.unflatten(F.relu(self.ln(rows)), 1, (self.cells, self.cells))
         guidance: Tensor = self.conv(rows.permute(0, 3, 1, 2))

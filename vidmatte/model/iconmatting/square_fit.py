@@ -58,12 +58,14 @@ class SquareFit:
 
     def to_squares(self, rgb: Tensor) -> Tensor:
         """Return frames (N, 3, height, width) in 0..1 as squares (N, 3, side, side), by 8 bits."""
+        # Through 8 bits, like the research code, whose results this reproduces.
         codes = (rgb * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         squares = torch.from_numpy(np.stack([self._resized(frame) for frame in codes]))
         return (squares.permute(0, 3, 1, 2).float() / 255).to(rgb.device)
 
     def prompt_to_squares(self, plane: Tensor) -> Tensor:
         """Return marks (N, 1, height, width) as (N, 1, side, side): 1 wherever there are any."""
+        # Any positive share of a mark counts, as in the research code.
         return (self._planes(plane[:, 0].cpu().numpy()) > 0).float()
 
     def trimap_to_squares(self, trimap: Tensor) -> Tensor:
@@ -89,6 +91,7 @@ class SquareFit:
         size = (round(self.height * scale), round(self.width * scale))
         whole = planes.new_zeros(*planes.shape[:2], *size)
         place = middle(*size)
+        # The square is the middle of the enlarged frame.
         part = whole[..., place[0], place[1]]
         part[:] = F.interpolate(planes, size=(part.shape[-2], part.shape[-1]), mode="bilinear")
         return whole

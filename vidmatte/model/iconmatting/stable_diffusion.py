@@ -73,6 +73,7 @@ class FeatureSettings:
     def _drawn(self, role: Role, shape: tuple[int, int, int]) -> Tensor:
         # The generator uses 32 bits of the seed, enough for two streams for each.
         stream = torch.Generator().manual_seed(2 * self.seed + (role == "reference"))
+        # One sequence, so the noises are the same with and without sampled latents.
         count = self.ensemble * (2 if self.vae == "sample" else 1)
         return torch.stack([torch.randn(shape, generator=stream) for _ in range(count)])
 
@@ -146,6 +147,7 @@ class TruncatedUnet(nn.Module):
         self.conv_in = unet.conv_in
         self.down_blocks = unet.down_blocks
         self.mid_block = unet.mid_block
+        # The last up-block is not needed; of the third one only the attention layers are.
         self.up_blocks = unet.up_blocks[:2]
         self.last_resnets = unet.up_blocks[2].resnets
         self.last_attentions = unet.up_blocks[2].attentions
@@ -179,6 +181,7 @@ class TruncatedUnet(nn.Module):
         x = self.mid_block(x, time, **context)
         outputs = []
         for block in self.up_blocks:
+            # Each resnet of an up-block takes one skip connection, from the end of the list.
             taken = len(block.resnets)
             skips, skipped = skips[:-taken], tuple(skips[-taken:])
             x = block(x, skipped, time, **_if_it_attends(block, context))
