@@ -27,7 +27,6 @@ from vidmatte.model.weights import check_finite, load_tensors
 
 _log = logging.getLogger(__name__)
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
-# Activations take about half as much again as the weights.
 _WITH_WORK = 1.5
 """Memory for the weights and the work on one frame, as a multiple of the weights alone."""
 

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Budgets for one block of maps: small on CPUs, where caches matter, large on GPUs.
 _BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
 """Memory budget for the maps of single heads, by device.
 
