@@ -78,6 +78,36 @@ def test_colour_of_soft_pixels(soft, tmp_path):
     )
 
 
+def test_a_mask_with_a_hard_edge_is_kept_on_its_own_frame(soft, tmp_path):
+    clip, mask = soft
+    given = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE).astype(int) * 257
+    for edge in ("hard", "soft"):
+        run(clip, "--mask", mask, "--alpha", tmp_path / f"{edge}.mkv", "--mask-edge", edge)
+    hard, refined = (movie(tmp_path / f"{edge}.mkv").astype(int) for edge in ("hard", "soft"))
+    assert np.array_equal(hard[0], given)
+    # The disc has a wide soft edge, which the mask lacks.
+    assert ((refined[0] > 6553) & (refined[0] < 58982)).sum() > 200
+    assert np.array_equal(hard[1:], refined[1:])
+
+
+def test_a_mask_with_a_hard_edge_is_kept_on_its_own_image(soft, tmp_path):
+    clip, mask = soft
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    with vidmatte.open_video(clip) as video:
+        for index in range(2):
+            codes = np.rint(255 * video.frame(index).rgb[0].numpy()[::-1].transpose(1, 2, 0))
+            cv2.imwrite(str(pictures / f"{index}.png"), codes)
+    where = str(tmp_path / "{name}.png")
+    run(pictures, "--images", "--mask", mask, "--alpha", where, "--mask-edge", "hard")
+    found = [cv2.imread(str(tmp_path / f"{k}.png"), cv2.IMREAD_UNCHANGED) for k in range(2)]
+    given = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE).astype(int)
+    assert np.array_equal(
+        np.squeeze(found[0]).astype(int), given * (257 if found[0].max() > 255 else 1)
+    )
+    assert not np.array_equal(found[0], found[1])
+
+
 def test_smoothing_reduces_the_change_between_frames(soft, tmp_path):
     clip, mask = soft
     run(clip, "--mask", mask, "--alpha", tmp_path / "plain.mkv")

@@ -26,6 +26,8 @@ OnDamage = Literal["refuse", "stop", "skip", "hold"]
 SourceAlpha = Literal["ignore", "multiply", "matte"]
 """The alpha of the source: ignore it, multiply the matte with it, or take it as the matte."""
 Screen = Literal["green", "blue"]
+MaskEdge = Literal["soft", "hard"]
+"""The edge of a mask on its own frame: find it anew from the image, or keep the mask as it is."""
 Kind = Literal["text", "path", "number", "whole", "switch"]
 
 NO_MODEL = "none"
@@ -313,6 +315,14 @@ class MatteOptions:
     )
     """See `model.compact.adapt`. The default applies to clips tracked by the embedded
     model; for all others it is 0."""
+    mask_edge: MaskEdge = option(
+        "soft",
+        "What a mask is worth on its own frame: soft keeps its inside and finds its edge anew in "
+        "the image, hard keeps all of it.",
+        "text",
+        choices=get_args(MaskEdge),
+    )
+    """See `stages.propagate.keep_hard_masks`."""
     smooth: float = option(
         0.0,
         "Strength of the temporal alpha smoother; 0.5 without a value.",

@@ -233,7 +233,7 @@ def _references(video: Video, request: Request) -> Mapping[str, tuple[Reference,
     if request.options.source_alpha == "matte":
         mattes = "those of the source"
     if mattes is None and trimaps is None:
-        return request.prompts.references(video)
+        return request.prompts.references(video, request.options.mask_edge)
     if any(request.prompts.objects.values()) or request.prompts.reference is not None:
         given = f"mattes too ({mattes})" if trimaps is None else f"trimaps too ({trimaps})"
         raise OptionError(f"marks were given, and {given}: give one of them")

@@ -224,7 +224,7 @@ def _mattes(
 ) -> Generator[Mattes]:
     """Return the mattes of all objects before postprocessing."""
     if shot.request.source.images:
-        return matte_images(predictors, shot.video)
+        return matte_images(predictors, shot.video, list(shot.references.values()))
     return matte_objects(
         predictors,
         shot.video,

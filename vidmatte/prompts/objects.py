@@ -13,6 +13,7 @@ import torch
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch
+from vidmatte.options import MaskEdge
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.prompts.reference import make_references
 from vidmatte.read import Video
@@ -60,13 +61,20 @@ class ObjectPrompts:
             for clip in sorted(others, key=str)
         ]
 
-    def references(self, video: Video) -> dict[str, tuple[Reference, ...]]:
+    def references(
+        self, video: Video, mask_edge: MaskEdge = "soft"
+    ) -> dict[str, tuple[Reference, ...]]:
         """Draw the references of each object; `video` is the source.
+
+        `mask_edge` is that of all masks, see `Reference.mask_edge`.
 
         Raises PromptError for marks outside of their frame, ReadError for a missing frame.
         """
         return {
-            name: make_references(video, prompts, self.reference)
+            name: tuple(
+                replace(reference, mask_edge=mask_edge)
+                for reference in make_references(video, prompts, self.reference)
+            )
             for name, prompts in self.objects.items()
         }
 

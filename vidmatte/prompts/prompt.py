@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidmatte.frames import ColorTags
+    from vidmatte.options import MaskEdge
 
 OBJECT, BACKGROUND = 1, 0
 """Labels of points and strokes."""
@@ -37,6 +38,8 @@ class Reference:
     adjacent: Tensor | None = None
     """(1, 3, H, W) the frame beside it in its clip, as motion helps to tell the object; None for a
     still."""
+    mask_edge: MaskEdge = "soft"
+    """Of a mask: "soft" finds its edge anew in the image, "hard" keeps the mask as it is."""
 
     @property
     def roi(self) -> Tensor:

@@ -17,8 +17,10 @@ from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import Predictor
 from vidmatte.options import MatteOptions
 from vidmatte.prompts.objects import Mattes, for_each_object, share_overlaps
+from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
 from vidmatte.stages.finish import Finisher
+from vidmatte.stages.propagate import keep_hard_masks
 from vidmatte.stages.smooth import smooth
 
 MattesCallback = Callable[[Mapping[str, MatteBatch]], None]
@@ -119,7 +121,19 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
     return replace(batch, foreground=color * peak)
 
 
-def matte_images(predictors: Sequence[Predictor], video: Video) -> Generator[Mattes]:
-    """Yield the mattes of independent images, one of each predictor for each image."""
+def matte_images(
+    predictors: Sequence[Predictor], video: Video, references: Sequence[Sequence[Reference]]
+) -> Generator[Mattes]:
+    """Yield the mattes of independent images, one of each predictor for each image.
+
+    Args:
+        predictors: one of each object.
+        video: the images.
+        references: those of each object; a mask with a hard edge stays as it is on its own image.
+    """
     shown = [with_display_transform(predictor, video.info.color) for predictor in predictors]
-    return (tuple(predictor(batch) for predictor in shown) for batch in video.batches(1))
+    pairs = list(zip(shown, references, strict=True))
+    return (
+        tuple(keep_hard_masks(predictor(batch), marks) for predictor, marks in pairs)
+        for batch in video.batches(1)
+    )

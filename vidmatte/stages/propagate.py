@@ -210,6 +210,23 @@ def bring_to_full_size(
     return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
 
 
+def keep_hard_masks(mattes: MatteBatch, references: Sequence[Reference]) -> MatteBatch:
+    """Return mattes whose alpha is the mask itself on frames that have one with a hard edge."""
+    hard = {
+        reference.frame: reference.alpha
+        for reference in references
+        if reference.mask_edge == "hard" and reference.is_complete
+    }
+    frames = mattes.source.frames
+    if hard.keys().isdisjoint(frames):
+        return mattes
+    alphas = [
+        hard.get(frame, alpha[None]).to(alpha)
+        for frame, alpha in zip(frames, mattes.alpha, strict=True)
+    ]
+    return replace(mattes, alpha=torch.cat(alphas))
+
+
 def matte_clip(
     predictor: Predictor,
     video: Video,
@@ -265,7 +282,10 @@ def matte_objects(
     predictors = [with_display_transform(predictor, video.info.color) for predictor in predictors]
     if predictors[0].tracker() is None:
         for batch in video.batches(batch_size, start=start, end=end):
-            yield tuple(predictor(batch) for predictor in predictors)
+            yield tuple(
+                keep_hard_masks(predictor(batch), of_object)
+                for predictor, of_object in zip(predictors, references, strict=True)
+            )
         return
     with ExitStack() as stack:
         runs = []
@@ -285,8 +305,8 @@ def matte_objects(
             if wanted:
                 shown = batch[len(batch) - wanted :]
                 yield tuple(
-                    bring_to_full_size(predictor, shown, of_object[-wanted:])
-                    for predictor, of_object in zip(predictors, coarse, strict=True)
+                    keep_hard_masks(bring_to_full_size(predictor, shown, found[-wanted:]), marks)
+                    for predictor, found, marks in zip(predictors, coarse, references, strict=True)
                 )
 
 

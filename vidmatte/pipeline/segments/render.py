@@ -51,6 +51,7 @@ from vidmatte.stages.propagate import (
     bring_to_full_size,
     chunk_frames,
     frames_of,
+    keep_hard_masks,
 )
 from vidmatte.write import Outputs, OutputSpec, create_outputs
 from vidmatte.write.partial import lock
@@ -296,9 +297,11 @@ class Renderer:
             for batch in batches:
                 if coarse:
                     pairs = zip(predictors, coarse, strict=True)
-                    yield tuple(_from_coarse(predictor, batch, of) for predictor, of in pairs)
+                    found = [_from_coarse(predictor, batch, of) for predictor, of in pairs]
                 else:
-                    yield tuple(predictor(batch) for predictor in predictors)
+                    found = [predictor(batch) for predictor in predictors]
+                marked = zip(found, self._references, strict=True)
+                yield tuple(keep_hard_masks(mattes, marks) for mattes, marks in marked)
 
     def _coarse(self, name: int, first: int, end: int) -> dict[int, list[tuple[Pass, CoarseMatte]]]:
         """Return the coarse mattes of an object by frame, each with its pass."""
