@@ -18,6 +18,8 @@ from vidmatte.datasets.catalogue import DATASETS
 from vidmatte.model.catalogue import DESCRIPTIONS
 from vidmatte.option_table import MANIFEST_KEYS
 from vidmatte.synth.__main__ import _parser as bank_parser
+from vidmatte.synth.blender import render_parser
+from vidmatte.synth.groom import groom_parser
 from vidmatte.write import FORMATS, formats_of
 
 try:
@@ -98,11 +100,12 @@ def check_python(arguments):
     """A script exists; of a module of ours the arguments parse."""
     if arguments[:1] == ["-m"]:
         module, *rest = arguments[1:]
-        assert module in ("vidmatte", "vidmatte.synth", "venv", "build", "http.server", "pip")
+        known = ("vidmatte", *SYNTH_PARSERS, "venv", "build", "http.server", "pip")
+        assert module in known
         if module == "vidmatte":
             parse(rest)
-        elif module == "vidmatte.synth":
-            bank_parser().parse_args(rest)
+        elif module in SYNTH_PARSERS:
+            SYNTH_PARSERS[module]().parse_args(rest)
     else:
         assert (ROOT / arguments[0]).is_file()
 
@@ -118,6 +121,11 @@ def check_torchrun(arguments):
     check_python(arguments[arguments.index("-m") :])
 
 
+SYNTH_PARSERS = {
+    "vidmatte.synth": bank_parser,
+    "vidmatte.synth.groom": groom_parser,
+    "vidmatte.synth.blender.render": render_parser,
+}
 PROGRAMS = {
     "vidmatte": parse,
     "pip": check_pip,
