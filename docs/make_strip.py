@@ -10,6 +10,7 @@ import numpy as np
 
 import vidmatte
 from vidmatte.prompts.files import load_prompts
+from vidmatte.read import parse_position
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "vidmatte" / "sample" / "portrait.mp4"
@@ -21,7 +22,7 @@ COLORS = {1: (80, 220, 60), 0: (60, 60, 235)}
 def marked(prompt: vidmatte.Prompt) -> np.ndarray:
     """The reference frame with its points: green on the object, red off it."""
     with vidmatte.open_video(CLIP) as video:
-        picture = to_bgr(video.frame(prompt.frame).rgb[0].numpy())
+        picture = to_bgr(video.frame(parse_position(prompt.frame or 0, video)).rgb[0].numpy())
     for x, y, label in prompt.points:
         cv2.circle(picture, (round(x), round(y)), 13, (255, 255, 255), -1, cv2.LINE_AA)
         cv2.circle(picture, (round(x), round(y)), 10, COLORS[label], -1, cv2.LINE_AA)

@@ -411,7 +411,7 @@ def write_prompts(path: Path, alpha: np.ndarray) -> None:
         points.append([int(x), int(y), 1])
     points += [[x, y, 0] for x, y in BACKGROUND_POINTS]
     entry = {"name": "astronaut", "prompts": [{"frame": 0, "points": points}]}
-    path.write_text(json.dumps({"version": 1, "source": "portrait.mp4", "objects": [entry]}) + "\n")
+    path.write_text(json.dumps({"version": 2, "source": "portrait.mp4", "objects": [entry]}) + "\n")
 
 
 def make_sample(out: Path) -> None:

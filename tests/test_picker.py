@@ -489,7 +489,7 @@ def test_points_without_a_value_open_the_picker(clip, monkeypatch):
     assert answer.exit_code == 1  # nothing was run
     assert "The picker is at http://127.0.0.1:1/?token=x" in answer.output
     opening = asked["opening"]
-    assert (opening.source, opening.frame, opening.outputs) == (clip, 7, ("a.mov",))
+    assert (opening.source, opening.frame, opening.outputs) == (clip, "7", ("a.mov",))
     assert (opening.options.finish.grow, opening.options.start) == (-1, "2")
 
 

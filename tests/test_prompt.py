@@ -195,7 +195,7 @@ GOOD = {"version": 1, "objects": [{"name": "a", "prompts": [{"frame": 0, "points
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, "version 3"),
         ({"objects": []}, "holds no marks"),
         ({"objects": [{"name": "a", "prompts": []}]}, "holds no marks"),
         ({"objects": [{"name": "a"}]}, "does not have the layout"),

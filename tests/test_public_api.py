@@ -12,6 +12,7 @@ import pytest
 import vidmatte
 from vidmatte.cli import cli
 from vidmatte.options import Despill, FinishOptions, MatteOptions
+from vidmatte.prompts import prompt
 from vidmatte.stages import smooth as smoothing
 
 PACKAGE = Path(vidmatte.__file__).parent
@@ -27,6 +28,7 @@ LAYERS = (
     "option_table",
     "frames",
     "metrics",
+    "python_errors",
     "imaging",
     "media",
     "read",
@@ -50,7 +52,7 @@ LAYERS = (
 def test_public_names_are_few_sorted_and_there():
     names = vidmatte.__all__
     assert names == sorted(names)
-    assert len(names) <= 16
+    assert len(names) <= 24
     assert all(hasattr(vidmatte, name) for name in names)
 
 
@@ -82,7 +84,8 @@ print([name for name in {heavy} if name in sys.modules])
 def test_names_are_those_of_their_modules():
     assert set(vidmatte._MODULES) == set(vidmatte.__all__) - {"__version__"}
     assert set(vidmatte.__all__) <= set(dir(vidmatte))
-    assert vidmatte.smooth is smoothing.smooth
+    assert vidmatte.smooth.__wrapped__ is smoothing.smooth  # its errors speak Python
+    assert vidmatte.Prompt is prompt.Prompt
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         vidmatte.nothing  # noqa: B018
 

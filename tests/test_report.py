@@ -230,7 +230,7 @@ def test_the_printed_command_adds_the_reference(half, clip, tmp_path):
     assert rows[0]["frame"] == "1"
     # Frame 0 is marked too, before the in point.
     assert [row["frame"] for row in rows if row["is_reference"] == "1"] == [str(DIP)]
-    assert "--ref-frame 0" in command
+    assert "--ref-frame index:0" in command
 
 
 def test_commands_for_every_kind_of_mark():
@@ -591,7 +591,7 @@ def test_a_set_of_images_of_any_size(half, tmp_path):
     assert [row["name"] for row in rows] == [f"shot-{n:02d}" for n in range(13)]
     assert {row["seconds"] for row in rows} == {""}
     assert [row["is_suggested"] for row in rows] == ["0"] * DIP + ["1", "0"]
-    assert "--images --ref-frame 0" in (tmp_path / "rep" / "report.html").read_text(
+    assert "--images --ref-frame index:0" in (tmp_path / "rep" / "report.html").read_text(
         encoding="utf-8"
     )
 
@@ -698,7 +698,7 @@ def test_values_of_pages_are_escaped_and_missing_ones_are_errors():
                 "objects": {"": [vidmatte.Prompt(mask=Path("/far/m.png"))]},
                 "reference": "/far/hero.png",
             },
-            "vidmatte clip.mp4 --reference hero.png --ref-frame 0 --mask m.png",
+            "vidmatte clip.mp4 --reference hero.png --mask m.png",
         ),
         (
             {"objects": {"cat": [vidmatte.Prompt(box=(1, 2, 3, 4))]}},

@@ -1,22 +1,25 @@
 """Video object matting by in-context matting: mark an object once, get mattes of every frame.
 
-    vidmatte.matte("clip.mp4", vidmatte.Prompt(points=((640, 360, 1),)), output="shot.mov")
+    vidmatte.matte("clip.mp4", vidmatte.Prompt(points=[(640, 360)]), output="shot.mov")
 
-is the whole flow in one call; `open_video`, `load_model`, `matte_clip`, `smooth` and
-`create_outputs` are its stages.
+is the whole flow in one call, and `Pipeline` the same with its parts in reach. `open_video`,
+`load_model`, `matte_clip`, `smooth` and `create_outputs` are single stages.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidmatte.errors import VidmatteError
     from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
     from vidmatte.model import list_models, load_model
-    from vidmatte.options import MatteOptions
+    from vidmatte.options import FinishOptions, MatteOptions
+    from vidmatte.pipeline.pipeline import MattedFrame, Pipeline
     from vidmatte.pipeline.run import matte
+    from vidmatte.prompts.files import load_prompts, save_prompts
     from vidmatte.prompts.prompt import Prompt, Reference, Stroke
     from vidmatte.read import open_video
     from vidmatte.stages.propagate import matte_clip
@@ -26,9 +29,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "FinishOptions": "options",
     "FrameBatch": "frames",
     "MatteBatch": "frames",
     "MatteOptions": "options",
+    "MattedFrame": "pipeline.pipeline",
+    "Pipeline": "pipeline.pipeline",
     "Prompt": "prompts.prompt",
     "Reference": "prompts.prompt",
     "Stroke": "prompts.prompt",
@@ -37,17 +43,22 @@ _MODULES = {
     "create_outputs": "write",
     "list_models": "model",
     "load_model": "model",
+    "load_prompts": "prompts.files",
     "matte": "pipeline.run",
     "matte_clip": "stages.propagate",
     "open_video": "read",
+    "save_prompts": "prompts.files",
     "smooth": "stages.smooth",
 }
 """Lazy exports: modules are imported on first access, so Ctrl-C works during loading."""
 
 __all__ = [
+    "FinishOptions",
     "FrameBatch",
     "MatteBatch",
     "MatteOptions",
+    "MattedFrame",
+    "Pipeline",
     "Prompt",
     "Reference",
     "Stroke",
@@ -57,9 +68,11 @@ __all__ = [
     "create_outputs",
     "list_models",
     "load_model",
+    "load_prompts",
     "matte",
     "matte_clip",
     "open_video",
+    "save_prompts",
     "smooth",
 ]
 
@@ -67,7 +80,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'vidmatte' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"vidmatte.{_MODULES[name]}"), name)
+    value = getattr(import_module(f"vidmatte.{_MODULES[name]}"), name)
+    if isinstance(value, FunctionType):
+        # Not where they are defined: the command line shows the messages in its own words.
+        from vidmatte.python_errors import speaks_python
+
+        value = speaks_python(value)
+    globals()[name] = value
     return value
 
 

@@ -99,6 +99,7 @@ def _texts(value: Any) -> list[str]:
 _READERS: Mapping[Kind, Callable[[Any], Any]] = {
     "text": _text,
     "path": _text,
+    "position": _text,
     "number": _number,
     "whole": _whole,
     "switch": _switch,
@@ -138,11 +139,10 @@ PROMPT_OPTIONS = (
     ),
     _shot_option(
         "ref_frame",
-        "0-based frame that is marked; repeat it, and each prompt, for several.",
-        "whole",
-        metavar="N",
-        default_text="0",
-        span=(0, float("inf")),
+        "Frame that is marked, as --start names it; repeat it, and each prompt, for several.",
+        "position",
+        metavar="POSITION",
+        default_text="the first",
     ),
     _shot_option(
         "points",
@@ -289,6 +289,8 @@ def _schema_of(each: Option) -> dict[str, Any]:
         schema["oneOf"] = [text, {"type": "array", "items": text}]
         return schema
     schema["type"] = types.get(info.kind, "string")
+    if info.kind == "position":
+        schema["type"] = ["integer", "string"]
     if info.choices:
         numbers = info.kind == "whole"
         schema["enum"] = [int(choice) if numbers else choice for choice in info.choices]

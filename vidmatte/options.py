@@ -28,7 +28,7 @@ SourceAlpha = Literal["ignore", "multiply", "matte"]
 Screen = Literal["green", "blue"]
 MaskEdge = Literal["soft", "hard"]
 """The edge of a mask on its own frame: find it anew from the image, or keep the mask as it is."""
-Kind = Literal["text", "path", "number", "whole", "switch"]
+Kind = Literal["text", "path", "position", "number", "whole", "switch"]
 
 NO_MODEL = "none"
 """Name of the model for external mattes."""
@@ -336,12 +336,15 @@ class MatteOptions:
     """See `stages.finish`."""
     start: str | None = option(
         None,
-        "In point: frame (120), seconds (5s, 5.0), time (00:00:05.5) or timecode (00:00:05:12).",
-        "text",
+        "In point: a frame number (of the file in a sequence, from 0 in a movie), index:5 from the "
+        "first frame, seconds (5s, 5.0), time (00:00:05.5) or timecode (00:00:05:12).",
+        "position",
         metavar="POSITION",
     )
     """See `read.parse_position`."""
-    end: str | None = option(None, "Out point; this frame is included.", "text", metavar="POSITION")
+    end: str | None = option(
+        None, "Out point; this frame is included.", "position", metavar="POSITION"
+    )
     frame_rate: Fraction | None = option(
         None,
         "Frame rate of an image sequence: 25, 23.976, 24000/1001.",
@@ -409,7 +412,7 @@ class MatteOptions:
     start_number: int | None = option(
         None,
         "Number of the source's first frame in the names of image outputs, as in 1001; a run that "
-        "begins at --start 10 then writes 1011 first.",
+        "begins at --start index:10 then writes 1011 first.",
         "whole",
         metavar="NUMBER",
         span=(0, math.inf),

@@ -330,13 +330,17 @@ def _objects(values: Mapping[str, Any]) -> Mapping[str, Sequence[Prompt]]:
             return prompts_of_objects(())
         raise OptionError("nothing is marked: give prompts, points, box, mask or scribbles")
     prompt = Prompt(
-        frame=values.get("ref_frame", 0),
+        frame=_frame(values.get("ref_frame")),
         points=parse_points(prompts["points"]) if "points" in prompts else (),
         box=parse_box(prompts["box"]) if "box" in prompts else None,
         mask=prompts.get("mask"),
         scribbles=prompts.get("scribbles"),
     )
     return prompts_of_objects(prompt)
+
+
+def _frame(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def _chosen(

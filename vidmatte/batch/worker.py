@@ -137,7 +137,12 @@ class Worker:
         counter = _Reporter(task.shot, self._report)
         apart = suggested_apart(is_set=task.request.source.images)
         aspect = shot.video.info.sample_aspect_ratio
-        thumbnails = Thumbnails(pixel_aspect=aspect, references=shot.reference_frames, apart=apart)
+        thumbnails = Thumbnails(
+            pixel_aspect=aspect,
+            references=shot.reference_frames,
+            apart=apart,
+            first_number=shot.video.first_number,
+        )
         summary = matte_streaming(
             shot,
             self._load,

@@ -118,7 +118,7 @@ def _picked(inputs: Sequence[str], given: Mapping[str, Any]) -> Summary:
     summary = open_picker(
         Path(_single(inputs)),
         prompt_file=_if_given(given["prompts"], Path),
-        frame=(given["ref_frame"] or (0,))[0],
+        frame=(given["ref_frame"] or (None,))[0],
         outputs=given["output"],
         alphas=given["alpha"],
         options=make_options(given),
@@ -155,7 +155,7 @@ def _objects(
     if given["object"]:
         raise OptionError("--object chooses from a prompt file: give --prompts too")
     if any(prompts.values()):
-        return _prompts_of_frames(given["ref_frame"] or (0,), prompts)
+        return _prompts_of_frames(given["ref_frame"] or (None,), prompts)
     if not _has_mattes(given):
         raise OptionError(_how_to_mark(inputs, given))
     return ()
@@ -172,7 +172,7 @@ def _how_to_mark(inputs: Sequence[str], given: Mapping[str, Any]) -> str:
 
 
 def _prompts_of_frames(
-    frames: Sequence[int], prompts: Mapping[str, Sequence[str]]
+    frames: Sequence[str | None], prompts: Mapping[str, Sequence[str]]
 ) -> tuple[Prompt, ...]:
     """Return a prompt for each reference frame: the n-th value of each option belongs to it."""
     for name, values in prompts.items():
@@ -188,14 +188,18 @@ def _prompts_of_frames(
     return tuple(found)
 
 
-def _prompt(frame: int, values: Mapping[str, str]) -> Prompt:
+def _prompt(frame: str | None, values: Mapping[str, str]) -> Prompt:
     return Prompt(
-        frame=frame,
+        frame=_frame(frame),
         points=_if_given(values.get("points"), parse_points) or (),
         box=_if_given(values.get("box"), parse_box),
         mask=_if_given(values.get("mask"), Path),
         scribbles=_if_given(values.get("scribbles"), Path),
     )
+
+
+def _frame(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def _if_given(text: str | None, parse: Callable[[str], T]) -> T | None:

@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 @click.option(
     "--ref-frame",
     "frame",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="0-based frame that is shown first.",
+    metavar="POSITION",
+    help="Frame that is shown first: its number, index:5, 2.5s or a timecode.  [default: the "
+    "first]",
 )
 @click.option(
     "-o",
@@ -73,7 +71,7 @@ if TYPE_CHECKING:
 def pick_command(
     clip: Path,
     prompt_file: Path | None,
-    frame: int,
+    frame: str | None,
     outputs: tuple[str, ...],
     alphas: tuple[str, ...],
     host: str,
@@ -106,7 +104,7 @@ def open_picker(
     clip: Path,
     *,
     prompt_file: Path | None,
-    frame: int,
+    frame: str | None,
     outputs: tuple[str, ...],
     alphas: tuple[str, ...],
     options: MatteOptions,

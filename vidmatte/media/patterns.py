@@ -1,14 +1,15 @@
 """Names of numbered frames: `%04d`, `####`, `@@@@` and `$F4`, for inputs and outputs.
 
 A name has at most one place for the frame number. A single `#` is a place only if there is no
-other one and no digit follows: in `take#2.%04d.png` and `take#2.mov` it is plain text.
+other one and no digit follows: in `take#2.%04d.png` and `take#2.mov` it is plain text. A range of
+what is read stands before the place, as fileseq writes it: `shot.1001-1100####.exr`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidmatte.errors import OptionError, ReadError
@@ -25,6 +26,7 @@ _SINGLE_HASH = re.compile(r"(?P<padding>#)(?!\d)")
 _NEGATIVE = re.compile(r"(?:^|[._ ])-(\d+)$")
 """A number below zero at the end of a name. In `shot-0001` the dash separates; `shot.-001` is
 -1."""
+_SPAN = re.compile(r"(?<!\d)(\d+)-(\d+)$")
 _TRAILING = re.compile(r"(\d+)$")
 
 
@@ -36,6 +38,17 @@ class FramePattern:
     after: str
     digits: int = 1
     """Least number of digits; numbers are filled up with zeros."""
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """First and last number of a range before the place, as in `shot.1001-1100####.exr`."""
+        found = _SPAN.search(self.before)
+        return None if found is None else (int(found[1]), int(found[2]))
+
+    @property
+    def whole(self) -> FramePattern:
+        """The pattern without its range."""
+        return replace(self, before=_SPAN.sub("", self.before))
 
     def name_of(self, number: int) -> str:
         """Return the file name of a frame number."""
@@ -104,9 +117,9 @@ def matching_names(path: str | Path) -> re.Pattern[str]:
     pattern = parse_pattern(path)
     if pattern is None:
         return re.compile(re.escape(name))
-    before = re.escape(pattern.before)
-    after = re.escape(pattern.after)
-    return re.compile(rf"{before}\d+{after}")
+    # What is read may have a range in front of the place, which its files do not have.
+    befores = {re.escape(each.before) for each in (pattern, pattern.whole)}
+    return re.compile(rf"(?:{'|'.join(sorted(befores))})\d+{re.escape(pattern.after)}")
 
 
 def trailing_number(path: str | Path) -> int | None:
@@ -149,6 +162,6 @@ def stem_of(source: str | Path) -> str:
     if pattern is None:
         return path.stem or path.resolve().parent.name
     # What separates the number from the name goes with it.
-    before = re.sub(r"[._-]$", "", pattern.before)
+    before = re.sub(r"[._-]$", "", pattern.whole.before)
     stem = Path(before + pattern.after).stem if before else Path(f"x{pattern.after}").stem[1:]
     return stem or path.resolve().parent.name

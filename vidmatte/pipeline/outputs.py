@@ -50,7 +50,7 @@ class OutputPlan:
         Raises:
             OptionError: If a path, the objects and the options do not fit each other.
         """
-        _check_objects(objects, options)
+        check_objects(objects, options)
         requested: list[OutputSpec] = []
         specs: list[OutputSpec] = []
         for paths, alpha_only in ((output, False), (alpha, True)):
@@ -99,7 +99,8 @@ def outputs_of_objects(
     )
 
 
-def _check_objects(objects: Sequence[str], options: MatteOptions) -> None:
+def check_objects(objects: Sequence[str], options: MatteOptions) -> None:
+    """Raise OptionError if several objects are marked, and an option is for one only."""
     if len(objects) > 1 and (options.finish.invert or options.finish.inside_mask):
         raise OptionError(
             f"{len(objects)} objects are marked, and an inverted matte or an inside mask would be "

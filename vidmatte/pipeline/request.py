@@ -12,7 +12,7 @@ from vidmatte.errors import OptionError
 from vidmatte.model.external import fit_to_clip
 from vidmatte.options import MatteOptions, chosen_options
 from vidmatte.pipeline.outputs import OutputPlan
-from vidmatte.pipeline.source import Paths, Source, expected_frames, frame_range
+from vidmatte.pipeline.source import Inputs, Paths, Source, expected_frames, frame_range
 from vidmatte.prompts.objects import ObjectPrompts, Prompts
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
@@ -35,7 +35,7 @@ class Request:
     @classmethod
     def of(
         cls,
-        source: Paths,
+        source: Inputs,
         prompts: Prompts,
         *,
         output: Paths = (),
@@ -113,9 +113,9 @@ class Shot:
 
     @property
     def reference_frames(self) -> tuple[int, ...]:
-        """Return the indices of the marked frames of the source."""
+        """Return the numbers of the marked frames of the source."""
         marked = [mark.frame for marks in self.references.values() for mark in marks]
-        return tuple(frame for frame in marked if frame is not None)
+        return tuple(self.video.number_of(frame) for frame in marked if frame is not None)
 
     @property
     def expected(self) -> int | None:
@@ -178,6 +178,7 @@ class Shot:
             self.invocation,
             like=self.video.info,
             references=self.reference_frames,
+            first_number=self.video.first_number,
             inputs=request.inputs(),
             start=self._start_seconds or Fraction(0),
             overwrite=overwrite,

@@ -38,7 +38,7 @@ from vidmatte.pipeline.segments.long_render import (
     frames_if_segmented,
     may_be_segmented,
 )
-from vidmatte.pipeline.source import Paths
+from vidmatte.pipeline.source import Inputs, Paths
 from vidmatte.pipeline.summary import build_summary
 from vidmatte.prompts.objects import Mattes, Prompts, together
 from vidmatte.report.summary import Summary
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 def matte(
-    source: Paths,
+    source: Inputs,
     prompts: Prompts = (),
     *,
     output: Paths = (),
@@ -74,7 +74,8 @@ def matte(
     until all are done (see `pipeline.segments`); `options.resume` uses those of a stopped run.
 
     Args:
-        source: a movie, a folder or pattern of frames, or the images of a set.
+        source: a movie, a folder or pattern of frames, the images of a set, or frames in memory:
+            arrays or Pillow images, see `read.memory.MemoryVideo`.
         prompts: marks on frames of `source`, or of `reference`; none with external mattes (model
             "none") or trimaps.
         output: files of colour with alpha. The extension chooses the format (see `write.FORMATS`),
@@ -162,14 +163,13 @@ def matte_streaming(
         model = model_of(shot, load_model)
         with reporting or nullcontext(), outputs as out:
             counter = FrameCounter(progress, shot.expected)
-            predictors = _predictors(shot, model, counter.expected, on_adapt)
-            stages = postprocess(
-                _mattes(shot, model, predictors, counter),
-                options,
-                shot.finisher,
-                len(predictors),
-                shot.request.outputs.with_color,
-                model.device,
+            predictors = predictors_of(shot, model, counter.expected, on_adapt)
+            stages = streamed(
+                shot,
+                model,
+                predictors,
+                color=shot.request.outputs.with_color,
+                on_backward=counter.add_backward,
             )
             with closing(stages):
                 for batches in stages:
@@ -202,7 +202,7 @@ def matte_streaming(
     return replace(summary, seconds=seconds, outputs=outputs.files, notes=notes)
 
 
-def _predictors(
+def predictors_of(
     shot: Shot, model: Model, frames: int | None, on_adapt: StepCallback | None
 ) -> list[Predictor]:
     """Return the predictor of each object, adapted to its references."""
@@ -219,21 +219,36 @@ def _predictors(
     ]
 
 
-def _mattes(
-    shot: Shot, model: Model, predictors: Sequence[Predictor], counter: FrameCounter
+def streamed(
+    shot: Shot,
+    model: Model,
+    predictors: Sequence[Predictor],
+    *,
+    color: bool,
+    on_backward: Callable[[int], None] | None = None,
 ) -> Generator[Mattes]:
-    """Return the mattes of all objects before postprocessing."""
+    """Return the finished mattes of all objects, frames in order.
+
+    Args:
+        shot: what is matted.
+        model: its model.
+        predictors: that of each object, see `predictors_of`.
+        color: whether foreground colour is estimated.
+        on_backward: told the number of frames that were propagated backward.
+    """
     if shot.request.source.images:
-        return matte_images(predictors, shot.video, list(shot.references.values()))
-    return matte_objects(
-        predictors,
-        shot.video,
-        list(shot.references.values()),
-        start=shot.start,
-        end=shot.end,
-        batch_size=batch_size_of(shot.options, model.device),
-        on_backward=counter.add_backward,
-    )
+        mattes = matte_images(predictors, shot.video, list(shot.references.values()))
+    else:
+        mattes = matte_objects(
+            predictors,
+            shot.video,
+            list(shot.references.values()),
+            start=shot.start,
+            end=shot.end,
+            batch_size=batch_size_of(shot.options, model.device),
+            on_backward=on_backward,
+        )
+    return postprocess(mattes, shot.options, shot.finisher, len(predictors), color, model.device)
 
 
 def _matte_in_segments(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.options import MatteOptions
 from vidmatte.read import Video, open_video, parse_position
+from vidmatte.read.memory import ImageLike, MemoryVideo, is_image_like
 from vidmatte.read.sequence import ImageSet
 
 Paths = str | Path | Sequence[str | Path]
+Inputs = Paths | ImageLike | Sequence[ImageLike]
+"""Paths, or images in memory."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,22 @@ class Source:
     paths: tuple[str | Path, ...]
     images: bool = False
     """Whether the paths are independent images instead of one clip."""
+    frames: Sequence[ImageLike] = field(default=(), compare=False, repr=False)
+    """Images in memory in place of paths."""
 
     @classmethod
-    def of(cls, paths: Paths, *, images: bool = False) -> Source:
-        """Return the source of one path or several."""
-        return cls(tuple(as_list(paths)), images)
+    def of(cls, inputs: Inputs, *, images: bool = False) -> Source:
+        """Return the source of one path or several, or of images in memory.
+
+        An array of four dimensions is a clip, (T, H, W, C).
+        """
+        if is_image_like(inputs):
+            frames = inputs if getattr(inputs, "ndim", 0) == 4 else [inputs]
+            return cls((), images, cast("Sequence[ImageLike]", frames))
+        paths = as_list(cast("Paths", inputs))
+        if paths and is_image_like(paths[0]):
+            return cls((), images, cast("Sequence[ImageLike]", inputs))
+        return cls(tuple(paths), images)
 
     def open(self, options: MatteOptions) -> Video:
         """Open it with the reading options of `options`.
@@ -39,6 +54,8 @@ class Source:
             raise ReadError(
                 "an empty path was given; name a movie, a folder or a pattern of frames"
             )
+        if len(self.frames):
+            return self._open_frames(options)
         if self.images:
             _refuse_clip_options(options)
             return _with_alpha_note(ImageSet(self.paths), options)
@@ -48,6 +65,18 @@ class Source:
                 f"asked for (--images)"
             )
         return open_clip(self.paths[0], options)
+
+    def _open_frames(self, options: MatteOptions) -> Video:
+        if self.images:
+            _refuse_clip_options(options)
+            return _with_alpha_note(MemoryVideo(self.frames, is_set=True), options)
+        chosen = (options.reader, options.deinterlace, options.stream, options.on_damage)
+        if chosen != ("pyav", "refuse", None, "refuse"):
+            raise OptionError(
+                "frames in memory were given: reader, deinterlacing, stream and damage are for "
+                "movies only; leave them out"
+            )
+        return _with_choices(MemoryVideo(self.frames, options.frame_rate), options)
 
 
 def as_list(paths: Paths) -> list[str | Path]:
@@ -66,6 +95,10 @@ def open_clip(source: str | Path, options: MatteOptions) -> Video:
         stream=options.stream,
         on_damage=options.on_damage,
     )
+    return _with_choices(video, options)
+
+
+def _with_choices(video: Video, options: MatteOptions) -> Video:
     if options.start_number is not None:
         video.info = replace(video.info, first_number=options.start_number)
     return _with_alpha_note(video, options)
@@ -121,16 +154,19 @@ def frame_range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
     Raises OptionError if the out point lies before the in point, or the in point behind the last
     frame.
     """
-    start = parse_position(options.start, video) if options.start is not None else 0
+    start = 0 if options.start is None else parse_position(options.start, video)
     end = parse_position(options.end, video) + 1 if options.end is not None else None
     if end is not None and end <= start:
         raise OptionError(
-            f"out point {options.end} lies before in point {options.start or 0}: swap them"
+            f"out point {options.end} lies before in point {options.start or video.first_number}: "
+            f"swap them"
         )
     if start and start >= video.count_frames():
+        first, last = video.first_number, video.number_of(video.count_frames() - 1)
+        numbered = f", numbered {first} to {last}" if first else ""
         raise OptionError(
             f"{video.info.source}: in point {options.start} asked for, but there are "
-            f"{video.count_frames()} frames"
+            f"{video.count_frames()} frames{numbered}"
         )
     return start, end
 

@@ -50,13 +50,14 @@ def build_summary(
         precision=precision.removeprefix("torch."),
         outputs=(),
         confidence=tuple(confidence),
-        first_frame=shot.start,
+        first_number=shot.video.first_number,
+        first_frame=shot.video.number_of(shot.start),
         reference_frames=shot.reference_frames,
         notes=(*_notes(shot, len(confidence), truncated_at), *notes),
         is_set=shot.request.source.images,
         report=None if report is None else report / PAGE,
         objects=tuple(filter(None, shot.references)),
-        truncated_at=None if truncated_at is None else truncated_at[0],
+        truncated_at=None if truncated_at is None else shot.video.number_of(truncated_at[0]),
     )
 
 
@@ -67,12 +68,12 @@ def _notes(shot: Shot, frames: int, truncated_at: tuple[int, str] | None) -> lis
     if truncated_at is not None:
         frame, why = truncated_at
         notes.append(
-            f"the source ends early: frame {frame} cannot be read ({why}); picture and sound of "
-            f"the outputs end after {frames} frames"
+            f"the source ends early: frame {shot.video.number_of(frame)} cannot be read ({why}); "
+            f"picture and sound of the outputs end after {frames} frames"
         )
     elif shot.end is not None and shot.start + frames < shot.end:
         notes.append(
             f"the out point {shot.options.end} lies behind the last frame, "
-            f"{shot.start + frames - 1}; the outputs end with it"
+            f"{shot.video.number_of(shot.start + frames - 1)}; the outputs end with it"
         )
     return notes

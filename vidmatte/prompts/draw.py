@@ -17,6 +17,7 @@ from vidmatte.errors import PromptError
 from vidmatte.frames import ColorTags
 from vidmatte.imaging.display import to_display
 from vidmatte.media.limits import displayed_size
+from vidmatte.prompts.arrays import MaskArray
 from vidmatte.read.images import read_pixels
 from vidmatte.read.labels import split_label
 from vidmatte.read.plane import read_plane, warn_if_full
@@ -89,7 +90,10 @@ def _draw_line(
 
 
 def _fit_marks(
-    path: Path, image: npt.NDArray[np.float32], size: tuple[int, ...], display: tuple[int, int]
+    path: Path | str,
+    image: npt.NDArray[np.float32],
+    size: tuple[int, ...],
+    display: tuple[int, int],
 ) -> npt.NDArray[np.float32]:
     """Bring a mask or scribble image (H, W, C) from display to frame size if the two differ."""
     _check_marks_size(path, (image.shape[1], image.shape[0]), size, display)
@@ -100,7 +104,7 @@ def _fit_marks(
 
 
 def _check_marks_size(
-    path: Path, found: tuple[int, int] | None, size: tuple[int, ...], display: tuple[int, int]
+    path: Path | str, found: tuple[int, int] | None, size: tuple[int, ...], display: tuple[int, int]
 ) -> None:
     """Raise PromptError for another width and height than the frame's; None is unknown."""
     if found is not None and found[::-1] not in (size, display):
@@ -111,20 +115,24 @@ def _check_marks_size(
 
 
 def _read_mask(
-    mask: Path, size: tuple[int, ...], display: tuple[int, int]
+    mask: Path | MaskArray, size: tuple[int, ...], display: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
-    """Return the alpha (H, W) of a mask image. Raises PromptError if it is empty."""
-    path, label = split_label(mask)
-    # Before its pixels take memory.
-    _check_marks_size(path, displayed_size(path), size, display)
-    plane = read_plane(path, label=label, grays_are_labels=True)
+    """Return the alpha (H, W) of a mask. Raises PromptError if it is empty."""
+    path: Path | str
+    if isinstance(mask, MaskArray):
+        path, plane = "mask", mask.alpha.copy()
+    else:
+        path, label = split_label(mask)
+        # Before its pixels take memory.
+        _check_marks_size(path, displayed_size(path), size, display)
+        plane = read_plane(path, label=label, grays_are_labels=True)
     alpha = _fit_marks(path, plane[..., None], size, display)[..., 0]
     if not (alpha > 0.5).any():
         raise PromptError(
             f"{path}: the mask is empty (brightest value {alpha.max():.2f} of 1); the object has "
             f"to be white"
         )
-    warn_if_full(path, alpha, "the mask")
+    warn_if_full(Path(path), alpha, "the mask")
     return np.ascontiguousarray(alpha)
 
 
@@ -168,8 +176,7 @@ def draw_prompt(
     known[labels != UNKNOWN] = 1
     if prompt.box is None and not (alpha > 0.5).any():
         raise PromptError(
-            f"frame {prompt.frame}: only background is marked; mark the object with at least one "
-            f"point"
+            f"{prompt.where}: only background is marked; mark the object with at least one point"
         )
     rgb = to_display(rgb, color or ColorTags())
     return rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None]

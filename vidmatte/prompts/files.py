@@ -13,7 +13,8 @@ from vidmatte.media.atomic import atomic_write
 from vidmatte.media.limits import check_regular
 from vidmatte.prompts.prompt import OBJECT, MarkedClip, Prompt, Stroke
 
-JSON_VERSION = 1
+JSON_VERSION = 2
+"""Version 1 counted the frames of image sequences from 0, not by the numbers of their files."""
 # Far more than any prompt file: refuses a movie given by mistake.
 _MAX_BYTES = 64 << 20
 """Of a prompt file: a million corners of strokes take 20 MB."""
@@ -30,15 +31,17 @@ def load_prompts(path: str | Path) -> dict[str, tuple[Prompt, ...]]:
     path = Path(path)
     document = _load_json(path)
     try:
-        if document["version"] != JSON_VERSION:
+        version = document["version"]
+        if version not in (1, JSON_VERSION):
             raise PromptError(
-                f"{path}: is version {document['version']} of the format; this vidmatte reads "
+                f"{path}: is version {version} of the format; this vidmatte reads 1 and "
                 f"{JSON_VERSION}"
             )
         made_on = _clip_from_json(document)
         objects = {
             str(item["name"]): tuple(
-                _prompt_from_json(prompt, path.parent, made_on) for prompt in item["prompts"]
+                _prompt_from_json(prompt, path.parent, made_on, version)
+                for prompt in item["prompts"]
             )
             for item in document["objects"]
         }
@@ -103,7 +106,9 @@ def _clip_from_json(document: Mapping[str, Any]) -> MarkedClip | None:
 _KEYS = {"frame", "points", "strokes", "box", "mask", "scribbles"}
 
 
-def _prompt_from_json(item: Mapping[str, Any], folder: Path, made_on: MarkedClip | None) -> Prompt:
+def _prompt_from_json(
+    item: Mapping[str, Any], folder: Path, made_on: MarkedClip | None, version: int
+) -> Prompt:
     unknown = sorted(set(item) - _KEYS)
     if unknown:
         raise PromptError(
@@ -111,7 +116,7 @@ def _prompt_from_json(item: Mapping[str, Any], folder: Path, made_on: MarkedClip
         )
     box = item.get("box")
     return Prompt(
-        frame=int(item.get("frame", 0)),
+        frame=_frame_from_json(item.get("frame"), version),
         points=tuple(
             # The label may be left out.
             (float(p[0]), float(p[1]), int(p[2]) if len(p) > 2 else OBJECT)
@@ -132,6 +137,13 @@ def _prompt_from_json(item: Mapping[str, Any], folder: Path, made_on: MarkedClip
     )
 
 
+def _frame_from_json(value: Any, version: int) -> int | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    frame = int(value)
+    return f"index:{frame}" if version == 1 and frame >= 0 else frame
+
+
 def save_prompts(
     path: str | Path,
     objects: Mapping[str, Sequence[Prompt]],
@@ -148,6 +160,7 @@ def save_prompts(
         picker: the picker's own state; `load_prompts` ignores it.
 
     Raises:
+        PromptError: a mask is in memory and not a file.
         OSError: the file cannot be written.
     """
     path = Path(path)
@@ -166,7 +179,7 @@ def save_prompts(
 
 
 def _prompt_to_json(prompt: Prompt, folder: Path) -> dict[str, Any]:
-    item: dict[str, Any] = {"frame": prompt.frame}
+    item: dict[str, Any] = {} if prompt.frame is None else {"frame": prompt.frame}
     if prompt.points:
         item["points"] = [list(point) for point in prompt.points]
     if prompt.strokes:
@@ -178,6 +191,11 @@ def _prompt_to_json(prompt: Prompt, folder: Path) -> dict[str, Any]:
         item["box"] = list(prompt.box)
     for key in ("mask", "scribbles"):
         image = getattr(prompt, key)
+        if image is not None and not isinstance(image, Path):
+            raise PromptError(
+                f"{prompt.where}: its {key} is in memory, and a prompt file names files: save it "
+                f"as PNG, and give its path"
+            )
         if image is not None:
             # Relative, so that the folder can be moved; forward slashes on all systems.
             item[key] = Path(os.path.relpath(image, folder)).as_posix()

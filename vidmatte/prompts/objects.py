@@ -45,7 +45,9 @@ class ObjectPrompts:
         """Return the image files of the prompts, and the reference."""
         prompts = [prompt for marks in self.objects.values() for prompt in marks]
         images = [path for prompt in prompts for path in (prompt.mask, prompt.scribbles)]
-        files: list[Path | str] = [split_label(path)[0] for path in images if path is not None]
+        files: list[Path | str] = [
+            split_label(path)[0] for path in images if isinstance(path, Path)
+        ]
         return files if self.reference is None else [self.reference, *files]
 
     def notes(self, source: str) -> list[str]:
@@ -115,7 +117,7 @@ def _objects_of_labels(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
     labels = {
         prompt: labels_of(prompt.mask)
         for prompt in prompts
-        if prompt.mask is not None and split_label(prompt.mask)[1] is None
+        if isinstance(prompt.mask, Path) and split_label(prompt.mask)[1] is None
     }
     if not any(len(found) > 1 for found in labels.values()):
         return {}

@@ -6,9 +6,10 @@ Plain values: loads no torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vidmatte.errors import PromptError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from vidmatte.frames import ColorTags
     from vidmatte.options import MaskEdge
+    from vidmatte.prompts.arrays import MaskArray
+    from vidmatte.read.memory import ImageLike
 
 OBJECT, BACKGROUND = 1, 0
 """Labels of points and strokes."""
@@ -99,33 +102,62 @@ class Prompt:
     Coordinates are pixels of the displayed frame (rotated, square pixels).
     """
 
-    frame: int = 0
-    """0-based frame of the clip that the marks belong to."""
+    frame: int | str | None = None
+    """Frame of the clip that the marks belong to: its number, which is that of the file in an image
+    sequence and counts from 0 in a movie, or a position such as "index:5", "2.5s" or a timecode
+    (see `read.parse_position`). None for the first frame."""
     points: tuple[tuple[float, float, int], ...] = ()
-    """(x, y, label) with label 1 for the object and 0 for background."""
+    """(x, y, label) with label 1 for the object and 0 for background; (x, y) is the object."""
     strokes: tuple[Stroke, ...] = ()
     box: tuple[float, float, float, float] | None = None
     """(x0, y0, x1, y1): all of the object lies inside."""
-    mask: Path | None = None
-    """Image of the frame's size: white object, black background, gray in between."""
+    mask: Path | MaskArray | None = None
+    """Image of the frame's size: white object, black background, gray in between. An array or a
+    Pillow image becomes a `MaskArray`."""
     scribbles: Path | None = None
     """Image of the frame's size: white or green object, black or red background, transparent
     unknown."""
     made_on: MarkedClip | None = field(default=None, compare=False)
     """The clip that the marks were made on, if a prompt file says so."""
 
+    if TYPE_CHECKING:
+        # What is taken is wider than what is kept.
+        def __init__(
+            self,
+            frame: int | str | None = None,
+            points: Sequence[tuple[float, float] | tuple[float, float, int]] = (),
+            strokes: Sequence[Stroke] = (),
+            box: tuple[float, float, float, float] | None = None,
+            mask: str | Path | MaskArray | ImageLike | None = None,
+            scribbles: str | Path | None = None,
+            made_on: MarkedClip | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        self._take("points", tuple(map(_with_label, self.points)))
+        self._take("strokes", tuple(self.strokes))
+        self._take("box", None if self.box is None else tuple(self.box))
+        self._take("mask", _as_mask(self.mask))
+        self._take("scribbles", None if self.scribbles is None else Path(self.scribbles))
         if not (self.points or self.strokes or self.box or self.mask or self.scribbles):
             raise PromptError(
-                f"frame {self.frame}: nothing is marked; give points, strokes, a box or a mask"
+                f"{self.where}: nothing is marked; give points, strokes, a box or a mask"
             )
-        if self.frame < 0:
+        if isinstance(self.frame, int) and self.frame < 0:
             raise PromptError(f"reference frame {self.frame} is not valid: frames count from 0")
         labels = {label for *_, label in self.points} | {stroke.label for stroke in self.strokes}
         if not labels <= {OBJECT, BACKGROUND}:
             raise PromptError(
                 f"labels {sorted(labels)} found: a label is 1 (object) or 0 (background)"
             )
+
+    def _take(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # frozen after this
+
+    @property
+    def where(self) -> str:
+        """The marked frame, for messages."""
+        return "first frame" if self.frame is None else f"frame {self.frame}"
 
     def reference(
         self,
@@ -162,6 +194,23 @@ class Prompt:
             f"the prompts were made on {self.made_on}, and the frame is {width}x{height}; mark "
             f"this clip, or give the one that was marked"
         )
+
+
+def _with_label(
+    point: tuple[float, float] | tuple[float, float, int],
+) -> tuple[float, float, int]:
+    if len(point) not in (2, 3):
+        raise PromptError(f"point {point!r} is not valid: give (x, y) or (x, y, label)")
+    return (float(point[0]), float(point[1]), point[2] if len(point) == 3 else OBJECT)
+
+
+def _as_mask(mask: Any) -> Path | MaskArray | None:
+    if hasattr(mask, "__array_interface__"):
+        # Imported here: a prompt is a plain value, and loads no NumPy without an array.
+        from vidmatte.prompts.arrays import MaskArray
+
+        return MaskArray(mask)
+    return Path(mask) if isinstance(mask, str) else mask
 
 
 def parse_points(text: str) -> tuple[tuple[float, float, int], ...]:

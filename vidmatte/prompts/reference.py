@@ -11,7 +11,7 @@ import torch
 from vidmatte.errors import OptionError
 from vidmatte.imaging.display import to_display
 from vidmatte.prompts.prompt import Prompt, Reference
-from vidmatte.read import Video, open_video
+from vidmatte.read import Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 
 
@@ -32,30 +32,46 @@ def make_references(
     """
     if not prompts:
         raise OptionError("nothing is marked: give at least one prompt")
-    frames = [prompt.frame for prompt in prompts]
-    twice = sorted({frame for frame in frames if frames.count(frame) > 1})
-    if twice:
-        raise OptionError(
-            f"frame {twice[0]} is marked twice: put all marks of a frame into one prompt"
-        )
     if reference is None:
-        return tuple(_mark(video, prompt, prompt.frame) for prompt in prompts)
+        marked = zip(prompts, _frames(video, prompts), strict=True)
+        return tuple(_mark(video, prompt, frame, is_own=True) for prompt, frame in marked)
     # A single image is not opened as a clip: its number would count as a frame.
     if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
+        _refuse_twice([prompt.frame for prompt in prompts])
         image = read_image(Path(reference))
         rgb = torch.from_numpy(image.rgb)[None]
         return tuple(prompt.reference(rgb, color=image.color) for prompt in prompts)
     with open_video(reference) as clip:
-        return tuple(_mark(clip, prompt, None) for prompt in prompts)
+        marked = zip(prompts, _frames(clip, prompts), strict=True)
+        return tuple(_mark(clip, prompt, frame, is_own=False) for prompt, frame in marked)
 
 
-def _mark(video: Video, prompt: Prompt, frame: int | None) -> Reference:
-    rgb = video.frame(prompt.frame).rgb
+def _frames(video: Video, prompts: Sequence[Prompt]) -> list[int]:
+    """Return the index of the frame of each prompt. Raises OptionError if two mark one frame."""
+    frames = [
+        0 if prompt.frame is None else parse_position(prompt.frame, video) for prompt in prompts
+    ]
+    _refuse_twice([video.number_of(frame) for frame in frames])
+    return frames
+
+
+def _refuse_twice(frames: Sequence[int | str | None]) -> None:
+    twice = [frame for frame in frames if frames.count(frame) > 1]
+    if twice:
+        place = "the first frame" if twice[0] is None else f"frame {twice[0]}"
+        raise OptionError(f"{place} is marked twice: put all marks of a frame into one prompt")
+
+
+def _mark(video: Video, prompt: Prompt, frame: int, *, is_own: bool) -> Reference:
+    """Draw the reference of a prompt; `is_own` says that the clip is the one that is matted."""
+    rgb = video.frame(frame).rgb
     display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
     # Its neighbour in time shows the object's motion to models that use it.
-    beside = video.adjacent(prompt.frame)
+    beside = video.adjacent(frame)
     color = video.info.color
-    reference = prompt.reference(rgb, display_width=display_width, frame=frame, color=color)
+    reference = prompt.reference(
+        rgb, display_width=display_width, frame=frame if is_own else None, color=color
+    )
     if beside is None:
         return reference
     return replace(reference, adjacent=to_display(beside.rgb, color))

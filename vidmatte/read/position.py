@@ -1,4 +1,4 @@
-"""Parse in and out points: frame, seconds, time or timecode."""
+"""Parse positions in a clip: frame number, index, seconds, time or timecode."""
 
 from __future__ import annotations
 
@@ -12,21 +12,30 @@ from vidmatte.read.video import Video
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
-def parse_position(text: str, video: Video) -> int:
+_INDEX = re.compile(r"index:(\d+)")
+
+
+def parse_position(position: int | str, video: Video) -> int:
     """Return the frame index of a position.
 
-    A position is a frame (`120`), seconds (`5s`, `5.25`), a time (`00:00:05.5`) or a timecode
-    (`00:00:05:12`). Times count from the first frame and select the first frame shown at or after
+    A position is a frame number (`120`; that of the file in a sequence), an index from the first
+    frame (`index:0`), seconds (`5s`, `5.25`), a time (`00:00:05.5`) or a timecode (`00:00:05:12`).
+    Times count from the first frame and select the first frame shown at or after
     them. Timecode is that of the clip, or counts from 00:00:00:00 at the first frame if it has
     none.
 
     Raises:
-        OptionError: If the text is none of these, or a timecode lies before the clip or does not
-            fit its rate.
+        OptionError: If the text is none of these, or it lies before the clip or does not fit its
+            rate.
     """
+    text = str(position).strip()
     clock = _CLOCK.fullmatch(text)
     if text.isdecimal():
-        return int(text)
+        if int(text) < video.first_number:
+            raise video.no_frame(int(text))
+        return int(text) - video.first_number
+    if index := _INDEX.fullmatch(text):
+        return int(index[1])
     if clock:
         return _first_frame_at(
             int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3]), video
@@ -36,9 +45,9 @@ def parse_position(text: str, video: Video) -> int:
     count = frames_from_midnight(text, video.info.frame_rate)
     if count is None:
         raise OptionError(
-            f"position {text!r} is not valid: give a frame (120), seconds (5.0 or 5s), a time "
-            f"(00:00:05.5) or timecode "
-            f"at the clip's rate (00:00:05:12)"
+            f"position {text!r} is not valid: give a frame (120), an index from the first frame "
+            f"(index:0), seconds (5.0 or 5s), a time (00:00:05.5) or timecode at the clip's rate "
+            f"(00:00:05:12)"
         )
     start = frames_from_midnight(video.info.timecode or "00:00:00:00", video.info.frame_rate) or 0
     if count < start:

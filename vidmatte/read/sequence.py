@@ -15,7 +15,13 @@ from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.transfer import LINEAR
-from vidmatte.media.patterns import is_pattern, parse_pattern, refuse_negative, trailing_number
+from vidmatte.media.patterns import (
+    FramePattern,
+    is_pattern,
+    parse_pattern,
+    refuse_negative,
+    trailing_number,
+)
 from vidmatte.media.unchanged import UnchangedFiles
 from vidmatte.read.images import is_image, list_images, read_image
 from vidmatte.read.plane import SequenceReading, read_alpha
@@ -72,6 +78,8 @@ def _files_of_pattern(pattern: Path) -> dict[int, Path]:
         raise ReadError(f"{pattern}: its folder {pattern.parent} does not exist; check the path")
     frames = parse_pattern(pattern)
     assert frames is not None  # only patterns come here
+    if frames.span is not None:
+        return _files_of_span(pattern, frames.whole, frames.span)
     files: dict[int, Path] = {}
     count = 0
     for path in sorted(pattern.parent.iterdir()):
@@ -86,6 +94,22 @@ def _files_of_pattern(pattern: Path) -> dict[int, Path]:
         )
     if not files:
         raise ReadError(f"{pattern}: no file matches; check the name and the number of digits")
+    return files
+
+
+def _files_of_span(pattern: Path, frames: FramePattern, span: tuple[int, int]) -> dict[int, Path]:
+    """Return the files of a pattern with a range, as in `shot.1001-1100####.exr`."""
+    first, last = span
+    if first > last:
+        raise ReadError(f"{pattern}: the range {first}-{last} is empty; write the smaller first")
+    found = _files_of_pattern(pattern.with_name(f"{frames.before}%0{frames.digits}d{frames.after}"))
+    files = {number: path for number, path in found.items() if first <= number <= last}
+    for number in span:
+        if number not in files:
+            raise ReadError(
+                f"{pattern}: frames {first} to {last} asked for, but {frames.name_of(number)} is "
+                f"missing; there are {min(found)} to {max(found)}"
+            )
     return files
 
 
@@ -182,6 +206,8 @@ class SequenceVideo(Video):
         self.label: int | None = None
         """Object of label masks for `opacity`; None for the only one."""
         self.info = _describe(str(source), self._files, frame_rate, first_number=numbers[0])
+        # An image that is named itself is no sequence: a number in its name may mean anything.
+        self.first_number = 0 if is_image(Path(source)) else numbers[0]
 
     def check_unchanged(self) -> None:
         """See `Video.check_unchanged`; checks all files read so far."""

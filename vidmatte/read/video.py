@@ -37,12 +37,14 @@ class Frame:
 
 
 class Video(Closing, ABC):
-    """A source of frames, numbered from 0 in the order of presentation; use it with `with`.
+    """A source of frames, indexed from 0 in the order of presentation; use it with `with`.
 
     Each iteration opens the source anew, so that several can run side by side.
     """
 
     info: VideoInfo
+    first_number: int = 0
+    """Number of the first frame: that of its file in a sequence, else 0."""
 
     def __init__(self) -> None:
         self._running: WeakSet[Generator[FrameBatch]] = WeakSet()
@@ -123,17 +125,33 @@ class Video(Closing, ABC):
             planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in frame.rgb]
             yield replace(frame, rgb=np.stack(planes).astype(np.float32, copy=False))
 
+    def number_of(self, index: int) -> int:
+        """Return the number that users call a frame by: that of its file, else its index."""
+        return index + self.first_number
+
     def keyframe_before(self, index: int) -> int:
         """Return the last frame up to `index` that can be decoded without earlier ones."""
         return index
 
     def frame(self, index: int) -> FrameBatch:
-        """Return one frame. Raises ReadError past the end, with the number of frames."""
+        """Return one frame. Raises OptionError past the end, with the frames that there are."""
         for batch in self.batches(1, start=index, end=index + 1, prefetched=1):
             return batch
-        raise OptionError(
-            f"{self.info.source}: frame {index} asked for, but there are {self.count_frames()} "
-            f"(0-based)"
+        raise self.no_frame(self.number_of(index))
+
+    def no_frame(self, number: int) -> OptionError:
+        """Return the error that says that the source has no frame of this number."""
+        count = self.count_frames()
+        source = self.info.source
+        if not self.first_number:
+            return OptionError(
+                f"{source}: frame {number} asked for, but there are {count} (0-based)"
+            )
+        last = self.number_of(count - 1)
+        return OptionError(
+            f"{source}: frame {number} asked for, but its frames are numbered "
+            f"{self.first_number} to {last}; give one of these, or index:0 to index:{count - 1}, "
+            f"which count from the first frame"
         )
 
     def adjacent(self, index: int) -> FrameBatch | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vidmatte.prompts.arrays import MaskArray
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.write import OutputSpec
 
@@ -14,6 +15,7 @@ _OTHER_NAMES = {"frame_rate": "fps"}
 """Options with another name on the command line than in Python."""
 _WITHOUT_EFFECT = ("batch_size", "segment_frames")
 """Options for the way of running, without an effect on the outputs."""
+_MASK_IN_MEMORY = "MASK.png"
 _PATHS = ("model", "matte", "sd", "weights", "trimaps", "inside_mask", "outside_mask")
 
 
@@ -53,7 +55,12 @@ class Invocation:
         if self.reference is not None:
             words += ["--reference", Path(self.reference).name]
         given = [_without_folders(prompt) for prompt in self.objects.get("", ())]
-        words += self._marks_of(given) if self._kinds else ["--prompts", "FILE.json"]
+        if not self._kinds:
+            words += ["--prompts", "FILE.json"]
+        elif len(given) == 1 and given[0].frame is None:
+            words += _words_of(given[0])
+        else:
+            words += self._marks_of(given)
         for name, value in self.options.items():
             if name not in _WITHOUT_EFFECT:
                 words += _as_words(name, Path(str(value)).name if name in _PATHS else value)
@@ -105,14 +112,17 @@ class Invocation:
     def _marks_of(prompts: Sequence[Prompt]) -> list[str]:
         words = []
         for prompt in prompts:
-            words += ["--ref-frame", str(prompt.frame)]
-            for option, value in _as_options(prompt).items():
-                words += [option, value]
+            words += ["--ref-frame", "index:0" if prompt.frame is None else str(prompt.frame)]
+            words += _words_of(prompt)
         return words
 
 
+def _words_of(prompt: Prompt) -> list[str]:
+    return [word for option in _as_options(prompt).items() for word in option]
+
+
 def _without_folders(prompt: Prompt) -> Prompt:
-    mask = None if prompt.mask is None else Path(prompt.mask.name)
+    mask = Path(prompt.mask.name) if isinstance(prompt.mask, Path) else prompt.mask
     scribbles = None if prompt.scribbles is None else Path(prompt.scribbles.name)
     return replace(prompt, mask=mask, scribbles=scribbles)
 
@@ -137,7 +147,7 @@ def _as_options(prompt: Prompt) -> dict[str, str]:
     words = {
         "--points": points,
         "--box": box,
-        "--mask": prompt.mask,
+        "--mask": _MASK_IN_MEMORY if isinstance(prompt.mask, MaskArray) else prompt.mask,
         "--scribbles": prompt.scribbles,
     }
     return {option: str(value) for option, value in words.items() if value}

@@ -40,6 +40,7 @@ def create_report(
     like: VideoInfo,
     references: Sequence[int],
     inputs: Sequence[Path | str],
+    first_number: int = 0,
     start: Fraction = Fraction(0),
     overwrite: bool = False,
 ) -> Report:
@@ -48,8 +49,9 @@ def create_report(
     Args:
         invocation: The run; `invocation.report` is the folder of the report.
         like: The source.
-        references: Marked frames of the source.
+        references: Numbers of the marked frames of the source.
         inputs: Input files, folders and patterns.
+        first_number: Number of the first frame of the source.
         start: Time of the first matted frame, in seconds after the first frame of the source.
         overwrite: Replace an existing report.
 
@@ -76,7 +78,9 @@ def create_report(
             f"or choose another folder"
         )
     check_name(folder / PAGE, asked=folder)
-    return Report(invocation, like=like, references=references, start=start)
+    return Report(
+        invocation, like=like, references=references, first_number=first_number, start=start
+    )
 
 
 def _is_folder(folder: Path) -> Callable[[Path | str], bool]:
@@ -97,7 +101,13 @@ class Report:
     """
 
     def __init__(
-        self, invocation: Invocation, *, like: VideoInfo, references: Sequence[int], start: Fraction
+        self,
+        invocation: Invocation,
+        *,
+        like: VideoInfo,
+        references: Sequence[int],
+        first_number: int,
+        start: Fraction,
     ) -> None:
         self.folder = _folder(invocation)
         self._invocation = invocation
@@ -105,7 +115,10 @@ class Report:
         self._start = start
         apart = suggested_apart(is_set=invocation.images)
         self._thumbnails = Thumbnails(
-            pixel_aspect=like.sample_aspect_ratio, references=references, apart=apart
+            pixel_aspect=like.sample_aspect_ratio,
+            references=references,
+            apart=apart,
+            first_number=first_number,
         )
         self._taken: list[Thumbnail] = []
         self._pts: list[int] = []
@@ -243,7 +256,7 @@ def _explained(
     """Read some of the frames again, and return them with the model's guidance maps."""
     found = []
     for thumbnail in evenly(thumbnails, _EXPLAINED):
-        frame = video.frame(thumbnail.frame)
+        frame = video.frame(thumbnail.frame - video.first_number)
         # As the model saw it: HDR and scene-linear footage toned to an ordinary screen.
         found.append(
             (

@@ -30,9 +30,10 @@ class Summary:
     confidence: tuple[float, ...]
     """Of each frame, 0..1."""
     first_frame: int
-    """Index of the first matted frame in the source."""
+    """Number of the first matted frame: that of its file in an image sequence, counted from 0 in a
+    movie."""
     reference_frames: tuple[int, ...]
-    """Indices of the marked frames in the source."""
+    """Numbers of the marked frames."""
     notes: tuple[str, ...]
     """Sentences on how the source was read and the outputs were written."""
     is_set: bool = False
@@ -40,9 +41,11 @@ class Summary:
     report: Path | None = None
     """The page of the report; None without one."""
     truncated_at: int | None = None
-    """Index of the first unreadable frame, of a truncated source."""
+    """Number of the first unreadable frame, of a truncated source."""
     objects: tuple[str, ...] = ()
     """Names of the objects of a prompt file; empty for marks without a name."""
+    first_number: int = 0
+    """Number of the first frame of the source."""
 
     @property
     def fps(self) -> float:
@@ -53,7 +56,7 @@ class Summary:
     def suggested_reference_frames(self) -> tuple[int, ...]:
         """The frames with the lowest confidence, some frames apart from all references.
 
-        One more reference would help most there.
+        They are numbers, as `reference_frames`. One more reference would help most there.
         """
         confidence = dict(enumerate(self.confidence, self.first_frame))
         apart = suggested_apart(is_set=self.is_set)
@@ -66,6 +69,8 @@ class Summary:
         return {
             "input": self.input,
             "frames": self.frames,
+            "first_frame": self.first_frame,
+            "reference_frames": list(self.reference_frames),
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 3),
             "model": self.model,

@@ -32,6 +32,7 @@ class Thumbnail:
     """Source, alpha and composite of one frame, as large as a sheet shows them."""
 
     frame: int
+    """Number of the frame."""
     name: str
     """File stem of an image of a set; empty for a frame of a clip."""
     confidence: float
@@ -55,20 +56,24 @@ class Thumbnails:
         pixel_aspect: Fraction,
         references: Sequence[int],
         apart: int,
+        first_number: int = 0,
         chosen: Collection[int] | None = None,
     ) -> None:
         """Begin with nothing kept.
 
         Args:
             pixel_aspect: Width of a pixel over its height.
-            references: Marked frames.
+            references: Numbers of the marked frames.
             apart: Least distance of suggested frames, see `suggested_apart`.
-            chosen: Frames to keep in place of evenly spread ones, if they are known before the run.
+            first_number: Number of the first frame of the source.
+            chosen: Numbers of frames to keep in place of evenly spread ones, if they are known
+                before the run.
         """
         self._chosen = chosen
         self._pixel_aspect = float(pixel_aspect)
         self._references = references
         self._apart = apart
+        self._first_number = first_number
         self._seen = 0
         self._stride = 1
         self._spread: list[Thumbnail] = []
@@ -76,13 +81,14 @@ class Thumbnails:
 
     def add(self, batch: MatteBatch) -> None:
         """Take the next mattes of the run."""
-        for index, frame in enumerate(batch.source.frames):
+        for index, place in enumerate(batch.source.frames):
+            frame = place + self._first_number
             is_spread = self._is_spread(frame)
             is_unsure = self._may_be_suggested(frame, batch.confidence[index])
             self._seen += 1
             if not (is_spread or is_unsure):
                 continue
-            thumbnail = _shrink(batch, index, self._pixel_aspect)
+            thumbnail = _shrink(batch, index, frame, self._pixel_aspect)
             if is_spread:
                 self._spread.append(thumbnail)
             if is_unsure:
@@ -152,7 +158,7 @@ def evenly(thumbnails: Sequence[Thumbnail], count: int) -> list[Thumbnail]:
     return [thumbnails[place] for place in places.round().astype(int)]
 
 
-def _shrink(batch: MatteBatch, index: int, pixel_aspect: float) -> Thumbnail:
+def _shrink(batch: MatteBatch, index: int, frame: int, pixel_aspect: float) -> Thumbnail:
     rgb = batch.source.rgb[index]
     alpha = batch.alpha[index]
     size = shrunk_size(rgb.shape[-2], rgb.shape[-1], pixel_aspect)
@@ -160,7 +166,7 @@ def _shrink(batch: MatteBatch, index: int, pixel_aspect: float) -> Thumbnail:
     # Multiplied before it is shrunk, as the edges of a full-size composite are.
     composite = shrink(batch.color[index] * alpha, size) + (1 - small) * _checkerboard(size)
     return Thumbnail(
-        frame=batch.source.frames[index],
+        frame=frame,
         name=batch.source.names[index] if batch.source.names else "",
         confidence=batch.confidence[index],
         source=to_codes(shrink(rgb, size)),

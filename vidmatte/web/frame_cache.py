@@ -28,7 +28,7 @@ from vidmatte.imaging.display import to_display
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video
 from vidmatte.read.video import Frame, smaller
-from vidmatte.web.project import ClipInfo
+from vidmatte.web.project import ClipInfo, index_of
 
 SMALL = 640
 """Longer side, in pixels, of the small frames that are kept of the whole clip."""
@@ -53,7 +53,12 @@ class FrameCache:
 
     def __init__(self, video: Video) -> None:
         self.video = video
-        self.clip_info = ClipInfo(video.count_frames(), video.info.display_width, video.info.height)
+        self.clip_info = ClipInfo(
+            video.count_frames(),
+            video.info.display_width,
+            video.info.height,
+            video.first_number,
+        )
         self._whole: OrderedDict[int, tuple[FrameBatch, FrameBatch | None]] = OrderedDict()
         self._whole_lock = threading.Lock()
         self._small_lock = threading.Lock()
@@ -83,12 +88,11 @@ class FrameCache:
 
     def reference(self, prompt: Prompt) -> Reference:
         """Return the reference of a prompt, as `prompts.reference.make_references` makes it."""
-        frame, beside = self.whole(prompt.frame)
+        index = index_of(prompt)
+        frame, beside = self.whole(index)
         color = self.video.info.color
         width = self.clip_info.width if self.clip_info.width != self.video.info.width else None
-        reference = prompt.reference(
-            frame.rgb, display_width=width, frame=prompt.frame, color=color
-        )
+        reference = prompt.reference(frame.rgb, display_width=width, frame=index, color=color)
         return (
             reference
             if beside is None

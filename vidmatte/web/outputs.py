@@ -121,8 +121,9 @@ def job_of(
     project: Project,
     selection: OutputSelection,
     options: MatteOptions,
+    first_number: int = 0,
 ) -> Job:
-    """Return the request for a run."""
+    """Return the request for a run; `first_number` is that of the first frame of the clip."""
     paths = [
         (output_path(selection.outputs[n][0], len(project.prompts)), selection.outputs[n][1])
         for n in selection.chosen
@@ -130,7 +131,7 @@ def job_of(
     return Job(
         source,
         prompt_file,
-        project.prompts,
+        project.numbered(first_number),
         tuple(path for path, alpha_only in paths if not alpha_only),
         tuple(path for path, alpha_only in paths if alpha_only),
         replace(
@@ -138,8 +139,8 @@ def job_of(
             overwrite=selection.overwrite,
             smooth=selection.smooth,
             adapt_steps=selection.adapt_steps,
-            start=None if project.start is None else str(project.start),
-            end=None if project.end is None else str(project.end),
+            start=None if project.start is None else str(project.start + first_number),
+            end=None if project.end is None else str(project.end + first_number),
         ),
     )
 

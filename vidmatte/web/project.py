@@ -40,7 +40,7 @@ class PromptedObject:
     color: str
     """For the page, "#rrggbb"."""
     prompts: Mapping[int, Prompt] = field(default_factory=dict)
-    """By frame; frames without marks are left out."""
+    """By index of their frame; frames without marks are left out."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Project:
 
     objects: tuple[PromptedObject, ...] = (PromptedObject(1, "object", COLORS[0]),)
     start: int | None = None
-    """In point, a frame; None for the first one."""
+    """In point, the index of a frame; None for the first one."""
     end: int | None = None
     """Out point, inclusive; None for the last frame."""
 
@@ -58,6 +58,16 @@ class Project:
         """Prompts by object name, in frame order; objects without any are left out."""
         return {
             obj.name: tuple(obj.prompts[n] for n in sorted(obj.prompts))
+            for obj in self.objects
+            if obj.prompts
+        }
+
+    def numbered(self, first_number: int) -> dict[str, tuple[Prompt, ...]]:
+        """Return `prompts` with frame numbers, as files, runs and commands take them."""
+        return {
+            obj.name: tuple(
+                replace(obj.prompts[n], frame=n + first_number) for n in sorted(obj.prompts)
+            )
             for obj in self.objects
             if obj.prompts
         }
@@ -84,6 +94,14 @@ class ClipInfo:
     width: int
     """Of the displayed frame, in square pixels."""
     height: int
+    first_number: int = 0
+    """Number of the first frame, which the page shows; all else here counts from 0."""
+
+
+def index_of(prompt: Prompt) -> int:
+    """Return the index of the frame that a prompt of a project marks."""
+    assert isinstance(prompt.frame, int)  # positions are resolved when a file is loaded
+    return prompt.frame
 
 
 class History:

@@ -23,7 +23,7 @@ from vidmatte.web.outputs import command_of, default_outputs, describe, files_of
 from vidmatte.web.preview import Preview
 from vidmatte.web.project import Edit, History, Project, PromptedObject, edited, frame_of, with_mask
 from vidmatte.web.result import Result, can_show
-from vidmatte.web.run import Run
+from vidmatte.web.run import Job, Run
 from vidmatte.web.still import Still, Stills
 from vidmatte.web.store import Store, prompt_file_of
 from vidmatte.web.worker import Worker
@@ -36,8 +36,8 @@ class PickerConfig:
     source: Path
     prompt_file: Path | None = None
     """None for the file beside the clip."""
-    frame: int = 0
-    """Shown first."""
+    frame: int | str | None = None
+    """Position of the frame that is shown first; None for the first one."""
     outputs: tuple[str, ...] = ()
     """Outputs with colour and alpha that are offered first."""
     alphas: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Session:
             self.frame_cache = FrameCache(self._video)
             stack.callback(self.frame_cache.close)
             self.clip_info = self.frame_cache.clip_info
-            frame_of({"frame": config.frame}, self.clip_info)
+            self.first_shown = self._index_of(config.frame)
             beside = prompt_file_of(config.source, self._folder.resolve())
             self.store = Store(config.prompt_file or beside, config.source)
             self._history = History(self._opened())
@@ -71,10 +71,7 @@ class Session:
             # Outputs that cannot be written are refused now, not at every step of the page.
             project = self._history.project
             describe(self._selection, len(project.prompts))
-            command_of(
-                job_of(config.source, self.store.path, project, self._selection, config.options),
-                project,
-            )
+            command_of(self._job(project), project)
             stack.pop_all()
         self._lock = threading.RLock()
         self._stills = Stills(model, self.frame_cache)
@@ -90,8 +87,26 @@ class Session:
         """Set when the page says that it is done."""
         self.frame_cache.prefetch_all(lambda: self.worker.is_busy or self._is_computing())
 
+    def _index_of(self, position: int | str | None) -> int:
+        """Return the index of a frame of the clip. Raises OptionError if there is none."""
+        index = 0 if position is None else parse_position(position, self._video)
+        if index >= self.clip_info.frames:
+            raise self._video.no_frame(self._video.number_of(index))
+        return index
+
+    def _job(self, project: Project) -> Job:
+        """Return the request for a run of a project with the present outputs."""
+        return job_of(
+            self.config.source,
+            self.store.path,
+            project,
+            self._selection,
+            self.config.options,
+            self.clip_info.first_number,
+        )
+
     def _opened(self) -> Project:
-        project = self.store.load(self.clip_info)
+        project = self.store.load(self.clip_info, self._video)
         options = self.config.options
         if (project.start, project.end) != (None, None) or (options.start, options.end) == (
             None,
@@ -121,7 +136,7 @@ class Session:
             frame = edit.get("frame")
             self._put(
                 edited(self.project, edit, self.clip_info),
-                frame if type(frame) is int else self.config.frame,
+                frame if type(frame) is int else self.first_shown,
             )
 
     def load_mask(self, number: int, frame: int, image: bytes) -> None:
@@ -158,7 +173,7 @@ class Session:
         """Undo (-1) or redo (1) an edit."""
         with self._lock:
             self._history.step(by)
-            self._changed(self.config.frame)
+            self._changed(self.first_shown)
 
     def _put(self, project: Project, focus: int) -> None:
         self._history.push(project)
@@ -226,13 +241,7 @@ class Session:
                 raise OptionError("nothing is marked yet: click on the object")
             if not self._selection.chosen:
                 raise OptionError("no output is chosen: choose at least one")
-            job = job_of(
-                self.config.source,
-                self.store.path,
-                self.project,
-                self._selection,
-                self.config.options,
-            )
+            job = self._job(self.project)
             files_of(job, self.project)
             self.store.save(self.project)
             self.show_preview(False, 0)
@@ -268,9 +277,7 @@ class Session:
         """Return all that the page shows except pictures and the curve."""
         with self._lock:
             project = self.project
-            job = job_of(
-                self.config.source, self.store.path, project, self._selection, self.config.options
-            )
+            job = self._job(project)
             done, total = self.preview.progress
             return {
                 "version": self._version,
@@ -304,7 +311,8 @@ class Session:
             "width": self.clip_info.width,
             "height": self.clip_info.height,
             "frame_rate": float(info.frame_rate),
-            "frame": self.config.frame,
+            "frame": self.first_shown,
+            "first_number": self.clip_info.first_number,
             "suggested_below": SUGGESTED_BELOW,
             "notes": list(info.notes),
             "model": str(self.config.options.model),
@@ -319,7 +327,7 @@ class Session:
         return answer | {
             "seconds": round(summary.seconds, 1),
             "frames": summary.frames,
-            "first_frame": summary.first_frame,
+            "first_frame": summary.first_frame - summary.first_number,
             "notes": list(summary.notes),
             "outputs": [
                 {
@@ -368,7 +376,7 @@ def _object_json(obj: PromptedObject) -> dict[str, Any]:
                     for stroke in prompt.strokes
                 ],
                 "box": None if prompt.box is None else list(prompt.box),
-                "mask": None if prompt.mask is None else prompt.mask.name,
+                "mask": prompt.mask.name if isinstance(prompt.mask, Path) else None,
                 "scribbles": None if prompt.scribbles is None else prompt.scribbles.name,
             }
             for frame, prompt in sorted(obj.prompts.items())

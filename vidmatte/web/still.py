@@ -14,6 +14,7 @@ from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import Model, Predictor, SupportsEncodedReferences
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.web.frame_cache import FrameCache
+from vidmatte.web.project import index_of
 
 T = TypeVar("T")
 _KEPT = 64
@@ -71,7 +72,7 @@ class Stills:
         return self._encoded[prompt]
 
     def _matte(self, prompt: Prompt) -> Still:
-        frame, _ = self._frame_cache.whole(prompt.frame)
+        frame, _ = self._frame_cache.whole(index_of(prompt))
         # A matter answers for a frame that it was given as a reference with the matte of its marks.
         matte = with_display_transform(
             self.predictor((prompt,)), self._frame_cache.video.info.color

@@ -6,18 +6,19 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from vidmatte.errors import PromptError, WriteError
+from vidmatte.errors import OptionError, PromptError, WriteError
 from vidmatte.media.atomic import atomic_write
 from vidmatte.media.patterns import stem_of
 from vidmatte.prompts.files import load_clip, load_prompts, save_prompts
-from vidmatte.prompts.prompt import MarkedClip
-from vidmatte.web.project import COLORS, ClipInfo, Project, PromptedObject
+from vidmatte.prompts.prompt import MarkedClip, Prompt
+from vidmatte.read import Video, parse_position
+from vidmatte.web.project import COLORS, ClipInfo, Project, PromptedObject, index_of
 
 
 def prompt_file_of(source: Path, otherwise: Path) -> Path:
@@ -59,7 +60,7 @@ class Store:
         )
         self._loaded: set[Path] = set()
 
-    def load(self, clip_info: ClipInfo) -> Project:
+    def load(self, clip_info: ClipInfo, video: Video) -> Project:
         """Return the saved project, or a new one. Raises PromptError for any other file."""
         self._clip_info = clip_info
         if not self.path.exists():
@@ -74,10 +75,31 @@ class Store:
         # Without marks, the file holds what the page remembers, and nothing else that could be
         # read.
         is_empty = isinstance(notes, dict) and document.get("objects") == []
-        by_name = {} if is_empty else load_prompts(self.path)
+        by_name = {} if is_empty else self._with_indices(load_prompts(self.path), video)
         self._check(by_name, clip_info)
         known = notes if isinstance(notes, dict) else {}
         return _project(by_name, known, clip_info)
+
+    def _with_indices(
+        self, by_name: Mapping[str, Sequence[Prompt]], video: Video
+    ) -> dict[str, tuple[Prompt, ...]]:
+        """Return the prompts with the indices of their frames."""
+        try:
+            return {
+                name: tuple(
+                    replace(
+                        prompt,
+                        frame=0 if prompt.frame is None else parse_position(prompt.frame, video),
+                    )
+                    for prompt in prompts
+                )
+                for name, prompts in by_name.items()
+            }
+        except OptionError as error:
+            raise PromptError(
+                f"{self.path}: {error}; or it belongs to another clip: move it away, or name "
+                f"another file (--prompts)"
+            ) from error
 
     def _check(self, by_name: Mapping[str, Any], clip_info: ClipInfo) -> None:
         size = (clip_info.width, clip_info.height)
@@ -88,10 +110,11 @@ class Store:
                     f"{self.path}: was made on {made_on}, and this clip has {size[0]}x{size[1]}; "
                     f"move it away, or name another file (--prompts)"
                 )
-            frames = [prompt.frame for prompt in prompts]
+            frames = [index_of(prompt) for prompt in prompts]
             if max(frames) >= clip_info.frames:
+                number = max(frames) + clip_info.first_number
                 raise PromptError(
-                    f"{self.path}: marks frame {max(frames)} of {name}, but the clip has "
+                    f"{self.path}: marks frame {number} of {name}, but the clip has "
                     f"{clip_info.frames}; it belongs to another clip: move it away, or name "
                     "another file (--prompts)"
                 )
@@ -107,8 +130,10 @@ class Store:
             "start": project.start,
             "end": project.end,
         }
+        first = 0 if self._clip_info is None else self._clip_info.first_number
+        prompts = project.numbered(first)
         try:
-            save_prompts(self.path, project.prompts, source=self._marked_clip(), picker=picker)
+            save_prompts(self.path, prompts, source=self._marked_clip(), picker=picker)
         except OSError as error:
             raise WriteError(
                 f"{self.path}: the marks cannot be saved ({error.strerror}); check the free space "
@@ -165,7 +190,7 @@ def _project(by_name: Mapping[str, Any], notes: Mapping[str, Any], clip_info: Cl
         color = color if re.fullmatch("#[0-9a-f]{6}", color) else COLORS[n % len(COLORS)]
         objects.append(
             PromptedObject(
-                n + 1, name, color, {prompt.frame: prompt for prompt in by_name.get(name, ())}
+                n + 1, name, color, {index_of(prompt): prompt for prompt in by_name.get(name, ())}
             )
         )
     start, end = (_frame(notes.get(key), clip_info) for key in ("start", "end"))

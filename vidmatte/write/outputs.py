@@ -47,7 +47,7 @@ class WrittenFile:
 
 
 def create_outputs(
-    specs: Sequence[OutputSpec | Path | str],
+    specs: OutputSpec | Path | str | Sequence[OutputSpec | Path | str],
     *,
     like: VideoInfo,
     overwrite: bool = False,
@@ -64,9 +64,8 @@ def create_outputs(
     Checks all that can be checked before any work; nothing is left on the disk yet.
 
     Args:
-        specs: Paths of colour with alpha, with or without format options (see
-            `split_format_options`), or
-            results of `parse_output`.
+        specs: One path or several of colour with alpha, with or without format options (see
+            `split_format_options`), or results of `parse_output`.
         like: The clip; gives size, time base, colour, pixel aspect, timecode and sound.
         overwrite: Replace existing outputs.
         premultiplied: Multiply colour with alpha, in display space. EXR is premultiplied in linear
@@ -83,6 +82,8 @@ def create_outputs(
             OptionError: If outputs do not fit each other or the inputs.
             WriteError: If an output cannot be written, or exists already.
     """
+    if isinstance(specs, OutputSpec | Path | str):
+        specs = [specs]
     checked = [_as_spec(spec) for spec in specs]
     if not checked:
         raise OptionError("no output was asked for; give at least one path")

@@ -184,7 +184,9 @@ def may_be_segmented(shot: Shot) -> bool:
     """Return whether a shot is rendered in segments if the headers are right about its length."""
     if not shot.specs or not all(spec.format.concatenable for spec in shot.specs):
         return False
-    return shot.expected is None or shot.expected > shot.options.segment_frames
+    # Frames in memory leave nothing that a later run could find again.
+    in_memory = len(shot.request.source.frames) > 0
+    return not in_memory and (shot.expected is None or shot.expected > shot.options.segment_frames)
 
 
 def frames_if_segmented(shot: Shot) -> int | None:

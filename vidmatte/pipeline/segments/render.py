@@ -223,7 +223,8 @@ class Renderer:
             references=shot.reference_frames,
             # All segments together show thumbnails at the distance that one run would choose.
             apart=suggested_apart(is_set=shot.request.source.images),
-            chosen=spread_frames(plan.first, plan.end),
+            first_number=shot.video.first_number,
+            chosen=spread_frames(shot.video.number_of(plan.first), shot.video.number_of(plan.end)),
         )
         facts: dict[str, list[Any]] = {"pts": [], "durations": [], "confidence": [], "names": []}
         stages = postprocess(

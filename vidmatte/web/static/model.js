@@ -13,7 +13,7 @@
 /**
  * What does not change, from /api/clip.
  * @typedef {{
- *   name: string, frames: number, width: number, height: number, frame_rate: number, frame: number,
+ *   name: string, first_number: number, frames: number, width: number, height: number, frame_rate: number, frame: number,
  *   suggested_below: number, notes: string[], model: string,
  * }} Clip
  */
@@ -160,6 +160,14 @@ export function firstFrame() {
 
 export function lastFrame() {
   return model.state.end ?? model.clip.frames - 1;
+}
+
+/**
+ * The number that a frame is called by: that of its file in a sequence.
+ * @param {number} frame
+ */
+export function numberOf(frame) {
+  return frame + model.clip.first_number;
 }
 
 /** @param {number} frame */

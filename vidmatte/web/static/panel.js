@@ -2,7 +2,7 @@
 // Objects and the marks of the current frame.
 
 import { edit, post } from "./api.js";
-import { byId, chosenObject, emit, marksOf, model, on, set } from "./model.js";
+import { byId, chosenObject, emit, marksOf, model, numberOf, on, set } from "./model.js";
 
 /** @typedef {import("./model.js").Thing} Thing */
 
@@ -98,9 +98,9 @@ function showMarks() {
   if (marks?.mask) items.push(markItem(`mask ${marks.mask}`, 1, "mask"));
   if (marks?.scribbles) items.push(markItem(`strokes ${marks.scribbles}`, 1, "scribbles"));
   const frames = Object.keys(chosenObject().frames).map(Number).filter((frame) => frame !== model.frame);
-  const others = frames.length ? `, but on frame ${frames.join(", ")}` : "";
+  const others = frames.length ? `, but on frame ${frames.map(numberOf).join(", ")}` : "";
   byId("marks").replaceChildren(...(items.length ? items : [element("li", { className: "none", textContent: `nothing marked here${others}` })]));
-  byId("marks-frame").textContent = String(model.frame);
+  byId("marks-frame").textContent = String(numberOf(model.frame));
   byId("clear-frame").disabled = !items.length;
   const isNew = model.state.objects.every((one) => Object.keys(one.frames).length === 0);
   byId("hint").hidden = !isNew;

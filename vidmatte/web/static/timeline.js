@@ -2,7 +2,7 @@
 // The timeline: slider over thumbnails, curve of confidence, in and out point, playing, the preview.
 
 import { edit, getJson, getPicture, post, tell } from "./api.js";
-import { byId, clampFrame, contextOf, emit, firstFrame, goTo, lastFrame, model, on, say, set } from "./model.js";
+import { byId, clampFrame, contextOf, emit, firstFrame, goTo, lastFrame, model, numberOf, on, say, set } from "./model.js";
 import { loadBoth, picture } from "./pictures.js";
 
 const slider = byId("slider");
@@ -124,7 +124,7 @@ function drawCurve() {
   drawConfidence(context, width, height, y, below);
   shadeOutside(context, width, height);
   const least = suggestions()[0];
-  const text = known ? (least === undefined ? "the model is sure of every frame" : `least sure at frame ${least}`) : "not known before a preview";
+  const text = known ? (least === undefined ? "the model is sure of every frame" : `least sure at frame ${numberOf(least)}`) : "not known before a preview";
   curve.setAttribute("aria-label", `Confidence of each frame: ${text}`);
 }
 
@@ -178,7 +178,7 @@ export function nextUnsure() {
     return;
   }
   goTo(frames.find((frame) => frame > model.frame) ?? frames[0]);
-  say(`Frame ${model.frame}: the model is ${model.curve[model.frame]} % sure. Mark what is wrong.`);
+  say(`Frame ${numberOf(model.frame)}: the model is ${model.curve[model.frame]} % sure. Mark what is wrong.`);
 }
 
 /** @param {"start" | "end"} which */
@@ -242,8 +242,8 @@ export async function followProgress() {
 function showFrame() {
   slider.value = String(model.frame);
   const seconds = model.frame / model.clip.frame_rate;
-  slider.setAttribute("aria-valuetext", `frame ${model.frame} of ${model.clip.frames}`);
-  if (document.activeElement !== byId("frame")) byId("frame").value = String(model.frame);
+  slider.setAttribute("aria-valuetext", `frame ${numberOf(model.frame)}, ${model.frame + 1} of ${model.clip.frames}`);
+  if (document.activeElement !== byId("frame")) byId("frame").value = String(numberOf(model.frame));
   byId("time").textContent = `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(2).padStart(5, "0")}`;
   const sure = model.curve[model.frame] ?? -1;
   byId("frame-confidence").textContent = sure < 0 ? "" : `confidence ${sure} %`;
@@ -270,12 +270,13 @@ function showState() {
 
 export function startTimeline() {
   slider.max = String(model.clip.frames - 1);
-  byId("frame").max = slider.max;
+  byId("frame").min = String(numberOf(0));
+  byId("frame").max = String(numberOf(model.clip.frames - 1));
   slider.addEventListener("input", () => {
     if (model.isPlaying) emit("stop");
     goTo(Number(slider.value));
   });
-  byId("frame").addEventListener("change", () => goTo(Number(byId("frame").value)));
+  byId("frame").addEventListener("change", () => goTo(Number(byId("frame").value) - model.clip.first_number));
   byId("previous").addEventListener("click", () => goTo(model.frame - 1));
   byId("next").addEventListener("click", () => goTo(model.frame + 1));
   byId("play").addEventListener("click", togglePlay);
