@@ -3,7 +3,7 @@
 # make check          lint and types
 # make docs           build the documentation into site/; open site/index.html
 # make options        write docs/options.md from the commands
-# make wheel-test     build wheel and source archive, install the wheel into a clean environment, matte a few frames
+# make wheel-test     build wheel and source archive, check both, matte in a clean environment
 # make coverage       run the tests and measure which lines they reach (slower than make test)
 # make check-js       check the types of the picker's scripts (needs Node.js)
 # make browser-test   the picker in Chromium, which has to be on the machine

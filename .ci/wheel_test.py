@@ -1,10 +1,14 @@
-"""Build wheel and source archive, install the wheel into a clean environment, matte with it.
+"""Build wheel and source archive, check them, and use them in clean environments.
 
     python .ci/wheel_test.py       # or: make wheel-test
 
-The wheel is built from the source archive, so that what is missing in either shows. The installed
-command runs outside of the repository on the sample clip, and its alpha is compared with the known
-one.
+- `twine check --strict` reads the metadata as a package index does.
+- The source archive has every file of the repository, and some of its own tests run in it.
+- The wheel, which is built from the source archive, is installed into a clean environment with all
+  that it needs. The command mattes the sample clip outside of the repository, and its alpha is
+  compared with the known one.
+- Each other Python of 3.10 to 3.13 on this machine compiles the wheel and shows its help. Their
+  builds of PyTorch may be gigabytes, so that only the hosted CI installs those.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 from pathlib import Path
@@ -50,12 +55,50 @@ def run(*command: str | Path, folder: Path) -> None:
     subprocess.run([str(part) for part in command], cwd=folder, env=environment, check=True)
 
 
+def check_archive(archive: Path, folder: Path) -> None:
+    """Compare the files of a source archive with those of the repository, and run tests in it."""
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+        tar.extractall(folder / "source", filter="data")
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(
+            ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        missing = sorted(set(listed.stdout.splitlines()) - names)
+        assert not missing, f"missing in the source archive, see MANIFEST.in: {missing}"
+    (source,) = (folder / "source").iterdir()
+    tests = [f"tests/test_{name}.py" for name in ("distribution", "samples", "patterns", "metrics")]
+    run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, folder=source)
+
+
+def check_other_pythons(wheel: Path, folder: Path) -> None:
+    """Compile the wheel and show its help with every other Python that it is for."""
+    for minor in range(10, 14):
+        python = shutil.which(f"python3.{minor}")
+        if python is None or sys.version_info[:2] == (3, minor):
+            continue
+        place = folder / f"python3.{minor}"
+        run(python, "-m", "venv", place, folder=folder)
+        programs = place / ("Scripts" if os.name == "nt" else "bin")
+        install = (programs / "python", "-m", "pip", "install", "--quiet", "--no-input")
+        run(*install, "--no-deps", wheel, folder=folder)
+        run(*install, "click", folder=folder)
+        packages = next(place.rglob("site-packages")) / "vidmatte"
+        run(programs / "python", "-m", "compileall", "-q", packages, folder=folder)
+        run(programs / "vidmatte", "--help", folder=folder)
+
+
 def main() -> None:
-    """Build, install, matte, compare."""
+    """Build, check, install, matte, compare."""
     with tempfile.TemporaryDirectory(prefix="vidmatte-wheel-") as name:
         folder = Path(name)
         run(sys.executable, "-m", "build", "--outdir", folder / "dist", ROOT, folder=folder)
+        files = sorted((folder / "dist").iterdir())
+        run(sys.executable, "-m", "twine", "check", "--strict", *files, folder=folder)
+        (archive,) = (folder / "dist").glob("*.tar.gz")
+        check_archive(archive, folder)
         (wheel,) = (folder / "dist").glob("*.whl")
+        check_other_pythons(wheel, folder)
         venv.create(folder / "venv", with_pip=True)
         programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
         install = (programs / "python", "-m", "pip", "install", "--quiet", "--no-input")

@@ -234,10 +234,13 @@ def _as_loud_as_we_are() -> Iterator[None]:
 def own_folder() -> Path:
     """Return the folder of vidmatte's own cache, also for weights copied there by hand.
 
-    It is ~/.cache/vidmatte, or the folder in the variable VIDMATTE_CACHE.
+    It is the folder in the variable VIDMATTE_CACHE, or the user's cache folder as the system has
+    it: ~/.cache/vidmatte on Linux, ~/Library/Caches/vidmatte on macOS, below
+    %LOCALAPPDATA%\\vidmatte on Windows.
     """
     named = os.environ.get("VIDMATTE_CACHE")
     if named:
         return Path(named).expanduser()
-    # The XDG folder, like other programs on Linux.
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidmatte"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("vidmatte", appauthor=False)
