@@ -24,7 +24,9 @@ _HEAD = """# Command line
 _MATTE = """The options, except `--overwrite` and `--resume`, are also keys of [batch manifests](guides/batch.md), with
 underscores or hyphens: `clip_black = 0.1`. In Python, they are the fields of `vidmatte.MatteOptions` and of its
 `finish`; `--fps` is `frame_rate` there. A value in brackets may be left out. `--quiet` prints errors only, `--json`
-one JSON object on standard output, and `--debug` the traceback of an error.
+one JSON object on standard output, and `--debug` the traceback of an error; `-v` (`--verbose`) says how long each
+stage took, and `--log-file FILE` adds all messages with their times to a file. The variables `VIDMATTE_MODEL`, `_SD`,
+`_WEIGHTS`, `_DEVICE`, `_PRECISION`, `_BATCH_SIZE`, `_THREADS` and `_WORKING_SIZE` set these options for a machine.
 """  # noqa: E501
 
 

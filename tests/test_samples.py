@@ -127,7 +127,7 @@ def test_alpha_belongs_to_its_own_frame(
 
 def test_points_lie_where_their_labels_say(alphas: list[np.ndarray]) -> None:
     prompts = json.loads((SAMPLES / "portrait.prompts.json").read_text())
-    assert (prompts["version"], prompts["source"]) == (1, MOVIE.name)
+    assert (prompts["version"], prompts["source"]) == (2, MOVIE.name)
     (astronaut,) = prompts["objects"]
     (prompt,) = astronaut["prompts"]
     assert prompt["frame"] == 0

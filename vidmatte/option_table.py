@@ -32,6 +32,11 @@ class Option:
         return f"--{self.name.replace('_', '-')}"
 
     @property
+    def variable(self) -> str | None:
+        """The environment variable that sets it, as in "VIDMATTE_DEVICE"; None for most."""
+        return f"VIDMATTE_{self.name.upper()}" if self.info.has_variable else None
+
+    @property
     def default_text(self) -> str:
         """The default in words; empty for switches."""
         if self.info.default_text:
@@ -131,6 +136,13 @@ PROMPT_OPTIONS = (
         "images", "INPUT is a folder of, or several, independent images, not a clip.", "switch"
     ),
     _shot_option(
+        "raw",
+        "Size of raw frames on standard input (INPUT is -), as ffmpeg -f rawvideo -pix_fmt rgb24 "
+        "sends them; --fps is their rate.",
+        metavar="WIDTHxHEIGHT",
+        in_manifest=False,
+    ),
+    _shot_option(
         "reference",
         "Image or clip that the prompts mark.",
         "path",
@@ -184,7 +196,8 @@ OUTPUT_OPTIONS = (
         "output",
         "Colour with alpha: .mov (ProRes 4444), .webm (VP9), .mkv (FFV1), %06d.png, %06d.exr, "
         ".webp, .avif; repeatable. Format options follow a colon: shot.mov:prores-4444-xq, "
-        "shot.webm:fast,crf=18, %06d.exr:float,dwaa,straight; a wrong one lists all.",
+        "shot.webm:fast,crf=18, %06d.exr:float,dwaa,straight; a wrong one lists all. - is standard "
+        "output: raw frames, 8-bit RGBA.",
         "path",
         metavar="PATH",
         is_list=True,
@@ -192,7 +205,8 @@ OUTPUT_OPTIONS = (
     _shot_option(
         "alpha",
         "Alpha alone: .mkv (FFV1, lossless), .mov, .mxf, .webm, .mp4, %06d.png, %06d.exr; "
-        "repeatable. Format options follow a colon: matte.mov:png, matte.mov:dnxhr-444.",
+        "repeatable. Format options follow a colon: matte.mov:png, matte.mov:dnxhr-444. - is "
+        "standard output: raw frames, 8-bit gray.",
         "path",
         metavar="PATH",
         is_list=True,
@@ -228,6 +242,63 @@ MANIFEST_KEYS: Mapping[str, Option] = {
     each.name: each for each in (NAME, INPUT, *OPTIONS.values()) if each.info.in_manifest
 }
 """The possible keys of an entry in a batch manifest."""
+
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Input": (
+        "images",
+        "raw",
+        "reference",
+        "start",
+        "end",
+        "fps",
+        "reader",
+        "deinterlace",
+        "stream",
+        "allow_truncated",
+        "on_damage",
+        "source_alpha",
+    ),
+    "Marks": (
+        "ref_frame",
+        "points",
+        "scribbles",
+        "mask",
+        "box",
+        "prompts",
+        "object",
+        "matte",
+        "trimaps",
+    ),
+    "Model": (
+        "model",
+        "sd",
+        "weights",
+        "settings",
+        "device",
+        "precision",
+        "batch_size",
+        "threads",
+        "working_size",
+        "adapt_steps",
+        "mask_edge",
+    ),
+    "Matte": (
+        "smooth",
+        "clip_black",
+        "clip_white",
+        "grow",
+        "feather",
+        "invert",
+        "inside_mask",
+        "outside_mask",
+        "region",
+    ),
+    "Colour": ("foreground", "despill", "premultiplied"),
+    "Output": ("output", "alpha", "report", "bit_depth", "start_number", "overwrite"),
+    "Long clips": ("resume", "segment_frames", "full_hash"),
+}
+"""Titles of the help page, and the options below them."""
 
 
 def make_options(values: Mapping[str, Any]) -> MatteOptions:

@@ -65,6 +65,8 @@ class OptionInfo:
     """Turns the text of the command line or of a manifest into the value of the field."""
     in_manifest: bool = True
     """Whether a shot of a batch can set it."""
+    has_variable: bool = False
+    """Whether an environment variable can set it for a machine: VIDMATTE_ and the name."""
 
 
 def option(default: Any, help: str, kind: Kind, **info: Any) -> Any:
@@ -240,6 +242,7 @@ class MatteOptions:
         "See 'vidmatte models'. A named model is downloaded once if needed; none: use --matte.",
         "text",
         metavar="NAME|FILE",
+        has_variable=True,
     )
     """See `load_model`; "none" takes `matte` instead."""
     matte: str | Path | None = option(
@@ -264,6 +267,7 @@ class MatteOptions:
         "path",
         metavar="PATH",
         default_text="downloaded",
+        has_variable=True,
     )
     """See `load_model`."""
     weights: str | Path | None = option(
@@ -271,6 +275,7 @@ class MatteOptions:
         "The authors' checkpoint for iconmatting, a folder of networks for the other models.",
         "path",
         metavar="PATH",
+        has_variable=True,
     )
     """See `load_model`; None for the model's own."""
     settings: str = option(
@@ -282,12 +287,15 @@ class MatteOptions:
         metavar="NAME=VALUE,...",
     )
     """As in "ensemble=1,inter=off"; see `model.build.parse_settings`."""
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", "text", metavar="DEVICE")
+    device: str = option(
+        "auto", "auto, cpu, cuda, cuda:1, mps.", "text", metavar="DEVICE", has_variable=True
+    )
     precision: Precision = option(
         "auto",
         "Number format that the network computes in.",
         "text",
         choices=get_args(Precision),
+        has_variable=True,
     )
     batch_size: int | None = option(
         None,
@@ -296,13 +304,26 @@ class MatteOptions:
         metavar="FRAMES",
         span=(1, math.inf),
         default_text="by the device",
+        has_variable=True,
     )
+    threads: int | None = option(
+        None,
+        "Processor threads of the network; their number changes the last bits.",
+        "whole",
+        metavar="N",
+        span=(1, math.inf),
+        default_text="cores less one",
+        in_manifest=False,
+        has_variable=True,
+    )
+    """Batches share the cores by `--threads` of their own."""
     working_size: int | None = option(
         None,
         "Longer side of what the network sees.",
         "whole",
         metavar="PIXELS",
         default_text="the model's own",
+        has_variable=True,
     )
     """The model checks its range."""
     adapt_steps: int | None = option(

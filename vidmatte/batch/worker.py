@@ -284,6 +284,7 @@ def _completed(task: Task, summary: Summary) -> dict[str, Any]:
     confidence = summary.confidence
     lowest = sorted(range(len(confidence)), key=confidence.__getitem__)[:_LOWEST]
     document = summary.as_json()
+    del document["confidence"]["frames"]  # one line of the results per shot, however long it is
     for spec, output in zip(task.request.outputs.specs, document["outputs"], strict=True):
         output["path"] = uri_of(spec, task.uris) or output["path"]
         output["stamp"] = _stamp(output["path"], spec)

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,12 +19,16 @@ from vidmatte.errors import OptionError, PromptError, VidmatteError
 if TYPE_CHECKING:
     from vidmatte.report.summary import Summary
 
+_log = logging.getLogger(__name__)
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 
-def say(text: str) -> None:
-    """Print a line on standard error, if that can be written to."""
+def say(text: str, *, quiet: bool = False) -> None:
+    """Print a line on standard error, if that can be written to and is not to be quiet; log it."""
+    _log.info("%s", text)
+    if quiet:
+        return
     try:
         click.echo(text, err=True)
     except (OSError, ValueError):
@@ -61,6 +66,45 @@ def print_error(message: str, *, kind: str, code: int, as_json: bool) -> None:
 def set_log_level(*, quiet: bool) -> None:
     """Show the library's log on standard error: downloads and losses."""
     logging.getLogger("vidmatte").setLevel(logging.ERROR if quiet else logging.WARNING)
+
+
+@contextmanager
+def logged(path: Path | None) -> Iterator[None]:
+    """Add what is said and what the library logs to a file, if one is given, within the block.
+
+    Raises OptionError if the file cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be written ({error.strerror}); name another file") from (
+            error
+        )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("vidmatte")
+    level, propagates = root.level, root.propagate
+    # What is shown stays as it is: the file alone gets the level below.
+    shown = logging.StreamHandler()
+    shown.setLevel(level or logging.WARNING)
+    root.addHandler(handler)
+    root.addHandler(shown)
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    try:
+        yield
+    except BaseException as error:
+        # At a level below that of the terminal, where it is said elsewhere.
+        _log.info("Stopped: %s", str(error) or type(error).__name__)
+        raise
+    finally:
+        root.removeHandler(handler)
+        root.removeHandler(shown)
+        root.setLevel(level)
+        root.propagate = propagates
+        handler.close()
 
 
 @contextmanager
@@ -111,26 +155,33 @@ def _message(error: VidmatteError | OSError) -> str:
     return f"{place}: {error.strerror or error}; check the path and its permissions"
 
 
-def print_summary(summary: Summary) -> None:
-    """Print the summary of a run on standard error."""
+def print_summary(summary: Summary, *, verbose: bool = False, quiet: bool = False) -> None:
+    """Say on standard error what a run did; `verbose` adds the time of each stage."""
+    for text in _lines_of(summary, verbose=verbose):
+        say(text, quiet=quiet)
+
+
+def _lines_of(summary: Summary, *, verbose: bool) -> Iterator[str]:
     for output in summary.outputs:
-        say(
+        yield (
             f"{output.path}: {output.kind}, {output.codec} {output.pixel_format}, "
             f"{output.frames} frames"
         )
     if summary.report is not None:
-        say(f"{summary.report}: report")
+        yield f"{summary.report}: report"
     for note in summary.notes:
-        say(f"Note: {note}")
+        yield f"Note: {note}"
     confidence = summary.confidence
-    say(
+    if verbose and summary.stages:
+        yield ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stages.items())
+    yield (
         f"{summary.frames} frames in {summary.seconds:.1f} s ({summary.fps:.2f} frames/s), "
         f"{summary.model} on {summary.device} in {summary.precision}; confidence "
         f"{sum(confidence) / summary.frames:.2f} on average, {min(confidence):.2f} at the least"
     )
     frames = summary.suggested_reference_frames
     if frames:
-        say(
+        yield (
             f"The least sure frames, where a further reference would help: "
             f"{', '.join(map(str, frames))}"
         )

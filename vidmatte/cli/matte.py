@@ -11,13 +11,14 @@ import click
 
 from vidmatte.cli.console import (
     FAILED,
+    logged,
     one_line_errors,
     print_json,
     print_summary,
     say,
     set_log_level,
 )
-from vidmatte.cli.parameters import output_switches, table_options
+from vidmatte.cli.parameters import GroupedCommand, output_switches, table_options
 from vidmatte.cli.pick import has_display, open_picker, refuse_for_picker
 from vidmatte.cli.progress import ProgressLine
 from vidmatte.errors import OptionError
@@ -32,15 +33,30 @@ if TYPE_CHECKING:
 
 _PROMPTS = ("points", "scribbles", "mask", "box")
 """Options with a value for each reference frame, in order."""
+STANDARD = "-"
+"""Standard input or output in place of a path."""
 T = TypeVar("T")
 
 
-@click.command("matte")
+@click.command("matte", cls=GroupedCommand)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @table_options(*OPTIONS, multiple=("ref_frame", *_PROMPTS))
+@click.option("-v", "--verbose", is_flag=True, help="Say how long each stage took.")
+@click.option(
+    "--log-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Add messages, with their times, to this file too, even with --quiet.",
+)
 @output_switches
 def matte_command(
-    inputs: tuple[str, ...], quiet: bool, as_json: bool, debug: bool, **given: Any
+    inputs: tuple[str, ...],
+    verbose: bool,
+    log_file: Path | None,
+    quiet: bool,
+    as_json: bool,
+    debug: bool,
+    **given: Any,
 ) -> None:
     """Matte a clip, a sequence of frames or a set of images (the default command).
 
@@ -51,24 +67,108 @@ def matte_command(
     """
     set_log_level(quiet=quiet)
     line = ProgressLine(enabled=not quiet)
-    with one_line_errors(
-        debug=debug,
-        as_json=as_json,
-        interrupted=lambda: f"Interrupted after {line.text}; no output is in place.",
+    with (
+        one_line_errors(
+            debug=debug,
+            as_json=as_json,
+            interrupted=lambda: f"Interrupted after {line.text}; no output is in place.",
+        ),
+        logged(log_file),
     ):
-        picks = PICKER in given["points"] or (
-            _is_unmarked(inputs, given) and has_display() and not (quiet or as_json)
-        )
-        summary = _picked(inputs, given) if picks else _matted(inputs, given, line)
-    if not quiet:
-        print_summary(summary)
-    if as_json:
+        if _is_piped(inputs, given):
+            summary = _piped(inputs, given, line, as_json=as_json)
+        else:
+            summary = _whole_run(inputs, given, line, asks=not (quiet or as_json))
+        if summary is not None and not (quiet and log_file is None):
+            print_summary(summary, verbose=verbose, quiet=quiet)
+    if as_json and summary is not None:
         print_json(summary.as_json())
 
 
-def _matted(inputs: tuple[str, ...], given: Mapping[str, Any], line: ProgressLine) -> Summary:
+def _whole_run(
+    inputs: tuple[str, ...], given: Mapping[str, Any], line: ProgressLine, *, asks: bool
+) -> Summary:
+    """Matte from files to files; `asks` says that the picker may open if nothing is marked."""
+    unmarked = asks and _is_unmarked(inputs, given) and has_display()
+    if PICKER in given["points"] or unmarked:
+        return _picked(inputs, given)
+    return _matted(inputs, given, line)
+
+
+def _is_piped(inputs: Sequence[str], given: Mapping[str, Any]) -> bool:
+    """Return whether a standard stream takes part."""
+    return STANDARD in (*inputs, *given["output"], *given["alpha"]) or given["raw"] is not None
+
+
+def _piped(
+    inputs: tuple[str, ...], given: Mapping[str, Any], line: ProgressLine, *, as_json: bool
+) -> Summary | None:
+    """Matte from standard input, to standard output, or both; no summary of what was sent on."""
+    _check_pipes(inputs, given, as_json=as_json)
+    with loading():
+        from vidmatte.pipeline.raw import parse_size, received
+
+    if inputs[0] != STANDARD:
+        _to_stdout(inputs[0], given, line)
+        return None
+    size = None if given["raw"] is None else parse_size(given["raw"])
+    with received(sys.stdin.buffer, size) as source:
+        if STANDARD in (*given["output"], *given["alpha"]):
+            _to_stdout(source, given, line)
+            return None
+        return _matted(("stdin",), given, line, source=source)
+
+
+def _check_pipes(inputs: Sequence[str], given: Mapping[str, Any], *, as_json: bool) -> None:
+    """Raise OptionError for what cannot go through a pipe."""
+    if len(inputs) > 1 or given["images"]:
+        raise OptionError("- is one clip: leave out --images, and other inputs")
+    if given["raw"] is not None and inputs[0] != STANDARD:
+        raise OptionError(
+            f"--raw is for frames on standard input, and {inputs[0]} was given: use -"
+        )
+    if PICKER in given["points"]:
+        raise OptionError("the picker needs a file: save the clip, and open that")
+    outputs = [*given["output"], *given["alpha"]]
+    if STANDARD not in outputs:
+        return
+    if len(outputs) > 1 or given["report"] is not None or as_json:
+        raise OptionError("- takes one output: leave out the other ones, --report and --json")
+    if sys.stdout.isatty():
+        raise OptionError(
+            "- would fill this terminal with raw frames: send it to a program or file"
+        )
+
+
+def _to_stdout(source: Any, given: Mapping[str, Any], line: ProgressLine) -> None:
+    with loading():
+        from vidmatte.pipeline.outputs import OutputPlan
+        from vidmatte.pipeline.raw import matte_to_stream
+        from vidmatte.pipeline.request import Request
+        from vidmatte.pipeline.source import Source
+        from vidmatte.prompts.objects import ObjectPrompts
+
+    marks = ObjectPrompts.of(_objects((STANDARD,), given), given["reference"])
+    request = Request(Source.of(source), marks, OutputPlan(), make_options(given))
+    with line:
+        frames = matte_to_stream(
+            request,
+            sys.stdout.buffer,
+            alpha_only=not given["output"],
+            progress=line.update,
+            on_adapt=line.adapt,
+        )
+    if line.is_enabled:
+        say(f"standard output: {frames} raw frames of {'RGBA' if given['output'] else 'gray'}")
+
+
+def _matted(
+    inputs: tuple[str, ...], given: Mapping[str, Any], line: ProgressLine, source: Any = None
+) -> Summary:
+    """Matte to files; `source` is what was received in place of the first input."""
     options = make_options(given)
-    source = inputs if given["images"] else _single(inputs)
+    if source is None:
+        source = inputs if given["images"] else _single(inputs)
     with loading():
         from vidmatte.pipeline.run import matte
         from vidmatte.prompts.objects import prompts_of_objects

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vidmatte.option_table import OPTIONS, Option
+from vidmatte.option_table import GROUPS, OPTIONS, Option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _TYPES = {"number": click.FLOAT, "whole": click.INT}
@@ -34,6 +34,23 @@ def table_options(*names: str, multiple: tuple[str, ...] = ()) -> Callable[[Comm
     return decorate
 
 
+class GroupedCommand(click.Command):
+    """A command whose help has its options in the groups of the table."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each group under its title, and all others under "Run"."""
+        records = {
+            parameter.name: record
+            for parameter in self.get_params(ctx)
+            if (record := parameter.get_help_record(ctx)) is not None
+        }
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([records.pop(name) for name in names])
+        with formatter.section("Run"):
+            formatter.write_dl(list(records.values()))
+
+
 def _parameter(each: Option, *, multiple: bool) -> Callable[[Command], Command]:
     info = each.info
     flags = ["-o", each.flag] if each.name == "output" else [each.flag]
@@ -41,10 +58,13 @@ def _parameter(each: Option, *, multiple: bool) -> Callable[[Command], Command]:
     help_text = info.help + default
     if info.kind == "switch":
         return click.option(*flags, each.name, is_flag=True, help=help_text)
+    variable: dict[str, Any] = {}
+    if each.variable:
+        variable = {"envvar": each.variable, "show_envvar": True}
     choices: dict[str, Any] = {"type": _click_type(each), "metavar": info.metavar or None}
     if info.bare is not None:
         choices |= {"is_flag": False, "flag_value": info.bare}
-    return click.option(*flags, each.name, multiple=multiple, help=help_text, **choices)
+    return click.option(*flags, each.name, multiple=multiple, help=help_text, **choices, **variable)
 
 
 def _click_type(each: Option) -> Any:

@@ -39,6 +39,11 @@ class ProgressLine(Closing):
         if self._bar is not None:
             self._bar.stop()
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether anything is shown."""
+        return self._enabled
+
     def _start(self) -> None:
         """Show the bar at the first report: a download before it may show its own."""
         if self._bar is not None and self._task is None:

@@ -20,8 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vidmatte.errors import ModelError
+from vidmatte.options import MatteOptions
 
 _FOLDER = Path(__file__).parent / "weights"
+_CHUNK = 1 << 20
+"""Bytes read at a time."""
 _SHOWN = 3
 """How many names a message lists."""
 
@@ -58,6 +61,34 @@ PARTS: Mapping[str, Weights] = {
     ),
 }
 """Networks within models."""
+
+
+def weight_hashes(options: MatteOptions) -> list[dict[str, str]]:
+    """Return name and SHA-256 of each file of weights in the options, as JSON values.
+
+    Weights that were downloaded or found in a cache are not named: their revisions are those of
+    this version of vidmatte.
+    """
+    found = []
+    if str(options.model) in WEIGHTS:
+        packaged = (WEIGHTS[str(options.model)], *PARTS.values())
+        found += [{"file": each.file, "sha256": each.sha256} for each in packaged]
+    for given in (options.model, options.weights, options.sd):
+        path = Path(given).expanduser() if given is not None else None
+        if path is None or not path.exists():
+            continue
+        for file in [path] if path.is_file() else sorted(path.rglob("*.safetensors")):
+            name = file.name if path.is_file() else str(file.relative_to(path.parent))
+            found.append({"file": name, "sha256": _sha256(file)})
+    return found
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def load_packaged(name: str) -> dict[str, Tensor]:

@@ -60,6 +60,18 @@ class MattedFrame:
         return Image.fromarray(self.rgba())
 
 
+def matted_frames(batch: MatteBatch, video: Video) -> Iterator[MattedFrame]:
+    """Yield the frames of a batch of a clip as arrays."""
+    for index, frame in enumerate(batch.source.frames):
+        yield MattedFrame(
+            video.number_of(frame),
+            batch.alpha[index, 0].numpy(),
+            batch.color[index].permute(1, 2, 0).numpy(),
+            batch.confidence[index],
+            batch.source.names[index] if batch.source.names else "",
+        )
+
+
 class Pipeline:
     """What `vidmatte.matte` does, step by step, for one clip or set of images.
 
@@ -112,9 +124,10 @@ class Pipeline:
 
     @speaks_python
     def __enter__(self) -> Pipeline:
+        options = self._request.options
         with ExitStack() as stack:
             self._opened = stack.enter_context(open_shot(self._request))
-            stack.enter_context(share_cores(self._request.options.device))
+            stack.enter_context(share_cores(options.device, options.threads))
             self._stack = stack.pop_all()
         return self
 
@@ -183,17 +196,9 @@ class Pipeline:
         `name` is that of the object; None if there is only one. Raises OptionError.
         """
         name = self._only_object(name)
-        return (frame for mattes in self.mattes() for frame in self._arrays(mattes[name]))
-
-    def _arrays(self, batch: MatteBatch) -> Iterator[MattedFrame]:
-        for index, frame in enumerate(batch.source.frames):
-            yield MattedFrame(
-                self.video.number_of(frame),
-                batch.alpha[index, 0].numpy(),
-                batch.color[index].permute(1, 2, 0).numpy(),
-                batch.confidence[index],
-                batch.source.names[index] if batch.source.names else "",
-            )
+        return (
+            frame for mattes in self.mattes() for frame in matted_frames(mattes[name], self.video)
+        )
 
     def _only_object(self, name: str | None) -> str:
         names = list(self.references)

@@ -157,13 +157,15 @@ def matte_streaming(
     """
     began = time.monotonic()
     options = shot.options
-    with share_cores(options.device, threads):
+    with share_cores(options.device, threads or options.threads):
         outputs = shot.create_outputs(overwrite=options.overwrite)
         reporting = shot.create_report(overwrite=options.overwrite)
         model = model_of(shot, load_model)
+        loaded = time.monotonic()
         with reporting or nullcontext(), outputs as out:
             counter = FrameCounter(progress, shot.expected)
             predictors = predictors_of(shot, model, counter.expected, on_adapt)
+            adapted_at = time.monotonic()
             stages = streamed(
                 shot,
                 model,
@@ -199,7 +201,12 @@ def matte_streaming(
     # The files, and the notes on them, are known only after they are in place.
     notes = (*summary.notes, *outputs.notes)
     seconds = time.monotonic() - began
-    return replace(summary, seconds=seconds, outputs=outputs.files, notes=notes)
+    times = {
+        "model": loaded - began,
+        "adaptation": adapted_at - loaded,
+        "frames": began + seconds - adapted_at,
+    }
+    return replace(summary, seconds=seconds, outputs=outputs.files, notes=notes, stages=times)
 
 
 def predictors_of(

@@ -50,6 +50,7 @@ def build_summary(
         precision=precision.removeprefix("torch."),
         outputs=(),
         confidence=tuple(confidence),
+        options=shot.options,
         first_number=shot.video.first_number,
         first_frame=shot.video.number_of(shot.start),
         reference_frames=shot.reference_frames,

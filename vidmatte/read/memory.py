@@ -19,7 +19,8 @@ from vidmatte.read.video import DEFAULT_SEQUENCE_RATE, Frame, Video
 ImageLike = npt.NDArray[Any] | Image
 """An array (H, W), (H, W, 3) or (H, W, 4) of gray, RGB or RGBA, or a Pillow image."""
 
-_NAME = "frames in memory"
+IN_MEMORY = "frames in memory"
+"""Name of such a source."""
 
 
 def is_image_like(value: object) -> bool:
@@ -59,7 +60,7 @@ class MemoryVideo(Video):
         first, alpha = _planes(frames[0], 0)
         rate = Fraction(1) if is_set else frame_rate or DEFAULT_SEQUENCE_RATE
         self.info = VideoInfo(
-            source=_NAME,
+            source=IN_MEMORY,
             width=first.shape[2],
             height=first.shape[1],
             frame_rate=rate,
@@ -123,11 +124,11 @@ def _planes(image: ImageLike, index: int) -> tuple[npt.NDArray[np.float32], Alph
 
 
 def _pixels(image: ImageLike) -> npt.NDArray[Any]:
-    mode = getattr(image, "mode", None)
-    if mode is None or mode in ("L", "RGB", "RGBA", "I;16"):
+    # Not by its attributes: mapped arrays have a mode too.
+    if isinstance(image, np.ndarray) or image.mode in ("L", "RGB", "RGBA", "I;16"):
         return np.asarray(image)
-    has_alpha = "A" in mode or "transparency" in getattr(image, "info", {})
-    return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))  # type: ignore[union-attr]
+    has_alpha = "A" in image.mode or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
 
 
 def as_unit(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.float32]:

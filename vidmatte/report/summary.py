@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vidmatte.options import MatteOptions, chosen_options
+from vidmatte.read.memory import IN_MEMORY
 from vidmatte.write import WrittenFile
 
+JSON_VERSION = 1
+"""Of the object that `--json` prints; it rises when a key changes its meaning or goes."""
 SUGGESTIONS = 3
 """Largest number of suggested references."""
 SUGGESTED_BELOW = 0.8
@@ -44,13 +49,18 @@ class Summary:
     """Number of the first unreadable frame, of a truncated source."""
     objects: tuple[str, ...] = ()
     """Names of the objects of a prompt file; empty for marks without a name."""
+    options: MatteOptions | None = None
+    """The choices of the run."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each stage by its name: "model", "adaptation", "frames". Empty for a run in
+    segments, whose stages may have been done by several processes."""
     first_number: int = 0
     """Number of the first frame of the source."""
 
     @property
     def fps(self) -> float:
-        """Frames per second of the whole run, including loading the model."""
-        return self.frames / self.seconds
+        """Frames per second, without loading the model and adaptation as far as known."""
+        return self.frames / max(1e-9, self.stages.get("frames", self.seconds))
 
     @property
     def suggested_reference_frames(self) -> tuple[int, ...]:
@@ -66,19 +76,28 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object for `--json`."""
+        from vidmatte import __version__
+        from vidmatte.model.weights import weight_hashes
+
+        options = self.options or MatteOptions()
         return {
-            "input": self.input,
+            "schema_version": JSON_VERSION,
+            "vidmatte": __version__,
+            "input": _absolute(self.input),
             "frames": self.frames,
             "first_frame": self.first_frame,
             "reference_frames": list(self.reference_frames),
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 3),
             "model": self.model,
+            "weights": weight_hashes(options),
+            "options": {name: _plain(value) for name, value in chosen_options(options).items()},
+            "stages": {name: round(seconds, 3) for name, seconds in self.stages.items()},
             "device": self.device,
             "precision": self.precision,
             "outputs": [
                 {
-                    "path": str(output.path),
+                    "path": _absolute(output.path),
                     "kind": output.kind,
                     "codec": output.codec,
                     "pixel_format": output.pixel_format,
@@ -91,12 +110,22 @@ class Summary:
                 "mean": round(sum(self.confidence) / len(self.confidence), 4),
                 "min": round(min(self.confidence), 4),
                 "suggested_reference_frames": list(self.suggested_reference_frames),
+                "frames": [round(value, 4) for value in self.confidence],
             },
             "truncated_at": self.truncated_at,
-            "report": None if self.report is None else str(self.report),
+            "report": None if self.report is None else _absolute(self.report),
             "objects": list(self.objects),
             "notes": list(self.notes),
         }
+
+
+def _absolute(path: str | Path) -> str:
+    """Return an absolute path, and any other name of a source as it is."""
+    return str(path) if str(path) == IN_MEMORY else os.path.abspath(path)
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def suggested_apart(*, is_set: bool) -> int:

@@ -99,6 +99,7 @@ class LongRender:
                 # Another number of threads changes the last bits: segments would not match at their
                 # seam.
                 threads = int(self.journal.header()["threads"])
+            threads = threads or self.shot.options.threads
             try:
                 with share_cores(self.shot.options.device, threads):
                     if not (resuming and self.is_joined):
