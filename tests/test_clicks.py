@@ -14,9 +14,10 @@ from vidmatte.cli import cli
 from vidmatte.datasets import open_dataset
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.evaluate import MethodUnderTest, Protocol, as_text, run, write_evaluation
-from vidmatte.evaluate.clicks import Session, click_through, next_click
+from vidmatte.evaluate.clicks import Session, click_through
 from vidmatte.evaluate.method import SeenImage
 from vidmatte.frames import MatteBatch
+from vidmatte.synth.prompts import next_click
 
 EMPTY = np.zeros((HEIGHT, WIDTH), np.float32)
 

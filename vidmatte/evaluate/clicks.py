@@ -12,22 +12,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vidmatte.errors import ReadError
 from vidmatte.evaluate.measures import Measure
 from vidmatte.evaluate.method import PredictedMatte, SeenImage
 from vidmatte.frames import FrameBatch
-from vidmatte.imaging.arrays import Alpha
 from vidmatte.metrics import region_overlap
 from vidmatte.model.interface import Model
 from vidmatte.prompts.prompt import Prompt
+from vidmatte.synth.prompts import Click, next_click
 
-Click = tuple[float, float, int]
-"""x and y in pixels, and label: 1 for the object, 0 for the background."""
 DEFAULT_CLICKS = 20
 AFTER = (1, 3, 5, 10)
 """Numbers of clicks with a reported J."""
@@ -106,45 +102,6 @@ def click_through(model: Model, seen: SeenImage, *, index: int, most: int) -> Se
             break
     assert last is not None  # an empty answer has an error
     return Session(tuple(clicks), tuple(overlaps), last)
-
-
-def next_click(
-    answer: Alpha,
-    truth: NDArray[np.bool_],
-    counted: NDArray[np.bool_] | None,
-    clicks: Sequence[Click],
-) -> Click | None:
-    """Return the click in the middle of the largest error, None if there is none.
-
-    The largest error is the one with the largest distance from its inside to its border; of equal
-    ones a missing part of the object, and the first in reading order.
-
-    Args:
-        answer: (H, W) the last matte.
-        truth: (H, W) the object.
-        counted: (H, W) counted pixels; None for all.
-        clicks: those before; no pixel is clicked twice.
-    """
-    found = answer > 0.5
-    free = np.ones(truth.shape, np.bool_) if counted is None else counted.copy()
-    missing = _depth(truth & ~found & free)
-    surplus = _depth(found & ~truth & free)
-    for x, y, _ in clicks:
-        missing[int(y), int(x)] = 0
-        surplus[int(y), int(x)] = 0
-    if not (missing.any() or surplus.any()):
-        return None
-    label = 1 if missing.max() >= surplus.max() else 0
-    depth = missing if label else surplus
-    row, column = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    return float(column), float(row), label
-
-
-def _depth(region: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the distance to the border of a region; the frame's edge is a border, too."""
-    padded = np.pad(region.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    return np.ascontiguousarray(depth, np.float32)
 
 
 def _answer(model: Model, seen: SeenImage, clicks: Sequence[Click], index: int) -> PredictedMatte:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.synth.corpus import Rng
 
 PromptKind = Literal["mask", "clicks", "strokes", "box"]
 _Plane = NDArray[np.uint8]
+Click = tuple[float, float, int]
+"""x and y in pixels, and label: 1 for the object, 0 for the background."""
+_FIRST_CLICK = 0.4
+"""Chance that a prompt of clicks is one click in the middle of the object."""
+_WRONG_CLICK = 0.02
+"""Chance that a correcting click says the opposite of the truth."""
 
 
 def make_prompt(alpha: _Plane, prompt: PromptKind, rng: Rng) -> tuple[_Plane, _Plane]:
@@ -41,8 +49,13 @@ def make_prompt(alpha: _Plane, prompt: PromptKind, rng: Rng) -> tuple[_Plane, _P
         object_count = int(rng.integers(1, 6))
         near = _outside_near(inside, outside, rng)
         background_count = int(rng.integers(4))
-        _draw_clicks(known, inside, object_count, radius, rng)
-        _draw_clicks(known, near, background_count, radius, rng)
+        if rng.random() < _FIRST_CLICK:
+            depth = depth_of(inside > 0)
+            row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+            cv2.circle(known, (int(column), int(row)), radius, 1, -1)
+        else:
+            _draw_clicks(known, inside, object_count, radius, rng)
+            _draw_clicks(known, near, background_count, radius, rng)
     else:
         object_count = int(rng.integers(1, 4))
         near = _outside_near(inside, outside, rng)
@@ -56,6 +69,87 @@ def make_prompt(alpha: _Plane, prompt: PromptKind, rng: Rng) -> tuple[_Plane, _P
 def prompt_radius(size: tuple[int, ...]) -> int:
     """Return the radius in pixels of a click's disc at a working size: 2 at 128, 4 at 256."""
     return max(2, round(min(size) / 64))
+
+
+def next_click(
+    answer: Alpha,
+    truth: NDArray[np.bool_],
+    counted: NDArray[np.bool_] | None,
+    clicks: Sequence[Click],
+) -> Click | None:
+    """Return the click in the middle of the largest error, None if there is none.
+
+    The largest error is the one with the largest distance from its inside to its border; of equal
+    ones a missing part of the object, and the first in reading order.
+
+    Args:
+        answer: (H, W) the last matte.
+        truth: (H, W) the object.
+        counted: (H, W) pixels that count; None for all.
+        clicks: those before; no pixel is clicked twice.
+    """
+    found = answer > 0.5
+    free = np.ones(truth.shape, np.bool_) if counted is None else counted.copy()
+    missing = depth_of(truth & ~found & free)
+    surplus = depth_of(found & ~truth & free)
+    for x, y, _ in clicks:
+        missing[int(y), int(x)] = 0
+        surplus[int(y), int(x)] = 0
+    if not (missing.any() or surplus.any()):
+        return None
+    label = 1 if missing.max() >= surplus.max() else 0
+    depth = missing if label else surplus
+    row, column = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return float(column), float(row), label
+
+
+def depth_of(region: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the distance to the border of a region; the frame's edge is a border, too."""
+    padded = np.pad(region.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    return np.ascontiguousarray(depth, np.float32)
+
+
+def add_correction(
+    found: Alpha, truth: Alpha, labels: Alpha, known: Alpha, rng: Rng
+) -> tuple[Alpha, Alpha]:
+    """Add the click of a person who corrects the last answer to the marks.
+
+    It lies near the middle of the largest error; now and then it says the opposite of the truth.
+
+    Args:
+        found: (h, w) the last answer, 0-1.
+        truth: (h, w) 0-1.
+        labels: (h, w) the marks, 1 for the object, read where known.
+        known: (h, w) 1 where a mark is, else 0.
+        rng: of all draws.
+
+    Returns:
+        labels and known with one mark more; as they were if there is no error.
+    """
+    object_ = truth > 0.5
+    # A person does not click on a mark again.
+    click = next_click(found, object_, known < 0.5, [])
+    if click is None:
+        return labels, known
+    x, y, label = click
+    error = object_ if label else ~object_
+    depth = float(depth_of(error & ((found > 0.5) != object_))[int(y), int(x)])
+    column = int(np.clip(x + rng.normal() * 0.25 * depth, 0, truth.shape[1] - 1))
+    row = int(np.clip(y + rng.normal() * 0.25 * depth, 0, truth.shape[0] - 1))
+    if not error[row, column]:
+        column, row = int(x), int(y)
+    if rng.random() < _WRONG_CLICK:
+        label = 1 - label
+    radius = max(1, round(prompt_radius(truth.shape) * float(np.exp(rng.uniform(-0.4, 0.4)))))
+    disc = cv2.circle(np.zeros(truth.shape, np.uint8), (column, row), radius, 1, -1) > 0
+    # A disc at an edge is cut to the side that was meant.
+    disc &= error
+    disc[row, column] = True
+    return (
+        np.where(disc, np.float32(label), labels),
+        np.where(disc, np.float32(1), known),
+    )
 
 
 def _draw_clicks(known: _Plane, region: _Plane, count: int, radius: int, rng: Rng) -> None:

@@ -26,6 +26,8 @@ from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.prompts import PromptKind as Kind
 
 _SIZE, _FRAMES, _BATCH = (144, 208), 6, 4
+_CORRECTIONS = 4
+"""Clicks that correct the matte of a frame that was marked in part."""
 _FIRST_SEED = 1 << 40
 """First seed of the held-out clips; their photographs are not those of training either."""
 
@@ -36,7 +38,8 @@ def held_out(
 ) -> dict[str, float]:
     """Return means over held-out procedural clips: `l1`, and J by kind of prompt.
 
-    J is over the later frames, and over the marked one if it is decoded.
+    J is over the later frames, and over the marked one, before and after corrections, if it is
+    decoded.
 
     Mattes are fed back as in inference. `clips` is the number of clips of each kind; they are the
     same in every call.
@@ -45,24 +48,35 @@ def held_out(
     figures = dict[str, float]()
     errors = list[float]()
     for kind in get_args(Kind):
-        first, later = list[float](), list[float]()
+        first, corrected, later = list[float](), list[float](), list[float]()
         for start in range(0, clips, _BATCH):
             seeds = range(_FIRST_SEED + start, _FIRST_SEED + min(start + _BATCH, clips))
             batch = collate([make_clip(photographs, _SIZE, _FRAMES, kind, seed) for seed in seeds])
             placed = {name: tensor.to(device) for name, tensor in batch.items()}
             truth = placed["alpha"].float() / 255
+            generator = torch.Generator().manual_seed(0)
+            answers = list[list[float]]()
             for t, prediction in propagate(
                 # The frame is fed the network's own matte in every step.
                 net,
                 placed,
-                torch.Generator().manual_seed(0),
+                generator,
                 feedback=1.0,
+                corrections=_CORRECTIONS,
             ):
                 errors.extend(l1(prediction.alpha, truth[:, t]).tolist())
-                (later if t else first).extend(jaccard(prediction.alpha, truth[:, t]).tolist())
+                overlaps = jaccard(prediction.alpha, truth[:, t]).tolist()
+                if t:
+                    later.extend(overlaps)
+                else:
+                    answers.append(overlaps)
+            if answers:
+                first.extend(answers[0])
+                corrected.extend(answers[-1])
         figures[f"J {kind}"] = float(np.mean(later))
         if first:
             figures[f"J {kind} on the marked frame"] = float(np.mean(first))
+            figures[f"J {kind} after {_CORRECTIONS} corrections"] = float(np.mean(corrected))
     return {"l1": float(np.mean(errors)), **figures}
 
 

@@ -94,6 +94,7 @@ class MattingHead(nn.Module):
         channels: channels of the encoder's maps at 1/2, 1/4, 1/8, 1/16.
         guidance_channels: channels of the similarity guidance; the prior adds two at every size.
         motion_channels: channels of the motion cue, used at 1/8 and 1/4: optical flow is no finer.
+            The marks, two more channels, are used there too: a mark is larger than a few pixels.
     """
 
     def __init__(
@@ -101,11 +102,11 @@ class MattingHead(nn.Module):
     ) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth = channels
-        self.fuse1 = Residual(eighth + 2 + guidance_channels + motion_channels, eighth)
+        self.fuse1 = Residual(eighth + 2 + guidance_channels + motion_channels + 2, eighth)
         self.fuse2 = Residual(eighth, eighth)
         self.context = Context(eighth, sixteenth)
         self.coarse = nn.Conv2d(eighth, 1, 1)
-        self.to_quarter = Residual(eighth + quarter + 2 + motion_channels, 48)
+        self.to_quarter = Residual(eighth + quarter + 2 + motion_channels + 2, 48)
         self.to_half = Residual(48 + half, 24)
         self.to_full = nn.Sequential(
             nn.Conv2d(24 + 3 + 2, 16, 3, 1, 1),
@@ -116,7 +117,13 @@ class MattingHead(nn.Module):
         )
 
     def forward(
-        self, rgb: Tensor, maps: Sequence[Tensor], guidance: Tensor, prior: Tensor, motion: Tensor
+        self,
+        rgb: Tensor,
+        maps: Sequence[Tensor],
+        guidance: Tensor,
+        prior: Tensor,
+        motion: Tensor,
+        marks: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Decode one frame.
 
@@ -126,6 +133,7 @@ class MattingHead(nn.Module):
             guidance: (N, G, h/8, w/8).
             prior: (N, 2, h, w) expected alpha, and 1 if it is known, else 0.
             motion: (N, M, h, w).
+            marks: (N, 2, h, w) 1 on a mark on the object, and on one off it, else 0.
 
         Returns:
             alpha logits (N, 1, h, w), coarse logits (N, 1, h/8, w/8), fused map (N, C, h/8, w/8).
@@ -137,11 +145,13 @@ class MattingHead(nn.Module):
 
         similar = guidance.to(eighth.dtype)
         at_eighth = [eighth, shrink(prior, eighth), similar, shrink(motion, eighth)]
+        at_eighth.append(shrink(marks, eighth))
         z = self.fuse1(torch.cat(at_eighth, 1))
         z = self.context(self.fuse2(z), sixteenth)
 
         larger = resize(z, quarter)
         at_quarter = [larger, quarter, shrink(prior, quarter), shrink(motion, quarter)]
+        at_quarter.append(shrink(marks, quarter))
         y = self.to_quarter(torch.cat(at_quarter, 1))
         y = self.to_half(torch.cat([resize(y, half), half], 1))
         y = self.to_full(torch.cat([resize(y, rgb), rgb.to(y.dtype), prior.to(y.dtype)], 1))

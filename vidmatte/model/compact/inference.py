@@ -122,9 +122,8 @@ class WindowModel:
             window: in pixels of the frame.
             memories: the references, marked frames first; may be empty if `labels` are given.
             expected: the expected alpha; None for none.
-            labels: a prompt in this window. It is one more memory, replaces `expected` if that is
-                None, and
-                overrides the answer.
+            labels: a prompt in this window. It is one more memory, and overrides both the expected
+                alpha and the answer.
             flow: (h, w, 2) to a frame of the clip close by; None if there is none.
             recent: memories of the last frames, matched only near the same place.
         """
@@ -133,8 +132,12 @@ class WindowModel:
         nothing = np.zeros(size, np.float32)
         label = self._plane(nothing if labels is None else labels.label)
         bound = self._plane(nothing if labels is None else labels.known)
-        prior = label if expected is None else self._plane(expected.alpha)
-        known = bound if expected is None else self._plane(expected.known)
+        prior = label
+        known = bound
+        if expected is not None:
+            prior = torch.where(bound > 0, label, self._plane(expected.alpha))
+            known = torch.maximum(bound, self._plane(expected.known))
+        marks = torch.cat([label * bound, (1 - label) * bound], 1)
         with self._inference():
             features = self.net.encode(image, self._to_frame(window, size))
             references = list(memories)
@@ -149,7 +152,7 @@ class WindowModel:
                     torch.from_numpy(flow)[None].to(self.device), inside, 1 - inside
                 )
             prediction = self.net.decode(
-                image, features, references, prior, known, motion, list(recent)
+                image, features, references, prior, known, motion, list(recent), marks
             )
             # Marks bind: the answer never contradicts them.
             alpha = torch.where(bound > 0, label, prediction.alpha.float())

@@ -179,6 +179,7 @@ class CompactNet(nn.Module):
         prior_known: Tensor,
         motion: Tensor,
         recent: Sequence[Memory] = (),
+        marks: Tensor | None = None,
     ) -> Prediction:
         """Return the alpha of frames from references, a prior and motion.
 
@@ -192,7 +193,11 @@ class CompactNet(nn.Module):
             prior_known: (N, 1, h, w) 0 or 1, where the prior says anything; all 0 for none.
             motion: (N, 4, h, w) of `motion_cue`, or of `no_motion`.
             recent: memories of the last frames, whose labels are read nearby alone.
+            marks: (N, 2, h, w) 1 on a mark on the object, and on one off it, else 0; None for none.
+                They tell what a person said from what is only expected.
         """
+        if marks is None:
+            marks = torch.zeros_like(prior).expand(-1, 2, -1, -1)
         size = (features.eighth.shape[-2], features.eighth.shape[-1])
         query = features.keys.flatten(2).mT
         votes = self.inter(query, features, memories, recent)
@@ -204,7 +209,9 @@ class CompactNet(nn.Module):
 
         guidance = torch.cat([spread, votes], -1).mT.reshape(len(rgb), -1, *size)
         maps = (features.half, features.quarter, features.eighth, features.sixteenth)
-        logits, coarse, fused = self.head(rgb, maps, guidance, expected, _without_direction(motion))
+        logits, coarse, fused = self.head(
+            rgb, maps, guidance, expected, _without_direction(motion), marks
+        )
         return Prediction(logits, coarse, self.confidence(fused, guidance, logits, expected))
 
 

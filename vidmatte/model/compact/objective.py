@@ -11,9 +11,12 @@ from torch import Tensor
 
 from vidmatte.model.compact.motion import motion_cue
 from vidmatte.model.compact.net import RECENT_FRAMES, CompactNet, Prediction
-from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.losses import Batch, jaccard, matting_losses, optimizer_step, weighted_sum
+from vidmatte.synth.prompts import add_correction
 from vidmatte.synth.render import Clip
+
+_CORRECTIONS = torch.tensor([0.3, 0.25, 0.2, 0.15, 0.1])
+"""Chances of so many corrections of a marked frame in training."""
 
 
 def collate(clips: list[Clip]) -> Batch:
@@ -38,7 +41,8 @@ def loss(
 
     Returns:
         The weighted sum of the terms; and figures: each term's mean over the frames, and the mean J
-        of each of the first three frames as `J0`, `J1`, `J2`.
+        of each of the first three frames as `J0`, `J1`, `J2`, and that of the marked frame after
+        all corrections as `J0+`.
     """
     with torch.autocast(batch["rgb"].device.type, precision, enabled=precision != torch.float32):
         predictions = list(propagate(net, batch, generator))
@@ -49,7 +53,8 @@ def loss(
     for t, prediction in predictions:
         # The marked frame, the one that may be far from it, and the first single step.
         if t < 3:
-            figures[f"J{t}"] = jaccard(prediction.alpha.detach(), truth[:, t]).mean().item()
+            name = f"J{t}+" if f"J{t}" in figures else f"J{t}"
+            figures[name] = jaccard(prediction.alpha.detach(), truth[:, t]).mean().item()
     return weighted_sum(terms), figures
 
 
@@ -69,7 +74,12 @@ def learn(
 
 
 def propagate(
-    net: CompactNet, batch: Batch, generator: torch.Generator, *, feedback: float = 0.85
+    net: CompactNet,
+    batch: Batch,
+    generator: torch.Generator,
+    *,
+    feedback: float = 0.85,
+    corrections: int | None = None,
 ) -> Iterator[tuple[int, Prediction]]:
     """Matte a batch of clips as inference does; each matte leads to the next.
 
@@ -82,10 +92,12 @@ def propagate(
         batch: B clips of T frames, from `collate`.
         generator: of all draws, on the CPU.
         feedback: 1, as in validation, also turns off corruption and omission.
+        corrections: clicks of a person who corrects the matte of a marked frame 0; None for a
+            random number.
 
     Yields:
         Frame number and prediction of each decoded frame. Frame 0 is decoded only if some of its
-        pixels are unmarked.
+        pixels are unmarked; it comes again after each correction.
     """
     training = feedback < 1
     rgb = batch["rgb"].float() / 255
@@ -108,12 +120,29 @@ def propagate(
     if not bool(known.all()):
         labels = batch["labels"].float() / 255
         motion = cue(batch["flow"][:, 0], labels * known)
-        marks = net.encode_memory(each[0], labels, known)
-        prediction = net.decode(rgb[:, 0], each[0], [marks], labels, known, motion)
+        marked = net.encode_memory(each[0], labels, known)
+        marks = torch.cat([labels * known, (1 - labels) * known], 1)
+        prediction = net.decode(rgb[:, 0], each[0], [marked], labels, known, motion, marks=marks)
         yield 0, prediction
+        if corrections is None:
+            corrections = int(torch.multinomial(_CORRECTIONS, 1, generator=generator))
+        for _ in range(corrections):
+            found = prediction.alpha.detach()
+            labels, known = _correct(found, truth[:, 0], labels, known, generator)
+            prior = torch.where(known > 0, labels, found)
+            memories = [
+                net.encode_memory(each[0], labels, known),
+                net.encode_memory(each[0], prior, everywhere),
+            ]
+            marks = torch.cat([labels * known, (1 - labels) * known], 1)
+            motion = cue(batch["flow"][:, 0], prior)
+            prediction = net.decode(
+                rgb[:, 0], each[0], memories, prior, everywhere, motion, marks=marks
+            )
+            yield 0, prediction
         own = 0.5 if training else 1.0
         matte = _mix_per_item(prediction.alpha.detach(), truth[:, 0], own, generator)
-    memories: list[Memory] = [net.encode_memory(each[0], matte, everywhere)]
+    memories = [net.encode_memory(each[0], matte, everywhere)]
     recent = list(memories)
     for t in range(1, frames):
         prior = warp(matte, batch["flow"][:, t], batch["between"][:, t])
@@ -135,6 +164,22 @@ def propagate(
         # As at inference: the reference, sometimes a second one, and the last frame.
         between_them = memories[1:][-1:] if _coin_flip(0.5, generator) else []
         memories = [memories[0], *between_them, recent[-1]]
+
+
+def _correct(
+    found: Tensor, truth: Tensor, labels: Tensor, known: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the marks of a batch, (N, 1, h, w) labels and known, with a correction in each item.
+
+    Clicks are placed on the CPU, by the same function as in the interactive protocol.
+    """
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    rng = np.random.default_rng(seed)
+    planes = [plane[:, 0].float().cpu().numpy() for plane in (found, truth, labels, known)]
+    marks = [add_correction(*item, rng) for item in zip(*planes, strict=True)]
+    after = np.stack([np.stack(both) for both in marks])
+    placed = torch.from_numpy(after).to(labels)
+    return placed[:, :1], placed[:, 1:]
 
 
 def chain_crops(between: Tensor) -> Tensor:
