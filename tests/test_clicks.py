@@ -17,7 +17,7 @@ from vidmatte.evaluate import MethodUnderTest, Protocol, as_text, run, write_eva
 from vidmatte.evaluate.clicks import Session, click_through
 from vidmatte.evaluate.method import SeenImage
 from vidmatte.frames import MatteBatch
-from vidmatte.synth.prompts import next_click
+from vidmatte.synth.prompts import add_correction, next_click
 
 EMPTY = np.zeros((HEIGHT, WIDTH), np.float32)
 
@@ -58,6 +58,43 @@ def test_pixels_that_do_not_count_are_not_clicked():
     assert (x, label) == (22, 1)
     assert 10 <= y < 21
     assert next_click(EMPTY, blocks((10, 30, 20, 40)), counted, []) is None
+
+
+def test_a_correction_marks_the_missing_part_as_object():
+    truth = blocks((10, 20, 31, 41)).astype(np.float32)
+    labels, known = add_correction(EMPTY, truth, EMPTY, EMPTY, np.random.default_rng(0))
+    marked = known > 0
+    assert marked.any()
+    assert (labels[marked] == 1).all()
+    assert (truth[marked] == 1).all()
+
+
+def test_a_correction_marks_the_surplus_as_background():
+    found = blocks((10, 20, 31, 41)).astype(np.float32)
+    labels, known = add_correction(found, EMPTY, EMPTY, EMPTY, np.random.default_rng(0))
+    marked = known > 0
+    assert (labels[marked] == 0).all()
+    assert (found[marked] == 1).all()
+
+
+def test_a_right_answer_is_not_corrected():
+    truth = blocks((10, 20, 31, 41)).astype(np.float32)
+    labels, known = add_correction(truth, truth, EMPTY, EMPTY, np.random.default_rng(0))
+    assert not known.any()
+    assert not labels.any()
+
+
+def test_few_corrections_are_wrong_and_the_earlier_marks_stay():
+    truth = blocks((10, 20, 31, 41)).astype(np.float32)
+    before = np.zeros_like(EMPTY)
+    before[12:14, 22:24] = 1
+    rng = np.random.default_rng(1)
+    wrong = 0
+    for _ in range(200):
+        labels, known = add_correction(EMPTY, truth, before, before, rng)
+        assert (labels[before > 0] == 1).all()
+        wrong += bool((labels[(known > 0) & (before == 0)] == 0).any())
+    assert 0 < wrong < 20
 
 
 def test_no_pixel_is_clicked_twice():

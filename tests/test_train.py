@@ -22,8 +22,9 @@ from vidmatte.synth.bank import Entry, write_entry, write_index
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.hair import SupersampledCanvas, draw_fur, draw_hair, draw_leaves, draw_mesh
-from vidmatte.train import NETWORK, REFINER, TrainConfig, read_config, train
+from vidmatte.train import CONFIDENCE, NETWORK, REFINER, TrainConfig, read_config, train
 from vidmatte.train.network import Batches
+from vidmatte.train.recipe import make_config
 from vidmatte.train.validate import held_out, on_clips
 
 
@@ -339,6 +340,42 @@ def test_a_bank_that_cannot_be_used_is_one_line(corpus, tmp_path, part, message)
     assert result.exit_code in (1, 2)
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_confidence_learns_alone(corpus, tmp_path):
+    torch.manual_seed(0)
+    net = CONFIDENCE.make()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    lines = []
+    after = train(
+        tiny(corpus, steps=3), tmp_path / "run", CONFIDENCE, start=net, log=lines.append
+    ).state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {name for name in before if name.startswith("confidence.")}
+
+
+def test_confidence_needs_a_trained_network(corpus, tmp_path):
+    command = ["train", str(tmp_path / "run"), "--part", "confidence", "--corpus", str(corpus)]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 2
+    assert "add --start" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("device", "capabilities", "precision"),
+    [
+        ("cpu", {"avx512_bf16": True}, "bfloat16"),
+        ("cpu", {"avx512_bf16": False, "avx2": True}, "float32"),
+        ("cuda", {}, "bfloat16"),
+    ],
+)
+def test_training_takes_the_precision_that_is_fast(
+    corpus, monkeypatch, device, capabilities, precision
+):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities, raising=False)
+    settings = {"corpus": str(corpus), "device": device}
+    assert make_config("network", settings).precision == precision
+    assert make_config("network", {**settings, "precision": "float16"}).precision == "float16"
 
 
 def test_a_new_run_of_the_command_begins_on_the_published_trunk(corpus, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from vidmatte.errors import OptionError
 if TYPE_CHECKING:
     from vidmatte.train import LoopConfig
 
-_PARTS = ("network", "refiner", "iconmatting", "iconmatting-trimap")
+_PARTS = ("network", "confidence", "refiner", "iconmatting", "iconmatting-trimap")
 
 
 @click.command("train")
@@ -27,18 +27,19 @@ _PARTS = ("network", "refiner", "iconmatting", "iconmatting-trimap")
 @click.option(
     "--part",
     type=click.Choice(_PARTS),
-    help="Part to train: compact's matting network, its refiner, or IconMatting's head, with a "
-    "reference or with a trimap.  [default: the recipe's, or network]",
+    help="Part to train: compact's matting network, its confidence, its refiner, or IconMatting's "
+    "head, with a reference or with a trimap.  [default: the recipe's, or network]",
 )
 @click.option(
     "--corpus",
     metavar="DIR",
-    help="Of network and refiner: photographs, images/*.jpg, and cutouts/.",
+    help="Of network, confidence and refiner: photographs, images/*.jpg, and cutouts/.",
 )
 @click.option(
     "--bank",
     metavar="DIR",
-    help="Of network: a bank of moving foregrounds that half of the clips are made from.",
+    help="Of network and confidence: a bank of moving foregrounds that half of the clips are made "
+    "from.",
 )
 @click.option(
     "--data",
@@ -99,7 +100,7 @@ _PARTS = ("network", "refiner", "iconmatting", "iconmatting-trimap")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of mixed precision.  [default: bfloat16]",
+    help="Of mixed precision.  [default: the fastest of the device]",
 )
 @click.option("--seed", type=int, help="Of everything that is random.  [default: 0]")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes making batches.")
@@ -131,10 +132,6 @@ def train_command(run: str, debug: bool, **given: Any) -> None:
 
 
 def _train(run: str, given: dict[str, Any]) -> None:
-    import torch
-
-    from vidmatte.model.iconmatting.net import decoder_tensors
-    from vidmatte.model.weights import load_checkpoint, load_strictly
     from vidmatte.train import train
     from vidmatte.train.processes import count_processes
     from vidmatte.train.recipe import load_recipe, make_config, parse_values
@@ -170,7 +167,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
     if part == "refiner" and settings.get("bank") is not None:
         raise OptionError(
-            "a bank was given, but only the network learns from one; leave --bank out"
+            "a bank was given, but the refiner does not learn from one; leave --bank out"
         )
     config = replace(make_config(part, settings), processes=count_processes())
     if given["clips"] is not None and part != "network":
@@ -179,18 +176,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
             "them out"
         )
     trained, validate = _part(part, config, given["clips"])
-    start = None
-    if given["start"] is not None:
-        start = trained.make()
-        tensors = load_checkpoint(Path(given["start"]))
-        if part == "iconmatting":
-            # A checkpoint of the research code may hold the frozen feature extractor, too.
-            tensors = decoder_tensors({"state_dict": tensors}, given["start"])
-        load_strictly(start, tensors, given["start"])
-    elif trained.initial is not None and not (Path(run) / "run.json").exists():
-        # The loop seeds only the networks that it makes itself.
-        torch.manual_seed(config.seed)
-        start = trained.initial()
+    start = _first_network(part, trained, config.seed, run, given["start"])
     train(
         config,
         run,
@@ -200,6 +186,34 @@ def _train(run: str, given: dict[str, Any]) -> None:
         log=say,
         tensorboard=given["tensorboard"],
     )
+
+
+def _first_network(part: str, trained: Any, seed: int, run: str, weights: str | None) -> Any:
+    """Return the network that a run begins with; None for the loop's own, or its checkpoint."""
+    import torch
+
+    from vidmatte.model.iconmatting.net import decoder_tensors
+    from vidmatte.model.weights import load_checkpoint, load_strictly
+
+    is_new = not (Path(run) / "run.json").exists()
+    if weights is not None:
+        start = trained.make()
+        tensors = load_checkpoint(Path(weights))
+        if part == "iconmatting":
+            # A checkpoint of the research code may hold the frozen feature extractor, too.
+            tensors = decoder_tensors({"state_dict": tensors}, weights)
+        load_strictly(start, tensors, weights)
+        return start
+    if part == "confidence" and is_new:
+        raise OptionError(
+            "confidence is that of a trained network, and none was given; add --start "
+            "WEIGHTS.safetensors"
+        )
+    if trained.initial is not None and is_new:
+        # The loop seeds only the networks that it makes itself.
+        torch.manual_seed(seed)
+        return trained.initial()
+    return None
 
 
 def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:

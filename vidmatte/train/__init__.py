@@ -6,16 +6,28 @@ from typing import Any
 from vidmatte.train.config import LoopConfig
 from vidmatte.train.iconmatting import IconMattingConfig
 from vidmatte.train.loop import TrainingTask, train
-from vidmatte.train.network import NETWORK, TrainConfig, read_config
+from vidmatte.train.network import (
+    CONFIDENCE,
+    NETWORK,
+    ConfidenceConfig,
+    TrainConfig,
+    read_config,
+)
 from vidmatte.train.refine import REFINER
 
-TRAINING_TASKS: Mapping[str, TrainingTask[Any]] = {"network": NETWORK, "refiner": REFINER}
+TRAINING_TASKS: Mapping[str, TrainingTask[Any]] = {
+    "network": NETWORK,
+    "confidence": CONFIDENCE,
+    "refiner": REFINER,
+}
 """Parts of the embedded model that can be trained, by name."""
 
 __all__ = [
+    "CONFIDENCE",
     "NETWORK",
     "REFINER",
     "TRAINING_TASKS",
+    "ConfidenceConfig",
     "IconMattingConfig",
     "LoopConfig",
     "TrainConfig",

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from vidmatte.errors import MissingExtraError, OptionError
 from vidmatte.model.compact.net import CompactNet
-from vidmatte.model.compact.objective import collate, loss
+from vidmatte.model.compact.objective import collate, confidence_loss, loss
 from vidmatte.model.compact.trunk import fold_published
 from vidmatte.model.losses import Batch
 from vidmatte.synth.bank import Bank
@@ -61,6 +61,16 @@ class TrainConfig(LoopConfig):
             raise OptionError(
                 f"bank_share {self.bank_share} is not valid: it must be between 0 and 1"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceConfig(TrainConfig):
+    """The choices of a run of the confidence, which needs long clips and learns quickly."""
+
+    steps: int = 300
+    rate: float = 1e-3
+    frames: tuple[int, int] = (10, 16)
+    average: float = 0.98
 
 
 class Batches(Dataset[Batch]):
@@ -142,6 +152,19 @@ def parameter_groups(net: CompactNet, config: TrainConfig) -> list[ParameterGrou
 NETWORK = TrainingTask(
     "network", CompactNet, Batches, loss, groups=parameter_groups, initial=initial_network
 )
+
+
+def confidence_group(net: CompactNet, config: TrainConfig) -> list[ParameterGroup]:
+    """Return the confidence head as all that learns."""
+    net.requires_grad_(False)
+    net.confidence.requires_grad_(True)
+    return [{"params": list(net.confidence.parameters()), "rate_share": 1.0}]
+
+
+CONFIDENCE = TrainingTask(
+    "confidence", CompactNet, Batches, confidence_loss, groups=confidence_group
+)
+"""The confidence alone, of a network that stays as it is; its clips should be long."""
 
 
 def read_config(run: str | Path) -> TrainConfig:

@@ -38,8 +38,8 @@ from vidmatte.synth.clips import (
     warp_sprite,
 )
 from vidmatte.synth.corpus import Rng
-from vidmatte.synth.render import Clip, Scene, render
-from vidmatte.synth.sprites import SpritePart, premultiply
+from vidmatte.synth.render import Clip, Layer, Scene, render
+from vidmatte.synth.sprites import SpritePart, draw_shape, premultiply
 
 _RATE = 1e-4
 """A third of the rate of training: so few steps on so few clips are noisy."""
@@ -57,6 +57,16 @@ Smaller frames are quicker, and the object is as large in them.
 _PICTURE_SHARE = 1.5
 """Size of the picture that the object is cut from, in training frames."""
 _MIRRORED = 0.15
+_COVERED = 0.5
+"""Chance that a part of the object is covered on the marked frame, and comes into view after it.
+
+Without such clips the network learns that nothing belongs to the object that its reference does not
+show, and loses one that turns.
+"""
+_COVER_SIZE = (0.15, 0.45)
+"""Least and greatest size of such a cover, in shares of the frame's shorter side."""
+_COVER_OFFSET = 0.25
+"""Greatest distance of a cover from the object's middle along an axis, in the same shares."""
 
 
 @dataclass(frozen=True)
@@ -168,4 +178,21 @@ def _training_clip(cut: _CutReference, size: tuple[int, int], rng: Rng) -> Clip:
     )
     crops = make_crops(layer.poses, size, rng.random() < 0.8, rng)
     ground = make_path(_FRAMES, 0.5, rng) * BACKGROUND_MOTION
-    return render(Scene([layer], 0, scenery, ground, reach, crops), size, "mask", rng)
+    layers = [layer]
+    if rng.random() < _COVERED:
+        layers.append(_cover(scenery, rng))
+    return render(Scene(layers, 0, scenery, ground, reach, crops), size, "mask", rng)
+
+
+def _cover(scenery: NDArray[np.float32], rng: Rng) -> Layer:
+    """Return a piece of the scenery in front of the object on the marked frame alone."""
+    side = min(scenery.shape[:2]) // 2
+    top = int(rng.integers(scenery.shape[0] - side + 1))
+    left = int(rng.integers(scenery.shape[1] - side + 1))
+    texture = scenery[top : top + side, left : left + side]
+    picture = premultiply(texture, draw_shape(side, rng))
+    poses = np.zeros((_FRAMES, 6))
+    poses[:, :2] = rng.uniform(-_COVER_OFFSET, _COVER_OFFSET, 2)
+    # Four frames' widths away is out of sight.
+    poses[1:, :2] += 4.0
+    return Layer([SpritePart(picture, size=float(rng.uniform(*_COVER_SIZE)) / 0.6)], poses)

@@ -58,6 +58,35 @@ def loss(
     return weighted_sum(terms), figures
 
 
+def confidence_loss(
+    net: CompactNet, batch: Batch, generator: torch.Generator, precision: torch.dtype
+) -> tuple[Tensor, dict[str, float]]:
+    """Matte each clip of a batch as in use, and compare the confidence with the J reached.
+
+    Arguments and results are those of `loss`. Long clips are needed: over a few frames a matte is
+    rarely lost, and the network would learn to be confident.
+
+    Returns:
+        The cross-entropy of confidence and J; and figures: the mean `confidence` and the mean `J`.
+    """
+    truth = batch["alpha"].float() / 255
+    logits = []
+    reached = []
+    with torch.autocast(batch["rgb"].device.type, precision, enabled=precision != torch.float32):
+        for t, prediction in propagate(net, batch, generator, feedback=1.0):
+            logits.append(prediction.confidence_logits)
+            reached.append(jaccard(prediction.alpha.detach(), truth[:, t]))
+    estimated = torch.stack(logits)
+    overlap = torch.stack(reached)
+    total = F.binary_cross_entropy_with_logits(estimated, overlap)
+    figures = {
+        "cross_entropy": total.item(),
+        "confidence": estimated.detach().sigmoid().mean().item(),
+        "J": overlap.mean().item(),
+    }
+    return total, figures
+
+
 def learn(
     net: CompactNet,
     optimiser: torch.optim.Optimizer,
