@@ -263,10 +263,29 @@ def test_runs_of_earlier_versions_go_on(tmp_path):
 
 def test_the_rate_warms_up_and_falls_or_stays():
     falling, constant = config(steps=100, warm_up=10), config(steps=100, warm_up=10, final=1.0)
-    assert schedule(0, constant) == pytest.approx(0.1)
-    assert [schedule(step, constant) for step in (9, 50, 99)] == [1, 1, 1]
-    assert schedule(50, falling) == pytest.approx((1 + 0.02) / 2)
-    assert schedule(99, falling) == pytest.approx(0.02, abs=1e-3)
+    assert schedule(0, 0.0, constant) == pytest.approx(0.1)
+    assert [schedule(step, step / 100, constant) for step in (9, 50, 99)] == [1, 1, 1]
+    assert schedule(50, 0.5, falling) == pytest.approx((1 + 0.02) / 2)
+    assert schedule(99, 0.99, falling) == pytest.approx(0.02, abs=1e-3)
+
+
+def test_a_run_ends_after_its_minutes_and_is_saved(tmp_path, monkeypatch):
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr("vidmatte.train.loop.time.monotonic", lambda: next(clock))
+    done = []
+    train(
+        config(steps=1000, minutes=2.0, save_every=500),
+        tmp_path / "run",
+        PART,
+        log=done.append,
+    )
+    # Each look at the clock takes 20 seconds, and a step looks twice.
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["step"] == 3
+
+
+def test_a_limit_of_time_needs_a_single_process():
+    with pytest.raises(OptionError, match="several processes"):
+        config(minutes=1.0, processes=2)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="0b51f5c68295056218a0684a93882c84be55a3983a56e4d057a52f6cfdbe8d43",
+        sha256="7744f06766d34587e0e2d9bebb2f40e1b805cb33d0223c7b8d94728a262d59c8",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),

@@ -42,6 +42,7 @@ _FREE = (
     "device",
     "save_every",
     "validate_every",
+    "minutes",
     "corpus",
     "data",
     "held_out",

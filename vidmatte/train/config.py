@@ -29,6 +29,8 @@ class LoopConfig:
         seed: of everything; workers: processes for making batches; device: "cpu" or "cuda".
         save_every, validate_every: steps between checkpoints, and between validations of the
             average; 0 for none.
+        minutes: a run also ends after so many minutes, and its rate falls by the clock if that is
+            earlier; 0 for no limit. Such a run cannot be repeated to the bit.
         processes: their number, each with its own batches; torchrun's number if it starts them.
     """
 
@@ -47,6 +49,7 @@ class LoopConfig:
     device: Literal["cpu", "cuda"] = "cpu"
     save_every: int = 100
     validate_every: int = 500
+    minutes: float = 0.0
     processes: int = 1
 
     def __post_init__(self) -> None:
@@ -57,6 +60,11 @@ class LoopConfig:
                 )
         if self.clip < 0:
             raise OptionError(f"clip {self.clip:g} is not valid: it must be 0 (off) or more")
+        if self.minutes < 0 or (self.minutes and self.processes > 1):
+            raise OptionError(
+                f"minutes {self.minutes:g} is not valid: it must be 0 (no limit) or more, and 0 "
+                f"with several processes"
+            )
         if self.precision not in DTYPES:
             raise OptionError(
                 f"precision {self.precision!r} is not valid: choose one of {', '.join(DTYPES)}"
@@ -66,3 +74,8 @@ class LoopConfig:
     def batches(self) -> int:
         """Batches of the whole run."""
         return self.steps * self.accumulate * self.processes
+
+    @property
+    def loaders(self) -> int:
+        """Processes that make batches while the network learns; 0 if it waits for them."""
+        return self.workers

@@ -103,7 +103,8 @@ def train(
         stream = _stream(part.batches(config), config, first, processes)
         with _events(Path(run), tensorboard and processes.is_first) as note:
             for step in range(first, config.steps):
-                found = _step(part, state, step, stream, processes)
+                done = _share_done(step, config, time.monotonic() - began)
+                found = _step(part, state, step, stream, processes, done)
                 # Early steps count more: the first weights are random and should be forgotten.
                 _update_average(average, net, min(config.average, (step + 1) / (step + 10)))
                 for name, value in found.items():
@@ -113,16 +114,20 @@ def train(
                     rate = (step + 1 - first) / (time.monotonic() - began)
                     _say(log, processes, f"{step + 1}  {rate:.2f}/s", figures)
                     note("train", figures, step + 1)
+                is_over = _share_done(step + 1, config, time.monotonic() - began) >= 1
                 if (
                     processes.is_first
                     and validate
-                    and _is_due(step, config.validate_every, config.steps)
+                    and config.validate_every
+                    and (_is_due(step, config.validate_every) or is_over)
                 ):
                     history.append({"step": step + 1, **_validated(net, average, validate)})
                     _say(log, processes, "validation", history[-1], digits="4g")
                     note("validation", history[-1], step + 1)
-                if processes.is_first and _is_due(step, config.save_every, config.steps):
+                if processes.is_first and (is_over or _is_due(step, config.save_every)):
                     save_run(Path(run), state, step + 1, history)
+                if is_over:
+                    break
                 # The others must not run ahead while the first process validates and writes.
                 processes.wait()
         net.load_state_dict(average)
@@ -130,12 +135,17 @@ def train(
 
 
 def _step(
-    part: TrainingTask[Any], state: State, step: int, stream: Iterator[Batch], processes: Processes
+    part: TrainingTask[Any],
+    state: State,
+    step: int,
+    stream: Iterator[Batch],
+    processes: Processes,
+    done: float,
 ) -> dict[str, float]:
     """Do one step of all processes with averaged gradients; return this process's mean figures."""
     config, net, optimiser = state.config, state.net, state.optimiser
     for group in optimiser.param_groups:
-        group["lr"] = config.rate * schedule(step, config) * group.get("rate_share", 1.0)
+        group["lr"] = config.rate * schedule(step, done, config) * group.get("rate_share", 1.0)
     optimiser.zero_grad(set_to_none=True)
     found: list[dict[str, float]] = []
     for micro_step in range(config.accumulate):
@@ -164,9 +174,21 @@ def _step(
     return {name: sum(values) / len(values) for name, values in names.items()}
 
 
-def schedule(step: int, config: LoopConfig) -> float:
-    """Return the share of the peak rate at a step: linear warm-up, then a cosine."""
-    fall = config.final + (1 - config.final) / 2 * (1 + math.cos(math.pi * step / config.steps))
+def _share_done(step: int, config: LoopConfig, elapsed: float) -> float:
+    """Return how much of a run is done after so many steps and seconds, 0 to 1 or more."""
+    by_steps = step / config.steps
+    return max(by_steps, elapsed / (60 * config.minutes)) if config.minutes else by_steps
+
+
+def schedule(step: int, done: float, config: LoopConfig) -> float:
+    """Return the share of the peak rate at a step: linear warm-up, then a cosine.
+
+    Args:
+        step: number of the step.
+        done: share of the run that is done.
+        config: holds the warm-up and the last share.
+    """
+    fall = config.final + (1 - config.final) / 2 * (1 + math.cos(math.pi * done))
     return min(1.0, (step + 1) / config.warm_up) * fall
 
 
@@ -182,8 +204,8 @@ def _update_average(average: Mapping[str, Tensor], net: nn.Module, keep: float) 
             average[name].copy_(new[name])
 
 
-def _is_due(step: int, every: int, steps: int) -> bool:
-    return bool(every) and ((step + 1) % every == 0 or step + 1 == steps)
+def _is_due(step: int, every: int) -> bool:
+    return bool(every) and (step + 1) % every == 0
 
 
 def _validated(
@@ -246,8 +268,8 @@ def _stream(
                 processes.share(micro_step)
                 for micro_step in range(done, config.steps * config.accumulate)
             ],
-            num_workers=config.workers,
-            prefetch_factor=4 if config.workers else None,
-            pin_memory=config.device == "cuda",
+            num_workers=config.loaders,
+            prefetch_factor=4 if config.loaders else None,
+            pin_memory=config.device == "cuda" and config.loaders > 0,
         )
     )

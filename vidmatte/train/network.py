@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,12 +19,16 @@ from vidmatte.model.compact.trunk import fold_published
 from vidmatte.model.losses import Batch
 from vidmatte.synth.bank import Bank
 from vidmatte.synth.clips import make_clip
-from vidmatte.synth.corpus import Corpus
+from vidmatte.synth.corpus import Corpus, Rng
+from vidmatte.synth.device import Atlas, make_atlas, make_batch
 from vidmatte.synth.prompts import PromptKind
 from vidmatte.synth.scenes import make_bank_clip
 from vidmatte.train.checkpoint import read_facts
 from vidmatte.train.config import LoopConfig
 from vidmatte.train.loop import ParameterGroup, TrainingTask
+
+_MASKS = 0.5
+"""Share of the batches whose references are whole mattes."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class TrainConfig(LoopConfig):
         frames: least and most frames of a clip.
         trunk_rate: share of the rate at which the trunk learns; 0 keeps it as it is.
         bank: folder of a bank of moving foregrounds, see `synth.bank.Bank`; None for none.
+        synthesis: where clips are made: by worker processes on the "processor", or on the training
+            "device", where they are simpler and many times as fast; see `synth.device`.
+        sprites: number of sprites that are drawn in advance for clips made on the device.
         bank_share: share of the clips that are made from the bank, 0 to 1; of these, at most
             `synth.scenes.RENDER_SHARE` show a rendered object.
     """
@@ -54,6 +62,8 @@ class TrainConfig(LoopConfig):
     trunk_rate: float = 0.0
     bank: str | None = None
     bank_share: float = 0.5
+    synthesis: Literal["processor", "device"] = "processor"
+    sprites: int = 1500
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,6 +71,15 @@ class TrainConfig(LoopConfig):
             raise OptionError(
                 f"bank_share {self.bank_share} is not valid: it must be between 0 and 1"
             )
+        if self.synthesis not in ("processor", "device"):
+            raise OptionError(
+                f"synthesis {self.synthesis!r} is not valid: choose processor or device"
+            )
+
+    @property
+    def loaders(self) -> int:
+        """See `LoopConfig.loaders`; the device makes its clips between its steps."""
+        return self.workers if self.synthesis == "processor" else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,22 +109,11 @@ class Batches(Dataset[Batch]):
             self._corpus = Corpus(self.config.corpus, "train")
             self._bank = Bank(self.config.bank, "train") if self.config.bank else None
         rng = np.random.default_rng((self.config.seed, index))
-        shares = np.array([share for *_, share in self.config.sizes])
-        height, width, _ = self.config.sizes[rng.choice(len(shares), p=shares / shares.sum())]
-        # Steps are either all masks or all marks, since only marks need the reference decoded;
-        # these are short, since a whole object from a few marks is learnt on the reference alone.
-        masks = rng.random() < 0.45
-        frames = (
-            int(rng.integers(self.config.frames[0], self.config.frames[1] + 1))
-            if masks
-            else int(rng.integers(2, 4))
-        )
+        height, width, frames, masks = _draw_shape(self.config, rng)
         count = max(1, round(self.config.pixels / (frames * height * width)))
         clips = []
         for i in range(count):
-            prompt: PromptKind = (
-                "mask" if masks else rng.choice(["clicks", "strokes", "box"], p=[0.58, 0.25, 0.17])
-            )
+            prompt = "mask" if masks else _draw_prompt(rng)
             seed = int(np.random.SeedSequence((self.config.seed, index, i)).generate_state(1)[0])
             size = (height, width)
             # Without a bank nothing is drawn here: runs from before there were banks stay the same.
@@ -115,6 +123,57 @@ class Batches(Dataset[Batch]):
                 clip = make_clip(self._corpus, size, frames, prompt, seed)
             clips.append(clip)
         return collate(clips)
+
+
+class DeviceBatches(Dataset[Batch]):
+    """Batch k of a run, made on the training device of nothing but the configuration and k."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self._atlas: Atlas | None = None
+
+    def __len__(self) -> int:
+        return self.config.batches
+
+    def __getitem__(self, index: int) -> Batch:
+        config = self.config
+        if self._atlas is None:
+            self._atlas = make_atlas(
+                config.corpus,
+                config.bank,
+                config.sprites,
+                seed=config.seed,
+                workers=config.workers,
+            ).to(config.device)
+        rng = np.random.default_rng((config.seed, index))
+        height, width, frames, masks = _draw_shape(config, rng)
+        count = max(1, round(config.pixels / (frames * height * width)))
+        prompt = "mask" if masks else _draw_prompt(rng)
+        generator = torch.Generator(config.device).manual_seed(config.seed * 1_000_003 + index)
+        return make_batch(self._atlas, (height, width), frames, count, prompt, generator)
+
+
+def _draw_shape(config: TrainConfig, rng: Rng) -> tuple[int, int, int, bool]:
+    """Return the height, width and number of frames of a batch, and whether it has masks.
+
+    Batches are either all masks or all marks, since only marks need the reference decoded; these
+    are short, since a whole object from a few marks is learnt on the reference alone.
+    """
+    shares = np.array([share for *_, share in config.sizes])
+    height, width, _ = config.sizes[rng.choice(len(shares), p=shares / shares.sum())]
+    if rng.random() < _MASKS:
+        return height, width, int(rng.integers(config.frames[0], config.frames[1] + 1)), True
+    return height, width, int(rng.integers(2, 4)), False
+
+
+def _draw_prompt(rng: Rng) -> PromptKind:
+    kind: PromptKind = rng.choice(["clicks", "strokes", "box"], p=[0.58, 0.25, 0.17])
+    return kind
+
+
+def make_batches(config: TrainConfig) -> Dataset[Batch]:
+    """Return the batches of a run, made where its configuration says."""
+    return DeviceBatches(config) if config.synthesis == "device" else Batches(config)
 
 
 def initial_network() -> CompactNet:
@@ -150,7 +209,7 @@ def parameter_groups(net: CompactNet, config: TrainConfig) -> list[ParameterGrou
 
 
 NETWORK = TrainingTask(
-    "network", CompactNet, Batches, loss, groups=parameter_groups, initial=initial_network
+    "network", CompactNet, make_batches, loss, groups=parameter_groups, initial=initial_network
 )
 
 
@@ -162,7 +221,7 @@ def confidence_group(net: CompactNet, config: TrainConfig) -> list[ParameterGrou
 
 
 CONFIDENCE = TrainingTask(
-    "confidence", CompactNet, Batches, confidence_loss, groups=confidence_group
+    "confidence", CompactNet, make_batches, confidence_loss, groups=confidence_group
 )
 """The confidence alone, of a network that stays as it is; its clips should be long."""
 
