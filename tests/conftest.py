@@ -21,12 +21,6 @@ def movie(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _without_adaptation(monkeypatch):
-    """What the other tests look at does not depend on adaptation; test_adapt.py asks for it."""
-    monkeypatch.setattr("vidmatte.pipeline.models.DEFAULT_ADAPT_STEPS", 0)
-
-
-@pytest.fixture(autouse=True)
 def _log_level():
     """Restore the package's log level, which the command line sets for its process."""
     logger = logging.getLogger("vidmatte")

@@ -115,19 +115,18 @@ def test_a_length_that_makes_no_sense_is_refused(steps):
         MatteOptions(adapt_steps=steps)
 
 
-def test_a_clip_is_adapted_to_for_two_steps_a_frame_at_most(movie, tmp_path, monkeypatch):
-    monkeypatch.setattr("vidmatte.pipeline.models.DEFAULT_ADAPT_STEPS", 5)
-    calls = []
-    for end, expected in (("1", 4), (None, 5)):
+def test_a_clip_is_adapted_to_only_if_that_is_wanted(movie, tmp_path):
+    for steps in (0, 3):
+        calls = []
         matte(
             movie,
             Prompt(box=(20, 20, 90, 70)),
-            alpha=tmp_path / f"to_{end}.mkv",
-            options=MatteOptions(end=end, working_size=128),
-            on_adapt=lambda done, steps: calls.append((done, steps)),
+            alpha=tmp_path / f"{steps}.mkv",
+            options=MatteOptions(end="0", working_size=128, adapt_steps=steps),
+            on_adapt=lambda done, total, calls=calls: calls.append((done, total)),
         )
-        assert calls == [(step + 1, expected) for step in range(expected)]
-        calls.clear()
+        assert calls == [(step + 1, steps) for step in range(steps)]
+    assert MatteOptions().adapt_steps == 0
 
 
 def test_adaptations_of_several_objects_are_counted_as_one(movie, tmp_path):

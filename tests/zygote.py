@@ -9,9 +9,6 @@ import os
 import sys
 
 import vidmatte
-from vidmatte.pipeline import models
-
-models.DEFAULT_ADAPT_STEPS = 0
 
 
 def run(source, mask, frames, folder, options):

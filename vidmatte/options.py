@@ -32,10 +32,8 @@ Kind = Literal["text", "path", "position", "number", "whole", "switch"]
 
 NO_MODEL = "none"
 """Name of the model for external mattes."""
-DEFAULT_ADAPT_STEPS = 12
-"""Adaptation steps of a long clip."""
-ADAPT_STEPS_PER_FRAME = 2
-"""Limit for short clips, to keep the adaptation in proportion."""
+SUGGESTED_ADAPT_STEPS = 12
+"""Length of an adaptation where a user asks for one without saying how long."""
 MAX_ADAPT_STEPS = 10_000
 SHORTEST_SEGMENT = 2
 WIDEST = 100.0
@@ -326,16 +324,15 @@ class MatteOptions:
         has_variable=True,
     )
     """The model checks its range."""
-    adapt_steps: int | None = option(
-        None,
+    adapt_steps: int = option(
+        0,
         "Fine-tuning steps on the reference frames before tracking; 0 for none.",
         "whole",
         metavar="STEPS",
         span=(0, MAX_ADAPT_STEPS),
-        default_text=f"twice the frames, up to {DEFAULT_ADAPT_STEPS}",
     )
-    """See `model.compact.adapt`. The default applies to clips tracked by the embedded
-    model; for all others it is 0."""
+    """See `model.compact.adapt`. Objects that keep their looks gain a little by it; one that turns
+    may be lost."""
     mask_edge: MaskEdge = option(
         "soft",
         "What a mask is worth on its own frame: soft keeps its inside and finds its edge anew in "

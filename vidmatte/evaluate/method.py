@@ -158,7 +158,7 @@ class ModelMethod:
     """A model, and how it is run."""
 
     model: Model
-    adapt_steps: int | None = None
+    adapt_steps: int = 0
     """As `MatteOptions.adapt_steps`."""
     smooth: float = 0.0
 
@@ -213,7 +213,7 @@ class ModelMethod:
                 for frame in part.references:
                     references.append(_mark_frame(plan, part, clip, video, frame))
                 conditioned = model.with_reference(references)
-                predictor = adapted(conditioned, self.adapt_steps, end, False, None)
+                predictor = adapted(conditioned, self.adapt_steps, False, None)
             # Several frames at once pay only on an accelerator.
             batch_size = 4 if model.device.type == "cuda" else 1
             mattes = matte_clip(predictor, video, references, end=end, batch_size=batch_size)

@@ -14,7 +14,7 @@ from vidmatte.model.build import choose_device, load_model
 from vidmatte.model.external import external_mattes, read_masks
 from vidmatte.model.interface import Model, Predictor, SupportsAdaptation, SupportsTrimaps
 from vidmatte.model.settings import parse_settings
-from vidmatte.options import ADAPT_STEPS_PER_FRAME, DEFAULT_ADAPT_STEPS, MatteOptions
+from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Shot
 from vidmatte.prompts.prompt import Reference
 
@@ -53,47 +53,32 @@ def batch_size_of(options: MatteOptions, device: torch.device) -> int:
     return options.batch_size or (4 if device.type == "cuda" else 1)
 
 
-def adaptation_steps(
-    predictor: Predictor, asked: int | None, frames: int | None, images: bool
-) -> int:
-    """Return the number of adaptation steps for a clip.
+def check_adaptation(predictor: Predictor, steps: int, images: bool) -> None:
+    """Check that a predictor can be adapted to a source, if it is to be.
 
     Args:
         predictor: The model with its references.
-        asked: Number of steps in the options; None for the default.
-        frames: Number of frames of the clip; None if it is not known.
+        steps: Number of steps in the options.
         images: Whether the source is a set of independent images.
 
     Raises:
-        OptionError: If steps were given, but the model or the source does not support adaptation.
+        OptionError: If the model or the source does not support adaptation.
     """
-    if images or not isinstance(predictor, SupportsAdaptation):
-        if asked:
-            what = "a set of images" if images else "this model"
-            raise OptionError(
-                f"an adaptation of {asked} steps was asked for, but {what} has none; leave it out"
-            )
-        return 0
-    if asked is not None:
-        return asked
-    if frames is None:
-        return DEFAULT_ADAPT_STEPS
-    # A short clip is done before a long adaptation would pay.
-    return min(DEFAULT_ADAPT_STEPS, ADAPT_STEPS_PER_FRAME * frames)
+    if steps and (images or not isinstance(predictor, SupportsAdaptation)):
+        what = "a set of images" if images else "this model"
+        raise OptionError(
+            f"an adaptation of {steps} steps was given, but {what} has none; leave it out"
+        )
 
 
 def adapted(
-    predictor: Predictor,
-    asked: int | None,
-    frames: int | None,
-    images: bool,
-    on_step: StepCallback | None,
+    predictor: Predictor, steps: int, images: bool, on_step: StepCallback | None
 ) -> Predictor:
-    """Return the adapted predictor, or the same one if there is nothing to adapt.
+    """Return the adapted predictor, or the same one without steps.
 
-    See `adaptation_steps`; `on_step` is called with the steps done and the number of all steps.
+    See `check_adaptation`; `on_step` is called with the steps done and the number of all steps.
     """
-    steps = adaptation_steps(predictor, asked, frames, images)
+    check_adaptation(predictor, steps, images)
     if not steps or not isinstance(predictor, SupportsAdaptation):
         return predictor
     return predictor.adapt(

@@ -167,7 +167,7 @@ class Pipeline:
         """The model with the references of each object, adapted to them on first use."""
         shot = self._shot
         with python_errors():
-            made = predictors_of(shot, self.model, shot.expected, self._on_adapt)
+            made = predictors_of(shot, self.model, self._on_adapt)
         return dict(zip(shot.references, made, strict=True))
 
     @speaks_python

@@ -164,7 +164,7 @@ def matte_streaming(
         loaded = time.monotonic()
         with reporting or nullcontext(), outputs as out:
             counter = FrameCounter(progress, shot.expected)
-            predictors = predictors_of(shot, model, counter.expected, on_adapt)
+            predictors = predictors_of(shot, model, on_adapt)
             adapted_at = time.monotonic()
             stages = streamed(
                 shot,
@@ -209,16 +209,13 @@ def matte_streaming(
     return replace(summary, seconds=seconds, outputs=outputs.files, notes=notes, stages=times)
 
 
-def predictors_of(
-    shot: Shot, model: Model, frames: int | None, on_adapt: StepCallback | None
-) -> list[Predictor]:
+def predictors_of(shot: Shot, model: Model, on_adapt: StepCallback | None) -> list[Predictor]:
     """Return the predictor of each object, adapted to its references."""
     reference_sets = list(shot.references.values())
     return [
         adapted(
             predictor_of(shot, model, references),
             shot.options.adapt_steps,
-            frames,
             shot.request.source.images,
             sub_progress(on_adapt, number, len(reference_sets)),
         )

@@ -389,7 +389,7 @@ class _Batch:
         grid = self._to_picture(layer, poses, crops)
         pictures = self.atlas.pictures[layer.index.flatten()].float() / 255
         seen = F.grid_sample(pictures, 2 * grid, align_corners=False)
-        seen = seen.unflatten(0, (self.clips, self.frames))
+        seen = self._by_clip(seen)
         colour = torch.minimum(seen[:, :, :3] * layer.gain[:, None, :, None, None], seen[:, :, 3:])
         return torch.cat([colour, seen[:, :, 3:]], 2)
 
@@ -408,7 +408,7 @@ class _Batch:
         points = self._transform(onto, self._pixels()) / _GROUND
         photos = self.atlas.photos[photo].float().repeat_interleave(self.frames, 0) / 255
         seen = F.grid_sample(photos, 2 * points, padding_mode="reflection", align_corners=False)
-        return seen.unflatten(0, (self.clips, self.frames))
+        return self._by_clip(seen)
 
     def _shadow(self, cover: Tensor) -> Tensor:
         """Return the alpha (B, T, 1, h, w) of a layer, moved a little and blurred."""
@@ -416,7 +416,7 @@ class _Batch:
         away = (self.uniform(2, low=-0.15, high=0.15) * min(self.size)).round().long().tolist()
         moved = torch.roll(cover, away, (3, 4)).flatten(0, 1)
         radius = max(1, min(height, width) // 24)
-        return _box_blur(moved, radius).unflatten(0, (self.clips, self.frames))
+        return self._by_clip(_box_blur(moved, radius))
 
     def _flow(
         self, layers: Sequence[_Sprites], ground: Tensor, crops: Tensor, shares: Tensor
@@ -460,10 +460,9 @@ class _Batch:
         )
         inside = (grid.abs() <= 1).all(-1)[:, None]
         known = inside & (there == top.flatten(0, 1)) & reached & ~lost
-        shape = (self.clips, self.frames)
         return (
-            flow.permute(0, 2, 3, 1).unflatten(0, shape).contiguous(),
-            known[:, 0].to(torch.uint8).unflatten(0, shape),
+            self._by_clip(flow.permute(0, 2, 3, 1)).contiguous(),
+            self._by_clip(known[:, 0].to(torch.uint8)),
         )
 
     def _blobs(self, count: int, *, share: float) -> Tensor:
@@ -568,7 +567,7 @@ class _Batch:
         balance = self.uniform(self.clips, self.frames, 3, 1, 1, low=-0.06, high=0.06)
         seen = seen * (1 + drifts * (light - 1)) + drifts * balance
         soft = self.chance(0.4, *shape)
-        blurred = _box_blur(seen.flatten(0, 1), 1).unflatten(0, (self.clips, self.frames))
+        blurred = self._by_clip(_box_blur(seen.flatten(0, 1), 1))
         seen = soft * blurred + (1 - soft) * seen
         grain = 0.03 * self.uniform(*shape) ** 2
         seen = seen + grain * self.normal(*seen.shape)
@@ -577,6 +576,10 @@ class _Batch:
     def _others(self) -> list[int]:
         """Return the frame that each frame's flow leads to: the one before; frame 1 for frame 0."""
         return [abs(t - 1) for t in range(self.frames)]
+
+    def _by_clip(self, x: Tensor) -> Tensor:
+        """Return x (B T, ...) as (B, T, ...)."""
+        return x.reshape(self.clips, self.frames, *x.shape[1:])
 
     def _pixels(self) -> Tensor:
         """Return x and y of the pixels, (1, h, w, 2)."""

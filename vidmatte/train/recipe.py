@@ -78,7 +78,7 @@ def native_precision(device: str) -> str:
     if device != "cpu":
         return "bfloat16"
     # PyTorch before 2.10 does not tell, and float32 is never slow.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     has_bfloat16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return "bfloat16" if has_bfloat16 else "float32"
 

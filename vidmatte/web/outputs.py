@@ -43,7 +43,7 @@ class OutputSelection:
     chosen: tuple[int, ...]
     overwrite: bool
     smooth: float
-    adapt_steps: int | None
+    adapt_steps: int
 
     def with_page(self, asked: Mapping[str, Any]) -> OutputSelection:
         """Return the choices with the changes of a page. Raises OptionError if not on offer."""
@@ -56,9 +56,7 @@ class OutputSelection:
             asked.get("smooth", self.smooth),
             asked.get("adapt_steps", self.adapt_steps),
         )
-        if type(smooth) not in (int, float) or not (
-            adapt_steps is None or type(adapt_steps) is int
-        ):
+        if type(smooth) not in (int, float) or type(adapt_steps) is not int:
             raise OptionError(
                 "the smoother is a strength from 0 to 1, the adaptation a number of steps"
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.media.limits import check_size, header_size
-from vidmatte.options import MatteOptions
+from vidmatte.options import SUGGESTED_ADAPT_STEPS, MatteOptions
 from vidmatte.pipeline.models import model_from_options
 from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.objects import clean_name
@@ -292,6 +292,7 @@ class Session:
                 "overwrite": self._selection.overwrite,
                 "smooth": self._selection.smooth,
                 "adapt_steps": self._selection.adapt_steps,
+                "suggested_adapt_steps": SUGGESTED_ADAPT_STEPS,
                 "preview": {
                     "on": self._is_previewing,
                     "done": done,

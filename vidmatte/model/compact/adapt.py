@@ -29,7 +29,7 @@ from vidmatte.model.compact.predictor import CompactModel, CompactPredictor
 from vidmatte.model.compact.reference import EncodedReference, PromptedFrame
 from vidmatte.model.compact.window import crop_alpha, crop_rgb, window_around
 from vidmatte.model.losses import Batch
-from vidmatte.options import DEFAULT_ADAPT_STEPS
+from vidmatte.options import SUGGESTED_ADAPT_STEPS
 from vidmatte.synth.clips import (
     BACKGROUND_MOTION,
     inpaint_object,
@@ -85,7 +85,7 @@ class _CutReference:
 def adapt(
     predictor: CompactPredictor,
     *,
-    steps: int = DEFAULT_ADAPT_STEPS,
+    steps: int = SUGGESTED_ADAPT_STEPS,
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,
 ) -> CompactPredictor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidmatte.imaging.arrays import Alpha
 from vidmatte.model.compact.motion import motion_cue
 from vidmatte.model.compact.net import RECENT_FRAMES, CompactNet, Prediction
 from vidmatte.model.losses import Batch, jaccard, matting_losses, optimizer_step, weighted_sum
@@ -204,11 +205,18 @@ def _correct(
     """
     seed = int(torch.randint(2**31, (1,), generator=generator))
     rng = np.random.default_rng(seed)
-    planes = [plane[:, 0].float().cpu().numpy() for plane in (found, truth, labels, known)]
-    marks = [add_correction(*item, rng) for item in zip(*planes, strict=True)]
+    marks = [
+        add_correction(_plane(found[i]), _plane(truth[i]), _plane(labels[i]), _plane(known[i]), rng)
+        for i in range(len(found))
+    ]
     after = np.stack([np.stack(both) for both in marks])
     placed = torch.from_numpy(after).to(labels)
     return placed[:, :1], placed[:, 1:]
+
+
+def _plane(item: Tensor) -> Alpha:
+    """Return (1, h, w) on any device as (h, w) float32."""
+    return np.asarray(item[0].float().cpu().numpy(), np.float32)
 
 
 def chain_crops(between: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from vidmatte import __version__
 from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline.models import adaptation_steps, model_of, predictor_of, share_cores
+from vidmatte.pipeline.models import check_adaptation, model_of, predictor_of, share_cores
 from vidmatte.pipeline.request import Request, Shot
 from vidmatte.pipeline.segments.fingerprint import Fingerprint, stamps_of
 from vidmatte.pipeline.segments.joining import finish_joined, is_joined, join
@@ -212,7 +212,8 @@ def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
     predictor = predictor_of(shot, model, references[0])
     end = shot.start + frames
     images = shot.request.source.images
-    steps = adaptation_steps(predictor, shot.options.adapt_steps, frames, images)
+    steps = shot.options.adapt_steps
+    check_adaptation(predictor, steps, images)
     passes: tuple[tuple[Pass, ...], ...] = ()
     if not images and predictor.tracker() is not None:
         marked = [[mark.frame for mark in marks] for marks in references]

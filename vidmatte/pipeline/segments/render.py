@@ -138,7 +138,6 @@ class Renderer:
         predictor = adapted(
             predictor_of(shot, self._model, self._references[unit.index]),
             shot.options.adapt_steps,
-            self._plan.frames,
             shot.request.source.images,
             sub_progress(on_step, unit.index, len(self._references)),
         )

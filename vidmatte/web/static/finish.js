@@ -42,7 +42,7 @@ function outputLabel(output) {
 
 function choose() {
   const chosen = [...byId("outputs").querySelectorAll("input")].flatMap((check, n) => (check.checked ? [n] : []));
-  const adaptSteps = byId("adapt").checked ? null : 0;
+  const adaptSteps = byId("adapt").checked ? model.state.suggested_adapt_steps : 0;
   const smooth = byId("smooth").checked ? model.state.smooth || 0.5 : 0;
   post("/api/choices", { outputs: chosen, overwrite: byId("overwrite").checked, smooth, adapt_steps: adaptSteps });
 }
@@ -201,7 +201,7 @@ export function startFinish() {
   on("state", () => {
     byId("overwrite").checked = model.state.overwrite;
     byId("smooth").checked = model.state.smooth > 0;
-    byId("adapt").checked = model.state.adapt_steps !== 0;
+    byId("adapt").checked = model.state.adapt_steps > 0;
     showOutputs();
     showRun();
     announce();

@@ -34,7 +34,7 @@
  * @typedef {{
  *   version: number, objects: Thing[], start: number | null, end: number | null,
  *   can_undo: boolean, can_redo: boolean, saved_as: string, command: string,
- *   outputs: Output[], overwrite: boolean, smooth: number, adapt_steps: number | null,
+ *   outputs: Output[], overwrite: boolean, smooth: number, adapt_steps: number, suggested_adapt_steps: number,
  *   preview: Preview, run: Run | null, kept: number,
  * }} State
  */
