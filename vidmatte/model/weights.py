@@ -47,7 +47,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="7744f06766d34587e0e2d9bebb2f40e1b805cb33d0223c7b8d94728a262d59c8",
+        sha256="cf838d3323350b8b2adfa51c5dc5a01d124384a906e6ad161ac8cec8580f844f",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),
