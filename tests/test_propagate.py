@@ -8,6 +8,7 @@ import torch
 from vidmatte.errors import ReadError, WriteError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
 from vidmatte.model import CoarseMatte
+from vidmatte.model.compact.window import drop_left_behind
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read import Frame, Video
 from vidmatte.stages import propagate
@@ -202,3 +203,40 @@ def test_models_without_a_tracker_see_batches():
 
     batches = list(matte_clip(Alone(), CountingVideo(5), [], batch_size=2))
     assert [len(batch) for batch in batches] == [2, 2, 1]
+
+
+def disc(x, y, radius, height=96, width=160):
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    return (np.hypot(across - x, down - y) < radius).astype(np.float32)
+
+
+def moving(region, step, height=96, width=160):
+    """(H, W, 2) flow that is `step` in a region and 0 elsewhere."""
+    return np.where(region[..., None] > 0, np.float32(step), np.float32(0)) * np.ones(
+        (height, width, 2), np.float32
+    )
+
+
+def test_a_piece_that_stands_while_the_object_leaves_is_dropped():
+    body, lookalike = disc(40, 48, 20), disc(120, 48, 12)
+    kept = drop_left_behind(body + lookalike, moving(body, (4, 0)))
+    assert np.array_equal(kept, body)
+
+
+def test_a_piece_that_moves_with_the_object_is_kept():
+    body, hand = disc(40, 48, 20), disc(120, 48, 12)
+    matte = body + hand
+    assert drop_left_behind(matte, moving(matte, (4, 0))) is matte
+
+
+def test_a_planted_foot_near_the_body_is_kept():
+    body, foot = disc(40, 40, 20), disc(42, 66, 6)
+    matte = body + foot
+    assert drop_left_behind(matte, moving(body, (4, 0))) is matte
+
+
+def test_nothing_is_left_behind_by_an_object_that_stands():
+    matte = disc(40, 48, 20) + disc(120, 48, 12)
+    assert drop_left_behind(matte, moving(matte, (0.2, 0))) is matte
+    # A camera that pans moves all alike.
+    assert drop_left_behind(matte, np.full((96, 160, 2), 5, np.float32)) is matte

@@ -24,6 +24,7 @@ from vidmatte.model.compact.window import (
     Box,
     crop_alpha,
     drop_far_components,
+    drop_left_behind,
     full_frame,
     paste,
     window_around,
@@ -134,7 +135,8 @@ class CompactTracker:
             flow=flow,
             recent=self._recent,
         )
-        return answer, drop_far_components(answer.alpha, expected.alpha)
+        near = drop_far_components(answer.alpha, expected.alpha)
+        return answer, drop_left_behind(near, flow)
 
     def _expect(self, frame: Rgb8, before: Rgb8, last_alpha: Alpha) -> tuple[Flow, Expectation]:
         """Return the flow to the last frame, and the last alpha moved along it.

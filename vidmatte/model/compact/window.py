@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidmatte.imaging.arrays import Alpha, Rgb8
+from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 
 Box: TypeAlias = tuple[int, int, int, int]
 
@@ -26,6 +26,13 @@ GROWTH = 1.12
 """Largest growth or shrinking of the window from one frame to the next."""
 CUT_GROWTH = 1.5
 """Largest growth if the window cuts the object."""
+_LEAST_GAP = 0.1
+"""Least distance of a piece that can be left behind from the largest one, in that one's size."""
+_LEAST_MOTION = 1.5
+"""Pixels a frame that the object has to move over the ground before a piece is left behind."""
+_STANDING = 0.2
+"""Motion of a piece over the ground, as a share of the object's, under which it stands still."""
+_RING = np.ones((9, 9), np.uint8)
 _NEARLY_ALL = 0.9
 """Share of the frame's side from which a window becomes the whole frame."""
 
@@ -136,6 +143,46 @@ def drop_far_components(alpha: Alpha, expected: Alpha, reach: float = MAX_DISTAN
     # The soft fringe of a dropped piece goes with it.
     far = cv2.dilate(((pieces > 0) & ~is_near).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return np.where(far & ~is_near, np.float32(0), alpha)
+
+
+def drop_left_behind(alpha: Alpha, flow: Flow) -> Alpha:
+    """Drop pieces that stand with the background while the object moves away from them.
+
+    A lookalike that the object touched in passing stays in its matte otherwise. Pieces near the
+    largest one are kept, as a planted foot belongs to a leg that may not be seen.
+
+    Args:
+        alpha: (h, w) matte.
+        flow: (h, w, 2) optical flow to the frame before, in pixels.
+
+    Returns:
+        (h, w) matte, the same array if nothing is dropped.
+    """
+    solid = (alpha > 0.3).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(solid)
+    if count < 3:
+        return alpha
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    largest = 1 + int(np.argmax(areas))
+    body = labels == largest
+    away = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, 3)
+    body_flow = np.median(flow[body], axis=0)
+    dropped = np.zeros(alpha.shape, bool)
+    for piece in range(1, count):
+        inside = labels == piece
+        if piece == largest or away[inside].min() < _LEAST_GAP * np.sqrt(areas[largest - 1]):
+            continue
+        beside = cv2.dilate(inside.astype(np.uint8), _RING) > 0
+        ground = beside & (alpha < 0.1)
+        if not ground.any():
+            continue
+        ground_flow = np.median(flow[ground], axis=0)
+        own = np.linalg.norm(np.median(flow[inside], axis=0) - ground_flow)
+        of_body = np.linalg.norm(body_flow - ground_flow)
+        if of_body > _LEAST_MOTION and own < _STANDING * of_body:
+            # Its soft fringe goes with it.
+            dropped |= beside & ~body
+    return np.where(dropped, np.float32(0), alpha) if dropped.any() else alpha
 
 
 def bounds(alpha: Alpha) -> Box | None:
