@@ -153,7 +153,7 @@ def invoke(*arguments):
         (("--points", "x"), "PromptError", "point 'x'"),
         (("--box", "1,2"), "PromptError", "box '1,2'"),
         (("--points", "400,1"), "PromptError", "outside the frame"),
-        (("--points", "1,1", "--ref-frame", "9"), "OptionError", "frame 9 asked for"),
+        (("--points", "1,1", "--ref-frame", "9"), "OptionError", "frame 9 does not exist"),
         (("--points", "1,1", "--model", "u2"), "OptionError", "neither a known name"),
         (("--points", "1,1", "--start", "9"), "OptionError", "there are 4 frames"),
         (("--mask", "small.png"), "PromptError", "is 3x2, but the frame is 32x32"),

@@ -69,7 +69,7 @@ def test_aim500_has_groups_of_one_unless_a_file_says_otherwise(tmp_path):
     assert names(open_dataset("aim500", tmp_path)) == {"cats": ["o_1", "o_2"]}
 
 
-def test_rm1k(tmp_path):
+def test_rm1k_is_read_by_its_layout(tmp_path):
     layout(tmp_path, ["1", "2"], ("merged", "alpha"))
     (tmp_path / "RM1K.json").write_text(json.dumps({"x": ["1", "2"]}))
     # The pictures of this layout are PNG here: endings do not matter.
@@ -95,7 +95,7 @@ def test_open_images_joins_the_masks_of_a_label(tmp_path):
     assert not dataset.groups[0].is_matting
 
 
-def test_alphamatting(tmp_path):
+def test_alphamatting_is_read_by_its_layout(tmp_path):
     for folder in ("input_training_lowres", "gt_training_lowres", "trimap_training_lowres/Trimap1"):
         put(tmp_path / folder / "GT01.png")
     (group,) = open_dataset("alphamatting", tmp_path).groups
@@ -126,7 +126,7 @@ def test_plain_groups_name_an_image_without_truth(tmp_path):
         open_dataset("groups", tmp_path)
 
 
-def test_videomatte_and_youtubematte(tmp_path):
+def test_videomatte_and_youtubematte_are_read_by_their_layout(tmp_path):
     for part in ("videomatte_motion", "videomatte_static"):
         for frame in ("0000", "0001"):
             put(tmp_path / "vm" / part / "0000" / "com" / f"{frame}.jpg")

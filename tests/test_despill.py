@@ -19,7 +19,7 @@ def one(red, green, blue, screen="green", strength=1.0):
     return despill(color, Despill(screen, strength)).flatten().tolist()
 
 
-def test_by_hand():
+def test_despill_equals_the_formula_by_hand():
     # Mean of red and blue 0.3, spill 0.4, of which 0.4 * 0.7152 comes back as gray.
     back = 0.4 * 0.7152
     assert one(0.2, 0.7, 0.4) == pytest.approx([0.2 + back, 0.3 + back, 0.4 + back], abs=1e-6)
@@ -81,7 +81,7 @@ def test_ffmpeg_finds_the_same(screen):
     assert (ours != picture[..., :3]).any(2).mean() > 0.3
 
 
-def test_parsing():
+def test_despill_is_parsed_from_its_text():
     assert parse_despill("green") == Despill("green", 1.0)
     assert parse_despill("blue,0.25") == Despill("blue", 0.25)
     for text, message in (

@@ -335,7 +335,7 @@ def test_the_readme_is_short():
     assert len(PAGES["README.md"].split()) < 900
 
 
-def test_versions_agree():
+def test_changelog_citation_and_package_have_one_version():
     released = re.search(r"^## \[(\d[\w.]*)\] - (\S+)$", PAGES["CHANGELOG.md"], re.MULTILINE)
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert released[1] == vidmatte.__version__

@@ -34,7 +34,7 @@ def refuse(arguments, message, *, code=1, folder):
     assert after == before
 
 
-def test_missing_file(tmp_path):
+def test_missing_file_is_refused(tmp_path):
     refuse(
         [tmp_path / "no.mp4", *POINT, "-o", tmp_path / "o.mov"],
         "no such file or folder; check",
@@ -42,7 +42,7 @@ def test_missing_file(tmp_path):
     )
 
 
-def test_folder_without_images(tmp_path):
+def test_folder_without_images_is_refused(tmp_path):
     (tmp_path / "shot").mkdir()
     (tmp_path / "shot" / "notes.txt").write_text("no image")
     refuse(
@@ -52,7 +52,7 @@ def test_folder_without_images(tmp_path):
     )
 
 
-def test_audio_only(tmp_path):
+def test_audio_only_is_refused(tmp_path):
     path = tmp_path / "sound.m4a"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("aac", rate=48000, layout="mono")
@@ -64,7 +64,7 @@ def test_audio_only(tmp_path):
     refuse([path, *POINT, "-o", tmp_path / "o.mov"], "has no picture, only audio", folder=tmp_path)
 
 
-def test_zero_bytes(tmp_path):
+def test_zero_bytes_is_refused(tmp_path):
     (tmp_path / "empty.mp4").touch()
     refuse(
         [tmp_path / "empty.mp4", *POINT, "-o", tmp_path / "o.mov"],
@@ -73,7 +73,7 @@ def test_zero_bytes(tmp_path):
     )
 
 
-def test_random_bytes(tmp_path):
+def test_random_bytes_is_refused(tmp_path):
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
     refuse(
         [tmp_path / "noise.mp4", *POINT, "-o", tmp_path / "o.mov"],
@@ -146,7 +146,7 @@ def test_truncated_matroska_stops_with_the_frame(tmp_path):
 
 
 @pytest.mark.parametrize("point", ["160,20", "20,96", "5,-1"])
-def test_point_outside_the_frame(movie, tmp_path, point):
+def test_point_outside_the_frame_is_refused(movie, tmp_path, point):
     refuse(
         [movie, f"--points={point}", "-o", tmp_path / "o.mov"],
         "outside the frame of 160x96",
@@ -155,9 +155,14 @@ def test_point_outside_the_frame(movie, tmp_path, point):
     )
 
 
-def test_reference_frame_past_the_end(movie, tmp_path):
+def test_reference_frame_past_the_end_is_refused(movie, tmp_path):
     arguments = [movie, "--ref-frame", "12", *POINT, "-o", tmp_path / "o.mov"]
-    refuse(arguments, "frame 12 asked for, but there are 12 (0-based)", code=2, folder=tmp_path)
+    refuse(
+        arguments,
+        "frame 12 does not exist: there are 12 frames, counted from 0",
+        code=2,
+        folder=tmp_path,
+    )
 
 
 def write_mask(path, value, size=(96, 160)):
@@ -165,7 +170,7 @@ def write_mask(path, value, size=(96, 160)):
     return path
 
 
-def test_mask_of_another_size(movie, tmp_path):
+def test_mask_of_another_size_is_refused(movie, tmp_path):
     mask = write_mask(tmp_path / "m.png", 255, (48, 80))
     refuse(
         [movie, "--mask", mask, "-o", tmp_path / "o.mov"],
@@ -175,7 +180,7 @@ def test_mask_of_another_size(movie, tmp_path):
     )
 
 
-def test_empty_mask(movie, tmp_path):
+def test_empty_mask_is_refused(movie, tmp_path):
     mask = write_mask(tmp_path / "m.png", 0)
     refuse(
         [movie, "--mask", mask, "-o", tmp_path / "o.mov"],
@@ -185,7 +190,7 @@ def test_empty_mask(movie, tmp_path):
     )
 
 
-def test_missing_mask(movie, tmp_path):
+def test_missing_mask_is_refused(movie, tmp_path):
     refuse(
         [movie, "--mask", tmp_path / "no.png", "-o", tmp_path / "o.mov"],
         "cannot be read",
@@ -193,7 +198,7 @@ def test_missing_mask(movie, tmp_path):
     )
 
 
-def test_frames_that_change_size_midway(tmp_path):
+def test_frames_that_change_size_midway_are_refused(tmp_path):
     # Two elementary streams of different size, one after the other.
     options = {"codec": "mjpeg", "pixel_format": "yuvj420p", "frames": 8}
     small = write_movie(tmp_path / "a.mjpeg", **options)
@@ -209,7 +214,7 @@ def test_frames_that_change_size_midway(tmp_path):
     )
 
 
-def test_sequence_that_changes_size_midway(tmp_path):
+def test_sequence_that_changes_size_midway_is_refused(tmp_path):
     (tmp_path / "shot").mkdir()
     for number, size in ((1, (96, 160)), (2, (96, 160)), (3, (90, 160))):
         write_mask(tmp_path / "shot" / f"s.{number:04d}.png", 99, size)
@@ -217,17 +222,17 @@ def test_sequence_that_changes_size_midway(tmp_path):
     refuse([tmp_path / "shot", *POINT, "-o", tmp_path / "o.mov"], message, folder=tmp_path)
 
 
-def test_unknown_extension(movie, tmp_path):
+def test_unknown_extension_is_refused(movie, tmp_path):
     refuse([movie, *POINT, "-o", tmp_path / "o.gif"], ".mov", code=2, folder=tmp_path)
 
 
-def test_output_folder_that_is_a_file(movie, tmp_path):
+def test_output_folder_that_is_a_file_is_refused(movie, tmp_path):
     (tmp_path / "file").touch()
     refuse([movie, *POINT, "-o", tmp_path / "file" / "o.mov"], "is not a folder", folder=tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of another kind")
-def test_output_folder_not_writable(movie):
+def test_output_folder_without_write_access_is_refused(movie):
     with tempfile.TemporaryDirectory() as public:
         os.chmod(public, 0o755)
         clip = shutil.copy(movie, public)
@@ -242,23 +247,23 @@ def test_output_folder_not_writable(movie):
             )
 
 
-def test_output_exists(movie, tmp_path):
+def test_existing_output_is_refused(movie, tmp_path):
     (tmp_path / "o.mov").write_text("precious")
     refuse([movie, *POINT, "-o", tmp_path / "o.mov"], "--overwrite", folder=tmp_path)
     assert (tmp_path / "o.mov").read_text() == "precious"
 
 
-def test_output_is_the_input(movie, tmp_path):
+def test_output_over_the_input_is_refused(movie, tmp_path):
     shutil.copy(movie, tmp_path / "clip.mov")
     arguments = [tmp_path / "clip.mov", *POINT, "-o", tmp_path / "clip.mov", "--overwrite"]
     refuse(arguments, "would be written over an input", code=2, folder=tmp_path)
 
 
-def test_nothing_marked(movie, tmp_path):
+def test_run_without_marks_is_refused(movie, tmp_path):
     refuse([movie, "-o", tmp_path / "o.mov"], "nothing is marked", code=2, folder=tmp_path)
 
 
-def test_unknown_model(movie, tmp_path):
+def test_unknown_model_is_refused(movie, tmp_path):
     refuse(
         [movie, *POINT, "--model", "u2", "-o", tmp_path / "o.mov"],
         "neither a known name (compact",
@@ -267,7 +272,7 @@ def test_unknown_model(movie, tmp_path):
     )
 
 
-def test_device_that_is_not_there(movie, tmp_path):
+def test_device_that_is_not_there_is_refused(movie, tmp_path):
     refuse(
         [movie, *POINT, "--device", "cuda:77", "-o", tmp_path / "o.mov"],
         "device 'cuda:77'",
@@ -276,7 +281,7 @@ def test_device_that_is_not_there(movie, tmp_path):
     )
 
 
-def test_frame_rate_of_a_movie(movie, tmp_path):
+def test_frame_rate_of_a_movie_is_refused(movie, tmp_path):
     refuse(
         [movie, *POINT, "--fps", "30", "-o", tmp_path / "o.mov"],
         "has its own frame rate",
@@ -285,18 +290,18 @@ def test_frame_rate_of_a_movie(movie, tmp_path):
     )
 
 
-def test_several_inputs_without_images(movie, tmp_path):
+def test_several_inputs_need_images(movie, tmp_path):
     refuse(
         [movie, movie, *POINT, "-o", tmp_path / "o.mov"], "add --images", code=2, folder=tmp_path
     )
 
 
-def test_in_point_after_out_point(movie, tmp_path):
+def test_in_point_after_out_point_is_refused(movie, tmp_path):
     arguments = [movie, *POINT, "--start", "8", "--end", "3", "-o", tmp_path / "o.mov"]
     refuse(arguments, "lies before in point", code=2, folder=tmp_path)
 
 
-def test_in_point_past_the_end(movie, tmp_path):
+def test_in_point_past_the_end_is_refused(movie, tmp_path):
     refuse(
         [movie, *POINT, "--start", "99", "-o", tmp_path / "o.mov"],
         "there are 12 frames",
@@ -305,12 +310,12 @@ def test_in_point_past_the_end(movie, tmp_path):
     )
 
 
-def test_marks_that_do_not_match_the_reference_frames(movie, tmp_path):
+def test_marks_must_match_the_reference_frames(movie, tmp_path):
     arguments = [movie, "--ref-frame", "0", "--ref-frame", "3", *POINT, "-o", tmp_path / "o.mov"]
     refuse(arguments, "2 reference frames, but 1 values of points", code=2, folder=tmp_path)
 
 
-def test_damaged_prompt_file(movie, tmp_path):
+def test_damaged_prompt_file_is_refused(movie, tmp_path):
     (tmp_path / "p.json").write_text("[1, 2")
     refuse(
         [movie, "--prompts", tmp_path / "p.json", "-o", tmp_path / "o.mov"],
@@ -326,7 +331,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
-def test_disk_full(movie, tmp_path):
+def test_full_disk_leaves_no_output(movie, tmp_path):
     # A limit on the size of files stands in for the end of the disk: the same failing write,
     # without root rights.
     code = (

@@ -258,6 +258,7 @@ def test_rounds_of_a_model_with_noise_differ_by_its_seed(small, tmp_path):
 
 def test_a_model_without_a_switch_is_refused(small, tmp_path):
     with pytest.raises(
-        OptionError, match="timesteps asked for, but the model has no switch time_step"
+        OptionError,
+        match="timesteps compares values of time_step, and this model has no such setting",
     ):
         experiment("timesteps", small, MethodUnderTest("compact"), Protocol(), tmp_path / "out")

@@ -184,9 +184,7 @@ def test_mattes_of_another_clip_are_refused(movie, lossless, tmp_path):
     longer = write_movie(tmp_path / "longer.mp4", frames=FRAMES + 1)
     refused("longer.mp4: has 13 frames, but the clip has 12; give", movie, longer, tmp_path)
     part = write_movie(tmp_path / "part.mp4", frames=4)
-    message = (
-        "part.mp4: has 4 frames, but the clip has 12, and the part of it that was asked for 5; give"
-    )
+    message = "part.mp4: has 4 frames, but the clip has 12, and the chosen part of it 5; give"
     refused(message, movie, part, tmp_path, "--start", "3", "--end", "7")
     cv2.imwrite(str(tmp_path / "m.png"), np.zeros((10, 20), np.uint8))
     refused("m.png: is 20x10, but the frame is 160x96", movie, tmp_path / "m.png", tmp_path)
@@ -211,7 +209,7 @@ def test_choices_that_have_no_meaning_beside_given_mattes(movie, lossless, tmp_p
         cli, [str(movie), "--model", "none", "--alpha", str(tmp_path / "a.mkv")]
     )
     assert result.exit_code == 2
-    assert "model 'none' was asked for: give both" in result.stderr
+    assert "model 'none' was given: give both" in result.stderr
 
 
 def test_a_sideways_movie_is_turned_and_pixels_may_be_square(tmp_path):

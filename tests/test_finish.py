@@ -74,7 +74,7 @@ def test_a_single_pixel_grows_to_a_disc_without_holes():
         assert grown.max() == np.float32(0.6)
 
 
-def test_growth_of_nothing_and_of_all_and_at_the_frame_edge():
+def test_growing_keeps_empty_and_full_mattes_and_objects_at_the_frame_edge():
     alpha = disc(40)
     assert np.array_equal(grow(alpha, 0), alpha)
     for level in (0.0, 0.3, 1.0):
@@ -126,7 +126,7 @@ def save(path, mask):
     return path
 
 
-def test_clipping_by_hand():
+def test_clipping_equals_the_formula_by_hand():
     alpha = np.array([[[0, 0.1, 0.2, 0.5, 0.8, 0.9, 1]]])
     assert finished(alpha, clip_black=0.2, clip_white=0.8) == pytest.approx(
         np.array([[[0, 0, 0, 0.5, 1, 1, 1]]]), abs=1e-6
@@ -136,7 +136,7 @@ def test_clipping_by_hand():
     )
 
 
-def test_invert_and_region_by_hand():
+def test_inverting_and_the_region_equal_the_formula_by_hand():
     alpha = np.array([[[0, 0.25, 1, 1], [0, 0.25, 1, 1], [0.5, 0.5, 0.5, 0.5]]])
     assert np.array_equal(finished(alpha, invert=True), (1 - alpha).astype(np.float32))
     # The region cuts the second column in half, and leaves the last row and column out.

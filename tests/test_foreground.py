@@ -196,7 +196,9 @@ def test_frames_of_a_batch_are_independent_and_inputs_untouched() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 37), (700, 1), (333, 517)])
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
-def test_any_size_and_any_constant_alpha_work(height: int, width: int, level: float) -> None:
+def test_foreground_takes_any_size_and_any_constant_alpha(
+    height: int, width: int, level: float
+) -> None:
     rgb = torch.full((1, 3, height, width), 0.25)
     estimated = estimate_foreground(rgb, torch.full((1, 1, height, width), level))
     assert estimated.shape == rgb.shape

@@ -243,7 +243,7 @@ def test_other_checkpoints_are_refused(checkpoint, says):
         load(checkpoint())
 
 
-def test_inter_similarity_by_hand():
+def test_inter_similarity_equals_the_formula_by_hand():
     query, target = (
         torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
         torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]),
@@ -285,7 +285,7 @@ def test_background_is_taken_off():
     assert nine.tolist() == pytest.approx([1, 1, 0, 0], abs=1e-3)
 
 
-def test_intra_similarity_by_hand():
+def test_intra_similarity_equals_the_formula_by_hand():
     intra = IntraSimilarity(2, 1)
     torch.nn.init.zeros_(intra.conv.weight)
     intra.conv.weight.data[0, 3, 1, 1] = 1  # passes on what each cell's row says of cell 3
@@ -547,7 +547,7 @@ def test_the_interface_is_kept(model, predictor, clip):
 
 
 @pytest.mark.parametrize("size", [(72, 128), (131, 67), (61, 200), (200, 61), (9, 7)])
-def test_any_frame_size(model, size):
+def test_frames_of_any_size_get_their_alpha(model, size):
     rgb = pictures(1, *size)
     found = model.with_reference([mask_of(pictures(1, 90, 77))])(batch_of(rgb))
     assert found.alpha.shape == (1, 1, *size)
@@ -754,7 +754,7 @@ def test_autocast_covers_the_head_and_not_stable_diffusion(clip):
     assert seen == {"unet": [False, False], "head": [True]}
 
 
-def test_out_of_memory_down_to_one_noise_of_one_image(clip, predictor):
+def test_out_of_memory_halves_the_batch_down_to_one_noise_of_one_image(clip, predictor):
     sd = tiny_sd()
     model = model_of(IconMattingOptions(ensemble=2), sd)
     tried = out_of_memory(sd, 1)
@@ -868,7 +868,7 @@ def test_free_guidance_is_full_on_what_is_asked_for():
     assert torch.equal(alone.flatten(), similarity.flatten())
 
 
-def test_a_clip_through_the_whole_flow(tmp_path, monkeypatch, movie):
+def test_a_clip_goes_through_the_whole_flow(tmp_path, monkeypatch, movie):
     """The pipeline takes this model like any other: clip and click in, mattes of all frames out."""
     import vidmatte
 

@@ -107,7 +107,7 @@ def test_grad_equals_the_double_sum() -> None:
     assert metrics.grad(predicted, truth) == pytest.approx(expected / 1000, rel=1e-9)
 
 
-def test_grad_of_a_step() -> None:
+def test_grad_of_a_step_equals_the_filter_by_hand() -> None:
     """A step of height 1 against nothing gives the squared row sums of the filter by distance."""
     predicted = np.zeros((1, 40))
     predicted[:, 20:] = 1
@@ -196,7 +196,7 @@ def test_conn_of_the_research_code_overlooks_what_a_large_background_hides() -> 
     assert metrics.conn_research(hazy, truth) == 0
 
 
-def test_conn_of_an_island() -> None:
+def test_conn_counts_an_island_as_disconnected() -> None:
     """A solid bar, and in the prediction a loose pixel of 0.8, connected to it only at level 0."""
     truth = np.zeros((5, 5))
     truth[0] = 1

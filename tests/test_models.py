@@ -329,7 +329,7 @@ def test_files_without_named_tensors(tmp_path, content, message):
         load_checkpoint(tmp_path / "x.pth")
 
 
-def test_damaged_files(tmp_path, authors_file):
+def test_damaged_files_are_refused(tmp_path, authors_file):
     data = authors_file.read_bytes()
     for name, content, message in (
         ("cut.ckpt", data[: len(data) // 2], "is damaged"),

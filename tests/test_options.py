@@ -119,13 +119,13 @@ def test_smoothing_reduces_the_change_between_frames(soft, tmp_path):
     assert not np.array_equal(plain, smooth)
 
 
-def test_bit_depth_of_png(soft, tmp_path):
+def test_bit_depth_reaches_the_png(soft, tmp_path):
     clip, mask = soft
     run(clip, "--mask", mask, "--alpha", tmp_path / "a.%02d.png", "--bit-depth", "8", "--end", "1")
     assert [image.dtype for image in pixels(tmp_path, "a")] == [np.uint8, np.uint8]
 
 
-def test_reader(soft, tmp_path, monkeypatch):
+def test_reader_is_passed_on(soft, tmp_path, monkeypatch):
     pytest.importorskip("decord")
     from vidmatte.read import decord as reading
     from vidmatte.read.movie import MovieVideo
@@ -181,7 +181,7 @@ def test_range_cuts_the_sound(soft, tmp_path):
         assert abs(float(sound.duration * sound.time_base) - 5 / 25) < 0.05
 
 
-def test_frame_rate_of_a_sequence(tmp_path):
+def test_frame_rate_of_a_sequence_is_the_one_given(tmp_path):
     for n in range(3):
         cv2.imwrite(str(tmp_path / f"s.{n}.png"), np.full((48, 64, 3), 99, np.uint8))
     run(
@@ -191,7 +191,7 @@ def test_frame_rate_of_a_sequence(tmp_path):
         assert container.streams.video[0].average_rate == Fraction(24000, 1001)
 
 
-def test_default_names(tmp_path, monkeypatch):
+def test_outputs_get_default_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shot.v001").mkdir()
     for n in range(2):

@@ -256,7 +256,7 @@ def write_sequence(folder: Path, numbers, *, name="shot.{:04d}.png", dtype=np.ui
 
 
 @pytest.mark.parametrize("pattern", ["", "shot.%04d.png", "shot.####.png", "shot.%d.png"])
-def test_sequence_with_any_first_number(tmp_path, pattern):
+def test_sequence_takes_any_first_number(tmp_path, pattern):
     folder = write_sequence(tmp_path / "shot", range(1001, 1008))
     with open_video(folder / pattern) as video:
         assert video.info.first_number == 1001
@@ -355,7 +355,7 @@ def test_frames_that_change_size_are_named(tmp_path):
 def test_frame_past_the_end_is_refused_with_the_count(numbered):
     with (
         open_video(numbered) as video,
-        pytest.raises(OptionError, match=f"frame 400 asked for, but there are {FRAMES}"),
+        pytest.raises(OptionError, match=f"frame 400 does not exist: there are {FRAMES}"),
     ):
         video.frame(400)
 
@@ -372,7 +372,7 @@ def test_frame_past_the_end_is_refused_with_the_count(numbered):
         ("99s", FRAMES),
     ],
 )
-def test_positions(tmp_path, text, frame):
+def test_positions_are_frames_seconds_times_and_timecodes(tmp_path, text, frame):
     with open_video(write_movie(tmp_path / "clip.mp4", frames=FRAMES)) as video:
         assert parse_position(text, video) == frame
         with pytest.raises(OptionError, match="give a frame"):
@@ -397,7 +397,7 @@ def test_timecode_is_that_of_the_clip(tmp_path):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_matroska_cut_at_an_open_group(tmp_path, codec):
+def test_matroska_cut_at_an_open_group_begins_with_its_first_whole_frame(tmp_path, codec):
     # Stream copies begin at a key frame and keep the frames that lead it, which no decoder can
     # show.
     parameters = {
@@ -438,7 +438,7 @@ def test_a_long_last_frame_is_no_damage(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["take#2.mp4", "take:1.mp4", "50%d.mp4", "ünïcode name.mp4"])
-def test_unusual_names(tmp_path, name):
+def test_unusual_file_names_are_read(tmp_path, name):
     with open_video(write_movie(tmp_path / "c.mp4", frames=2).rename(tmp_path / name)) as video:
         assert video.count_frames() == 2
 

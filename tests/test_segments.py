@@ -198,7 +198,7 @@ def test_work_of_another_request_is_not_resumed(clip, tmp_path, monkeypatch):
         match=r"a run that was stopped left its work \(\d finished segments\).*--resume",
     ):
         run()
-    with pytest.raises(OptionError, match=r"of another input, other marks"):
+    with pytest.raises(OptionError, match=r"with other inputs, prompts"):
         run(resume=True, smooth=0.5)
     run(overwrite=True, smooth=0.5)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]

@@ -212,7 +212,7 @@ def test_it_looks_one_frame_ahead_and_flushes() -> None:
     assert next(out, None) is None
 
 
-def test_nothing_and_a_single_frame_work() -> None:
+def test_smoothing_takes_nothing_and_a_single_frame() -> None:
     assert list(smooth([], 1.0)) == []
     clip = moving_clip()
     assert torch.equal(smoothed(clip.rgb[:1], clip.flickering[:1]), clip.flickering[:1])
@@ -288,7 +288,7 @@ def test_memory_does_not_grow_with_the_clip() -> None:
     assert peak(12) < 1.05 * peak(4)
 
 
-def test_flow_of_a_known_shift() -> None:
+def test_flow_finds_a_known_shift() -> None:
     picture = cv2.GaussianBlur(np.random.default_rng(0).random((140, 200), np.float32), (0, 0), 2)
     picture = cv2.normalize(picture, np.empty_like(picture), 0, 255, cv2.NORM_MINMAX).astype(
         np.uint8

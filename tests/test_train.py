@@ -228,7 +228,7 @@ def test_a_folder_without_photographs_is_one_line(tmp_path):
     result = CliRunner().invoke(cli, ["train", str(tmp_path / "run"), "--corpus", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        f"Error: {tmp_path}: a corpus with train photographs asked for, found none"
+        f"Error: {tmp_path}: expected a corpus with train photographs, found none"
     )
     assert len(result.stderr.splitlines()) == 1
 

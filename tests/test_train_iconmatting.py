@@ -172,7 +172,7 @@ def test_alpha_of_another_size_and_empty_alpha_are_named(groups, tmp_path):
             PairBatches(config(), [Group("bad", (bad, bad))])[0]
 
 
-def test_l1_within_by_hand():
+def test_l1_within_equals_the_formula_by_hand():
     alpha, truth, region = torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
     alpha[0, 0, 0, 0], alpha[0, 0, 1, 1], region[0, 0, 0] = 0.5, 1.0, 1
     assert l1_within(alpha, truth, region).tolist() == [0.25, 0]
@@ -667,7 +667,7 @@ def test_the_command_trains_goes_on_and_its_weights_are_a_model(
     assert (saved["step"], saved["part"]) == (2, "iconmatting")
     assert set(saved["validation"][0]) == {"step", "SAD", "MSE"}
     again = run(*command, "--batch", 4, code=1)
-    assert "was begun with batch 2, and 4 was asked for" in again.stderr
+    assert "was begun with batch 2, not 4" in again.stderr
     trained = str(tmp_path / "run" / "average.safetensors")
     matte = [str(movie), "--box", "40,20,110,80", "--model", trained, "--sd", str(sd), "--end", "1"]
     matte += ["--settings", "ensemble=1", "--alpha", str(tmp_path / "a.mkv")]
@@ -683,7 +683,7 @@ def test_the_command_trains_goes_on_and_its_weights_are_a_model(
         (
             ("--recipe", "iconmatting", "--data", "rm1k=nowhere"),
             1,
-            "nowhere: data set 'rm1k' asked for",
+            "nowhere: expected the folder of data set 'rm1k'",
         ),
         (("--recipe", "iconmatting", "--part", "network"), 2, "the recipe is of 'iconmatting'"),
         (("--part", "network"), 2, "give --corpus FOLDER"),

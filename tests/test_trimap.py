@@ -11,7 +11,7 @@ def plane(rows):
     return torch.tensor(rows, dtype=torch.float32)[None, None]
 
 
-def test_thresholds_alone():
+def test_thresholds_alone_make_a_trimap():
     alpha = plane([[0.0, 0.1, 0.11], [0.5, 0.89, 0.9], [0.91, 1.0, float("nan")]])
     expected = plane([[0, 0, 0.5], [0.5, 0.5, 1], [1, 1, 0.5]])
     assert torch.equal(make_trimap(alpha, inside=0, outside=0), expected)
@@ -94,7 +94,7 @@ def test_thin_pieces_keep_a_core():
     assert trimap[25, 25] == 1
 
 
-def test_every_frame_on_its_own():
+def test_every_frame_gets_its_own_trimap():
     alpha = torch.rand(3, 1, 20, 30, generator=torch.Generator().manual_seed(0))
     together = make_trimap(alpha, inside=0.05)
     assert together.shape == alpha.shape
@@ -107,11 +107,11 @@ def test_every_frame_on_its_own():
     "choice",
     [{"low": 0.9, "high": 0.1}, {"high": 1.1}, {"low": -0.1}, {"inside": -0.01}, {"outside": 0.6}],
 )
-def test_wrong_choices(choice):
+def test_wrong_choices_are_refused(choice):
     with pytest.raises(OptionError):
         make_trimap(torch.zeros(1, 1, 4, 4), **choice)
 
 
-def test_wrong_shape():
+def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="must be"):
         make_trimap(torch.zeros(4, 4))

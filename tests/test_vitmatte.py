@@ -193,7 +193,7 @@ def test_memory_that_runs_out_is_said_in_one_line():
         wrapped(greedy)(noise(1, 3, 40, 60), torch.full((1, 1, 40, 60), 0.5))
 
 
-def test_another_shape_of_trimap():
+def test_a_trimap_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"trimap must be \(1, 1, 4, 6\)"):
         wrapped(red)(noise(1, 3, 4, 6), torch.zeros(1, 1, 4, 5))
 

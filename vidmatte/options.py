@@ -472,7 +472,7 @@ def _check_mattes(options: MatteOptions) -> None:
             )
         return
     if has_model == (options.matte is not None):
-        found = "mattes were given" if has_model else f"model {NO_MODEL!r} was asked for"
+        found = "mattes were given" if has_model else f"model {NO_MODEL!r} was given"
         raise OptionError(
             f"{found}: give both, --model {NO_MODEL} and --matte PATH, to take mattes from a file"
         )

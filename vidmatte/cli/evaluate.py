@@ -197,7 +197,7 @@ def evaluate_command(
     folder = Path()
 
     def interrupted() -> str:
-        return f"Interrupted after {line.text}; the same command goes on from there ({folder})."
+        return f"Interrupted after {line.text}; the same command continues from there ({folder})."
 
     with one_line_errors(debug=debug, as_json=as_json, interrupted=interrupted):
         kind, layout = _words(words)

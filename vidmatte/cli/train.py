@@ -126,7 +126,7 @@ def train_command(run: str, debug: bool, **given: Any) -> None:
     Use RUN/average.safetensors: vidmatte clip.mp4 --model RUN/average.safetensors ...
     """
     set_log_level(quiet=False)
-    resuming = f"Interrupted; the same command goes on from the last checkpoint in {run}."
+    resuming = f"Interrupted; the same command resumes from the last checkpoint in {run}."
     with one_line_errors(debug=debug, interrupted=lambda: resuming):
         _train(run, given)
 

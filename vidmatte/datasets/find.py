@@ -18,7 +18,9 @@ def root_folder(root: str | Path, layout: str) -> Path:
     folder = Path(root).expanduser()
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise ReadError(f"{folder}: data set {layout!r} asked for, but this {what}; check --root")
+        raise ReadError(
+            f"{folder}: expected the folder of data set {layout!r}, but it {what}; check --root"
+        )
     return folder
 
 

@@ -155,7 +155,7 @@ def _switches_named(kind: Experiment, variant: Variant) -> Iterator[None]:
         if "setting" not in str(error) or not switches:
             raise
         raise OptionError(
-            f"{kind} asked for, but the model has no switch {switches}: {error}"
+            f"{kind} compares values of {switches}, and this model has no such setting: {error}"
         ) from error
 
 

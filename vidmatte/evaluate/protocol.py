@@ -187,8 +187,8 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
             large.append(index)
     if not large:
         raise OptionError(
-            f"{kept_out} references asked for, but no group of {dataset.name} has more than "
-            f"{kept_out} images"
+            f"expected groups of more than {kept_out} images for {kept_out} references, found none "
+            f"in {dataset.name}; use fewer references"
         )
     parts = tuple(
         _part(index, number, dataset.groups[index], protocol, kept_out)
@@ -330,8 +330,8 @@ def _region(dataset: Dataset, protocol: Protocol) -> Region:
     without = next((s.image for s in _samples(dataset) if s.trimap is None), None)
     if region == "unknown" and without is not None:
         raise OptionError(
-            f"{without}: has no trimap, but errors in the unknown area were asked for; use region "
-            f"'whole'"
+            f"{without}: has no trimap, but the errors are to be taken over its unknown area; use "
+            f"region 'whole'"
         )
     return region
 

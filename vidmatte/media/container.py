@@ -54,10 +54,9 @@ def open_container(source: str | Path) -> InputContainer:
     except av.ArgumentError as error:
         # Refused by the whitelist.
         raise ReadError(
-            f"{source}: is not a movie that is read: its content is a playlist, script or "
-            f"manifest, which would read "
-            f"other files, or of an unusual kind; give the movie itself, as .mov, .mp4, .mkv, "
-            f".mxf, .avi or .ts"
+            f"{source}: is not a supported movie: it is a playlist, script or manifest, which "
+            f"would read other files, or of an unusual kind; give the movie itself, as .mov, .mp4, "
+            f".mkv, .mxf, .avi or .ts"
         ) from error
     except (av.ExitError, TimeoutError) as error:
         raise ReadError(

@@ -88,10 +88,10 @@ def fit_to_clip(mask: Mask, video: Video, *, start: int, end: int | None) -> Non
     part = min(clip, end or clip) - start
     # As long as the clip, or as long as the part to matte.
     if mask.frames not in (None, clip, part):
-        asked = "" if part == clip else f", and the part of it that was asked for {part}"
+        asked = "" if part == clip else f", and the chosen part of it {part}"
         raise OptionError(
-            f"{mask.path}: has {mask.frames} frames, but the clip has {clip}{asked}; give it the "
-            f"same frames"
+            f"{mask.path}: has {mask.frames} frames, but the clip has {clip}{asked}; give "
+            f"mattes of the same frames"
         )
     if mask.frames == part:
         mask.first = start

@@ -67,7 +67,8 @@ def check_adaptation(predictor: Predictor, steps: int, images: bool) -> None:
     if steps and (images or not isinstance(predictor, SupportsAdaptation)):
         what = "a set of images" if images else "this model"
         raise OptionError(
-            f"an adaptation of {steps} steps was given, but {what} has none; leave it out"
+            f"{steps} adaptation steps were given, but {what} does not support adaptation; "
+            f"leave them out"
         )
 
 

@@ -286,4 +286,4 @@ def _say_what_is_kept(journal: Journal) -> None:
         done = list(journal.done())
         if any(not name.startswith("adapt:") for name in done):
             segments = sum(name.startswith("render:") for name in done)
-            _log.warning("%d finished segments are kept: --resume goes on with them", segments)
+            _log.warning("%d finished segments are kept: --resume continues with them", segments)

@@ -61,8 +61,7 @@ class Source:
             return _with_alpha_note(ImageSet(self.paths), options)
         if len(self.paths) != 1:
             raise OptionError(
-                f"{len(self.paths)} inputs given: several files are an image set, which has to be "
-                f"asked for (--images)"
+                f"{len(self.paths)} inputs given: use --images if they are independent images"
             )
         return open_clip(self.paths[0], options)
 
@@ -165,7 +164,7 @@ def frame_range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
         first, last = video.first_number, video.number_of(video.count_frames() - 1)
         numbered = f", numbered {first} to {last}" if first else ""
         raise OptionError(
-            f"{video.info.source}: in point {options.start} asked for, but there are "
+            f"{video.info.source}: in point {options.start} is past the end: there are "
             f"{video.count_frames()} frames{numbered}"
         )
     return start, end

@@ -52,7 +52,7 @@ def parse_position(position: int | str, video: Video) -> int:
     start = frames_from_midnight(video.info.timecode or "00:00:00:00", video.info.frame_rate) or 0
     if count < start:
         raise OptionError(
-            f"position {text} asked for, but the clip's timecode begins at {video.info.timecode}"
+            f"position {text} is before the clip: its timecode begins at {video.info.timecode}"
         )
     return count - start
 

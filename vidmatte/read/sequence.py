@@ -120,9 +120,8 @@ def _refuse_gaps(source: Path, numbers: Sequence[int]) -> None:
         gaps = chain.from_iterable(range(a + 1, b) for a, b in pairwise(numbers))
         shown = ", ".join(map(str, islice(gaps, 10))) + (", ..." if count > 10 else "")
         raise ReadError(
-            f"{source}: frames {numbers[0]} to {numbers[-1]} asked for, but {count} are missing: "
-            f"{shown}; "
-            f"render them, or give --images to matte the files as independent images"
+            f"{source}: expected frames {numbers[0]} to {numbers[-1]}, but {count} are missing: "
+            f"{shown}; render them, or give --images to matte the files as independent images"
         )
 
 

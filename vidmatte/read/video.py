@@ -145,11 +145,11 @@ class Video(Closing, ABC):
         source = self.info.source
         if not self.first_number:
             return OptionError(
-                f"{source}: frame {number} asked for, but there are {count} (0-based)"
+                f"{source}: frame {number} does not exist: there are {count} frames, counted from 0"
             )
         last = self.number_of(count - 1)
         return OptionError(
-            f"{source}: frame {number} asked for, but its frames are numbered "
+            f"{source}: frame {number} does not exist: its frames are numbered "
             f"{self.first_number} to {last}; give one of these, or index:0 to index:{count - 1}, "
             f"which count from the first frame"
         )

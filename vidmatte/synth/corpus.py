@@ -39,7 +39,7 @@ def photographs(folder: str | Path, split: Split) -> list[Path]:
     paths = [path for path in sorted(Path(folder).glob("images/*.jpg")) if _split(path) == split]
     if not paths:
         raise ReadError(
-            f"{folder}: a corpus with {split} photographs asked for, found none; "
+            f"{folder}: expected a corpus with {split} photographs, found none; "
             "looked for images/*.jpg"
         )
     return paths

@@ -116,9 +116,8 @@ def save_run(
             _remove(fresh)
         reason = getattr(error, "strerror", None) or str(error)
         raise WriteError(
-            f"{run}: the checkpoint of step {step} cannot be written ({reason}); the last one "
-            f"before it is kept: free "
-            f"some space, and the same command goes on from it"
+            f"{run}: the checkpoint of step {step} cannot be written ({reason}); the "
+            f"previous one is kept: free some space, and run the same command again to resume"
         ) from error
 
 
@@ -194,7 +193,7 @@ def _read(run: Path) -> dict[str, Any]:
         return {**saved, "step": int(saved["step"]), "config": dict(saved["config"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{run}: its run.json is no checkpoint's ({error}); begin again in another folder"
+            f"{run}: its run.json is damaged ({error}); start in another folder"
         ) from error
 
 
@@ -202,8 +201,7 @@ def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
     part = saved.get("part", state.part)
     if part != state.part:
         raise ModelError(
-            f"{run}: is a run of part {part!r}, and {state.part!r} was asked for; name another "
-            f"folder"
+            f"{run}: is a run of part {part!r}, not of {state.part!r}; name another folder"
         )
     # Through JSON, so that tuples compare equal to the lists of the file.
     asked = json.loads(json.dumps(asdict(state.config)))
@@ -216,9 +214,8 @@ def _refuse_another(run: Path, saved: Mapping[str, Any], state: State) -> None:
     for name, value in {**defaults, **saved["config"]}.items():
         if name not in _FREE and asked.get(name, value) != value:
             raise ModelError(
-                f"{run}: was begun with {name} {value}, and {asked[name]} was asked for; give the "
-                f"same again, or begin "
-                f"in another folder (--start takes weights along)"
+                f"{run}: was begun with {name} {value}, not {asked[name]}; give the same value, or "
+                f"start in another folder (--start takes the weights along)"
             )
 
 

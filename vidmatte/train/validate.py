@@ -91,7 +91,7 @@ def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[
     folders = sorted(path.parent for path in Path(root).glob("*/masks"))
     if not folders:
         raise ReadError(
-            f"{root}: real clips to validate on asked for, found none; looked for */frames and "
+            f"{root}: expected real clips to validate on, found none; looked for */frames and "
             f"*/masks"
         )
     place = torch.device(device)

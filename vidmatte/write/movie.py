@@ -145,7 +145,7 @@ class MovieWriter:
             if self.frames - before != len(part.pts) or next(packets, None) is not None:
                 raise WriteError(
                     f"{part.path}: does not hold the {len(part.pts)} frames that were written; "
-                    f"begin anew"
+                    f"use --overwrite to start over"
                 )
 
     def _after_last(self, pts: int | None) -> int | None:

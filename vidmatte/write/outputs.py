@@ -86,7 +86,7 @@ def create_outputs(
         specs = [specs]
     checked = [_as_spec(spec) for spec in specs]
     if not checked:
-        raise OptionError("no output was asked for; give at least one path")
+        raise OptionError("no output was given; give at least one path")
     _check_bit_depth(bit_depth, checked)
     frames = _frames_in_header(like, start, end)
     for spec in checked:

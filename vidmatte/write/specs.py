@@ -138,7 +138,7 @@ def _chosen_format(spec: OutputSpec) -> Format:
         without_alpha = [f"{spec}:{form.name} ({form.description})" for form in forms]
         raise OptionError(
             f"{spec}: {forms[0].extension} has no alpha; use .mov or .webm, "
-            f"or ask for what it can hold: {', '.join(without_alpha)}"
+            f"or a format without alpha: {', '.join(without_alpha)}"
         )
     form = usable[0]
     words = [word for word in spec.format_options if word != form.name]
@@ -177,10 +177,8 @@ def _parse_option(
     numbers = [f"{name}={span[0]} to {name}={span[-1]}" for name, span in form.parameters.items()]
     formats = [f"{form.name} ({form.description})" for form in forms if len(forms) > 1]
     offered = [*formats, *form.presets, *numbers]
-    what = f"choose from {', '.join(offered)}" if offered else "there is nothing to choose for it"
-    raise OptionError(
-        f"{spec.argument}: {word!r} was asked for, which {form.extension} does not offer; {what}"
-    )
+    what = f"choose from {', '.join(offered)}" if offered else "it has none at all"
+    raise OptionError(f"{spec.argument}: {form.extension} has no format option {word!r}; {what}")
 
 
 def _no_format(spec: OutputSpec) -> str:

@@ -35,7 +35,7 @@ def save_tensors(
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise WriteError(
-            f"{path}: cannot be written ({reason}); free some space, and go on with --resume"
+            f"{path}: cannot be written ({reason}); free some space, and continue with --resume"
         ) from error
 
 
@@ -52,7 +52,7 @@ def load_tensors(
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise WriteError(
-            f"{path}: cannot be read ({error}); delete {path.parent.parent} to begin anew"
+            f"{path}: cannot be read ({error}); delete {path.parent.parent} to start over"
         ) from error
 
 

@@ -259,12 +259,12 @@ def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> boo
         f"({done} finished segments) in {journal.folder}"
     )
     if not options.resume:
-        raise OptionError(f"{found}; use --resume to go on, or --overwrite to begin anew")
+        raise OptionError(f"{found}; use --resume to continue, or --overwrite to start over")
     if header.get("key") != identity.key:
         raise OptionError(
-            f"{found}, of another input, other marks, choices or weights, or by another version "
+            f"{found}, with other inputs, prompts, options or weights, or of another version "
             f"({header.get('version')}); run it with the original options, or use --overwrite "
-            f"without --resume to begin anew"
+            f"without --resume to start over"
         )
     return True
 
@@ -297,7 +297,7 @@ def check_environment(journal: Journal, model: Model) -> None:
         raise OptionError(
             f"{journal.folder}: its segments were computed with torch {header['torch']}, and this "
             f"is {torch.__version__}; install that version, or use --overwrite without --resume to "
-            f"begin anew"
+            f"start over"
         )
     # "cuda:0" and "cuda:1" compute the same.
     was = (str(header["device"]).partition(":")[0], header["precision"])
@@ -306,7 +306,7 @@ def check_environment(journal: Journal, model: Model) -> None:
         raise OptionError(
             f"{journal.folder}: its segments were computed on {was[0]} in {was[1]}, and the rest "
             f"would be on {now[0]} in {now[1]}; give --device {was[0]} --precision {was[1]}, or "
-            f"--overwrite without --resume to begin anew"
+            f"--overwrite without --resume to start over"
         )
 
 
@@ -318,7 +318,7 @@ def check_inputs(journal: Journal, request: Request) -> None:
         raise ReadError(
             f"{request.source.paths[0]}: this input, or another one of the run, was replaced or "
             f"changed since the first segments were rendered; put it back and use --resume, or use "
-            f"--overwrite without --resume to begin anew"
+            f"--overwrite without --resume to start over"
         )
 
 

@@ -200,7 +200,7 @@ class Renderer:
                 raise
             raise WriteError(
                 f"{self._shot.specs[0]}: a segment cannot be kept in {self._folder} "
-                f"({error.strerror}); free some space, and go on with --resume"
+                f"({error.strerror}); free some space, and continue with --resume"
             ) from error
         finally:
             if held is not None:
