@@ -152,7 +152,8 @@ def _green_on_red(
     if len(colors) != 2 or len(green) != 1 or len(red) != 1:
         return None
     r, g, b = green[0]
-    return LabelImage((codes == (r << 16 | g << 8 | b)).astype(np.int32), (1,))
+    is_object = codes == (r << 16 | g << 8 | b)
+    return LabelImage(is_object.astype(np.int32), (1,))
 
 
 def _few_values(codes: npt.NDArray[np.integer]) -> tuple[int, ...] | None:

@@ -116,12 +116,14 @@ def _backdrops(path: Path) -> Iterator[list[NDArray[np.float32]]]:
     small = []
     for index, frame in enumerate(read_frames(path)):
         # Every second frame: backdrops move at about the rate of the movers.
-        if index % 2 == 0:
-            height = round(frame.shape[0] * _BACKDROP_WIDTH / frame.shape[1])
-            small.append(cv2.resize(frame, (_BACKDROP_WIDTH, height), interpolation=cv2.INTER_AREA))
+        if index % 2:
+            continue
+        size = (_BACKDROP_WIDTH, round(frame.shape[0] * _BACKDROP_WIDTH / frame.shape[1]))
+        small.append(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
     # The last span may be half as long as the others.
     spans = [small[i : i + _BACKDROP_FRAMES] for i in range(0, len(small) - 11, _BACKDROP_FRAMES)]
     # Mean difference of the first and the last frame in codes.
     moves = [float(np.abs(span[0].astype(int) - span[-1]).mean()) for span in spans]
-    for i in sorted(np.argsort(moves)[::-1][:4]):
+    most = np.argsort(moves)[::-1][:4]
+    for i in sorted(most):
         yield [np.asarray(frame, np.float32) / np.float32(255) for frame in spans[i]]

@@ -237,7 +237,8 @@ def find_plate(
     # Exposure drifts, so frames are compared relative to their median.
     small /= np.maximum(1, np.median(small, axis=(1, 2), keepdims=True))
     # Two frames agree if 99 % of their pixels differ by less than 16 % of the median.
-    near = np.stack([(np.abs(small - one).max(-1) > 0.16).mean((1, 2)) < 0.01 for one in small])
+    unlike = [(np.abs(small - one).max(-1) > 0.16).mean((1, 2)) for one in small]
+    near = np.stack(unlike) < 0.01
     group = near[near.sum(1).argmax()]
     chosen = [frame for frame, member in zip(frames, group, strict=True) if member]
     if group.mean() < 0.15 or len(chosen) < 8:
@@ -371,12 +372,14 @@ def grabcut(frame: Frame, trimap: Mask, *, rounds: int = 2) -> Mask:
 def fill_holes(mask: Mask, share: float) -> Mask:
     """Fill the holes of a mask 0 or 1 if they are smaller than a share of its area."""
     # Padded by one, so that the outside is one component, that of the corner.
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - np.pad(mask, 1), connectivity=4)
+    padded = np.pad(mask, 1)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - padded, connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < share * mask.sum()
     # Component 0 is the mask itself.
     small[0] = False
     small[labels[0, 0]] = False
-    return np.asarray(np.pad(mask, 1) | small[labels], np.uint8)[1:-1, 1:-1]
+    filled = padded | small[labels]
+    return np.asarray(filled, np.uint8)[1:-1, 1:-1]
 
 
 def _largest(mask: Mask, *, least: float = 0.03) -> Mask:
@@ -576,7 +579,8 @@ def soft_alpha(mask: Mask, *, keep_below: bool = False) -> Pixels:
     # Eight rows below, for the blur at the edge that the frame cuts.
     padded = cv2.copyMakeBorder(mask.astype(np.float32), 0, 8, 0, 0, border, value=0)
     inner = cv2.erode(padded, _disc(3), borderValue=0)
-    alpha = np.clip(cv2.GaussianBlur(inner, (0, 0), 0.9) * 1.8 - 0.8, 0, 1)
+    soft = cv2.GaussianBlur(inner, (0, 0), 0.9)
+    alpha = np.clip(soft * 1.8 - 0.8, 0, 1)
     return np.asarray(alpha[:-8], np.float32)
 
 

@@ -55,11 +55,14 @@ def solid(
 def box_uv(vertices: Floats, faces: Faces, repeat: float) -> Floats:
     """Return texture coordinates (F, 3, 2) projected along the axis nearest to each normal."""
     corners = vertices[faces]
-    normal = np.abs(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    first = corners[:, 1] - corners[:, 0]
+    second = corners[:, 2] - corners[:, 0]
+    normal = np.abs(np.cross(first, second))
     axis = normal.argmax(1)
     # The two axes that span the plane of the texture.
     others = np.array([[2, 1], [0, 2], [0, 1]])[axis]
-    return np.asarray(np.take_along_axis(corners, others[:, None], axis=2) * repeat, np.float32)
+    flat = np.take_along_axis(corners, others[:, None], axis=2)
+    return np.asarray(flat * repeat, np.float32)
 
 
 def join(parts: Sequence[Mesh], *, gloss: Sequence[float] | None = None) -> Mesh:

@@ -308,12 +308,16 @@ def _show_reference(
     """Return crops with the target visible in frame 0; still crops are moved all alike."""
     height, width = size
     # Drawn on a canvas three times as large, to compare with what lies outside.
-    wide = target.draw(0, shift(width, height) @ crops[0], (3 * height, 3 * width))[..., 3]
-    if wide[height : 2 * height, width : 2 * width].sum() >= _SEEN_IN_REFERENCE * wide.sum() > 0:
+    around = shift(width, height) @ crops[0]
+    wide = target.draw(0, around, (3 * height, 3 * width))[..., 3]
+    inside = wide[height : 2 * height, width : 2 * width]
+    if inside.sum() >= _SEEN_IN_REFERENCE * wide.sum() > 0:
         return crops
-    middle = crops[0] @ np.array([*target.poses[0, :2], 1])
-    onto = shift(width / 2 - middle[0], height / 2 - middle[1])
-    return [onto @ crop if t == 0 or not follow else crop for t, crop in enumerate(crops)]
+    x, y, _ = crops[0] @ np.array([*target.poses[0, :2], 1])
+    onto = shift(width / 2 - x, height / 2 - y)
+    if follow:
+        return [onto @ crops[0], *crops[1:]]
+    return [onto @ crop for crop in crops]
 
 
 def _clear_reference(scene: BankScene, size: tuple[int, int]) -> None:
@@ -335,12 +339,17 @@ def choose_times(
     object has made about half a turn in frame 1, if the entry has a yaw.
     """
     last = entry.frames - 1
-    stride = int(rng.integers(1, 4)) * (1 if rng.random() < 0.7 else -1)
+    stride = int(rng.integers(1, 4))
+    if rng.random() >= 0.7:
+        stride = -stride
     first = int(rng.integers(entry.frames))
-    start = int(rng.integers(entry.frames)) if rng.random() < far else first + stride
+    start = first + stride
+    if rng.random() < far:
+        start = int(rng.integers(entry.frames))
     if turned and entry.yaw:
         # Smallest angle to the yaw of the reference, 0 to pi.
-        away = np.abs((np.array(entry.yaw) - entry.yaw[first] + np.pi) % (2 * np.pi) - np.pi)
+        since = np.array(entry.yaw) - entry.yaw[first]
+        away = np.abs((since + np.pi) % (2 * np.pi) - np.pi)
         turned_ones = np.flatnonzero(away > min(2.6, float(away.max())))
         start = int(rng.choice(turned_ones)) if len(turned_ones) else int(away.argmax())
     # After the last frame the motion runs backward.
@@ -442,7 +451,9 @@ def _leave(poses: Poses, rng: Rng) -> Poses:
     """Return poses out of sight for one or two frames; in long clips the object comes back."""
     away = poses.copy()
     first = int(rng.integers(1, max(2, len(poses) - 1)))
-    last = min(first + int(rng.integers(1, 3)), len(poses) - (1 if len(poses) > 3 else 0))
+    last = first + int(rng.integers(1, 3))
+    # Long clips end with the object in sight.
+    last = min(last, len(poses) - 1 if len(poses) > 3 else len(poses))
     # Six times the shorter side is far outside of every crop.
     away[first : max(last, first + 1), :2] += 6.0
     return away
@@ -528,13 +539,12 @@ def _crowd(scenery: Pixels, target: AnimatedSprite, reach: float, rng: Rng) -> P
     side = scenery.shape[0]
     for _ in range(rng.integers(2, 7)):
         picture = target.pictures[rng.integers(len(target.pictures))]
+        pixels = picture.shape[0]
         scale = np.exp(target.poses[0, 3] + rng.normal(-0.1, 0.25)) * side / reach
-        place = shift(rng.uniform(0.2, 0.8) * side, rng.uniform(0.3, 0.7) * side) @ np.diag(
-            [scale, scale, 1]
-        )
-        unit = np.diag([1 / picture.shape[0]] * 2 + [1]) @ shift(
-            -picture.shape[0] / 2, -picture.shape[0] / 2
-        )
+        x = rng.uniform(0.2, 0.8) * side
+        y = rng.uniform(0.3, 0.7) * side
+        place = shift(x, y) @ np.diag([scale, scale, 1])
+        unit = np.diag([1 / pixels, 1 / pixels, 1]) @ shift(-pixels / 2, -pixels / 2)
         drawn = cv2.warpAffine(picture, (place @ unit)[:2], (side, side))
         # Premultiplied colour must not exceed its alpha.
         colour = np.clip(drawn[..., :3] * rng.uniform(0.7, 1.3, 3), 0, drawn[..., 3:])
@@ -606,7 +616,8 @@ def _crossing(poses: Poses, extent: float, frames: int, rng: Rng) -> Poses:
     meets = float(rng.uniform(1, max(1.5, frames - 1)))
     heading = float(rng.choice([0, np.pi]) + rng.normal(0, 0.25))
     # Smaller steps with a larger exponent: it then stays close for longer.
-    apart = extent * rng.uniform(0.9, 1.3) / max(1.0, meets) ** rng.uniform(0.3, 1.0)
+    distance = extent * rng.uniform(0.9, 1.3)
+    apart = distance / max(1.0, meets) ** rng.uniform(0.3, 1.0)
     offset = (np.arange(frames) - meets) * apart
     # In frame 0 it is beside the object, which is marked there.
     offset[0] = -extent * rng.uniform(0.75, 1.3)
@@ -713,7 +724,8 @@ def _mirror(rng: Rng) -> Callable[[Pixels, AnimatedSprite, int, Matrix], Pixels]
         foot = _foot(picture)
         # Upside down below the foot, and shorter.
         flip = np.array([[1, 0, 0], [0, -squash, foot + squash * foot], [0, 0, 1.0]])
-        seen = cv2.warpAffine(picture, (target.to_crop(t, crop) @ flip)[:2], (width, height))
+        place = target.to_crop(t, crop) @ flip
+        seen = cv2.warpAffine(picture, place[:2], (width, height))
         if ripple:
             y, x = np.mgrid[:height, :width].astype(np.float32)
             # Ripples move with the frames.
@@ -752,16 +764,19 @@ def _add_glare(scene: BankScene, extent: float, rng: Rng) -> None:
         y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
         if sky:
             # Distance above the sloping horizon, in pixels.
-            height = (
-                line - (y - crop[1, 2]) / crop[1, 1] + slope * (x - crop[0, 2]) / crop[0, 0]
-            ) * crop[1, 1]
+            scene_y = (y - crop[1, 2]) / crop[1, 1]
+            rise = slope * (x - crop[0, 2]) / crop[0, 0]
+            height = (line - scene_y + rise) * crop[1, 1]
             share = np.clip(height / 2 + 0.5, 0, 1)[..., None]
             image = image * (1 - share) + tone * share
         for centre, radii, colour in spots:
             place = crop @ np.array([*centre, 1])
             # In radii of the lamp; the division makes it independent of the crop's scale.
-            distance = np.hypot((x - place[0]) / radii[0], (y - place[1]) / radii[1]) / crop[0, 0]
-            share = np.clip((1 - distance) * radii.min() * crop[0, 0] / 1.5, 0, 1)[..., None]
+            across = (x - place[0]) / radii[0]
+            down = (y - place[1]) / radii[1]
+            distance = np.hypot(across, down) / crop[0, 0]
+            inside = (1 - distance) * radii.min() * crop[0, 0]
+            share = np.clip(inside / 1.5, 0, 1)[..., None]
             image = image * (1 - share) + colour * share
         return np.asarray(image, np.float32)
 
@@ -792,7 +807,8 @@ def _change_light(frames: int, rng: Rng) -> Callable[[Pixels, int], Pixels]:
         if sided:
             y, x = np.mgrid[-1 : 1 : image.shape[0] * 1j, -1 : 1 : image.shape[1] * 1j]
             # A soft step across the frame, as of a window or a lamp at one side.
-            share = 1 / (1 + np.exp(-4 * (x * np.cos(angle) + y * np.sin(angle) - offset)))
+            along = x * np.cos(angle) + y * np.sin(angle) - offset
+            share = 1 / (1 + np.exp(-4 * along))
             factor = (1 + (gain - 1) * share)[..., None]
         return np.asarray(image * factor * tint, np.float32)
 

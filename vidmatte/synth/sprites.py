@@ -194,9 +194,11 @@ def draw_shape(side: int, rng: Rng) -> Pixels:
 def _draw_blob(side: int, centre: NDArray[np.float64], rng: Rng) -> Pixels:
     """Draw the alpha (side, side) of an ellipse with a wavy outline, sharp to a pixel."""
     y, x = np.mgrid[:side, :side].astype(np.float32)
-    radius = np.hypot((x - centre[0]) * rng.uniform(0.6, 1.6), y - centre[1]) / side
-    shrunk = 0.3 - radius * rng.uniform(0.8, 1.3)
-    field = shrunk + 0.12 * noise(side, int(rng.integers(3, 8)), rng)
+    stretch = rng.uniform(0.6, 1.6)
+    radius = np.hypot((x - centre[0]) * stretch, y - centre[1]) / side
+    inside = 0.3 - radius * rng.uniform(0.8, 1.3)
+    bumps = int(rng.integers(3, 8))
+    field = inside + 0.12 * noise(side, bumps, rng)
     # The factor makes the edge about a pixel wide.
     return np.asarray(np.clip(field * side / 2 + 0.5, 0, 1), np.float32)
 

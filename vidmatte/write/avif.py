@@ -158,7 +158,8 @@ class AvifWriter:
         # A duration of 0 means that the source has none.
         last = self._times[-1] * base + (self._last_duration * base or usual)
         # Each edge is rounded, and not each duration, or errors would add up.
-        starts = [round(1000 * time) for time in (*(pts * base for pts in self._times), last)]
+        edges = [*(pts * base for pts in self._times), last]
+        starts = [round(1000 * time) for time in edges]
         # At least 1 ms: players skip frames of no duration.
         return [max(1, after - before) for before, after in pairwise(starts)]
 
