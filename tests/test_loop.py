@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
         WriteError, match=r"checkpoint of step 8 cannot be written \(No space left on device\)"
     ) as error:
         run(folder)
-    assert "the last one before it is kept" in str(error.value)
+    assert "the previous one is kept" in str(error.value)
     assert json.loads((folder / "run.json").read_text())["step"] == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
     monkeypatch.setattr(checkpoints, "save_file", written)
