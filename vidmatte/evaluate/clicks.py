@@ -60,6 +60,7 @@ class Session:
             # After a session ends early no click changes the answer.
             after = self.overlaps[min(n, len(self.overlaps)) - 1] if n <= most else math.nan
             values[f"J@{n}"] = after
+        # A session that never reaches J counts as the largest number of clicks.
         for wanted in WANTED:
             reached = [n for n, overlap in enumerate(self.overlaps, 1) if overlap >= wanted]
             values[f"NoC@{100 * wanted:.0f}"] = float(reached[0] if reached else most)
@@ -88,6 +89,7 @@ def click_through(model: Model, seen: SeenImage, *, index: int, most: int) -> Se
         raise ReadError("the truth shows no object, so that there is nothing to click on")
     clicks: list[Click] = []
     overlaps: list[float] = []
+    # With an empty answer first, the first click falls into the middle of the object.
     answer = np.zeros(truth.shape, np.float32)
     last = None
     while len(clicks) < most:
@@ -98,6 +100,7 @@ def click_through(model: Model, seen: SeenImage, *, index: int, most: int) -> Se
         last = _answer(model, seen, clicks, index)
         answer = last.alpha
         overlaps.append(region_overlap(answer, seen.truth, region=seen.counted))
+        # Once the last figures are decided, further clicks change none of them.
         if len(clicks) >= AFTER[-1] and overlaps[-1] >= WANTED[-1]:
             break
     assert last is not None  # an empty answer has an error

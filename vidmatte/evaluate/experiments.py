@@ -82,6 +82,7 @@ def variants_of(
     if experiment == "references":
         most = references or DEFAULT_REFERENCES
         numbers = range(1, most + 1)
+        # One reference up to the most, as in table 6.
         return [Variant(f"{n} reference{'s' * (n > 1)}", references=n) for n in numbers]
     chosen = dict.fromkeys(steps or DEFAULT_TIME_STEPS)
     return [Variant(f"step {step}", {"time_step": step}) for step in chosen]
@@ -113,7 +114,9 @@ def experiment(
         raise OptionError(f"{kind} compares switches of a model: give a model, not mattes")
     folder = Path(folder)
     variants = variants_of(kind, steps=steps, references=references)
+    # Groups need as many images in every variant, so that the rows are comparable.
     most = max((variant.references or 0 for variant in variants), default=0)
+    # The last variant has every switch of the experiment.
     _require_switches(kind, subject, variants[-1])
     done = []
     for variant in variants:
@@ -142,6 +145,7 @@ def _require_switches(kind: Experiment, subject: MethodUnderTest, variant: Varia
     """Load the model with the switches of a variant, before anything is measured."""
     if variant.switches:
         with _switches_named(kind, variant):
+            # Loading is the test: a model refuses settings it does not have.
             (subject.load or LoadChosen(subject.options))(variant.switches)
 
 
@@ -152,6 +156,7 @@ def _switches_named(kind: Experiment, variant: Variant) -> Iterator[None]:
         yield
     except OptionError as error:
         switches = ", ".join(variant.switches)
+        # Other errors speak for themselves.
         if "setting" not in str(error) or not switches:
             raise
         raise OptionError(

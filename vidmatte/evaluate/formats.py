@@ -16,6 +16,7 @@ from vidmatte.evaluate.run import Evaluation
 from vidmatte.evaluate.table import Block, Row, Table, blocks_of
 
 TableFormat = Literal["text", "markdown", "latex"]
+# Names of clips are long; their ends tell them apart.
 _WIDEST = 44
 """Characters of the first column, at most."""
 _LATEX_SPECIAL = {
@@ -32,6 +33,7 @@ def as_text(table: Table) -> str:
     for block in blocks_of(table):
         rows = block.rows
         if block.is_quoted:
+            # Names of methods stay whole; only those of clips are cut.
             lines.append("")
         else:
             rows = tuple((_cut(row[0]), *row[1:]) for row in rows)
@@ -63,6 +65,7 @@ def as_latex(table: Table) -> str:
         lines.append(r"\midrule" if number else r"\toprule")
         lines += [_latex_row(block.head), r"\midrule"]
         lines += [_latex_row(row) for row in block.rows]
+    # Rules of the package booktabs.
     lines += [r"\bottomrule", r"\end{tabular}"]
     for block in blocks:
         lines += [f"% {remark}" for remark in block.remarks]
@@ -77,6 +80,7 @@ def as_format(table: Table, kind: TableFormat) -> str:
 
 def _markdown_block(block: Block) -> list[str]:
     def line(cells: Sequence[str]) -> str:
+        # A bar would end the cell.
         escaped = [cell.replace("|", "\\|") for cell in cells]
         return f"| {' | '.join(escaped)} |"
 
@@ -109,6 +113,7 @@ def as_csv(evaluation: Evaluation) -> str:
     headers = [measure.header for measure in evaluation.measures]
     lines.writerow(["group", "sample", "round", *headers, "confidence"])
     for result in evaluation.results:
+        # repr keeps every digit of a float.
         values = [repr(result.values[measure.name]) for measure in evaluation.measures]
         confidence = "" if result.confidence is None else repr(result.confidence)
         lines.writerow([result.group, result.sample, result.round, *values, confidence])
@@ -162,4 +167,5 @@ def quoted_as_json(row: Quoted) -> dict[str, Any]:
 
 def to_text(document: dict[str, Any]) -> str:
     """Return JSON as it is written to files."""
+    # NaN is no JSON; missing values are null.
     return json.dumps(document, indent=2, allow_nan=False) + "\n"

@@ -54,6 +54,7 @@ def _prompt(reference: Reference | None, size: tuple[int, int]) -> Bgr8:
     own = shrunk_size(rgb.shape[-2], rgb.shape[-1])
     if reference.is_complete:
         return to_codes(shrink(rgb * (_DIMMED + (1 - _DIMMED) * alpha), own))
+    # A trimap knows most pixels, marks only a few.
     if float(known.mean()) > _MOSTLY:
         return _gray(torch.where(known > 0, alpha, torch.full((), 0.5))[0], own)
     picture = shrink(rgb, own)

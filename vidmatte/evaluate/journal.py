@@ -81,9 +81,11 @@ def open_journal(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) 
     """
     try:
         if overwrite or not _goes_on(folder, identity):
+            # Of another run (`overwrite`), or from before files changed.
             _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if _before(folder) is None:
+            # Never mixed with files of others, which a later run might remove.
             if any(folder.iterdir()):
                 raise OptionError(
                     f"{folder}: holds other files than those of an evaluation; choose another "
@@ -116,6 +118,7 @@ def _before(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError:
+        # A checkpoint of training beside it means that the file is not ours.
         return None if any(folder.glob("*.safetensors")) else {}
     return found if isinstance(found, dict) and "subject" in found else None
 
@@ -151,6 +154,7 @@ def _read(path: Path) -> dict[str, list[Result]]:
     if not path.is_file():
         return {}
     text = path.read_bytes()
+    # A killed run may have left half a line.
     whole = text[: text.rfind(b"\n") + 1]
     if len(whole) < len(text):
         atomic_write(path, whole)

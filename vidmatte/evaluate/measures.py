@@ -88,6 +88,7 @@ def measures_of(
     """
     if not soft:
         return OBJECTS if has_objects else MASK
+    # Masks have overlap and contours, alpha has errors.
     chosen: tuple[Measure, ...] = CLIP if clips else IMAGE
     if is_sparse:
         chosen = tuple(measure for measure in chosen if measure.name != "MESSDdt")
@@ -146,7 +147,9 @@ def _of_frame(
     if measure.of_frame is None:
         raise OptionError(f"{measure.name} takes two frames, got one")
     if measure.of_frame is metrics.contour_accuracy:
+        # Contours are compared over the whole frame, as by the benchmark.
         return metrics.contour_accuracy(found, truth)
+    # Nothing counts in this frame, so it has no value.
     if counted is not None and not counted.any():
         return math.nan
     return measure.of_frame(found, truth, region=counted)
@@ -182,6 +185,7 @@ class ClipScore:
         for measure in self.measures:
             values = self.by_frame.get(measure.name, [])
             means[measure.name] = math.fsum(values) / len(values) if values else math.nan
+        # fsum is exact: the mean does not depend on the order of frames.
         return means
 
     def _over_time(

@@ -45,6 +45,7 @@ class LoadChosen:
         Args:
             switches: settings with precedence over those of the options.
         """
+        # Settings are given as on the command line.
         texts = {name: _text(value) for name, value in switches.items()}
         return model_from_options(self.options, texts)
 
@@ -79,6 +80,7 @@ class MethodUnderTest:
         """Return everything that decides the mattes, by name."""
         if self.predictions is not None:
             return {"predictions": str(self.predictions)}
+        # Only choices that differ from the defaults belong to the identity.
         own = {name: str(value) for name, value in chosen_options(self.options).items()}
         return {"name": self.name, **own, **self.switches}
 
@@ -133,6 +135,7 @@ def see(sample: ImageSample, plan: Plan, *, with_trimap: bool = False) -> SeenIm
     """
     image = sample.read_image()
     size = (image.rgb.shape[1], image.rgb.shape[2])
+    # The model gets what it would get in a run.
     rgb = to_display(torch.from_numpy(image.rgb)[None], image.color)
     truth = sample.read_alpha(size)
     unknown = None
@@ -140,6 +143,7 @@ def see(sample: ImageSample, plan: Plan, *, with_trimap: bool = False) -> SeenIm
         unknown = read_unknown(sample.trimap, size, image=sample.image)
     border = sample.read_border(size)
     side = plan.protocol.squares
+    # The protocol of the paper cuts everything to squares first.
     if side is not None:
         rgb = torch.from_numpy(rgb_to_square(rgb[0].numpy(), side))[None]
         truth = to_square(truth, side)
@@ -164,6 +168,7 @@ class ModelMethod:
 
     def mattes(self, plan: Plan, part: WorkItem) -> Generator[PredictedMatte]:
         """See `Method.mattes`. Images are matted alone, clips propagated from marked frames."""
+        # Models without noise are the same in all rounds.
         model = reseed(self.model, plan.protocol.seed + part.round) or self.model
         if plan.dataset.clips:
             return self._of_clip(model, plan, part, plan.dataset.clips[part.index])
