@@ -53,7 +53,8 @@ def test_more_references_leave_out_small_groups_and_say_so(groups):
     plan = make_plan(groups, Protocol(references=2), rounds=1)
     assert [len(part.targets) for part in plan.parts] == [4, 1]
     assert plan.notes == ("groups of at most 2 images are left out: 1",)
-    with pytest.raises(OptionError, match="no group of groups has more than 6 images"):
+    message = "expected groups of more than 6 images for 6 references, found none in groups"
+    with pytest.raises(OptionError, match=message):
         make_plan(groups, Protocol(references=6), rounds=1)
 
 

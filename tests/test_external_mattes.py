@@ -193,7 +193,7 @@ def test_mattes_of_another_clip_are_refused(movie, lossless, tmp_path):
 def test_choices_that_have_no_meaning_beside_given_mattes(movie, lossless, tmp_path):
     refused("marks were given, and mattes too", movie, lossless, tmp_path, "--points", "80,20")
     refused("working size was given", movie, lossless, tmp_path, "--working-size", "256")
-    refused("this model has none", movie, lossless, tmp_path, "--adapt-steps", "20")
+    refused("does not support adaptation", movie, lossless, tmp_path, "--adapt-steps", "20")
     refused(
         "would be written over an input",
         lossless,
