@@ -126,7 +126,7 @@ def test_clips_from_end_to_end(tmp_path):
         (("groups", "--steps", "1"), "--steps are compared by 'timesteps'"),
         (("timesteps", "groups", "--steps", "a,b"), "write whole numbers"),
         (("references", "groups", "--steps", "1"), "they are for 'timesteps'"),
-        (("ablation", "groups"), "the model has no switch"),
+        (("ablation", "groups"), "this model has no such setting"),
         (("ablation", "groups", "--predictions", "."), "give a model, not mattes"),
         (("ablation", "groups", "--mattes"), "makes several"),
         (

@@ -63,7 +63,7 @@ def frames_in(path):
         (
             "out.mp4",
             False,
-            r"\.mp4 has no alpha; use .mov or .webm, or ask .* out.mp4:on-black \(H.264",
+            r"\.mp4 has no alpha; use .mov or .webm, or a format .* out.mp4:on-black \(H.264",
         ),
         ("out.gif", True, "choose from .mkv"),
         ("out.png", False, r"use out_%06d.png, or \{name\}.png"),
