@@ -23,6 +23,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Return the rate as text."""
+        # The speed is None until the second report.
         return Text(f"{task.speed or 0:.2f} {self._unit}/s")
 
 
@@ -33,6 +34,7 @@ def make_bar(unit: str) -> Progress:
         BarColumn(),
         _Rate(unit),
         TimeRemainingColumn(),
+        # Standard output is for results alone.
         console=Console(stderr=True),
         transient=True,
     )

@@ -158,6 +158,7 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
         overwrite=given["overwrite"],
         resume=given["resume"],
     )
+    # Always a fixed number: results must not depend on the cores of a worker.
     threads = given["threads"] or default_threads()
     if given["export"]:
         return _export(manifest, shots, threads, given)
@@ -195,9 +196,11 @@ def _run(
             watch=board.update,
             note=board.note,
         )
+        # The board shows the same objects that the run updates.
         board.runs = run.shots
         with _interruptible(run):
             ended = run.run()
+    # A page is written for a stopped run, too.
     if given["report"] is not None:
         page = write_page(Path(given["report"]), ended, f"vidmatte batch {manifest}")
         if not quiet:
@@ -216,6 +219,7 @@ def _changes(settings: Sequence[str]) -> dict[str, str]:
 
 
 def _results_file(manifest: str, given: str | None) -> Path:
+    # Resolved, since the name of "." is empty.
     listed = Path(manifest).resolve()
     beside = listed.with_name((listed.name if listed.is_dir() else listed.stem) + ".results.jsonl")
     path = beside if given is None else Path(given)
@@ -228,6 +232,7 @@ def _results_file(manifest: str, given: str | None) -> Path:
 
 def _engine(given: Mapping[str, Any], threads: int) -> Engine:
     if given["engine"] == "local":
+        # Refused rather than ignored: the user expects a cluster.
         for name in ("address", "gpus_per_worker"):
             if given[name] is not None:
                 raise OptionError(
@@ -249,9 +254,11 @@ def _export(
     kind, folder = given["export"]
     if kind != "openjd":
         raise OptionError(f"--export {kind!r} is not valid: write --export openjd DIR")
+    # Tasks of the job are commands of their own, so the choices are repeated there.
     options = [word for setting in given["settings"] for word in ("--set", setting)]
     for name in ("root", "staging"):
         if given[name] is not None:
+            # A task may run in another working directory.
             options += [f"--{name}", str(Path(given[name]).resolve())]
     if given["overwrite"]:
         options.append("--overwrite")
@@ -268,6 +275,7 @@ def _dry_run(shots: Sequence[ShotRequest], results: Results, as_json: bool) -> i
     else:
         _print_plans(plans)
     for sentence in short:
+        # Missing space is no reason to hide the plan.
         say(f"Error: {sentence}")
     return FAILED if short or any(plan.state == "refused" for plan in plans) else DONE
 
@@ -275,6 +283,7 @@ def _dry_run(shots: Sequence[ShotRequest], results: Results, as_json: bool) -> i
 def _print_plans(plans: Sequence[ShotPlan]) -> None:
     for plan in plans:
         say(f"{plan.name}: {_describe_plan(plan)}")
+    # Shots that were begun are continued, so their frames count as work, too.
     ready = [plan for plan in plans if plan.state in ("ready", "goes on")]
     frames = sum(plan.frames for plan in ready)
     up_to_date = sum(plan.state == "up to date" for plan in plans)
@@ -306,6 +315,7 @@ def _interruptible(run: BatchRun) -> Iterator[None]:
     def first(number: int, frame: FrameType | None) -> None:
         say("Finishing what is being rendered; Ctrl-C again stops now.")
         run.stop()
+        # The next Ctrl-C interrupts as usual.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = signal.signal(signal.SIGINT, first)
@@ -331,6 +341,7 @@ def _end(runs: Sequence[ShotRun], quiet: bool, as_json: bool, results: Results) 
             shot = {"shot": run.name, "state": run.state, "reason": run.reason}
             shots.append({**shot, **run.record})
         print_json({"shots": shots, "results": str(results.path)})
+    # A stopped batch is not a failed one, even if some shots failed.
     if counts["stopped"]:
         return INTERRUPTED
     return FAILED if counts["failed"] else DONE

@@ -45,6 +45,7 @@ class Board:
     def note(self, text: str) -> None:
         """Show something about the batch as a whole."""
         if self._has_table:
+            # Printed above the table, which is drawn anew below it.
             self._live.console.print(text, highlight=False, markup=False)
         elif not self._quiet:
             say(text)
@@ -82,11 +83,13 @@ def _rank(run: ShotRun) -> int:
 
 def _row(run: ShotRun) -> tuple[str, str, str, str, str]:
     spent = run.seconds
+    # A running shot has no duration yet.
     if run.began and not spent:
         spent = time.monotonic() - run.began
     rate = run.frames / spent if run.frames and spent else 0.0
     left = ""
     if run.total and rate and not run.is_over:
+        # At the rate so far.
         left = f"{(run.total - run.frames) / rate:.0f} s"
     shown_rate = f"{rate:.2f}" if rate else ""
     return run.name, run.reason or run.state, _frames_of(run), shown_rate, left

@@ -128,11 +128,13 @@ def one_line_errors(
         yield
     except (VidmatteError, OSError) as error:
         if debug:
+            # A traceback for those who look for a bug.
             raise
         code = USAGE if isinstance(error, OptionError | PromptError) else FAILED
         print_error(_message(error), kind=type(error).__name__, code=code, as_json=as_json)
         sys.exit(code)
     except KeyboardInterrupt:
+        # A command without a message of its own leaves the interruption to its caller.
         if interrupted is None:
             raise
         print_interrupted(interrupted(), as_json=as_json)

@@ -38,11 +38,13 @@ def demo_command(folder: Path, overwrite: bool, quiet: bool) -> None:
 def _demo(folder: Path, *, overwrite: bool, line: ProgressLine, quiet: bool) -> None:
     clip, marks = (_copied(name, folder, overwrite=overwrite) for name in (_CLIP, _PROMPTS))
     if not quiet:
+        # The same run by hand, for a user to start from.
         say(f"vidmatte {clip} --prompts {marks} -o ...")
     with loading():
         from vidmatte.pipeline.run import matte
         from vidmatte.prompts.files import load_prompts
 
+    # Lossless, so that the figures are those of the matte and not of a codec.
     found = folder / "portrait_matte_alpha.mkv"
     with line:
         summary = matte(
@@ -65,6 +67,7 @@ def _copied(name: str, folder: Path, *, overwrite: bool) -> Path:
     """Copy a file of the sample to a folder. Raises OptionError if another file has its place."""
     path = folder / name
     data = (files("vidmatte.sample") / name).read_bytes()
+    # A second demo in the same folder is no mistake.
     if path.exists() and path.read_bytes() == data:
         return path
     if path.exists() and not overwrite:
@@ -94,6 +97,7 @@ def compare(found: Path, truth: Path) -> str:
             errors.append(mad(ours, exact))
             overlap.append(region_overlap(ours, exact))
             if last is not None:
+                # Flicker takes two frames, so the first has none.
                 flicker.append(dtssd(np.stack([last[0], ours]), np.stack([last[1], exact])))
             last = (ours, exact)
     except ValueError as error:

@@ -123,6 +123,7 @@ def _device() -> Iterator[Finding]:
     device = choose_device("auto")
     precision = str(choose_precision("auto", device)).removeprefix("torch.")
     if device.type == "cpu":
+        # A driver without a device for PyTorch is a common mistake of installation.
         has_driver = shutil.which("nvidia-smi") is not None
         yield Finding(
             "run",
@@ -134,8 +135,10 @@ def _device() -> Iterator[Finding]:
         )
     else:
         yield Finding("run", "device", f"{torch.cuda.get_device_name(device)}, in {precision}")
+    # On the CPU once only.
     for place in {device.type: device, "cpu": torch.device("cpu")}.values():
         free = free_memory(place)
+        # Not every system tells.
         if free is not None:
             yield Finding(
                 "run",
@@ -171,6 +174,7 @@ def _decoders() -> Iterator[Finding]:
         f", but not {', '.join(missing)}" if missing else ""
     )
     yield Finding("read", "decoders", found, good=not missing, remedy=_WHEEL)
+    # The decoder of FFmpeg itself drops the alpha.
     has_alpha = _has_codec("libvpx-vp9", "r")
     yield Finding(
         "read",
@@ -210,6 +214,7 @@ def _encoders() -> Iterator[Finding]:
             remedy="choose another format, or "
             + (_WHEEL if form.is_movie else "see the extras below"),
         )
+    # Sound is copied where possible, and encoded in some containers only.
     for codec in sorted({form.audio_codec for form in FORMATS} - {""}):
         good = _has_codec(codec, "w")
         yield Finding(
@@ -222,6 +227,7 @@ def _encoders() -> Iterator[Finding]:
 
 
 def _problem_of_writing(form: Format) -> str:
+    # Some codecs have a smallest frame.
     width, height = (max(_SIDE, least) for least in form.smallest)
     info = VideoInfo("doctor", width, height, Fraction(25), Fraction(1, 25))
     path = Path(f"frame{form.extension}" if form.is_movie else f"%d{form.extension}")
@@ -235,6 +241,7 @@ def _problem_of_writing(form: Format) -> str:
                     )
                 )
     except VidmatteError as error:
+        # Only the reason, without the path in a temporary folder.
         return str(error).split(f"{path}: ")[-1]
     except OSError as error:
         return f"there is no temporary folder to try it in ({error.strerror})"
@@ -252,6 +259,7 @@ def _embedded_model() -> Finding:
     began = time.monotonic()
     picture = _picture()
     try:
+        # The middle of the light square.
         reference = Prompt(points=((_SIDE / 2, _SIDE / 2, 1),)).reference(picture.rgb, frame=0)
         model = load_model()
         matte = model.with_reference([reference])(picture)
@@ -264,6 +272,7 @@ def _embedded_model() -> Finding:
             needed=True,
             remedy="reinstall vidmatte",
         )
+    # Some devices compute NaN in half precision, and say nothing.
     good = bool(torch.isfinite(matte.alpha).all())
     found = (
         f"on {model.device}, {time.monotonic() - began:.1f} s with loading"
@@ -288,6 +297,7 @@ def _models() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     try:
+        # What the package itself states, so that no list is kept here.
         stated = metadata.requires("vidmatte") or []
     except metadata.PackageNotFoundError:
         yield Finding(
@@ -301,6 +311,7 @@ def _extras() -> Iterator[Finding]:
     wanted: dict[str, list[str]] = {}
     for line in stated:
         match = _EXTRA.match(line)
+        # Collections of other extras, and tools for developers.
         if match and match[2] not in _NO_FEATURES:
             wanted.setdefault(match[2], []).append(match[1])
     for extra, packages in sorted(wanted.items()):
@@ -346,11 +357,14 @@ def _temporary_folder() -> Path:
 
 def _write_speed(folder: Path) -> float:
     """Return the bytes per second of writing a file to the disk; it is removed afterwards."""
+    # Random bytes: some disks compress.
     piece = os.urandom(_WRITTEN_PIECE)
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         began, written = time.monotonic(), 0
+        # A second at most: a slow disk must not stop the diagnosis.
         while written < _WRITTEN_PIECES and time.monotonic() - began < _WRITTEN_SECONDS:
             file.write(piece)
+            # Without it, the speed would be that of memory.
             os.fsync(file.fileno())
             written += 1
         return written * _WRITTEN_PIECE / (time.monotonic() - began)

@@ -49,6 +49,7 @@ def doctor_command(folder: Path | None, as_json: bool) -> None:
 
 
 def _print(finding: Finding) -> None:
+    # A missing extra is no failure, only a missing part of the default path.
     state = "ok" if finding.good else "FAILED" if finding.needed else "--"
     print_result(f"  {state:6s} {finding.name}: {finding.found}")
     if not finding.good and finding.remedy:

@@ -177,6 +177,7 @@ def _matted(
         objects = _objects(inputs, given)
         # A label mask marks several objects.
         count = len(prompts_of_objects(objects))
+        # An output that was given replaces both defaults, see `_default_outputs`.
         return matte(
             source,
             objects,
@@ -207,6 +208,7 @@ def _has_mattes(given: Mapping[str, Any]) -> bool:
 def _picked(inputs: Sequence[str], given: Mapping[str, Any]) -> Summary:
     """Return the summary of the run in the picker. Exits with 1 if there was none."""
     prompts = ("scribbles", "mask", "box", "object")
+    # --points without a value is one entry, too.
     several = len(given["points"]) > 1 or len(given["ref_frame"]) > 1
     if several or any(given[name] for name in prompts):
         raise OptionError(
@@ -242,6 +244,7 @@ def _objects(
     inputs: Sequence[str], given: Mapping[str, Any]
 ) -> dict[str, tuple[Prompt, ...]] | tuple[Prompt, ...]:
     """Return the prompts of a file by object, or those of the options."""
+    # A prompt file names its frames itself, so --ref-frame has no place beside it.
     prompts = {name: given[name] for name in _PROMPTS}
     if given["prompts"]:
         if any(prompts.values()) or given["ref_frame"]:
@@ -254,8 +257,10 @@ def _objects(
         return _chosen_objects(load_prompts(given["prompts"]), given["object"])
     if given["object"]:
         raise OptionError("--object chooses from a prompt file: give --prompts too")
+    # Without --ref-frame, the first frame is marked.
     if any(prompts.values()):
         return _prompts_of_frames(given["ref_frame"] or (None,), prompts)
+    # External mattes and trimaps need no marks.
     if not _has_mattes(given):
         raise OptionError(_how_to_mark(inputs, given))
     return ()
@@ -299,6 +304,7 @@ def _prompt(frame: str | None, values: Mapping[str, str]) -> Prompt:
 
 
 def _frame(text: str | None) -> int | str | None:
+    # Plain digits are a frame number, everything else a time or timecode.
     return int(text) if text is not None and text.isdecimal() else text
 
 

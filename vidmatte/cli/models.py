@@ -17,6 +17,7 @@ from vidmatte.model.memory import gigabytes
 @click.pass_context
 def models_command(ctx: click.Context, as_json: bool) -> None:
     """List the models: their parts, what is on this machine, licences, how to get them."""
+    # Without a command, the group itself lists the models.
     if ctx.invoked_subcommand is not None:
         return
     models = all_models()
@@ -34,6 +35,7 @@ def _print_model(model: ModelFacts) -> None:
         missing = "not here" if part.needed else "not here, optional"
         state = missing if part.path is None else "here"
         print_result(f"    {part.name}: {state}, {gigabytes(part.size)}, licence {part.licence}")
+        # Where it is, or how it is got.
         place = part.get if part.path is None else part.path
         print_result(f"        from {part.source}: {place}")
 
@@ -69,6 +71,7 @@ def convert_command(path: str, output: str, overwrite: bool, debug: bool) -> Non
     """
     with one_line_errors(debug=debug):
         left_out = convert(path, output, overwrite=overwrite)
+        # The written file is examined, not the one that was read.
         findings = examine(output)
     _print_findings(findings)
     if left_out:

@@ -133,6 +133,7 @@ def open_picker(
 
 def has_display() -> bool:
     """Return whether a person sits before this program, on a machine that can show a browser."""
+    # Over ssh, a browser would open on the other machine.
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("SSH_CONNECTION"):
         return False
     if sys.platform in ("win32", "darwin"):

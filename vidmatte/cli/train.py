@@ -140,6 +140,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
     settings: dict[str, Any] = {}
     if given["recipe"]:
         part, settings = load_recipe(given["recipe"])
+    # A recipe is of one part; a contradiction is refused.
     if given["part"] not in (None, part):
         raise OptionError(
             f"part {given['part']!r} is not valid: the recipe is of {part!r}; leave --part out"
@@ -162,6 +163,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
         "workers",
         "device",
     )
+    # From weak to strong: recipe, --settings, options of their own.
     settings |= parse_values(part, given["settings"] or "")
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}

@@ -64,11 +64,13 @@ def open_crgnn(root: str | Path) -> Dataset:
     for path in folders(pictures):
         frames = frames_in_order(path)
         true = frames_in_order(one_of(truths, (path.name,), "crgnn"))
+        # The last truth has to belong to a frame.
         if _CRGNN_STEP * (len(true) - 1) >= len(frames):
             raise ReadError(
                 f"{truths / path.name}: expected the truth of every {_CRGNN_STEP}th of "
                 f"{len(frames)} frames, got {len(true)} files; check the folder"
             )
+        # Frames without a truth are matted and not scored.
         alphas: list[Path | None] = [None] * len(frames)
         for index, alpha in enumerate(true):
             alphas[_CRGNN_STEP * index] = alpha
@@ -116,6 +118,7 @@ def open_davis2017(root: str | Path) -> Dataset:
     clips = []
     for name in _listed_clips(folder, pictures, ("2017",)):
         frames, masks = frames_with_truth(pictures / name, one_of(truths, (name,), "davis2017"))
+        # Labels of the first frame only: later objects have no prompt.
         for label in _objects(masks[0]):
             clips.append(Clip(f"{name}/{label}", frames, masks, "labels", label=label))
     if not clips:
@@ -137,6 +140,7 @@ def open_plain_clips(root: str | Path) -> Dataset:
             Clip(
                 path.name,
                 *frames_with_truth(frames, truth),
+                # Folders of masks hold objects, others alpha.
                 "mask" if "mask" in truth.name else "alpha",
             )
         )
@@ -160,6 +164,7 @@ def _in_parts(
     root: str | Path, layout: str, frames: tuple[str, ...], masks: Path | None
 ) -> Dataset:
     folder = root_folder(root, layout)
+    # The root is then a single part.
     is_part = any((path / "pha").is_dir() for path in folders(folder))
     clips = []
     for part in [folder] if is_part else folders(folder):
@@ -190,6 +195,7 @@ def _first_mask(masks: Path, name: str) -> Path:
 
 
 def _folders_of_davis(folder: Path, layout: str) -> tuple[Path, Path]:
+    # The smallest size is the one that is evaluated.
     pictures = one_of(folder, [f"JPEGImages/{size}" for size in _DAVIS_SIZES], layout)
     return pictures, one_of(folder, [f"Annotations/{pictures.name}"], layout)
 
@@ -204,7 +210,9 @@ def _listed_clips(folder: Path, pictures: Path, places: Sequence[str]) -> list[s
         path = lists / place / "val.txt"
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
+            # DAVIS 2016 lists every frame, so that clips come up many times.
             listed = sorted({_clip_in(line) for line in lines if line.strip()})
+            # A missing clip is told before any is scored.
             require(listed, there, pictures, "the clip is")
             return listed
     looked = " or ".join(f"{place}/val.txt" for place in places)

@@ -47,6 +47,7 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if (
+            # Other files, such as notes and thumbnails of the system, may lie beside.
             path.suffix.lower() not in IMAGE_SUFFIXES
             or path.name.startswith(".")
             or not path.is_file()
@@ -93,6 +94,7 @@ def frames_in_order(folder: Path) -> tuple[Path, ...]:
     found = images_by_stem(folder)
     if not found:
         raise ReadError(f"{folder}: holds no frames; looked for {', '.join(IMAGE_SUFFIXES)}")
+    # By number: 10 comes behind 9.
     return tuple(found[name] for name in sorted(found, key=_place))
 
 
@@ -109,6 +111,7 @@ def frames_with_truth(frames: Path, truth: Path) -> tuple[tuple[Path, ...], tupl
 
 def _place(name: str) -> tuple[int, str]:
     number = final_digits(name)
+    # Names without a number come first.
     return (-1 if number is None else number), name
 
 

@@ -79,12 +79,14 @@ def open_images(root: str | Path) -> Dataset:
                 f"{path}: is not named as masks of Open Images are, ID_LABEL_BOX; rename it or "
                 "take it away"
             )
+        # A label may have several instances on one image.
         labels.setdefault(match["label"], {}).setdefault(match["image"], []).append(path)
     require(
         {name for images in labels.values() for name in images}, pictures, folder, "the image is"
     )
     groups = [
         Group(label, tuple(_instances(pictures[name], paths) for name, paths in images.items()))
+        # A group needs a reference and another image to matte.
         for label, images in labels.items()
         if len(images) > 1
     ]
@@ -168,6 +170,7 @@ def _plain_group(folder: Path) -> tuple[ImageSample, ...]:
         return (_in_folder(folder),)
     files = images_by_stem(folder)
     paired = {name: path for name, path in files.items() if f"{name}_alpha" in files}
+    # Files left over are named: a misspelt truth would go unnoticed.
     odd = set(files) - {name + ending for name in paired for ending in ("", "_alpha", "_trimap")}
     if odd:
         raise ReadError(f"{files[min(odd)]}: has no truth; looked for {min(odd)}_alpha in {folder}")
@@ -175,6 +178,7 @@ def _plain_group(folder: Path) -> tuple[ImageSample, ...]:
         ImageSample(name, path, files[f"{name}_alpha"], files.get(f"{name}_trimap"))
         for name, path in paired.items()
     ]
+    # Both ways may be mixed in one group.
     samples += [_in_folder(path) for path in folders(folder)]
     if not samples:
         raise nothing_found(
@@ -213,6 +217,7 @@ def _grouped(
     images = one_of(folder, image, layout)
     alphas = one_of(folder, alpha, layout)
     trimaps = folder / "trimap" if (folder / "trimap").is_dir() else None
+    # Data sets are unpacked with the file in the folder or beside it.
     listed = next(
         (
             path
@@ -246,6 +251,7 @@ def _samples(
     """Return samples by name, of the names given or of all images."""
     pictures = images_by_stem(images)
     truths = images_by_stem(alphas)
+    # An image may be in several groups.
     wanted = list(pictures) if names is None else list(dict.fromkeys(names))
     if not wanted:
         raise ReadError(f"{images}: holds no images")
@@ -284,6 +290,7 @@ def read_groups(path: Path) -> dict[str, tuple[str, ...]]:
         ) from error
     if not groups:
         raise ReadError(f"{path}: holds no groups")
+    # In one order on every machine, since references are drawn by it.
     return {name: tuple(sorted(set(groups[name]))) for name in sorted(groups)}
 
 

@@ -179,6 +179,7 @@ def read_labels(path: Path, size: tuple[int, int], image: Path) -> NDArray[np.ui
                 )
             indices = np.asarray(labels, np.uint8)
     except (OSError, ValueError) as error:
+        # A ReadError is a ValueError, too, and says enough already.
         if isinstance(error, ReadError):
             raise
         raise ReadError(f"{path}: cannot be read ({error}); get it again") from error
@@ -210,6 +211,7 @@ def read_truth(
                 )
             resized = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
             pixels = np.asarray(resized, np.float32).reshape(*size, -1)
+        # Several instances of one object are one mask.
         matte = np.maximum(matte, _brightness(pixels))
     if kind == "alpha":
         return matte
@@ -227,5 +229,6 @@ def read_unknown(trimap: Path, size: tuple[int, int], *, image: Path) -> NDArray
 
 def _brightness(pixels: NDArray[np.float32]) -> Alpha:
     """Return (H, W) of (H, W, C): gray, or the brightest channel; alpha does not count."""
+    # Two channels are gray with alpha, four are colour with alpha.
     channels = pixels.shape[2] - (pixels.shape[2] in (2, 4))
     return np.asarray(pixels[..., :channels].max(axis=2), np.float32)

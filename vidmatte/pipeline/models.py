@@ -32,9 +32,9 @@ def share_cores(device: str, threads: int | None = None) -> Iterator[None]:
     Args:
         device: Device of the network.
         threads: Number of threads on any machine; it changes the last bits of the network's
-            results. None
-            for one less than the number of cores.
+            results. None for one less than the number of cores.
     """
+    # The numbers are those of the whole process, so they are put back afterwards.
     torch_threads = torch.get_num_threads()
     opencv_threads = cv2.getNumThreads()
     if device in ("auto", "cpu"):
@@ -92,8 +92,8 @@ def sub_progress(
 ) -> StepCallback | None:
     """Return a callback that reports one of several adaptations as part of all of them."""
     if on_step is None:
-        # The adaptations have equally many steps, as they are of the same clip.
         return None
+    # The adaptations have equally many steps, as they are of the same clip.
     return lambda done, steps: on_step(number * steps + done, adaptations * steps)
 
 

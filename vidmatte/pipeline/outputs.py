@@ -90,6 +90,7 @@ def outputs_of_objects(
     # One object, named or not, needs no place for its name.
     if len(objects) == 1:
         return [parse_output(path, alpha_only=alpha_only, object_name=objects[0])]
+    # Other formats hold one picture per frame.
     if Path(split_format_options(path)[0]).suffix.lower() == _LAYERED:
         return [parse_output(path, alpha_only=alpha_only, layers=tuple(objects))]
     raise OptionError(

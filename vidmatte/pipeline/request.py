@@ -205,7 +205,6 @@ def open_shot(request: Request) -> Iterator[Shot]:
         start, end = frame_range(video, options)
         if options.finish.inside_mask or options.finish.outside_mask:
             # Counting reads the whole file of some formats, so it is done for masks only.
-            # Counting reads the whole file of some formats, so it is done for masks only.
             finisher.check_length(min(video.count_frames(), end or video.count_frames()))
         references = _references(video, request)
         if trimaps is not None:

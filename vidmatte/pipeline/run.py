@@ -158,8 +158,10 @@ def matte_streaming(
     began = time.monotonic()
     options = shot.options
     with share_cores(options.device, threads or options.threads):
+        # Refused outputs are told before the model is loaded, which takes seconds.
         outputs = shot.create_outputs(overwrite=options.overwrite)
         reporting = shot.create_report(overwrite=options.overwrite)
+        # Before the outputs are opened: a missing model leaves nothing behind.
         model = model_of(shot, load_model)
         loaded = time.monotonic()
         with reporting or nullcontext(), outputs as out:
@@ -173,6 +175,7 @@ def matte_streaming(
                 color=shot.request.outputs.with_color,
                 on_backward=counter.add_backward,
             )
+            # Closed even on errors, so that its threads end before the outputs are removed.
             with closing(stages):
                 for batches in stages:
                     of_objects = dict(zip(shot.references, batches, strict=True))
@@ -182,8 +185,10 @@ def matte_streaming(
                         on_mattes(of_objects)
                     if reporting is not None:
                         reporting.add(together(batches))
+            # A source replaced during the run would give mattes of two clips.
             shot.check_unchanged()
             if shot.truncated_at is not None:
+                # Otherwise the sound would go on over the last picture.
                 out.end_sound_with_picture()
             summary = build_summary(
                 shot,
@@ -195,6 +200,7 @@ def matte_streaming(
                 seconds=time.monotonic() - began,
                 truncated_at=shot.truncated_at,
             )
+            # The report is put in place with the outputs, or not at all.
             if reporting is not None:
                 written = reporting.write(summary, predictor=predictors[0], video=shot.video)
                 out.add_to_commit(written)
@@ -268,6 +274,7 @@ def _matte_in_segments(
     render = LongRender(shot, model_from_options, on_mattes=on_mattes)
     with render.begin(frames, identity):
         try:
+            # Done units count from the start, so that progress does not begin at 0 again.
             counter = UnitCounter(render.plan, set(render.journal.done()), progress)
             do_units(
                 render.plan,
@@ -284,6 +291,7 @@ def _say_what_is_kept(journal: Journal) -> None:
     """Log what a stopped run leaves; never hides the error that stopped it."""
     with suppress(WriteError):
         done = list(journal.done())
+        # An adaptation alone is quickly repeated, and not worth a message.
         if any(not name.startswith("adapt:") for name in done):
             segments = sum(name.startswith("render:") for name in done)
             _log.warning("%d finished segments are kept: --resume continues with them", segments)

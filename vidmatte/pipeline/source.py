@@ -38,6 +38,7 @@ class Source:
             frames = inputs if getattr(inputs, "ndim", 0) == 4 else [inputs]
             return cls((), images, cast("Sequence[ImageLike]", frames))
         paths = as_list(cast("Paths", inputs))
+        # Only the first is looked at: mixed inputs fail when they are opened.
         if paths and is_image_like(paths[0]):
             return cls((), images, cast("Sequence[ImageLike]", inputs))
         return cls(tuple(paths), images)
@@ -50,10 +51,12 @@ class Source:
                 given without `images`.
             ReadError: a file cannot be read.
         """
+        # Path("") would be the current folder.
         if "" in map(str, self.paths):
             raise ReadError(
                 "an empty path was given; name a movie, a folder or a pattern of frames"
             )
+        # len, since an array has no truth value.
         if len(self.frames):
             return self._open_frames(options)
         if self.images:
@@ -99,6 +102,7 @@ def open_clip(source: str | Path, options: MatteOptions) -> Video:
 
 def _with_choices(video: Video, options: MatteOptions) -> Video:
     if options.start_number is not None:
+        # In place of the number in the names of the files.
         video.info = replace(video.info, first_number=options.start_number)
     return _with_alpha_note(video, options)
 
@@ -154,12 +158,14 @@ def frame_range(video: Video, options: MatteOptions) -> tuple[int, int | None]:
     frame.
     """
     start = 0 if options.start is None else parse_position(options.start, video)
+    # The out point is included, ends of ranges are not.
     end = parse_position(options.end, video) + 1 if options.end is not None else None
     if end is not None and end <= start:
         raise OptionError(
             f"out point {options.end} lies before in point {options.start or video.first_number}: "
             f"swap them"
         )
+    # Counting may read the whole file, so it is done only for an in point.
     if start and start >= video.count_frames():
         first, last = video.first_number, video.number_of(video.count_frames() - 1)
         numbered = f", numbered {first} to {last}" if first else ""

@@ -48,6 +48,7 @@ def build_summary(
         model=model,
         device=device,
         precision=precision.removeprefix("torch."),
+        # Known only when they are in place.
         outputs=(),
         confidence=tuple(confidence),
         options=shot.options,

@@ -51,12 +51,14 @@ def confidence_curve(summary: Summary) -> str:
     first = summary.first_frame
     last = first + summary.frames - 1
     place = _scale(first, last)
+    # A point for each pixel is as much as the picture can show.
     shown = extremes(summary.confidence, first, _WIDTH - _LEFT - _RIGHT)
     points = [_Point(place(frame), _y(confidence)) for frame, confidence in shown]
     suggested = [
         _Point(place(frame), _y(summary.confidence[frame - first]))
         for frame in summary.suggested_reference_frames
     ]
+    # A reference outside of the matted range has no place on the axis.
     marked = [frame for frame in summary.reference_frames if first <= frame <= last]
     lines = [*_grid(first, last, place), *(_reference_line(place(frame)) for frame in marked)]
     labels = [
@@ -74,6 +76,7 @@ def confidence_curve(summary: Summary) -> str:
         lines=lines,
         labels=labels,
         points=points,
+        # Dots of many frames would merge into a band.
         dots=points if summary.frames <= _DOTS else [],
         suggested=suggested,
     )
@@ -95,6 +98,7 @@ def _grid(first: int, last: int, place: Callable[[int], float]) -> list[_Line]:
     right = _WIDTH - _RIGHT
     lines = [_Line("grid", _LEFT, _y(value), right, _y(value)) for value in _LEVELS]
     for frame in ticks(first, last):
+        # Short ticks below the axis.
         lines.append(_Line("grid", place(frame), _y(0), place(frame), _y(0) + 4))
     lines.append(_Line("limit", _LEFT, _y(SUGGESTED_BELOW), right, _y(SUGGESTED_BELOW)))
     return lines
@@ -109,6 +113,7 @@ def _axis_labels(unit: str, first: int, last: int, place: Callable[[int], float]
         _Label(f"{value:g}", _LEFT - 6, round(_y(value) + 4, 1), anchor="end") for value in _LEVELS
     ]
     labels += [_label(str(frame), place(frame), _y(0) + 17) for frame in ticks(first, last)]
+    # In the corner, where no frame number is.
     labels.append(_Label(unit, _WIDTH - _RIGHT, _HEIGHT - 4, anchor="end"))
     return labels
 
@@ -131,6 +136,7 @@ def ticks(first: int, last: int) -> list[int]:
         if (last - first) / step < _TICKS:
             break
         step = round(step * factors[n % 3])
+    # The first multiple of the step from `first` on.
     return list(range(-(-first // step) * step, last + 1, step))
 
 
@@ -145,6 +151,7 @@ def extremes(confidence: Sequence[float], first: int, most: int) -> list[tuple[i
     points = []
     for n in range(most):
         stretch = range(n * len(confidence) // most, (n + 1) * len(confidence) // most)
+        # One frame if all of a stretch are equal.
         ends = {min(stretch, key=confidence.__getitem__), max(stretch, key=confidence.__getitem__)}
         points += [(first + index, confidence[index]) for index in sorted(ends)]
     return points

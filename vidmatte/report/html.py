@@ -32,6 +32,7 @@ def _environment(templates: Path | None) -> Environment:
     # Loaded here, as most commands write no page.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    # The first folder that has the file gives it.
     folders = [_TEMPLATES] if templates is None else [templates, _TEMPLATES]
     environment = Environment(
         loader=FileSystemLoader(folders),
@@ -40,5 +41,6 @@ def _environment(templates: Path | None) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # Pictures are embedded, so that the page is one file.
     environment.filters["base64"] = lambda data: b64encode(data).decode()
     return environment

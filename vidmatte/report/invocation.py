@@ -36,6 +36,7 @@ class Invocation:
 
     def with_reference(self, frame: int) -> str:
         """Return the command with one more frame marked, its marks as words in capitals."""
+        # The outputs of the run are there already.
         return shlex.join([*self._words(self._marks(frame)), "--overwrite"])
 
     def with_prompts(self, prompt_file: str | Path, *, overwrite: bool) -> str:
@@ -54,6 +55,7 @@ class Invocation:
         words += ["--images"] if self.images else []
         if self.reference is not None:
             words += ["--reference", Path(self.reference).name]
+        # Folders say where a clip was, not how it was matted.
         given = [_without_folders(prompt) for prompt in self.objects.get("", ())]
         if not self._kinds:
             words += ["--prompts", "FILE.json"]
@@ -96,6 +98,7 @@ class Invocation:
         # Strokes are curves that no option can describe; scribbles are images of them.
         if any(prompt.strokes for prompt in self._given):
             return ()
+        # Without marks, the command begins with points.
         kinds = {tuple(_as_options(prompt)) for prompt in self._given} or {("--points",)}
         # Options of one kind belong to the n-th --ref-frame, so that all frames need that kind.
         return kinds.pop() if len(kinds) == 1 else ()

@@ -50,6 +50,7 @@ def page(
         limit=SUGGESTED_BELOW,
         suggestions=[
             _Suggestion(
+                # Frames have numbers, confidences have places from 0.
                 frame,
                 summary.confidence[frame - summary.first_frame],
                 strips.get(frame),

@@ -60,12 +60,14 @@ def create_report(
         WriteError: the folder cannot be written, or holds a report and `overwrite` is False.
     """
     folder = _folder(invocation)
+    # lexists: a broken link has this name, too.
     if os.path.lexists(folder) and not folder.is_dir():
         raise WriteError(f"{folder}: is not a folder, but a report is one; choose another name")
     check_folder(folder, asked=folder)
     used = InputFiles.of(inputs)
     outputs = [Path(spec.path).resolve() for spec in invocation.specs]
     is_input = os.path.isdir(folder) and any(map(_is_folder(folder), inputs))
+    # An input may be one of the files that a report would replace.
     is_replaced = any(used.find(folder / name) for name in (PAGE, SHEET, TABLE, GUIDANCE))
     if is_input or is_replaced or folder.resolve() in outputs:
         raise OptionError(
@@ -123,6 +125,7 @@ class Report:
         self._taken: list[Thumbnail] = []
         self._pts: list[int] = []
         self._names: list[str] = []
+        # A new folder is renamed as a whole, an existing one gets the files.
         self._is_new = not self.folder.exists()
         self._final = self.folder if self._is_new else self.folder / PAGE
         self._partial = partial_path(self._final)
@@ -135,8 +138,10 @@ class Report:
             self._new_folders = create_folders(self._final.parent)
             clean_stale(self._final)
             self._partial.mkdir()
+            # Held, so that another run does not take the folder for a stale one.
             self._held = lock(self._partial)
         except OSError as error:
+            # Folders made for nothing are removed again.
             remove_folders(self._new_folders)
             raise self._failure(error) from error
         return self
@@ -182,9 +187,11 @@ class Report:
         text = page(summary, self._invocation, strips=strips, sheet=sheet, guidance=guidance)
         files = {
             SHEET: sheet,
+            # Names of files may hold bytes that are not UTF-8.
             TABLE: self._table(summary).encode(errors="replace"),
             PAGE: text.encode(errors="replace"),
         }
+        # Maps of an earlier report would not belong to this run.
         if guidance is None:
             self._replaced = [self.folder / GUIDANCE]
         else:
@@ -217,6 +224,7 @@ class Report:
         )
         for index, confidence in enumerate(summary.confidence):
             frame = summary.first_frame + index
+            # Of variable frame rates, too: times come from the file.
             seconds = self._start + (self._pts[index] - self._pts[0]) * self._time_base
             marks = [
                 int(frame in frames)
@@ -239,6 +247,7 @@ class Report:
         if self._partial.is_dir():
             shutil.rmtree(self._partial, ignore_errors=True)
         remove_folders(self._new_folders)  # those that a report lies in are not empty
+        # Only after a success, like the replacement of outputs.
         if kind is None:
             for path in self._replaced:
                 path.unlink(missing_ok=True)
@@ -271,4 +280,5 @@ def _write(path: Path, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
+        # On disk before it is renamed, or a crash would leave an empty file.
         os.fsync(file.fileno())

@@ -54,6 +54,7 @@ def _grid(tiles: Sequence[Bgr8]) -> Bgr8:
     """Return tiles of one size in rows, the last one filled up with empty tiles."""
     height, width = tiles[0].shape[:2]
     columns = max(1, min(len(tiles), _WIDTH // width))
+    # Rows of one length are needed for stacking.
     missing = -len(tiles) % columns
     filled = [*tiles, *[_plain(height, width)] * missing]
     starts = range(0, len(filled), columns)
@@ -129,6 +130,7 @@ def _label(thumbnail: Thumbnail) -> str:
 def _bar(text: str, width: int, color: tuple[int, int, int]) -> Bgr8:
     """Return a line of text, cut if it is too long."""
     bar = _plain(_BAR, width)
+    # The line of text stands on its base, 7 pixels above the lower edge.
     cv2.putText(bar, text, (3, _BAR - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
     return bar
 

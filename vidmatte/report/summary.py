@@ -145,6 +145,7 @@ def least_sure(
     the references.
     """
     chosen: list[int] = []
+    # The number of the frame decides between equal confidences.
     for frame in sorted(confidence, key=lambda frame: (confidence[frame], frame)):
         if confidence[frame] >= SUGGESTED_BELOW or len(chosen) == count:
             break

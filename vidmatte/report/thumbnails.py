@@ -86,6 +86,7 @@ class Thumbnails:
             is_spread = self._is_spread(frame)
             is_unsure = self._may_be_suggested(frame, batch.confidence[index])
             self._seen += 1
+            # Shrinking costs time, so only kept frames are shrunk.
             if not (is_spread or is_unsure):
                 continue
             thumbnail = _shrink(batch, index, frame, self._pixel_aspect)
@@ -106,6 +107,7 @@ class Thumbnails:
     def sheet(self, suggested: Collection[int]) -> list[Thumbnail]:
         """Return evenly spread frames and the suggested ones, in order."""
         chosen = {thumbnail.frame: thumbnail for thumbnail in evenly(self._spread, SPREAD)}
+        # Suggested frames are shown even between the spread ones.
         chosen |= {frame: self._unsure[frame] for frame in suggested}
         return [chosen[frame] for frame in sorted(chosen)]
 
@@ -121,6 +123,7 @@ class Thumbnails:
         Frames come in order: a new one is too close to the last suggestion at most, and then takes
         its place. So a frame surer than `SUGGESTIONS` others stays behind them for good.
         """
+        # References and sure frames are out before any comparison.
         if not least_sure({frame: confidence}, self._references, count=1, apart=self._apart):
             return False
         known = {kept: thumbnail.confidence for kept, thumbnail in self._unsure.items()} | {
@@ -177,12 +180,15 @@ def _shrink(batch: MatteBatch, index: int, frame: int, pixel_aspect: float) -> T
 
 def shrunk_size(height: int, width: int, pixel_aspect: float = 1.0) -> tuple[int, int]:
     """Return width and height, in square pixels, of the thumbnail of a frame."""
+    # Never enlarged.
     scale = min(1.0, _BOX[0] / (width * pixel_aspect), _BOX[1] / height)
+    # At least one pixel: a strip of a frame may be very flat.
     return max(1, round(width * pixel_aspect * scale)), max(1, round(height * scale))
 
 
 def shrink(planes: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
     """Return (C, H, W) planes as (h, w, C), from RGB to OpenCV's BGR."""
+    # Averaged over areas, so that fine hair does not alias.
     small = [
         cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes.flip(0).numpy()
     ]

@@ -52,6 +52,7 @@ def postprocess(
     """
 
     def complete(batches: Mattes) -> Mattes:
+        # After finishing: a grown matte may reach into its neighbour.
         done = share_overlaps(tuple(map(finisher, batches)))
         if not with_color:
             return done
@@ -74,6 +75,7 @@ def postprocess(
             mattes = stages.enter_context(closing(smoothed))
         if span is not None:
             mattes = stages.enter_context(closing(_within(mattes, span)))
+        # On a thread of its own, beside the network.
         if with_color or finisher or objects > 1:
             mattes = stages.enter_context(closing(map_async(complete, mattes, 1)))
         yield from mattes
@@ -89,6 +91,7 @@ def _within(mattes: Generator[Mattes], span: tuple[int, int]) -> Generator[Matte
         if len(inside) == len(batches[0]):
             yield batches
         elif inside:
+            # The first or the last batch lies half inside.
             yield tuple(batch[inside[0] : inside[-1] + 1] for batch in batches)
 
 
@@ -116,6 +119,7 @@ def with_foreground(batch: MatteBatch, device: torch.device | str = "cpu") -> Ma
         return replace(
             batch, foreground=estimate_foreground(rgb.to(device), alpha.to(device)).to(rgb.device)
         )
+    # Its logarithm is a whole number, so scaling is exact.
     peak = 2.0 ** math.ceil(math.log2(peak))
     color = estimate_foreground((rgb / peak).to(device), alpha.to(device)).to(rgb.device)
     return replace(batch, foreground=color * peak)
@@ -135,5 +139,6 @@ def matte_images(
     pairs = list(zip(shown, references, strict=True))
     return (
         tuple(keep_hard_masks(predictor(batch), marks) for predictor, marks in pairs)
+        # One image at a time: their sizes may differ.
         for batch in video.batches(1)
     )

@@ -40,8 +40,7 @@ def finish(
     `like` gives the displayed size of the clip, for the region and masks; None for square pixels.
 
     Raises OptionError if a mask has another size or length than the clip or the region does not fit
-    the
-    frame, ReadError if a mask cannot be read.
+    the frame, ReadError if a mask cannot be read.
     """
     with Finisher(options, like=like) as finisher:
         for batch in mattes:
@@ -76,6 +75,7 @@ class Finisher(Closing):
             if like is not None:
                 self._check(like)
         except BaseException:
+            # Masks that are open already are closed.
             self.close()
             raise
 
@@ -84,6 +84,7 @@ class Finisher(Closing):
             if mask is not None:
                 mask.check_size(like)
         if self._options.region is not None:
+            # Raises for a region outside of the frame; its result is not needed here.
             coverage(self._options.region, (like.height, like.width), like.display_width)
 
     def __bool__(self) -> bool:
@@ -102,6 +103,7 @@ class Finisher(Closing):
         masks: list[Sequence[Alpha | None]] = []
         for mask in (self._inside, self._outside, self._source_alpha):
             if mask is None:
+                # One entry a frame, so that the lists can be zipped.
                 masks.append([None] * len(batch))
             else:
                 masks.append(mask.read(batch.source, (height, width), display_width))

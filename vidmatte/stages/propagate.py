@@ -66,6 +66,7 @@ def plan_passes(references: Sequence[int], start: int, end: int) -> list[Pass]:
     passes = []
     for i, reference in enumerate(ordered):
         low = start
+        # The passes overlap around the middle by the fade on both sides.
         high = end - 1
         if i > 0:
             low = max(
@@ -87,12 +88,14 @@ def _middle(a: int, b: int) -> int:
 
 
 def _fade(a: int, b: int) -> int:
+    # References close together leave less room for the fade.
     return min(_FADE_FRAMES, (b - a) // 4)
 
 
 def forward_share(frame: int, forward: Pass, backward: Pass) -> float:
     """Return the weight of the forward matte in an overlap; it falls from 1 to 0 across it."""
     overlap = forward.last - backward.first + 1
+    # Never quite 0 or 1: both mattes count in every frame of the overlap.
     return 1 - (frame - backward.first + 1) / (overlap + 1)
 
 
@@ -142,6 +145,7 @@ class Propagator:
             matte = self.tracker.start(reference)
             if not self._pass.is_backward:
                 yield first, matte
+                # The frame of the reference is done.
                 first += 1
         if not self._pass.is_backward:
             for frame, rgb in read(first, end):
@@ -187,6 +191,7 @@ def blend_passes(frame: int, found: Sequence[tuple[Pass, T]]) -> list[tuple[floa
     `found` is from one pass, or from a forward and a backward one that overlap; see
     `forward_share`.
     """
+    # Most frames belong to one pass.
     if len(found) == 1:
         return [(1.0, found[0][1])]
     (forward, ahead), (backward, behind) = sorted(found, key=lambda item: item[0].is_backward)
@@ -280,6 +285,7 @@ def matte_objects(
     Frames are decoded once for all objects, except those before the references of an object.
     """
     predictors = [with_display_transform(predictor, video.info.color) for predictor in predictors]
+    # Models without propagation matte each frame alone.
     if predictors[0].tracker() is None:
         for batch in video.batches(batch_size, start=start, end=end):
             yield tuple(
@@ -297,6 +303,7 @@ def matte_objects(
             run = _ObjectPropagation(predictor, video, marked, start, last, on_backward)
             runs.append(run)
             stack.callback(run.close)
+        # Forward passes may begin at a reference before the first wanted frame.
         first = min(run.first_frame for run in runs)
         for batch in video.batches(batch_size, start=first, end=end):
             coarse = [run.coarse_of(batch) for run in runs]
@@ -331,6 +338,7 @@ class _ObjectPropagation:
         self._end = end
         self._on_backward = on_backward
         self._disk_cache = _DiskCache()
+        # Without a marked frame in the clip, one pass covers it from its start.
         passes = plan_passes(list(marked), start, end) if marked else [Pass(start, start, end - 1)]
         self._backward = {pass_.first: pass_ for pass_ in passes if pass_.is_backward}
         self._forward = {pass_.reference: pass_ for pass_ in passes if not pass_.is_backward}
@@ -350,6 +358,7 @@ class _ObjectPropagation:
         ]
 
     def _coarse(self, frame: int, rgb: Tensor) -> Weighted:
+        # The stream has reached the first frame of a backward pass: it is done as a whole.
         if frame in self._backward:
             self._active_backward = self._backward[frame]
             self._propagate_backward(self._active_backward)
@@ -367,6 +376,7 @@ class _ObjectPropagation:
         if frame in self._forward:
             self._active_forward = self._forward[frame]
             self._propagator = self._propagator_of(self._active_forward)
+            # A reference on another image starts no tracker.
             if frame in self._marked:
                 return self._propagator.tracker.start(self._marked[frame])
         if self._active_forward is None or self._propagator is None:
@@ -387,6 +397,7 @@ class _ObjectPropagation:
         )
         with closing(found):
             for frame, matte in found:
+                # A reference may lie behind the out point.
                 if frame < self._end:
                     self._disk_cache.put(frame, matte)
                 if self._on_backward is not None:
