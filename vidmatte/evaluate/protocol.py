@@ -76,6 +76,7 @@ class Protocol:
     def __post_init__(self) -> None:
         for name, kind in _CHOICES.items():
             value = getattr(self, name)
+            # Only these two have a default of their own.
             is_unset = value is None and name not in ("prompt", "conn")
             if not is_unset and value not in get_args(kind):
                 offered = ", ".join(get_args(kind))
@@ -180,6 +181,7 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
         return Plan(
             dataset, protocol, guidance, region, parts, ("every image is marked itself", *notes)
         )
+    # Runs with 1 and 4 references are measured on the same images.
     kept_out = max(protocol.kept_out, protocol.references)
     large = []
     for index, group in enumerate(dataset.groups):
@@ -197,6 +199,7 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
     )
     left = len(dataset.groups) - len(large)
     if left:
+        # In front, since it changes the meaning of every figure.
         notes.insert(0, f"groups of at most {kept_out} images are left out: {left}")
     return Plan(dataset, protocol, guidance, region, parts, tuple(notes))
 
@@ -238,6 +241,7 @@ def _each_image(dataset: Dataset, rounds: int) -> tuple[WorkItem, ...]:
 
 def _part(index: int, number: int, group: Group, protocol: Protocol, kept_out: int) -> WorkItem:
     seed = protocol.seed + (number if protocol.draw_references else 0)
+    # The first in a random order are the references, those behind `kept_out` the targets.
     order = _rng(seed, group.name).permutation(len(group.images)).tolist()
     return WorkItem(
         index, number, tuple(order[: protocol.references]), tuple(sorted(order[kept_out:]))
@@ -254,6 +258,7 @@ def _plan_of_clicks(dataset: Dataset, protocol: Protocol) -> Plan:
     clips = []
     for index, clip in enumerate(dataset.clips):
         there = clip.frames_with_truth
+        # A clip with one truth has one frame.
         targets = tuple(dict.fromkeys((there[0], there[len(there) // 2])))
         clips.append(WorkItem(index, 0, (), targets))
     notes = ("the first and middle frames of each clip are clicked, each by itself",)
@@ -278,16 +283,20 @@ def _frames_of(
     clip: Clip, dataset: Dataset, protocol: Protocol, counts_first: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the marked frames of a clip, and the counted ones."""
+    # A clip may be shorter.
     used = min(len(clip.frames), protocol.frames or len(clip.frames))
     there = [frame for frame in clip.frames_with_truth if frame < used]
     if not there:
         raise OptionError(f"{clip.name}: no truth in its first {used} frames; use more --frames")
     marked: tuple[int, ...] = ()
     if protocol.prompt != "trimap":
+        # Evenly from the first; few truths may give a frame twice.
         spread = (len(there) * n // protocol.references for n in range(protocol.references))
         marked = tuple(dict.fromkeys(there[place] for place in spread))
+    # A marked frame says little about the method.
     skipped = set(marked)
     if counts_first:
+        # Published scripts count it.
         skipped.discard(0)
     elif protocol.first_frame == "skip":
         skipped.add(0)
@@ -347,4 +356,5 @@ def _is_large_enough(group: Group, dataset: Dataset, kept_out: int) -> bool:
 
 
 def _rng(seed: int, name: str) -> Rng:
+    # crc32 is the same in every process, hash() is not.
     return np.random.default_rng([seed, zlib.crc32(name.encode())])

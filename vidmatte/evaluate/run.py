@@ -55,6 +55,7 @@ class Evaluation:
         first = [result for result in self.results if result.round == 0]
 
         def place(result: Result) -> tuple[float, str]:
+            # Missing values count as 0.
             return float(sign * np.nan_to_num(result.values[self.rank.name])), result.name
 
         return sorted(first, key=place)
@@ -108,12 +109,14 @@ def run(
     measures = _measures(dataset, protocol)
     identity = _identity(plan, subject, folder, keep_mattes=keep_mattes)
     journal = open_journal(folder, identity, overwrite=overwrite)
+    # Parts of a stopped run are not repeated.
     left = [part for part in plan.parts if part.key not in journal.done]
     done = _count(journal, plan)
     report = on_done or (lambda done, total: None)
     report(done, plan.samples)
     notes = (*plan.notes, *prepared.notes)
     environment = describe_environment(prepared.model, subject.options)
+    # One worker takes the model of the trial, several load their own.
     load = _loaded(prepared.model) if workers == 1 else subject.load
     work = Work(plan, measures, folder, keep_mattes, load, subject)
     del prepared, load  # the model, which other processes load again
@@ -122,6 +125,7 @@ def run(
             journal.add(key, results)
             done += len(results)
             report(done, plan.samples)
+    # In the order of the plan, whatever worker was first.
     complete = tuple(result for part in plan.parts for result in journal.done[part.key])
     return Evaluation(subject, plan, measures, complete, notes, folder, environment)
 

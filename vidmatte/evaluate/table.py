@@ -53,6 +53,7 @@ def table_of(evaluation: Evaluation) -> Table:
     results = evaluation.results
     rows = [row_of(name, of_group, measures) for name, of_group in _by_group(results)]
     means = [row_of("mean", results, measures)]
+    # A mean hides the clip that failed.
     if evaluation.plan.dataset.clips and len(rows) > 1:
         means.append(_worst(rows, measures))
     quoted = _quoted(evaluation)
@@ -62,6 +63,7 @@ def table_of(evaluation: Evaluation) -> Table:
 
 def row_of(label: str, results: Sequence[Result], measures: Sequence[Measure]) -> Row:
     """Return the means of some results as a row."""
+    # Samples of later rounds are the same ones again.
     samples = sum(result.round == 0 for result in results)
     return Row(label, samples, tuple(mean(results, measure) for measure in measures))
 
@@ -108,6 +110,7 @@ def _marks(evaluation: Evaluation, most_references: int | None) -> str:
 
 def _quoted(evaluation: Evaluation) -> tuple[Quoted, ...]:
     plan = evaluation.plan
+    # Published figures are of other protocols.
     if plan.protocol.clicks is not None:
         return ()
     return quoted_for(plan.dataset.name, plan.protocol.prompt, _frame_size(evaluation))
@@ -128,6 +131,7 @@ def _frame_size(evaluation: Evaluation) -> tuple[int, int] | None:
 
 def notes_on_conn(quoted: Sequence[Quoted], measures: Sequence[Measure]) -> tuple[str, ...]:
     """Return a note if quoted rows have another Conn than ours."""
+    # Every source says which definition of Conn it has.
     own = next((measure.header for measure in measures if measure.name == "Conn"), None)
     has_conn = [row for row in quoted if "Conn" in row.values]
     others = {row.source.conn for row in has_conn if conn_header(row.source.conn) != own}
@@ -145,6 +149,7 @@ def blocks_of(table: Table) -> list[Block]:
     for row in (*table.rows, *table.means):
         own.append((row.label, str(row.samples), *_texts(row.values, table.measures)))
     blocks = [Block(("", "samples", *heads), tuple(own))]
+    # dict.fromkeys keeps the order of the rows.
     for source in dict.fromkeys(row.source for row in table.quoted):
         blocks.append(_quoted_block(source, table))
     return blocks
@@ -190,6 +195,7 @@ def _worst(rows: Sequence[Row], measures: Sequence[Measure]) -> Row:
     columns = zip(*(row.values for row in rows), strict=True)
     values = []
     for measure, column in zip(measures, columns, strict=True):
+        # A clip without a value can be no worst one.
         there = [value for value in column if not math.isnan(value)]
         worst = min if measure.higher_is_better else max
         values.append(worst(there) if there else math.nan)

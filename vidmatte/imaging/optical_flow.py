@@ -54,8 +54,7 @@ def flow_agreement(flow: Flow, backward: Flow) -> Alpha:
     """Return 1 for pixels that two opposite flows lead back to themselves, else 0.
 
     A pixel that is hidden in the other frame, or matched wrongly, does not get back (Sundaram et
-    al.,
-    "Dense point trajectories by GPU-accelerated large displacement optical flow", ECCV 2010,
+    al., "Dense point trajectories by GPU-accelerated large displacement optical flow", ECCV 2010,
     equation 5).
 
     Args:

@@ -188,8 +188,7 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
     """Yield the packets of a stream to the end of the file, and an empty one behind them.
 
     In containers without a header, streams may begin anywhere. PyAV fails at packets of streams
-    that
-    were not there when the file was opened, and continues behind them if it is called again.
+    that were not there when the file was opened, and continues behind them if it is called again.
     """
     while True:
         try:

@@ -21,8 +21,7 @@ class DecordVideo(MovieVideo):
     """A movie with pictures from decord: 8 bits, as dark as by swscale's default conversion.
 
     Times, facts and the index come from PyAV. Clips known to be read wrongly by decord, or with
-    other
-    frame counts or times in it, are refused.
+    other frame counts or times in it, are refused.
     """
 
     def __init__(

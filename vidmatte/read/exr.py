@@ -107,8 +107,7 @@ def _warnings() -> Iterator[io.StringIO]:
     """Catch the warnings of damage printed on standard output by the binding.
 
     The binding prints them through Python and continues without the pixels. Standard output may be
-    the
-    JSON of a run.
+    the JSON of a run.
     """
     with _PRINTED, redirect_stdout(io.StringIO()) as printed:
         yield printed

@@ -92,10 +92,8 @@ class PacketIndex:
         """Return frames from the one at `pts` on; None if it cannot be found for sure.
 
         Decoding begins at the last key frame before it. Times after a seek are guesses in some
-        containers,
-        so packets are recognised by their sizes and places, and get the times found by the pass
-        over the
-        whole file.
+        containers, so packets are recognised by their sizes and places, and get the times found by
+        the pass over the whole file.
         """
         keys = np.flatnonzero(self.keys & (self.pts <= pts))
         if not len(keys):
@@ -160,8 +158,7 @@ def _from_container(container: InputContainer, stream: VideoStream) -> PacketInd
     """Return the index at the beginning or end of a MOV or MP4; None if it may be wrong.
 
     Its times are those of decoding, so they are right only for codecs without reordering of frames.
-    The
-    first packets and the last one have to agree with it.
+    The first packets and the last one have to agree with it.
     """
     codec = stream.codec_context
     if container.format.name != _INDEXED or codec is None or codec.has_b_frames:

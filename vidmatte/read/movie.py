@@ -395,8 +395,7 @@ class MovieVideo(Video):
         """Check that frames do not stop long before the end promised by the header.
 
         Truncated Matroska files end like that. A file that became shorter is refused, whatever its
-        header
-        says. Raises ReadError, see `_end_early`.
+        header says. Raises ReadError, see `_end_early`.
         """
         if os.path.exists(self._source) and os.path.getsize(self._source) < self._size:
             raise ReadError(self._truncated(frames, "the file was cut off while it was read"))
@@ -567,8 +566,7 @@ def _earliest_start(container: InputContainer, picture: Fraction) -> Fraction:
     """Return the start in seconds of picture or sound, the earlier one, never below 0.
 
     Players count from there. Sound from before zero is the priming of its codec, hidden by
-    containers
-    themselves.
+    containers themselves.
     """
     starts = [picture]
     for stream in container.streams.audio:

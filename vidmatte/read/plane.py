@@ -44,8 +44,7 @@ def read_plane(path: Path, *, label: int | None = None, grays_are_labels: bool =
     """Return (H, W) in 0..1 of a single image: a mask, a matte or a trimap.
 
     A label mask gives one object. Otherwise alpha counts if it divides the picture: many programs
-    save
-    alpha of 1 everywhere, or nearly. Else the brightest channel counts.
+    save alpha of 1 everywhere, or nearly. Else the brightest channel counts.
 
     Args:
         path: The image.

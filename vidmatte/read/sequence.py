@@ -38,6 +38,7 @@ def _numbered_files(source: Path) -> dict[int, Path]:
         return {max(0, trailing_number(source) or 0): source}
     images = list_images(source)
     _refuse_several_names(source, images)
+    # Two files of one number count once, which the next check finds.
     files = {number: path for path in images if (number := trailing_number(path)) is not None}
     if len(files) != len(images):
         raise ReadError(
@@ -82,12 +83,14 @@ def _files_of_pattern(pattern: Path) -> dict[int, Path]:
         return _files_of_span(pattern, frames.whole, frames.span)
     files: dict[int, Path] = {}
     count = 0
+    # Sorted, so that messages are the same on every machine.
     for path in sorted(pattern.parent.iterdir()):
         number = frames.number_of(path.name)
         if number is not None:
             files[number] = path
             count += 1
     refuse_negative(files)
+    # As with %d: 7 and 007 are one number.
     if len(files) < count:
         raise ReadError(
             f"{pattern}: two files have the same number; give the number of digits, as in %04d"
@@ -104,6 +107,7 @@ def _files_of_span(pattern: Path, frames: FramePattern, span: tuple[int, int]) -
         raise ReadError(f"{pattern}: the range {first}-{last} is empty; write the smaller first")
     found = _files_of_pattern(pattern.with_name(f"{frames.before}%0{frames.digits}d{frames.after}"))
     files = {number: path for number, path in found.items() if first <= number <= last}
+    # The ends are checked here, gaps between them with all sequences.
     for number in span:
         if number not in files:
             raise ReadError(
@@ -128,6 +132,7 @@ def _refuse_gaps(source: Path, numbers: Sequence[int]) -> None:
 def _alphas(files: Sequence[Path]) -> Generator[Alpha]:
     for path in files:
         alpha = read_alpha(path)
+        # The size is known only from the image.
         if alpha is None:
             height, width = read_image(path).rgb.shape[1:]
             alpha = np.ones((height, width), np.float32)
@@ -169,6 +174,7 @@ def _has_alpha(path: Path) -> bool:
 
 def _refuse_other_color(path: Path, image: StillImage, info: VideoInfo) -> None:
     """Raise ReadError if an image has another kind of colour than the first one."""
+    # Light and code values cannot be told apart later.
     if (image.color.transfer == LINEAR) != (info.color.transfer == LINEAR):
         raise ReadError(
             f"{path}: holds {_kind(image.color)} colour, the first image {_kind(info.color)}; "
@@ -199,6 +205,7 @@ class SequenceVideo(Video):
         super().__init__()
         self._read_files = UnchangedFiles()
         numbered = _numbered_files(Path(source))
+        # By number: names need not be padded.
         numbers = sorted(numbered)
         _refuse_gaps(Path(source), numbers)
         self._files = [numbered[number] for number in numbers]
@@ -223,6 +230,7 @@ class SequenceVideo(Video):
     def decode(self, start: int = 0) -> Iterator[Frame]:
         """Yield frames from `start` on. Raises ReadError for damaged files and other sizes."""
         for index in range(start, len(self._files)):
+            # Noted before reading, so that a replaced file is seen.
             self._read_files.add(self._files[index])
             image = read_image(self._files[index])
             _refuse_other_color(self._files[index], image, self.info)
@@ -262,13 +270,16 @@ class ImageSet(Video):
         super().__init__()
         self._read_files = UnchangedFiles()
         paths = [Path(image) for image in images]
+        # A single folder stands for its images.
         self._files = list_images(paths[0]) if len(paths) == 1 and paths[0].is_dir() else paths
         names = [path.stem for path in self._files]
+        # Outputs are called by the names.
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ReadError(
                 f"several images have the same name {', '.join(twice)}: their mattes would collide"
             )
+        # One image a second: sets have no time, but outputs need a rate.
         self.info = _describe(str(images[0]), self._files, Fraction(1))
         # Photographs of several cameras: what is common to all is sRGB.
         self._converts = len({read_profile(path)[0] for path in self._files}) > 1

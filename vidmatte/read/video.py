@@ -57,8 +57,7 @@ class Video(Closing, ABC):
         """Yield the matte (H, W) in 0..1 of each frame from `start` on.
 
         It is the alpha of the frame if there is one, else its brightest channel. Raises ReadError
-        if
-        the source is damaged.
+        if the source is damaged.
         """
         for frame in self.decode(start):
             yield frame.rgb.max(axis=0).clip(0, 1)
@@ -105,6 +104,7 @@ class Video(Closing, ABC):
     def _batches(self, batch_size: int, start: int, end: int | None) -> Iterator[FrameBatch]:
         frames = self.decode(start)
         try:
+            # islice reads nothing past the end.
             wanted = frames if end is None else islice(frames, max(0, end - start))
             while batch := list(islice(wanted, batch_size)):
                 yield _stack(batch)
@@ -117,8 +117,7 @@ class Video(Closing, ABC):
         """Yield frames from `start` on with no side longer than `longest` pixels, for showing.
 
         Quicker than `decode`. Indices and times are the same; pixels are averages, close to those
-        of
-        shrunken decoded frames.
+        of shrunken decoded frames.
         """
         for frame in self.decode(start):
             size = smaller(frame.rgb.shape[2], frame.rgb.shape[1], longest)
@@ -135,6 +134,7 @@ class Video(Closing, ABC):
 
     def frame(self, index: int) -> FrameBatch:
         """Return one frame. Raises OptionError past the end, with the frames that there are."""
+        # One frame is wanted, so nothing is decoded ahead.
         for batch in self.batches(1, start=index, end=index + 1, prefetched=1):
             return batch
         raise self.no_frame(self.number_of(index))
@@ -185,6 +185,7 @@ class Video(Closing, ABC):
 
     def close(self) -> None:
         """Stop the unfinished iterations and their threads."""
+        # A copy, since closing removes entries.
         for batches in list(self._running):
             batches.close()
 
@@ -192,12 +193,14 @@ class Video(Closing, ABC):
 def smaller(width: int, height: int, longest: int) -> tuple[int, int]:
     """Return width and height scaled down to at most `longest`."""
     scale = min(1.0, longest / max(width, height))
+    # At least one pixel: a frame may be very narrow.
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _stack(frames: list[Frame]) -> FrameBatch:
     first = torch.from_numpy(frames[0].rgb)
     rgb = (
+        # A view in place of a copy.
         first[None]
         if len(frames) == 1
         else torch.stack([torch.from_numpy(frame.rgb) for frame in frames])

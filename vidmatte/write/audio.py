@@ -51,10 +51,8 @@ class Soundtrack:
     """Mux all audio streams of a source into a container, piece by piece as the picture advances.
 
     Copied streams are cut between packets. If the container can hide the start of a packet (mov,
-    mp4,
-    and AAC in Matroska), the packet across the first frame is kept; else it is left out, or it
-    would
-    push the picture back. Re-encoded streams are cut between samples.
+    mp4, and AAC in Matroska), the packet across the first frame is kept; else it is left out, or it
+    would push the picture back. Re-encoded streams are cut between samples.
     """
 
     def __init__(
@@ -204,8 +202,7 @@ class _Copied:
     """Copies the packets of an audio stream.
 
     Matroska has no negative times: sound from before the picture is moved to 0, and the codec delay
-    of
-    the track holds the difference.
+    of the track holds the difference.
     """
 
     preroll = Fraction(0)

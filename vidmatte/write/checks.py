@@ -51,8 +51,7 @@ def check_outputs(
     Raises:
             OptionError: If two outputs are one file, or an output is an input.
             WriteError: If an encoder is missing, a folder or a name cannot be written, or an output
-                exists
-                and may not be replaced.
+                exists and may not be replaced.
     """
     used = InputFiles.of(inputs)
     for spec in specs:

@@ -87,8 +87,7 @@ def try_name(trial: Path, final: Path) -> Path:
     """Create an empty file with the name of an output in its trial folder, and return its path.
 
     Missing folders of the output are tried with it. Raises OSError if the disk refuses a name, for
-    its
-    length or its characters.
+    its length or its characters.
     """
     path = trial / final.absolute().relative_to(nearest_folder(final.parent))
     path.parent.mkdir(parents=True, exist_ok=True)

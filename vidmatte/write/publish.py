@@ -49,8 +49,7 @@ def publish(
 
     Raises:
             PlacementError: If a final name is taken or refused. The partial files are complete and
-                still
-                there, and the message describes the files with final names.
+                still there, and the message describes the files with final names.
     """
     if overwrite:
         inputs.read_again()  # one may have been replaced, or linked to, since the start

@@ -85,8 +85,7 @@ class LongRender:
 
         Raises:
                 OptionError: If the work of a stopped run may not be resumed, or another run is
-                    writing these
-                    outputs.
+                    writing these outputs.
                 WriteError: If an output exists already or cannot be written.
         """
         with self.journal.lock():
@@ -246,8 +245,7 @@ def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> boo
     """Return whether a journal holds finished units for this request.
 
     Raises OptionError if a stopped run left work, and the request neither resumes nor overwrites
-    it, or
-    is not the request of that work.
+    it, or is not the request of that work.
     """
     options = request.options
     if next(journal.done(), None) is None or (options.overwrite and not options.resume):
