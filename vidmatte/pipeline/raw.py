@@ -97,7 +97,7 @@ def matte_to_stream(
     with open_shot(request) as shot, share_cores(options.device, options.threads):
         model = model_of(shot, model_from_options)
         counter = FrameCounter(progress, shot.expected)
-        predictors = predictors_of(shot, model, counter.expected, on_adapt)
+        predictors = predictors_of(shot, model, on_adapt)
         mattes = streamed(
             shot, model, predictors, color=not alpha_only, on_backward=counter.add_backward
         )
