@@ -1083,3 +1083,18 @@ def test_auto_takes_the_gpu_that_is_there(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert build.choose_device("auto").type == expected
+
+
+def test_best_quality_sees_more_pixels_unless_their_number_is_given():
+    sizes = [
+        vidmatte.load_model("compact", device="cpu", **given).working_size
+        for given in ({}, {"quality": "best"}, {"quality": "best", "working_size": 256})
+    ]
+    assert sizes == [336, 448, 256]
+
+
+def test_quality_is_that_of_compact():
+    with pytest.raises(OptionError, match="quality was given"):
+        vidmatte.load_model("closed-form", device="cpu", quality="best")
+    with pytest.raises(OptionError, match="choose one of standard, best"):
+        vidmatte.load_model("compact", device="cpu", quality="ultra")

@@ -279,6 +279,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "precision",
         "batch_size",
         "threads",
+        "quality",
         "working_size",
         "adapt_steps",
         "mask_edge",

@@ -26,6 +26,7 @@ OnDamage = Literal["refuse", "stop", "skip", "hold"]
 SourceAlpha = Literal["ignore", "multiply", "matte"]
 """The alpha of the source: ignore it, multiply the matte with it, or take it as the matte."""
 Screen = Literal["green", "blue"]
+Quality = Literal["standard", "best"]
 MaskEdge = Literal["soft", "hard"]
 """The edge of a mask on its own frame: find it anew from the image, or keep the mask as it is."""
 Kind = Literal["text", "path", "position", "number", "whole", "switch"]
@@ -315,12 +316,20 @@ class MatteOptions:
         has_variable=True,
     )
     """Batches share the cores by `--threads` of their own."""
+    quality: Quality = option(
+        "standard",
+        "Quality of compact; best sees more pixels and takes twice as long.",
+        "text",
+        choices=get_args(Quality),
+        has_variable=True,
+    )
+    """Best is a working size of 448 in place of 336."""
     working_size: int | None = option(
         None,
         "Longer side of what the network sees.",
         "whole",
         metavar="PIXELS",
-        default_text="the model's own",
+        default_text="that of the quality",
         has_variable=True,
     )
     """The model checks its range."""

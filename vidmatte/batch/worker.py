@@ -191,6 +191,7 @@ class Worker:
             options.device,
             options.precision,
             options.working_size,
+            options.quality,
         )
         if key not in self._models:
             while len(self._models) >= _LOADED_MODELS:

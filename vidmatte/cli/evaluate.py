@@ -52,6 +52,7 @@ _MODEL_OPTIONS = (
     "settings",
     "device",
     "precision",
+    "quality",
     "working_size",
     "adapt_steps",
     "smooth",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +22,7 @@ from vidmatte.model.catalogue import (
     DESCRIPTIONS,
     find_checkpoint,
 )
-from vidmatte.model.compact.inference import DEFAULT_WORKING_SIZE
+from vidmatte.model.compact.inference import BEST_WORKING_SIZE, DEFAULT_WORKING_SIZE
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.predictor import CompactModel
 from vidmatte.model.compact.refine import Refiner
@@ -47,7 +47,7 @@ from vidmatte.model.weights import (
     load_strictly,
     shapes,
 )
-from vidmatte.options import Precision
+from vidmatte.options import Precision, Quality
 from vidmatte.prompts.prompt import Reference
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -74,6 +74,8 @@ class _Choices:
     device: torch.device
     precision: torch.dtype
     working_size: int | None
+    quality: Quality | None
+    """None for the standard one."""
     sd: Path | None
     weights: Path | None
     settings: Settings | None
@@ -108,6 +110,7 @@ def load_model(
     device: str = "auto",
     precision: Precision = "auto",
     working_size: int | None = None,
+    quality: Quality = "standard",
     sd: str | Path | None = None,
     weights: str | Path | None = None,
     settings: Settings | None = None,
@@ -121,7 +124,9 @@ def load_model(
             authors, or a trained head of IconMatting for trimaps.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         precision: "auto" is bfloat16 if the device computes in it, otherwise float32.
-        working_size: longer side of the network's input in pixels, for `compact`; None for its own.
+        working_size: longer side of the network's input in pixels, for `compact`; None for that of
+            the quality.
+        quality: "best" for a larger working size of `compact`, which takes twice as long.
         sd: Stable Diffusion 2.1 for the models built on it: a folder of diffusers' layout
             or a single safetensors file; None downloads it.
         weights: the authors' checkpoint for "iconmatting", a folder of a ViTMatte for
@@ -133,6 +138,10 @@ def load_model(
         OptionError: If the name is unknown, or a choice is not valid or has no meaning for this
             model.
     """
+    if quality not in get_args(Quality):
+        raise OptionError(
+            f"quality {quality!r} is not valid: choose one of {', '.join(get_args(Quality))}"
+        )
     # The device first: "auto" precision depends on it.
     place = choose_device(device)
     choices = _Choices(
@@ -140,19 +149,20 @@ def load_model(
         place,
         choose_precision(precision, place),
         working_size,
+        None if quality == "standard" else quality,
         _path(sd),
         _path(weights),
         settings,
     )
     # Known names before files: a file called "compact" in the folder must not change the model.
     if choices.name == "iconmatting":
-        choices.refuse("working_size")
+        choices.refuse("working_size", "quality")
         return _iconmatting(choices, choices.weights)
     if choices.name == "iconmatting-free":
-        choices.refuse("working_size")
+        choices.refuse("working_size", "quality")
         return _iconmatting_free(choices)
     if choices.name in BASELINES:
-        choices.refuse("working_size", "sd")
+        choices.refuse("working_size", "quality", "sd")
         return _baseline(choices)
     if choices.name in WEIGHTS:
         choices.refuse("sd", "weights", "settings")
@@ -170,10 +180,10 @@ def _from_file(choices: _Choices, path: Path) -> Model:
         tensors = load_checkpoint(path)
     # The kind of network follows from the names of its tensors, not from the file's name.
     if any(key.startswith("in_context_decoder.") for key in tensors):
-        choices.refuse("weights", "working_size")
+        choices.refuse("weights", "working_size", "quality")
         return _iconmatting(choices, path)
     if is_trimap_head(tensors):
-        choices.refuse("weights", "working_size")
+        choices.refuse("weights", "working_size", "quality")
         return _iconmatting_trimap(choices, path, tensors)
     choices.refuse("sd", "weights", "settings")
     return _compact(choices, tensors, choices.name)
@@ -242,7 +252,7 @@ def _compact(choices: _Choices, tensors: Mapping[str, Tensor], source: str) -> C
         net,
         device=choices.device,
         precision=choices.precision,
-        working_size=_working_size(choices.working_size),
+        working_size=_working_size(choices),
         refiner=load_refiner(choices.device),
         name=choices.name,
     )
@@ -337,8 +347,7 @@ def _finisher(choices: _Choices) -> tuple[FinishAlpha, str | None]:
                 folder, device=choices.device, precision=choices.precision
             )
             return vitmatte, None
-    # None for all choices that do not concern the embedded network.
-    embedded = _Choices("compact", choices.device, choices.precision, None, None, None, None)
+    embedded = replace(choices, name="compact", working_size=None, quality=None)
     compact = _compact(embedded, load_packaged("compact"), "model 'compact'")
     remark = (
         f"alpha was finished by 'compact' instead of ViTMatte, which makes hair softer: {reason}"
@@ -392,9 +401,10 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bf16 else torch.float32
 
 
-def _working_size(size: int | None) -> int:
+def _working_size(choices: _Choices) -> int:
+    size = choices.working_size
     if size is None:
-        return DEFAULT_WORKING_SIZE
+        return BEST_WORKING_SIZE if choices.quality == "best" else DEFAULT_WORKING_SIZE
     if not SMALLEST_WORKING_SIZE <= size <= LARGEST_WORKING_SIZE:
         raise OptionError(
             f"working size {size} is not valid: it must be {SMALLEST_WORKING_SIZE} to "

@@ -105,7 +105,7 @@ def model_of(shot: Shot, load: Callable[[MatteOptions], Model]) -> Model:
     if shot.given is None:
         return load(shot.options)
     options = shot.options
-    for name in ("sd", "weights", "settings", "working_size", "precision"):
+    for name in ("sd", "weights", "settings", "working_size", "quality", "precision"):
         if getattr(options, name) != getattr(MatteOptions, name):
             raise OptionError(
                 f"{name.replace('_', ' ')} was given: it has no meaning where mattes are; leave it "
@@ -137,6 +137,7 @@ def model_from_options(options: MatteOptions, settings: Mapping[str, str] | None
         device=options.device,
         precision=options.precision,
         working_size=options.working_size,
+        quality=options.quality,
         sd=options.sd,
         weights=options.weights,
         settings={**parse_settings(options.settings), **(settings or {})},

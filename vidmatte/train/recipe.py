@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from vidmatte.errors import MissingExtraError, OptionError, ReadError
+from vidmatte.model.build import choose_precision
 from vidmatte.model.settings import parse_settings, parse_value
-from vidmatte.train.config import LoopConfig
+from vidmatte.train.config import DTYPES, LoopConfig
 from vidmatte.train.iconmatting import IconMattingConfig
 from vidmatte.train.network import ConfidenceConfig, TrainConfig
 
@@ -71,16 +72,9 @@ def make_config(part: str, settings: Mapping[str, Any]) -> LoopConfig:
 
 
 def native_precision(device: str) -> str:
-    """Return the fastest precision of a device: bfloat16, or float32 on processors without it.
-
-    Without instructions of its own, bfloat16 takes several times as long as float32.
-    """
-    if device != "cpu":
-        return "bfloat16"
-    # PyTorch before 2.10 does not tell, and float32 is never slow.
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    has_bfloat16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bfloat16" if has_bfloat16 else "float32"
+    """Return the name of the fast precision of a device, see `model.build.choose_precision`."""
+    chosen = choose_precision("auto", torch.device(device))
+    return next(name for name, dtype in DTYPES.items() if dtype == chosen)
 
 
 def parse_values(part: str, text: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from vidmatte.model.compact.window import Box, crop_alpha, crop_rgb
 from vidmatte.model.interface import CoarseMatte
 
 DEFAULT_WORKING_SIZE = 336
+BEST_WORKING_SIZE = 448
+"""Working size of the best quality: sharper in thin parts, for twice the time."""
 _SMALL_FRAME = 3
 """Longer side of the frames from which windows are cut, in working sizes.
 
