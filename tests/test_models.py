@@ -761,7 +761,7 @@ def test_without_any_weights_the_error_says_what_to_get(authors_file, tmp_path):
         "checkpoint of its authors",
         "84 MB",
         "https://github.com/tiny-smart",
-        "--weights",
+        "weights=FILE",
         "'compact'",
     ):
         assert part in one_line(error)
