@@ -122,7 +122,7 @@ def smoke(root: Any, rng: Rng) -> None:
     for depth in range(int(rng.integers(2, 6))):
         material = _veil_material(colour, "puff", float(rng.uniform(0.2, 0.7)), rng)
         puff = _sheet(root, 2.6, 2.6, material, rng, waves=0.0)
-        puff.location = (rng.normal(0, 0.5), 0.2 * depth, 1.3 + rng.normal(0, 0.4))
+        puff.location = (rng.normal(0, 0.5), 0.2 * depth, rng.normal(-1.3, 0.4))
 
 
 def leaves(root: Any, rng: Rng) -> None:
@@ -288,8 +288,8 @@ def _veil_material(colour: Colour, pattern: str, cover: float, rng: Rng) -> Any:
         tree.links.new(where, noise.inputs["Vector"])
         spread = tree.nodes.new("ShaderNodeMapRange")
         spread.inputs["From Min"].default_value = 0.3
-        spread.inputs["From Max"].default_value = 0.8
-        spread.inputs["To Max"].default_value = min(1.0, 1.6 * cover)
+        spread.inputs["From Max"].default_value = 0.7
+        spread.inputs["To Max"].default_value = min(1.0, 2.5 * cover)
         tree.links.new(noise.outputs["Fac"], spread.inputs["Value"])
         density = spread.outputs["Result"]
         if pattern == "puff":
