@@ -74,7 +74,7 @@ browser-test: .venv/installed-dev
 	$(BIN)/python -m pytest -m browser
 
 screenshot: .venv/installed-dev
-	PICKER_SCREENSHOT=docs/picker.png $(BIN)/python -m pytest -m browser -k readme
+	PICKER_SCREENSHOT=docs/picker.png $(BIN)/python -m pytest -m browser -k documents
 
 clean:
 	rm -rf .venv demo build dist site node_modules .coverage .coverage.* *.egg-info

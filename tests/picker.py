@@ -5,13 +5,18 @@ from __future__ import annotations
 import http.client
 import json
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 from clips import write_movie
 
+from vidmatte.errors import VidmatteError
 from vidmatte.options import MatteOptions
+from vidmatte.pipeline.run import matte_request
+from vidmatte.web.frame_cache import DiskCache
+from vidmatte.web.run import Progress, Run, _request, _show
 from vidmatte.web.server import PickerServer
 from vidmatte.web.session import PickerConfig, Session
 
@@ -47,6 +52,34 @@ def opened(clip: Path, **opening):
         yield session
     finally:
         session.close()
+
+
+class InlineRun(Run):
+    """A run in this thread instead of a process of its own, which takes long to start."""
+
+    def __init__(self, job) -> None:
+        self.job, self.number = job, next(InlineRun.numbers)
+        self.progress, self.mattes, self.confidence = Progress(), DiskCache(), {}
+        self._sent = []
+        try:
+            summary = matte_request(
+                _request(job), on_mattes=lambda mattes: _show(mattes, job.color, self)
+            )
+            self.progress = Progress("done", summary=summary)
+        except VidmatteError as error:
+            self.progress = Progress("failed", error=str(error))
+
+    numbers = count(1)
+
+    def send(self, message) -> None:
+        """Take what the process would send."""
+        self._keep(*message[1:])
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+    def wait(self, seconds=None) -> None:
+        """Nothing runs."""
 
 
 def on_disc(frame: int = 0, size: tuple[int, int] = SIZE, **more) -> dict:

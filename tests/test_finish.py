@@ -11,7 +11,8 @@ from clips import write_movie
 import vidmatte
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.frames import FrameBatch, MatteBatch
-from vidmatte.imaging.morphology import feather, grow
+from vidmatte.imaging.matte_finish import finish_alpha
+from vidmatte.imaging.morphology import feather, grow, remove_dots
 from vidmatte.options import FinishOptions, parse_region
 from vidmatte.stages.finish import Finisher, finish
 
@@ -60,6 +61,27 @@ def test_growing_keeps_the_softness_of_an_edge(pixels):
     assert np.abs(grown - disc(40 + pixels, 8)).max() < 0.05
     width = radii(grown, 0.1) - radii(grown, 0.9)
     assert np.abs(width - 6.4).max() < 0.4
+
+
+def test_dots_go_and_holes_are_filled_up_to_their_area_and_the_edge_stays():
+    alpha = disc(40, 4)
+    alpha[75:79, 75:79] = 0.2  # a hole of 16 pixels in the middle
+    alpha[60:66, 100:106] = 0.9  # one of 36
+    alpha[5:8, 5:8] = 0.5  # a dot of 9 pixels
+    alpha[150:155, 150:155] = 1  # one of 25
+    alpha[0:3, 80:83] = 1  # the tip of something outside
+    done = remove_dots(alpha, 9)
+    assert done[5:8, 5:8].max() == 0
+    assert np.array_equal(np.delete(done, slice(0, 10), 0), np.delete(alpha, slice(0, 10), 0))
+    assert done[0:3, 80:83].min() == 1
+    options = FinishOptions(remove_dots=25, fill_holes=16)
+    found = finish_alpha(torch.from_numpy(alpha), options, display_width=160).numpy()
+    expected = disc(40, 4)
+    expected[60:66, 100:106] = 0.9
+    expected[0:3, 80:83] = 1
+    assert np.abs(found - expected).max() < 1e-6
+    assert np.array_equal(remove_dots(alpha, 0), alpha)
+    assert not remove_dots(np.zeros((8, 8), np.float32), 100).any()
 
 
 def test_a_single_pixel_grows_to_a_disc_without_holes():

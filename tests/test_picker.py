@@ -2,32 +2,40 @@
 
 import json
 import os
+import pty
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from clips import read_number, write_movie
-from picker import QUICK, SIZE, Browser, disc, on_disc, opened, write_disc
+from picker import QUICK, SIZE, Browser, InlineRun, disc, on_disc, opened, write_disc
 
 import vidmatte
 from vidmatte.cli import cli
 from vidmatte.cli.pick import has_display
-from vidmatte.errors import OptionError, PromptError
+from vidmatte.errors import OptionError, PromptError, ReadError
+from vidmatte.imaging.morphology import grow
 from vidmatte.prompts.files import load_prompts, save_prompts
 from vidmatte.prompts.prompt import Prompt
-from vidmatte.web.frame_cache import FrameCache
+from vidmatte.web.edge import Edge
+from vidmatte.web.frame_cache import DiskCache, FrameCache
+from vidmatte.web.preview import Preview
 from vidmatte.web.project import ClipInfo, History, Project, edited
-from vidmatte.web.server import PickerServer
+from vidmatte.web.server import PickerServer, pick
 from vidmatte.web.session import PickerConfig, Session
+from vidmatte.web.terminal import was_enter_pressed
+from vidmatte.web.tips import Tips
 from vidmatte.web.worker import SupersededError, Worker
 
 BOUNDS = ClipInfo(24, *SIZE)
@@ -360,7 +368,8 @@ def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
         session.edit(on_disc(0))
         session.edit(on_disc(20))
         session.edit({"op": "set_range", "start": 2, "end": 22})
-        session.set_outputs({"outputs": [3, 2], "smooth": 0.5})
+        session.set_outputs({"outputs": [3, 2]})
+        session.set_edge({"smooth": 0.5, "grow": 1.5, "clip_black": 0.05})
         command = shlex.split(session.state()["command"])
         assert command[:4] == ["vidmatte", "clip.mp4", "--prompts", "clip.prompts.json"]
         assert "--overwrite" not in command
@@ -371,20 +380,358 @@ def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
         first = alphas("clip_alpha.mkv")
         assert len(first) == 21
         shown = session.state()["run"]
-        assert [one["is_webm"] for one in shown["outputs"]] == [True, False]
-        assert [frame for frame, value in enumerate(session.curve()) if value >= 0] == list(
-            range(2, 23)
-        )
+        assert [(one["name"], one["kind"]) for one in shown["files"]] == [
+            ("clip_matte.webm", "colour"),
+            ("clip_alpha.mkv", "alpha"),
+        ]
+        curve = session.curves()["confidence"]
+        assert [frame for frame, value in enumerate(curve) if value >= 0] == list(range(2, 23))
         assert np.abs(gray(session.small_alpha(1, 9)) - first[7]).max() <= 1 / 255
         for result in session.results():
-            seen = gray(result.alpha(7))
-            assert np.abs(seen - first[7]).mean() < 0.02  # VP9 is not lossless
+            seen = gray(result.picture(7, 8192))
+            alpha = seen[..., 3] if seen.ndim == 3 else seen
+            assert np.abs(alpha - first[7]).mean() < 0.02  # VP9 is not lossless
         session.set_outputs({"overwrite": True})
         repeated = shlex.split(session.state()["command"])
         assert repeated == [*command, "--overwrite"]
     answer = CliRunner().invoke(cli, repeated[1:])
     assert answer.exit_code == 0, answer.output
     assert (alphas("clip_alpha.mkv") == first).all()
+
+
+@pytest.fixture
+def quick_runs(monkeypatch):
+    monkeypatch.setattr("vidmatte.web.session.Run", InlineRun)
+
+
+def marked_twice(session):
+    """Two objects: the disc, and the sky in a corner."""
+    session.edit(on_disc(0))
+    session.edit({"op": "add_object", "name": "sky"})
+    session.edit({"op": "set_box", "object": 2, "frame": 0, "box": [0, 0, 30, 20]})
+
+
+def test_every_file_of_a_run_is_shown_at_full_size_by_object(tmp_path, quick_runs):
+    clip = write_disc(tmp_path / "clip.mp4", frames=6)
+    with opened(clip) as session:
+        marked_twice(session)
+        session.edit({"op": "set_range", "start": 2, "end": 4})
+        names = [output["path"].rpartition("/")[2] for output in session.state()["outputs"]]
+        session.set_outputs({"outputs": list(range(len(names)))})
+        session.start_run()
+        run = session.state()["run"]
+        assert run["state"] == "done", run["error"]
+        assert [file["name"] for file in run["files"]] == [
+            *(
+                f"clip_disc_{kind} + clip_sky_{kind}".replace("disc", "object")
+                for kind in ("matte.mov", "matte.webm", "matte.%06d.png")
+            ),
+            "clip_matte.%06d.exr",
+            *(
+                f"clip_object_{kind} + clip_sky_{kind}"
+                for kind in ("alpha.mov", "alpha.mkv", "alpha.%06d.png", "alpha.mp4")
+            ),
+        ]
+        x, y, _ = disc(3)
+        exact = {}
+        for file in reversed(run["files"]):
+            assert [part["object"] for part in file["parts"]] == [1, 2]
+            for part in file["parts"]:
+                picture = gray(session.results()[part["index"]].picture(1, 8192))
+                alpha = picture[..., 3] if file["kind"] == "colour" else picture
+                assert alpha.shape == SIZE[::-1]
+                # All files of a run show the same matte, but for what their codecs lose.
+                reference = exact.setdefault(part["object"], alpha)
+                assert np.abs(alpha - reference).mean() < 0.01, file["name"]
+                if file["kind"] == "colour" and part["object"] == 1:
+                    blue, green, red = picture[int(y), int(x), :3] * 255
+                    assert max(abs(red - 230), abs(green - 120), abs(blue - 30)) < 12, file["name"]
+        assert exact[1][int(y), int(x)] > 0.9
+        assert exact[2][int(y), int(x)] < 0.1
+        # Small pictures to play, of the frames that were written.
+        assert gray(session.proxy(1, 3)).shape == SIZE[::-1]
+        assert session.proxy(1, 3, is_color=True)[:2] == b"\xff\xd8"
+        assert session.proxy(1, 0) is None
+        with pytest.raises(ReadError, match="does not exist"):
+            session.results()[0].picture(3, 8192)
+
+
+def test_the_run_before_is_kept_to_be_compared(tmp_path, quick_runs):
+    clip = write_disc(tmp_path / "clip.mp4", frames=3)
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        session.set_outputs({"outputs": [3]})
+        session.start_run()
+        assert not session.state()["run"]["has_before"]
+        first = gray(session.proxy(1, 1))
+        session.set_edge({"grow": 5})
+        # Until the next run, the edge is shown on top of what was written.
+        assert gray(session.proxy(1, 1)).sum() > first.sum() + 50
+        full = gray(session.results()[0].picture(1, 8192, session.edge_over()))
+        session.set_outputs({"overwrite": True})
+        session.start_run()
+        assert session.state()["run"]["has_before"]
+        assert np.array_equal(gray(session.proxy(1, 1, is_before=True)), first)
+        written = gray(session.results()[0].picture(1, 8192, session.edge_over()))
+        assert np.abs(written - full).max() <= 2 / 255
+
+
+def test_the_edge_acts_on_the_still_the_preview_and_the_command_line(clip):
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        still = session.still(1, 0).result()
+        plain = gray(session.finished_still(still))
+        session.show_preview(True, 0)
+        previewed(session)
+        small = gray(session.small_alpha(1, 9))
+        command = session.state()["command"]
+        session.set_edge({"grow": 4.5, "invert": True, "despill": "green"})
+        state = session.state()
+        assert state["edge"]["grow"] == 4.5
+        for option in ("--grow 4.5", "--invert", "--despill green,1"):
+            assert option in state["command"]
+        expected = 1 - grow(plain.astype(np.float32), 4.5)
+        assert np.abs(gray(session.finished_still(still)) - expected).max() < 0.02
+        expected = 1 - grow(small.astype(np.float32), 4.5)
+        assert np.abs(gray(session.small_alpha(1, 9)) - expected).max() < 0.02
+        session.set_edge(asdict(Edge()))
+        assert session.state()["command"] == command
+        assert np.array_equal(gray(session.small_alpha(1, 9)), small)
+        # Smoothing draws a frame towards its neighbours; a frame without any stays.
+        session.set_edge({"smooth": 1.0})
+        assert "--smooth" in session.state()["command"]
+        assert gray(session.small_alpha(1, 9)).shape == small.shape
+
+
+def test_the_edge_of_a_small_picture_is_that_of_the_frame():
+    alpha = np.zeros((200, 200), np.float32)
+    alpha[60:140, 60:140] = 1
+    alpha[20:24, 20:24] = 1
+    edge = Edge(grow=8, remove_dots=20)
+    whole = edge.finished(alpha, 200)
+    half = edge.finished(np.ascontiguousarray(alpha[::2, ::2]), 200)
+    assert whole[22, 22] == half[11, 11] == 0
+    assert abs(whole.sum() / 4 - half.sum()) < 0.03 * half.sum()
+
+
+def test_marks_are_copied_along_the_motion(tmp_path):
+    clip = write_disc(tmp_path / "clip.mp4", frames=24, size=(320, 180))
+    size = 320, 180
+    with opened(clip) as session:
+        x, y, radius = disc(2, size)
+        session.edit(on_disc(2, size))
+        box = [x - radius, y - radius, x + radius, y + radius]
+        session.edit({"op": "set_box", "object": 1, "frame": 2, "box": box})
+        stroke = {"points": [[x - 8, y], [x + 8, y]], "width": 6}
+        session.edit({"op": "add_stroke", "object": 1, "frame": 2} | stroke)
+        for target in (12, 0):
+            session.copy_marks(1, 2, target)
+            moved = session.project.objects[0].prompts[target]
+            shift = disc(target, size)[0] - x
+            assert np.abs(np.subtract(moved.points[0][:2], (x + shift, y))).max() < 3
+            assert np.abs(np.subtract(moved.box, np.add(box, (shift, 0, shift, 0)))).max() < 8
+            assert np.abs(np.subtract(moved.strokes[0].points[0], (x - 8 + shift, y))).max() < 3
+        with pytest.raises(PromptError, match="no marks"):
+            session.copy_marks(1, 5, 6)
+        assert session.undo(-1) == (1, 0)
+        assert 0 not in session.project.objects[0].prompts
+
+
+def test_undo_and_redo_tell_what_they_changed(clip):
+    with opened(clip) as session:
+        session.edit(on_disc(3))
+        session.edit(on_disc(9))
+        session.edit({"op": "set_range", "start": 2, "end": 9})
+        assert session.undo(-1) is None  # of the in point
+        assert session.undo(-1) == (1, 9)
+        assert session.undo(-1) == (1, 3)
+        assert session.undo(1) == (1, 3)
+
+
+def test_the_opposite_click_beside_a_mark_takes_its_place():
+    project = edited(Project(), on_disc(0), BOUNDS)
+    x, y, _ = disc(0)
+    near = {"x": x + 4, "y": y, "label": 0}
+    assert len(edited(project, on_disc(0, **near), BOUNDS).prompts["object"][0].points) == 2
+    (point,) = edited(project, on_disc(0, **near, near=5), BOUNDS).prompts["object"][0].points
+    assert point == (x + 4, y, 0)
+    again = edited(project, on_disc(0, x=x + 4, near=5), BOUNDS)
+    assert len(again.prompts["object"][0].points) == 2  # the same label only adds
+
+
+@pytest.mark.parametrize(
+    ("way", "known"), [("forward", range(10, 24)), ("backward", range(10)), ("one", range(10, 16))]
+)
+def test_a_preview_goes_the_way_that_was_asked_for(clip, way, known):
+    with opened(clip) as session:
+        session.edit(on_disc(10))
+        session.show_preview(True, 15 if way != "backward" else 4, way)
+        previewed(session)
+        curve = session.curves()["confidence"]
+        assert [frame for frame, value in enumerate(curve) if value >= 0] == list(known)
+        assert session.curves()["objects"] == {1: curve}
+
+
+def test_a_preview_grows_on_both_sides_of_the_frame_looked_at(clip, monkeypatch):
+    order = []
+    keep = Preview._keep
+
+    def kept(self, run, frame, coarse):
+        order.append(frame)
+        keep(self, run, frame, coarse)
+
+    monkeypatch.setattr(Preview, "_keep", kept)
+    with opened(clip) as session:
+        session.edit(on_disc(12))
+        session.show_preview(True, 12)
+        previewed(session)
+        assert {9, 10, 11, 12, 13, 14} <= set(order[:8])
+
+
+def test_space_of_what_is_not_needed_any_more_is_given_back(monkeypatch):
+    monkeypatch.setattr("vidmatte.web.frame_cache._LOOSE_BYTES", 1000)
+    cache = DiskCache(2000)
+    for number in range(100):
+        cache.put((number % 4, 0), bytes([number]) * 300)
+    assert cache.bytes <= 2 * 1200 + 300
+    assert cache.get((3, 0)) == bytes([99]) * 300
+    cache.put((9, 0), bytes(300))
+    with pytest.raises(OSError, match="used up"):
+        cache.put((9, 1), bytes(600))
+    cache.drop(lambda key: key[0] == 9)
+    assert len(cache) == 4
+    assert cache.get((9, 0)) is None
+    assert cache.get((2, 0)) == bytes([98]) * 300
+    cache.close()
+
+
+def test_files_get_the_name_and_folder_of_the_page_and_those_that_exist_are_marked(
+    clip, quick_runs, monkeypatch
+):
+    monkeypatch.chdir(clip.parent)
+    (clip.parent / "shots").mkdir()
+    (clip.parent / "shots" / "take_clip_alpha.000007.png").write_bytes(b"")
+    (clip.parent / "shots" / "take_clip_matte.mov").write_bytes(b"")
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        session.edit({"op": "set_range", "start": 0, "end": 1})
+        session.set_outputs({"folder": "shots", "name": "take_{stem}", "outputs": [3]})
+        state = session.state()
+        assert [output["path"] for output in state["outputs"] if output["exists"]] == [
+            "shots/take_clip_matte.mov",
+            "shots/take_clip_alpha.%06d.png",
+        ]
+        assert "--alpha shots/take_clip_alpha.mkv" in state["command"]
+        assert state["space"].startswith("2 frames, 0.1 s; ")
+        session.start_run()
+        assert session.state()["run"]["state"] == "done"
+        assert (clip.parent / "shots" / "take_clip_alpha.mkv").exists()
+        session.set_outputs({"report": True, "overwrite": True})
+        assert "--report shots/take_clip_report" in session.state()["command"]
+        session.start_run()
+        assert session.state()["run"]["report"] == "shots/take_clip_report/report.html"
+        assert (clip.parent / "shots" / "take_clip_report" / "report.html").exists()
+
+
+def test_a_still_and_a_mask_are_saved(clip):
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        still = session.still(1, 0).result()
+        name, png = session.picture_of("still", 1, 0, still)
+        assert name == "clip_object_still_000000.png"
+        picture = gray(png)
+        x, y, _ = disc(0)
+        assert picture.shape == (*SIZE[::-1], 4)
+        assert np.abs(picture[int(y), int(x)] * 255 - (30, 120, 230, 255)).max() < 12
+        assert picture[2, 2, 3] == 0
+        name, png = session.picture_of("mask", 1, 0, still)
+        assert name == "clip_object_mask_000000.png"
+        session.edit({"op": "clear_frame", "object": 1, "frame": 0})
+        session.load_mask(1, 0, png)
+        again = gray(session.still(1, 0).result().png)
+        assert np.abs(again - gray(png)).mean() < 0.02
+
+
+def test_timecodes_and_file_numbers_are_those_of_the_clip(tmp_path):
+    clip = write_disc(tmp_path / "clip.mov", frames=4, metadata={"timecode": "01:00:00:23"})
+    with opened(clip) as session:
+        assert session.timecodes(0, 3) == ["01:00:00:23", "01:00:00:24", "01:00:01:00"]
+        assert session.clip()["timecode"] == "01:00:00:23"
+    folder = tmp_path / "shot"
+    folder.mkdir()
+    for number in range(1001, 1004):
+        cv2.imwrite(str(folder / f"shot.{number}.png"), np.full((64, 64, 3), 90, np.uint8))
+    with opened(folder) as session:
+        assert session.clip()["first_number"] == 1001
+        assert session.timecodes(0, 2) == [None, None]
+
+
+def test_the_sound_of_a_clip_can_be_played(tmp_path):
+    clip = write_disc(tmp_path / "clip.mp4", frames=24, sound=True)
+    with opened(clip) as session:
+        assert session.clip()["has_sound"]
+        path = session.sound.file()
+        with av.open(str(path)) as container:
+            samples = sum(frame.samples for frame in container.decode(audio=0))
+        assert abs(samples / 48_000 - 1) < 0.1
+        assert session.sound.file() == path
+    assert not path.exists()
+
+
+def test_tips_that_were_read_stay_away(tmp_path, clip):
+    file = tmp_path / "settings" / "picker.json"
+    with opened(clip, tips_file=file) as session:
+        assert session.state()["tips"] == []
+        session.tips.add("box")
+        session.tips.add("box")
+        session.tips.add("../../x")
+    with opened(clip, tips_file=file) as session:
+        assert session.state()["tips"] == ["box"]
+    file.write_text("[[[")
+    assert Tips(file).read == ()
+
+
+def test_a_clip_of_the_folder_is_chosen_in_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_disc(tmp_path / "clip.mp4", frames=4)
+    (tmp_path / "broken.mov").write_bytes(b"no movie")
+    (tmp_path / "notes.txt").write_text("")
+    addresses, found = [], []
+
+    def visit(address):
+        addresses.append(address)
+        threading.Thread(target=lambda: found.append(choose(address)), daemon=True).start()
+
+    def choose(address):
+        server = SimpleNamespace(address=address, port=int(address.split(":")[2].split("/")[0]))
+        browser = Browser(server)
+        assert browser.visit() == 200
+        listed = [clip["name"] for clip in browser.get("/api/choices-of-clips")["clips"]]
+        assert browser.post("/api/choose", {"name": "../secret.mp4"})[0] == 409
+        browser.post("/api/choose", {"name": "broken.mov"})
+        wait_until(lambda: browser.get("/api/choices-of-clips")["error"])
+        browser.post("/api/choose", {"name": "clip.mp4"})
+        wait_until(lambda: browser.send("GET", "/api/clip")[0] == 200)
+        frames = browser.get("/api/clip")["frames"]
+        browser.post("/api/end")
+        return listed, frames
+
+    assert pick(PickerConfig(None, options=QUICK), opens_browser=False, on_address=visit) is None
+    assert found == [(["broken.mov", "clip.mp4"], 4)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_enter_in_the_terminal_is_noticed_and_nothing_else_waits(monkeypatch):
+    control, terminal = pty.openpty()
+    with os.fdopen(terminal, "r", closefd=True) as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        monkeypatch.setattr("os.tcgetpgrp", lambda number: os.getpgrp())
+        assert not was_enter_pressed()
+        os.write(control, b"\n")
+        wait_until(was_enter_pressed, 5)
+        assert not was_enter_pressed()
+    os.close(control)
+    assert not was_enter_pressed()
 
 
 def test_files_that_exist_are_not_replaced_without_being_asked(clip):
@@ -449,7 +796,7 @@ def test_a_server_that_is_killed_leaves_the_marks_and_no_half_file(tmp_path):
             "Remote", (), {"address": address, "port": int(address.split(":")[2].split("/")[0])}
         )
         browser = Browser(remote)
-        assert browser.visit() == 303
+        assert browser.visit() == 200
         assert browser.post("/api/edit", on_disc(3))[0] == 200
         assert browser.post("/api/choices", {"adapt_steps": 0})[0] == 200
         assert browser.post("/api/run")[0] == 200
@@ -491,6 +838,22 @@ def test_points_without_a_value_open_the_picker(clip, monkeypatch):
     opening = asked["opening"]
     assert (opening.source, opening.frame, opening.outputs) == (clip, "7", ("a.mov",))
     assert (opening.options.finish.grow, opening.options.start) == (-1, "2")
+
+
+def test_the_sample_is_opened_on_request_and_without_a_clip_the_page_asks(tmp_path, monkeypatch):
+    opened_with = []
+    monkeypatch.setattr("vidmatte.web.server.pick", lambda config, **_: opened_with.append(config))
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(cli, ["pick", "--sample"]).exit_code == 0
+    assert CliRunner().invoke(cli, ["pick"]).exit_code == 0
+    sample, none = opened_with
+    assert sample.source == Path("vidmatte-demo/portrait.mp4")
+    assert sample.source.stat().st_size > 100_000
+    assert sample.tips_file.name == "picker.json"
+    assert none.source is None
+    refused = CliRunner().invoke(cli, ["pick", "clip.mp4", "--sample"])
+    assert refused.exit_code != 0
+    assert "leave one of them out" in refused.output
 
 
 @pytest.mark.parametrize(
@@ -571,7 +934,7 @@ def test_a_port_that_is_taken_is_explained(clip):
 def test_the_page_gets_frames_mattes_and_the_curve(clip):
     with opened(clip) as session, PickerServer(session) as server:
         browser = Browser(server)
-        assert browser.visit() == 303
+        assert browser.visit() == 200
         assert browser.get("/api/clip")["frames"] == 24
         assert browser.send("GET", "/api/alpha/1/0")[0] == 204
         status, state = browser.post("/api/edit", on_disc(0))

@@ -4,14 +4,23 @@ import contextlib
 import json
 import socket
 import struct
+import sys
+import time
 import zlib
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
-from picker import Browser, on_disc, opened, write_disc
+from picker import QUICK, Browser, on_disc, opened, write_disc
 
+from vidmatte.errors import ReadError, WriteError
 from vidmatte.web.app import create_app
 from vidmatte.web.guard import LARGEST_BODY, Guard
-from vidmatte.web.server import PickerServer
+from vidmatte.web.protocol import PatientProtocol
+from vidmatte.web.server import PickerServer, pick
+from vidmatte.web.session import PickerConfig
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +33,7 @@ def server(tmp_path_factory):
     ):
         server.session = session
         browser = Browser(server)
-        assert browser.visit() == 303
+        assert browser.visit() == 200
         server.cookie = browser.cookie
         yield server
 
@@ -62,11 +71,11 @@ def test_the_cookie_has_its_flags(tmp_path):
         opened(write_disc(tmp_path / "clip.mp4", frames=2)) as session,
         PickerServer(session) as server,
     ):
-        _, headers, _ = Browser(server).send("GET", "/?" + server.address.partition("?")[2])
+        _, headers, body = Browser(server).send("GET", "/?" + server.address.partition("?")[2])
         flags = headers["set-cookie"].lower()
         assert "httponly" in flags
         assert "samesite=strict" in flags
-        assert headers["location"] == "/"
+        assert b"url=/" in body
 
 
 @pytest.mark.parametrize("other", ['foo={"a":1}', "foo[bar]=1", "a b"])
@@ -122,7 +131,7 @@ def test_a_server_for_the_network_is_reached_by_numbers_and_its_own_name_only(tm
     with opened(write_disc(tmp_path / "clip.mp4", frames=2)) as session:
         with PickerServer(session, host="0.0.0.0") as server:
             browser = Browser(server)
-            assert browser.visit() == 303
+            assert browser.visit() == 200
             for host, status in (
                 ("192.168.1.4:80", 200),
                 ("[fe80::1]", 200),
@@ -132,7 +141,7 @@ def test_a_server_for_the_network_is_reached_by_numbers_and_its_own_name_only(tm
                 assert browser.send("GET", "/api/state", host=host)[0] == status
         guard = Guard(create_app(session), token="t", host="workstation.example")
         scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"token=t"}
-        for host, status in ((b"evil.example", 403), (b"workstation.example:8000", 303)):
+        for host, status in ((b"evil.example", 403), (b"workstation.example:8000", 200)):
             assert guard._answer({**scope, "headers": [(b"host", host)]}).status_code == status
 
 
@@ -319,10 +328,33 @@ CHOICES = [
     {"outputs": [99]},
     {"outputs": "0"},
     {"outputs": [-1]},
-    {"smooth": 7},
-    {"smooth": "1"},
     {"adapt_steps": -5},
     {"adapt_steps": 10**9},
+    {"folder": "/no/such/folder"},
+    {"folder": 3},
+    {"folder": "x" * 9000},
+    {"folder": "a\0b"},
+    {"name": "../clip"},
+    {"name": "a/b"},
+    {"name": ""},
+    {"name": "shot.%04d"},
+    {"name": "####"},
+    {"name": ".hidden"},
+    {"name": "{name}"},
+    {"name": "a\nb"},
+    {"name": "x" * 101},
+]
+EDGES = [
+    {"smooth": 7},
+    {"smooth": "1"},
+    {"grow": None},
+    {"grow": True},
+    {"invert": 1},
+    {"clip_black": 0.5, "clip_white": 0.4},
+    {"despill": "red"},
+    {"despill_strength": 2},
+    {"inside_mask": "/etc/passwd"},
+    {"fill_holes": -1},
 ]
 
 
@@ -331,6 +363,135 @@ def test_a_page_names_no_paths_and_no_strange_numbers(browser, asked):
     status, answer = browser.post("/api/choices", asked)
     assert status == 409
     assert answer["error"]
+
+
+@pytest.mark.parametrize("asked", EDGES)
+def test_an_edge_that_is_none_is_refused(browser, asked):
+    before = browser.get("/api/state")
+    status, answer = browser.post("/api/edge", asked)
+    assert status == 409
+    assert answer["error"]
+    assert browser.get("/api/state") == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/frame/" + "9" * 5000,
+        "/api/alpha/1/" + "9" * 5000,
+        "/api/alpha/" + "9" * 5000 + "/0",
+        "/api/result/0/" + "9" * 5000,
+        "/api/frame/0?longest=" + "9" * 5000,
+        "/api/alpha/1/0?edge=" + "9" * 5000,
+        "/api/timecodes/999999999",
+        "/api/save/still/1/0",
+        "/api/save/other/1/0",
+        "/api/proxy/other/1/0",
+    ],
+)
+def test_numbers_and_kinds_that_are_none_are_refused(browser, path):
+    assert 400 <= browser.send("GET", path)[0] < 500
+
+
+@pytest.mark.parametrize("path", ["/api/edit", "/api/edge", "/api/choices", "/api/preview"])
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "9" * 5000])
+def test_numbers_beyond_all_bounds_are_refused(browser, path, number):
+    body = f'{{"op": "add_point", "object": 1, "frame": 0, "x": {number}, "y": 1, "grow": {number}, "way": {number}, "adapt_steps": {number}}}'  # noqa: E501
+    assert 400 <= browser.send("POST", path, body.encode())[0] < 500
+
+
+def test_a_fresh_address_lets_another_browser_in_and_ends_the_old_address(tmp_path):
+    clip = write_disc(tmp_path / "clip.mp4", frames=2)
+    with opened(clip) as session, PickerServer(session) as server:
+        first, second, third = Browser(server), Browser(server), Browser(server)
+        old = server.address
+        assert first.visit() == 200
+        assert second.visit() == 403
+        fresh = server.renew()
+        assert fresh != old
+        assert second.visit() == 200
+        assert third.visit() == 403
+        # Both browsers stay in: the run that one of them started is not lost.
+        assert first.get("/api/clip") == second.get("/api/clip")
+
+
+def test_connections_that_say_nothing_do_not_keep_the_page_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(PatientProtocol, "header_seconds", 0.5)
+    clip = write_disc(tmp_path / "clip.mp4", frames=2)
+    with opened(clip) as session, PickerServer(session) as server, ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            for _ in range(150)
+        ]
+        for number, connection in enumerate(silent):
+            if number % 2:
+                with suppress(OSError):  # the oldest ones were closed already
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        browser = Browser(server)
+        assert browser.visit() == 200
+        assert browser.send("GET", "/")[0] == 200
+        for connection in silent:
+            connection.settimeout(20)
+            with suppress(ConnectionError):
+                assert connection.recv(1) == b""
+
+
+def test_a_header_that_trickles_in_is_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(PatientProtocol, "header_seconds", 0.5)
+    clip = write_disc(tmp_path / "clip.mp4", frames=2)
+    with opened(clip) as session, PickerServer(session) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            is_cut = False
+            for _ in range(200):
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    is_cut = True
+                    break
+                time.sleep(0.1)
+            assert is_cut
+        assert Browser(server).visit() == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_in_place_of_the_masks_is_not_followed(tmp_path):
+    clip = write_disc(tmp_path / "clip.mp4", frames=2)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "clip.masks").symlink_to(elsewhere)
+    mask = cv2.imencode(".png", np.full((96, 160), 255, np.uint8))[1].tobytes()
+    with opened(clip) as session, pytest.raises(WriteError, match="link to another folder"):
+        session.load_mask(1, 0, mask)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_deleted_clip_is_named_as_such(tmp_path):
+    clip = write_disc(tmp_path / "clip.mp4", frames=40)
+    with opened(clip) as session:
+        session.frame_cache.wait()
+        clip.unlink()
+        with pytest.raises(ReadError, match="was deleted or moved"):
+            session.frame_cache.jpeg(20)
+
+
+def test_the_address_is_not_in_the_arguments_of_the_browser(tmp_path, monkeypatch):
+    opened_with = []
+
+    def look(address):
+        path = Path(address.removeprefix("file://"))
+        opened_with.append((address, path.read_text(), path.stat().st_mode & 0o777))
+
+    monkeypatch.setattr("webbrowser.open", look)
+    monkeypatch.setattr("vidmatte.web.server._has_screen", lambda: True)
+    monkeypatch.setattr("vidmatte.web.server._wait", lambda session, on_enter: None)
+    addresses = []
+    clip = write_disc(tmp_path / "clip.mp4", frames=2)
+    pick(PickerConfig(clip, options=QUICK), on_address=addresses.append)
+    (given, page, mode) = opened_with[0]
+    token = addresses[0].partition("token=")[2]
+    assert token not in given
+    assert token in page
+    assert mode == 0o600 or sys.platform == "win32"
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:

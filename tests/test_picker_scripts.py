@@ -11,6 +11,7 @@ import vidmatte
 STATIC = Path(vidmatte.__file__).parent / "web" / "static"
 SCRIPTS = sorted(STATIC.glob("*.js"))
 TAGS = {
+    "HTMLAnchorElement": "a",
     "HTMLButtonElement": "button",
     "HTMLCanvasElement": "canvas",
     "HTMLDetailsElement": "details",
@@ -18,7 +19,7 @@ TAGS = {
     "HTMLInputElement": "input",
     "HTMLOutputElement": "output",
     "HTMLProgressElement": "progress",
-    "HTMLVideoElement": "video",
+    "HTMLSelectElement": "select",
 }
 
 

@@ -173,6 +173,21 @@ class FinishOptions:
     )
     clip_white: float = option(1.0, "Alpha that becomes 1.", "number", metavar="0..1", span=(0, 1))
     """Must be above `clip_black`."""
+    remove_dots: float = option(
+        0.0,
+        "Remove separate spots of the matte of up to this area.",
+        "number",
+        metavar="PIXELS",
+        span=(0, math.inf),
+    )
+    """See `imaging.morphology.remove_dots`."""
+    fill_holes: float = option(
+        0.0,
+        "Fill enclosed holes of the matte of up to this area.",
+        "number",
+        metavar="PIXELS",
+        span=(0, math.inf),
+    )
     grow: float = option(
         0.0,
         "Move the edge outwards, or inwards if negative; fractions count.",

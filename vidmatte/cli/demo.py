@@ -63,6 +63,12 @@ def _demo(folder: Path, *, overwrite: bool, line: ProgressLine, quiet: bool) -> 
         print_result(compare(found, truth))
 
 
+def copied_sample(folder: Path) -> Path:
+    """Return the sample clip in a folder, which is created. Raises OptionError if another file has
+    its place."""
+    return _copied(_CLIP, folder, overwrite=False)
+
+
 def _copied(name: str, folder: Path, *, overwrite: bool) -> Path:
     """Copy a file of the sample to a folder. Raises OptionError if another file has its place."""
     path = folder / name

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 @click.command("pick")
-@click.argument("clip", type=click.Path(path_type=Path))
+@click.argument("clip", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--sample", is_flag=True, help="Try it with the sample clip, copied to vidmatte-demo."
+)
 @click.option(
     "--prompts",
     "prompt_file",
@@ -69,7 +72,8 @@ if TYPE_CHECKING:
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def pick_command(
-    clip: Path,
+    clip: Path | None,
+    sample: bool,
     prompt_file: Path | None,
     frame: str | None,
     outputs: tuple[str, ...],
@@ -81,10 +85,14 @@ def pick_command(
 ) -> None:
     """Mark, see, correct and finish CLIP in the browser.
 
-    The page opens by itself, or with the address that is printed; over ssh, forward its port.
-    Ctrl-C, or Done in the page, ends it; the prompts are saved all the time.
+    Without CLIP, the page lists the clips of this folder. The page opens by itself, or with the
+    address that is printed; over ssh, forward its port. Ctrl-C, or Done in the page, ends it; the
+    prompts are saved all the time. Enter in the terminal prints a fresh address, for another
+    browser or one that lost its cookie.
     """
     with one_line_errors():
+        if sample:
+            clip = _sample_for(clip)
         from_page = open_picker(
             clip,
             prompt_file=prompt_file,
@@ -100,8 +108,17 @@ def pick_command(
         print_summary(from_page)
 
 
+def _sample_for(clip: Path | None) -> Path:
+    """Return the sample clip, copied where it can be marked. Raises OptionError beside a CLIP."""
+    if clip is not None:
+        raise OptionError(f"{clip} and --sample were given: leave one of them out")
+    from vidmatte.cli.demo import copied_sample
+
+    return copied_sample(Path("vidmatte-demo"))
+
+
 def open_picker(
-    clip: Path,
+    clip: Path | None,
     *,
     prompt_file: Path | None,
     frame: str | None,
@@ -122,8 +139,9 @@ def open_picker(
     with loading():
         from vidmatte.web.server import pick
         from vidmatte.web.session import PickerConfig
+        from vidmatte.web.tips import tips_file
 
-    config = PickerConfig(clip, prompt_file, frame, outputs, alphas, options)
+    config = PickerConfig(clip, prompt_file, frame, outputs, alphas, options, tips_file())
     try:
         return pick(config, host=host, port=port, opens_browser=opens_browser, on_address=_announce)
     except KeyboardInterrupt:
@@ -153,4 +171,7 @@ def refuse_for_picker(asked: Mapping[str, object]) -> None:
 
 def _announce(address: str) -> None:
     say(f"The picker is at {address}")
-    say("The address is good for one browser. Ctrl-C ends it; over ssh, forward the port.")
+    say(
+        "The address is good for one browser; Enter prints a fresh one. Ctrl-C ends it; over ssh, "
+        "forward the port."
+    )

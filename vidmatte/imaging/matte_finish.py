@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidmatte.errors import OptionError
 from vidmatte.imaging.arrays import Alpha
-from vidmatte.imaging.morphology import feather, grow
+from vidmatte.imaging.morphology import feather, grow, remove_dots
 from vidmatte.options import FinishOptions
 
 
@@ -56,10 +56,14 @@ def finish_alpha(
 
 
 def _finish_edges(plane: Alpha, options: FinishOptions, feathered: bool) -> Alpha:
-    """Clip, grow and feather."""
+    """Clip, remove dots, fill holes, grow and feather."""
     if (options.clip_black, options.clip_white) != (0, 1):
         span = options.clip_white - options.clip_black
         plane = np.clip((plane - options.clip_black) / span, 0, 1)
+    if options.remove_dots:
+        plane = remove_dots(plane, options.remove_dots)
+    if options.fill_holes:
+        plane = 1 - remove_dots(1 - plane, options.fill_holes)
     if options.grow:
         plane = grow(plane, options.grow)
     if options.feather and feathered:

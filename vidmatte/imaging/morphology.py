@@ -22,6 +22,8 @@ _COLUMNS = 1024
 """OpenCV's remap takes pictures of fewer than 2^15 rows and columns: lists of points are folded."""
 # A Gaussian is below 1e-3 beyond four sigmas.
 _SIGMAS = 4.0
+_SPOT = 0.02
+"""Alpha above which a pixel belongs to a spot; what lies below nobody sees."""
 
 
 def grow(alpha: Alpha, radius: float) -> Alpha:
@@ -50,6 +52,33 @@ def grow(alpha: Alpha, radius: float) -> Alpha:
     if radius < 0:
         return np.asarray(1 - _dilate(1 - alpha, -radius), np.float32)
     return _dilate(alpha, radius)
+
+
+def remove_dots(alpha: Alpha, area: float) -> Alpha:
+    """Set separate spots of at most `area` pixels to 0, with their soft edges.
+
+    A spot is a region of alpha above 2 %, connected over sides and corners. Spots that the border
+    of the frame cuts stay: they may be the tip of something larger. The same of 1 - alpha fills
+    holes.
+
+    Args:
+        alpha: (H, W) in 0..1.
+        area: Largest area of a spot that goes, in pixels.
+
+    Returns:
+        (H, W) in 0..1.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (alpha > _SPOT).astype(np.uint8), connectivity=8
+    )
+    height, width = alpha.shape
+    left, top, wide, tall, size = stats.T
+    touches = (left == 0) | (top == 0) | (left + wide == width) | (top + tall == height)
+    goes = (size <= area) & ~touches
+    goes[0] = False  # label 0 is what is no spot
+    if count < 2 or not goes.any():
+        return alpha
+    return np.where(goes[labels], np.float32(0), alpha)
 
 
 def feather(alpha: Alpha, sigma: float) -> Alpha:

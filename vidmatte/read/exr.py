@@ -31,6 +31,7 @@ _PRINTED = threading.Lock()
 """Held while standard output is redirected, for the whole process."""
 
 Channels = tuple[str, str, str]
+_Find = Callable[[list[str]], Channels | None]
 
 
 def read_exr(path: Path) -> StillImage:
@@ -49,25 +50,31 @@ def read_exr(path: Path) -> StillImage:
     return image
 
 
-def read_exr_planes(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+def read_exr_planes(
+    path: Path, *, layer: str | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
     """Return the colour (3, H, W) of an EXR image and its alpha (H, W) in 0..1, or None.
 
     Alpha is the A of the first part with one, plain or of a layer. It also stands for the colour if
     there is no other. Colour is as in the file, unbounded.
 
+    Args:
+        path: The image.
+        layer: Only the channels of this layer (`layer.R`); None for the first ones.
+
     Raises:
         ReadError: If there are neither R, G and B nor Y nor A, or the image is damaged or deep.
         MissingExtraError: If the library is not installed.
     """
-    alpha = _read(path, _find_alpha)
-    color = _read(path, _find_rgb)
+    alpha = _read(path, _in_layer(_find_alpha, layer))
+    color = _read(path, _in_layer(_find_rgb, layer))
     picture = color or alpha
     if picture is None:
         raise _no_channels(path, "A, Y, or R, G and B")
     return picture.rgb, None if alpha is None else np.asarray(alpha.rgb[0].clip(0, 1))
 
 
-def _read(path: Path, find: Callable[[list[str]], Channels | None]) -> StillImage | None:
+def _read(path: Path, find: _Find) -> StillImage | None:
     """Return the image of the three channels chosen by `find`; None if no part has them."""
     try:
         import OpenEXR
@@ -90,9 +97,7 @@ def _read(path: Path, find: Callable[[list[str]], Channels | None]) -> StillImag
         raise _damaged(path, str(error)) from error
 
 
-def _first_image(
-    path: Path, file: Any, find: Callable[[list[str]], Channels | None], warning: str
-) -> StillImage | None:
+def _first_image(path: Path, file: Any, find: _Find, warning: str) -> StillImage | None:
     if warning:
         raise _damaged(path, warning)
     for part in file.parts:
@@ -122,6 +127,13 @@ def _no_channels(path: Path, wanted: str) -> ReadError:
     return ReadError(
         f"{path}: has no part with the flat channels {wanted}; deep images have to be flattened"
     )
+
+
+def _in_layer(find: _Find, layer: str | None) -> _Find:
+    """Return a search that sees only the channels of one layer."""
+    if layer is None:
+        return find
+    return lambda channels: find([name for name in channels if name.rpartition(".")[0] == layer])
 
 
 def _find_alpha(channels: list[str]) -> Channels | None:

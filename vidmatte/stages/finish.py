@@ -1,12 +1,13 @@
 """Finish mattes with the usual controls of a keyer, in a fixed order.
 
     1. clip_black, clip_white   alpha up to black becomes 0, from white on 1, stretched between
-    2. grow                     the outline moves out by that many pixels; in if negative
-    3. feather                  the outline is softened
-    4. invert                   the matte becomes that of the surroundings
-    5. inside_mask              alpha is at least the mask
-    6. outside_mask             alpha is at most 1 - mask
-    7. region                   alpha is 0 outside of the rectangle
+    2. remove_dots, fill_holes  small spots become 0, small holes 1
+    3. grow                     the outline moves out by that many pixels; in if negative
+    4. feather                  the outline is softened
+    5. invert                   the matte becomes that of the surroundings
+    6. inside_mask              alpha is at least the mask
+    7. outside_mask             alpha is at most 1 - mask
+    8. region                   alpha is 0 outside of the rectangle
 
 So an edge is cleaned before it is moved, and moved before it is softened; painted masks are neither
 moved nor softened; if both masks are white, the outside mask wins.

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from vidmatte.errors import OptionError, VidmatteError
+from vidmatte.web.choose import Chooser
 from vidmatte.web.frame_cache import SMALL
 from vidmatte.web.guard import LARGEST_BODY
 from vidmatte.web.session import Session
@@ -37,6 +41,23 @@ _PAGE = {
 }
 """The files of the page, read once: a request never becomes a path."""
 
+_TIMECODES = 100
+"""How many are sent at once."""
+
+
+class _FrameConvertor(Convertor[int]):
+    """Part of an address that is an index: short enough for any clip, and for `int`."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("frame", _FrameConvertor())
 T = TypeVar("T")
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -50,22 +71,58 @@ def create_app(session: Session) -> Starlette:
         Route("/api/clip", api.clip),
         Route("/api/state", api.state),
         Route("/api/curve", api.curve),
-        Route("/api/frame/{frame:int}", api.frame),
-        Route("/api/alpha/{object:int}/{frame:int}", api.alpha),
+        Route("/api/frame/{frame:frame}", api.frame),
+        Route("/api/alpha/{object:frame}/{frame:frame}", api.alpha),
+        Route("/api/timecodes/{frame:frame}", api.timecodes),
+        Route("/api/sound", api.sound),
+        Route("/api/save/{kind}/{object:frame}/{frame:frame}", api.save),
+        Route("/api/copy", api.copy, methods=["POST"]),
+        Route("/api/edge", api.edge, methods=["POST"]),
+        Route("/api/tips", api.tip, methods=["POST"]),
         Route("/api/edit", api.edit, methods=["POST"]),
         Route("/api/undo", api.undo, methods=["POST"]),
         Route("/api/redo", api.redo, methods=["POST"]),
-        Route("/api/mask/{object:int}/{frame:int}", api.mask, methods=["POST"]),
+        Route("/api/mask/{object:frame}/{frame:frame}", api.mask, methods=["POST"]),
         Route("/api/preview", api.preview, methods=["POST"]),
         Route("/api/choices", api.selection, methods=["POST"]),
         Route("/api/run", api.run, methods=["POST"]),
         Route("/api/cancel", api.cancel, methods=["POST"]),
         Route("/api/end", api.end, methods=["POST"]),
-        Route("/api/result/{output:int}/{frame:int}", api.result),
-        Route("/api/file/{output:int}", api.file),
+        Route("/api/result/{output:frame}/{frame:frame}", api.result),
+        Route("/api/proxy/{kind}/{object:frame}/{frame:frame}", api.proxy),
     ]
     return Starlette(
         routes=routes,
+        exception_handlers={VidmatteError: _vidmatte_error, HTTPException: _http_error},
+    )
+
+
+def create_chooser_app(chooser: Chooser) -> Starlette:
+    """Return the application to choose a clip; it belongs behind the guard."""
+
+    async def page(request: Request) -> Response:
+        return _file("choose.html")
+
+    async def clips(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(chooser.as_json))
+
+    async def choose(request: Request) -> Response:
+        name = (await _json(request)).get("name")
+        await run_in_threadpool(chooser.choose, name)
+        return JSONResponse(await run_in_threadpool(chooser.as_json))
+
+    async def end(request: Request) -> Response:
+        chooser.ended.set()
+        return Response(status_code=204)
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/static/{name}", _static),
+            Route("/api/choices-of-clips", clips),
+            Route("/api/choose", choose, methods=["POST"]),
+            Route("/api/end", end, methods=["POST"]),
+        ],
         exception_handlers={VidmatteError: _vidmatte_error, HTTPException: _http_error},
     )
 
@@ -84,7 +141,11 @@ class _Api:
         return JSONResponse(await run_in_threadpool(self._session.state))
 
     async def curve(self, request: Request) -> Response:
-        return JSONResponse({"confidence": await run_in_threadpool(self._session.curve)})
+        return JSONResponse(await run_in_threadpool(self._session.curves))
+
+    async def timecodes(self, request: Request) -> Response:
+        first = self._frame(request)
+        return JSONResponse({"timecodes": self._session.timecodes(first, _TIMECODES)})
 
     async def frame(self, request: Request) -> Response:
         """Return a frame as JPEG.
@@ -92,9 +153,7 @@ class _Api:
         `longest` bounds its sides; `near` takes the nearest cached frame, for thumbnails.
         """
         frame = self._frame(request)
-        longest = _number(request, "longest", _LARGEST_FRAME)
-        if not 16 <= longest <= _LARGEST_FRAME:
-            raise HTTPException(400, f"longest is 16 to {_LARGEST_FRAME}")
+        longest = _longest(request)
         if "near" in request.query_params:
             frame = await run_in_threadpool(self._session.frame_cache.nearest_cached, frame)
             longest = SMALL
@@ -106,6 +165,8 @@ class _Api:
 
         Status 204 if there is none.
         """
+        if self._is_old(request):
+            return Response(status_code=409)
         frame = self._frame(request)
         number = request.path_params["object"]
         asked = self._session.still(number, frame)
@@ -114,24 +175,81 @@ class _Api:
                 still = await asyncio.wrap_future(asked)
             except (SupersededError, asyncio.CancelledError):
                 return Response(status_code=409)
+            png = await run_in_threadpool(self._session.finished_still, still)
+            # The edge may have changed meanwhile: the page asks again then.
+            if self._is_old(request):
+                return Response(status_code=409)
             return Response(
-                still.png,
+                png,
                 media_type="image/png",
                 headers={"x-confidence": f"{still.confidence:.4f}"},
             )
-        png = await run_in_threadpool(self._session.small_alpha, number, frame)
-        return Response(status_code=204) if png is None else Response(png, media_type="image/png")
+        small = await run_in_threadpool(self._session.small_alpha, number, frame)
+        if small is None:
+            return Response(status_code=204)
+        return Response(small, media_type="image/png")
+
+    def _is_old(self, request: Request) -> bool:
+        """Tell whether a picture is asked for with an edge that was changed since."""
+        current = self._session.edge_version
+        return _number(request, "edge", current) != current
+
+    async def save(self, request: Request) -> Response:
+        """Return a marked frame as a file: still (colour with alpha) or mask."""
+        kind, number = request.path_params["kind"], request.path_params["object"]
+        frame = self._frame(request)
+        if kind not in ("still", "mask"):
+            raise HTTPException(404, "there are still and mask")
+        asked = self._session.still(number, frame)
+        if asked is None:
+            raise HTTPException(404, f"nothing is marked on frame {frame}: mark the object there")
+        try:
+            still = await asyncio.wrap_future(asked)
+        except (SupersededError, asyncio.CancelledError):
+            raise HTTPException(409, "the marks were changed meanwhile: save again") from None
+        name, png = await run_in_threadpool(self._session.picture_of, kind, number, frame, still)
+        disposition = f"attachment; filename*=UTF-8''{quote(name)}"
+        headers = {"content-disposition": disposition}
+        return Response(png, media_type="image/png", headers=headers)
+
+    async def sound(self, request: Request) -> Response:
+        path = await run_in_threadpool(self._session.sound.file)
+        return FileResponse(path, media_type="audio/webm")
 
     async def edit(self, request: Request) -> Response:
         await run_in_threadpool(self._session.edit, await _json(request))
         return await self._state()
 
     async def undo(self, request: Request) -> Response:
-        await run_in_threadpool(self._session.undo, -1)
-        return await self._state()
+        return await self._step(-1)
 
     async def redo(self, request: Request) -> Response:
-        await run_in_threadpool(self._session.undo, 1)
+        return await self._step(1)
+
+    async def _step(self, by: int) -> Response:
+        changed = await run_in_threadpool(self._session.undo, by)
+        state = await run_in_threadpool(self._session.state)
+        if changed is not None:
+            state["jump"] = {"object": changed[0], "frame": changed[1]}
+        return JSONResponse(state)
+
+    async def copy(self, request: Request) -> Response:
+        asked = await _json(request)
+        numbers = [asked.get(name) for name in ("object", "from", "to")]
+        if not all(type(number) is int for number in numbers):
+            raise HTTPException(400, "object, from and to are whole numbers")
+        await run_in_threadpool(self._session.copy_marks, *cast("list[int]", numbers))
+        return await self._state()
+
+    async def edge(self, request: Request) -> Response:
+        await run_in_threadpool(self._session.set_edge, await _json(request))
+        return await self._state()
+
+    async def tip(self, request: Request) -> Response:
+        tip = (await _json(request)).get("tip")
+        if not isinstance(tip, str):
+            raise HTTPException(400, "expected the name of a tip")
+        await run_in_threadpool(self._session.tips.add, tip)
         return await self._state()
 
     async def mask(self, request: Request) -> Response:
@@ -144,8 +262,9 @@ class _Api:
         asked = await _json(request)
         focus = asked.get("frame")
         is_on = asked.get("on") is True
+        way = asked.get("way", "both")
         await run_in_threadpool(
-            self._session.show_preview, is_on, focus if type(focus) is int else 0
+            self._session.show_preview, is_on, focus if type(focus) is int else 0, str(way)
         )
         return await self._state()
 
@@ -166,19 +285,37 @@ class _Api:
         return Response(status_code=204)
 
     async def result(self, request: Request) -> Response:
-        """Return the alpha of a written frame; frames count from the first one written."""
+        """Return a written frame as PNG: straight RGBA of colour, or gray alpha.
+
+        Frames count from the first one written; `longest` bounds the sides.
+        """
         results = await run_in_threadpool(self._session.results)
         shown = _item(results, request.path_params["output"])
-        png = await run_in_threadpool(shown.alpha, request.path_params["frame"])
+        longest = _longest(request)
+        edge = self._session.edge_over()
+        png = await run_in_threadpool(
+            shown.picture, int(request.path_params["frame"]), longest, edge
+        )
         return Response(png, media_type="image/png")
 
-    async def file(self, request: Request) -> Response:
-        """Return a written movie for the page to play, by its index among the outputs."""
-        summary = self._session.summary
-        output = _item([] if summary is None else summary.outputs, request.path_params["output"])
-        if output.path.suffix != ".webm" or not output.path.is_file():
-            raise HTTPException(404, "only WebM can be played here")
-        return FileResponse(output.path, media_type="video/webm")
+    async def proxy(self, request: Request) -> Response:
+        """Return a small picture of what a run wrote; status 204 if there is none.
+
+        `kind` is alpha or colour of the last run, or before: alpha of the run before it.
+        """
+        kind = request.path_params["kind"]
+        if kind not in ("alpha", "colour", "before"):
+            raise HTTPException(404, "there are alpha, colour and before")
+        data = await run_in_threadpool(
+            self._session.proxy,
+            request.path_params["object"],
+            self._frame(request),
+            is_color=kind == "colour",
+            is_before=kind == "before",
+        )
+        if data is None:
+            return Response(status_code=204)
+        return Response(data, media_type="image/jpeg" if kind == "colour" else "image/png")
 
     def _frame(self, request: Request) -> int:
         frame = int(request.path_params["frame"])
@@ -217,7 +354,7 @@ async def _json(request: Request) -> Mapping[str, Any]:
     """Return the JSON object that was sent. HTTP error 400 for anything else."""
     text = await _body(request, LARGEST_JSON)
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"expected JSON: {error}") from error
     if not isinstance(document, dict):
@@ -229,11 +366,25 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
     if not text.isdecimal() or len(text) > 9:
         raise HTTPException(400, f"expected a number for {name}")
     return int(text)
+
+
+def _longest(request: Request) -> int:
+    longest = _number(request, "longest", _LARGEST_FRAME)
+    if not 16 <= longest <= _LARGEST_FRAME:
+        raise HTTPException(400, f"longest is 16 to {_LARGEST_FRAME}")
+    return longest
 
 
 def _item(items: Any, index: int) -> Any:

@@ -7,13 +7,15 @@ frame in a temporary file.
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import cv2
@@ -22,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 
 from vidmatte.errors import ReadError
-from vidmatte.frames import FrameBatch
+from vidmatte.frames import ColorTags, FrameBatch
 from vidmatte.imaging.arrays import Bgr8
 from vidmatte.imaging.display import to_display
+from vidmatte.media.patterns import parse_pattern
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video
 from vidmatte.read.video import Frame, smaller
@@ -46,6 +49,8 @@ _SEGMENT = 128
 _LONGEST = 16384
 """Largest side of a JPEG of a full frame: no frame is larger."""
 _PAUSE_SECONDS = 0.05
+_LOOSE_BYTES = 32 << 20
+"""Of removed data that a file may hold before it is written anew."""
 
 
 class FrameCache:
@@ -76,7 +81,8 @@ class FrameCache:
         """Return a full frame and its neighbour, as `Video.frame` and `Video.adjacent` do."""
         with self._whole_lock:
             if index not in self._whole:
-                pair = list(self.video.batches(1, start=index, end=index + 2, prefetched=1))
+                with self._explaining():
+                    pair = list(self.video.batches(1, start=index, end=index + 2, prefetched=1))
                 if not pair or pair[0].frames != (index,):
                     raise ReadError(f"{self.video.info.source}: frame {index} cannot be read")
                 beside = pair[1] if len(pair) == 2 else self.video.adjacent(index)
@@ -99,6 +105,20 @@ class FrameCache:
             else replace(reference, adjacent=to_display(beside.rgb, color))
         )
 
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Say so if the clip is gone; whatever the reader finds wrong then is no help."""
+        try:
+            yield
+        except (ReadError, OSError) as error:
+            source = Path(self.video.info.source)
+            if parse_pattern(source) is None and not source.exists():
+                raise ReadError(
+                    f"{source}: was deleted or moved while it was open; put it back, or end the "
+                    "picker: the marks are saved"
+                ) from error
+            raise
+
     def jpeg(self, index: int, longest: int = _LONGEST) -> bytes:
         """Return a frame as it is displayed, as JPEG; small ones come from the cache."""
         self._last = index
@@ -119,7 +139,7 @@ class FrameCache:
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield index and pixels (1, 3, h, w) as the model sees them, of [start, end)."""
         frames = self.video.proxy_frames(longest, start=start)
-        with closing(cast("Any", frames)):
+        with self._explaining(), closing(cast("Any", frames)):
             for frame in islice(frames, max(0, end - start)):
                 yield (
                     frame.index,
@@ -156,7 +176,8 @@ class FrameCache:
         with self._asked_lock:
             self._asked += 1
         try:
-            return self._sought(index, longest)
+            with self._explaining():
+                return self._sought(index, longest)
         finally:
             with self._asked_lock:
                 self._asked -= 1
@@ -229,24 +250,35 @@ class FrameCache:
 
 
 class DiskCache:
-    """Small data by key, appended to a temporary file."""
+    """Small data by key in a temporary file. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        """Take the largest number of bytes to hold; None for as many as the disk has."""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._most = most
         self._lock = threading.Lock()
         self._entries: dict[Any, tuple[int, int]] = {}
+        self._held = 0
         self.bytes = 0
         """Size of the file."""
 
     def put(self, key: object, data: bytes) -> None:
-        """Keep data in place of what had the key before. Raises OSError if the disk is full."""
+        """Keep data in place of what had the key before.
+
+        Raises OSError if the disk or the allotted space is full.
+        """
         with self._lock:
             if self._file.closed:
                 return
+            self._remove(key)
+            if self._most is not None and self._held + len(data) > self._most:
+                raise OSError(errno.ENOSPC, f"its {self._most >> 20} MB are used up")
             self._file.seek(self.bytes)
             self._file.write(data)
             self._entries[key] = (self.bytes, len(data))
+            self._held += len(data)
             self.bytes += len(data)
+            self._compact()
 
     def get(self, key: object) -> bytes | None:
         """Return the data of a key, None if there is none."""
@@ -256,6 +288,30 @@ class DiskCache:
             offset, size = self._entries[key]
             self._file.seek(offset)
             return self._file.read(size)
+
+    def drop(self, goes: Callable[[Any], bool]) -> None:
+        """Remove the data of all keys for which `goes(key)`."""
+        with self._lock:
+            for key in [key for key in self._entries if goes(key)]:
+                self._remove(key)
+            self._compact()
+
+    def _remove(self, key: object) -> None:
+        _, size = self._entries.pop(key, (0, 0))
+        self._held -= size
+
+    def _compact(self) -> None:
+        """Give back the space of what was removed, once it is the larger part of the file."""
+        if self._file.closed or self.bytes - self._held <= max(self._held, _LOOSE_BYTES):
+            return
+        smaller_file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        entries = {}
+        for key, (offset, size) in self._entries.items():
+            self._file.seek(offset)
+            entries[key] = (smaller_file.tell(), size)
+            smaller_file.write(self._file.read(size))
+        self._file.close()
+        self._file, self._entries, self.bytes = smaller_file, entries, self._held
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -269,6 +325,14 @@ class DiskCache:
 def _distance(part: range, frame: int) -> int:
     """Return how many frames a frame is outside of a part of the clip."""
     return max(part.start - frame, frame - part.stop + 1, 0)
+
+
+def color_jpeg(rgb: torch.Tensor, color: ColorTags, size: tuple[int, int]) -> bytes:
+    """Return colour (3, H, W) at a size (width, height) as JPEG, as an SDR screen shows it."""
+    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in rgb.numpy()]
+    shown = to_display(torch.from_numpy(np.stack(planes)), color).numpy()
+    codes = (cv2.merge(list(shown[::-1])) * 255 + 0.5).astype(np.uint8)
+    return _encode(np.asarray(codes, np.uint8), _SMALL_QUALITY)
 
 
 def _encode(picture: Bgr8, quality: int) -> bytes:

@@ -15,12 +15,18 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 64 << 20
 """Largest body in bytes, which a mask may have; anything else is limited further in `app`."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_WELCOME = (
+    '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>vidmatte</title>'
+    '<link rel="icon" href="/static/icon.svg" type="image/svg+xml">'
+    '<meta http-equiv="refresh" content="0;url=/"><p><a href="/">Open the picker</a></p></html>'
+)
+"""Leads to the page itself, from the picker's own site."""
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -41,16 +47,22 @@ class Guard:
     def __init__(
         self, app: ASGIApp, *, token: str, host: str = "127.0.0.1", cookie: str = "vidmatte"
     ) -> None:
-        self._app = app
+        self.app = app
+        """What answers the requests that pass; may be replaced."""
         self._host = host.strip("[]")
         self._cookie = cookie
         self._token: str | None = token
         self._session = secrets.token_urlsafe(32)
 
+    def renew(self) -> str:
+        """Return a new token for one more visit; the one before opens nothing any more."""
+        self._token = secrets.token_urlsafe(32)
+        return self._token
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request or pass it on."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         if scope["type"] != "http":
             # Nothing here speaks WebSocket.
@@ -60,7 +72,7 @@ class Guard:
         if answer is not None:
             await answer(scope, receive, with_headers)
             return
-        await self._app(scope, _limited(receive), with_headers)
+        await self.app(scope, _limited(receive), with_headers)
 
     def _answer(self, scope: Scope) -> Response | None:
         """Return the answer to a request that must not pass, None for one that may."""
@@ -99,10 +111,12 @@ class Guard:
             return _refused(
                 403,
                 "This page opens with the address that vidmatte printed, once and in one browser. "
-                "To open it again, stop vidmatte and start it again: your marks are saved.",
+                "To open it again, press Enter in the terminal of vidmatte: it prints a fresh "
+                "address.",
             )
         self._token = None
-        answer = RedirectResponse("/", status_code=303)
+        # Not a redirect: after one that began in a file, browsers hold back the cookie.
+        answer = HTMLResponse(_WELCOME)
         answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict")
         return answer
 

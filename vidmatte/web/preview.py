@@ -9,10 +9,12 @@ adapted to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, groupby
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -34,6 +36,12 @@ _SEEN = 1008
 """Longer side of the frames to propagate through: what the embedded model takes of larger ones."""
 _CHUNK = 24
 """Frames that are read together for a backward pass."""
+_MOST_BYTES = 2 << 30
+"""Disk space for mattes: hours of most footage."""
+_FEWEST_FRAMES = 3
+"""After so many the time that is left can be told."""
+Way = Literal["both", "forward", "backward", "one"]
+"""From the frame looked at: both ways, one way only, or that frame alone."""
 
 
 @dataclass
@@ -61,12 +69,32 @@ class _Shown:
     passes: tuple[tuple[Pass, _Propagated], ...]
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """A pass of an object that is to be computed, as far as a frame."""
+
+    shown: _Shown
+    pass_: Pass
+    followed: _Propagated
+    until: int
+    """Last frame in the direction of the pass."""
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First and last frame, both included."""
+        if self.pass_.is_backward:
+            return self.until, self.pass_.last
+        return self.pass_.first, self.until
+
+
 class Preview:
     """Small mattes of the clip by object and frame. Planned by any thread, computed by one."""
 
     def __init__(self, stills: Stills, frame_cache: FrameCache) -> None:
         self._stills, self._frame_cache = stills, frame_cache
-        self._disk_cache = DiskCache()
+        self._disk_cache = DiskCache(_MOST_BYTES)
+        self._wanted: tuple[_Wanted, ...] = ()
+        self._began = (0.0, 0)
         self._shown: Mapping[int, _Shown] = {}
         self._size = smaller(frame_cache.clip_info.width, frame_cache.clip_info.height, SMALL)
         self.error = ""
@@ -74,43 +102,80 @@ class Preview:
         self.computed = 0
         """Frames that were computed so far, of all objects."""
 
-    def plan(self, project: Project, focus: int) -> Iterator[None]:
+    def plan(self, project: Project, focus: int, way: Way = "both") -> Iterator[None]:
         """Show what is cached for these marks, and return the steps that compute the rest.
 
-        Passes begin with those from the reference nearest to the frame `focus`.
+        The frame `focus` comes first, then the frames around it, as far as `way` says.
         """
         start = project.start or 0
         end = self._frame_cache.clip_info.frames if project.end is None else project.end + 1
         self._shown = {
             obj.id: self._plan_object(obj, start, end) for obj in project.objects if obj.prompts
         }
+        self._drop_unreachable()
         self.error = ""
-        return self._steps(tuple(self._shown.values()), focus)
+        self._wanted = tuple(
+            wanted
+            for shown in self._shown.values()
+            for wanted in _wanted_of(shown, min(max(focus, start), end - 1), way)
+        )
+        self._began = time.monotonic(), self.computed
+        return self._steps(self._wanted)
+
+    def _drop_unreachable(self) -> None:
+        """Forget mattes of marks that were changed since: nothing leads back to them."""
+        numbers = {
+            followed.number for shown in self._shown.values() for _, followed in shown.passes
+        }
+        self._disk_cache.drop(lambda key: key[0] not in numbers)
 
     def clear(self) -> None:
         """Drop all passes."""
         self._shown = {}
+        self._wanted = ()
 
     @property
     def progress(self) -> tuple[int, int]:
         """Number of frames that are computed, and of all that will be, for all objects."""
-        passes = [pair for shown in self._shown.values() for pair in shown.passes]
-        done = sum(
-            sum(pass_.first <= n <= pass_.last for n in list(followed.confidence))
-            for pass_, followed in passes
-        )
-        return done, sum(pass_.last - pass_.first + 1 for pass_, _ in passes)
+        done = total = 0
+        for wanted in self._wanted:
+            first, last = wanted.span
+            total += last - first + 1
+            done += sum(first <= n <= last for n in list(wanted.followed.confidence))
+        return done, total
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until all is computed, at the speed since the plan was made; None if unknown."""
+        began, before = self._began
+        computed = self.computed - before
+        if computed < _FEWEST_FRAMES:
+            return None
+        done, total = self.progress
+        return round((total - done) * (time.monotonic() - began) / computed, 1)
+
+    def confidence_by_object(self) -> dict[int, list[int]]:
+        """Return the confidence of each frame in hundredths by object; -1 if it is unknown."""
+        return {number: self._lane(shown) for number, shown in list(self._shown.items())}
+
+    def _lane(self, shown: _Shown) -> list[int]:
+        values = [-1] * self._frame_cache.clip_info.frames
+        for pass_, followed in shown.passes:
+            for frame, confidence in list(followed.confidence.items()):
+                if pass_.first <= frame <= pass_.last:
+                    known = round(100 * confidence)
+                    values[frame] = known if values[frame] < 0 else min(values[frame], known)
+        return values
 
     def confidence(self) -> list[int]:
         """Return the lowest confidence of each frame in hundredths; -1 if it is unknown."""
-        values = [-1] * self._frame_cache.clip_info.frames
-        for shown in list(self._shown.values()):
-            for pass_, followed in shown.passes:
-                for frame, confidence in list(followed.confidence.items()):
-                    if pass_.first <= frame <= pass_.last:
-                        known = round(100 * confidence)
-                        values[frame] = known if values[frame] < 0 else min(values[frame], known)
-        return values
+        lanes = list(self.confidence_by_object().values())
+        if not lanes:
+            return [-1] * self._frame_cache.clip_info.frames
+        return [
+            min((value for value in at if value >= 0), default=-1)
+            for at in zip(*lanes, strict=True)
+        ]
 
     def alpha(self, number: int, frame: int) -> bytes | None:
         """Return the matte of an object in a frame as a small gray PNG; None if there is none."""
@@ -146,38 +211,43 @@ class Preview:
             passes.append((pass_, run))
         return _Shown(obj, tuple(passes))
 
-    def _steps(self, shown: Sequence[_Shown], focus: int) -> Iterator[None]:
+    def _steps(self, all_wanted: Sequence[_Wanted]) -> Iterator[None]:
         try:
-            for of_object in shown:
-                prompts = tuple(of_object.obj.prompts.values())
+            for _, group in groupby(all_wanted, key=lambda wanted: wanted.shown.obj.id):
+                of_object = list(group)
+                prompts = tuple(of_object[0].shown.obj.prompts.values())
                 for prompt in prompts:
                     self._stills.prepare(prompt)
                     yield
                 predictor = self._stills.predictor(prompts)
-                for pass_, run in sorted(
-                    of_object.passes, key=lambda pair: abs(pair[0].reference - focus)
-                ):
-                    yield from self._propagate(predictor, pass_, run)
+                # The two passes at the frame looked at take turns: both sides of it fill up.
+                passes = [self._propagate(predictor, wanted) for wanted in of_object]
+                yield from _in_turn(passes[:2])
+                for steps in passes[2:]:
+                    yield from steps
         except VidmatteError as error:
             self.error = str(error)
         except OSError as error:
             self.error = f"the preview cannot be kept ({error.strerror}); free some space"
 
-    def _propagate(self, predictor: Predictor, pass_: Pass, run: _Propagated) -> Iterator[None]:
+    def _propagate(self, predictor: Predictor, wanted: _Wanted) -> Iterator[None]:
+        pass_, run = wanted.pass_, wanted.followed
         reference = None
         propagator = run.propagator
         if propagator is None:
             tracker = predictor.tracker()
             if tracker is None:
-                yield from self._match(predictor, pass_, run)
+                yield from self._match(predictor, wanted)
                 return
             source = self._frame_cache.video.info.source
             propagator = Propagator(predictor, tracker, pass_, source=source)
             reference = self._frame_cache.reference(run.prompts[0])
         # What was propagated before is kept: it goes on behind the last frame that was reached.
-        first, end = pass_.first, run.reached
+        first, end = wanted.until, run.reached
         if not pass_.is_backward:
-            first, end = run.reached + (reference is None), pass_.last + 1
+            first, end = run.reached + (reference is None), wanted.until + 1
+        if first >= end:
+            return
         found = propagator.run(self._read, first=first, end=end, reference=reference, chunk=_CHUNK)
         with closing(found):
             for frame, coarse in found:
@@ -189,9 +259,11 @@ class Preview:
     def _read(self) -> ReadFrames:
         return lambda first, end: self._frame_cache.proxy_frames(_SEEN, first, end)
 
-    def _match(self, predictor: Predictor, pass_: Pass, run: _Propagated) -> Iterator[None]:
+    def _match(self, predictor: Predictor, wanted: _Wanted) -> Iterator[None]:
         """Compute mattes of a model that mattes each frame alone."""
-        for frame, rgb in self._frame_cache.proxy_frames(SMALL, pass_.first, pass_.last + 1):
+        run = wanted.followed
+        first, last = wanted.span
+        for frame, rgb in self._frame_cache.proxy_frames(SMALL, first, last + 1):
             if frame not in run.confidence:
                 matte = predictor(FrameBatch(rgb, (frame,), (frame,), (0,)))
                 self._keep(run, frame, CoarseMatte(matte.alpha[0, 0], matte.confidence[0]))
@@ -203,6 +275,46 @@ class Preview:
         )
         run.confidence[frame], run.reached = coarse.confidence, frame
         self.computed += 1
+
+
+def _wanted_of(shown: _Shown, focus: int, way: Way) -> list[_Wanted]:
+    """Return the passes of an object that a way takes from a frame, the nearest first."""
+
+    def away(pass_: Pass) -> tuple[int, int]:
+        outside = max(pass_.first - focus, focus - pass_.last, 0)
+        return outside, abs(pass_.reference - focus)
+
+    chosen = []
+    for pass_, followed in sorted(shown.passes, key=lambda pair: away(pair[0])):
+        until = pass_.first if pass_.is_backward else pass_.last
+        if way == "one":
+            if away(pass_)[0]:
+                continue
+            until = focus
+        elif way != "both":
+            # Frames on the other side of the one looked at are left out.
+            is_left_out = pass_.last < focus if way == "forward" else pass_.first > focus
+            if is_left_out or pass_.is_backward != (way == "backward"):
+                continue
+        chosen.append(_Wanted(shown, pass_, followed, until))
+    return chosen
+
+
+def _in_turn(several: Sequence[Iterator[None]]) -> Iterator[None]:
+    """Yield from iterators by turns until all have ended; close them at the end."""
+    left = list(several)
+    try:
+        while left:
+            for steps in list(left):
+                try:
+                    next(steps)
+                except StopIteration:
+                    left.remove(steps)
+                else:
+                    yield
+    finally:
+        for steps in left:
+            cast("Generator[None]", steps).close()
 
 
 def _pasted(coarse: CoarseMatte, size: tuple[int, int]) -> Tensor:

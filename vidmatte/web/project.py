@@ -160,6 +160,23 @@ def with_mask(project: Project, number: int, frame: int, mask: Path | None) -> P
     return _with_prompts(project, project.object(number), frame, mask=mask)
 
 
+def with_prompt(project: Project, number: int, prompt: Prompt) -> Project:
+    """Return the project with the marks of an object on one frame replaced."""
+    obj = project.object(number)
+    return project.with_object(replace(obj, prompts={**obj.prompts, index_of(prompt): prompt}))
+
+
+def changed_marks(before: Project, after: Project) -> tuple[int, int] | None:
+    """Return the object and frame of the first marks that differ; None if none do."""
+    earlier = {obj.id: obj.prompts for obj in before.objects}
+    for obj in after.objects:
+        known = earlier.get(obj.id, {})
+        for frame in sorted({*known, *obj.prompts}):
+            if known.get(frame) != obj.prompts.get(frame):
+                return obj.id, frame
+    return None
+
+
 def frame_of(edit: Edit, clip_info: ClipInfo, key: str = "frame") -> int:
     """Return the frame index of an edit. Raises PromptError if the clip has no such frame."""
     frame = edit.get(key)
@@ -202,8 +219,15 @@ def _remove_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project
 def _add_point(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
     x, y = _place((edit.get("x"), edit.get("y")), clip_info)
-    points = obj.prompts[frame].points if frame in obj.prompts else ()
-    return _with_prompts(project, obj, frame, points=(*points, (x, y, _label(edit))))
+    label = _label(edit)
+    near = _number(edit.get("near", 0), "distance")
+    # A click beside the opposite mark takes it back: it was meant for the same place.
+    points = tuple(
+        point
+        for point in (obj.prompts[frame].points if frame in obj.prompts else ())
+        if point[2] == label or math.hypot(point[0] - x, point[1] - y) > near
+    )
+    return _with_prompts(project, obj, frame, points=(*points, (x, y, label)))
 
 
 def _move_point(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
@@ -214,12 +238,24 @@ def _move_point(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     return _with_prompts(project, obj, frame, points=tuple(points))
 
 
-def _add_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+def _corners(edit: Edit, clip_info: ClipInfo) -> tuple[tuple[float, float], ...]:
     corners = edit.get("points")
     if not isinstance(corners, list) or not 0 < len(corners) <= MAX_CORNERS:
         raise PromptError(f"a stroke needs 1 to {MAX_CORNERS} points")
-    places = tuple(_place(corner, clip_info) for corner in corners)
+    return tuple(_place(corner, clip_info) for corner in corners)
+
+
+def _move_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    strokes = list(obj.prompts[frame].strokes) if frame in obj.prompts else []
+    index = _index(edit, strokes)
+    strokes[index] = replace(strokes[index], points=_corners(edit, clip_info))
+    return _with_prompts(project, obj, frame, strokes=tuple(strokes))
+
+
+def _add_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    places = _corners(edit, clip_info)
     width = min(
         _number(edit.get("width"), "width of a stroke"),
         2.0 * max(clip_info.width, clip_info.height),
@@ -287,6 +323,7 @@ _OPERATIONS: Mapping[str, Callable[[Project, Edit, ClipInfo], Project]] = {
     "add_point": _add_point,
     "move_point": _move_point,
     "add_stroke": _add_stroke,
+    "move_stroke": _move_stroke,
     "set_box": _set_box,
     "remove_prompt": _remove_prompt,
     "clear_frame": _clear_frame,

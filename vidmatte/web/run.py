@@ -13,14 +13,15 @@ import threading
 import time
 from _thread import interrupt_main
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 from vidmatte.errors import VidmatteError
-from vidmatte.frames import MatteBatch
+from vidmatte.frames import ColorTags, MatteBatch
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.run import matte_request
@@ -29,9 +30,12 @@ from vidmatte.pipeline.segments.long_render import journal_of
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
 from vidmatte.report.summary import Summary
-from vidmatte.web.frame_cache import SMALL, DiskCache
+from vidmatte.web.frame_cache import SMALL, DiskCache, color_jpeg
 from vidmatte.web.still import gray_png
 
+_NUMBERS = count(1)
+_MOST_BYTES = 4 << 30
+"""Disk space for small pictures of what is written."""
 State = Literal["starting", "adapting", "matting", "done", "failed", "cancelled"]
 
 
@@ -46,6 +50,10 @@ class Job:
     outputs: tuple[str, ...]
     alphas: tuple[str, ...]
     options: MatteOptions
+    report: Path | None = None
+    """Folder of the report, None if there is none."""
+    color: ColorTags = field(default_factory=ColorTags)
+    """Of the source, to show the colour of mattes."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,11 @@ class Run:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.progress = Progress()
-        self.mattes = DiskCache()
-        """Small gray PNGs by (object name, frame), as they are written."""
+        self.number = next(_NUMBERS)
+        """Of this run among those of the page."""
+        self.mattes = DiskCache(_MOST_BYTES)
+        """What is written, small, by (object name, frame): gray PNGs; and the straight colour by
+        (object name, frame, "colour"): JPEGs."""
         self.confidence: dict[int, float] = {}
         """By written frame, that of the object with the lowest."""
         context = multiprocessing.get_context("spawn")
@@ -139,13 +150,13 @@ class Run:
             )
             self.progress = replace(self.progress, state="failed", error=why)
 
-    def _keep(self, frame: int, confidence: float, pngs: dict[str, bytes]) -> None:
+    def _keep(self, frame: int, confidence: float, pictures: dict[tuple[str, ...], bytes]) -> None:
         self.confidence[frame] = confidence
         with contextlib.suppress(
             OSError
         ):  # on a full disk the page shows fewer mattes, and the run goes on
-            for name, png in pngs.items():
-                self.mattes.put((name, frame), png)
+            for (name, *kind), picture in pictures.items():
+                self.mattes.put((name, frame, *kind), picture)
 
 
 def _after(progress: Progress, what: str, *values: Any) -> Progress:
@@ -175,7 +186,7 @@ def _work(job: Job, pipe: Connection) -> None:
             _request(job),
             progress=lambda done, total: pipe.send(("matting", done, total)),
             on_adapt=lambda done, total: pipe.send(("adapting", done, total)),
-            on_mattes=lambda mattes: _show(mattes, pipe),
+            on_mattes=lambda mattes: _show(mattes, job.color, pipe),
         )
         answer = ("done", summary)
     except VidmatteError as error:
@@ -196,7 +207,12 @@ def _request(job: Job) -> Request:
     """Return the request; it resumes segments of the same run, and removes those of others."""
     options = replace(job.options, resume=False)
     request = Request.of(
-        job.source, job.prompts, output=job.outputs, alpha=job.alphas, options=options
+        job.source,
+        job.prompts,
+        output=job.outputs,
+        alpha=job.alphas,
+        report=job.report,
+        options=options,
     )
     journal = journal_of(request)
     if next(journal.done(), None) is None:
@@ -208,14 +224,19 @@ def _request(job: Job) -> Request:
     return request
 
 
-def _show(mattes: Mapping[str, MatteBatch], pipe: Connection) -> None:
-    """Send small pictures of mattes, so that the page can show them during the run."""
+def _show(mattes: Mapping[str, MatteBatch], color: ColorTags, pipe: Connection) -> None:
+    """Send small pictures of mattes and their colour, for the page to show and play."""
     first = next(iter(mattes.values()))
     height, width = first.alpha.shape[2:]
     size = smaller(width, height, SMALL)
     for n, frame in enumerate(first.source.frames):
-        pngs = {name: gray_png(batch.alpha[n : n + 1], *size) for name, batch in mattes.items()}
-        pipe.send(("mattes", frame, min(batch.confidence[n] for batch in mattes.values()), pngs))
+        pictures: dict[tuple[str, ...], bytes] = {}
+        for name, batch in mattes.items():
+            pictures[name,] = gray_png(batch.alpha[n : n + 1], *size)
+            if batch.foreground is not None:
+                pictures[name, "colour"] = color_jpeg(batch.foreground[n], color, size)
+        confidence = min(batch.confidence[n] for batch in mattes.values())
+        pipe.send(("mattes", frame, confidence, pictures))
 
 
 def _await_cancel(pipe: Connection) -> None:

@@ -6,26 +6,59 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
+
+import cv2
+import numpy as np
+import torch
 
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
+from vidmatte.imaging.despill import despill
+from vidmatte.imaging.display import to_display
+from vidmatte.imaging.foreground import estimate_foreground
+from vidmatte.imaging.optical_flow import to_gray
+from vidmatte.imaging.temporal import smooth_alphas
 from vidmatte.media.limits import check_size, header_size
+from vidmatte.media.patterns import stem_of
+from vidmatte.media.timecode import advance_timecode
 from vidmatte.options import SUGGESTED_ADAPT_STEPS, MatteOptions
 from vidmatte.pipeline.models import model_from_options
 from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.objects import clean_name
 from vidmatte.read import parse_position
 from vidmatte.report.summary import SUGGESTED_BELOW, Summary
-from vidmatte.web.frame_cache import FrameCache
-from vidmatte.web.outputs import command_of, default_outputs, describe, files_of, job_of
-from vidmatte.web.preview import Preview
-from vidmatte.web.project import Edit, History, Project, PromptedObject, edited, frame_of, with_mask
-from vidmatte.web.result import Result, can_show
+from vidmatte.web.edge import Edge, decoded, describe_controls
+from vidmatte.web.follow import FARTHEST, follow_prompt
+from vidmatte.web.frame_cache import SMALL, FrameCache
+from vidmatte.web.outputs import (
+    command_of,
+    default_outputs,
+    describe,
+    describe_space,
+    files_of,
+    job_of,
+)
+from vidmatte.web.preview import Preview, Way
+from vidmatte.web.project import (
+    Edit,
+    History,
+    Project,
+    PromptedObject,
+    changed_marks,
+    edited,
+    frame_of,
+    with_mask,
+    with_prompt,
+)
+from vidmatte.web.result import Result, file_groups, parts_of
 from vidmatte.web.run import Job, Run
-from vidmatte.web.still import Still, Stills
+from vidmatte.web.sound import Sound
+from vidmatte.web.still import Still, Stills, gray_png
 from vidmatte.web.store import Store, prompt_file_of
+from vidmatte.web.tips import Tips
 from vidmatte.web.worker import Worker
 
 
@@ -33,7 +66,8 @@ from vidmatte.web.worker import Worker
 class PickerConfig:
     """The clip and options that the picker is opened with."""
 
-    source: Path
+    source: Path | None
+    """None to choose one in the page; a session needs one."""
     prompt_file: Path | None = None
     """None for the file beside the clip."""
     frame: int | str | None = None
@@ -43,6 +77,8 @@ class PickerConfig:
     alphas: tuple[str, ...] = ()
     options: MatteOptions = field(default_factory=MatteOptions)
     """Their in and out points apply to a new project."""
+    tips_file: Path | None = None
+    """Where tips that were read are remembered; None to forget them."""
 
 
 class Session:
@@ -52,37 +88,49 @@ class Session:
     """
 
     def __init__(self, config: PickerConfig, *, folder: Path | None = None) -> None:
+        assert config.source is not None  # `pick` asks for one
         self.config = config
+        self._source = config.source
         self._folder = folder or Path()
         with ExitStack() as stack:
             # If a later step fails, what was opened is closed again.
-            self._video = stack.enter_context(open_clip(config.source, config.options))
+            self._video = stack.enter_context(open_clip(self._source, config.options))
             model = model_from_options(config.options)
             self.frame_cache = FrameCache(self._video)
             stack.callback(self.frame_cache.close)
             self.clip_info = self.frame_cache.clip_info
             self.first_shown = self._index_of(config.frame)
-            beside = prompt_file_of(config.source, self._folder.resolve())
-            self.store = Store(config.prompt_file or beside, config.source)
+            beside = prompt_file_of(self._source, self._folder.resolve())
+            self.store = Store(config.prompt_file or beside, self._source)
             self._history = History(self._opened())
             self._selection = default_outputs(
-                config.source, config.outputs, config.alphas, config.options, self._folder
+                self._source, config.outputs, config.alphas, config.options, self._folder
             )
             # Outputs that cannot be written are refused now, not at every step of the page.
             project = self._history.project
-            describe(self._selection, len(project.prompts))
-            command_of(self._job(project), project)
+            self._options = config.options
+            describe(self._selection, list(project.prompts))
+            command_of(self._job(), project)
             stack.pop_all()
         self._lock = threading.RLock()
         self._stills = Stills(model, self.frame_cache)
         self.preview = Preview(self._stills, self.frame_cache)
+        self.sound = Sound(self._source)
+        self._despill_strength = self.edge.despill_strength
+        """Kept while there is no despill."""
+        self.tips = Tips(config.tips_file)
         self._is_previewing = False
+        self._way: Way = "both"
         self._version = 0
+        self.edge_version = 0
+        """Counts the changes of the edge: pictures of an older one are of no use."""
         self.worker = Worker()
         self.run: Run | None = None
         self._completed: Summary | None = None
         self._ran: Project | None = None
         self._results: tuple[Run, list[Result]] | None = None
+        self.run_before: Run | None = None
+        """The run before the last one, whose small mattes are kept to compare."""
         self.ended = threading.Event()
         """Set when the page says that it is done."""
         self.frame_cache.prefetch_all(lambda: self.worker.is_busy or self._is_computing())
@@ -93,17 +141,6 @@ class Session:
         if index >= self.clip_info.frames:
             raise self._video.no_frame(self._video.number_of(index))
         return index
-
-    def _job(self, project: Project) -> Job:
-        """Return the request for a run of a project with the present outputs."""
-        return job_of(
-            self.config.source,
-            self.store.path,
-            project,
-            self._selection,
-            self.config.options,
-            self.clip_info.first_number,
-        )
 
     def _opened(self) -> Project:
         project = self.store.load(self.clip_info, self._video)
@@ -169,11 +206,47 @@ class Session:
                 raise
             self._put(project, frame)
 
-    def undo(self, by: int) -> None:
-        """Undo (-1) or redo (1) an edit."""
+    def copy_marks(self, number: int, source: int, target: int) -> None:
+        """Copy the marks of a frame to another one, moved along with the picture.
+
+        Raises PromptError if there are none, or they cannot be followed.
+        """
+        obj = self.project.object(number)
+        prompt = obj.prompts.get(frame_of({"frame": source}, self.clip_info))
+        frame_of({"frame": target}, self.clip_info)
+        first = self.clip_info.first_number
+        if prompt is None or source == target:
+            raise PromptError(
+                f"frame {source + first} has no marks of {obj.name} to copy to {target + first}"
+            )
+        if abs(target - source) > FARTHEST:
+            raise PromptError(
+                f"frame {target + first} is {abs(target - source)} frames away from "
+                f"{source + first}: marks are followed over {FARTHEST} at most; mark a frame in "
+                "between"
+            )
+        low, high = sorted((source, target))
+        size = self.clip_info.width, self.clip_info.height
+        grays = [to_gray(rgb[0]) for _, rgb in self.frame_cache.proxy_frames(SMALL, low, high + 1)]
+        if len(grays) <= high - low:
+            raise PromptError(
+                f"frames {low + first} to {high + first} cannot be read, so no mark is followed"
+            )
+        moved = follow_prompt(prompt, target, grays if low == source else grays[::-1], size)
         with self._lock:
+            self._put(with_prompt(self.project, number, moved), target)
+
+    def undo(self, by: int) -> tuple[int, int] | None:
+        """Undo (-1) or redo (1) an edit; return the object and frame whose marks it changed.
+
+        None if it changed no marks.
+        """
+        with self._lock:
+            before = self.project
             self._history.step(by)
-            self._changed(self.first_shown)
+            changed = changed_marks(before, self.project)
+            self._changed(self.first_shown if changed is None else changed[1])
+            return changed
 
     def _put(self, project: Project, focus: int) -> None:
         self._history.push(project)
@@ -183,7 +256,7 @@ class Session:
         self._version += 1
         self.store.save(self.project)
         if self._is_previewing:
-            self.worker.work_on(self.preview.plan(self.project, focus))
+            self.worker.work_on(self.preview.plan(self.project, focus, self._way))
 
     def still(self, number: int, frame: int) -> Future[Still] | None:
         """Return the matte of a marked frame, once computed; None for a frame without marks."""
@@ -198,39 +271,157 @@ class Session:
         return known
 
     def small_alpha(self, number: int, frame: int) -> bytes | None:
-        """Return a small gray PNG of an object's matte in a frame.
+        """Return a small gray PNG of an object's matte in a frame, with its edge as it is set.
 
-        It is that of the run if the marks have not changed since, else of the preview.
+        It is that of the run if the marks have not changed since and the edge can be that of the
+        page, else of the preview.
         """
+        edge = self.edge
         run = self._current_run()
         name = clean_name(self.project.object(number).name)
         written = None if run is None else run.mattes.get((name, frame))
-        return self.preview.alpha(number, frame) if written is None else written
+        if run is not None and written is not None:
+            its_edge = Edge.of(run.job.options)
+            if its_edge == edge:
+                return written
+            if its_edge.is_plain and its_edge.smooth == edge.smooth:
+                return edge.finished_png(written, self._video.info.height)
+        png = self._smoothed(number, frame, edge.smooth)
+        if png is None:
+            return written
+        return edge.finished_png(png, self._video.info.height)
 
-    def curve(self) -> list[int]:
-        """Return the confidence of each frame in hundredths, -1 if unknown: of run or preview."""
-        values = self.preview.confidence()
+    def _smoothed(self, number: int, frame: int, strength: float) -> bytes | None:
+        """Return the matte of the preview, smoothed if its neighbours are known too."""
+        png = self.preview.alpha(number, frame)
+        if png is None or strength == 0:
+            return png
+        near = [n for n in (frame - 1, frame, frame + 1) if 0 <= n < self.clip_info.frames]
+        found = {n: self.preview.alpha(number, n) for n in near}
+        known = [(n, beside) for n, beside in found.items() if beside is not None]
+        if len(known) < 2:
+            return png
+        frames = ((torch.from_numpy(decoded(beside)), self._small_rgb(n)) for n, beside in known)
+        index = [n for n, _ in known].index(frame)
+        smoothed = next(islice(smooth_alphas(frames, strength), index, None))
+        return gray_png(smoothed[None, None], smoothed.shape[1], smoothed.shape[0])
+
+    def _small_rgb(self, frame: int) -> torch.Tensor:
+        """Return a small frame (3, h, w) as the page shows it."""
+        jpeg = np.frombuffer(self.frame_cache.jpeg(frame, SMALL), np.uint8)
+        picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
+        return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+
+    def finished_still(self, still: Still) -> bytes:
+        """Return the PNG of a still with its edge as it is set."""
+        return self.edge.finished_png(still.png, self._video.info.height)
+
+    def picture_of(self, kind: str, number: int, frame: int, still: Still) -> tuple[str, bytes]:
+        """Return name and PNG of a marked frame, to save.
+
+        "still" is its straight colour with alpha, "mask" the matte without its edge controls, as a
+        reference takes it.
+        """
+        name = f"{stem_of(self._source)}_{clean_name(self.project.object(number).name)}"
+        if kind == "mask":
+            return f"{name}_mask_{frame:06d}.png", still.png
+        batch, _ = self.frame_cache.whole(frame)
+        rgb = to_display(batch.rgb, self._video.info.color)
+        alpha = torch.from_numpy(decoded(self.finished_still(still)))[None, None]
+        size = rgb.shape[3], rgb.shape[2]
+        if alpha.shape[2:] != rgb.shape[2:]:
+            # Marks and mattes are of square pixels; the colour is estimated with those of the file.
+            plane = cv2.resize(alpha[0, 0].numpy(), size, interpolation=cv2.INTER_AREA)
+            alpha = torch.from_numpy(plane)[None, None]
+        color = estimate_foreground(rgb, alpha)
+        if self._options.despill is not None:
+            color = despill(color, self._options.despill)
+        planes = [*color[0].numpy()[::-1], alpha[0, 0].numpy()]
+        wanted = self.clip_info.width, self.clip_info.height
+        if wanted != size:
+            planes = [cv2.resize(plane, wanted, interpolation=cv2.INTER_AREA) for plane in planes]
+        codes = (cv2.merge(planes).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        _, data = cv2.imencode(".png", codes)
+        return f"{name}_still_{frame:06d}.png", data.tobytes()
+
+    def curves(self) -> dict[str, Any]:
+        """Return the confidence of each frame in hundredths, -1 if unknown: lowest, and by object.
+
+        That of a run is the lowest of its objects.
+        """
         run = self._current_run()
-        for frame, confidence in list(run.confidence.items()) if run is not None else ():
-            values[frame] = round(100 * confidence)
-        return values
+        written = {} if run is None else dict(run.confidence)
+        lowest = self.preview.confidence()
+        by_object = self.preview.confidence_by_object()
+        marked = [obj.id for obj in self.project.objects if obj.prompts]
+        if written:
+            # A run tells one number for all objects.
+            by_object = {marked[0]: list(lowest)} if marked else {}
+        for frame, confidence in written.items():
+            lowest[frame] = round(100 * confidence)
+            for lane in by_object.values():
+                lane[frame] = lowest[frame]
+        return {"confidence": lowest, "objects": by_object}
 
     def _current_run(self) -> Run | None:
         """Return the run if the marks have not changed since."""
         return self.run if self._ran == self.project else None
 
-    def show_preview(self, is_on: bool, focus: int) -> None:
-        """Start or stop computing a preview. Raises OptionError if nothing is marked."""
+    def show_preview(self, is_on: bool, focus: int, way: str = "both") -> None:
+        """Start or stop computing a preview from the frame `focus`.
+
+        Raises OptionError if nothing is marked, or there is no such way.
+        """
+        if way not in get_args(Way):
+            raise OptionError(f"way {way!r} is not valid: choose one of {', '.join(get_args(Way))}")
         with self._lock:
             if is_on and not self.project.prompts:
                 raise OptionError("nothing is marked yet: click on the object")
             self._is_previewing = is_on
-            self.worker.work_on(self.preview.plan(self.project, focus) if is_on else None)
+            self._way = cast("Way", way)
+            steps = self.preview.plan(self.project, focus, self._way) if is_on else None
+            self.worker.work_on(steps)
+
+    @property
+    def edge(self) -> Edge:
+        """The edge of the matte as it is set."""
+        return Edge.of(self._options)
+
+    def edge_over(self) -> Edge | None:
+        """Return the edge that is put on top of a written file to show what a new run would write.
+
+        None if the file has it already, or has another one that cannot be taken back.
+        """
+        its_edge = self._edge_of_run()
+        return self.edge if its_edge.is_plain and its_edge != self.edge else None
+
+    def _edge_of_run(self) -> Edge:
+        return self.edge if self.run is None else Edge.of(self.run.job.options)
+
+    def set_edge(self, asked: Mapping[str, Any]) -> None:
+        """Change the edge of the matte. Raises OptionError."""
+        with self._lock:
+            strength = self._despill_strength
+            edge = replace(self.edge, despill_strength=strength).with_page(asked)
+            self._despill_strength = edge.despill_strength
+            self._options = edge.applied_to(self._options)
+            self.edge_version += 1
 
     def set_outputs(self, asked: Mapping[str, Any]) -> None:
         """Change which outputs will be written, and how. Raises OptionError."""
         with self._lock:
             self._selection = self._selection.with_page(asked)
+
+    def _job(self) -> Job:
+        """Return the request for a run with the present marks, outputs and options."""
+        return job_of(
+            self._source,
+            self.store.path,
+            self._history.project,
+            self._selection,
+            self._options,
+            self.clip_info.first_number,
+        )
 
     def start_run(self) -> None:
         """Start the run at full quality. Raises VidmatteError if it cannot start."""
@@ -241,18 +432,30 @@ class Session:
                 raise OptionError("nothing is marked yet: click on the object")
             if not self._selection.chosen:
                 raise OptionError("no output is chosen: choose at least one")
-            job = self._job(self.project)
+            job = self._job()
             files_of(job, self.project)
             self.store.save(self.project)
             self.show_preview(False, 0)
             if self.run is not None:
                 self._completed = self.summary
-                self.run.close()
-            for result in self._results[1] if self._results is not None else ():
-                result.close()
-            self._results = None
-            self.run = Run(job)
+                self._keep_for_comparison(self.run)
+            self._close_results()
+            self.run = Run(replace(job, color=self._video.info.color))
             self._ran = self.project
+
+    def _keep_for_comparison(self, run: Run) -> None:
+        """Keep the small mattes of a run that ended, if it got to its end."""
+        if run.progress.summary is None:
+            run.close()
+            return
+        if self.run_before is not None:
+            self.run_before.close()
+        self.run_before = run
+
+    def _close_results(self) -> None:
+        for result in self._results[1] if self._results is not None else ():
+            result.close()
+        self._results = None
 
     def cancel_run(self) -> None:
         """Stop the run, if there is one."""
@@ -260,25 +463,54 @@ class Session:
             self.run.cancel()
 
     def results(self) -> list[Result]:
-        """Return the outputs of the last run whose alpha can be shown, alpha-only ones first."""
+        """Return what the last run wrote: a part for each object of each output, in order."""
         with self._lock:
             run = self.run
             if run is None or run.progress.summary is None:
                 return []
             if self._results is None or self._results[0] is not run:
-                shown = sorted(
-                    filter(can_show, run.progress.summary.outputs), key=lambda output: output.kind
-                )
-                size = self.clip_info.width, self.clip_info.height
-                self._results = (run, [Result(output, *size) for output in shown])
+                summary = run.progress.summary
+                options = run.job.options
+                shown = [
+                    Result(
+                        part,
+                        self.clip_info,
+                        number=summary.first_frame,
+                        is_premultiplied=options.premultiplied,
+                        source_color=self._video.info.color,
+                    )
+                    for part in parts_of(summary)
+                ]
+                self._results = (run, shown)
             return self._results[1]
+
+    def proxy(
+        self, number: int, frame: int, *, is_color: bool = False, is_before: bool = False
+    ) -> bytes | None:
+        """Return a frame of the last run, small: gray PNG of alpha, or JPEG of straight colour.
+
+        `is_before` takes the run before it. None if there is no such frame.
+        """
+        run = self.run_before if is_before else self.run
+        if run is None:
+            return None
+        name = clean_name(self.project.object(number).name)
+        if is_color:
+            return run.mattes.get((name, frame, "colour"))
+        png = run.mattes.get((name, frame))
+        edge = None if is_before else self.edge_over()
+        if png is None or edge is None:
+            return png
+        return edge.finished_png(png, self._video.info.height)
 
     def state(self) -> dict[str, Any]:
         """Return all that the page shows except pictures and the curve."""
         with self._lock:
             project = self.project
-            job = self._job(project)
+            job = self._job()
+            last = self.clip_info.frames - 1 if project.end is None else project.end
             done, total = self.preview.progress
+            names = [clean_name(name) for name in project.prompts]
             return {
                 "version": self._version,
                 "objects": [_object_json(obj) for obj in project.objects],
@@ -288,13 +520,25 @@ class Session:
                 "can_redo": self._history.can_redo,
                 "saved_as": str(self.store.path),
                 "command": command_of(job, project),
-                "outputs": describe(self._selection, len(project.prompts)),
+                "outputs": describe(self._selection, names),
+                "name": self._selection.name,
+                "folder": str(self._selection.folder),
+                "space": describe_space(
+                    self._selection.folder,
+                    last - (project.start or 0) + 1,
+                    float(self._video.info.frame_rate),
+                ),
                 "overwrite": self._selection.overwrite,
-                "smooth": self._selection.smooth,
+                "report": self._selection.report,
                 "adapt_steps": self._selection.adapt_steps,
                 "suggested_adapt_steps": SUGGESTED_ADAPT_STEPS,
+                "edge": asdict(replace(self.edge, despill_strength=self._despill_strength)),
+                "edge_version": self.edge_version,
+                "tips": list(self.tips.read),
                 "preview": {
                     "on": self._is_previewing,
+                    "way": self._way,
+                    "seconds_left": self.preview.seconds_left if self._is_previewing else None,
                     "done": done,
                     "total": total,
                     "error": self.preview.error,
@@ -307,7 +551,7 @@ class Session:
         """Return the facts of the clip, which do not change."""
         info = self._video.info
         return {
-            "name": self.config.source.name or str(self.config.source),
+            "name": self._source.name or str(self._source),
             "frames": self.clip_info.frames,
             "width": self.clip_info.width,
             "height": self.clip_info.height,
@@ -317,32 +561,60 @@ class Session:
             "suggested_below": SUGGESTED_BELOW,
             "notes": list(info.notes),
             "model": str(self.config.options.model),
+            "timecode": self.timecodes(0, 1)[0],
+            "has_sound": info.audio_streams > 0,
+            "options": describe_controls(),
+            "defaults": asdict(Edge()),
         }
+
+    def timecodes(self, first: int, count: int) -> list[str | None]:
+        """Return the timecodes of some frames; None if the clip has none."""
+        info = self._video.info
+        if info.timecode is None:
+            return [None] * count
+        return [
+            advance_timecode(info.timecode, frame, info.frame_rate)
+            for frame in range(first, first + count)
+        ]
 
     def _run_json(self, run: Run) -> dict[str, Any]:
         answer = run.progress.as_json()
         summary = run.progress.summary
         if summary is None:
             return answer
-        results = self.results()
         return answer | {
+            "number": run.number,
             "seconds": round(summary.seconds, 1),
             "frames": summary.frames,
             "first_frame": summary.first_frame - summary.first_number,
             "notes": list(summary.notes),
-            "outputs": [
-                {
-                    "path": str(output.path),
-                    "kind": output.kind,
-                    "object": output.object_name,
-                    "is_webm": output.path.suffix == ".webm" and output.kind == "colour",
-                }
-                for output in summary.outputs
-            ],
-            "shown": [
-                {"path": str(obj.output.path), "object": obj.output.object_name} for obj in results
-            ],
+            "outputs": [{"path": str(output.path)} for output in summary.outputs],
+            "files": self._files_json(),
+            "report": None if summary.report is None else str(summary.report),
+            "has_before": self.run_before is not None,
+            "edge": asdict(Edge.of(run.job.options)),
+            "is_plain": Edge.of(run.job.options).is_plain,
         }
+
+    def _files_json(self) -> list[dict[str, Any]]:
+        """Return the files to watch, each with its parts by the ids of the objects they show."""
+        results = self.results()
+        ids = {clean_name(obj.name): obj.id for obj in self.project.objects}
+        files = []
+        for group in file_groups([result.part for result in results]):
+            parts = [results[n].part for n in group]
+            names = list(dict.fromkeys(part.output.path.name for part in parts))
+            files.append(
+                {
+                    "name": " + ".join(names),
+                    "kind": parts[0].output.kind,
+                    "parts": [
+                        {"index": n, "object": ids.get(part.object_name)}
+                        for n, part in zip(group, parts, strict=True)
+                    ],
+                }
+            )
+        return files
 
     def _is_computing(self) -> bool:
         return self.run is not None and not self.run.progress.is_over
@@ -354,8 +626,10 @@ class Session:
         self.worker.close()
         self.frame_cache.close()
         self.preview.close()
-        for result in self.results():
-            result.close()
+        self.sound.close()
+        self._close_results()
+        if self.run_before is not None:
+            self.run_before.close()
         self._video.close()
         self.store.tidy([self.project])
 

@@ -24,7 +24,7 @@ _UNSPECIFIED = 2
 _SRGB = 13
 _POWERS = {4: 2.2, 5: 2.8}
 """Exponents of the transfers that are plain gamma: BT.470 of systems M, and of B and G."""
-_BT709_CURVES = (1, 2, 6, 14, 15)
+BT709_CURVES = (1, 2, 6, 14, 15)
 """Transfers with the curve of BT.709: BT.709, untagged, BT.601, BT.2020 in 10 and 12 bits."""
 PQ_WHITE = 203.0
 """cd/m2 of the value 1: the diffuse white of HDR, ITU-R BT.2408-7, table 1."""
@@ -60,7 +60,7 @@ def check_exr(color: ColorTags, *, alpha_only: bool) -> None:
         import OpenEXR  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("EXR output", "exr") from error
-    known = (LINEAR, PQ, HLG, _SRGB, *_POWERS, *_BT709_CURVES)
+    known = (LINEAR, PQ, HLG, _SRGB, *_POWERS, *BT709_CURVES)
     if not alpha_only and color.transfer not in known:
         raise OptionError(
             f"EXR holds scene-linear colour, and no conversion is known from the transfer "

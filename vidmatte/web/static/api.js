@@ -1,7 +1,7 @@
 // @ts-check
 // Requests to the server. Everything that changes something answers with the new state.
 
-import { emit, model, say } from "./model.js";
+import { emit, model, sayError, succeeded } from "./model.js";
 
 export class ApiError extends Error {}
 
@@ -34,6 +34,7 @@ export async function getPicture(path) {
   const response = await fetch(path);
   if (response.status === 204 || response.status === 409) return null;
   await answerOf(response);
+  succeeded(topicOf(path));
   return { bitmap: await createImageBitmap(await response.blob()), headers: response.headers };
 }
 
@@ -59,10 +60,12 @@ export function post(path, body = {}) {
           body: isRaw ? body : JSON.stringify(body),
         }),
       );
+      succeeded(topicOf(path));
+      succeeded(UNREACHABLE);
       if (response.status !== 204) accept(await response.json());
       return true;
     } catch (error) {
-      tell(error);
+      tell(error, topicOf(path));
       return false;
     }
   });
@@ -84,6 +87,7 @@ export async function refresh() {
   await queue;
   try {
     const state = await getJson("/api/state");
+    succeeded(UNREACHABLE);
     if (posts === before) accept(state);
   } catch (error) {
     tell(error);
@@ -97,10 +101,22 @@ function accept(state) {
   emit("state");
 }
 
+const UNREACHABLE = "server";
+
+/**
+ * What a request is about: errors of it go when a later one succeeds.
+ * @param {string} path
+ */
+export function topicOf(path) {
+  const [, name] = path.split("?")[0].split("/").filter(Boolean);
+  return name === "undo" || name === "redo" || name === "mask" || name === "copy" ? "edit" : name ?? path;
+}
+
 /** @param {unknown} error */
-export function tell(error) {
+export function tell(error, topic = "") {
   const isGone = error instanceof TypeError;
   if (!isGone && !(error instanceof ApiError)) console.error(error);
   const message = error instanceof Error ? error.message : String(error);
-  say(isGone ? "The server does not answer: was vidmatte stopped? Your marks are saved." : message, true);
+  if (isGone) sayError("The server does not answer: was vidmatte stopped? Your marks are saved.", UNREACHABLE);
+  else sayError(message, topic);
 }

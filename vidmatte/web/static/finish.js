@@ -1,10 +1,8 @@
 // @ts-check
-// Finish: what is written, the run with its progress, and the result beside the input.
+// Finish: what is written and where, the run with its progress, single pictures, the command line.
 
-import { getPicture, post, tell } from "./api.js";
-import { compose } from "./composite.js";
-import { byId, emit, firstFrame, model, on, say, set } from "./model.js";
-import { maskOf, smallFrame } from "./pictures.js";
+import { post } from "./api.js";
+import { byId, chosenObject, marksOf, model, on, say } from "./model.js";
 
 const ACTIVE = ["starting", "adapting", "matting"];
 const FIRST = 3;
@@ -14,7 +12,7 @@ const STATES = { starting: "starting", adapting: "adaptation", matting: "frame" 
 let outputsShown = "";
 
 function showOutputs() {
-  const key = JSON.stringify(model.state.outputs);
+  const key = JSON.stringify([model.state.outputs, model.state.overwrite]);
   if (key === outputsShown) return;
   outputsShown = key;
   const active = document.activeElement;
@@ -37,14 +35,42 @@ function outputLabel(output) {
   name.append(Object.assign(document.createElement("span"), { className: "dim", textContent: kind }));
   const label = Object.assign(document.createElement("label"), { title: [output.path, ...details].join("; ") });
   label.append(check, name);
+  if (output.exists) {
+    const note = model.state.overwrite ? "exists, will be replaced" : "exists";
+    name.append(Object.assign(document.createElement("span"), { className: "exists", textContent: note }));
+  }
   return label;
 }
 
 function choose() {
   const chosen = [...byId("outputs").querySelectorAll("input")].flatMap((check, n) => (check.checked ? [n] : []));
   const adaptSteps = byId("adapt").checked ? model.state.suggested_adapt_steps : 0;
-  const smooth = byId("smooth").checked ? model.state.smooth || 0.5 : 0;
-  post("/api/choices", { outputs: chosen, overwrite: byId("overwrite").checked, smooth, adapt_steps: adaptSteps });
+  post("/api/choices", { outputs: chosen, overwrite: byId("overwrite").checked, report: byId("report").checked, adapt_steps: adaptSteps });
+}
+
+async function choosePlace() {
+  if (!(await post("/api/choices", { name: byId("out-name").value, folder: byId("out-folder").value }))) showPlace();
+}
+
+function showPlace() {
+  const { name, folder, space } = model.state;
+  for (const [field, value] of /** @type {[HTMLInputElement, string][]} */ ([[byId("out-name"), name], [byId("out-folder"), folder]])) {
+    if (document.activeElement !== field) field.value = value;
+  }
+  byId("space").textContent = space;
+}
+
+// The matte of this frame as a picture with alpha, and alone: what other programs and --mask take.
+function showStill() {
+  const object = chosenObject();
+  const isMarked = marksOf(object) !== null;
+  for (const kind of /** @type {const} */ (["still", "mask"])) {
+    const link = byId(`save-${kind}`);
+    if (isMarked) link.href = `/api/save/${kind}/${object.id}/${model.frame}`;
+    else link.removeAttribute("href");
+    link.title = isMarked ? "" : "Mark the object on this frame first";
+    link.setAttribute("aria-disabled", String(!isMarked));
+  }
 }
 
 export function isRunning() {
@@ -68,8 +94,7 @@ function showRun() {
   if (run !== null && isActive) showProgress(run);
   if (run?.state === "done") {
     const names = run.outputs.map((output) => output.path.split("/").at(-1)).join(", ");
-    byId("run-summary").textContent = `${run.frames} frames in ${run.seconds} s: ${names}`;
-    byId("watch").disabled = !run.shown.length;
+    byId("run-summary").textContent = `${run.frames} frames in ${run.seconds} s: ${names}${run.report ? `; report in ${run.report}` : ""}`;
   }
 }
 
@@ -97,88 +122,6 @@ function announce() {
   stateBefore = state;
 }
 
-// The result: input, alpha and object over a colour, all of the current frame.
-
-// The run whose result is shown: there is one then.
-function shownRun() {
-  return /** @type {import("./model.js").Run} */ (model.state.run);
-}
-
-function resultFrame() {
-  const { first_frame: first, frames } = shownRun();
-  return Math.min(Math.max(model.frame - first, 0), frames - 1);
-}
-
-function webm() {
-  return shownRun().outputs.findIndex((output) => output.is_webm);
-}
-
-async function showResult() {
-  if (!model.isResult || model.state.run?.state !== "done") return;
-  const frame = model.frame;
-  try {
-    const image = await smallFrame(shownRun().first_frame + resultFrame());
-    const masks = await Promise.all(chosenResults().map((n) => getPicture(`/api/result/${n}/${resultFrame()}`)));
-    if (frame !== model.frame || !model.isResult) return;
-    const found = masks.filter((one) => one !== null);
-    const mattes = found.map((one) => ({ mask: maskOf(one.bitmap), object: { color: "#fff" } }));
-    compose(byId("result-input"), image, [], "source", "");
-    compose(byId("result-alpha"), image, mattes, "alpha", "");
-    compose(byId("result-canvas"), image, mattes, "color", byId("result-color").value);
-  } catch (error) {
-    tell(error);
-  }
-  const video = byId("result-video");
-  if (!video.hidden && video.paused) video.currentTime = (resultFrame() + 0.5) / model.clip.frame_rate;
-}
-
-// One output of each object: the first ones on the list are those with alpha alone.
-function chosenResults() {
-  const { shown } = shownRun();
-  return shown.flatMap((one, n) => (shown.findIndex((other) => other.object === one.object) === n ? [n] : []));
-}
-
-function openResult() {
-  if (model.isPlaying) emit("stop");
-  set("result", { isResult: true });
-  byId("stage-area").hidden = true;
-  byId("result-area").hidden = false;
-  const video = byId("result-video");
-  const index = webm();
-  video.hidden = index < 0;
-  byId("result-canvas").hidden = index >= 0;
-  byId("result-kind").textContent = index < 0 ? "Over a colour" : "WebM over a colour";
-  if (index >= 0) video.src = `/api/file/${index}?${encodeURIComponent(shownRun().seconds)}`;
-  paintBackdrop();
-  if (model.frame < firstFrame()) set("frame", { frame: firstFrame() });
-  showResult();
-  byId("result-close").focus();
-}
-
-function closeResult() {
-  if (model.isPlaying) emit("stop");
-  set("result", { isResult: false });
-  byId("result-video").removeAttribute("src");
-  byId("result-area").hidden = true;
-  byId("stage-area").hidden = false;
-  byId("stage").focus();
-}
-
-// The box around the result has the clip's shape, so that no colour shows beside it.
-function paintBackdrop() {
-  byId("result-over").style.aspectRatio = `${model.clip.width} / ${model.clip.height}`;
-  byId("result-over").style.background = byId("result-color").value;
-}
-
-function playVideo() {
-  const video = byId("result-video");
-  if (video.hidden) return;
-  if (model.isPlaying) {
-    video.currentTime = (resultFrame() + 0.5) / model.clip.frame_rate;
-    video.play().catch(tell);
-  } else video.pause();
-}
-
 async function copyCommand() {
   try {
     await navigator.clipboard.writeText(model.state.command);
@@ -194,19 +137,16 @@ export function startFinish() {
   byId("run").addEventListener("click", () => post("/api/run"));
   byId("cancel").addEventListener("click", () => post("/api/cancel"));
   byId("copy").addEventListener("click", copyCommand);
-  byId("watch").addEventListener("click", openResult);
-  byId("result-close").addEventListener("click", closeResult);
-  byId("result-color").addEventListener("input", () => (paintBackdrop(), showResult()));
-  for (const id of ["overwrite", "smooth", "adapt"]) byId(id).addEventListener("change", choose);
+  for (const id of ["overwrite", "report", "adapt"]) byId(id).addEventListener("change", choose);
+  for (const id of ["out-name", "out-folder"]) byId(id).addEventListener("change", choosePlace);
   on("state", () => {
     byId("overwrite").checked = model.state.overwrite;
-    byId("smooth").checked = model.state.smooth > 0;
+    byId("report").checked = model.state.report;
     byId("adapt").checked = model.state.adapt_steps > 0;
     showOutputs();
+    showPlace();
     showRun();
     announce();
-    if (model.isResult && model.state.run?.state !== "done") closeResult();
   });
-  on("frame played", showResult);
-  on("play", playVideo);
+  on("state frame object", showStill);
 }

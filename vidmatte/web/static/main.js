@@ -2,10 +2,13 @@
 // The picker's page: puts the parts together, and asks the server how far it is.
 
 import { getJson, post, refresh, tell } from "./api.js";
+import { startEdge } from "./edge.js";
 import { isRunning, startFinish } from "./finish.js";
-import { radioGroup, startKeys } from "./keys.js";
+import { startGuide } from "./guide.js";
+import { choiceGroup, startKeys } from "./keys.js";
 import { byId, emit, model, on, set } from "./model.js";
 import { startPanel } from "./panel.js";
+import { chooseView, startResult } from "./result.js";
 import { fit, zoomBy } from "./stage.js";
 import { followProgress, startTimeline } from "./timeline.js";
 import { startTools } from "./tools.js";
@@ -20,11 +23,9 @@ function startBar() {
   const rate = Number(clip.frame_rate.toFixed(3));
   byId("clip-facts").textContent = `${clip.width} x ${clip.height}, ${rate} frames/s, ${clip.frames} frames`;
   byId("stage").setAttribute("aria-label", `Frame of ${clip.name}`);
-  const showView = radioGroup(byId("views"), "view", () => model.view, (view) => {
-    set("view", { view: /** @type {import("./model.js").View} */ (view) });
-  });
-  const showTool = radioGroup(byId("tools"), "tool", () => model.tool, (tool) => set("tool", { tool }));
-  const showLabel = radioGroup(byId("labels"), "label", () => model.label, (label) => set("tool", { label: Number(label) }));
+  const showView = choiceGroup(byId("views"), "view", () => model.view, (view) => chooseView(/** @type {import("./model.js").View} */ (view)));
+  const showTool = choiceGroup(byId("tools"), "tool", () => model.tool, (tool) => set("tool", { tool }));
+  const showLabel = choiceGroup(byId("labels"), "label", () => model.label, (label) => set("tool", { label: Number(label) }));
   on("view", showView);
   on("tool", showTool);
   on("tool", showLabel);
@@ -64,7 +65,10 @@ async function start() {
   Object.assign(model, { frame: model.clip.frame, object: model.state.objects[0].id });
   startBar();
   startPanel();
+  startEdge();
   startFinish();
+  startResult();
+  startGuide();
   startTools();
   startKeys();
   startTimeline();

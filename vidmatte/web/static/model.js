@@ -13,32 +13,48 @@
 /**
  * What does not change, from /api/clip.
  * @typedef {{
- *   name: string, first_number: number, frames: number, width: number, height: number, frame_rate: number, frame: number,
- *   suggested_below: number, notes: string[], model: string,
+ *   name: string, frames: number, width: number, height: number, frame_rate: number, frame: number,
+ *   suggested_below: number, notes: string[], model: string, timecode: string | null, first_number: number,
+ *   has_sound: boolean, options: Record<string, {least: number, most: number, step: number, label: string, help: string}>,
+ *   defaults: Edge,
  * }} Clip
  */
-/** @typedef {{on: boolean, done: number, total: number, error: string}} Preview */
+/** @typedef {"both" | "forward" | "backward" | "one"} Way  where a preview goes from the frame looked at */
+/** @typedef {{on: boolean, way: Way, done: number, total: number, error: string, seconds_left: number | null}} Preview */
+/** @typedef {{name: string, kind: "colour" | "alpha", parts: {index: number, object: number | null}[]}} ResultFile */
 /**
  * A run, and what it wrote once it is done.
  * @typedef {{
  *   state: "starting" | "adapting" | "matting" | "done" | "failed" | "cancelled",
  *   done: number, total: number | null, rate: number, seconds_left: number | null, error: string,
- *   seconds: number, frames: number, first_frame: number, notes: string[],
- *   outputs: {path: string, kind: string, object: string, is_webm: boolean}[],
- *   shown: {path: string, object: string}[],
+ *   number: number, seconds: number, frames: number, first_frame: number, notes: string[],
+ *   outputs: {path: string}[], report: string | null, files: ResultFile[], has_before: boolean, edge: Edge, is_plain: boolean,
  * }} Run
  */
-/** @typedef {{path: string, kind: string, format: string, chosen: boolean}} Output  on offer for the run */
+/**
+ * A file on offer for the run.
+ * @typedef {{path: string, kind: string, format: string, chosen: boolean, exists: boolean}} Output
+ */
+/**
+ * The controls of the edge by their names; null where none is set.
+ * @typedef {{
+ *   clip_black: number, clip_white: number, remove_dots: number, fill_holes: number, grow: number, feather: number,
+ *   invert: boolean, despill: "green" | "blue" | null, despill_strength: number, smooth: number,
+ * }} Edge
+ */
 /**
  * Marks, choices, preview and run, from /api/state.
  * @typedef {{
  *   version: number, objects: Thing[], start: number | null, end: number | null,
  *   can_undo: boolean, can_redo: boolean, saved_as: string, command: string,
- *   outputs: Output[], overwrite: boolean, smooth: number, adapt_steps: number, suggested_adapt_steps: number,
- *   preview: Preview, run: Run | null, kept: number,
+ *   outputs: Output[], folder: string, name: string, space: string, overwrite: boolean, report: boolean,
+ *   adapt_steps: number, suggested_adapt_steps: number, edge: Edge, edge_version: number, tips: string[],
+ *   preview: Preview, run: Run | null, kept: number, jump?: {frame: number, object: number},
  * }} State
  */
-/** @typedef {"source" | "overlay" | "alpha" | "checker" | "color"} View */
+/** @typedef {"source" | "overlay" | "alpha" | "checker" | "color" | "picture" | "difference"} View */
+/** A mark that is chosen; a box has no index. */
+/** @typedef {{object: number, frame: number, kind: "points" | "strokes" | "box", index: number}} Selected */
 /**
  * Elements of the page by their ids; all others are any HTMLElement.
  * @typedef {{
@@ -48,10 +64,13 @@
  *   "brush": HTMLInputElement,
  *   "brush-value": HTMLOutputElement,
  *   "cancel": HTMLButtonElement,
+ *   "choose-picture": HTMLButtonElement,
  *   "clear-frame": HTMLButtonElement,
  *   "clear-range": HTMLButtonElement,
  *   "copy": HTMLButtonElement,
+ *   "copy-marks": HTMLButtonElement,
  *   "curve": HTMLCanvasElement,
+ *   "edge-reset": HTMLButtonElement,
  *   "end": HTMLButtonElement,
  *   "ended": HTMLDialogElement,
  *   "frame": HTMLInputElement,
@@ -61,28 +80,36 @@
  *   "mask-file": HTMLInputElement,
  *   "more": HTMLDetailsElement,
  *   "next": HTMLButtonElement,
+ *   "out-folder": HTMLInputElement,
+ *   "out-name": HTMLInputElement,
  *   "overwrite": HTMLInputElement,
+ *   "picture-file": HTMLInputElement,
  *   "play": HTMLButtonElement,
  *   "preview": HTMLButtonElement,
+ *   "preview-way": HTMLSelectElement,
  *   "previous": HTMLButtonElement,
  *   "redo": HTMLButtonElement,
- *   "result-alpha": HTMLCanvasElement,
- *   "result-canvas": HTMLCanvasElement,
+ *   "report": HTMLInputElement,
  *   "result-close": HTMLButtonElement,
- *   "result-color": HTMLInputElement,
- *   "result-input": HTMLCanvasElement,
- *   "result-video": HTMLVideoElement,
+ *   "result-file": HTMLSelectElement,
  *   "run": HTMLButtonElement,
  *   "run-bar": HTMLProgressElement,
+ *   "save-mask": HTMLAnchorElement,
+ *   "save-still": HTMLAnchorElement,
  *   "set-in": HTMLButtonElement,
  *   "set-out": HTMLButtonElement,
  *   "slider": HTMLInputElement,
- *   "smooth": HTMLInputElement,
+ *   "sound": HTMLButtonElement,
  *   "stage": HTMLCanvasElement,
  *   "strip": HTMLCanvasElement,
+ *   "time-in": HTMLButtonElement,
+ *   "time-out": HTMLButtonElement,
+ *   "tip-close": HTMLButtonElement,
  *   "undo": HTMLButtonElement,
  *   "unsure": HTMLButtonElement,
  *   "watch": HTMLButtonElement,
+ *   "wipe": HTMLButtonElement,
+ *   "wipe-at": HTMLInputElement,
  *   "zoom": HTMLButtonElement,
  *   "zoom-in": HTMLButtonElement,
  *   "zoom-out": HTMLButtonElement,
@@ -107,12 +134,22 @@ export const model = {
   brush: 24, // diameter, in pixels of the picture
   view: /** @type {View} */ ("overlay"),
   backdrop: "#2f7d4f",
+  backPicture: /** @type {ImageBitmap | null} */ (null), // the user's, behind the object
+  wipe: /** @type {number | null} */ (null), // how far across the stage the source is shown, 0 to 1
   hidden: /** @type {Set<number>} */ (new Set()), // ids of objects that are not shown
-  curve: /** @type {number[]} */ ([]), // confidence of each frame in hundredths, -1 where it is not known
+  areMarksHidden: false,
+  selected: /** @type {Selected | null} */ (null),
+  curve: /** @type {number[]} */ ([]), // lowest confidence of each frame in hundredths, -1 where it is not known
+  curves: /** @type {Record<string, number[]>} */ ({}), // the same of each object by its id
   cross: /** @type {Place | null} */ (null), // where the keyboard's crosshair is
   lastCross: /** @type {Place | null} */ (null), // where it was when it was left
-  isPlaying: false,
-  isResult: false, // whether the result is watched in place of the marks
+  speed: 0, // of playing: 0 stands, 1 is real time, below 0 backward
+  get isPlaying() {
+    return model.speed !== 0;
+  },
+  timecodes: /** @type {Map<number, string>} */ (new Map()), // of frames, as far as they were asked for
+  isResult: false, // whether the stage shows what the run wrote
+  resultFile: 0, // which of the files
 };
 
 /** @type {Map<string, (() => void)[]>} */
@@ -178,7 +215,13 @@ export function clampFrame(frame) {
 /** @param {number} frame */
 export function goTo(frame) {
   const wanted = clampFrame(frame);
-  if (wanted !== model.frame) set("frame", { frame: wanted });
+  if (wanted !== model.frame) set("frame", { frame: wanted, selected: null });
+}
+
+// The run whose files are watched; null before there are any.
+export function doneRun() {
+  const run = model.state?.run ?? null;
+  return run !== null && run.state === "done" ? run : null;
 }
 
 /**
@@ -195,8 +238,34 @@ export function contextOf(canvas, options = {}) {
   return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", options));
 }
 
+let errorTopic = "";
+
 /** @param {string} text */
-export function say(text, isError = false) {
+export function say(text) {
+  errorTopic = "";
+  showStatus(text, false);
+}
+
+/**
+ * Show an error until something else is said, or what it was about succeeds.
+ * @param {string} text
+ * @param {string} topic
+ */
+export function sayError(text, topic) {
+  errorTopic = topic;
+  showStatus(text, true);
+}
+
+/** @param {string} topic */
+export function succeeded(topic) {
+  if (errorTopic !== "" && errorTopic === topic) say("");
+}
+
+/**
+ * @param {string} text
+ * @param {boolean} isError
+ */
+function showStatus(text, isError) {
   const status = byId("status");
   status.textContent = text;
   status.classList.toggle("error", isError);

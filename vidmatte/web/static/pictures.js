@@ -2,15 +2,17 @@
 // Frames and mattes: asked for, kept for a while, and put together as the picture of the current frame.
 
 import { getPicture, tell } from "./api.js";
-import { byId, contextOf, emit, model, on } from "./model.js";
+import { cutOut } from "./composite.js";
+import { byId, contextOf, doneRun, emit, model, on } from "./model.js";
 
 /** @typedef {import("./model.js").Thing} Thing */
-/** @typedef {{object: Thing, mask: OffscreenCanvas, confidence: number}} Matte */
+/** @typedef {{mask: OffscreenCanvas, cut: ImageBitmap | OffscreenCanvas | null, before: OffscreenCanvas | null, confidence: number}} Layer */
+/** @typedef {Layer & {object: Thing}} Matte */
 
 const SMALL = 640;
 const NEAR_MS = 160; // after this long without an answer a frame close by is shown
 const SETTLED_MS = 140; // after this long on a frame it is asked for in full
-const KEPT = { small: 120, full: 4, stills: 6, mattes: 120 }; // pictures of 1 MB, 8 MB, 8 MB, 1 MB for 1080p
+const KEPT = { small: 120, full: 4, stills: 6, mattes: 120, written: 4, proxies: 120 }; // pictures of 1 MB, 8 MB, 8 MB, 1 MB for 1080p
 
 // What is on the stage. Mattes are canvases, white where the object is, with alpha.
 export const picture = {
@@ -20,6 +22,7 @@ export const picture = {
   isNear: false,
   mattes: /** @type {Matte[]} */ ([]),
   mattesOf: -1,
+  isExact: false, // whether the mattes are of the full size
 };
 
 /**
@@ -54,12 +57,14 @@ class Kept {
   }
 }
 
-/** @typedef {{mask: OffscreenCanvas, confidence: number} | null} Found */
+/** @typedef {Layer | null} Found */
 
 const smalls = /** @type {Kept<ImageBitmap>} */ (new Kept(KEPT.small));
 const fulls = /** @type {Kept<ImageBitmap>} */ (new Kept(KEPT.full));
 const stills = /** @type {Kept<Found>} */ (new Kept(KEPT.stills));
 const mattes = /** @type {Kept<Found>} */ (new Kept(KEPT.mattes));
+const written = /** @type {Kept<Found>} */ (new Kept(KEPT.written));
+const proxies = /** @type {Kept<Found>} */ (new Kept(KEPT.proxies));
 
 /** @param {string} path */
 async function bitmapOf(path) {
@@ -93,6 +98,20 @@ export function maskOf(bitmap) {
   return canvas;
 }
 
+/**
+ * Where a picture with alpha is, white with that alpha.
+ * @param {ImageBitmap} bitmap
+ */
+function shapeOf(bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = contextOf(canvas);
+  context.drawImage(bitmap, 0, 0);
+  context.globalCompositeOperation = "source-in";
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, bitmap.width, bitmap.height);
+  return canvas;
+}
+
 let age = 0; // of what is known of frames without marks
 
 /**
@@ -102,25 +121,80 @@ let age = 0; // of what is known of frames without marks
  */
 async function matteOf(object, frame) {
   const marks = object.frames[frame];
-  const key = `${object.id} ${frame} ${marks ? JSON.stringify(marks) : `${age} ${model.state.run?.state}`}`;
+  const edge = model.state.edge_version;
+  const key = `${object.id} ${frame} ${edge} ${marks ? JSON.stringify(marks) : `${age} ${model.state.run?.state}`}`;
   return (marks ? stills : mattes).get(key, async () => {
-    const answer = await getPicture(`/api/alpha/${object.id}/${frame}`);
+    const answer = await getPicture(`/api/alpha/${object.id}/${frame}?edge=${edge}`);
     if (answer === null) return null;
     const confidence = Number(answer.headers.get("x-confidence") ?? NaN);
-    return { mask: maskOf(answer.bitmap), confidence };
+    return { mask: maskOf(answer.bitmap), cut: null, before: null, confidence };
   });
+}
+
+/**
+ * What the run wrote of an object: at full size from the file, or small, which is quick enough to play.
+ * @param {Thing} object
+ * @param {number} frame
+ * @param {boolean} isFull
+ * @returns {Promise<Found>}
+ */
+async function writtenOf(object, frame, isFull) {
+  const run = doneRun();
+  const file = run?.files[model.resultFile];
+  const part = file?.parts.find((one) => one.object === object.id);
+  if (!run || !file || !part || frame < run.first_frame || frame >= run.first_frame + run.frames) return null;
+  const edge = model.state.edge_version;
+  const key = `${run.number} ${part.index} ${frame} ${edge}`;
+  const load = async () => {
+    const layer = (isFull ? null : await proxyOf(object.id, frame, file.kind)) ?? (await fileFrame(part.index, frame - run.first_frame, isFull));
+    const before = run.has_before ? await maskAt(`/api/proxy/before/${object.id}/${frame}`) : null;
+    return { ...layer, before, confidence: NaN };
+  };
+  return (isFull ? written : proxies).get(key, load);
+}
+
+/** @param {string} path */
+async function maskAt(path) {
+  const answer = await getPicture(path);
+  return answer && maskOf(answer.bitmap);
+}
+
+/**
+ * @param {number} object
+ * @param {number} frame
+ * @param {"colour" | "alpha"} kind
+ */
+async function proxyOf(object, frame, kind) {
+  const [mask, color] = await Promise.all([
+    maskAt(`/api/proxy/alpha/${object}/${frame}?edge=${model.state.edge_version}`),
+    kind === "colour" ? getPicture(`/api/proxy/colour/${object}/${frame}`) : null,
+  ]);
+  if (mask === null || (kind === "colour" && color === null)) return null;
+  return { mask, cut: color && cutOut(color.bitmap, mask) };
+}
+
+/**
+ * @param {number} index
+ * @param {number} frame
+ * @param {boolean} isFull
+ */
+async function fileFrame(index, frame, isFull) {
+  const { edge_version: edge } = model.state;
+  const bitmap = await bitmapOf(`/api/result/${index}/${frame}?edge=${edge}${isFull ? "" : `&longest=${SMALL}`}`);
+  const isColor = doneRun()?.files[model.resultFile]?.kind === "colour";
+  return isColor ? { mask: shapeOf(bitmap), cut: bitmap } : { mask: maskOf(bitmap), cut: null };
 }
 
 /**
  * @param {number} frame
  * @returns {Promise<Matte[]>}
  */
-async function mattesOf(frame) {
+async function mattesOf(frame, isFull = false) {
   const shown = model.state.objects.filter((one) => !model.hidden.has(one.id));
-  const found = await Promise.all(shown.map((one) => matteOf(one, frame)));
+  const found = await Promise.all(shown.map((one) => (model.isResult ? writtenOf(one, frame, isFull) : matteOf(one, frame))));
   return shown.flatMap((object, n) => {
-    const matte = found[n];
-    return matte === null ? [] : [{ object, ...matte }];
+    const layer = found[n];
+    return layer === null ? [] : [{ object, ...layer }];
   });
 }
 
@@ -163,15 +237,27 @@ async function showNear(frame) {
 
 async function loadFull() {
   const frame = model.frame;
-  if (model.isPlaying || (picture.frame === frame && picture.isFull)) return;
+  const isDone = picture.frame === frame && picture.isFull && (!model.isResult || picture.isExact);
+  if (model.isPlaying || isDone) return;
   try {
     const image = await fullFrame(frame);
     if (model.frame !== frame) return;
     Object.assign(picture, { frame, image, isFull: true, isNear: false });
     emit("picture");
+    if (model.isResult) await loadExact();
   } catch (error) {
     tell(error);
   }
+}
+
+// The written files at their full size, once a frame is looked at for longer.
+async function loadExact() {
+  const frame = model.frame;
+  const mine = asked;
+  const found = await mattesOf(frame, true);
+  if (mine !== asked || model.frame !== frame || !model.isResult) return;
+  Object.assign(picture, { mattes: found, mattesOf: frame, isExact: true });
+  emit("picture");
 }
 
 let asked = 0;
@@ -189,14 +275,15 @@ export async function loadMattes() {
     found = await mattesOf(frame);
   } catch (error) {
     // A prompt that makes no matte, such as background alone: the old one would be wrong.
-    if (mine === asked) tell(error);
+    if (mine === asked) tell(error, "alpha");
   }
   clearTimeout(busy);
   if (mine !== asked) return;
   byId("busy").hidden = true;
-  Object.assign(picture, { mattes: found, mattesOf: frame });
+  Object.assign(picture, { mattes: found, mattesOf: frame, isExact: false });
   emit("picture");
   emit("mattes");
+  if (model.isResult && picture.isFull && picture.frame === frame) loadFull();
 }
 
 /**
@@ -205,22 +292,23 @@ export async function loadMattes() {
  */
 export async function loadBoth(frame) {
   const [image, found] = await Promise.all([smallFrame(frame), mattesOf(frame)]);
-  Object.assign(picture, { frame, image, isFull: false, isNear: false, mattes: found, mattesOf: frame });
+  Object.assign(picture, { frame, image, isFull: false, isNear: false, mattes: found, mattesOf: frame, isExact: false });
   emit("picture");
 }
 
 let marksBefore = "";
 
 on("frame", loadImage);
-on("frame objects", loadMattes);
+on("frame objects result", loadMattes);
 on("state", () => {
-  const { objects, start, end } = model.state;
+  const { objects, start, end, edge_version: edge } = model.state;
   const marks = JSON.stringify([objects, start, end]);
-  if (marks === marksBefore) return;
-  marksBefore = marks;
+  if (`${marks} ${edge}` === marksBefore) return;
+  marksBefore = `${marks} ${edge}`;
   age += 1;
   loadMattes();
 });
 on("progress", () => {
+  if (model.isResult) return;
   if (picture.mattesOf !== model.frame || picture.mattes.length < model.state.objects.length) loadMattes();
 });

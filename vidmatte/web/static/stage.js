@@ -1,13 +1,14 @@
 // @ts-check
 // The stage: where the picture lies, zoomed and moved, and the marks on it.
 
-import { compose } from "./composite.js";
+import { compose, despilled } from "./composite.js";
 import { byId, chosenObject, contextOf, marksOf, model, on } from "./model.js";
 import { picture } from "./pictures.js";
 
 /** @typedef {import("./model.js").Place} Place */
 /** @typedef {import("./model.js").Box} Box */
 /** @typedef {import("./model.js").Stroke} Stroke */
+/** @typedef {import("./model.js").Marks} Marks */
 /**
  * What is being dragged, drawn before it is a mark.
  * @typedef {{kind: "box", box: Box} | {kind: "stroke"} & Stroke | {kind: "brush"} & Place} Draft
@@ -21,7 +22,8 @@ const context = contextOf(canvas);
 const composed = new OffscreenCanvas(1, 1);
 const place = { scale: 1, x: 0, y: 0, isFitted: true };
 
-export const draft = { mark: /** @type {Draft | null} */ (null) };
+// What is drawn while it is dragged: a new mark, or the marks of the frame with one of them moved.
+export const draft = { mark: /** @type {Draft | null} */ (null), moved: /** @type {Marks | null} */ (null) };
 
 /**
  * @param {number} x
@@ -129,10 +131,26 @@ export function redraw() {
   });
 }
 
+/** @type {import("./model.js").View[]} */
+const IN_COLOR = ["checker", "color", "picture"];
+/** @type {{image: object | null, how: string, result: OffscreenCanvas | null}} */
+const clean = { image: null, how: "", result: null };
+
+// The picture without the light of a screen, if that is asked for.
+function cleanImage() {
+  const image = /** @type {ImageBitmap} */ (picture.image);
+  const { despill, despill_strength: strength } = model.state.edge;
+  if (despill === null || !IN_COLOR.includes(model.view)) return image;
+  const how = `${despill} ${strength}`;
+  if (clean.image !== image || clean.how !== how) Object.assign(clean, { image, how, result: despilled(image, despill, strength) });
+  return clean.result ?? image;
+}
+
 export function recompose() {
-  if (picture.image === null) return;
+  if (picture.image === null || !model.state) return;
   const mattes = picture.mattesOf === picture.frame ? picture.mattes : [];
-  compose(composed, picture.image, mattes, model.view, model.backdrop);
+  const view = model.view === "difference" && !model.isResult ? "overlay" : model.view;
+  compose(composed, cleanImage(), mattes, view, { color: model.backdrop, picture: model.backPicture });
   redraw();
 }
 
@@ -148,23 +166,99 @@ function draw() {
   context.imageSmoothingQuality = "high";
   const [wide, tall] = [model.clip.width * place.scale, model.clip.height * place.scale];
   context.drawImage(composed, place.x, place.y, wide, tall);
-  drawMarks();
+  if (model.wipe !== null) drawWipe(width, height, picture.image);
+  if (!model.isResult) drawMarks();
   if (draft.mark) drawDraft(draft.mark);
   if (model.cross) drawCross(model.cross);
 }
 
+export function wipeX() {
+  return model.wipe === null ? -1 : model.wipe * canvas.getBoundingClientRect().width;
+}
+
+/**
+ * The source on the left of a line.
+ * @param {number} width
+ * @param {number} height
+ * @param {ImageBitmap} source
+ */
+function drawWipe(width, height, source) {
+  const x = wipeX();
+  context.save();
+  context.beginPath();
+  context.rect(0, 0, x, height);
+  context.clip();
+  context.drawImage(source, place.x, place.y, model.clip.width * place.scale, model.clip.height * place.scale);
+  context.restore();
+  context.fillStyle = "#000a";
+  context.fillRect(x - 2, 0, 4, height);
+  context.fillStyle = "#fff";
+  context.fillRect(x - 1, 0, 2, height);
+}
+
 function drawMarks() {
-  if (picture.frame !== model.frame || model.isPlaying) return;
+  if (picture.frame !== model.frame || model.isPlaying || model.areMarksHidden) return;
   const chosen = chosenObject();
   for (const object of model.state.objects) {
-    const marks = marksOf(object);
+    const isChosen = object === chosen;
+    const marks = (isChosen ? draft.moved : null) ?? marksOf(object);
     if (!marks || model.hidden.has(object.id)) continue;
-    context.globalAlpha = object === chosen ? 1 : 0.4;
-    for (const stroke of marks.strokes) drawStroke(stroke, 0.45);
-    if (marks.box) drawBox(marks.box, object.color);
-    for (const point of marks.points) drawPoint(point, object.color);
+    context.globalAlpha = isChosen ? 1 : 0.4;
+    /**
+     * @param {string} kind
+     * @param {number} index
+     */
+    const isSelected = (kind, index) => isChosen && model.selected?.kind === kind && model.selected.index === index;
+    marks.strokes.forEach((stroke, n) => drawStroke(stroke, isSelected("strokes", n) ? 0.8 : 0.45));
+    if (marks.box) {
+      drawBox(marks.box, object.color);
+      if (isChosen) drawHandles(marks.box, isSelected("box", 0));
+    }
+    marks.points.forEach((point, n) => {
+      if (isSelected("points", n)) drawRing(point);
+      drawPoint(point, object.color);
+    });
     context.globalAlpha = 1;
   }
+}
+
+/**
+ * The places of a box that change it, by the edges that they move.
+ * @param {Box} box
+ * @returns {{x: number, y: number, edges: number[]}[]}
+ */
+export function handlesOf([x0, y0, x1, y1]) {
+  const [from, to] = [toScreen(x0, y0), toScreen(x1, y1)];
+  const [x, y] = [(from.x + to.x) / 2, (from.y + to.y) / 2];
+  return [
+    { x: from.x, y: from.y, edges: [0, 1] }, { x: to.x, y: from.y, edges: [2, 1] },
+    { x: to.x, y: to.y, edges: [2, 3] }, { x: from.x, y: to.y, edges: [0, 3] },
+    { x: from.x, y, edges: [0] }, { x, y: from.y, edges: [1] }, { x: to.x, y, edges: [2] }, { x, y: to.y, edges: [3] },
+  ];
+}
+
+/**
+ * @param {Box} box
+ * @param {boolean} isSelected
+ */
+function drawHandles(box, isSelected) {
+  const reach = isSelected ? 5 : 4;
+  for (const { x, y } of handlesOf(box)) {
+    context.fillStyle = "#000a";
+    context.fillRect(x - reach - 1, y - reach - 1, 2 * reach + 2, 2 * reach + 2);
+    context.fillStyle = isSelected ? "#6ab0ff" : "#fff";
+    context.fillRect(x - reach, y - reach, 2 * reach, 2 * reach);
+  }
+}
+
+/** @param {import("./model.js").Point} point */
+function drawRing([x, y]) {
+  const at = toScreen(x, y);
+  context.beginPath();
+  context.arc(at.x, at.y, 12, 0, 2 * Math.PI);
+  context.lineWidth = 2.5;
+  context.strokeStyle = "#6ab0ff";
+  context.stroke();
 }
 
 /**
@@ -259,9 +353,18 @@ function drawCross({ x, y }) {
   }
 }
 
-on("picture view", () => {
+let despillShown = "";
+
+on("picture view result", () => {
   recompose();
   canvas.classList.toggle("near", picture.isNear);
 });
-on("state object frame cross", redraw);
+on("state", () => {
+  const { despill, despill_strength: strength } = model.state.edge;
+  const how = `${despill} ${strength}`;
+  if (how === despillShown) return;
+  despillShown = how;
+  recompose();
+});
+on("state object frame cross select marks wipe", redraw);
 new ResizeObserver(() => model.clip && (place.isFitted ? fit() : redraw())).observe(canvas);

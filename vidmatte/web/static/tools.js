@@ -1,22 +1,28 @@
 // @ts-check
-// Mouse, pen and fingers on the stage: points, boxes, strokes, moving and zooming.
+// Mouse, pen and fingers on the stage: marking, changing marks, moving, zooming, the wipe.
 
 import { edit } from "./api.js";
-import { byId, chosenObject, emit, marksOf, model, on } from "./model.js";
-import { draft, inside, isInside, moveBy, redraw, scale, toPicture, toScreen, zoomBy } from "./stage.js";
+import { byId, chosenObject, emit, marksOf, model, on, set } from "./model.js";
+import { draft, handlesOf, inside, isInside, moveBy, redraw, scale, toPicture, toScreen, wipeX, zoomBy } from "./stage.js";
 
 /** @typedef {import("./model.js").Place} Place */
+/** @typedef {import("./model.js").Box} Box */
+/** @typedef {import("./model.js").Marks} Marks */
+/** @typedef {import("./model.js").Selected} Selected */
 /** @typedef {import("./stage.js").Draft} Draft */
 /** @typedef {{kind: "point", label: number} & Place} NewPoint */
 /**
  * What the pointer that began it does.
- * @typedef {{kind: "pinch"} | {kind: "move"} | {kind: "stroke"} | {kind: "box", from: Place, at: Place}
- *   | {kind: "point", index: number, at: Place, to?: Place}
+ * @typedef {{kind: "pinch"} | {kind: "move"} | {kind: "wipe"} | {kind: "stroke"} | {kind: "box", from: Place, at: Place}
+ *   | {kind: "mark", hit: Hit, at: Place, from: Place, before: Marks}
  *   | {kind: "tap", at: Place, label: number, isTouch: boolean}} Drag
  */
+/** @typedef {{kind: Selected["kind"], index: number, edges?: number[]}} Hit  a mark under the pointer */
 
 const NEAR = 11; // screen pixels from a point that take hold of it
-const TAP = 5; // screen pixels that a finger may slip and still tap
+const NEAR_LINE = 6; // the same from a line
+const TAP = 5; // screen pixels that a pointer may slip and still tap
+const REPLACES = 16; // screen pixels from a point at which the opposite one takes its place
 
 const canvas = byId("stage");
 /** @type {Map<number, Place>} */
@@ -24,6 +30,7 @@ const fingers = new Map(); // pointers on the stage, by id
 /** @type {Drag | null} */
 let drag = null;
 let isSpace = false;
+let hasPanned = false;
 
 /**
  * @param {MouseEvent} event
@@ -45,23 +52,132 @@ export function target() {
 
 /** @param {NewPoint | Exclude<Draft, {kind: "brush"}>} made */
 export function mark(made) {
-  if (made.kind === "point") return edit("add_point", { ...target(), x: rounded(made.x), y: rounded(made.y), label: made.label });
+  if (model.isResult) return;
+  model.selected = null;
+  if (made.kind === "point") {
+    const near = rounded(REPLACES / scale());
+    return edit("add_point", { ...target(), x: rounded(made.x), y: rounded(made.y), label: made.label, near });
+  }
   if (made.kind === "box") return edit("set_box", { ...target(), box: made.box.map(rounded) });
   const points = made.points.map((point) => point.map(rounded));
   return edit("add_stroke", { ...target(), points, width: made.width, label: made.label });
 }
 
+// The mark that is chosen, if it is still there on this frame.
+function selectedMark() {
+  const one = model.selected;
+  const marks = marksOf(chosenObject());
+  if (one === null || marks === null || one.object !== chosenObject().id || one.frame !== model.frame) return null;
+  return (one.kind === "box" ? marks.box !== null : one.index < marks[one.kind].length) ? one : null;
+}
+
+export function removeSelected() {
+  const one = selectedMark();
+  if (one === null) return false;
+  const index = one.kind === "box" ? undefined : one.index;
+  set("select", { selected: null });
+  edit("remove_prompt", { ...target(), kind: one.kind, index });
+  return true;
+}
+
+/** @param {Omit<Selected, "object" | "frame">} which */
+export function select(which) {
+  set("select", { selected: { ...which, ...target() } });
+}
+
 /**
- * The point of the chosen object under a place on the screen.
  * @param {Place} at
+ * @param {Place} from
+ * @param {Place} to
  */
-function pointAt(at) {
-  const points = marksOf(chosenObject())?.points ?? [];
-  const index = points.findIndex(([x, y]) => {
+function fromLine(at, from, to) {
+  const [dx, dy] = [to.x - from.x, to.y - from.y];
+  const along = Math.min(Math.max(((at.x - from.x) * dx + (at.y - from.y) * dy) / (dx * dx + dy * dy || 1), 0), 1);
+  return Math.hypot(at.x - from.x - along * dx, at.y - from.y - along * dy);
+}
+
+/**
+ * The mark of the chosen object under a place on the screen.
+ * @param {Place} at
+ * @returns {Hit | null}
+ */
+function hitAt(at) {
+  const marks = marksOf(chosenObject());
+  if (!marks || model.areMarksHidden) return null;
+  const isPoint = model.tool === "point";
+  const point = isPoint ? marks.points.findIndex(([x, y]) => {
     const shown = toScreen(x, y);
     return Math.hypot(shown.x - at.x, shown.y - at.y) <= NEAR;
+  }) : -1;
+  if (point >= 0) return { kind: "points", index: point };
+  if (marks.box && model.tool !== "brush") {
+    const handles = handlesOf(marks.box);
+    const handle = handles.find(({ x, y }) => Math.hypot(x - at.x, y - at.y) <= NEAR - 2);
+    if (handle) return { kind: "box", index: 0, edges: handle.edges };
+    const corners = handles.slice(0, 4);
+    const isOnEdge = corners.some((corner, n) => fromLine(at, corner, corners[(n + 1) % 4]) <= NEAR_LINE);
+    if (isOnEdge) return { kind: "box", index: 0, edges: [0, 1, 2, 3] };
+  }
+  if (!isPoint) return null;
+  const stroke = marks.strokes.findIndex(({ points }) => {
+    const shown = points.map(([x, y]) => toScreen(x, y));
+    return shown.some((corner, n) => fromLine(at, corner, shown[n + 1] ?? corner) <= NEAR_LINE);
   });
-  return index < 0 ? null : index;
+  return stroke >= 0 ? { kind: "strokes", index: stroke } : null;
+}
+
+/**
+ * The marks with one of them moved.
+ * @param {Marks} marks
+ * @param {Hit} hit
+ * @param {number} dx
+ * @param {number} dy
+ * @returns {Marks}
+ */
+function moved(marks, hit, dx, dy) {
+  if (hit.kind === "points") {
+    const points = marks.points.map((point, n) => {
+      const to = inside({ x: point[0] + dx, y: point[1] + dy });
+      return n === hit.index ? /** @type {import("./model.js").Point} */ ([to.x, to.y, point[2]]) : point;
+    });
+    return { ...marks, points };
+  }
+  if (hit.kind === "strokes") {
+    const strokes = marks.strokes.map((stroke, n) => (n === hit.index ? { ...stroke, points: shifted(stroke.points, dx, dy) } : stroke));
+    return { ...marks, strokes };
+  }
+  const box = /** @type {Box} */ ([.../** @type {Box} */ (marks.box)]);
+  for (const edge of hit.edges ?? []) box[edge] += edge % 2 ? dy : dx;
+  return { ...marks, box: [Math.min(box[0], box[2]), Math.min(box[1], box[3]), Math.max(box[0], box[2]), Math.max(box[1], box[3])] };
+}
+
+/**
+ * @param {[number, number][]} points
+ * @param {number} dx
+ * @param {number} dy
+ * @returns {[number, number][]}
+ */
+function shifted(points, dx, dy) {
+  return points.map(([x, y]) => {
+    const to = inside({ x: x + dx, y: y + dy });
+    return [to.x, to.y];
+  });
+}
+
+/**
+ * @param {Hit} hit
+ * @param {Marks} marks
+ */
+function sendMoved(hit, marks) {
+  const values = { ...target(), index: hit.index };
+  if (hit.kind === "points") {
+    const [x, y] = marks.points[hit.index];
+    return edit("move_point", { ...values, x: rounded(x), y: rounded(y) });
+  }
+  if (hit.kind === "strokes") {
+    return edit("move_stroke", { ...values, points: marks.strokes[hit.index].points.map((point) => point.map(rounded)) });
+  }
+  return edit("set_box", { ...target(), box: /** @type {Box} */ (marks.box).map(rounded) });
 }
 
 /** @param {PointerEvent} event */
@@ -75,10 +191,12 @@ function begin(event) {
     draft.mark = null;
     return;
   }
-  if (model.isPlaying) emit("stop");
+  if (model.isPlaying && !isSpace) emit("stop");
   const label = event.button === 2 || event.altKey ? 1 - model.label : model.label;
-  if (event.button === 1 || isSpace || model.tool === "hand") drag = { kind: "move" };
+  if (model.wipe !== null && Math.abs(at.x - wipeX()) <= NEAR && event.button === 0) drag = { kind: "wipe" };
+  else if (event.button === 1 || isSpace || model.tool === "hand" || model.isResult) drag = { kind: "move" };
   else drag = beginTool(event, at, label);
+  hasPanned ||= isSpace;
   canvas.classList.toggle("moving", drag?.kind === "move");
   event.preventDefault();
 }
@@ -91,6 +209,9 @@ function begin(event) {
  */
 function beginTool(event, at, label) {
   const spot = toPicture(at.x, at.y);
+  const hit = event.button === 0 && !event.altKey ? hitAt(at) : null;
+  const before = marksOf(chosenObject());
+  if (hit !== null && before !== null) return { kind: "mark", hit, at, from: spot, before };
   if (model.tool === "box") return { kind: "box", from: inside(spot), at };
   if (model.tool === "brush") {
     const first = inside(spot);
@@ -98,8 +219,6 @@ function beginTool(event, at, label) {
     redraw();
     return { kind: "stroke" };
   }
-  const index = event.button === 0 && !event.altKey ? pointAt(at) : null;
-  if (index !== null) return { kind: "point", index, at };
   // A finger may want to move the picture: what it meant is known when it is lifted.
   return { kind: "tap", at, label, isTouch: event.pointerType === "touch" };
 }
@@ -109,35 +228,34 @@ function follow(event) {
   const at = where(event);
   readOut(at);
   const before = fingers.get(event.pointerId);
-  if (before === undefined) {
+  if (!before || !drag) {
     hover(at);
     return;
   }
-  if (drag?.kind === "pinch") pinch(event.pointerId, at);
+  if (drag.kind === "pinch") pinch(event.pointerId, at);
   fingers.set(event.pointerId, at);
-  if (drag?.kind === "move") moveBy(at.x - before.x, at.y - before.y);
-  if (drag?.kind === "tap" && drag.isTouch && Math.hypot(at.x - drag.at.x, at.y - drag.at.y) > TAP) drag = { kind: "move" };
-  if (drag?.kind === "box") dragBox(drag.from, at);
-  if (drag?.kind === "stroke") dragStroke(event);
-  if (drag?.kind === "point") drag.to = inside(toPicture(at.x, at.y));
+  const spot = toPicture(at.x, at.y);
+  if (drag.kind === "move") moveBy(at.x - before.x, at.y - before.y);
+  if (drag.kind === "wipe") set("wipe", { wipe: Math.min(Math.max(at.x / canvas.getBoundingClientRect().width, 0), 1) });
+  if (drag.kind === "tap" && drag.isTouch && Math.hypot(at.x - drag.at.x, at.y - drag.at.y) > TAP) drag = { kind: "move" };
+  if (drag.kind === "stroke" && draft.mark?.kind === "stroke") followStroke(event, draft.mark);
+  if (drag.kind === "mark" && (draft.moved || Math.hypot(at.x - drag.at.x, at.y - drag.at.y) > TAP)) {
+    draft.moved = moved(drag.before, drag.hit, spot.x - drag.from.x, spot.y - drag.from.y);
+    redraw();
+  }
+  if (drag.kind === "box" && Math.hypot(at.x - drag.at.x, at.y - drag.at.y) > TAP) {
+    const { x, y } = inside(spot);
+    const { from } = drag;
+    draft.mark = { kind: "box", box: [Math.min(from.x, x), Math.min(from.y, y), Math.max(from.x, x), Math.max(from.y, y)] };
+    redraw();
+  }
 }
 
 /**
- * @param {Place} from
- * @param {Place} at
+ * @param {PointerEvent} event
+ * @param {{points: [number, number][]}} made
  */
-function dragBox(from, at) {
-  const to = inside(toPicture(at.x, at.y));
-  const [left, right] = [Math.min(from.x, to.x), Math.max(from.x, to.x)];
-  const [top, bottom] = [Math.min(from.y, to.y), Math.max(from.y, to.y)];
-  draft.mark = { kind: "box", box: [left, top, right, bottom] };
-  redraw();
-}
-
-/** @param {PointerEvent} event */
-function dragStroke(event) {
-  const made = draft.mark;
-  if (made?.kind !== "stroke") return;
+function followStroke(event, made) {
   const events = event.getCoalescedEvents?.() ?? [event];
   for (const one of events.length ? events : [event]) {
     const at = where(one);
@@ -168,24 +286,56 @@ function end(event) {
   if (!fingers.delete(event.pointerId)) return;
   const done = drag;
   if (done?.kind === "pinch" && fingers.size) return;
-  drag = null;
-  canvas.classList.remove("moving");
   const made = draft.mark;
-  draft.mark = null;
-  redraw();
+  const changed = draft.moved;
+  stopDragging();
   if (event.type === "pointercancel" || !done) return;
   if (done.kind === "tap") {
     const spot = toPicture(done.at.x, done.at.y);
+    if (model.selected !== null) set("select", { selected: null });
     if (isInside(spot)) mark({ kind: "point", ...spot, label: done.label });
   }
-  if (done.kind === "point" && done.to) edit("move_point", { ...target(), index: done.index, x: rounded(done.to.x), y: rounded(done.to.y) });
+  if (done.kind === "mark") endMark(done, changed);
   if (made?.kind === "box" && done.kind === "box") mark(made);
   if (made?.kind === "stroke" && done.kind === "stroke") mark(made);
 }
 
+/**
+ * @param {Extract<Drag, {kind: "mark"}>} done
+ * @param {Marks | null} changed
+ */
+function endMark({ hit }, changed) {
+  select({ kind: hit.kind, index: hit.index });
+  if (changed === null) return;
+  // The moved mark is shown until the answer is here: it must not jump back in between.
+  draft.moved = changed;
+  sendMoved(hit, changed).then(() => {
+    draft.moved = null;
+    redraw();
+  });
+}
+
+function stopDragging() {
+  drag = null;
+  draft.mark = null;
+  draft.moved = null;
+  canvas.classList.remove("moving");
+  redraw();
+}
+
+// Give up what is being dragged; whether there was anything.
+export function cancelDrag() {
+  if (drag === null) return false;
+  stopDragging();
+  return true;
+}
+
 /** @param {Place} at */
 function hover(at) {
-  if (model.tool !== "brush") return;
+  const hit = model.isResult || model.tool === "hand" ? null : hitAt(at);
+  canvas.classList.toggle("over-mark", hit !== null);
+  canvas.classList.toggle("over-wipe", model.wipe !== null && Math.abs(at.x - wipeX()) <= NEAR);
+  if (model.tool !== "brush" || model.isResult) return;
   draft.mark = { kind: "brush", ...toPicture(at.x, at.y) };
   redraw();
 }
@@ -194,6 +344,33 @@ function hover(at) {
 function readOut(at) {
   const spot = toPicture(at.x, at.y);
   byId("readout").textContent = isInside(spot) ? `${Math.floor(spot.x)}, ${Math.floor(spot.y)}` : "";
+}
+
+// While Space is held the picture is moved; pressed alone it plays.
+export function holdSpace() {
+  if (isSpace) return;
+  isSpace = true;
+  hasPanned = false;
+  canvas.classList.add("hand");
+}
+
+/**
+ * Let go of Space; whether it was pressed alone.
+ */
+export function releaseSpace() {
+  const isAlone = isSpace && !hasPanned;
+  isSpace = false;
+  showTool();
+  return isAlone;
+}
+
+function showTool() {
+  canvas.classList.toggle("hand", model.tool === "hand" || model.isResult);
+  byId("brush-size").hidden = model.tool !== "brush";
+  byId("brush").value = String(model.brush);
+  byId("brush-value").textContent = String(model.brush);
+  if (draft.mark?.kind === "brush") draft.mark = null;
+  redraw();
 }
 
 export function startTools() {
@@ -213,23 +390,5 @@ export function startTools() {
     zoomBy(Math.exp(-event.deltaY * lines * 0.0016), at.x, at.y);
     event.preventDefault();
   }, { passive: false });
-  window.addEventListener("keydown", (event) => {
-    if (event.code !== "Space" || event.target !== canvas || model.cross) return;
-    isSpace = true;
-    canvas.classList.add("hand");
-    event.preventDefault();
-  });
-  window.addEventListener("keyup", (event) => {
-    if (event.code !== "Space") return;
-    isSpace = false;
-    canvas.classList.toggle("hand", model.tool === "hand");
-  });
-  on("tool", () => {
-    canvas.classList.toggle("hand", model.tool === "hand");
-    byId("brush-size").hidden = model.tool !== "brush";
-    byId("brush").value = String(model.brush);
-    byId("brush-value").textContent = String(model.brush);
-    if (draft.mark?.kind === "brush") draft.mark = null;
-    redraw();
-  });
+  on("tool result", showTool);
 }
