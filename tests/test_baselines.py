@@ -40,7 +40,7 @@ from vidmatte.model.baselines.sam import Sam
 from vidmatte.model.baselines.sam2 import EDGETAM_SEGMENTER, SAM2_SEGMENTER, Sam2Model, Sam2Options
 from vidmatte.model.baselines.seggpt import SegGptModel, SegGptOptions
 from vidmatte.model.baselines.trimaps import closed_form, quantise
-from vidmatte.model.interface import SupportsTrimaps
+from vidmatte.model.interface import SupportsEncodedReferences, SupportsTrimaps
 from vidmatte.model.pretrained import load_pretrained
 from vidmatte.prompts.prompt import Prompt, Reference
 
@@ -430,6 +430,37 @@ def test_every_kind_of_prompt_reaches_the_segmenter(sam2, reference):
     assert all(torch.equal(a.alpha, b.alpha) for a, b in zip(first, again, strict=True))
     assert first[1].alpha.shape == (32, 32)
     assert predictor.finish(smooth(), first[1]).shape == (1, 1, HEIGHT, WIDTH)
+
+
+def test_one_point_has_several_answers_of_a_segmenter(sam2):
+    model = sam2
+    assert isinstance(model, SupportsEncodedReferences)
+    point = clicked((60, 40, 1), frame=0)
+    best = model.encode(point)
+    assert best.extent == "object"
+    assert "object" in best.extents
+    assert len(best.extents) > 1  # three masks of random weights are not all alike
+    area = {}
+    for extent in best.extents:
+        encoded = model.encode(dataclasses.replace(point, extent=extent))
+        assert (encoded.extent, encoded.extents) == (extent, best.extents)
+        area[extent] = int((encoded.coarse.alpha > 0.5).sum())
+        # Later frames follow the mask that was chosen.
+        tracker = model.with_encoded([encoded]).tracker()
+        tracker.start(point)
+        assert tracker.step(model.picture(smooth(seed=3))).alpha.isfinite().all()
+    assert list(area.values()) == sorted(area.values())
+    assert len(set(area.values())) == len(area)
+    # More marks tell what is meant.
+    assert model.encode(clicked((60, 40, 1), (80, 50, 1), frame=0)).extents == ("object",)
+    assert model.encode(masked(frame=0)).extents == ("object",)
+
+
+def test_without_an_extent_a_segmenter_answers_as_before(sam2):
+    point = clicked((60, 40, 1), frame=0)
+    same = sam2.encode(dataclasses.replace(point, extent="object"))
+    plain = sam2.encode(point)
+    assert torch.equal(same.coarse.alpha, plain.coarse.alpha)
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])

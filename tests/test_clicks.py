@@ -16,6 +16,7 @@ from vidmatte.errors import OptionError, ReadError
 from vidmatte.evaluate import MethodUnderTest, Protocol, as_text, run, write_evaluation
 from vidmatte.evaluate.clicks import Session, click_through
 from vidmatte.evaluate.method import SeenImage
+from vidmatte.evaluate.usual_prompts import stroke_along
 from vidmatte.frames import MatteBatch
 from vidmatte.synth.prompts import add_correction, next_click
 
@@ -259,3 +260,59 @@ def test_clicks_from_the_command_line(tmp_path):
     assert summary["protocol"]["clicks"] == 2
     assert 0 < summary["mean"]["J@1"] <= 1
     assert summary["mean"]["J@10"] is None
+
+
+def test_each_image_is_marked_in_the_usual_ways(tmp_path):
+    asked = []
+
+    class Asked(RedModel):
+        def with_reference(self, references):
+            asked.extend(references)
+            return super().with_reference(references)
+
+    write_group(tmp_path / "data", "g", [0])
+    subject = MethodUnderTest("red", load=lambda switches: Asked())
+    found = run(
+        open_dataset("groups", tmp_path / "data"),
+        subject,
+        Protocol(usual_prompts=True),
+        tmp_path / "out",
+    )
+    # The model answers with the truth, whatever is marked.
+    (result,) = found.results
+    assert result.values == dict.fromkeys(("box", "box + point", "3 on, 1 off", "stroke"), 1.0)
+    truth = disk(center=(24, 20)) > 0.5
+    box, with_point, *drawn, stroke = asked
+    assert len(drawn) == 5
+    # All but the tight box is background: the truth touches each of its sides.
+    free = box.known[0, 0].numpy() == 0
+    rows, columns = np.nonzero(truth)
+    assert free.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert free[truth].all()
+    assert with_point.alpha[0, 0, 24, 20] == 1
+    for reference in drawn:
+        assert [mark.is_object for mark in reference.steps] == [True, True, True, False]
+    painted = stroke.alpha[0, 0].numpy() > 0
+    assert truth[painted].all()
+    # It runs along the disk, from one side to the other.
+    assert np.hypot(np.ptp(np.nonzero(painted)[0]), np.ptp(np.nonzero(painted)[1])) > 14
+
+
+def test_a_stroke_follows_a_bent_object():
+    truth = np.zeros((HEIGHT, WIDTH), bool)
+    truth[4:44, 4:14] = True
+    truth[34:44, 4:60] = True
+    corners = np.array(stroke_along(truth))
+    # From one end to the other, around the corner, always inside.
+    assert truth[corners[:, 1].astype(int), corners[:, 0].astype(int)].all()
+    assert corners[:, 1].min() < 12
+    assert corners[:, 0].max() > 52
+    assert (np.abs(np.diff(corners, axis=0)).sum(1) <= 2).all()
+
+
+def test_usual_prompts_take_the_place_of_clicks(tmp_path):
+    write_group(tmp_path, "g", [0])
+    words = ["evaluate", "clicks", "groups", "--root", str(tmp_path), "--prompts", "--clicks", "3"]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code != 0
+    assert "--prompts takes the place of --clicks" in result.output

@@ -112,6 +112,21 @@ def test_objects_have_names_that_stay_different_in_file_names():
     assert edited(project, {"op": "remove_object", "object": 2}, BOUNDS).objects
 
 
+def test_an_extent_belongs_to_the_marks_of_a_frame():
+    asked = {"op": "set_extent", "object": 1, "frame": 3, "extent": "part"}
+    with pytest.raises(PromptError, match="frame 3 has no marks"):
+        edited(Project(), asked, BOUNDS)
+    point = {"op": "add_point", "object": 1, "frame": 3, "x": 5, "y": 5}
+    project = edited(edited(Project(), point, BOUNDS), asked, BOUNDS)
+    # Further marks keep it; a box, which says how large the object is, ends it.
+    project = edited(project, {**point, "x": 9}, BOUNDS)
+    assert project.object(1).prompts[3].extent == "part"
+    box = {"op": "set_box", "object": 1, "frame": 3, "box": [2, 2, 20, 20]}
+    assert edited(project, box, BOUNDS).object(1).prompts[3].extent is None
+    with pytest.raises(PromptError, match="choose one of part, object, group"):
+        edited(project, {**asked, "extent": "all"}, BOUNDS)
+
+
 def test_undo_and_redo_go_through_all_states():
     history = History(Project())
     states = [history.project]
@@ -943,6 +958,10 @@ def test_the_page_gets_frames_mattes_and_the_curve(clip):
         status, headers, body = browser.send("GET", "/api/alpha/1/0")
         assert (status, headers["content-type"]) == (200, "image/png")
         assert 0 < float(headers["x-confidence"]) <= 1
+        answers = headers["x-answers"].split(",")
+        assert "object" in answers
+        assert headers["x-answer"] == "object"
+        assert set(answers) <= {"part", "object", "group"}
         assert gray(body).shape == SIZE[::-1]
         assert browser.send("GET", "/api/frame/3?longest=15")[0] == 400
         status, headers, body = browser.send("GET", "/api/frame/3?longest=80")

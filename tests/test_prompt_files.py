@@ -8,7 +8,7 @@ from clips import write_movie
 import vidmatte
 from vidmatte.errors import PromptError
 from vidmatte.prompts.files import load_prompts, save_prompts
-from vidmatte.prompts.prompt import MarkedClip
+from vidmatte.prompts.prompt import MarkedClip, Prompt
 from vidmatte.web.store import prompt_file_of
 
 PROMPT = vidmatte.Prompt(points=((8, 8, 1),))
@@ -29,6 +29,12 @@ def test_deeply_nested_json_is_an_error_of_one_line(tmp_path):
     (tmp_path / "p.json").write_text("[" * 100_000 + "]" * 100_000)
     with pytest.raises(PromptError, match=r"p\.json: is nested too deeply"):
         load_prompts(tmp_path / "p.json")
+
+
+def test_the_extent_of_a_prompt_survives(tmp_path):
+    prompt = Prompt(points=((1, 2, 1),), extent="group")
+    save_prompts(tmp_path / "a.json", {"x": [prompt]})
+    assert load_prompts(tmp_path / "a.json") == {"x": (prompt,)}
 
 
 def test_the_clip_of_a_prompt_file_survives(tmp_path):

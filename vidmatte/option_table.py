@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vidmatte.options import FinishOptions, Kind, MatteOptions, OptionInfo
+from vidmatte.options import EXTENTS, FinishOptions, Kind, MatteOptions, OptionInfo
 
 PICKER = "\0picker"
 """Value of `--points` if none is given: it opens the picker."""
@@ -177,6 +177,12 @@ PROMPT_OPTIONS = (
         metavar="PNG",
     ),
     _shot_option("box", "The whole object lies inside.", metavar="X0,Y0,X1,Y1"),
+    _shot_option(
+        "extent",
+        "How much the first mark of a frame means: the part that it is on, the object, or a group.",
+        choices=EXTENTS,
+        default_text="what the model is surest of",
+    ),
     _shot_option(
         "prompts",
         "All prompts of any number of frames and objects, from a file.",

@@ -29,6 +29,9 @@ Screen = Literal["green", "blue"]
 Quality = Literal["standard", "best"]
 MaskEdge = Literal["soft", "hard"]
 """The edge of a mask on its own frame: find it anew from the image, or keep the mask as it is."""
+Extent = Literal["part", "object", "group"]
+"""How much a mark may mean: a part of the object, all of it, or several objects together."""
+EXTENTS: tuple[Extent, ...] = get_args(Extent)
 Kind = Literal["text", "path", "position", "number", "whole", "switch"]
 
 NO_MODEL = "none"

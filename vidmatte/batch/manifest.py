@@ -23,7 +23,7 @@ from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.source import Source
 from vidmatte.prompts.files import load_prompts
 from vidmatte.prompts.objects import ObjectPrompts, prompts_of_objects
-from vidmatte.prompts.prompt import Prompt, parse_box, parse_points
+from vidmatte.prompts.prompt import Prompt, parse_box, parse_points, with_extent
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -320,8 +320,10 @@ def _objects(values: Mapping[str, Any]) -> Mapping[str, Sequence[Prompt]]:
             raise OptionError(
                 f"prompts holds all prompts: leave out {', '.join([*prompts, 'ref_frame'])}"
             )
-        by_name = load_prompts(values["prompts"])
-        return prompts_of_objects(_chosen(by_name, values.get("object", ())))
+        by_name = _chosen(load_prompts(values["prompts"]), values.get("object", ()))
+        extent = values.get("extent")
+        meant = {name: with_extent(marks, extent) for name, marks in by_name.items()}
+        return prompts_of_objects(meant)
     if "object" in values:
         raise OptionError("object chooses from a prompt file: give prompts too")
     if not prompts:
@@ -336,7 +338,7 @@ def _objects(values: Mapping[str, Any]) -> Mapping[str, Sequence[Prompt]]:
         mask=prompts.get("mask"),
         scribbles=prompts.get("scribbles"),
     )
-    return prompts_of_objects(prompt)
+    return prompts_of_objects(with_extent((prompt,), values.get("extent")))
 
 
 def _frame(text: str | None) -> int | str | None:

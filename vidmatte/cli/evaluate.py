@@ -147,6 +147,12 @@ _MODEL_OPTIONS = (
     metavar="N",
     help=f"Most clicks on an image, for 'clicks'.  [default: {DEFAULT_CLICKS}]",
 )
+@click.option(
+    "--prompts",
+    "usual_prompts",
+    is_flag=True,
+    help="For 'clicks': a box, a box and a point, four points, a stroke instead of clicks.",
+)
 @table_options(*_MODEL_OPTIONS)
 @click.option(
     "--workers",
@@ -271,7 +277,9 @@ def _folder(kind: str | None, layout: str, given: dict[str, Any]) -> Path:
     if given["output"]:
         return Path(given["output"])
     system = given["name"] or Path(given["predictions"] or make_options(given).model).stem
-    prompt = None if kind == _CLICKS else given["prompt"]
+    prompt = given["prompt"]
+    if kind == _CLICKS:
+        prompt = "prompts" if given["usual_prompts"] else None
     name = "-".join(filter(None, (kind, layout, system, prompt)))
     return Path("evaluation") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
@@ -293,7 +301,13 @@ def _subject(given: dict[str, Any]) -> MethodUnderTest:
 
 def _protocol(kind: str | None, given: dict[str, Any]) -> Protocol:
     choices = {name: given[name] for name in _PROTOCOL_CHOICES if given[name] is not None}
-    if kind == _CLICKS:
+    if given["usual_prompts"] and (kind != _CLICKS or given["clicks"] is not None):
+        raise OptionError(
+            "--prompts takes the place of --clicks: vidmatte evaluate clicks DATASET --prompts ..."
+        )
+    if given["usual_prompts"]:
+        choices["usual_prompts"] = True
+    elif kind == _CLICKS:
         choices["clicks"] = given["clicks"] or DEFAULT_CLICKS
     elif given["clicks"] is not None:
         raise OptionError("--clicks is for 'clicks': vidmatte evaluate clicks DATASET --clicks ...")

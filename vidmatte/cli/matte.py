@@ -26,7 +26,7 @@ from vidmatte.media.patterns import stem_of
 from vidmatte.option_table import OPTIONS, PICKER, make_options
 from vidmatte.options import NO_MODEL
 from vidmatte.process import loading
-from vidmatte.prompts.prompt import Prompt, parse_box, parse_points
+from vidmatte.prompts.prompt import Prompt, parse_box, parse_points, with_extent
 
 if TYPE_CHECKING:
     from vidmatte.report.summary import Summary
@@ -215,7 +215,7 @@ def _picked(inputs: Sequence[str], given: Mapping[str, Any]) -> Summary:
             "--points without a value opens the picker, where everything is marked: leave out "
             "other prompts"
         )
-    unused = ("images", "reference", "report", "matte", "trimaps")
+    unused = ("images", "reference", "report", "matte", "trimaps", "extent")
     refuse_for_picker({OPTIONS[name].flag: given[name] for name in unused})
     summary = open_picker(
         Path(_single(inputs)),
@@ -254,12 +254,14 @@ def _objects(
             )
         from vidmatte.prompts.files import load_prompts
 
-        return _chosen_objects(load_prompts(given["prompts"]), given["object"])
+        objects = _chosen_objects(load_prompts(given["prompts"]), given["object"])
+        return {name: with_extent(marks, given["extent"]) for name, marks in objects.items()}
     if given["object"]:
         raise OptionError("--object chooses from a prompt file: give --prompts too")
     # Without --ref-frame, the first frame is marked.
     if any(prompts.values()):
-        return _prompts_of_frames(given["ref_frame"] or (None,), prompts)
+        found = _prompts_of_frames(given["ref_frame"] or (None,), prompts)
+        return with_extent(found, given["extent"])
     # External mattes and trimaps need no marks.
     if not _has_mattes(given):
         raise OptionError(_how_to_mark(inputs, given))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from vidmatte.evaluate.measures import Measure
 from vidmatte.evaluate.method import PredictedMatte, SeenImage
 from vidmatte.frames import FrameBatch
 from vidmatte.metrics import region_overlap
-from vidmatte.model.interface import Model
+from vidmatte.model.interface import Model, SupportsEncodedReferences
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.synth.prompts import Click, next_click
 
@@ -92,12 +93,13 @@ def click_through(model: Model, seen: SeenImage, *, index: int, most: int) -> Se
     # With an empty answer first, the first click falls into the middle of the object.
     answer = np.zeros(truth.shape, np.float32)
     last = None
+    encoded = None
     while len(clicks) < most:
         click = next_click(answer, truth, seen.counted, clicks)
         if click is None:
             break
         clicks.append(click)
-        last = _answer(model, seen, clicks, index)
+        last, encoded = _answer(model, seen, clicks, index, encoded)
         answer = last.alpha
         overlaps.append(region_overlap(answer, seen.truth, region=seen.counted))
         # Once the last figures are decided, further clicks change none of them.
@@ -107,17 +109,22 @@ def click_through(model: Model, seen: SeenImage, *, index: int, most: int) -> Se
     return Session(tuple(clicks), tuple(overlaps), last)
 
 
-def _answer(model: Model, seen: SeenImage, clicks: Sequence[Click], index: int) -> PredictedMatte:
+def _answer(
+    model: Model, seen: SeenImage, clicks: Sequence[Click], index: int, before: Any | None
+) -> tuple[PredictedMatte, Any | None]:
+    """Return the answer to some clicks, and what the answer to more of them may begin from."""
     reference = Prompt(points=tuple(clicks)).reference(seen.rgb, frame=index)
     batch = FrameBatch(seen.rgb, frames=(index,), pts=(index,), durations=(1,))
+    encoded = None
     with torch.inference_mode():
-        matte = model.with_reference([reference])(batch)
-    return PredictedMatte(
-        index,
-        seen.rgb[0],
-        np.asarray(matte.alpha[0, 0].numpy()),
-        seen.truth,
-        seen.counted,
-        reference,
-        matte.confidence[0],
+        if isinstance(model, SupportsEncodedReferences):
+            encoded = model.encode(reference, after=before)
+            matte = model.with_encoded([encoded])(batch)
+        else:
+            matte = model.with_reference([reference])(batch)
+    alpha = np.asarray(matte.alpha[0, 0].numpy())
+    confidence = matte.confidence[0]
+    return (
+        PredictedMatte(index, seen.rgb[0], alpha, seen.truth, seen.counted, reference, confidence),
+        encoded,
     )

@@ -30,7 +30,7 @@ thinner objects."""
 _STROKE_STEP = 0.02
 """Length of a straight piece of a stroke, as a share of the longer side."""
 _STROKE_STEPS = 12
-_BRUSH = 0.01
+BRUSH = 0.01
 """Width of the brush, as a share of the longer side."""
 _TURN = math.radians(35)
 """Standard deviation of the change of direction from one piece to the next."""
@@ -114,7 +114,7 @@ def _points(
 
 def _strokes(side: NDArray[np.bool_], count: int, label: int, rng: Rng) -> list[Stroke]:
     places = _places(side)
-    width = max(1.0, _BRUSH * max(side.shape))
+    width = max(1.0, BRUSH * max(side.shape))
     return [
         Stroke(_stroll(places, start, rng), width, label)
         for start in _points(side, count, label, rng)

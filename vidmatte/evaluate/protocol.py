@@ -69,6 +69,9 @@ class Protocol:
     """Whether the marked first frame of a clip counts; None is the data set's choice."""
     last_frame: CountedFrame | None = None
     """Whether the last frame of a clip counts; None is the data set's choice."""
+    usual_prompts: bool = False
+    """Whether, instead of clicks one by one, each image is marked in the usual ways (see
+    `evaluate.usual_prompts`)."""
     clicks: int | None = None
     """Largest number of clicks of the interactive protocol (see `evaluate.clicks`), in which each
     image is marked itself; None for any other measurement."""
@@ -103,9 +106,14 @@ class Protocol:
         return cls(**{**own, **choices})
 
     @property
+    def marks_each(self) -> bool:
+        """Whether each image is marked by itself, in the ways of interactive tools."""
+        return self.clicks is not None or self.usual_prompts
+
+    @property
     def draws_marks(self) -> bool:
         """Whether rounds differ by their marks or references."""
-        return self.clicks is None and (self.prompt in _DRAWN or self.draw_references)
+        return not self.marks_each and (self.prompt in _DRAWN or self.draw_references)
 
     def as_json(self) -> dict[str, Any]:
         """Return the choices by name."""
@@ -147,7 +155,7 @@ class Plan:
     @property
     def samples(self) -> int:
         """How many images or clips are measured, all rounds together."""
-        if self.dataset.clips and self.protocol.clicks is None:
+        if self.dataset.clips and not self.protocol.marks_each:
             return len(self.parts)
         return sum(len(part.targets) for part in self.parts)
 
@@ -168,7 +176,7 @@ def make_plan(dataset: Dataset, protocol: Protocol, *, rounds: int) -> Plan:
         ReadError: If a group has one image, and others were to be matted from it.
         OptionError: If choices do not fit the data set.
     """
-    if protocol.clicks is not None:
+    if protocol.marks_each:
         return _plan_of_clicks(dataset, protocol)
     if dataset.clips:
         return _plan_of_clips(dataset, protocol, rounds)
@@ -261,7 +269,8 @@ def _plan_of_clicks(dataset: Dataset, protocol: Protocol) -> Plan:
         # A clip with one truth has one frame.
         targets = tuple(dict.fromkeys((there[0], there[len(there) // 2])))
         clips.append(WorkItem(index, 0, (), targets))
-    notes = ("the first and middle frames of each clip are clicked, each by itself",)
+    how = "marked" if protocol.usual_prompts else "clicked"
+    notes = (f"the first and middle frames of each clip are {how}, each by itself",)
     return Plan(dataset, protocol, "each", "whole", tuple(clips), notes)
 
 

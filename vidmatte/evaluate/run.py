@@ -20,6 +20,7 @@ from vidmatte.evaluate.journal import Journal, Result, open_journal
 from vidmatte.evaluate.measures import Measure, measures_of, ranking
 from vidmatte.evaluate.method import Load, LoadChosen, MethodUnderTest, reseed
 from vidmatte.evaluate.protocol import Plan, Protocol, make_plan
+from vidmatte.evaluate.usual_prompts import PROMPTS
 from vidmatte.evaluate.work import Work
 from vidmatte.evaluate.workers import share
 from vidmatte.model.build import notes_of
@@ -137,8 +138,8 @@ def _loaded(model: Model | None) -> Load | None:
 def _prepare(subject: MethodUnderTest, protocol: Protocol) -> _Prepared:
     """Load the model, for early errors, and find out whether rounds differ."""
     if subject.predictions is not None:
-        if protocol.clicks is not None:
-            raise OptionError("clicks ask a model again and again: give a model, not mattes")
+        if protocol.marks_each:
+            raise OptionError("marks ask a model again and again: give a model, not mattes")
         if not subject.predictions.is_dir():
             raise OptionError(
                 f"{subject.predictions}: mattes were to be read from it, but it is no folder"
@@ -151,7 +152,7 @@ def _prepare(subject: MethodUnderTest, protocol: Protocol) -> _Prepared:
         )
     model = (subject.load or LoadChosen(subject.options))(subject.switches)
     notes = notes_of(model)
-    if protocol.clicks is not None:
+    if protocol.marks_each:
         return _Prepared(model, 1, notes)
     if not protocol.draws_marks and reseed(model, 0) is None and protocol.rounds > 1:
         alike = f"nothing is drawn: one round stands for all {protocol.rounds}"
@@ -160,6 +161,8 @@ def _prepare(subject: MethodUnderTest, protocol: Protocol) -> _Prepared:
 
 
 def _measures(dataset: Dataset, protocol: Protocol) -> tuple[Measure, ...]:
+    if protocol.usual_prompts:
+        return PROMPTS
     if protocol.clicks is not None:
         return CLICKS
     kinds = {clip.kind for clip in dataset.clips}

@@ -12,6 +12,7 @@ from vidmatte.evaluate.journal import Result
 from vidmatte.evaluate.measures import Measure, conn_header
 from vidmatte.evaluate.quoted import Quoted, Source, quoted_for
 from vidmatte.evaluate.run import Evaluation, mean
+from vidmatte.evaluate.usual_prompts import DRAWS
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ def title_of(evaluation: Evaluation, *, most_references: int | None = None) -> s
     """
     plan = evaluation.plan
     name = f"{evaluation.subject.name} on {plan.dataset}"
+    if plan.protocol.usual_prompts:
+        return (
+            f"{name}; J at alpha 0.5 of a tight box, of the box and a point in the middle, of "
+            f"three points on and one off the object ({DRAWS} draws, seed {plan.protocol.seed}), "
+            f"and of one stroke along it"
+        )
     if plan.protocol.clicks is not None:
         return (
             f"{name}; up to {plan.protocol.clicks} clicks on each image, at its largest error; J "
@@ -111,7 +118,7 @@ def _marks(evaluation: Evaluation, most_references: int | None) -> str:
 def _quoted(evaluation: Evaluation) -> tuple[Quoted, ...]:
     plan = evaluation.plan
     # Published figures are of other protocols.
-    if plan.protocol.clicks is not None:
+    if plan.protocol.marks_each:
         return ()
     return quoted_for(plan.dataset.name, plan.protocol.prompt, _frame_size(evaluation))
 

@@ -30,9 +30,11 @@ from vidmatte.evaluate.method import (
 )
 from vidmatte.evaluate.predictions import PredictionMethod
 from vidmatte.evaluate.protocol import Plan, WorkItem
+from vidmatte.evaluate.usual_prompts import mark_each_way
 from vidmatte.imaging.display import to_display
 from vidmatte.imaging.optical_flow import to_gray
 from vidmatte.media.atomic import atomic_write
+from vidmatte.model.interface import Model
 from vidmatte.read.images import read_image
 
 
@@ -60,9 +62,9 @@ class Work:
 
     def measure(self, method: Method, part: WorkItem) -> tuple[str, list[Result]]:
         """Return the key of a part and its measures."""
-        if self.plan.protocol.clicks is not None:
+        if self.plan.protocol.marks_each:
             assert isinstance(method, ModelMethod)  # given mattes were refused before
-            return part.key, self._measure_clicks(method, part)
+            return part.key, self._measure_marks(method, part)
         with closing(method.mattes(self.plan, part)) as mattes:
             if self.plan.dataset.clips:
                 return part.key, [self._measure_clip(mattes, part)]
@@ -116,9 +118,7 @@ class Work:
             pictures,
         )
 
-    def _measure_clicks(self, method: ModelMethod, part: WorkItem) -> list[Result]:
-        most = self.plan.protocol.clicks
-        assert most is not None  # only such plans get here
+    def _measure_marks(self, method: ModelMethod, part: WorkItem) -> list[Result]:
         dataset = self.plan.dataset
         results = []
         for index in part.targets:
@@ -132,25 +132,35 @@ class Work:
                 group, name, truth = images.name, sample.name, sample.alpha
                 seen = see(sample, self.plan)
             try:
-                session = click_through(method.model, seen, index=index, most=most)
+                results.append(self._marked(method.model, seen, part, index, (group, name)))
             except ReadError as error:
                 raise ReadError(f"{truth}: {error}") from error
-            picture = self._picture(part, index, strip(session.last))
-            count = len(session.clicks)
-            caption = f"after {count} click{'s' * (count > 1)}"
-            results.append(
-                Result(
-                    group,
-                    name,
-                    part.round,
-                    session.values(most),
-                    session.last.confidence,
-                    session.overlaps,
-                    tuple(range(1, 1 + len(session.overlaps))),
-                    [(caption, picture)],
-                )
-            )
         return results
+
+    def _marked(
+        self, model: Model, seen: SeenImage, part: WorkItem, index: int, names: tuple[str, str]
+    ) -> Result:
+        """Return what was measured of an image that is clicked, or marked in the usual ways."""
+        most = self.plan.protocol.clicks
+        if most is None:
+            seed = self.plan.protocol.seed
+            marked = mark_each_way(model, seen, index=index, seed=seed)
+            picture = self._picture(part, index, strip(marked.last))
+            confidence = marked.last.confidence
+            caption = ("the stroke", picture)
+            return Result(*names, part.round, marked.values, confidence, pictures=[caption])
+        session = click_through(model, seen, index=index, most=most)
+        picture = self._picture(part, index, strip(session.last))
+        count = len(session.clicks)
+        return Result(
+            *names,
+            part.round,
+            session.values(most),
+            session.last.confidence,
+            session.overlaps,
+            tuple(range(1, 1 + len(session.overlaps))),
+            [(f"after {count} click{'s' * (count > 1)}", picture)],
+        )
 
     def _picture(self, part: WorkItem, index: int, data: bytes) -> str:
         path = f"{PICTURES}/{part.index:05d}_{index:05d}.jpg"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.options import Extent
 from vidmatte.prompts.prompt import Reference
 
 ReadTrimaps: TypeAlias = Callable[[FrameBatch], Tensor]
@@ -136,12 +137,32 @@ class SupportsTrimaps(Protocol):
         ...
 
 
+class EncodedMarks(Protocol):
+    """An encoded reference that says which answers its marks have."""
+
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """What the first mark may mean, smallest first; one for a mask."""
+        ...
+
+    @property
+    def extent(self) -> Extent:
+        """What this answer takes it for."""
+        ...
+
+
 @runtime_checkable
 class SupportsEncodedReferences(Protocol):
     """A model that encodes references one by one, for any combination of them."""
 
-    def encode(self, reference: Reference) -> Any:
-        """Return one encoded reference."""
+    def encode(self, reference: Reference, *, after: Any | None = None) -> EncodedMarks:
+        """Return one encoded reference.
+
+        Args:
+            reference: an image with its object marked.
+            after: what was returned for the same image with fewer marks, which may save time; the
+                result does not depend on it.
+        """
         ...
 
     def with_encoded(self, references: Sequence[Any]) -> Predictor:

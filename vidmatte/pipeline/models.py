@@ -12,7 +12,13 @@ import torch
 from vidmatte.errors import OptionError
 from vidmatte.model.build import choose_device, load_model
 from vidmatte.model.external import external_mattes, read_masks
-from vidmatte.model.interface import Model, Predictor, SupportsAdaptation, SupportsTrimaps
+from vidmatte.model.interface import (
+    Model,
+    Predictor,
+    SupportsAdaptation,
+    SupportsEncodedReferences,
+    SupportsTrimaps,
+)
 from vidmatte.model.settings import parse_settings
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Shot
@@ -118,10 +124,16 @@ def model_of(shot: Shot, load: Callable[[MatteOptions], Model]) -> Model:
 def predictor_of(shot: Shot, model: Model, references: Sequence[Reference]) -> Predictor:
     """Return the model with the references of an object, or with the trimaps of all frames.
 
-    Raises OptionError if there are trimaps, and the model does not take them.
+    Raises OptionError if there are trimaps or an extent, and the model does not take them.
     """
     trimaps = shot.trimaps
     if trimaps is None:
+        extents = [reference.extent for reference in references if reference.extent is not None]
+        if extents and not isinstance(model, SupportsEncodedReferences):
+            raise OptionError(
+                f"extent {extents[0]} was given: model {model.name!r} has one answer to its marks; "
+                f"leave the extent out, or choose compact, sam2 or edgetam"
+            )
         return model.with_reference(references)
     if not isinstance(model, SupportsTrimaps):
         raise OptionError(

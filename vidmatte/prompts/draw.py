@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,13 @@ from vidmatte.frames import ColorTags
 from vidmatte.imaging.display import to_display
 from vidmatte.media.limits import displayed_size
 from vidmatte.prompts.arrays import MaskArray
+from vidmatte.prompts.prompt import BACKGROUND, OBJECT, UNKNOWN, Mark
 from vidmatte.read.images import read_pixels
 from vidmatte.read.labels import split_label
 from vidmatte.read.plane import read_plane, warn_if_full
 
 if TYPE_CHECKING:
     from vidmatte.prompts.prompt import Prompt
-
-OBJECT, BACKGROUND, UNKNOWN = 1, 0, -1
 
 _POINT_RADIUS = 1 / 100
 """Radius of the disc of a click, as a share of the longer side: one click makes a usable region."""
@@ -42,8 +41,12 @@ def _inside(x: float, y: float, display: tuple[int, int]) -> None:
 
 
 def _outside_box(
-    labels: Labels, box: tuple[float, float, float, float], display: tuple[int, int], scale: float
-) -> None:
+    size: tuple[int, ...],
+    box: tuple[float, float, float, float],
+    display: tuple[int, int],
+    scale: float,
+) -> Labels:
+    """Return the labels (H, W) of a box: everything outside of it is background."""
     x0, y0, x1, y1 = box
     height, width = display
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
@@ -51,26 +54,24 @@ def _outside_box(
             f"box {x0:g},{y0:g},{x1:g},{y1:g} does not fit the frame of {width}x{height}: "
             f"give x0,y0,x1,y1 with x0 < x1 and y0 < y1 inside it"
         )
-    # A pixel that the box touches is inside.
-    inside = np.zeros(labels.shape, bool)
-    inside[math.floor(y0) : math.ceil(y1), math.floor(x0 * scale) : math.ceil(x1 * scale)] = True
-    labels[~inside] = BACKGROUND
+    labels = np.full(size, BACKGROUND, np.int8)
+    labels[math.floor(y0) : math.ceil(y1), math.floor(x0 * scale) : math.ceil(x1 * scale)] = UNKNOWN
+    return labels
 
 
 def _draw_line(
-    labels: Labels,
+    size: tuple[int, ...],
     points: Sequence[tuple[float, float]],
     width: float,
     label: int,
     display: tuple[int, int],
     scale: float,
-) -> None:
+) -> Mark:
+    """Return the mark of a line through points of the displayed frame, on a frame of a size."""
     for x, y in points:
         _inside(x, y, display)
     # A point lies in the pixel that holds it: 159.7 is in the last one of 160.
-    # The last point twice, so that a single point is a line of no length.
     corners = np.floor(np.array([*points, points[-1]])).astype(np.int32)
-    # Only the surroundings of the line are computed, not the whole frame.
     radius = max(0.5, width / 2)
     reach = math.ceil(min(radius, max(display))) + 1
     left, top = np.maximum(corners.min(0) - reach, 0)
@@ -81,12 +82,15 @@ def _draw_line(
     distance = cv2.distanceTransform(line, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     painted = distance <= radius
     if scale == 1:
-        labels[top:bottom, left:right][painted] = label
-        return
-    # Anamorphic footage: drawn on the displayed frame, then squeezed to the stored one.
+        return _mark(np.where(painted, label, UNKNOWN), int(left), int(top))
     whole = np.zeros(display, np.float32)
     whole[top:bottom, left:right] = painted
-    labels[cv2.resize(whole, labels.shape[::-1], interpolation=cv2.INTER_AREA) > 0] = label
+    shrunk = cv2.resize(whole, size[::-1], interpolation=cv2.INTER_AREA)
+    return _mark(np.where(shrunk > 0, label, UNKNOWN), 0, 0)
+
+
+def _mark(labels: npt.NDArray[np.generic], left: int, top: int) -> Mark:
+    return Mark(torch.from_numpy(np.ascontiguousarray(labels, np.int8)), left, top)
 
 
 def _fit_marks(
@@ -158,10 +162,11 @@ def _read_scribbles(path: Path, size: tuple[int, ...], display: tuple[int, int])
 
 def draw_prompt(
     prompt: Prompt, rgb: Tensor, *, display_width: int | None, color: ColorTags | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rgb (1, 3, H, W), alpha and known (1, 1, H, W) of a reference.
+) -> tuple[Tensor, Tensor, Tensor, tuple[Mark, ...]]:
+    """Return rgb (1, 3, H, W), alpha and known (1, 1, H, W), and the marks of a reference.
 
-    See `Prompt.reference`.
+    See `Prompt.reference`. Marks are in the order in which they are drawn: box, scribbles, strokes,
+    points.
     """
     size = tuple(rgb.shape[-2:])
     display = (size[0], display_width or size[1])
@@ -171,35 +176,28 @@ def draw_prompt(
     else:
         alpha = np.zeros(size, np.float32)
         known = np.zeros(size, np.float32)
-    labels = _draw_labels(prompt, size, display)
-    alpha[labels == OBJECT], alpha[labels == BACKGROUND] = 1, 0
-    known[labels != UNKNOWN] = 1
+    marks = tuple(_draw_marks(prompt, size, display))
+    # Later marks cover earlier ones.
+    for mark in marks:
+        mark.draw(torch.from_numpy(alpha), torch.from_numpy(known))
     if prompt.box is None and not (alpha > 0.5).any():
         raise PromptError(
             f"{prompt.where}: only background is marked; mark the object with at least one point"
         )
     rgb = to_display(rgb, color or ColorTags())
-    return rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None]
+    return rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None], marks
 
 
-def _draw_labels(prompt: Prompt, size: tuple[int, ...], display: tuple[int, int]) -> Labels:
-    """Return the labels (H, W) of all marks but the mask; later marks cover earlier ones.
-
-    The order is box, scribbles, strokes, points.
-    """
-    labels = np.full(size, UNKNOWN, np.int8)
+def _draw_marks(prompt: Prompt, size: tuple[int, ...], display: tuple[int, int]) -> Iterator[Mark]:
     scale = size[1] / display[1]
-    # In this order, later marks on top: box, scribbles, strokes, points.
     if prompt.box is not None:
-        _outside_box(labels, prompt.box, display, scale)
+        yield _mark(_outside_box(size, prompt.box, display, scale), 0, 0)
     if prompt.scribbles is not None:
-        painted = _read_scribbles(prompt.scribbles, size, display)
-        labels[painted != UNKNOWN] = painted[painted != UNKNOWN]
+        yield _mark(_read_scribbles(prompt.scribbles, size, display), 0, 0)
     for stroke in prompt.strokes:
-        _draw_line(labels, stroke.points, stroke.width, stroke.label, display, scale)
+        yield _draw_line(size, stroke.points, stroke.width, stroke.label, display, scale)
     for x, y, label in prompt.points:
         _inside(x, y, display)
         # A click stands for a small disc: one pixel would vanish in the network's resolution.
         radius = max(1.0, max(display) * _POINT_RADIUS)
-        _draw_line(labels, [(x, y)], 2 * radius, label, display, scale)
-    return labels
+        yield _draw_line(size, [(x, y)], 2 * radius, label, display, scale)

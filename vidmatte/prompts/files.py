@@ -103,7 +103,7 @@ def _clip_from_json(document: Mapping[str, Any]) -> MarkedClip | None:
     )
 
 
-_KEYS = {"frame", "points", "strokes", "box", "mask", "scribbles"}
+_KEYS = {"frame", "points", "strokes", "box", "mask", "scribbles", "extent"}
 
 
 def _prompt_from_json(
@@ -133,6 +133,7 @@ def _prompt_from_json(
         box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])) if box else None,
         mask=folder / item["mask"] if item.get("mask") else None,
         scribbles=folder / item["scribbles"] if item.get("scribbles") else None,
+        extent=item.get("extent"),
         made_on=made_on,
     )
 
@@ -189,6 +190,8 @@ def _prompt_to_json(prompt: Prompt, folder: Path) -> dict[str, Any]:
         ]
     if prompt.box:
         item["box"] = list(prompt.box)
+    if prompt.extent:
+        item["extent"] = prompt.extent
     for key in ("mask", "scribbles"):
         image = getattr(prompt, key)
         if image is not None and not isinstance(image, Path):

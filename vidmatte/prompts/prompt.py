@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidmatte.errors import PromptError
+from vidmatte.options import EXTENTS, Extent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +22,40 @@ if TYPE_CHECKING:
     from vidmatte.prompts.arrays import MaskArray
     from vidmatte.read.memory import ImageLike
 
-OBJECT, BACKGROUND = 1, 0
-"""Labels of points and strokes."""
+OBJECT, BACKGROUND, UNKNOWN = 1, 0, -1
+"""Labels of points and strokes, and of pixels that are not marked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """One mark of a prompt as it is drawn: a box, an image of strokes, a stroke or a point."""
+
+    labels: Tensor
+    """(h, w) int8 of a rectangle of the frame: 1 object, 0 background, -1 not marked."""
+    left: int = 0
+    """First column of the rectangle in the frame."""
+    top: int = 0
+    """Its first row."""
+
+    @property
+    def is_object(self) -> bool:
+        """Whether any of it is on the object."""
+        return bool((self.labels == OBJECT).any())
+
+    def draw(self, alpha: Tensor, known: Tensor) -> None:
+        """Draw it on the alpha and the known pixels of its frame, both (H, W), in place."""
+        height, width = self.labels.shape
+        there = slice(self.top, self.top + height), slice(self.left, self.left + width)
+        alpha[there][self.labels == OBJECT] = 1
+        alpha[there][self.labels == BACKGROUND] = 0
+        known[there][self.labels != UNKNOWN] = 1
+
+    def is_same(self, other: Mark) -> bool:
+        """Return whether another mark is drawn alike."""
+        place = (self.left, self.top, self.labels.shape)
+        if place != (other.left, other.top, other.labels.shape):
+            return False
+        return bool((self.labels == other.labels).all())
 
 
 @dataclass(frozen=True)
@@ -43,6 +76,11 @@ class Reference:
     still."""
     mask_edge: MaskEdge = "soft"
     """Of a mask: "soft" finds its edge anew in the image, "hard" keeps the mask as it is."""
+    steps: tuple[Mark, ...] = ()
+    """The marks that `alpha` and `known` are made of, in their order, so that a model can answer
+    them one after the other; empty if only the planes are known."""
+    extent: Extent | None = None
+    """How much of the object is meant; None for what the model is surest of."""
 
     @property
     def roi(self) -> Tensor:
@@ -117,6 +155,9 @@ class Prompt:
     scribbles: Path | None = None
     """Image of the frame's size: white or green object, black or red background, transparent
     unknown."""
+    extent: Extent | None = None
+    """How much a mark means: the part that it is on, the whole object, or a group of objects; None
+    for what the model is surest of."""
     made_on: MarkedClip | None = field(default=None, compare=False)
     """The clip that the marks were made on, if a prompt file says so."""
 
@@ -130,6 +171,7 @@ class Prompt:
             box: tuple[float, float, float, float] | None = None,
             mask: str | Path | MaskArray | ImageLike | None = None,
             scribbles: str | Path | None = None,
+            extent: Extent | None = None,
             made_on: MarkedClip | None = None,
         ) -> None: ...
 
@@ -142,6 +184,16 @@ class Prompt:
         if not (self.points or self.strokes or self.box or self.mask or self.scribbles):
             raise PromptError(
                 f"{self.where}: nothing is marked; give points, strokes, a box or a mask"
+            )
+        if self.extent not in (None, *EXTENTS):
+            raise PromptError(
+                f"extent {self.extent!r} is not valid: choose one of {', '.join(EXTENTS)}"
+            )
+        if self.extent is not None and (self.mask is not None or self.box):
+            kind = "mask" if self.mask is not None else "box"
+            raise PromptError(
+                f"extent {self.extent} was given with a {kind}, which says how large the object "
+                f"is: leave one of them out"
             )
         if isinstance(self.frame, int) and self.frame < 0:
             raise PromptError(f"reference frame {self.frame} is not valid: frames count from 0")
@@ -185,7 +237,9 @@ class Prompt:
         # Imported here: a prompt is a plain value, and drawing it loads torch and OpenCV.
         from vidmatte.prompts.draw import draw_prompt
 
-        return Reference(*draw_prompt(self, rgb, display_width=display_width, color=color), frame)
+        drawn = draw_prompt(self, rgb, display_width=display_width, color=color)
+        rgb, alpha, known, marks = drawn
+        return Reference(rgb, alpha, known, frame, steps=marks, extent=self.extent)
 
     def _check_size(self, width: int, height: int) -> None:
         if self.made_on is None or self.made_on.size in (None, (width, height)):
@@ -211,6 +265,16 @@ def _as_mask(mask: Any) -> Path | MaskArray | None:
 
         return MaskArray(mask)
     return Path(mask) if isinstance(mask, str) else mask
+
+
+def with_extent(prompts: Sequence[Prompt], extent: Extent | None) -> tuple[Prompt, ...]:
+    """Return prompts that mean so much of what they mark; None leaves them as they are.
+
+    Raises PromptError if the extent is not valid, or one of them is a mask.
+    """
+    if extent is None:
+        return tuple(prompts)
+    return tuple(replace(prompt, extent=extent) for prompt in prompts)
 
 
 def parse_points(text: str) -> tuple[tuple[float, float, int], ...]:

@@ -98,6 +98,9 @@ class Invocation:
         # Strokes are curves that no option can describe; scribbles are images of them.
         if any(prompt.strokes for prompt in self._given):
             return ()
+        # One --extent belongs to all frames.
+        if len({prompt.extent for prompt in self._given}) > 1:
+            return ()
         # Without marks, the command begins with points.
         kinds = {tuple(_as_options(prompt)) for prompt in self._given} or {("--points",)}
         # Options of one kind belong to the n-th --ref-frame, so that all frames need that kind.
@@ -117,6 +120,8 @@ class Invocation:
         for prompt in prompts:
             words += ["--ref-frame", "index:0" if prompt.frame is None else str(prompt.frame)]
             words += _words_of(prompt)
+        for extent in {prompt.extent for prompt in prompts} - {None}:
+            words += ["--extent", str(extent)]
         return words
 
 

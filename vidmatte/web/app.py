@@ -179,11 +179,10 @@ class _Api:
             # The edge may have changed meanwhile: the page asks again then.
             if self._is_old(request):
                 return Response(status_code=409)
-            return Response(
-                png,
-                media_type="image/png",
-                headers={"x-confidence": f"{still.confidence:.4f}"},
-            )
+            headers = {"x-confidence": f"{still.confidence:.4f}"}
+            if still.answer is not None:
+                headers |= {"x-answers": ",".join(still.answers), "x-answer": still.answer}
+            return Response(png, media_type="image/png", headers=headers)
         small = await run_in_threadpool(self._session.small_alpha, number, frame)
         if small is None:
             return Response(status_code=204)

@@ -298,6 +298,13 @@ def _remove_prompt(project: Project, edit: Edit, clip_info: ClipInfo) -> Project
     return _with_prompts(project, obj, frame, **{kind: tuple(prompts)})
 
 
+def _set_extent(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
+    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    if frame not in obj.prompts:
+        raise PromptError(f"frame {frame} has no marks of {obj.name}")
+    return _with_prompts(project, obj, frame, extent=edit.get("extent"))
+
+
 def _clear_frame(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
     obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
     return project.with_object(
@@ -326,6 +333,7 @@ _OPERATIONS: Mapping[str, Callable[[Project, Edit, ClipInfo], Project]] = {
     "move_stroke": _move_stroke,
     "set_box": _set_box,
     "remove_prompt": _remove_prompt,
+    "set_extent": _set_extent,
     "clear_frame": _clear_frame,
     "set_range": _set_range,
 }
@@ -338,6 +346,7 @@ def _with_prompts(project: Project, obj: PromptedObject, frame: int, **prompts: 
     """
     prompt = obj.prompts.get(frame)
     kinds = ("points", "strokes", "box", "mask", "scribbles")
+    extent = prompts.pop("extent", None if prompt is None else prompt.extent)
     values = {kind: getattr(prompt, kind) for kind in kinds if prompt is not None} | prompts
     if sum(len(values.get(kind) or ()) for kind in ("points", "strokes")) > MAX_PROMPTS:
         raise PromptError(
@@ -345,7 +354,9 @@ def _with_prompts(project: Project, obj: PromptedObject, frame: int, **prompts: 
         )
     others = {n: kept for n, kept in obj.prompts.items() if n != frame}
     if any(values.values()):
-        others[frame] = Prompt(frame, **values)
+        # A box or a mask says how large the object is.
+        is_open = not (values.get("mask") or values.get("box"))
+        others[frame] = Prompt(frame, **values, extent=extent if is_open else None)
     return project.with_object(replace(obj, prompts=others))
 
 

@@ -653,6 +653,7 @@ def _object_json(obj: PromptedObject) -> dict[str, Any]:
                 "box": None if prompt.box is None else list(prompt.box),
                 "mask": prompt.mask.name if isinstance(prompt.mask, Path) else None,
                 "scribbles": None if prompt.scribbles is None else prompt.scribbles.name,
+                "extent": prompt.extent,
             }
             for frame, prompt in sorted(obj.prompts.items())
         },

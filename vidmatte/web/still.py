@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import Model, Predictor, SupportsEncodedReferences
+from vidmatte.options import Extent
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.web.frame_cache import FrameCache
 from vidmatte.web.project import index_of
@@ -28,6 +29,10 @@ class Still:
     png: bytes
     """Gray, of the displayed frame's size."""
     confidence: float
+    answers: tuple[Extent, ...] = ()
+    """What the first mark may mean, smallest first; empty if the model has one answer."""
+    answer: Extent | None = None
+    """Which of them this is."""
 
 
 class Stills:
@@ -66,10 +71,19 @@ class Stills:
 
     def _encode(self, model: SupportsEncodedReferences, prompt: Prompt) -> Any:
         if prompt not in self._encoded:
-            self._encoded[prompt] = model.encode(self._frame_cache.reference(prompt))
+            reference = self._frame_cache.reference(prompt)
+            self._encoded[prompt] = model.encode(reference, after=self._before(prompt))
             _forget(self._encoded)
         self._encoded.move_to_end(prompt)
         return self._encoded[prompt]
+
+    def _before(self, prompt: Prompt) -> Any | None:
+        """Return the newest encoding of the same frame with fewer marks, to begin from."""
+        before = None
+        for known, encoded in self._encoded.items():
+            if known.frame == prompt.frame and _begins(known, prompt):
+                before = encoded
+        return before
 
     def _matte(self, prompt: Prompt) -> Still:
         frame, _ = self._frame_cache.whole(index_of(prompt))
@@ -78,7 +92,23 @@ class Stills:
             self.predictor((prompt,)), self._frame_cache.video.info.color
         )(frame)
         clip_info = self._frame_cache.clip_info
-        return Still(gray_png(matte.alpha, clip_info.width, clip_info.height), matte.confidence[0])
+        png = gray_png(matte.alpha, clip_info.width, clip_info.height)
+        if not isinstance(self._model, SupportsEncodedReferences):
+            return Still(png, matte.confidence[0])
+        encoded = self._encode(self._model, prompt)
+        return Still(png, matte.confidence[0], encoded.extents, encoded.extent)
+
+
+def _begins(known: Prompt, prompt: Prompt) -> bool:
+    """Return whether one prompt is the beginning of another one."""
+    fixed = (known.box, known.mask, known.scribbles, known.extent)
+    if fixed != (prompt.box, prompt.mask, prompt.scribbles, prompt.extent):
+        return False
+    strokes = prompt.strokes[: len(known.strokes)] == known.strokes
+    points = prompt.points[: len(known.points)] == known.points
+    # Points are answered after strokes.
+    in_order = not known.points or len(known.strokes) == len(prompt.strokes)
+    return strokes and points and in_order
 
 
 def gray_png(alpha: Tensor, width: int, height: int) -> bytes:

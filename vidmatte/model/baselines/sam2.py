@@ -8,7 +8,8 @@ memory use does not grow with the length of the clip.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from vidmatte.model.baselines.images import inference, normalised, resized
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, check_band, matte_mask
 from vidmatte.model.baselines.prompts import PointPrompt, check_points, point_prompt
 from vidmatte.model.interface import CoarseMatte
+from vidmatte.options import Extent
 from vidmatte.prompts.prompt import Reference
 
 # The number of the only object of a session.
@@ -69,6 +71,10 @@ class EncodedReference:
     """The network's memory of a marked frame."""
     coarse: CoarseMatte
     """The matte of the reference itself."""
+    extents: tuple[Extent, ...] = ("object",)
+    """What its marks may mean, smallest first; see `EncodedMarks.extents`."""
+    extent: Extent = "object"
+    """What this answer takes them for."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,11 @@ class Sam2Model:
         """Encode each reference once; later frames attend to all of them."""
         if not references:
             raise ValueError("at least one reference is needed")
-        encoded = tuple(self._encode(reference) for reference in references)
-        return Sam2Predictor(self, encoded)
+        return self.with_encoded([self.encode(reference) for reference in references])
+
+    def with_encoded(self, references: Sequence[EncodedReference]) -> Sam2Predictor:
+        """See `SupportsEncodedReferences.with_encoded`."""
+        return Sam2Predictor(self, tuple(references))
 
     @property
     def _side(self) -> int:
@@ -147,7 +156,14 @@ class Sam2Model:
                 # The network rounds it to bfloat16, which cannot be mixed with float16.
                 output[index]["maskmem_features"] = output[index]["maskmem_features"].float()
 
-    def _encode(self, reference: Reference) -> EncodedReference:
+    def encode(
+        self, reference: Reference, *, after: EncodedReference | None = None
+    ) -> EncodedReference:
+        """Encode one reference; all of its marks are answered together.
+
+        A single point has up to three answers, of which `Reference.extent` chooses one: the network
+        makes three masks of it. More marks have one, and so has a box or a mask.
+        """
         session = self.session()
         if reference.is_complete:
             mask = (resized(reference.alpha, (self._side, self._side)) > 0.5).float()
@@ -157,12 +173,26 @@ class Sam2Model:
             session.add_point_inputs(0, 0, self._point_inputs(prompt))
         session.obj_with_new_inputs = [_OBJECT]
         # The reference is frame 0 of a session of its own, from which its memory is taken.
-        coarse = self.segment(session, self.picture(reference.rgb), 0)
+        picture = self.picture(reference.rgb)
+        with _masks_of(self.net) as masks:
+            coarse = self.segment(session, picture, 0)
+        offered = {} if reference.is_complete else _nested(masks)
+        extents: tuple[Extent, ...] = tuple(offered) or ("object",)
+        extent = reference.extent if reference.extent in offered else "object"
+        if extent != "object":
+            # The memory has to be of the chosen mask, so that later frames follow it.
+            session = self.session()
+            chosen = offered[extent][None, None]
+            whole = resized(chosen.float(), (self._side, self._side))
+            session.add_mask_inputs(0, 0, (whole > 0).float())
+            session.obj_with_new_inputs = [_OBJECT]
+            sure = self.segment(session, picture, 0).confidence
+            coarse = CoarseMatte(chosen[0, 0].float().sigmoid().cpu().clone(), sure)
         memory = session.output_dict_per_obj[0]["cond_frame_outputs"][0]
         if reference.is_complete:
             # A given mask is final on its own frame, at full resolution.
             coarse = CoarseMatte(reference.roi[0, 0], 1.0)
-        return EncodedReference(reference.frame, dict(memory), coarse)
+        return EncodedReference(reference.frame, dict(memory), coarse, extents, extent)
 
     def _point_inputs(self, prompt: PointPrompt) -> dict[str, Tensor]:
         points = prompt.points
@@ -176,6 +206,46 @@ class Sam2Model:
             "point_coords": torch.from_numpy(points * np.float32(self._side))[None, None],
             "point_labels": torch.from_numpy(labels.astype(np.int32))[None, None],
         }
+
+
+@contextmanager
+def _masks_of(net: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collect what the mask decoder answers meanwhile: logits (K, h, w) and scores (K,)."""
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def collect(module: nn.Module, given: Any, answer: Any) -> None:
+        masks, scores = answer[0], answer[1]
+        found.append((masks[0, 0].detach(), scores[0, 0].detach()))
+
+    decoder: Any = net.mask_decoder
+    handle = decoder.register_forward_hook(collect)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def _nested(found: Sequence[tuple[Tensor, Tensor]]) -> dict[Extent, Tensor]:
+    """Return the mask with the best score as the object, and a smaller and a larger one.
+
+    Args:
+        found: of `_masks_of`; a single mask has no other beside it.
+    """
+    if not found or len(found[-1][1]) < 2:
+        return {}
+    masks, scores = found[-1]
+    area = (masks > 0).sum((1, 2))
+    best = int(scores.argmax())
+    order = [int(place) for place in scores.argsort(descending=True)]
+    smaller = [place for place in order if 0 < area[place] < area[best]]
+    larger = [place for place in order if area[place] > area[best]]
+    offered: dict[Extent, Tensor] = {}
+    if smaller:
+        offered["part"] = masks[smaller[0]]
+    offered["object"] = masks[best]
+    if larger:
+        offered["group"] = masks[larger[0]]
+    return offered
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class WindowModel:
         labels: WindowLabels | None = None,
         flow: Flow | None = None,
         recent: Sequence[Memory] = (),
+        features: Features | None = None,
     ) -> WindowPrediction:
         """Matte a window of a frame.
 
@@ -128,6 +129,7 @@ class WindowModel:
                 alpha and the answer.
             flow: (h, w, 2) to a frame of the clip close by; None if there is none.
             recent: memories of the last frames, matched only near the same place.
+            features: the encoding of the window if it is known, of `see`.
         """
         size = self.fitted_size(window)
         image = self._image(crop_rgb(frame, window, size))
@@ -141,7 +143,8 @@ class WindowModel:
             known = torch.maximum(bound, self._plane(expected.known))
         marks = torch.cat([label * bound, (1 - label) * bound], 1)
         with self._inference():
-            features = self.net.encode(image, self._to_frame(window, size))
+            if features is None:
+                features = self.net.encode(image, self._to_frame(window, size))
             references = list(memories)
             if labels is not None:
                 # First, as the marks of this very frame tell most.
@@ -161,6 +164,13 @@ class WindowModel:
             memory = self.net.encode_memory(features, alpha, torch.ones_like(alpha))
         confidence = float(prediction.confidence)
         return WindowPrediction(alpha[0, 0].cpu().numpy(), confidence, memory, features)
+
+    def see(self, frame: Rgb8, window: Box) -> Features:
+        """Return the encoding of a window of a frame (h, w, 3), of `shrink`."""
+        size = self.fitted_size(window)
+        with self._inference():
+            image = self._image(crop_rgb(frame, window, size))
+            return self.net.encode(image, self._to_frame(window, size))
 
     def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
         """Return the optical flow between frames over a window, at the network's size."""

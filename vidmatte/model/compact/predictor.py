@@ -44,9 +44,11 @@ class CompactModel(WindowModel):
         encoded = tuple(encode_reference(self, reference) for reference in references)
         return CompactPredictor(self, encoded)
 
-    def encode(self, reference: Reference) -> EncodedReference:
+    def encode(
+        self, reference: Reference, *, after: EncodedReference | None = None
+    ) -> EncodedReference:
         """Encode one reference, for predictors composed by hand."""
-        return encode_reference(self, reference)
+        return encode_reference(self, reference, after=after)
 
     def with_encoded(self, references: Sequence[EncodedReference]) -> CompactPredictor:
         """See `SupportsEncodedReferences.with_encoded`."""

@@ -33,6 +33,11 @@ _LEAST_MOTION = 1.5
 _STANDING = 0.2
 """Motion of a piece over the ground, as a share of the object's, under which it stands still."""
 _RING = np.ones((9, 9), np.uint8)
+_FAINT = 0.1
+"""Alpha from which something is seen at all."""
+_MARGIN = 0.03
+"""Width of the strip along the edges of a window that a matte keeps clear of, as a share of the
+window's longer side."""
 _NEARLY_ALL = 0.9
 """Share of the frame's side from which a window becomes the whole frame."""
 
@@ -55,13 +60,13 @@ def window_around(alpha: Alpha, *, before: Box | None = None) -> Box:
     share = max(box[2] / width, box[3] / height) / TARGET_FILL
     if before is not None:
         last = before[2] / width
-        growth = CUT_GROWTH if _is_cut(alpha, before) else GROWTH
+        growth = CUT_GROWTH if is_cut(alpha, before) else GROWTH
         share = float(np.clip(share, last / GROWTH, last * growth))
     share = float(np.clip(share, MIN_SHARE, 1.0))
     return _centred(box, 1.0 if share > _NEARLY_ALL else share, height, width)
 
 
-def _is_cut(alpha: Alpha, window: Box) -> bool:
+def is_cut(alpha: Alpha, window: Box) -> bool:
     """Return whether an object reaches an edge of its window inside the frame."""
     height, width = alpha.shape
     x, y, wide, tall = window
@@ -74,6 +79,60 @@ def _is_cut(alpha: Alpha, window: Box) -> bool:
         (bottom < height - 1, alpha[bottom, x : x + wide]),
     ]
     return any(inside and bool((edge > 0.5).any()) for inside, edge in edges)
+
+
+def grown(window: Box, height: int, width: int) -> Box:
+    """Return a window of a frame, larger around the same middle by as much as a cut one grows."""
+    wide, tall = window[2:]
+    share = max(wide / width, tall / height) * CUT_GROWTH
+    return _centred(window, 1.0 if share > _NEARLY_ALL else share, height, width)
+
+
+def holds(window: Box, alpha: Alpha) -> bool:
+    """Return whether all that is faintly seen in a frame (h, w) lies in a window, off its edges.
+
+    Edges of the frame do not count: more than the frame cannot be looked at.
+    """
+    height, width = alpha.shape
+    seen = alpha > _FAINT
+    rows = np.flatnonzero(seen.any(axis=1))
+    columns = np.flatnonzero(seen.any(axis=0))
+    if not len(rows):
+        return True
+    x, y, wide, tall = window
+    margin = round(_MARGIN * max(wide, tall))
+    return bool(
+        (x == 0 or columns[0] >= x + margin)
+        and (y == 0 or rows[0] >= y + margin)
+        and (x + wide == width or columns[-1] < x + wide - margin)
+        and (y + tall == height or rows[-1] < y + tall - margin)
+    )
+
+
+def inner_weight(window: Box, size: tuple[int, int], height: int, width: int) -> Alpha:
+    """Return (h, w) 0 on the edges of a window that rises to 1 within its margin.
+
+    On edges of the frame, whose height and width are given, it is 1.
+
+    Args:
+        window: in pixels of the frame.
+        size: h and w at which the window is seen.
+        height: of the frame.
+        width: of the frame.
+    """
+    x, y, wide, tall = window
+    margin = max(1.0, _MARGIN * max(size))
+    down = np.arange(size[0], dtype=np.float32)
+    right = np.arange(size[1], dtype=np.float32)
+    far = np.float32(margin)
+    from_top = down if y > 0 else np.full_like(down, far)
+    from_bottom = down[::-1] if y + tall < height else np.full_like(down, far)
+    from_left = right if x > 0 else np.full_like(right, far)
+    from_right = right[::-1] if x + wide < width else np.full_like(right, far)
+    rows = np.minimum(from_top, from_bottom)
+    columns = np.minimum(from_left, from_right)
+    nearest = np.minimum(rows[:, None], columns[None, :])
+    return np.asarray(np.clip(nearest / far, 0, 1), np.float32)
 
 
 def window_on(marks: Alpha, share: float) -> Box:

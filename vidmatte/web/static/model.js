@@ -7,7 +7,7 @@
 /** @typedef {{points: [number, number][], width: number, label: number}} Stroke */
 /**
  * What marks an object on one frame.
- * @typedef {{points: Point[], strokes: Stroke[], box: Box | null, mask: string | null, scribbles: string | null}} Marks
+ * @typedef {{points: Point[], strokes: Stroke[], box: Box | null, mask: string | null, scribbles: string | null, extent: string | null}} Marks
  */
 /** @typedef {{id: number, name: string, color: string, frames: Record<string, Marks>}} Thing  an object that is marked */
 /**

@@ -1,0 +1,164 @@
+"""The prompts that people usually give, made from the truth: boxes, a few points, one stroke.
+
+They are the second half of `vidmatte evaluate clicks`: with --prompts each image is marked in each
+of these ways, instead of being clicked on until it is good.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidmatte.errors import ReadError
+from vidmatte.evaluate.measures import Measure
+from vidmatte.evaluate.method import PredictedMatte, SeenImage
+from vidmatte.evaluate.prompts import BRUSH, draw_reference
+from vidmatte.frames import FrameBatch
+from vidmatte.metrics import region_overlap
+from vidmatte.model.interface import Model
+from vidmatte.prompts.prompt import OBJECT, Prompt, Reference, Stroke
+
+DRAWS = 5
+"""How often three points on and one off the object are drawn."""
+_MAP_SIDE = 96
+"""Longer side of the map on which the stroke is laid, in cells."""
+
+PROMPTS = (
+    Measure("box", "box", 3, higher_is_better=True),
+    Measure("box + point", "box + point", 3, higher_is_better=True),
+    Measure("3 on, 1 off", "3 on, 1 off", 3, higher_is_better=True),
+    Measure("stroke", "stroke", 3, higher_is_better=True),
+)
+"""J of a tight box; of the box and a point in the middle of the object; of three points on and one
+off it, the mean of several draws; of one stroke along it."""
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """J of each of the prompts on one image, and the answer to the last one."""
+
+    values: dict[str, float]
+    last: PredictedMatte
+
+
+def mark_each_way(model: Model, seen: SeenImage, *, index: int, seed: int) -> Prompted:
+    """Mark an image in each of the ways of `PROMPTS`.
+
+    Args:
+        model: answers to the marks.
+        seen: the image, its truth and the pixels that count.
+        index: of the image in its group or clip.
+        seed: of the points that are drawn.
+
+    Raises:
+        ReadError: the truth shows no object, or nothing else.
+    """
+    if not (seen.truth > 0.5).any():
+        raise ReadError("the truth shows no object, so that there is nothing to mark")
+    overlaps: dict[str, list[float]] = {}
+    last = None
+    for name, reference in _references(seen, index, seed):
+        last = _answer(model, seen, reference, index)
+        overlap = region_overlap(last.alpha, seen.truth, region=seen.counted)
+        overlaps.setdefault(name, []).append(overlap)
+    assert last is not None  # there are several prompts
+    return Prompted({name: float(np.mean(each)) for name, each in overlaps.items()}, last)
+
+
+def _references(seen: SeenImage, index: int, seed: int) -> Iterator[tuple[str, Reference]]:
+    truth = seen.truth > 0.5
+    rows = np.flatnonzero(truth.any(axis=1))
+    columns = np.flatnonzero(truth.any(axis=0))
+    box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    depth = _depth(truth)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    middle = (float(x), float(y), OBJECT)
+    yield "box", Prompt(box=box).reference(seen.rgb, frame=index)
+    yield "box + point", Prompt(box=box, points=(middle,)).reference(seen.rgb, frame=index)
+    for draw in range(DRAWS):
+        rng = np.random.default_rng((seed, draw))
+        yield "3 on, 1 off", draw_reference("points", seen.rgb, seen.truth, rng, frame=index)
+    width = max(1.0, BRUSH * max(truth.shape))
+    stroke = Stroke(stroke_along(truth), width, OBJECT)
+    yield "stroke", Prompt(strokes=(stroke,)).reference(seen.rgb, frame=index)
+
+
+def _answer(model: Model, seen: SeenImage, reference: Reference, index: int) -> PredictedMatte:
+    batch = FrameBatch(seen.rgb, frames=(index,), pts=(index,), durations=(1,))
+    with torch.inference_mode():
+        matte = model.with_reference([reference])(batch)
+    alpha = np.asarray(matte.alpha[0, 0].numpy())
+    return PredictedMatte(
+        index, seen.rgb[0], alpha, seen.truth, seen.counted, reference, matte.confidence[0]
+    )
+
+
+def stroke_along(truth: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
+    """Return the corners (x, y) of a line through the middle of the object, from end to end.
+
+    It joins the two places of the largest piece (H, W) that are farthest apart by ways through its
+    middle.
+    """
+    scale = min(1.0, _MAP_SIDE / max(truth.shape))
+    size = (max(1, round(truth.shape[1] * scale)), max(1, round(truth.shape[0] * scale)))
+    smaller = cv2.resize(_depth(_largest_piece(truth)), size, interpolation=cv2.INTER_LINEAR)
+    depth = np.asarray(smaller, np.float32)
+    start = tuple(int(n) for n in np.unravel_index(int(depth.argmax()), depth.shape))
+    first = _farthest(depth, (start[0], start[1]))[0]
+    _, path = _farthest(depth, first)
+    inner = [place for place in path if depth[place] >= min(1.0, depth.max()) / scale / 2]
+    # Ends at the outline would paint across it.
+    kept = inner or [(start[0], start[1])]
+    across = truth.shape[1] / size[0]
+    down = truth.shape[0] / size[1]
+    return tuple((float((x + 0.5) * across), float((y + 0.5) * down)) for y, x in kept)
+
+
+def _farthest(
+    depth: NDArray[np.float32], start: tuple[int, int]
+) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    """Return the place of a map (h, w) that is farthest from another one, and the way there.
+
+    A step costs the less, the deeper it is in the object (Dijkstra, 1959).
+    """
+    cost = {start: 0.0}
+    before: dict[tuple[int, int], tuple[int, int]] = {}
+    waiting = [(0.0, start)]
+    last = start
+    done: set[tuple[int, int]] = set()
+    while waiting:
+        so_far, place = heapq.heappop(waiting)
+        if place in done:
+            continue
+        done.add(place)
+        last = place
+        for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+            y, x = place[0] + down, place[1] + right
+            if not (0 <= y < depth.shape[0] and 0 <= x < depth.shape[1]) or depth[y, x] <= 0:
+                continue
+            further = so_far + 1 / float(depth[y, x])
+            if further < cost.get((y, x), np.inf):
+                cost[y, x] = further
+                before[y, x] = place
+                heapq.heappush(waiting, (further, (y, x)))
+    path = [last]
+    while path[-1] in before:
+        path.append(before[path[-1]])
+    return last, path
+
+
+def _largest_piece(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    _, pieces, facts, _ = cv2.connectedComponentsWithStats(truth.astype(np.uint8))
+    return np.asarray(pieces == 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax()))
+
+
+def _depth(region: NDArray[np.bool_]) -> NDArray[np.float32]:
+    padded = np.pad(region.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    return np.ascontiguousarray(depth, np.float32)
