@@ -202,7 +202,8 @@ OUTPUT_OPTIONS = (
         "output",
         "Colour with alpha: .mov (ProRes 4444), .webm (VP9), .mkv (FFV1), %06d.png, %06d.exr, "
         ".webp, .avif; repeatable. Format options follow a colon: shot.mov:prores-4444-xq, "
-        "shot.webm:fast,crf=18, %06d.exr:float,dwaa,straight; a wrong one lists all. - is standard "
+        "shot.webm:fast,crf=18, %06d.exr:float,dwaa,straight; a wrong one lists all. "
+        "preview.mp4:over=checker (or #404040, bg.png) is over a background. - is standard "
         "output: raw frames, 8-bit RGBA.",
         "path",
         metavar="PATH",
@@ -294,6 +295,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "smooth",
         "clip_black",
         "clip_white",
+        "remove_dots",
+        "fill_holes",
         "grow",
         "feather",
         "invert",

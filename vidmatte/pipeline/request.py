@@ -20,7 +20,7 @@ from vidmatte.read.labels import split_label
 from vidmatte.read.mask import Mask, SourceAlphaMask, open_mask
 from vidmatte.report import Invocation, Report, create_report
 from vidmatte.stages.finish import Finisher
-from vidmatte.write import Outputs, OutputSpec, create_outputs
+from vidmatte.write import Outputs, OutputSpec, create_outputs, image_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Request:
         masks = (options.finish.inside_mask, options.finish.outside_mask)
         paths = [path for path in (options.matte, options.trimaps, *masks) if path is not None]
         given = [split_label(path)[0] for path in paths]
-        return [*self.source.paths, *self.prompts.files, *given]
+        backdrops = [image_of(spec.backdrop) for spec in self.outputs.specs]
+        images = [path for path in backdrops if path is not None]
+        return [*self.source.paths, *self.prompts.files, *given, *images]
 
 
 @dataclass(frozen=True)

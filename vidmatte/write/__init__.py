@@ -1,5 +1,6 @@
 """Write movies and image sequences with alpha, complete or not at all."""
 
+from vidmatte.write.backdrop import image_of
 from vidmatte.write.folders import check_folder
 from vidmatte.write.formats import FORMATS, Format, formats_of
 from vidmatte.write.outputs import Outputs, WrittenFile, create_outputs
@@ -18,6 +19,7 @@ __all__ = [
     "check_folder",
     "create_outputs",
     "formats_of",
+    "image_of",
     "parse_output",
     "split_format_options",
 ]

@@ -29,6 +29,7 @@ from vidmatte.imaging.transfer import linear_to_video
 from vidmatte.media.timecode import advance_timecode, nominal_rate
 from vidmatte.write import matroska, mxf, quicktime, webp
 from vidmatte.write.audio import Soundtrack, Span
+from vidmatte.write.backdrop import make_backdrop
 from vidmatte.write.fields import CODED_ORDER, FieldOrderFilter
 from vidmatte.write.formats import Format
 from vidmatte.write.part import EncodedPart
@@ -91,6 +92,9 @@ class MovieWriter:
         """Whether to leave out the sound behind the last frame."""
         self._picture_end = Fraction(0)
         self._file: _PartialFile | None = None
+        self._backdrop = (
+            make_backdrop(spec.backdrop, like.height, self._width) if spec.backdrop else None
+        )
         self._fields: FieldOrderFilter | None = None
         # One thread: frames have to reach the encoder in order.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix=f"codec {spec}")
@@ -378,6 +382,8 @@ class MovieWriter:
         if self._premultiplied or self.format.over_black:
             # Formats without alpha are rounded like 16 bits.
             color = premultiply(color, alpha, max_code=2 ** (self.format.bit_depth or 16) - 1)
+            if self._backdrop is not None:
+                color = color + self._backdrop * (1 - alpha)
         return color, alpha[0]
 
     def _encode(self, frame: av.VideoFrame) -> None:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 from vidmatte.errors import OptionError
 from vidmatte.media.patterns import NAME, matching_names, parse_pattern
+from vidmatte.write.backdrop import check_backdrop
 from vidmatte.write.formats import FORMATS, Format, formats_of
+
+_OVER = "over="
+_WITH_BACKDROP = re.compile(r"(.+?\.(?:mov|mp4|mxf)):(?:([^:/\\]*),)?(over=.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,12 @@ class OutputSpec:
     def folder(self) -> Path:
         """The folder of the output."""
         return Path(self.path).parent
+
+    @property
+    def backdrop(self) -> str:
+        """What stands behind the object of an output without alpha; empty for black."""
+        found = [word for word in self.format_options if word.startswith(_OVER)]
+        return found[0].removeprefix(_OVER) if found else ""
 
     @property
     def argument(self) -> str:
@@ -76,6 +86,9 @@ def split_format_options(path: Path | str) -> tuple[Path | str, tuple[str, ...]]
 
     A colon anywhere but behind a known extension belongs to the path.
     """
+    if found := _WITH_BACKDROP.fullmatch(str(path)):
+        # The path of an image may have slashes and a colon.
+        return found[1], (*filter(None, (found[2] or "").split(",")), found[3])
     start, _, words = str(path).rpartition(":")
     # "C:/x.mov" has a colon as well, but no known extension before it.
     extensions = {form.extension for form in FORMATS}
@@ -129,6 +142,14 @@ def _chosen_format(spec: OutputSpec) -> Format:
     if not forms:
         raise OptionError(_no_format(spec))
     named = [form for form in forms if form.name in spec.format_options]
+    if spec.backdrop:
+        check_backdrop(spec.backdrop)
+        # Such an output has no alpha, so that its extension has one format for it.
+        named = named or [form for form in forms if form.over_black]
+        if not named or not named[0].over_black:
+            raise OptionError(
+                f"{spec.argument}: a background is for colour in .mp4, .mov and .mxf, without alpha"
+            )
     if len(named) > 1:
         names = " and ".join(form.name for form in named)
         raise OptionError(f"{spec.argument}: asks for {names}; choose one")
@@ -141,7 +162,8 @@ def _chosen_format(spec: OutputSpec) -> Format:
             f"or a format without alpha: {', '.join(without_alpha)}"
         )
     form = usable[0]
-    words = [word for word in spec.format_options if word != form.name]
+    plain = [word for word in spec.format_options if not word.startswith(_OVER)]
+    words = [word for word in plain if word != form.name]
     chosen = _options_of(words, form, forms, spec)
     return replace(form, options={**form.options, **chosen})
 
