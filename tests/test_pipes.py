@@ -159,7 +159,7 @@ def test_json_has_what_a_script_needs(clip, matte, tmp_path, monkeypatch):
     assert summary["options"]["model"] == "none"
     assert (summary["first_frame"], summary["weights"]) == (1, [])
     stages = summary["stages"]
-    assert set(stages) == {"model", "adaptation", "frames"}
+    assert set(stages) == {"model", "references", "frames"}
     assert sum(stages.values()) == pytest.approx(summary["seconds"], abs=0.01)
     assert summary["fps"] == pytest.approx(3 / stages["frames"], rel=0.1)
 
@@ -188,8 +188,8 @@ def test_a_log_file_keeps_what_is_said_and_what_went_wrong(clip, matte, tmp_path
 
 def test_verbose_says_how_long_each_stage_took(clip, matte, tmp_path):
     given = ("--model", "none", "--matte", matte, "--alpha")
-    assert "adaptation 0.0 s" in run(clip, *given, tmp_path / "a.mkv", "-v").stderr
-    assert "adaptation" not in run(clip, *given, tmp_path / "b.mkv").stderr
+    assert "references 0.0 s" in run(clip, *given, tmp_path / "a.mkv", "-v").stderr
+    assert "references" not in run(clip, *given, tmp_path / "b.mkv").stderr
 
 
 @pytest.mark.parametrize(

@@ -88,4 +88,6 @@ class ProgressLine(Closing):
     def _print(self, done: int, total: int | None) -> None:
         rate = (done - (self._base or 0)) / max(1e-6, time.monotonic() - self._began)
         left = f", {max(0, total - done) / rate:.0f} s left" if total is not None and rate else ""
-        say(f"{self.text}, {rate:.2f} {self._unit}/s{left}")
+        # The first report has nothing to count a rate from.
+        speed = f", {rate:.2f} {self._unit}/s{left}" if rate else ""
+        say(f"{self.text}{speed}")

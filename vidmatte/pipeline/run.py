@@ -209,7 +209,7 @@ def matte_streaming(
     seconds = time.monotonic() - began
     times = {
         "model": loaded - began,
-        "adaptation": adapted_at - loaded,
+        "references": adapted_at - loaded,
         "frames": began + seconds - adapted_at,
     }
     return replace(summary, seconds=seconds, outputs=outputs.files, notes=notes, stages=times)

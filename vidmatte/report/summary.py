@@ -52,8 +52,8 @@ class Summary:
     options: MatteOptions | None = None
     """The choices of the run."""
     stages: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of each stage by its name: "model", "adaptation", "frames". Empty for a run in
-    segments, whose stages may have been done by several processes."""
+    """Seconds of each stage by its name: "model", "references" (encoding and adaptation), "frames".
+    Empty for a run in segments, whose stages may have been done by several processes."""
     first_number: int = 0
     """Number of the first frame of the source."""
 
