@@ -97,6 +97,7 @@ def measure(name: str, clips: Path | None) -> dict[str, Any]:
         "commit": git("rev-parse", "--short", "HEAD") + ("+" if git("status", "-s") else ""),
         "machine": machine(),
         "weights": weights_hash(),
+        "how": "by the command",
     }
 
 
@@ -129,7 +130,7 @@ def figures(records: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key in ("command", "date", "commit", "machine"):
+    for key in ("command", "date", "commit", "machine", "how"):
         yield key, record[key]
 
 
