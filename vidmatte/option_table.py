@@ -269,6 +269,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Marks": (
         "ref_frame",
         "points",
+        "extent",
         "scribbles",
         "mask",
         "box",
