@@ -47,7 +47,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="cf838d3323350b8b2adfa51c5dc5a01d124384a906e6ad161ac8cec8580f844f",
+        sha256="366d9ebf12494fe4c7011d911fdca4c878cb5046a541d4b350132c34c515ad6d",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),
