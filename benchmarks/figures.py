@@ -33,7 +33,7 @@ from vidmatte.model.weights import PARTS, WEIGHTS
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "figures.json"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-MARKED = re.compile(r"<!--f:([\w.]+)-->(.*?)<!--/f-->")
+MARKED = re.compile(r"<!--f:([\w.-]+)-->(.*?)<!--/f-->")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_sample(text: str, out: Path) -> dict[str, str]:
 
 
 def read_clips(text: str, out: Path) -> dict[str, str]:
-    """Return mean and worst J of an evaluation of clips."""
+    """Return J of an evaluation of clips: the mean, the worst, and each by its name."""
     document = json.loads((out / "summary.json").read_text())
     rows = {row["label"]: row["values"]["J"] for row in document["rows"]}
     worst = min(rows, key=rows.__getitem__)
@@ -63,6 +63,7 @@ def read_clips(text: str, out: Path) -> dict[str, str]:
         "j": f"{document['mean']['J']:.3f}",
         "worst": f"{rows[worst]:.3f}",
         "worst_clip": worst,
+        **{name: f"{overlap:.3f}" for name, overlap in rows.items()},
     }
 
 
