@@ -99,7 +99,7 @@ def test_a_part_of_the_object_comes_into_view_after_the_marked_frame(predictor):
 
 def test_a_set_of_images_has_no_adaptation(tmp_path):
     cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((40, 60, 3), np.uint8))
-    with pytest.raises(VidmatteError, match="set of images has none"):
+    with pytest.raises(VidmatteError, match="a set of images does not support adaptation"):
         matte(
             [tmp_path / "photo.png"],
             Prompt(points=((5, 5, 1),)),

@@ -760,7 +760,7 @@ def test_a_transformers_without_the_network_names_the_extra_too(folder):
 def test_what_is_missing_is_said(folder, tmp_path):
     with pytest.raises(
         ModelError,
-        match=r"model 'sam2' needs SAM 2\.1 \(Hiera-L\) \(898 MB from .*--weights FOLDER",
+        match=r"model 'sam2' needs SAM 2\.1 \(Hiera-L\) \(898 MB from .*weights=FOLDER",
     ):
         load("sam2")
     with pytest.raises(ModelError, match=r"expected a folder sam or a config\.json, found neither"):

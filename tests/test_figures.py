@@ -83,6 +83,8 @@ def test_an_evaluation_of_clips_is_read(tmp_path):
         "j": "0.777",
         "worst": "0.654",
         "worst_clip": "kite",
+        "dog": "0.900",
+        "kite": "0.654",
     }
 
 
