@@ -119,6 +119,16 @@ def test_a_box_is_answered_before_the_points_in_it():
     assert [len(step.marks) for step in steps] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    "box", [(0, 0, 30, 20), (0, 20, 30, 60), (40, 0, 96, 40), (50, 30, 96, 72), (0, 0, 96, 72)]
+)
+def test_a_box_at_any_edges_of_the_frame_is_answered(model, picture, box):
+    height, width = picture.shape[-2:]
+    box = (box[0], box[1], min(box[2], width), min(box[3], height))
+    marked = Prompt(box=box).reference(picture, frame=0)
+    assert model.with_reference([marked]).references[0].confidence > 0
+
+
 def test_the_answer_to_more_marks_begins_from_the_answer_to_fewer(model, picture):
     one = model.encode(reference(picture, (*LEFT, 1)))
     two = reference(picture, (*LEFT, 1), (160, 20, 0))

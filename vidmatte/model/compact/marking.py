@@ -422,15 +422,22 @@ def steps_of(
         if number < done:
             continue
         waiting.append(mark)
-        is_box = (
-            number == 0
-            and not mark.is_object
-            and bool((mark.labels[0] >= 0).all() or (mark.labels[:, 0] >= 0).all())
-        )
+        # A box is an image of the whole frame; clicks and strokes are smaller.
+        is_frame = tuple(mark.labels.shape) == full_size
+        is_box = number == 0 and is_frame and not mark.is_object and _closes_a_side(mark.labels)
         has_object = has_object or mark.is_object or is_box
         if has_object:
             yield _step(tuple(waiting), alpha, known, size)
             waiting.clear()
+    if not has_object and waiting:
+        # A box of the whole frame closes no side, and leaves the network to find the object.
+        yield _step(tuple(waiting), alpha, known, size)
+
+
+def _closes_a_side(labels: torch.Tensor) -> bool:
+    """Return whether labels (h, w), -1 where nothing is marked, are known along a whole side."""
+    sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    return any(bool((side >= 0).all()) for side in sides)
 
 
 def _step(
