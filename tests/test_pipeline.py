@@ -247,7 +247,12 @@ def test_json_is_one_object_of_the_agreed_shape(movie, tmp_path):
             "frames": 12,
         }
     ]
-    assert set(document["confidence"]) == {"mean", "min", "suggested_reference_frames"}
+    assert set(document["confidence"]) == {
+        "mean",
+        "min",
+        "frames",
+        "suggested_reference_frames",
+    }
     assert "12 frames in" in result.stderr
 
 
