@@ -166,7 +166,7 @@ def test_mark_see_correct_run_watch_and_find_the_marks_again(page, session, tmp_
     page.page.keyboard.up("Alt")
     page.until(lambda: len(session.project.prompts["object"][0].points) == 4)
     assert [label for *_, label in session.project.prompts["object"][0].points] == [1, 1, 0, 0]
-    assert page.page.locator("#marks li").count() == 4
+    page.until(lambda: page.page.locator("#marks li").count() == 4)
     page.page.keyboard.press("Control+z")
     page.until(lambda: len(session.project.prompts["object"][0].points) == 3)
 

@@ -195,7 +195,7 @@ def test_work_of_another_request_is_not_resumed(clip, tmp_path, monkeypatch):
     assert folder.is_dir()
     with pytest.raises(
         OptionError,
-        match=r"a run that was stopped left its work \(\d finished segments\).*--resume",
+        match=r"a run that was stopped left its work \(\d finished segments\).*resume=True",
     ):
         run()
     with pytest.raises(OptionError, match=r"with other inputs, prompts"):

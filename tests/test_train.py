@@ -204,16 +204,12 @@ def test_validation_scores_the_average_on_clips_that_were_never_trained_on(corpu
     (figures,) = json.loads((run / "run.json").read_text())["validation"]
     assert figures["step"] == 2
     assert figures["still"] > 0.9  # a bright disc on dark noise that does not move
+    marked = ("", " on the marked frame", " after 4 corrections")
     assert set(figures) == {
         "step",
         "l1",
         "J mask",
-        "J clicks",
-        "J clicks on the marked frame",
-        "J strokes",
-        "J strokes on the marked frame",
-        "J box",
-        "J box on the marked frame",
+        *(f"J {kind}{when}" for kind in ("clicks", "strokes", "box") for when in marked),
         "still",
     }
     assert any(line.startswith("validation") for line in lines)
