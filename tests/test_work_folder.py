@@ -59,14 +59,14 @@ def test_a_lock_file_that_was_removed_meanwhile_is_made_again(tmp_path, monkeypa
     lock_path = tmp_path / ".a.mkv.vidmatte.lock"
     locks = []
 
-    def lock_late(descriptor, *, wait):
+    def lock_late(descriptor, *, wait=False):
         if not locks:
             lock_path.unlink()
         locks.append(descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
 
-    monkeypatch.setattr(journals, "_lock", lock_late)
+    monkeypatch.setattr(journals, "flock", lock_late)
     with journal.lock():
         assert lock_path.exists()
         assert os.path.samestat(os.fstat(locks[-1]), lock_path.stat())

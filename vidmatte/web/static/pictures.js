@@ -302,7 +302,8 @@ on("frame", loadImage);
 on("frame objects result", loadMattes);
 on("state", () => {
   const { objects, start, end, edge_version: edge } = model.state;
-  const marks = JSON.stringify([objects, start, end]);
+  // A short second run may be over before the page has seen it begin.
+  const marks = JSON.stringify([objects, start, end, model.isResult ? doneRun()?.number : null]);
   if (`${marks} ${edge}` === marksBefore) return;
   marksBefore = `${marks} ${edge}`;
   age += 1;
