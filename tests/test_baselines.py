@@ -767,7 +767,7 @@ def test_what_is_missing_is_said(folder, tmp_path):
         load("icmp", weights=tmp_path)
     with pytest.raises(ModelError, match=r"config\.json does not describe a SegGPT"):
         load("seggpt", weights=folder / "sam")
-    with pytest.raises(ModelError, match="has no weights; leave --weights out"):
+    with pytest.raises(ModelError, match="has no weights; leave weights out"):
         load("closed-form", weights=folder)
     (tmp_path / "sam2").mkdir()
     for file in ("config.json", "model.safetensors"):

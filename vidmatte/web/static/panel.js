@@ -56,7 +56,7 @@ function showObjects() {
 /**
  * @param {string} text
  * @param {number} label
- * @param {keyof import("./model.js").Marks} kind
+ * @param {Exclude<keyof import("./model.js").Marks, "extent">} kind
  * @param {number} [index]
  */
 function markItem(text, label, kind, index) {
