@@ -71,11 +71,16 @@ def check_archive(archive: Path, folder: Path) -> None:
     run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, folder=source)
 
 
+def starts(python: str) -> bool:
+    """Return whether a Python can be run: version managers leave launchers of others behind."""
+    return subprocess.run([python, "--version"], capture_output=True).returncode == 0
+
+
 def check_other_pythons(wheel: Path, folder: Path) -> None:
     """Compile the wheel and show its help with every other Python that it is for."""
     for minor in range(10, 14):
         python = shutil.which(f"python3.{minor}")
-        if python is None or sys.version_info[:2] == (3, minor):
+        if python is None or sys.version_info[:2] == (3, minor) or not starts(python):
             continue
         place = folder / f"python3.{minor}"
         run(python, "-m", "venv", place, folder=folder)
