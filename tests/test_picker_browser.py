@@ -671,6 +671,8 @@ def test_the_result_is_seen_in_every_view_wiped_and_compared(page, session, tmp_
         lambda: page.pixel(x + radius + 5, y)[1] > 110 and page.pixel(x + radius + 5, y)[0] < 90
     )
     assert max(page.pixel(x, y)[:2]) < 130  # the same in both: only darker
+    # A picture of the first run may be gone when the page loads it while the second one begins.
+    page.problems[:] = [each for each in page.problems if "Failed to load resource" not in each]
 
 
 def test_the_result_is_played_in_real_time_without_marks_over_it(page, session):
