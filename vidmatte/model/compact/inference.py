@@ -14,7 +14,7 @@ from torch import Tensor
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 from vidmatte.imaging.optical_flow import optical_flow
 from vidmatte.model.compact.motion import motion_cue, no_motion
-from vidmatte.model.compact.net import CompactNet, Features
+from vidmatte.model.compact.net import CompactNet, Features, mark_channels
 from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.compact.window import Box, crop_alpha, crop_rgb
 from vidmatte.model.interface import CoarseMatte
@@ -141,7 +141,7 @@ class WindowModel:
         if expected is not None:
             prior = torch.where(bound > 0, label, self._plane(expected.alpha))
             known = torch.maximum(bound, self._plane(expected.known))
-        marks = torch.cat([label * bound, (1 - label) * bound], 1)
+        marks = mark_channels(label, bound)
         with self._inference():
             if features is None:
                 features = self.net.encode(image, self._to_frame(window, size))
@@ -178,13 +178,6 @@ class WindowModel:
         here = cv2.cvtColor(crop_rgb(frame, window, size), cv2.COLOR_RGB2GRAY)
         there = cv2.cvtColor(crop_rgb(other, window, size), cv2.COLOR_RGB2GRAY)
         return optical_flow(np.asarray(here, np.uint8), np.asarray(there, np.uint8))
-
-    def encode_memory(self, frame: Rgb8, window: Box, alpha: Alpha) -> Memory:
-        """Return a window of a frame with its alpha (h, w) as a reference."""
-        with self._inference():
-            image = self._image(crop_rgb(frame, window, alpha.shape))
-            features = self.net.encode(image, self._to_frame(window, alpha.shape))
-        return self.memory_of(features, alpha)
 
     def memory_of(self, features: Features, alpha: Alpha) -> Memory:
         """Return an encoded window with its alpha (h, w) as a reference."""

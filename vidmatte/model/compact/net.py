@@ -215,6 +215,16 @@ class CompactNet(nn.Module):
         return Prediction(logits, coarse, self.confidence(fused, guidance, logits, expected))
 
 
+def mark_channels(labels: Tensor, known: Tensor) -> Tensor:
+    """Return marks (N, 2, h, w) as `CompactNet.decode` takes them, on the object and off it.
+
+    Args:
+        labels: (N, 1, h, w) 1 for the object, read where known.
+        known: (N, 1, h, w) 1 where a mark is, else 0.
+    """
+    return torch.cat([labels * known, (1 - labels) * known], 1)
+
+
 _SPREAD = 6
 """Channels of the guidance that intra-similarity spreads, see `_to_spread`."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.model.compact.motion import motion_cue
-from vidmatte.model.compact.net import RECENT_FRAMES, CompactNet, Prediction
+from vidmatte.model.compact.net import RECENT_FRAMES, CompactNet, Prediction, mark_channels
 from vidmatte.model.losses import Batch, jaccard, matting_losses, optimizer_step, weighted_sum
 from vidmatte.synth.prompts import add_correction
 from vidmatte.synth.render import Clip
@@ -151,7 +151,7 @@ def propagate(
         labels = batch["labels"].float() / 255
         motion = cue(batch["flow"][:, 0], labels * known)
         marked = net.encode_memory(each[0], labels, known)
-        marks = torch.cat([labels * known, (1 - labels) * known], 1)
+        marks = mark_channels(labels, known)
         prediction = net.decode(rgb[:, 0], each[0], [marked], labels, known, motion, marks=marks)
         yield 0, prediction
         if corrections is None:
@@ -164,7 +164,7 @@ def propagate(
                 net.encode_memory(each[0], labels, known),
                 net.encode_memory(each[0], prior, everywhere),
             ]
-            marks = torch.cat([labels * known, (1 - labels) * known], 1)
+            marks = mark_channels(labels, known)
             motion = cue(batch["flow"][:, 0], prior)
             prediction = net.decode(
                 rgb[:, 0], each[0], memories, prior, everywhere, motion, marks=marks

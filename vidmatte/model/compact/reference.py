@@ -172,10 +172,13 @@ def encode_known(model: WindowModel, index: int | None, marked: PromptedFrame) -
     """Encode a frame of the clip whose alpha is known everywhere."""
     window = window_around(marked.alpha)
     given = crop_alpha(marked.alpha, window, model.fitted_size(window))
-    memory = model.encode_memory(marked.rgb, window, given)
+    features = model.see(marked.rgb, window)
+    memory = model.memory_of(features, given)
     expected = Expectation(given, np.ones_like(given))
     flow = _adjacent_flow(model, marked, window)
-    own = model.infer_window(marked.rgb, window, [memory], expected=expected, flow=flow)
+    own = model.infer_window(
+        marked.rgb, window, [memory], expected=expected, flow=flow, features=features
+    )
     # The mask is what the artist wants: it holds on its own frame, and only its edge is refined.
     return EncodedReference(index, marked, memory, window, given, own.confidence)
 
