@@ -133,6 +133,13 @@ class DrawnMarks:
         """(h, w) everything but what is marked as background."""
         return 1 - self.known * (1 - self.alpha)
 
+    @property
+    def is_box(self) -> bool:
+        """Whether a box is among them: it closes off at least one side of the frame."""
+        free = self.free
+        sides = (free[0], free[-1], free[:, 0], free[:, -1])
+        return any(side.max() <= 0.5 for side in sides)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -177,11 +184,9 @@ class Answer:
 def first_answer(frame: MarkedFrame, step: Step, extent: Extent | None) -> Answer:
     """Return the answer to the first marks, of which one at least is on the object, or a box is."""
     drawn = step.drawn
-    free = drawn.free
-    sides = (free[0], free[-1], free[:, 0], free[:, -1])
-    # A box closes off at least one side of the frame, and says how large the object is.
-    if not all(side.max() > 0.5 for side in sides):
-        window = window_around(free)
+    if drawn.is_box:
+        # It says how large the object is.
+        window = window_around(drawn.free)
         found = frame.answer(window, drawn)
         for _ in range(_BOX_REVISIONS):
             found = frame.answer(window, drawn, memories=[found.memory], expected=found.alpha)
@@ -422,22 +427,15 @@ def steps_of(
         if number < done:
             continue
         waiting.append(mark)
-        # A box is an image of the whole frame; clicks and strokes are smaller.
-        is_frame = tuple(mark.labels.shape) == full_size
-        is_box = number == 0 and is_frame and not mark.is_object and _closes_a_side(mark.labels)
+        step = _step(tuple(waiting), alpha, known, size)
+        is_box = number == 0 and not mark.is_object and step.drawn.is_box
         has_object = has_object or mark.is_object or is_box
         if has_object:
-            yield _step(tuple(waiting), alpha, known, size)
+            yield step
             waiting.clear()
     if not has_object and waiting:
         # A box of the whole frame closes no side, and leaves the network to find the object.
-        yield _step(tuple(waiting), alpha, known, size)
-
-
-def _closes_a_side(labels: torch.Tensor) -> bool:
-    """Return whether labels (h, w), -1 where nothing is marked, are known along a whole side."""
-    sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
-    return any(bool((side >= 0).all()) for side in sides)
+        yield step
 
 
 def _step(
