@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import TracebackType
 
 import torch
 
 from vidmatte.batch.engine import Event, TaskDone, WorkerLost
 from vidmatte.batch.task import Outcome, Progress, Task
 from vidmatte.batch.worker import Worker
+from vidmatte.media.closing import Closing
 from vidmatte.process import interrupt, protect_streams
 
 _MOST_THREADS = 4
@@ -55,7 +55,7 @@ class _Process:
     last_shot: str = ""
 
 
-class LocalEngine:
+class LocalEngine(Closing):
     """Worker processes of this machine, see `engine.Engine`."""
 
     def __init__(self, workers: int | None = None, *, threads: int | None = None) -> None:
@@ -144,15 +144,8 @@ class LocalEngine:
         there.close()
         return _Process(process, here, device)
 
-    def __enter__(self) -> LocalEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Stop all workers."""
         for worker in self._workers:
             # An idle worker ends with its pipe; a busy one is told to clean up and stop.
             if worker.task is not None:
