@@ -23,6 +23,7 @@ from vidmatte.frames import FrameBatch
 from vidmatte.metrics import region_overlap
 from vidmatte.model.interface import Model
 from vidmatte.prompts.prompt import OBJECT, Prompt, Reference, Stroke
+from vidmatte.synth.prompts import depth_of
 
 DRAWS = 5
 """How often three points on and one off the object are drawn."""
@@ -76,7 +77,7 @@ def _references(seen: SeenImage, index: int, seed: int) -> Iterator[tuple[str, R
     rows = np.flatnonzero(truth.any(axis=1))
     columns = np.flatnonzero(truth.any(axis=0))
     box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-    depth = _depth(truth)
+    depth = depth_of(truth)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     middle = (float(x), float(y), OBJECT)
     yield "box", Prompt(box=box).reference(seen.rgb, frame=index)
@@ -107,7 +108,7 @@ def stroke_along(truth: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
     """
     scale = min(1.0, _MAP_SIDE / max(truth.shape))
     size = (max(1, round(truth.shape[1] * scale)), max(1, round(truth.shape[0] * scale)))
-    smaller = cv2.resize(_depth(_largest_piece(truth)), size, interpolation=cv2.INTER_LINEAR)
+    smaller = cv2.resize(depth_of(_largest_piece(truth)), size, interpolation=cv2.INTER_LINEAR)
     depth = np.asarray(smaller, np.float32)
     start = tuple(int(n) for n in np.unravel_index(int(depth.argmax()), depth.shape))
     first = _farthest(depth, (start[0], start[1]))[0]
@@ -156,9 +157,3 @@ def _farthest(
 def _largest_piece(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
     _, pieces, facts, _ = cv2.connectedComponentsWithStats(truth.astype(np.uint8))
     return np.asarray(pieces == 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax()))
-
-
-def _depth(region: NDArray[np.bool_]) -> NDArray[np.float32]:
-    padded = np.pad(region.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    return np.ascontiguousarray(depth, np.float32)

@@ -174,14 +174,14 @@ def write_entry(
     making.mkdir(parents=True)
     with zipfile.ZipFile(making / "frames.zip", "w", zipfile.ZIP_STORED) as pack:
         for t, (colour, alpha) in enumerate(zip(colours, alphas, strict=True)):
-            codes = np.asarray(cv2.cvtColor(_codes(colour), cv2.COLOR_RGB2BGR), np.uint8)
+            codes = np.asarray(cv2.cvtColor(to_codes(colour), cv2.COLOR_RGB2BGR), np.uint8)
             pack.writestr(
                 # Stored, not deflated: JPEG and PNG are compressed already.
                 f"{t:03}.jpg",
                 _encode(".jpg", codes, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]),
             )
             if alpha is not None:
-                pack.writestr(f"{t:03}.png", _encode(".png", _codes(alpha), []))
+                pack.writestr(f"{t:03}.png", _encode(".png", to_codes(alpha), []))
     (making / "entry.json").write_text(json.dumps(asdict(entry)))
     # The new entry replaces an old one of the same name by a rename.
     shutil.rmtree(place, ignore_errors=True)
@@ -228,5 +228,6 @@ def _encode(suffix: str, codes: NDArray[np.uint8], options: list[int]) -> bytes:
     return packed.tobytes()
 
 
-def _codes(image: Pixels) -> NDArray[np.uint8]:
+def to_codes(image: Pixels) -> NDArray[np.uint8]:
+    """Return an image 0-1 as 8-bit codes."""
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)

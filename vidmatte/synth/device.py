@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidmatte.synth.bank import Bank
+from vidmatte.synth.bank import Bank, to_codes
 from vidmatte.synth.corpus import Corpus
-from vidmatte.synth.prompts import PromptKind, prompt_radius
+from vidmatte.synth.prompts import INSIDE, OUTSIDE, PromptKind, prompt_radius
 from vidmatte.synth.render import Layer, draw_parts
 from vidmatte.synth.sprites import make_sprite
 
@@ -45,9 +45,7 @@ _OUT_OF_SIGHT = 6.0
 """Distance at which a sprite is in no crop, in the same shares."""
 _BLUR_SAMPLES = 3
 """Moments of an exposure that are averaged if a batch has motion blur."""
-_INSIDE = 180
-_OUTSIDE = 13
-"""Alpha above and below which people are sure of a pixel, of 255; as in `synth.prompts`."""
+
 
 Pictures = NDArray[np.uint8]
 
@@ -137,8 +135,8 @@ def _bank_sprites(bank: Bank) -> list[Pictures]:
 
 
 def _codes(pictures: NDArray[np.float32]) -> Pictures:
-    codes = np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(codes.transpose(0, 3, 1, 2))
+    """Return pictures (n, s, s, 4) 0-1 as (n, 4, s, s)."""
+    return np.ascontiguousarray(to_codes(pictures).transpose(0, 3, 1, 2))
 
 
 def _square(photo: NDArray[np.uint8]) -> Pictures:
@@ -488,8 +486,8 @@ class _Batch:
 
     def _mark(self, alpha: Tensor, prompt: PromptKind) -> tuple[Tensor, Tensor]:
         """Return labels and known (B, 1, h, w) uint8 of marks on alpha (B, 1, h, w) uint8."""
-        inside = alpha > _INSIDE
-        outside = alpha < _OUTSIDE
+        inside = alpha > INSIDE
+        outside = alpha < OUTSIDE
         everywhere = torch.ones_like(alpha)
         # An object of very few pixels always gets its whole matte.
         tiny = inside.sum((1, 2, 3), keepdim=True) < 12

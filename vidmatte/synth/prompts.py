@@ -16,6 +16,9 @@ PromptKind = Literal["mask", "clicks", "strokes", "box"]
 _Plane = NDArray[np.uint8]
 Click = tuple[float, float, int]
 """x and y in pixels, and label: 1 for the object, 0 for the background."""
+INSIDE = 180
+OUTSIDE = 13
+"""Alpha above and below which people are sure of a pixel and mark it, of 255."""
 _FIRST_CLICK = 0.4
 """Chance that a prompt of clicks is one click in the middle of the object."""
 _WRONG_CLICK = 0.02
@@ -34,9 +37,9 @@ def make_prompt(alpha: _Plane, prompt: PromptKind, rng: Rng) -> tuple[_Plane, _P
         Labels (h, w), 255 object and 0 background (of a mask: the matte), and (h, w) 1 if the label
         is known, else 0.
     """
-    # Soft pixels are on neither side: people mark what they are sure of.
-    inside = (alpha > 180).astype(np.uint8)
-    outside = (alpha < 13).astype(np.uint8)
+    # Soft pixels are on neither side.
+    inside = (alpha > INSIDE).astype(np.uint8)
+    outside = (alpha < OUTSIDE).astype(np.uint8)
     if prompt == "mask" or inside.sum() < 12:
         return alpha.copy(), np.ones_like(alpha)
     if prompt == "box":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vidmatte.errors import OptionError
 from vidmatte.prompts.prompt import Reference
+from vidmatte.synth.prompts import depth_of
 
 Region = NDArray[np.bool_]
 _IN_MASKS = 0.25
@@ -84,16 +85,9 @@ def spread_points(region: Region, most: int, *, apart: float = 0.25) -> NDArray[
     count, labels = cv2.connectedComponents(region.astype(np.uint8))
     if count < 2:
         return np.zeros((0, 2), np.int64)
-    depth = cv2.distanceTransform(
-        # Padded, so that the border of the image counts as an edge.
-        np.pad(region.astype(np.uint8), 1),
-        cv2.DIST_L2,
-        cv2.DIST_MASK_PRECISE,
-    )[1:-1, 1:-1]
+    depth = depth_of(region)
     thickness = np.zeros(count, np.float32)
-    np.maximum.at(
-        thickness, np.asarray(labels, np.int64).ravel(), np.asarray(depth, np.float32).ravel()
-    )
+    np.maximum.at(thickness, np.asarray(labels, np.int64).ravel(), depth.ravel())
     # Thickest pieces first, as the number of points is limited.
     pieces = sorted(range(1, count), key=lambda piece: -float(thickness[piece]))[:most]
     chosen = []
