@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import string
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 BITS = 8
@@ -104,3 +106,17 @@ def _write_tone(
         frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
         out.mux(audio.encode(frame))
     out.mux(audio.encode(None))
+
+
+def write_corpus(folder: Path, *, photographs: int, cutouts: int, alpha: np.ndarray) -> None:
+    """Write photographs of coloured noise, and noise cut out by an alpha (S, S) uint8."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    (folder / "cutouts").mkdir()
+    for letter in string.ascii_lowercase[:photographs]:
+        noise = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        cv2.imwrite(str(folder / "images" / f"photo{letter}.jpg"), cv2.resize(noise, (160, 120)))
+    for n in range(cutouts):
+        picture = rng.integers(0, 256, (*alpha.shape, 3), np.uint8)
+        cv2.imwrite(str(folder / "cutouts" / f"disc{n}.jpg"), picture)
+        cv2.imwrite(str(folder / "cutouts" / f"disc{n}_alpha.png"), alpha)

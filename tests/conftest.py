@@ -1,11 +1,10 @@
 import logging
 import signal
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from clips import write_movie
+from clips import write_corpus, write_movie
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,22 +39,9 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """Twenty photographs of coloured noise, and two round cut-outs."""
-    folder = tmp_path_factory.mktemp("corpus")
-    rng = np.random.default_rng(0)
-    (folder / "images").mkdir()
-    (folder / "cutouts").mkdir()
-    for n in range(20):
-        noise = rng.integers(0, 256, (8, 8, 3), np.uint8)
-        cv2.imwrite(
-            str(folder / "images" / f"photo{'abcdefghijklmnopqrst'[n]}.jpg"),
-            cv2.resize(noise, (160, 120)),
-        )
+    """Twenty photographs of coloured noise, and four round cut-outs."""
     y, x = np.mgrid[:80, :80]
-    for n in range(4):
-        alpha = np.clip((30 - np.hypot(y - 40, x - 40)) / 2 + 0.5, 0, 1) * 255
-        cv2.imwrite(
-            str(folder / "cutouts" / f"disc{n}.jpg"), rng.integers(0, 256, (80, 80, 3), np.uint8)
-        )
-        cv2.imwrite(str(folder / "cutouts" / f"disc{n}_alpha.png"), alpha.astype(np.uint8))
+    alpha = np.clip((30 - np.hypot(y - 40, x - 40)) / 2 + 0.5, 0, 1) * 255
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, photographs=20, cutouts=4, alpha=alpha.astype(np.uint8))
     return folder

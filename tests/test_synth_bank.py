@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from clips import write_corpus
 
 from vidmatte.errors import ReadError
 from vidmatte.synth.__main__ import main
@@ -243,21 +244,8 @@ def test_known_footage_has_settings_of_its_own(tmp_path):
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
-    rng = np.random.default_rng(0)
-    (folder / "images").mkdir()
-    (folder / "cutouts").mkdir()
-    for n in range(12):
-        noise = rng.integers(0, 256, (8, 8, 3), np.uint8)
-        cv2.imwrite(
-            str(folder / "images" / f"photo{'abcdefghijkl'[n]}.jpg"), cv2.resize(noise, (160, 120))
-        )
     alpha = (disc(10)[1] * 255).astype(np.uint8)
-    for n in range(3):
-        cv2.imwrite(
-            str(folder / "cutouts" / f"disc{n}.jpg"),
-            rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8),
-        )
-        cv2.imwrite(str(folder / "cutouts" / f"disc{n}_alpha.png"), alpha)
+    write_corpus(folder, photographs=12, cutouts=3, alpha=alpha)
     return folder
 
 
