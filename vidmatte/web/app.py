@@ -163,10 +163,11 @@ class _Api:
     async def alpha(self, request: Request) -> Response:
         """Return the matte of an object: from the marks of the frame, else of the run or preview.
 
-        Status 204 if there is none.
+        Status 204 if there is none, or a newer one was asked for meanwhile: that is no error, and a
+        browser would note one.
         """
         if self._is_old(request):
-            return Response(status_code=409)
+            return Response(status_code=204)
         frame = self._frame(request)
         number = request.path_params["object"]
         asked = self._session.still(number, frame)
@@ -174,11 +175,11 @@ class _Api:
             try:
                 still = await asyncio.wrap_future(asked)
             except (SupersededError, asyncio.CancelledError):
-                return Response(status_code=409)
+                return Response(status_code=204)
             png = await run_in_threadpool(self._session.finished_still, still)
             # The edge may have changed meanwhile: the page asks again then.
             if self._is_old(request):
-                return Response(status_code=409)
+                return Response(status_code=204)
             headers = {"x-confidence": f"{still.confidence:.4f}"}
             if still.answer is not None:
                 headers |= {"x-answers": ",".join(still.answers), "x-answer": still.answer}
