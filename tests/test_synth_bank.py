@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from clips import write_corpus
 
 from vidmatte.errors import ReadError
-from vidmatte.synth.__main__ import main
+from vidmatte.synth.fill_command import main
 from vidmatte.synth.bank import Bank, Entry, read_entries, write_entry, write_index
 from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.fill import fill_from_footage
@@ -314,6 +316,14 @@ def test_a_command_renders_entries_that_are_kept_when_it_runs_again(photographs,
     assert 0.02 < picture[..., 3].mean() < 0.95
     border = [picture[0, :, 3], picture[-1, :, 3], picture[:, 0, 3], picture[:, -1, 3]]
     assert max(edge.max() for edge in border) == 0
+
+
+def test_worker_processes_render_the_entries_of_all_numbers(photographs, tmp_path):
+    # Run as a user does: the functions of a package's `__main__` cannot be sent to a process.
+    command = ["-m", "vidmatte.synth", str(tmp_path), "--corpus", str(photographs)]
+    options = ["--entries", "2", "--workers", "2"]
+    subprocess.run([sys.executable, *command, *options], check=True, timeout=300)
+    assert [entry.name for entry in read_entries(tmp_path)] == ["mesh-0000", "mesh-0001"]
 
 
 def test_a_command_reports_a_folder_without_photographs(tmp_path, caplog):
