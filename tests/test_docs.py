@@ -17,8 +17,8 @@ from vidmatte.cli import cli
 from vidmatte.datasets.catalogue import DATASETS
 from vidmatte.model.catalogue import DESCRIPTIONS
 from vidmatte.option_table import MANIFEST_KEYS
-from vidmatte.synth.fill_command import _parser as bank_parser
 from vidmatte.synth.blender import render_parser
+from vidmatte.synth.fill_command import _parser as bank_parser
 from vidmatte.synth.groom import groom_parser
 from vidmatte.write import FORMATS, formats_of
 

@@ -12,10 +12,10 @@ import pytest
 from clips import write_corpus
 
 from vidmatte.errors import ReadError
-from vidmatte.synth.fill_command import main
 from vidmatte.synth.bank import Bank, Entry, read_entries, write_entry, write_index
 from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.fill import fill_from_footage
+from vidmatte.synth.fill_command import main
 from vidmatte.synth.footage import (
     MoverSettings,
     find_movers,
