@@ -272,6 +272,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "extent",
         "scribbles",
         "mask",
+        "mask_fit",
         "box",
         "prompts",
         "object",

@@ -29,6 +29,9 @@ Screen = Literal["green", "blue"]
 Quality = Literal["standard", "best"]
 MaskEdge = Literal["soft", "hard"]
 """The edge of a mask on its own frame: find it anew from the image, or keep the mask as it is."""
+MaskFit = Literal["exact", "scale", "center", "top-left"]
+"""A mask of another size than the frame: refuse it, scale it, or lay it on the frame's middle or
+corner."""
 Extent = Literal["part", "object", "group"]
 """How much a mark may mean: a part of the object, all of it, or several objects together."""
 EXTENTS: tuple[Extent, ...] = get_args(Extent)
@@ -368,6 +371,15 @@ class MatteOptions:
         choices=get_args(MaskEdge),
     )
     """See `stages.propagate.keep_hard_masks`."""
+    mask_fit: MaskFit = option(
+        "exact",
+        "Masks, painted strokes, mattes and trimaps of another size than the frame: refuse them, "
+        "scale them to it, or lay them unscaled on its middle or its top left corner (1080 lines "
+        "on 1088), cut or continued at the sides.",
+        "text",
+        choices=get_args(MaskFit),
+    )
+    """See `imaging.fit.fit_to_frame`."""
     smooth: float = option(
         0.0,
         "Strength of the temporal alpha smoother; 0.5 without a value.",

@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _OUTPUT = re.compile(r"(?<![\w-])-o(?:/--output)?(?![\w-])")
-_FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)(?: ([A-Z]+\b|[a-z0-9:]+))?")
+_FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)(?: ([A-Z]+\b|[a-z0-9:]+(?:-[a-z0-9]+)*))?")
 _OTHER_NAMES = {"object": "prompts={name: ...}", "ref_frame": "frame", "points": "points=..."}
 _FREE_VALUES = ("model", "device", "precision")
 """Options whose values stand behind them in messages, as in "try --device cpu"."""

@@ -202,7 +202,7 @@ def open_shot(request: Request) -> Iterator[Shot]:
         request.source.open(options) as video,
         _finisher(video, options) as finisher,
         _given_mattes(video, options) as given,
-        _open_if_given(options.trimaps) as trimaps,
+        _open_if_given(options.trimaps, options) as trimaps,
     ):
         start, end = frame_range(video, options)
         if options.finish.inside_mask or options.finish.outside_mask:
@@ -216,17 +216,19 @@ def open_shot(request: Request) -> Iterator[Shot]:
 
 def _finisher(video: Video, options: MatteOptions) -> Finisher:
     alpha = SourceAlphaMask(video) if options.source_alpha == "multiply" else None
-    return Finisher(options.finish, like=video.info, source_alpha=alpha)
+    return Finisher(options.finish, like=video.info, source_alpha=alpha, mask_fit=options.mask_fit)
 
 
 def _given_mattes(video: Video, options: MatteOptions) -> AbstractContextManager[Mask | None]:
     if options.source_alpha == "matte":
         return SourceAlphaMask(video)
-    return _open_if_given(options.matte)
+    return _open_if_given(options.matte, options)
 
 
-def _open_if_given(path: str | Path | None) -> AbstractContextManager[Mask | None]:
-    return nullcontext() if path is None else open_mask(path)
+def _open_if_given(
+    path: str | Path | None, options: MatteOptions
+) -> AbstractContextManager[Mask | None]:
+    return nullcontext() if path is None else open_mask(path, options.mask_fit)
 
 
 def _references(video: Video, request: Request) -> Mapping[str, tuple[Reference, ...]]:
@@ -235,7 +237,8 @@ def _references(video: Video, request: Request) -> Mapping[str, tuple[Reference,
     if request.options.source_alpha == "matte":
         mattes = "those of the source"
     if mattes is None and trimaps is None:
-        return request.prompts.references(video, request.options.mask_edge)
+        options = request.options
+        return request.prompts.references(video, options.mask_edge, options.mask_fit)
     if any(request.prompts.objects.values()) or request.prompts.reference is not None:
         given = f"mattes too ({mattes})" if trimaps is None else f"trimaps too ({trimaps})"
         raise OptionError(f"marks were given, and {given}: give one of them")

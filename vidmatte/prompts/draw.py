@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from torch import Tensor
 from vidmatte.errors import PromptError
 from vidmatte.frames import ColorTags
 from vidmatte.imaging.display import to_display
+from vidmatte.imaging.fit import Size, fit_to_frame, is_exact, wrong_size
 from vidmatte.media.limits import displayed_size
+from vidmatte.options import MaskFit
 from vidmatte.prompts.arrays import MaskArray
 from vidmatte.prompts.prompt import BACKGROUND, OBJECT, UNKNOWN, Mark
 from vidmatte.read.images import read_pixels
@@ -93,34 +96,23 @@ def _mark(labels: npt.NDArray[np.generic], left: int, top: int) -> Mark:
     return Mark(torch.from_numpy(np.ascontiguousarray(labels, np.int8)), left, top)
 
 
-def _fit_marks(
-    path: Path | str,
-    image: npt.NDArray[np.float32],
-    size: tuple[int, ...],
-    display: tuple[int, int],
-) -> npt.NDArray[np.float32]:
-    """Bring a mask or scribble image (H, W, C) from display to frame size if the two differ."""
-    _check_marks_size(path, (image.shape[1], image.shape[0]), size, display)
-    if image.shape[:2] == size:
-        return image
-    scaled = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    return np.asarray(scaled, np.float32).reshape(*size, -1)
+@dataclass(frozen=True)
+class _Frame:
+    """The sizes of a marked frame, and what is done with images of another size."""
+
+    size: Size
+    display: Size
+    mask_fit: MaskFit
+
+    def check(self, path: Path | str, found: Size | None) -> None:
+        """Raise PromptError for an image of another size that is to be exact; None is unknown."""
+        if found is None or self.mask_fit != "exact":
+            return
+        if not is_exact(found, self.size, self.display):
+            raise PromptError(wrong_size(path, found, self.size))
 
 
-def _check_marks_size(
-    path: Path | str, found: tuple[int, int] | None, size: tuple[int, ...], display: tuple[int, int]
-) -> None:
-    """Raise PromptError for another width and height than the frame's; None is unknown."""
-    if found is not None and found[::-1] not in (size, display):
-        raise PromptError(
-            f"{path}: is {found[0]}x{found[1]}, but the frame is {size[1]}x{size[0]}; "
-            f"make it from that frame, without scaling or cropping"
-        )
-
-
-def _read_mask(
-    mask: Path | MaskArray, size: tuple[int, ...], display: tuple[int, int]
-) -> npt.NDArray[np.float32]:
+def _read_mask(mask: Path | MaskArray, frame: _Frame) -> npt.NDArray[np.float32]:
     """Return the alpha (H, W) of a mask. Raises PromptError if it is empty."""
     path: Path | str
     if isinstance(mask, MaskArray):
@@ -128,9 +120,10 @@ def _read_mask(
     else:
         path, label = split_label(mask)
         # Before its pixels take memory.
-        _check_marks_size(path, displayed_size(path), size, display)
+        frame.check(path, _size_in_header(path))
         plane = read_plane(path, label=label, grays_are_labels=True)
-    alpha = _fit_marks(path, plane[..., None], size, display)[..., 0]
+    frame.check(path, (plane.shape[0], plane.shape[1]))
+    alpha = fit_to_frame(plane, frame.size, frame.display, frame.mask_fit)
     if not (alpha > 0.5).any():
         raise PromptError(
             f"{path}: the mask is empty (brightest value {alpha.max():.2f} of 1); the object has "
@@ -140,15 +133,23 @@ def _read_mask(
     return np.ascontiguousarray(alpha)
 
 
-def _read_scribbles(path: Path, size: tuple[int, ...], display: tuple[int, int]) -> Labels:
-    _check_marks_size(path, displayed_size(path), size, display)
-    image = _fit_marks(path, read_pixels(path), size, display)
+def _size_in_header(path: Path) -> Size | None:
+    """Return height and width of an image as it is displayed; None if its header has none."""
+    size = displayed_size(path)
+    return None if size is None else (size[1], size[0])
+
+
+def _read_scribbles(path: Path, frame: _Frame) -> Labels:
+    frame.check(path, _size_in_header(path))
+    pixels = read_pixels(path)
+    frame.check(path, (pixels.shape[0], pixels.shape[1]))
+    image = fit_to_frame(pixels, frame.size, frame.display, frame.mask_fit, beyond="empty")
     if image.shape[2] != 4 or not (image[..., 3] < 0.5).any():
         raise PromptError(
             f"{path}: strokes need a transparent background, so that unpainted pixels stay unknown"
         )
     _, green, red, opacity = np.moveaxis(image, 2, 0)
-    labels = np.full(size, UNKNOWN, np.int8)
+    labels = np.full(frame.size, UNKNOWN, np.int8)
     painted = opacity >= 0.5
     labels[painted & (green > 0.5)] = OBJECT
     # Red, or dark, is background; anything else painted is ignored.
@@ -161,22 +162,27 @@ def _read_scribbles(path: Path, size: tuple[int, ...], display: tuple[int, int])
 
 
 def draw_prompt(
-    prompt: Prompt, rgb: Tensor, *, display_width: int | None, color: ColorTags | None
+    prompt: Prompt,
+    rgb: Tensor,
+    *,
+    display_width: int | None,
+    color: ColorTags | None,
+    mask_fit: MaskFit = "exact",
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Mark, ...]]:
     """Return rgb (1, 3, H, W), alpha and known (1, 1, H, W), and the marks of a reference.
 
     See `Prompt.reference`. Marks are in the order in which they are drawn: box, scribbles, strokes,
     points.
     """
-    size = tuple(rgb.shape[-2:])
-    display = (size[0], display_width or size[1])
+    size = (rgb.shape[-2], rgb.shape[-1])
+    frame = _Frame(size, (size[0], display_width or size[1]), mask_fit)
     if prompt.mask is not None:
-        alpha = _read_mask(prompt.mask, size, display)
+        alpha = _read_mask(prompt.mask, frame)
         known = np.ones(size, np.float32)
     else:
         alpha = np.zeros(size, np.float32)
         known = np.zeros(size, np.float32)
-    marks = tuple(_draw_marks(prompt, size, display))
+    marks = tuple(_draw_marks(prompt, frame))
     # Later marks cover earlier ones.
     for mark in marks:
         mark.draw(torch.from_numpy(alpha), torch.from_numpy(known))
@@ -188,12 +194,13 @@ def draw_prompt(
     return rgb, torch.from_numpy(alpha)[None, None], torch.from_numpy(known)[None, None], marks
 
 
-def _draw_marks(prompt: Prompt, size: tuple[int, ...], display: tuple[int, int]) -> Iterator[Mark]:
+def _draw_marks(prompt: Prompt, frame: _Frame) -> Iterator[Mark]:
+    size, display = frame.size, frame.display
     scale = size[1] / display[1]
     if prompt.box is not None:
         yield _mark(_outside_box(size, prompt.box, display, scale), 0, 0)
     if prompt.scribbles is not None:
-        yield _mark(_read_scribbles(prompt.scribbles, size, display), 0, 0)
+        yield _mark(_read_scribbles(prompt.scribbles, frame), 0, 0)
     for stroke in prompt.strokes:
         yield _draw_line(size, stroke.points, stroke.width, stroke.label, display, scale)
     for x, y, label in prompt.points:

@@ -13,7 +13,7 @@ import torch
 
 from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch
-from vidmatte.options import MaskEdge
+from vidmatte.options import MaskEdge, MaskFit
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.prompts.reference import make_references
 from vidmatte.read import Video
@@ -64,18 +64,18 @@ class ObjectPrompts:
         ]
 
     def references(
-        self, video: Video, mask_edge: MaskEdge = "soft"
+        self, video: Video, mask_edge: MaskEdge = "soft", mask_fit: MaskFit = "exact"
     ) -> dict[str, tuple[Reference, ...]]:
         """Draw the references of each object; `video` is the source.
 
-        `mask_edge` is that of all masks, see `Reference.mask_edge`.
+        `mask_edge` and `mask_fit` are those of all masks, see `MatteOptions`.
 
         Raises PromptError for marks outside of their frame, ReadError for a missing frame.
         """
         return {
             name: tuple(
                 replace(reference, mask_edge=mask_edge)
-                for reference in make_references(video, prompts, self.reference)
+                for reference in make_references(video, prompts, self.reference, mask_fit)
             )
             for name, prompts in self.objects.items()
         }

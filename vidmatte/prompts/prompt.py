@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidmatte.frames import ColorTags
-    from vidmatte.options import MaskEdge
+    from vidmatte.options import MaskEdge, MaskFit
     from vidmatte.prompts.arrays import MaskArray
     from vidmatte.read.memory import ImageLike
 
@@ -218,6 +218,7 @@ class Prompt:
         display_width: int | None = None,
         frame: int | None = None,
         color: ColorTags | None = None,
+        mask_fit: MaskFit = "exact",
     ) -> Reference:
         """Draw the reference of the image that these marks belong to.
 
@@ -227,17 +228,21 @@ class Prompt:
             frame: index of the image in the clip that is matted; None if it is another image.
             color: tags of the clip: HDR and scene-linear images are shown to the model through
                 `imaging.display.to_display`.
+            mask_fit: what is done with a mask or image of strokes of another size, see
+                `MatteOptions`.
 
         Raises:
             PromptError: a mark is outside the frame, an image has another size, the marks were
                 made on a clip of another size, or no object is marked.
         """
         height, width = rgb.shape[-2:]
-        self._check_size(display_width or width, height)
+        # Images can be brought to a frame of another size, coordinates cannot.
+        if mask_fit == "exact" or self.points or self.strokes or self.box:
+            self._check_size(display_width or width, height)
         # Imported here: a prompt is a plain value, and drawing it loads torch and OpenCV.
         from vidmatte.prompts.draw import draw_prompt
 
-        drawn = draw_prompt(self, rgb, display_width=display_width, color=color)
+        drawn = draw_prompt(self, rgb, display_width=display_width, color=color, mask_fit=mask_fit)
         rgb, alpha, known, marks = drawn
         return Reference(rgb, alpha, known, frame, steps=marks, extent=self.extent)
 

@@ -10,13 +10,17 @@ import torch
 
 from vidmatte.errors import OptionError
 from vidmatte.imaging.display import to_display
+from vidmatte.options import MaskFit
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
 
 
 def make_references(
-    video: Video, prompts: Sequence[Prompt], reference: str | Path | None
+    video: Video,
+    prompts: Sequence[Prompt],
+    reference: str | Path | None,
+    mask_fit: MaskFit = "exact",
 ) -> tuple[Reference, ...]:
     """Draw the references of prompts.
 
@@ -24,6 +28,7 @@ def make_references(
         video: the clip to matte.
         prompts: at least one, each on a frame of its own.
         reference: the marked image or clip; None for `video`.
+        mask_fit: what is done with masks and strokes of another size, see `MatteOptions`.
 
     Raises:
         OptionError: there is no prompt, or two mark one frame.
@@ -34,16 +39,18 @@ def make_references(
         raise OptionError("nothing is marked: give at least one prompt")
     if reference is None:
         marked = zip(prompts, _frames(video, prompts), strict=True)
-        return tuple(_mark(video, prompt, frame, is_own=True) for prompt, frame in marked)
+        return tuple(_mark(video, prompt, frame, mask_fit, is_own=True) for prompt, frame in marked)
     # A single image is not opened as a clip: its number would count as a frame.
     if Path(reference).is_file() and Path(reference).suffix.lower() in IMAGE_SUFFIXES:
         _refuse_twice([prompt.frame for prompt in prompts])
         image = read_image(Path(reference))
         rgb = torch.from_numpy(image.rgb)[None]
-        return tuple(prompt.reference(rgb, color=image.color) for prompt in prompts)
+        return tuple(
+            prompt.reference(rgb, color=image.color, mask_fit=mask_fit) for prompt in prompts
+        )
     with open_video(reference) as clip:
         marked = zip(prompts, _frames(clip, prompts), strict=True)
-        return tuple(_mark(clip, prompt, frame, is_own=False) for prompt, frame in marked)
+        return tuple(_mark(clip, prompt, frame, mask_fit, is_own=False) for prompt, frame in marked)
 
 
 def _frames(video: Video, prompts: Sequence[Prompt]) -> list[int]:
@@ -62,7 +69,9 @@ def _refuse_twice(frames: Sequence[int | str | None]) -> None:
         raise OptionError(f"{place} is marked twice: put all marks of a frame into one prompt")
 
 
-def _mark(video: Video, prompt: Prompt, frame: int, *, is_own: bool) -> Reference:
+def _mark(
+    video: Video, prompt: Prompt, frame: int, mask_fit: MaskFit, *, is_own: bool
+) -> Reference:
     """Draw the reference of a prompt; `is_own` says that the clip is the one that is matted."""
     rgb = video.frame(frame).rgb
     display_width = max(1, round(rgb.shape[-1] * video.info.sample_aspect_ratio))
@@ -70,7 +79,11 @@ def _mark(video: Video, prompt: Prompt, frame: int, *, is_own: bool) -> Referenc
     beside = video.adjacent(frame)
     color = video.info.color
     reference = prompt.reference(
-        rgb, display_width=display_width, frame=frame if is_own else None, color=color
+        rgb,
+        display_width=display_width,
+        frame=frame if is_own else None,
+        color=color,
+        mask_fit=mask_fit,
     )
     if beside is None:
         return reference

@@ -6,16 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.frames import FrameBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
+from vidmatte.imaging.fit import Size, fit_to_frame, is_exact, wrong_size
 from vidmatte.media.closing import Closing
 from vidmatte.media.limits import displayed_size
 from vidmatte.media.patterns import NAME
 from vidmatte.media.prefetch import prefetch
+from vidmatte.options import MaskFit
 from vidmatte.read.images import is_animated, is_image
 from vidmatte.read.labels import split_label
 from vidmatte.read.open import open_video
@@ -26,7 +25,7 @@ from vidmatte.read.video import Video
 _PREFETCHED_PLANES = 2
 
 
-def open_mask(path: Path | str) -> Mask:
+def open_mask(path: Path | str, fit: MaskFit = "exact") -> Mask:
     """Return the mask of a path, for a `with` block.
 
     An image belongs to all frames. The n-th frame of a movie or numbered sequence belongs to the
@@ -34,24 +33,26 @@ def open_mask(path: Path | str) -> Mask:
     label 2 of a label mask.
 
     Alpha counts if it shows an object, labels count as objects, else the brightest channel counts;
-    see `read.plane`.
+    see `read.plane`. `fit` says what is done with a mask of another size than the clip, see
+    `MatteOptions`.
 
     Raises:
         ReadError: If it cannot be read.
     """
     file, label = split_label(path)
     if NAME in file.name:
-        return _NamedImages(file, label)
+        return _NamedImages(file, label, fit)
     if is_image(file) and not is_animated(file):
-        return _Image(file, label)
-    return _Movie(file, label)
+        return _Image(file, label, fit)
+    return _Movie(file, label, fit)
 
 
 class Mask(Closing, ABC):
     """Planes in 0..1, one for each frame."""
 
-    def __init__(self, path: Path, label: int | None = None) -> None:
+    def __init__(self, path: Path, label: int | None = None, fit: MaskFit = "exact") -> None:
         self.path = path
+        self.fit = fit
         self.label = label
         """Object of a label mask; None for the only one."""
         self.first = 0
@@ -62,8 +63,9 @@ class Mask(Closing, ABC):
     def read(self, batch: FrameBatch, size: tuple[int, int], display_width: int) -> list[Alpha]:
         """Return planes (H, W) in 0..1 of `size`, one for each frame of a batch.
 
-        Masks may be drawn on the displayed frame, in square pixels, or on the stored one. Several
-        objects may ask for the same frames one after the other.
+        Masks may be drawn on the displayed frame, in square pixels, or on the stored one; others
+        are brought to it as `fit` says. Several objects may ask for the same frames one after the
+        other.
 
         Raises:
             OptionError: If the mask has another size, or a movie has no such frame.
@@ -81,12 +83,10 @@ class Mask(Closing, ABC):
         """Return the planes as they are in the file."""
 
     def _fit(self, plane: Alpha, size: tuple[int, int], display_width: int) -> Alpha:
-        height, width = plane.shape
-        if (height, width) == size:
-            return plane
-        if (height, width) != (size[0], display_width):
-            raise self._wrong_size((height, width), size)
-        return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        found = (plane.shape[0], plane.shape[1])
+        display = (size[0], display_width)
+        self._check(found, size, display)
+        return fit_to_frame(plane, size, display, self.fit)
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -100,9 +100,8 @@ class Mask(Closing, ABC):
 
     def check_size(self, like: VideoInfo) -> None:
         """Raise OptionError if it is known to have another size than the clip."""
-        size = (like.height, like.width)
-        if self.size is not None and self.size not in (size, (like.height, like.display_width)):
-            raise self._wrong_size(self.size, size)
+        if self.size is not None:
+            self._check(self.size, (like.height, like.width), (like.height, like.display_width))
 
     def check_length(self, frames: int) -> None:
         """Raise OptionError if it has fewer than `frames` frames."""
@@ -113,12 +112,9 @@ class Mask(Closing, ABC):
                 f"give a mask as long as the clip, or one image for all of it"
             )
 
-    def _wrong_size(self, found: tuple[int, int], wanted: tuple[int, int]) -> OptionError:
-        return OptionError(
-            f"{self.path}: is {found[1]}x{found[0]}, but the frame is {wanted[1]}x{wanted[0]}; "
-            f"make the mask from a "
-            f"frame of the clip, without scaling or cropping"
-        )
+    def _check(self, found: Size, size: Size, display: Size) -> None:
+        if self.fit == "exact" and not is_exact(found, size, display):
+            raise OptionError(wrong_size(self.path, found, size))
 
     def check_unchanged(self) -> None:
         """Raise ReadError if its file was replaced or rewritten since it was first read."""
@@ -127,8 +123,8 @@ class Mask(Closing, ABC):
 class _Image(Mask):
     """One image for all frames; decoded when it is first needed, after its size was checked."""
 
-    def __init__(self, path: Path, label: int | None) -> None:
-        super().__init__(path, label)
+    def __init__(self, path: Path, label: int | None, fit: MaskFit) -> None:
+        super().__init__(path, label, fit)
         self._plane: Alpha | None = None
         self._size = displayed_size(path)
 
@@ -166,8 +162,8 @@ class _NamedImages(Mask):
 class _Movie(Mask):
     """A movie or sequence with a frame for each frame of the clip."""
 
-    def __init__(self, path: Path, label: int | None) -> None:
-        super().__init__(path, label)
+    def __init__(self, path: Path, label: int | None, fit: MaskFit) -> None:
+        super().__init__(path, label, fit)
         self._video = open_video(path)
         if label is not None:
             if not isinstance(self._video, SequenceVideo):

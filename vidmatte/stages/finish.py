@@ -29,7 +29,7 @@ from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.matte_finish import coverage, finish_alpha
 from vidmatte.media.closing import Closing
-from vidmatte.options import FinishOptions
+from vidmatte.options import FinishOptions, MaskFit
 from vidmatte.read.mask import Mask, open_mask
 
 
@@ -60,6 +60,7 @@ class Finisher(Closing):
         *,
         like: VideoInfo | None = None,
         source_alpha: Mask | None = None,
+        mask_fit: MaskFit = "exact",
     ) -> None:
         self._options = options
         self._source_alpha = source_alpha
@@ -70,7 +71,7 @@ class Finisher(Closing):
             self._stack.enter_context(source_alpha)
         try:
             self._inside, self._outside = (
-                None if path is None else self._stack.enter_context(open_mask(path))
+                None if path is None else self._stack.enter_context(open_mask(path, mask_fit))
                 for path in (options.inside_mask, options.outside_mask)
             )
             if like is not None:

@@ -28,6 +28,7 @@ from vidmatte.frames import ColorTags, FrameBatch
 from vidmatte.imaging.arrays import Bgr8
 from vidmatte.imaging.display import to_display
 from vidmatte.media.patterns import parse_pattern
+from vidmatte.options import MaskFit
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video
 from vidmatte.read.video import Frame, smaller
@@ -56,8 +57,9 @@ _LOOSE_BYTES = 32 << 20
 class FrameCache:
     """Frames of a clip, by index. Thread-safe."""
 
-    def __init__(self, video: Video) -> None:
+    def __init__(self, video: Video, mask_fit: MaskFit = "exact") -> None:
         self.video = video
+        self._mask_fit = mask_fit
         self.clip_info = ClipInfo(
             video.count_frames(),
             video.info.display_width,
@@ -98,7 +100,13 @@ class FrameCache:
         frame, beside = self.whole(index)
         color = self.video.info.color
         width = self.clip_info.width if self.clip_info.width != self.video.info.width else None
-        reference = prompt.reference(frame.rgb, display_width=width, frame=index, color=color)
+        reference = prompt.reference(
+            frame.rgb,
+            display_width=width,
+            frame=index,
+            color=color,
+            mask_fit=self._mask_fit,
+        )
         return (
             reference
             if beside is None

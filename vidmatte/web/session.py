@@ -96,7 +96,7 @@ class Session:
             # If a later step fails, what was opened is closed again.
             self._video = stack.enter_context(open_clip(self._source, config.options))
             model = model_from_options(config.options)
-            self.frame_cache = FrameCache(self._video)
+            self.frame_cache = FrameCache(self._video, config.options.mask_fit)
             stack.callback(self.frame_cache.close)
             self.clip_info = self.frame_cache.clip_info
             self.first_shown = self._index_of(config.frame)
@@ -187,7 +187,8 @@ class Session:
         clip = self.clip_info
         info = self._video.info
         wanted = {(clip.width, clip.height), (info.width, info.height)}
-        if size not in wanted:
+        is_exact = self.config.options.mask_fit == "exact"
+        if size is None or (is_exact and size not in wanted):
             found = "no image that can be read" if size is None else f"{size[0]}x{size[1]}"
             raise PromptError(
                 f"the mask is {found}, but the frame is {clip.width}x{clip.height}; make it from "
