@@ -24,6 +24,7 @@ LAYERS = (
     "sample",
     "errors",
     "process",
+    "threads",
     "options",
     "option_table",
     "frames",

@@ -328,7 +328,7 @@ class MatteOptions:
     )
     threads: int | None = option(
         None,
-        "Processor threads of the network; their number changes the last bits.",
+        "Processor threads of the network; changes the last bits. Codecs get one more.",
         "whole",
         metavar="N",
         span=(1, math.inf),

@@ -19,6 +19,7 @@ from vidmatte.batch.task import Outcome, Progress, Task
 from vidmatte.batch.worker import Worker
 from vidmatte.media.closing import Closing
 from vidmatte.process import interrupt, protect_streams
+from vidmatte.threads import cores
 
 _MOST_THREADS = 4
 """More threads make a single frame hardly faster; more workers make more frames."""
@@ -28,7 +29,7 @@ _STOP_SECONDS = 10.0
 
 def default_threads() -> int:
     """Return the threads of a network on the processor; a core is left to decoding and encoding."""
-    return max(1, min(_MOST_THREADS, (os.cpu_count() or 2) - 1))
+    return max(1, min(_MOST_THREADS, cores() - 1))
 
 
 def default_workers(threads: int) -> int:
@@ -36,7 +37,7 @@ def default_workers(threads: int) -> int:
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     # A worker also decodes and encodes: one core more.
-    by_cores = (os.cpu_count() or 2) // (threads + 1)
+    by_cores = cores() // (threads + 1)
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

@@ -33,6 +33,7 @@ from vidmatte.model.build import choose_device, choose_precision
 from vidmatte.model.catalogue import all_models
 from vidmatte.model.memory import free_memory, gigabytes
 from vidmatte.prompts.prompt import Prompt
+from vidmatte.threads import cores
 from vidmatte.write import FORMATS, Format, OutputSpec, create_outputs
 
 Topic = Literal["versions", "run", "read", "write", "models", "extras", "disk", "network"]
@@ -128,7 +129,7 @@ def _device() -> Iterator[Finding]:
         yield Finding(
             "run",
             "device",
-            f"the processor, {os.cpu_count()} cores, in {precision}; no GPU that PyTorch can use",
+            f"the processor, {cores()} cores, in {precision}; no GPU that PyTorch can use",
             good=not has_driver,
             remedy="there is an NVIDIA driver: install PyTorch for its CUDA (see pytorch.org)"
             * has_driver,

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias, TypeVar
 
-import cv2
-import torch
-
 from vidmatte import errors
 from vidmatte.errors import VidmatteError
+from vidmatte.threads import SINGLE, decide, using
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
@@ -43,15 +41,8 @@ class _Failure:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread: sums then do not depend on the number of processes."""
-    torch_threads = torch.get_num_threads()
-    cv2_threads = cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
+    with using(SINGLE):
         yield
-    finally:
-        torch.set_num_threads(torch_threads)
-        cv2.setNumThreads(cv2_threads)
 
 
 def share(
@@ -127,8 +118,7 @@ def _start(prepare: Callable[[], Work[Any, Any]], leave: Connection) -> None:
     # A terminal sends Ctrl-C to all its processes; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_when_closed, args=(leave,), daemon=True).start()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    decide(SINGLE)
     _worker.prepare = prepare
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import cv2
 import torch
 
 from vidmatte.errors import OptionError
@@ -23,6 +21,7 @@ from vidmatte.model.settings import parse_settings
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Shot
 from vidmatte.prompts.prompt import Reference
+from vidmatte.threads import Threads, using
 
 StepCallback = Callable[[int, int], None]
 """Called with the number of adaptation steps done, and of all of them."""
@@ -32,26 +31,13 @@ StepCallback = Callable[[int, int], None]
 def share_cores(device: str, threads: int | None = None) -> Iterator[None]:
     """Leave one core to decoding and encoding while the network runs on the CPU.
 
-    The threads of torch and OpenCV wait for each other by spinning: if they share their cores with
-    the codecs, a frame takes several times as long as with one thread less.
-
     Args:
         device: Device of the network.
         threads: Number of threads on any machine; it changes the last bits of the network's
-            results. None for one less than the number of cores.
+            results. None for one less than the number of cores. See `threads.Threads.for_run`.
     """
-    # The numbers are those of the whole process, so they are put back afterwards.
-    torch_threads = torch.get_num_threads()
-    opencv_threads = cv2.getNumThreads()
-    if device in ("auto", "cpu"):
-        spare = max(1, (os.cpu_count() or 2) - 1)
-        torch.set_num_threads(threads or min(torch_threads, spare))
-        cv2.setNumThreads(threads or min(opencv_threads, spare))
-    try:
+    with using(Threads.for_run(device, threads)):
         yield
-    finally:
-        torch.set_num_threads(torch_threads)
-        cv2.setNumThreads(opencv_threads)
 
 
 def batch_size_of(options: MatteOptions, device: torch.device) -> int:

@@ -41,6 +41,7 @@ from vidmatte.read.index import PacketIndex
 from vidmatte.read.orientation import UPRIGHT, Orientation, from_display_matrix
 from vidmatte.read.plane import is_gray_and_opaque
 from vidmatte.read.video import Frame, Video, smaller
+from vidmatte.threads import current
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -64,6 +65,7 @@ def _opened(source: str, number: int | None = None) -> Iterator[tuple[InputConta
     with open_container(source) as container:
         stream = video_stream(source, container, number)
         stream.thread_type = "AUTO"
+        stream.thread_count = current().codec
         yield container, stream
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vidmatte.errors import MissingExtraError, ReadError
 from vidmatte.imaging.arrays import Pixels
+from vidmatte.threads import beside_numba
 
 Rng = np.random.Generator
 Split = Literal["train", "held-out"]
@@ -200,7 +201,8 @@ def _read_cutout(path: Path, side: int) -> Pixels:
     The colour is made straight by multi-level estimation (Germer et al., 2020).
     """
     try:
-        from pymatting import estimate_foreground_ml
+        with beside_numba():
+            from pymatting import estimate_foreground_ml
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
 
@@ -216,7 +218,8 @@ def _read_cutout(path: Path, side: int) -> Pixels:
     scale = min(1.0, side / max(rgba.shape[:2]))
     rgba = np.asarray(cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
     colour = rgba[..., :3].astype(np.float64)
-    straight = estimate_foreground_ml(colour, rgba[..., 3].astype(np.float64))
+    with beside_numba():
+        straight = estimate_foreground_ml(colour, rgba[..., 3].astype(np.float64))
     cut: Pixels = np.dstack([np.clip(straight, 0, 1), rgba[..., 3]]).astype(np.float32)
     return cut
 

@@ -28,6 +28,7 @@ from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.prompts import INSIDE, OUTSIDE, PromptKind, prompt_radius
 from vidmatte.synth.render import Layer, draw_parts
 from vidmatte.synth.sprites import make_sprite
+from vidmatte.threads import one_in_opencv
 
 PICTURE = 160
 """Side of the sprites' pictures."""
@@ -111,7 +112,7 @@ def make_atlas(
 
 def _draw_sprites(corpus: str, seed: int, numbers: Sequence[int]) -> list[Pictures]:
     """Return the sprites of some numbers, each (n, 4, s, s), n over 1 if it moves by itself."""
-    cv2.setNumThreads(1)
+    one_in_opencv()
     photographs = Corpus(corpus, "train")
     to_pixels = np.array([[PICTURE, 0, PICTURE / 2], [0, PICTURE, PICTURE / 2], [0, 0, 1.0]])
     found = []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vidmatte.errors import VidmatteError
 from vidmatte.synth.bank import write_index
+from vidmatte.threads import one_in_opencv
 
 _log = logging.getLogger(__name__)
 
@@ -84,10 +85,8 @@ def _run(jobs: Sequence[Callable[[], None]], workers: int) -> None:
 
 def _start_process() -> None:
     """Keep the threads of each process from competing with the other processes."""
-    import cv2
-
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cv2.setNumThreads(1)
+    one_in_opencv()
 
 
 def _cut_out(bank: Path, footage: Path, part: slice, source: str, licence: str) -> None:

@@ -33,6 +33,7 @@ from vidmatte.synth.strands import (
     hair_colour,
     skin_colour,
 )
+from vidmatte.threads import one_in_opencv
 
 _PIECES = 3
 """Parts of a strand, each with its own light."""
@@ -222,7 +223,7 @@ def groom_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the clips that the command line asks for; those that are there stay."""
     asked = groom_parser().parse_args(arguments)
-    cv2.setNumThreads(1)
+    one_in_opencv()
     for number in range(asked.clips):
         # The two splits share no seed.
         rng = np.random.default_rng((number, int(asked.split == "held-out"), 17))

@@ -20,6 +20,7 @@ from vidmatte.datasets.samples import read_unknown
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.model.losses import Batch
 from vidmatte.synth.corpus import Rng
+from vidmatte.threads import one_in_opencv
 
 Framing = Literal["center", "random"]
 """Cropping of an image to a square: the largest one in the middle, like the released code,
@@ -161,7 +162,7 @@ class PairBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         # Worker processes share the cores already.
-        cv2.setNumThreads(1)
+        one_in_opencv()
         first = index * self.pairs
         pairs = [self.pair(number) for number in range(first, first + self.pairs)]
         return {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
@@ -243,7 +244,7 @@ class TrimapBatches(Dataset[Batch]):
         return self.config.batches
 
     def __getitem__(self, index: int) -> Batch:
-        cv2.setNumThreads(1)
+        one_in_opencv()
         first = index * self.images
         items = [self.item(number) for number in range(first, first + self.images)]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -23,6 +22,7 @@ from vidmatte.synth.corpus import Corpus, Rng
 from vidmatte.synth.device import Atlas, make_atlas, make_batch
 from vidmatte.synth.prompts import PromptKind
 from vidmatte.synth.scenes import make_bank_clip
+from vidmatte.threads import one_in_opencv
 from vidmatte.train.checkpoint import read_facts
 from vidmatte.train.config import LoopConfig
 from vidmatte.train.loop import ParameterGroup, TrainingTask
@@ -105,7 +105,7 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         if self._corpus is None:
-            cv2.setNumThreads(1)
+            one_in_opencv()
             self._corpus = Corpus(self.config.corpus, "train")
             self._bank = Bank(self.config.bank, "train") if self.config.bank else None
         rng = np.random.default_rng((self.config.seed, index))

@@ -30,6 +30,7 @@ from vidmatte.synth.corpus import Corpus, Rng, recolour
 from vidmatte.synth.hair import draw_strands
 from vidmatte.synth.render import Layer, camera_effects, draw_parts, shift, turn
 from vidmatte.synth.sprites import make_sprite, noise, premultiply
+from vidmatte.threads import one_in_opencv
 from vidmatte.train.loop import TrainingTask
 from vidmatte.train.network import TrainConfig
 
@@ -57,7 +58,7 @@ class TileBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         if self._corpus is None:
-            cv2.setNumThreads(1)
+            one_in_opencv()
             self._corpus = Corpus(self.config.corpus, "train", photo_side=640, cut_side=640)
             self._net = CompactNet().eval()
             load_strictly(self._net, load_packaged("compact"), "model 'compact'")

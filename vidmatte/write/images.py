@@ -21,6 +21,7 @@ from vidmatte.errors import WriteError
 from vidmatte.frames import MatteBatch, VideoInfo
 from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import linear_to_srgb
+from vidmatte.threads import current
 from vidmatte.write.exr import write_exr
 from vidmatte.write.identity import InputFiles
 from vidmatte.write.part import EncodedPart
@@ -34,8 +35,6 @@ _PIXEL_FORMATS = {
     (True, 8): "gray",
     (True, 16): "gray16be",
 }
-_AT_ONCE = min(4, os.cpu_count() or 1)
-"""Images encoded side by side: no codec uses several threads for one."""
 _EXR_SUFFIX = {"half": "f16", "float": "f32"}
 _PNG_HEADER = 33
 """Bytes of the signature and the first chunk, IHDR."""
@@ -80,7 +79,9 @@ class ImageWriter:
         self._inputs = inputs
         self._command = command
         self._names: set[str] = set()
-        self._encoders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"images {spec}")
+        # Side by side: no codec uses several threads for one image.
+        self._at_once = current().images
+        self._encoders = ThreadPoolExecutor(self._at_once, thread_name_prefix=f"images {spec}")
         self._waiting: deque[Future[None]] = deque()
 
     @property
@@ -105,7 +106,7 @@ class ImageWriter:
                 for layer, batch in mattes.items()
             }
             # Frames that wait for an encoder are held in memory: no more of them than encoders.
-            self._wait(most=_AT_ONCE - 1)
+            self._wait(most=self._at_once - 1)
             self._waiting.append(
                 self._encoders.submit(self._write_image, self._partial / name, layers, frame)
             )

@@ -27,6 +27,7 @@ from vidmatte.frames import ColorTags, MatteBatch, VideoInfo
 from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import linear_to_video
 from vidmatte.media.timecode import advance_timecode, nominal_rate
+from vidmatte.threads import current
 from vidmatte.write import matroska, mxf, quicktime, webp
 from vidmatte.write.audio import Soundtrack, Span
 from vidmatte.write.backdrop import make_backdrop
@@ -257,6 +258,7 @@ class MovieWriter:
         context.height = self._like.height
         context.pix_fmt = self.pixel_format
         context.time_base = stream.time_base = self._time_base
+        context.thread_count = current().codec
         if self.format.codec == "png":
             context.thread_type = (
                 "AUTO"  # frames side by side, as the codec cannot share one among threads

@@ -17,6 +17,7 @@ from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.model.baselines.mask import FinishAlpha
 from vidmatte.model.interface import CoarseMatte, Predictor, ReadTrimaps
 from vidmatte.prompts.prompt import Reference
+from vidmatte.threads import beside_numba
 
 _log = logging.getLogger(__name__)
 _NEAR = 0.05
@@ -90,7 +91,8 @@ def closed_form(rgb: Tensor, trimap: Tensor) -> Tensor:
     without known background they become object. Raises MissingExtraError without PyMatting.
     """
     try:
-        from pymatting import estimate_alpha_cf
+        with beside_numba():
+            from pymatting import estimate_alpha_cf
     except ImportError as error:
         raise MissingExtraError("closed-form matting", "baselines") from error
     unknown = trimap == 0.5
@@ -103,7 +105,7 @@ def closed_form(rgb: Tensor, trimap: Tensor) -> Tensor:
         return torch.where(unknown, inside.any().float(), trimap.float())
     image = rgb[0].permute(1, 2, 0).clamp(0, 1).double().numpy()
     # It prints hints about its own speed to standard output, which `--json` needs for itself.
-    with redirect_stdout(io.StringIO()) as printed:
+    with redirect_stdout(io.StringIO()) as printed, beside_numba():
         alpha = np.asarray(estimate_alpha_cf(image, trimap[0, 0].double().numpy()), np.float32)
     _log.debug(printed.getvalue().strip())
     return torch.from_numpy(alpha).clamp(0, 1)[None, None]
