@@ -34,6 +34,7 @@ LAYERS = (
     "media",
     "read",
     "write",
+    "hosts",
     "prompts",
     "synth",
     "model",

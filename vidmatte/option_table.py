@@ -219,6 +219,13 @@ OUTPUT_OPTIONS = (
         is_list=True,
     ),
     _shot_option(
+        "sidecar",
+        "Write a script beside the first output that opens the outputs in Nuke (.nk), Fusion "
+        "(.setting) or After Effects (.jsx), interpreted right; repeatable.",
+        choices=("nuke", "fusion", "ae"),
+        is_list=True,
+    ),
+    _shot_option(
         "report",
         "Folder for a page with contact sheet, confidence curve and suggested reference frames.",
         "path",
@@ -307,7 +314,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "region",
     ),
     "Colour": ("foreground", "despill", "premultiplied"),
-    "Output": ("output", "alpha", "report", "bit_depth", "start_number", "overwrite"),
+    "Output": ("output", "alpha", "sidecar", "report", "bit_depth", "start_number", "overwrite"),
     "Long clips": ("resume", "segment_frames", "full_hash"),
 }
 """Titles of the help page, and the options below them."""
@@ -368,7 +375,7 @@ def _schema_of(each: Option) -> dict[str, Any]:
     types = {"number": "number", "whole": "integer", "switch": "boolean"}
     schema: dict[str, Any] = {"description": info.help}
     if each.is_list:
-        text = {"type": "string"}
+        text = {"type": "string", **({"enum": list(info.choices)} if info.choices else {})}
         schema["oneOf"] = [text, {"type": "array", "items": text}]
         return schema
     schema["type"] = types.get(info.kind, "string")

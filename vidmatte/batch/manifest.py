@@ -39,7 +39,7 @@ _OUTPUT = "{shot}_matte.mov"
 _ALPHA = "{shot}_alpha.mov"
 _PROMPTS = ("points", "box", "mask", "scribbles")
 """Keys for marking one object on one frame."""
-_LISTS = ("input", "output", "alpha", "object")
+_LISTS = ("input", "output", "alpha", "object", "sidecar")
 _PATHS = [
     key for key, each in MANIFEST_KEYS.items() if each.info.kind == "path" and key not in _LISTS
 ]
@@ -117,6 +117,11 @@ def load_manifest(
         shot = _shot({**defaults, **entry, **(changes or {})}, number, reading)
         staged_in = Path(staging or folder / STAGING).absolute() / shot.name
         request, uris = stage_locally(shot.request, staged_in)
+        if uris and request.outputs.sidecars:
+            raise OptionError(
+                f"{path}: shot {shot.name}: a sidecar names files by their paths, and "
+                f"{next(iter(uris.values()))} is an address; leave sidecar out"
+            )
         # Outputs with an address are rendered into the staging folder.
         shots.append(replace(shot, request=request, uris=uris))
     if not shots:
@@ -300,6 +305,7 @@ def _request(
         images=images,
         options=MatteOptions() if problem else options,
         report=values.get("report"),
+        sidecars=() if problem else values.get("sidecar", ()),
     )
     source = Source.of(values["input"], images=images)
     return Request(source, ObjectPrompts(objects, values.get("reference")), outputs, options)
@@ -374,6 +380,7 @@ def _refuse_same_outputs(shots: Sequence[ShotRequest], path: Path) -> None:
         written = [(uri_of(spec, shot.uris), Path(spec.path)) for spec in outputs.specs]
         if outputs.report is not None:
             written.append((None, outputs.report))
+        written += [(None, path) for path in outputs.sidecar_paths]
         for uri, output in written:
             # Two paths may name one file, through links or in another case.
             place = uri or str(output.parent.resolve() / output.name.casefold())

@@ -169,6 +169,8 @@ def _lines_of(summary: Summary, *, verbose: bool) -> Iterator[str]:
             f"{output.path}: {output.kind}, {output.codec} {output.pixel_format}, "
             f"{output.frames} frames"
         )
+    for sidecar in summary.sidecars:
+        yield f"{sidecar}: sidecar"
     if summary.report is not None:
         yield f"{summary.report}: report"
     for note in summary.notes:

@@ -132,8 +132,10 @@ def _check_pipes(inputs: Sequence[str], given: Mapping[str, Any], *, as_json: bo
     outputs = [*given["output"], *given["alpha"]]
     if STANDARD not in outputs:
         return
-    if len(outputs) > 1 or given["report"] is not None or as_json:
-        raise OptionError("- takes one output: leave out the other ones, --report and --json")
+    if len(outputs) > 1 or given["report"] is not None or given["sidecar"] or as_json:
+        raise OptionError(
+            "- takes one output: leave out the other ones, --report, --sidecar and --json"
+        )
     if sys.stdout.isatty():
         raise OptionError(
             "- would fill this terminal with raw frames: send it to a program or file"
@@ -186,6 +188,7 @@ def _matted(
             reference=given["reference"],
             images=given["images"],
             report=given["report"],
+            sidecars=given["sidecar"],
             options=options,
             progress=line.update,
             on_adapt=line.adapt,
@@ -215,7 +218,7 @@ def _picked(inputs: Sequence[str], given: Mapping[str, Any]) -> Summary:
             "--points without a value opens the picker, where everything is marked: leave out "
             "other prompts"
         )
-    unused = ("images", "reference", "report", "matte", "trimaps", "extent")
+    unused = ("images", "reference", "report", "sidecar", "matte", "trimaps", "extent")
     refuse_for_picker({OPTIONS[name].flag: given[name] for name in unused})
     summary = open_picker(
         Path(_single(inputs)),

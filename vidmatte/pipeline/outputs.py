@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidmatte.errors import OptionError
+from vidmatte.hosts.sidecars import check_sidecars, sidecar_paths
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.source import Paths, as_list
 from vidmatte.write import OutputSpec, parse_output, split_format_options
@@ -25,6 +26,8 @@ class OutputPlan:
     """The outputs to write: one for each object if `{object}` is in the name."""
     report: Path | None = None
     """Folder of the report; None if there is none."""
+    sidecars: tuple[str, ...] = ()
+    """Hosts that get a script beside the first output, see `hosts.sidecars`."""
 
     @classmethod
     def resolve(
@@ -36,6 +39,7 @@ class OutputPlan:
         images: bool,
         options: MatteOptions,
         report: str | Path | None = None,
+        sidecars: Sequence[str] = (),
     ) -> OutputPlan:
         """Parse the output paths, and check them against the objects and the options.
 
@@ -46,6 +50,7 @@ class OutputPlan:
             images: Whether the source is a set of independent images.
             options: All other choices of the run.
             report: Folder of the report.
+            sidecars: Hosts that get a script beside the first output.
 
         Raises:
             OptionError: If a path, the objects and the options do not fit each other.
@@ -61,7 +66,14 @@ class OutputPlan:
         _check_start_number(specs, options)
         for spec in specs:
             _check_names(spec, images)
-        return cls(tuple(requested), tuple(specs), None if report is None else Path(report))
+        hosts = check_sidecars(sidecars, specs, images=images)
+        folder = None if report is None else Path(report)
+        return cls(tuple(requested), tuple(specs), folder, hosts)
+
+    @property
+    def sidecar_paths(self) -> tuple[Path, ...]:
+        """The files of the sidecars."""
+        return sidecar_paths(self.sidecars, self.requested)
 
     @property
     def with_color(self) -> bool:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidmatte.errors import OptionError
+from vidmatte.hosts.sidecars import Sidecars
 from vidmatte.model.external import fit_to_clip
 from vidmatte.options import MatteOptions, chosen_options
 from vidmatte.pipeline.outputs import OutputPlan
@@ -43,6 +44,7 @@ class Request:
         reference: str | Path | None = None,
         images: bool = False,
         report: str | Path | None = None,
+        sidecars: Sequence[str] = (),
         options: MatteOptions | None = None,
     ) -> Request:
         """Return the request of the arguments of `pipeline.run.matte`.
@@ -59,6 +61,7 @@ class Request:
             images=images,
             options=options,
             report=report,
+            sidecars=sidecars,
         )
         return cls(Source.of(source, images=images), marked, outputs, options)
 
@@ -71,6 +74,7 @@ class Request:
             images=self.source.images,
             options=self.options,
             report=self.outputs.report,
+            sidecars=self.outputs.sidecars,
         )
         return replace(self, outputs=outputs)
 
@@ -169,6 +173,21 @@ class Shot:
             request.outputs.requested,
             request.outputs.report,
             chosen_options(request.options),
+            request.outputs.sidecars,
+        )
+
+    def create_sidecars(self, *, overwrite: bool) -> Sidecars:
+        """Check the sidecars; nothing is created yet. There may be none."""
+        request = self.request
+        paths = request.source.paths
+        return Sidecars(
+            request.outputs.sidecars,
+            request.outputs.requested,
+            self.specs,
+            like=self.video.info,
+            source=paths[0] if len(paths) == 1 else None,
+            premultiplied=self.options.premultiplied,
+            overwrite=overwrite,
         )
 
     def create_report(self, *, overwrite: bool) -> Report | None:

@@ -57,6 +57,7 @@ def matte(
     reference: str | Path | None = None,
     images: bool = False,
     report: str | Path | None = None,
+    sidecars: Sequence[str] = (),
     options: MatteOptions | None = None,
     progress: ProgressCallback | None = None,
     on_adapt: StepCallback | None = None,
@@ -85,6 +86,8 @@ def matte(
         images: whether `source` is a set of independent images.
         report: folder for a page with the confidence of each frame, thumbnails, and frames that
             are worth marking too.
+        sidecars: programs that get a script beside the first output, which opens the outputs
+            there: "nuke", "fusion", "ae".
         options: all other choices.
         progress: called with the number of frames done, and of all frames or None.
         on_adapt: called with the adaptation steps done, and the number of all steps.
@@ -106,6 +109,7 @@ def matte(
         reference=reference,
         images=images,
         report=report,
+        sidecars=sidecars,
         options=options,
     )
     return matte_request(
@@ -161,10 +165,11 @@ def matte_streaming(
         # Refused outputs are told before the model is loaded, which takes seconds.
         outputs = shot.create_outputs(overwrite=options.overwrite)
         reporting = shot.create_report(overwrite=options.overwrite)
+        sidecars = shot.create_sidecars(overwrite=options.overwrite)
         # Before the outputs are opened: a missing model leaves nothing behind.
         model = model_of(shot, load_model)
         loaded = time.monotonic()
-        with reporting or nullcontext(), outputs as out:
+        with reporting or nullcontext(), sidecars, outputs as out:
             counter = FrameCounter(progress, shot.expected)
             predictors = predictors_of(shot, model, on_adapt)
             adapted_at = time.monotonic()
@@ -200,7 +205,8 @@ def matte_streaming(
                 seconds=time.monotonic() - began,
                 truncated_at=shot.truncated_at,
             )
-            # The report is put in place with the outputs, or not at all.
+            # Sidecars and report are put in place with the outputs, or not at all.
+            out.add_to_commit(sidecars.write(frames=summary.frames, index=shot.start))
             if reporting is not None:
                 written = reporting.write(summary, predictor=predictors[0], video=shot.video)
                 out.add_to_commit(written)

@@ -58,6 +58,7 @@ def build_summary(
         notes=(*_notes(shot, len(confidence), truncated_at), *notes),
         is_set=shot.request.source.images,
         report=None if report is None else report / PAGE,
+        sidecars=shot.request.outputs.sidecar_paths,
         objects=tuple(filter(None, shot.references)),
         truncated_at=None if truncated_at is None else shot.video.number_of(truncated_at[0]),
     )

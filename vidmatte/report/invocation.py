@@ -33,6 +33,8 @@ class Invocation:
     """Folder of the report, if any."""
     options: Mapping[str, object]
     """The other options, if they differ from their defaults."""
+    sidecars: Sequence[str] = ()
+    """Hosts that get a sidecar."""
 
     def with_reference(self, frame: int) -> str:
         """Return the command with one more frame marked, its marks as words in capitals."""
@@ -77,6 +79,8 @@ class Invocation:
         ]
         for spec in self.specs:
             words += ["--alpha" if spec.alpha_only else "-o", spec.argument]
+        for host in self.sidecars:
+            words += ["--sidecar", host]
         for name, value in self.options.items():
             words += _as_words(name, value)
         return words if self.report is None else [*words, "--report", str(self.report)]

@@ -45,6 +45,8 @@ class Summary:
     """Whether the input is a set of independent images instead of a clip."""
     report: Path | None = None
     """The page of the report; None without one."""
+    sidecars: tuple[Path, ...] = ()
+    """Scripts for host programs, see `hosts.sidecars`."""
     truncated_at: int | None = None
     """Number of the first unreadable frame, of a truncated source."""
     objects: tuple[str, ...] = ()
@@ -114,6 +116,7 @@ class Summary:
             },
             "truncated_at": self.truncated_at,
             "report": None if self.report is None else _absolute(self.report),
+            "sidecars": [_absolute(path) for path in self.sidecars],
             "objects": list(self.objects),
             "notes": list(self.notes),
         }

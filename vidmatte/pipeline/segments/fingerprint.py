@@ -93,6 +93,7 @@ def fingerprint(
         "targets": [spec.argument for spec in outputs.requested if not spec.alpha_only],
         "alpha": [spec.argument for spec in outputs.requested if spec.alpha_only],
         "report": None if outputs.report is None else str(outputs.report),
+        **({"sidecars": list(outputs.sidecars)} if outputs.sidecars else {}),
         "images": source.images,
         # Neither changes a pixel, and a run must be resumable with other values of them.
         "options": _plain(replace(request.options, overwrite=False, resume=False)),

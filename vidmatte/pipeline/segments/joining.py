@@ -52,9 +52,10 @@ def join(
         remove_backups(Path(spec.path))
     outputs = shot.create_outputs(overwrite=overwrite)
     reporting = shot.create_report(overwrite=overwrite)
+    sidecars = shot.create_sidecars(overwrite=overwrite)
     journal.add({"joining": True})
     try:
-        with reporting or nullcontext(), outputs as out:
+        with reporting or nullcontext(), sidecars, outputs as out:
             if any("truncated_at" in record for record in rendered):
                 out.end_sound_with_picture()
             for record in rendered:
@@ -64,6 +65,7 @@ def join(
                     thumbnails = load_thumbnails(_folder(journal, record) / THUMBNAILS)
                     reporting.take(pts=record["pts"], names=record["names"], thumbnails=thumbnails)
             summary = _summary(shot, journal.header(), rendered, began)
+            out.add_to_commit(sidecars.write(frames=summary.frames, index=shot.start))
             if reporting is not None and predictor is not None:
                 written = reporting.write(summary, predictor=predictor, video=shot.video)
                 out.add_to_commit(written)

@@ -271,6 +271,7 @@ def check_outputs(shot: Shot) -> None:
     """Raise what `join` would raise at its end, such as for outputs that exist already."""
     shot.create_outputs(overwrite=shot.options.overwrite)
     shot.create_report(overwrite=shot.options.overwrite)
+    shot.create_sidecars(overwrite=shot.options.overwrite)
 
 
 def _header_of(identity: Fingerprint, model: Model, plan: Plan, threads: int) -> Record:
