@@ -13,6 +13,14 @@ def _interruptible():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_config():
+    """Let no vidmatte.toml of this machine change what tests see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIDMATTE_CONFIG", "")
+        yield
+
+
 @pytest.fixture(scope="session")
 def movie(tmp_path_factory):
     """A short clip with sound: 12 frames of 160x96 at 25 frames/s."""

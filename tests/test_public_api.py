@@ -32,6 +32,7 @@ LAYERS = (
     "python_errors",
     "imaging",
     "media",
+    "config",
     "read",
     "write",
     "hosts",
@@ -45,6 +46,7 @@ LAYERS = (
     "evaluate",
     "train",
     "batch",
+    "schemas",
     "web",
     "cli",
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vidmatte.batch.upload import STAGING, is_uri, local_path_of, stage_locally, uri_of
+from vidmatte.config import Config
 from vidmatte.errors import OptionError, PromptError, VidmatteError
 from vidmatte.media.patterns import stem_of
 from vidmatte.option_table import MANIFEST_KEYS, make_options
@@ -83,6 +84,7 @@ def load_manifest(
     staging: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    config: Config | None = None,
 ) -> list[ShotRequest]:
     """Return the shots of a manifest, or of a folder of clips with `clip.prompts.json`.
 
@@ -99,6 +101,7 @@ def load_manifest(
             beside the manifest.
         overwrite: Let outputs be replaced.
         resume: Continue stopped runs.
+        config: Defaults of a studio, for what neither the manifest nor the changes say.
 
     Raises:
         OptionError: For an unknown key, a value of the wrong kind, two shots with one name or one
@@ -114,7 +117,8 @@ def load_manifest(
     for number, entry in enumerate(entries, 1):
         _check_keys(entry, f"{path}: shot {entry.get('name', number)}")
         # Entries override the defaults, and --set overrides both.
-        shot = _shot({**defaults, **entry, **(changes or {})}, number, reading)
+        given = _plain_keys({**defaults, **entry, **(changes or {})})
+        shot = _shot({**_of_studio(config, given, folder), **given}, number, reading)
         staged_in = Path(staging or folder / STAGING).absolute() / shot.name
         request, uris = stage_locally(shot.request, staged_in)
         if uris and request.outputs.sidecars:
@@ -235,10 +239,30 @@ def _check_keys(entry: Entry, where: str) -> None:
             raise OptionError(f"{where}: {key} is {value!r}, which is not {error}") from error
 
 
+def _plain_keys(entry: Entry) -> dict[str, Any]:
+    return {key.replace("-", "_"): value for key, value in entry.items()}
+
+
+def _texts_of(given: Entry, key: str) -> list[str]:
+    return list(MANIFEST_KEYS[key].read(given[key])) if key in given else []
+
+
+def _of_studio(config: Config | None, given: Entry, folder: Path) -> Entry:
+    """Return the defaults of a studio for one shot."""
+    if config is None:
+        return {}
+    found = config.for_clip(
+        [folder / path for path in _texts_of(given, "input")],
+        images=bool(MANIFEST_KEYS["images"].read(given.get("images", False))),
+        outputs=_texts_of(given, "output"),
+        alphas=_texts_of(given, "alpha"),
+    )
+    return {key: value for key, value in found.items() if key in MANIFEST_KEYS}
+
+
 def _shot(given: Entry, number: int, reading: _Reading) -> ShotRequest:
     """Return the shot of an entry. Raises OptionError."""
-    keys = {key.replace("-", "_"): value for key, value in given.items()}
-    values = {key: MANIFEST_KEYS[key].read(value) for key, value in keys.items()}
+    values = {key: MANIFEST_KEYS[key].read(value) for key, value in given.items()}
     if not values.get("input"):
         raise OptionError(
             f"{reading.path}: shot {values.get('name', number)} has no input; add input = PATH"

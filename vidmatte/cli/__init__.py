@@ -23,6 +23,7 @@ _COMMANDS = {
     "train": "Train a part of the embedded model or IconMatting's head.",
     "models": "List the models, or check a file of weights.",
     "demo": "Matte the sample clip that comes with vidmatte, and compare it with its exact alpha.",
+    "schema": "Print a JSON schema (2020-12), for editors, scripts and checks.",
     "doctor": "Say what this installation can read, write and run on.",
 }
 """What each command does; it is `NAME_command` in the module of its name."""

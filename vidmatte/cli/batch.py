@@ -32,6 +32,7 @@ from vidmatte.cli.console import (
     set_log_level,
 )
 from vidmatte.cli.parameters import output_switches
+from vidmatte.config import load_config
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.media.lock import exclusive
 from vidmatte.model.memory import gigabytes
@@ -157,6 +158,8 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
         staging=given["staging"],
         overwrite=given["overwrite"],
         resume=given["resume"],
+        # That of the manifest, so that every worker of a farm finds the same.
+        config=load_config(folder_of(manifest)),
     )
     # Always a fixed number: results must not depend on the cores of a worker.
     threads = given["threads"] or default_threads()
@@ -173,6 +176,12 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
     # Two runs would do all work twice, and one would find the outputs of the other.
     with exclusive(results_file, "another batch is writing these results"):
         return _run(manifest, shots, Results(results_file), threads, quiet, as_json, given)
+
+
+def folder_of(manifest: str) -> Path:
+    """Return the folder of a manifest, or the one that is given in its place."""
+    path = Path(manifest)
+    return path if path.is_dir() else path.parent
 
 
 def _run(

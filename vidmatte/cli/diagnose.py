@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from av.codec.codec import UnknownCodecError
 
-from vidmatte.errors import VidmatteError
+from vidmatte.config import FILE, load_config
+from vidmatte.errors import OptionError, VidmatteError
 from vidmatte.frames import FrameBatch, MatteBatch, VideoInfo
 from vidmatte.imaging.yuv import exact_conversion_works
 from vidmatte.model import load_model
@@ -90,6 +91,7 @@ def diagnose(folder: Path | None = None) -> Diagnosis:
     return Diagnosis(
         (
             *_versions(),
+            _config(),
             *_device(),
             _colour(),
             *_decoders(),
@@ -105,6 +107,17 @@ def diagnose(folder: Path | None = None) -> Diagnosis:
             _disk("temporary folder", _temporary_folder(), "the variable TMPDIR names another one"),
             _network(),
         )
+    )
+
+
+def _config() -> Finding:
+    """Say which file holds the defaults."""
+    try:
+        path = load_config().path
+    except OptionError as error:
+        return Finding("run", FILE, "cannot be used", good=False, needed=True, remedy=str(error))
+    return Finding(
+        "run", FILE, "none: the defaults are those of vidmatte" if path is None else str(path)
     )
 
 

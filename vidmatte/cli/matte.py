@@ -18,7 +18,13 @@ from vidmatte.cli.console import (
     say,
     set_log_level,
 )
-from vidmatte.cli.parameters import GroupedCommand, output_switches, table_options
+from vidmatte.cli.parameters import (
+    STANDARD,
+    GroupedCommand,
+    output_switches,
+    table_options,
+    with_config,
+)
 from vidmatte.cli.pick import has_display, open_picker, refuse_for_picker
 from vidmatte.cli.progress import ProgressLine
 from vidmatte.errors import OptionError
@@ -33,8 +39,6 @@ if TYPE_CHECKING:
 
 _PROMPTS = ("points", "scribbles", "mask", "box")
 """Options with a value for each reference frame, in order."""
-STANDARD = "-"
-"""Standard input or output in place of a path."""
 T = TypeVar("T")
 
 
@@ -75,6 +79,7 @@ def matte_command(
         ),
         logged(log_file),
     ):
+        given = with_config(given, ["stdin" if name == STANDARD else name for name in inputs])
         if _is_piped(inputs, given):
             summary = _piped(inputs, given, line, as_json=as_json)
         else:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from vidmatte.config import load_config
 from vidmatte.option_table import GROUPS, OPTIONS, Option
 
+STANDARD = "-"
+"""Standard input or output in place of a path."""
 Command = TypeVar("Command", bound=Callable[..., Any])
 _TYPES = {"number": click.FLOAT, "whole": click.INT}
 
@@ -75,6 +79,38 @@ def _click_type(each: Option) -> Any:
         # No dataclass checks the range of these.
         return click.IntRange(min=int(info.span[0]))
     return _TYPES.get(info.kind, click.STRING)
+
+
+def with_config(
+    given: Mapping[str, Any], inputs: Sequence[str], *, folder: Path | None = None
+) -> dict[str, Any]:
+    """Return the options of a command, with those of `vidmatte.toml` where none were given.
+
+    Args:
+        given: Values by option name: None, empty or False if not given.
+        inputs: What is matted.
+        folder: Where the file is looked for; None for the working directory.
+
+    Raises:
+        OptionError: If the file is not right.
+    """
+    config = load_config(folder)
+    if config.path is None:
+        return dict(given)
+    outputs, alphas = given.get("output") or (), given.get("alpha") or ()
+    found = config.options_for(
+        inputs, images=bool(given.get("images")), outputs=outputs, alphas=alphas
+    )
+    if STANDARD in (*outputs, *alphas):
+        # A stream has no place for a file beside it.
+        found.pop("sidecar", None)
+    chosen = {name: value for name, value in given.items() if _is_given(value)}
+    return {**given, **found, **chosen}
+
+
+def _is_given(value: object) -> bool:
+    # Not `in (None, False, ())`: the number 0 equals False, and means something.
+    return value is not None and value is not False and value != ()
 
 
 def output_switches(command: Command) -> Command:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidmatte.cli.console import INTERRUPTED, one_line_errors, print_summary, say
-from vidmatte.cli.parameters import table_options
+from vidmatte.cli.parameters import table_options, with_config
 from vidmatte.errors import OptionError
 from vidmatte.option_table import make_options
 from vidmatte.options import MatteOptions
@@ -93,13 +93,15 @@ def pick_command(
     with one_line_errors():
         if sample:
             clip = _sample_for(clip)
+        asked = {"output": outputs, "alpha": alphas, **given}
+        chosen = with_config(asked, [] if clip is None else [str(clip)])
         from_page = open_picker(
             clip,
             prompt_file=prompt_file,
             frame=frame,
-            outputs=outputs,
-            alphas=alphas,
-            options=make_options(given),
+            outputs=tuple(chosen["output"]),
+            alphas=tuple(chosen["alpha"]),
+            options=make_options(chosen),
             host=host,
             port=port,
             opens_browser=not no_browser,
