@@ -451,9 +451,109 @@ def test_one_point_has_several_answers_of_a_segmenter(sam2):
         assert tracker.step(model.picture(smooth(seed=3))).alpha.isfinite().all()
     assert list(area.values()) == sorted(area.values())
     assert len(set(area.values())) == len(area)
-    # More marks tell what is meant.
-    assert model.encode(clicked((60, 40, 1), (80, 50, 1), frame=0)).extents == ("object",)
+    # More marks correct the answer to the first one, which meant as much as before.
+    part = model.encode(dataclasses.replace(point, extent=best.extents[0]))
+    two = clicked((60, 40, 1), (80, 50, 1), frame=0)
+    more = model.encode(dataclasses.replace(two, extent=best.extents[0]), after=part)
+    assert (more.extent, more.extents) == (part.extent, part.extents)
     assert model.encode(masked(frame=0)).extents == ("object",)
+
+
+IMAGE_PREDICTORS = {
+    "sam2": (transformers.Sam2Config, transformers.Sam2Model),
+    "edgetam": (transformers.EdgeTamConfig, transformers.EdgeTamModel),
+}
+
+
+def image_predictor(model):
+    """The image predictor of transformers with the weights of a video network."""
+    make, network = IMAGE_PREDICTORS[model.name]
+    config = model.net.config
+    parts = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+    settings = {part: getattr(config, part).to_dict() for part in parts}
+    net = network(make(**settings)).eval()
+    weights = model.net.state_dict()
+    net.load_state_dict({name: weights[name] for name in net.state_dict()})
+    return net
+
+
+def test_marks_are_answered_as_the_image_predictor_of_transformers_does(sam2):
+    """Point by point, each time with the logits of the last mask."""
+    from vidmatte.model.baselines.images import normalised
+
+    points = ((60, 40, 1), (100, 80, 0), (30, 60, 1))
+    net = image_predictor(sam2)
+    image = normalised(sam2.picture(smooth()).float() / 255)
+    logits = None
+    with torch.inference_mode():
+        for count in range(1, len(points) + 1):
+            encoded = sam2.encode(clicked(*points[:count], frame=0))
+            # As `PointPrompt` has them: the object's first.
+            given = sorted(points[:count], key=lambda point: -point[2])
+            places = torch.tensor([[(x + 0.5) / WIDTH, (y + 0.5) / HEIGHT] for x, y, _ in given])
+            labels = torch.tensor([label for *_, label in given])
+            seen = net(
+                pixel_values=image,
+                input_points=(places * 128)[None, None],
+                input_labels=labels[None, None],
+                input_masks=logits,
+                multimask_output=count == 1,
+            )
+            best = int(seen.iou_scores[0, 0].argmax())
+            logits = seen.pred_masks[:, 0, best][:, None].clamp(-32, 32)
+            expected = seen.pred_masks[0, 0, best].sigmoid()
+            assert torch.allclose(encoded.coarse.alpha, expected, atol=1e-5), count
+            score = seen.iou_scores[0, 0, best].clamp(0, 1).item()
+            assert encoded.coarse.confidence == pytest.approx(score, abs=1e-5)
+        # Without the last mask the answer is another one.
+        once = net(
+            pixel_values=image,
+            input_points=(places * 128)[None, None],
+            input_labels=labels[None, None],
+            multimask_output=False,
+        )
+    assert (once.pred_masks[0, 0, 0].sigmoid() - encoded.coarse.alpha).abs().max() > 1e-3
+
+
+def test_further_marks_are_answered_without_encoding_the_image_again(sam2, monkeypatch):
+    encodings = []
+    whole = sam2.net.get_image_features
+    monkeypatch.setattr(
+        sam2.net, "get_image_features", lambda *a, **k: encodings.append(1) or whole(*a, **k)
+    )
+    points = ((60, 40, 1), (100, 80, 0), (30, 60, 1))
+    before = None
+    for count in range(1, 4):
+        before = sam2.encode(clicked(*points[:count], frame=0), after=before)
+    assert len(encodings) == 1
+    fresh = sam2.encode(clicked(*points, frame=0))
+    assert len(encodings) == 2
+    assert torch.equal(before.coarse.alpha, fresh.coarse.alpha)
+    for name, value in before.memory.items():
+        assert not isinstance(value, torch.Tensor) or torch.equal(value, fresh.memory[name])
+    # A moved mark, and another answer to the first one, still save the image.
+    moved = sam2.encode(clicked((62, 41, 1), *points[1:], frame=0), after=before)
+    point = dataclasses.replace(clicked(points[0], frame=0), extent="part")
+    part = sam2.encode(point, after=before)
+    assert len(encodings) == 2
+    assert torch.equal(
+        moved.coarse.alpha, sam2.encode(clicked((62, 41, 1), *points[1:], frame=0)).coarse.alpha
+    )
+    assert torch.equal(part.coarse.alpha, sam2.encode(point).coarse.alpha)
+    # Another image does not.
+    other = sam2.encode(clicked(*points, frame=0, seed=4), after=before)
+    assert torch.equal(
+        other.coarse.alpha, sam2.encode(clicked(*points, frame=0, seed=4)).coarse.alpha
+    )
+
+
+def test_marks_before_the_first_on_the_object_are_answered_with_it(sam2):
+    """Background alone shows nothing: the first answer is to both."""
+    both = clicked((100, 80, 0), (60, 40, 1), frame=0)
+    encoded = sam2.encode(both)
+    assert len(encoded.marking.answer.marks) == 2
+    together = dataclasses.replace(both, steps=())
+    assert torch.equal(encoded.coarse.alpha, sam2.encode(together).coarse.alpha)
 
 
 def test_without_an_extent_a_segmenter_answers_as_before(sam2):
@@ -808,6 +908,26 @@ def test_sizes_of_the_downloads_are_about_those_of_the_networks():
         with torch.device("meta"):
             net = network(config)
         assert files.size == pytest.approx(4 * sum(p.numel() for p in net.parameters()), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["sam2", "edgetam"])
+def test_compact_mattes_a_clip_whose_marks_a_segmenter_answered(folder, tmp_path, name):
+    clip = write_movie(tmp_path / "clip.mp4", frames=3, size=(WIDTH, HEIGHT))
+    marks = (clip, "--points", "60,40 100,80,0", "--adapt-steps", "0", "--device", "cpu")
+    answers = {}
+    for kind, more in {
+        "own": (),
+        "other": ("--prompt-model", name, "--prompt-weights", folder),
+        "part": ("--prompt-model", name, "--prompt-weights", folder, "--extent", "part"),
+    }.items():
+        out = tmp_path / f"{kind}.%04d.png"
+        done = run(*marks, *more, "--alpha", out, "--json")
+        document = json.loads(done.stdout)
+        assert document["model"] == "compact"
+        assert (f"marks were answered by '{name}'" in document["notes"]) == (kind != "own")
+        answers[kind] = cv2.imread(str(tmp_path / f"{kind}.0000.png"), cv2.IMREAD_UNCHANGED)
+    assert (answers["own"] != answers["other"]).any()
+    assert (answers["part"] != answers["other"]).any()
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "box",
         "prompts",
         "object",
+        "prompt_model",
+        "prompt_weights",
         "matte",
         "trimaps",
     ),

@@ -35,6 +35,9 @@ corner."""
 Extent = Literal["part", "object", "group"]
 """How much a mark may mean: a part of the object, all of it, or several objects together."""
 EXTENTS: tuple[Extent, ...] = get_args(Extent)
+PromptModelName = Literal["compact", "sam2", "edgetam"]
+"""Models that can answer marks for another one."""
+PROMPT_MODELS: tuple[PromptModelName, ...] = get_args(PromptModelName)
 Kind = Literal["text", "path", "position", "number", "whole", "switch"]
 
 NO_MODEL = "none"
@@ -298,6 +301,25 @@ class MatteOptions:
         has_variable=True,
     )
     """See `load_model`; None for the model's own."""
+    prompt_model: PromptModelName | None = option(
+        None,
+        "Model that answers points, strokes and boxes on the marked frames; the other one mattes "
+        "the clip. sam2 and edgetam know whole objects from a click.",
+        "text",
+        choices=get_args(PromptModelName),
+        default_text="that of --model",
+        has_variable=True,
+    )
+    """See `model.prompted`."""
+    prompt_weights: str | Path | None = option(
+        None,
+        "A folder of networks for --prompt-model.",
+        "path",
+        metavar="PATH",
+        default_text="downloaded",
+        has_variable=True,
+    )
+    """See `load_model`."""
     settings: str = option(
         "",
         "Settings of the model. iconmatting: time_step, ensemble, seed, inter, intra, "
@@ -498,6 +520,7 @@ class MatteOptions:
     def __post_init__(self) -> None:
         _check_fields(self)
         _check_mattes(self)
+        _check_prompt_model(self)
 
 
 def _check_mattes(options: MatteOptions) -> None:
@@ -514,6 +537,22 @@ def _check_mattes(options: MatteOptions) -> None:
         found = "mattes were given" if has_model else f"model {NO_MODEL!r} was given"
         raise OptionError(
             f"{found}: give both, --model {NO_MODEL} and --matte PATH, to take mattes from a file"
+        )
+
+
+def _check_prompt_model(options: MatteOptions) -> None:
+    """Raise OptionError for a model that answers marks where there are none, or weights alone."""
+    if options.prompt_model is None:
+        if options.prompt_weights is not None:
+            raise OptionError(
+                f"prompt_weights {options.prompt_weights} were given without a model for marks: "
+                f"give prompt_model too, or leave them out"
+            )
+        return
+    if options.trimaps is not None or str(options.model) == NO_MODEL:
+        raise OptionError(
+            f"prompt_model {options.prompt_model!r} was given, but mattes or trimaps take no "
+            f"marks: leave it out"
         )
 
 

@@ -133,7 +133,14 @@ def _check(shot: ShotRequest, results: Results) -> ShotPlan:
 def _check_model(request: Request) -> None:
     """Raise OptionError for an unknown model, ModelError for one with missing files."""
     options = request.options
-    name = str(options.model)
+    has_files = options.weights is not None or options.sd is not None
+    _check_files(str(options.model), has_files=has_files)
+    if options.prompt_model is not None:
+        _check_files(options.prompt_model, has_files=options.prompt_weights is not None)
+
+
+def _check_files(name: str, *, has_files: bool) -> None:
+    """Check a model by its name; `has_files` if a place of its files was given."""
     if name == NO_MODEL or Path(name).is_file():
         return
     facts = {facts.name: facts for facts in all_models()}
@@ -142,10 +149,9 @@ def _check_model(request: Request) -> None:
             f"model {name!r} is not valid: it is neither a known name ({', '.join(facts)}) nor a "
             f"file"
         )
-    given = {"weights": options.weights, "sd": options.sd}
     for part in facts[name].parts:
         # Files that were given are checked when they are loaded.
-        if part.needed and part.path is None and not any(given.values()):
+        if part.needed and part.path is None and not has_files:
             raise ModelError(f"model {name!r}: {part.name} is not on this machine; {part.get}")
 
 

@@ -192,6 +192,8 @@ class Worker:
             options.precision,
             options.working_size,
             options.quality,
+            options.prompt_model,
+            options.prompt_weights,
         )
         if key not in self._models:
             while len(self._models) >= _LOADED_MODELS:

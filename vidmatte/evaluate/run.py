@@ -191,7 +191,7 @@ def _identity(
     if subject.predictions is not None:
         places.append(subject.predictions)
     else:
-        places += [options.model, options.weights, options.sd]
+        places += [options.model, options.weights, options.sd, options.prompt_weights]
     # First masks lie beside the data set.
     places += [clip.first_mask for clip in plan.dataset.clips]
     files = [_stamp(Path(place).expanduser(), folder) for place in places if place is not None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,7 +34,13 @@ from vidmatte.model.iconmatting.options import IconMattingOptions
 from vidmatte.model.iconmatting.predictor import build_iconmatting, build_iconmatting_free
 from vidmatte.model.iconmatting.stable_diffusion import FeatureSettings, StableDiffusion
 from vidmatte.model.iconmatting.trimap import TrimapMatting, is_trimap_head, load_trimap_head
-from vidmatte.model.interface import Model, Predictor, SupportsSeed
+from vidmatte.model.interface import (
+    EncodedMarks,
+    Model,
+    Predictor,
+    SupportsEncodedReferences,
+    SupportsSeed,
+)
 from vidmatte.model.memory import gigabytes, memory_errors
 from vidmatte.model.settings import Settings, as_options
 from vidmatte.model.settings import parse_settings as parse_settings
@@ -194,12 +200,18 @@ def notes_of(model: Model) -> tuple[str, ...]:
     return model.notes if isinstance(model, HasNotes) else ()
 
 
+def with_note(model: Model, *remarks: str) -> Model:
+    """Return a model with remarks for the user; it answers marks if the model does."""
+    is_marker = isinstance(model, SupportsEncodedReferences)
+    return (_NotedMarker if is_marker else NotedModel)(model, remarks)
+
+
 @dataclass(frozen=True)
 class NotedModel:
-    """A model with a remark for the user."""
+    """A model with remarks for the user."""
 
     model: Model
-    remark: str
+    remarks: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -218,8 +230,8 @@ class NotedModel:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The remark, and those of the model itself."""
-        return (self.remark, *notes_of(self.model))
+        """The remarks, and those of the model itself."""
+        return (*self.remarks, *notes_of(self.model))
 
     def with_reference(self, references: Sequence[Reference]) -> Predictor:
         """See `Model.with_reference`."""
@@ -228,7 +240,19 @@ class NotedModel:
     def with_seed(self, seed: int) -> Model | None:
         """See `SupportsSeed.with_seed`."""
         model = self.model.with_seed(seed) if isinstance(self.model, SupportsSeed) else None
-        return None if model is None else NotedModel(model, self.remark)
+        return None if model is None else NotedModel(model, self.remarks)
+
+
+class _NotedMarker(NotedModel):
+    """A noted model that encodes references one by one."""
+
+    def encode(self, reference: Reference, *, after: Any | None = None) -> EncodedMarks:
+        """See `SupportsEncodedReferences.encode`."""
+        return cast("SupportsEncodedReferences", self.model).encode(reference, after=after)
+
+    def with_encoded(self, references: Sequence[Any]) -> Predictor:
+        """See `SupportsEncodedReferences.with_encoded`."""
+        return cast("SupportsEncodedReferences", self.model).with_encoded(references)
 
 
 def _baseline(choices: _Choices) -> Model:
@@ -240,7 +264,7 @@ def _baseline(choices: _Choices) -> Model:
         precision=choices.precision,
         finisher=partial(_finisher, choices),
     )
-    return model if remark is None else NotedModel(model, remark)
+    return model if remark is None else with_note(model, remark)
 
 
 def _compact(choices: _Choices, tensors: Mapping[str, Tensor], source: str) -> CompactModel:
@@ -319,7 +343,7 @@ def _iconmatting_free(choices: _Choices) -> Model:
             precision=choices.precision,
             options=options,
         )
-    return model if remark is None else NotedModel(model, remark)
+    return model if remark is None else with_note(model, remark)
 
 
 def _iconmatting_trimap(choices: _Choices, path: Path, tensors: Mapping[str, Tensor]) -> Model:

@@ -160,8 +160,8 @@ class SupportsEncodedReferences(Protocol):
 
         Args:
             reference: an image with its object marked.
-            after: what was returned for the same image with fewer marks, which may save time; the
-                result does not depend on it.
+            after: what was returned for the same image with other marks, best with the first of
+                these, which may save time; the result does not depend on it.
         """
         ...
 

@@ -73,7 +73,7 @@ def weight_hashes(options: MatteOptions) -> list[dict[str, str]]:
     if str(options.model) in WEIGHTS:
         packaged = (WEIGHTS[str(options.model)], *PARTS.values())
         found += [{"file": each.file, "sha256": each.sha256} for each in packaged]
-    for given in (options.model, options.weights, options.sd):
+    for given in (options.model, options.weights, options.sd, options.prompt_weights):
         path = Path(given).expanduser() if given is not None else None
         if path is None or not path.exists():
             continue

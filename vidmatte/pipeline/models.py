@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 
 from vidmatte.errors import OptionError
-from vidmatte.model.build import choose_device, load_model
+from vidmatte.model.build import choose_device, load_model, notes_of, with_note
 from vidmatte.model.external import external_mattes, read_masks
 from vidmatte.model.interface import (
     Model,
@@ -17,6 +18,7 @@ from vidmatte.model.interface import (
     SupportsEncodedReferences,
     SupportsTrimaps,
 )
+from vidmatte.model.prompted import PromptedModel, PromptModel
 from vidmatte.model.settings import parse_settings
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Shot
@@ -129,7 +131,37 @@ def predictor_of(shot: Shot, model: Model, references: Sequence[Reference]) -> P
 
 
 def model_from_options(options: MatteOptions, settings: Mapping[str, str] | None = None) -> Model:
-    """Load the model of the options; `settings` override those of the options. See `load_model`."""
+    """Load the model of the options, with the one for its marks if that is another.
+
+    `settings` override those of the options. See `load_model`.
+    """
+    model = _matting_model(options, settings)
+    return with_prompt_model(model, options) if options.prompt_model is not None else model
+
+
+def with_prompt_model(model: Model, options: MatteOptions) -> Model:
+    """Return a model with the one of the options for its marks; itself if it is the same.
+
+    See `load_model` for the errors.
+    """
+    if options.prompt_model is None or options.prompt_model == model.name:
+        return model
+    found = load_model(
+        options.prompt_model,
+        device=options.device,
+        precision=options.precision,
+        weights=options.prompt_weights,
+    )
+    if not isinstance(found, SupportsEncodedReferences):
+        raise OptionError(f"prompt_model {found.name!r} does not answer marks; choose another one")
+    return with_note(
+        PromptedModel(model, cast("PromptModel", found)),
+        f"marks were answered by {found.name!r}",
+        *notes_of(found),
+    )
+
+
+def _matting_model(options: MatteOptions, settings: Mapping[str, str] | None) -> Model:
     return load_model(
         options.model,
         device=options.device,

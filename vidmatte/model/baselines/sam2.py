@@ -8,27 +8,34 @@ memory use does not grow with the length of the clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.model.baselines.clicks import (
+    Answer,
+    Marking,
+    SeenImage,
+    continued,
+    expecting,
+    masks_of,
+    nested,
+    points_for,
+    prompts_of,
+)
 from vidmatte.model.baselines.images import inference, normalised, resized
 from vidmatte.model.baselines.mask import BAND, FinishAlpha, check_band, matte_mask
-from vidmatte.model.baselines.prompts import PointPrompt, check_points, point_prompt
+from vidmatte.model.baselines.prompts import PointPrompt, check_points
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.options import Extent
-from vidmatte.prompts.prompt import Reference
+from vidmatte.prompts.prompt import Mark, Reference
 
 # The number of the only object of a session.
 _OBJECT = 1
-# Labels by which the prompt encoder recognises the two corners of a box among the points.
-_BOX_LABELS = (2, 3)
 # Stands in a saved state for a tracker that did not start at a frame of the clip.
 _NO_START = -1
 
@@ -75,6 +82,8 @@ class EncodedReference:
     """What its marks may mean, smallest first; see `EncodedMarks.extents`."""
     extent: Extent = "object"
     """What this answer takes them for."""
+    marking: Marking | None = None
+    """How its mask was found from marks; None for a mask."""
 
 
 @dataclass(frozen=True)
@@ -159,93 +168,93 @@ class Sam2Model:
     def encode(
         self, reference: Reference, *, after: EncodedReference | None = None
     ) -> EncodedReference:
-        """Encode one reference; all of its marks are answered together.
+        """Encode one reference; its marks are answered one after the other.
 
         A single point has up to three answers, of which `Reference.extent` chooses one: the network
-        makes three masks of it. More marks have one, and so has a box or a mask.
+        makes three masks of it. Each further mark corrects the answer. `after` saves the encoding
+        of the image and the answers to the marks that both begin with.
         """
-        session = self.session()
+        picture = self.picture(reference.rgb)
         if reference.is_complete:
             mask = (resized(reference.alpha, (self._side, self._side)) > 0.5).float()
-            session.add_mask_inputs(0, 0, mask)
-        else:
-            prompt = point_prompt(reference, most=self.options.points)
-            session.add_point_inputs(0, 0, self._point_inputs(prompt))
-        session.obj_with_new_inputs = [_OBJECT]
-        # The reference is frame 0 of a session of its own, from which its memory is taken.
-        picture = self.picture(reference.rgb)
-        with _masks_of(self.net) as masks:
-            coarse = self.segment(session, picture, 0)
-        offered = {} if reference.is_complete else _nested(masks)
-        extents: tuple[Extent, ...] = tuple(offered) or ("object",)
-        extent = reference.extent if reference.extent in offered else "object"
-        if extent != "object":
-            # The memory has to be of the chosen mask, so that later frames follow it.
-            session = self.session()
-            chosen = offered[extent][None, None]
-            whole = resized(chosen.float(), (self._side, self._side))
-            session.add_mask_inputs(0, 0, (whole > 0).float())
-            session.obj_with_new_inputs = [_OBJECT]
-            sure = self.segment(session, picture, 0).confidence
-            coarse = CoarseMatte(chosen[0, 0].float().sigmoid().cpu().clone(), sure)
-        memory = session.output_dict_per_obj[0]["cond_frame_outputs"][0]
-        if reference.is_complete:
+            _, memory = self._of_mask(self._see(picture), mask)
             # A given mask is final on its own frame, at full resolution.
-            coarse = CoarseMatte(reference.roi[0, 0], 1.0)
-        return EncodedReference(reference.frame, dict(memory), coarse, extents, extent)
+            return EncodedReference(reference.frame, memory, CoarseMatte(reference.roi[0, 0], 1.0))
+        before = None if after is None else after.marking
+        image, answer = continued(before, reference, picture)
+        image = image or self._see(picture)
+        done = 0 if answer is None else len(answer.marks)
+        for marks, prompt in prompts_of(reference, done=done, most=self.options.points):
+            answer = self._answer(image, marks, prompt, answer, reference.extent)
+        assert answer is not None  # a prompt marks the object, or is a box
+        coarse = CoarseMatte(answer.logits.sigmoid().cpu().clone(), answer.score)
+        marking = Marking(image, answer, reference.extent)
+        return EncodedReference(
+            reference.frame, answer.memory, coarse, answer.extents, answer.extent, marking
+        )
 
-    def _point_inputs(self, prompt: PointPrompt) -> dict[str, Tensor]:
-        points = prompt.points
-        labels = prompt.labels
-        if prompt.box is not None:
-            # A box is two points with labels of their own.
-            corners = np.array(prompt.box, np.float32).reshape(2, 2)
-            points = np.concatenate([corners, points])
-            labels = np.concatenate([np.array(_BOX_LABELS), labels])
-        return {
-            "point_coords": torch.from_numpy(points * np.float32(self._side))[None, None],
-            "point_labels": torch.from_numpy(labels.astype(np.int32))[None, None],
+    def _see(self, picture: Tensor) -> SeenImage:
+        """Encode a picture of `picture`."""
+        side = picture.shape[-1]
+        with inference(
+            self.device, self.precision, f"{self.segmenter.title} on {side}x{side} pixels"
+        ):
+            image = normalised(picture.to(self.device).float() / 255)
+            net: Any = self.net
+            seen = net.get_image_features(image, return_dict=True)
+        features = {
+            "vision_feats": seen.fpn_hidden_states,
+            "vision_pos_embeds": seen.fpn_position_encoding,
         }
+        return SeenImage(picture, features)
 
+    def _answer(
+        self,
+        image: SeenImage,
+        marks: tuple[Mark, ...],
+        prompt: PointPrompt,
+        last: Answer | None,
+        extent: Extent | None,
+    ) -> Answer:
+        """Return the answer to a prompt, from the answer to its first marks if there is one."""
+        session = self._session_of(image)
+        last_logits = None if last is None else last.logits
+        session.add_point_inputs(0, 0, points_for(prompt, self._side))
+        with masks_of(self.net) as found, expecting(self.net, last_logits):
+            self.segment(session, image.picture, 0)
+        masks, scores = found[-1]
+        offered = nested(masks, scores)
+        chosen = extent if extent in offered else "object"
+        place = offered[chosen]
+        score = float(scores[place].clamp(0, 1))
+        memory = self._memory(session)
+        if chosen != "object":
+            # The memory has to be of the chosen mask, so that later frames follow it.
+            whole = resized(masks[place][None, None], (self._side, self._side))
+            _, memory = self._of_mask(image, (whole > 0).float())
+        answer = Answer(marks, masks[place], score, memory, tuple(offered), chosen)
+        if last is None:
+            return answer
+        # What the first mark meant was settled by its own answer.
+        return replace(answer, extents=last.extents, extent=last.extent)
 
-@contextmanager
-def _masks_of(net: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collect what the mask decoder answers meanwhile: logits (K, h, w) and scores (K,)."""
-    found: list[tuple[Tensor, Tensor]] = []
+    def _of_mask(self, image: SeenImage, mask: Tensor) -> tuple[CoarseMatte, dict[str, Any]]:
+        """Return the matte and the memory of an image whose mask (1, 1, S, S) 0/1 is known."""
+        session = self._session_of(image)
+        session.add_mask_inputs(0, 0, mask)
+        return self.segment(session, image.picture, 0), self._memory(session)
 
-    def collect(module: nn.Module, given: Any, answer: Any) -> None:
-        masks, scores = answer[0], answer[1]
-        found.append((masks[0, 0].detach(), scores[0, 0].detach()))
+    def _session_of(self, image: SeenImage) -> Any:
+        """Return a session whose frame 0 is an image that is encoded already, to be prompted."""
+        # The reference is frame 0 of a session of its own, from which its memory is taken.
+        session = self.session()
+        session.cache.cache_vision_features(0, dict(image.features))
+        session.obj_with_new_inputs = [_OBJECT]
+        return session
 
-    decoder: Any = net.mask_decoder
-    handle = decoder.register_forward_hook(collect)
-    try:
-        yield found
-    finally:
-        handle.remove()
-
-
-def _nested(found: Sequence[tuple[Tensor, Tensor]]) -> dict[Extent, Tensor]:
-    """Return the mask with the best score as the object, and a smaller and a larger one.
-
-    Args:
-        found: of `_masks_of`; a single mask has no other beside it.
-    """
-    if not found or len(found[-1][1]) < 2:
-        return {}
-    masks, scores = found[-1]
-    area = (masks > 0).sum((1, 2))
-    best = int(scores.argmax())
-    order = [int(place) for place in scores.argsort(descending=True)]
-    smaller = [place for place in order if 0 < area[place] < area[best]]
-    larger = [place for place in order if area[place] > area[best]]
-    offered: dict[Extent, Tensor] = {}
-    if smaller:
-        offered["part"] = masks[smaller[0]]
-    offered["object"] = masks[best]
-    if larger:
-        offered["group"] = masks[larger[0]]
-    return offered
+    @staticmethod
+    def _memory(session: Any) -> dict[str, Any]:
+        return dict(session.output_dict_per_obj[0]["cond_frame_outputs"][0])
 
 
 @dataclass(frozen=True)

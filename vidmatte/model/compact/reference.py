@@ -102,8 +102,9 @@ def encode_reference(
     Args:
         model: of windows.
         reference: an image with its object marked.
-        after: the same image with fewer marks. If its marks begin those of the reference, they are
-            not answered again; the result does not depend on it.
+        after: the same image with other marks. The image is not encoded again then, and if its
+            marks begin those of the reference, they are not answered again; the result does not
+            depend on it.
     """
     rgb = model.shrink(reference.rgb).numpy()
     adjacent = None

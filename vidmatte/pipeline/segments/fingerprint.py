@@ -17,6 +17,7 @@ from typing import Any
 from vidmatte import __version__
 from vidmatte.media.patterns import matching_names
 from vidmatte.model.weights import PARTS, WEIGHTS
+from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Request
 from vidmatte.read.images import is_listed
 
@@ -48,7 +49,7 @@ class Fingerprint:
 def stamps_of(request: Request) -> str:
     """Return `Fingerprint.stamps` of the files of a request as they are now. Raises OSError."""
     options = request.options
-    weights = [path for path in (options.model, options.sd, options.weights) if path is not None]
+    weights = _given_weights(options)
     paths = [*request.inputs(), *(path for path in weights if Path(path).exists())]
     stamps = {}
     for path in paths:
@@ -107,13 +108,18 @@ def fingerprint(
 def _weights_of(request: Request, hashes: _FileHashes) -> list[str]:
     """Return hashes of the weights of a request; of downloaded models their name."""
     options = request.options
-    given = [path for path in (options.model, options.sd, options.weights) if path is not None]
-    files = [path for path in given if Path(path).exists()]
+    files = [path for path in _given_weights(options) if Path(path).exists()]
     # The refiner serves several models, so it always counts.
     packaged = [part.sha256 for part in PARTS.values()]
     if str(options.model) in WEIGHTS:
         packaged.append(WEIGHTS[str(options.model)].sha256)
     return [Path(options.model).name, *packaged, *(hashes.of(path) for path in files)]
+
+
+def _given_weights(options: MatteOptions) -> list[str | Path]:
+    """Return the paths of weights in the options; the name of a model is among them."""
+    paths = (options.model, options.sd, options.weights, options.prompt_weights)
+    return [path for path in paths if path is not None]
 
 
 class _FileHashes:
