@@ -5,14 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import torch
 from clips import write_movie
 
 from vidmatte.errors import VidmatteError
+from vidmatte.frames import MatteBatch
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.run import matte_request
 from vidmatte.web.frame_cache import DiskCache
@@ -80,6 +83,45 @@ class InlineRun(Run):
 
     def wait(self, seconds=None) -> None:
         """Nothing runs."""
+
+
+@dataclass(frozen=True)
+class CircleAnswer:
+    """A circle around the first point: what `CircleModel` makes of marks."""
+
+    alpha: torch.Tensor
+    extent: str
+    extents: tuple[str, ...] = ("part", "object", "group")
+
+
+class CircleModel:
+    """Answers a point with circles of three sizes around it, in pixels: part, object and group."""
+
+    device, precision = torch.device("cpu"), torch.float32
+
+    def __init__(self, name: str = "circles", radii: tuple[int, int, int] = (12, 30, 70)) -> None:
+        self.name = name
+        self.radii = dict(zip(("part", "object", "group"), radii, strict=True))
+
+    def encode(self, reference, *, after=None) -> CircleAnswer:
+        """The circle of the extent that is asked for; a mask is its own answer."""
+        if reference.is_complete:
+            return CircleAnswer(reference.alpha, "object", ("object",))
+        rows, columns = np.nonzero(reference.steps[0].labels.numpy() == 1)
+        x, y = reference.steps[0].left + columns.mean(), reference.steps[0].top + rows.mean()
+        height, width = reference.rgb.shape[-2:]
+        yy, xx = np.mgrid[:height, :width]
+        extent = reference.extent or "object"
+        inside = np.hypot(xx - x, yy - y) < self.radii[extent]
+        return CircleAnswer(torch.from_numpy(inside.astype(np.float32))[None, None], extent)
+
+    def with_encoded(self, references):
+        """The circle of the first reference on every image."""
+        return lambda batch: MatteBatch(batch, references[0].alpha, (0.9,))
+
+    def with_reference(self, references):
+        """As a run asks for it."""
+        return self.with_encoded([self.encode(reference) for reference in references])
 
 
 def on_disc(frame: int = 0, size: tuple[int, int] = SIZE, **more) -> dict:

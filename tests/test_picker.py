@@ -34,6 +34,7 @@ from vidmatte.web.preview import Preview
 from vidmatte.web.project import ClipInfo, History, Project, edited
 from vidmatte.web.server import PickerServer, pick
 from vidmatte.web.session import PickerConfig, Session
+from vidmatte.web.still import Stills
 from vidmatte.web.terminal import was_enter_pressed
 from vidmatte.web.tips import Tips
 from vidmatte.web.worker import SupersededError, Worker
@@ -944,6 +945,56 @@ def test_a_port_that_is_taken_is_explained(clip):
         pytest.raises(OptionError, match="cannot listen"),
     ):
         PickerServer(session, port=server.port)
+
+
+def test_an_edit_is_tried_without_being_made(clip):
+    with opened(clip) as session, PickerServer(session) as server:
+        browser = Browser(server)
+        browser.visit()
+        browser.post("/api/edit", on_disc(0))
+        before = browser.send("GET", "/api/alpha/1/0")[2]
+        saved = session.store.path.read_bytes()
+        x, y, _ = disc(0)
+        edit = {"op": "move_point", "object": 1, "frame": 0, "index": 0, "x": x + 4, "y": y}
+
+        def tried(asked):
+            return browser.send("POST", "/api/try", json.dumps(asked).encode())
+
+        status, headers, body = tried(edit)
+        assert (status, headers["content-type"]) == (200, "image/png")
+        assert "x-answer" in headers
+        assert session.project.prompts["object"][0].points == ((x, y, 1),)
+        assert session.store.path.read_bytes() == saved
+        assert browser.send("GET", "/api/alpha/1/0")[2] == before
+        # The same matte once the edit is made.
+        browser.post("/api/edit", edit)
+        assert browser.send("GET", "/api/alpha/1/0")[2] == body
+        # No marks left, and background alone, make no matte: that is no error yet.
+        gone = {"op": "remove_prompt", "object": 1, "frame": 0, "kind": "points", "index": 0}
+        assert tried(gone)[0] == 204
+        browser.post("/api/edit", on_disc(3, label=0))
+        alone = {"op": "move_point", "object": 1, "frame": 3, "index": 0, "x": 2, "y": 2}
+        assert tried(alone)[0] == 204
+        assert tried({**edit, "index": 7})[0] == 422
+        assert tried({**edit, "frame": 10**6})[0] == 422
+
+
+def test_the_matte_of_changed_marks_does_not_depend_on_what_was_there_before(clip):
+    """Moved marks and other answers begin from the image that is encoded already."""
+    x, y, radius = disc(0)
+    edits = (
+        on_disc(0),
+        {"op": "set_extent", "object": 1, "frame": 0, "extent": "group"},
+        {"op": "move_point", "object": 1, "frame": 0, "index": 0, "x": x + 3, "y": y - 2},
+        on_disc(0, x=x + radius / 2),
+        {"op": "remove_prompt", "object": 1, "frame": 0, "kind": "points", "index": 0},
+    )
+    with opened(clip) as session:
+        for edit in edits:
+            session.edit(edit)
+            still = session.still(1, 0).result(60)
+            prompt = session.project.objects[0].prompts[0]
+            assert still == Stills(session._stills._model, session.frame_cache).still(prompt)
 
 
 def test_the_page_gets_frames_mattes_and_the_curve(clip):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from picker import InlineRun, disc, opened, write_disc
+from picker import CircleModel, InlineRun, disc, opened, write_disc
 
 pytest.importorskip("playwright", reason="needs playwright")
 
@@ -382,7 +382,8 @@ def test_every_key_of_the_table_does_what_it_says(page, session):
         "swap": (lambda: None, lambda: state("m.label") == 0),
         "smaller": (lambda: None, lambda: state("m.brush") == 19),
         "larger": (lambda: None, lambda: state("m.brush") == 25),
-        "hide": (lambda: None, lambda: state("m.areMarksHidden")),
+        "answer": (lambda: go(0), lambda: "nswer" in status()),
+        "hide": (lambda: go(0), lambda: state("m.areMarksHidden")),
         "copy": (lambda: (press("h"), go(3)), lambda: 3 in session.project.objects[0].prompts),
         "undo": (lambda: None, lambda: 3 not in session.project.objects[0].prompts),
         "redo": (lambda: None, lambda: 3 in session.project.objects[0].prompts),
@@ -423,7 +424,8 @@ def test_every_key_of_the_table_does_what_it_says(page, session):
         return high - low
 
     table = {key["id"]: key for key in keys_of(page)}
-    assert set(table) == set(effects)
+    # Tab needs a model with several answers: test_tab_goes_through_the_answers_to_a_click.
+    assert set(table) == {*effects, "answer-tab"}
     names = {"Space": " ", "Ctrl+": "Control+"}
     for name, (before, holds) in effects.items():
         before()
@@ -818,6 +820,102 @@ def test_marks_are_chosen_dragged_resized_and_removed(page, session):
     page.until(lambda: page.page.input_value("#frame") == "10")
     assert 10 not in session.project.objects[0].prompts
     page.problems.clear()  # background alone makes no matte, which the browser notes
+
+
+@pytest.fixture
+def circles(chromium, tmp_path, monkeypatch):
+    """A page whose model answers a point with circles of 12, 30 and 70 pixels around it."""
+    monkeypatch.setattr("vidmatte.web.session.model_from_options", lambda _: CircleModel())
+    clip = write_disc(tmp_path / "clip.mp4", frames=4, size=SIZE)
+    with opened(clip) as session, PickerServer(session) as server:
+        context = chromium.new_context(viewport={"width": 1280, "height": 800})
+        page = Page(context, server)
+        yield page, session
+        context.close()
+    assert page.problems == []
+
+
+def test_tab_goes_through_the_answers_to_a_click(circles):
+    page, session = circles
+    x, y = 160, 90
+    page.view("alpha")
+    page.click(x, y)
+    # The object first, which is the second of three.
+    page.until(lambda: page.pixel(x + 26, y) == (255, 255, 255))
+    assert page.pixel(x + 34, y) == (0, 0, 0)
+    place, choice = (page.page.locator(name) for name in ("#answer-place", "#answer-choice"))
+    assert place.inner_text() == "2 of 3 (Tab)"
+    assert choice.locator("button").all_inner_texts() == ["Part", "Object", "Group"]
+    assert choice.locator("[aria-pressed=true]").inner_text() == "Object"
+    page.page.keyboard.press("Tab")
+    page.until(lambda: page.pixel(x + 60, y) == (255, 255, 255))
+    assert page.pixel(x + 76, y) == (0, 0, 0)
+    page.until(lambda: place.inner_text() == "3 of 3 (Tab)")
+    assert page.page.evaluate("document.activeElement.id") == "stage"
+    assert "Answer 3 of 3: group" in page.page.locator("#status").inner_text()
+    page.page.keyboard.press("Tab")
+    page.until(lambda: page.pixel(x + 16, y) == (0, 0, 0))
+    assert page.pixel(x + 10, y) == (255, 255, 255)
+    assert session.project.objects[0].prompts[0].extent == "part"
+    # Undone like any other edit, and chosen by name in the panel.
+    page.page.keyboard.press("Control+z")
+    page.until(lambda: page.pixel(x + 60, y) == (255, 255, 255))
+    choice.get_by_text("Object").click()
+    page.until(lambda: page.pixel(x + 34, y) == (0, 0, 0) and page.pixel(x + 26, y)[0] == 255)
+    # Whoever came to the picture by keys goes on to the next control.
+    page.page.keyboard.press("Shift+Tab")
+    page.page.keyboard.press("Tab")
+    assert page.page.evaluate("document.activeElement.id") == "stage"
+    page.page.keyboard.press("Tab")
+    assert page.page.evaluate("document.activeElement.id") != "stage"
+    assert session.project.objects[0].prompts[0].extent == "object"
+
+
+def test_the_page_says_which_model_answers_and_switches(circles, monkeypatch):
+    page, _ = circles
+    other = CircleModel("sam2", (8, 50, 80))
+    monkeypatch.setattr("vidmatte.pipeline.models.load_model", lambda name, **_: other)
+    x, y = 160, 90
+    page.view("alpha")
+    page.click(x, y)
+    page.until(lambda: page.pixel(x + 26, y) == (255, 255, 255))
+    select = page.page.locator("#prompt-model")
+    assert select.input_value() == "circles"
+    offered = select.locator("option")
+    assert offered.all_inner_texts() == ["circles", "compact"]  # what is on this machine
+    facts = SimpleNamespace(name="sam2", installed=True)
+    monkeypatch.setattr("vidmatte.web.session.all_models", lambda: (facts,))
+    page.until(lambda: offered.all_inner_texts() == ["circles", "sam2"])
+    select.select_option("sam2")
+    page.until(lambda: page.pixel(x + 46, y) == (255, 255, 255))
+    assert page.pixel(x + 54, y) == (0, 0, 0)
+    page.until(lambda: "--prompt-model sam2" in page.page.locator("#command").inner_text())
+    assert page.page.locator("#status").inner_text() == "Marks are answered by sam2"
+    select.select_option("circles")
+    page.until(lambda: page.pixel(x + 34, y) == (0, 0, 0))
+    assert page.pixel(x + 26, y) == (255, 255, 255)
+
+
+def test_the_matte_follows_a_mark_that_is_dragged(circles):
+    page, session = circles
+    page.view("alpha")
+    page.click(80, 90)
+    page.until(lambda: page.pixel(100, 90) == (255, 255, 255))
+    page.page.mouse.move(*page.place(80, 90))
+    page.page.mouse.down()
+    page.page.mouse.move(*page.place(220, 90), steps=20)
+    # Before the mark is let go: the circle is where the mark is, and nothing is saved.
+    page.until(lambda: page.pixel(240, 90) == (255, 255, 255))
+    assert page.pixel(100, 90) == (0, 0, 0)
+    assert session.project.objects[0].prompts[0].points[0][0] == pytest.approx(80, abs=1)
+    page.page.keyboard.press("Escape")  # given up: the matte goes back, too
+    page.until(lambda: page.pixel(100, 90) == (255, 255, 255))
+    assert page.pixel(240, 90) == (0, 0, 0)
+    page.page.mouse.up()
+    page.drag((80, 90), (200, 90))
+    page.until(lambda: session.project.objects[0].prompts[0].points[0][0] > 190)
+    page.until(lambda: page.pixel(220, 90) == (255, 255, 255))
+    assert page.pixel(100, 90) == (0, 0, 0)
 
 
 def test_an_error_goes_when_what_it_was_about_succeeds(page, session):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from importlib.resources import files
 from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import quote
@@ -18,11 +19,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from vidmatte.errors import OptionError, VidmatteError
+from vidmatte.errors import OptionError, PromptError, VidmatteError
 from vidmatte.web.choose import Chooser
 from vidmatte.web.frame_cache import SMALL
 from vidmatte.web.guard import LARGEST_BODY
 from vidmatte.web.session import Session
+from vidmatte.web.still import Still
 from vidmatte.web.worker import SupersededError
 
 LARGEST_JSON = 1 << 20
@@ -78,8 +80,10 @@ def create_app(session: Session) -> Starlette:
         Route("/api/save/{kind}/{object:frame}/{frame:frame}", api.save),
         Route("/api/copy", api.copy, methods=["POST"]),
         Route("/api/edge", api.edge, methods=["POST"]),
+        Route("/api/prompt-model", api.prompt_model, methods=["POST"]),
         Route("/api/tips", api.tip, methods=["POST"]),
         Route("/api/edit", api.edit, methods=["POST"]),
+        Route("/api/try", api.tried, methods=["POST"]),
         Route("/api/undo", api.undo, methods=["POST"]),
         Route("/api/redo", api.redo, methods=["POST"]),
         Route("/api/mask/{object:frame}/{frame:frame}", api.mask, methods=["POST"]),
@@ -172,22 +176,43 @@ class _Api:
         number = request.path_params["object"]
         asked = self._session.still(number, frame)
         if asked is not None:
-            try:
-                still = await asyncio.wrap_future(asked)
-            except (SupersededError, asyncio.CancelledError):
-                return Response(status_code=204)
-            png = await run_in_threadpool(self._session.finished_still, still)
+            answer = await self._answer(asked)
             # The edge may have changed meanwhile: the page asks again then.
-            if self._is_old(request):
-                return Response(status_code=204)
-            headers = {"x-confidence": f"{still.confidence:.4f}"}
-            if still.answer is not None:
-                headers |= {"x-answers": ",".join(still.answers), "x-answer": still.answer}
-            return Response(png, media_type="image/png", headers=headers)
+            return Response(status_code=204) if self._is_old(request) else answer
         small = await run_in_threadpool(self._session.small_alpha, number, frame)
         if small is None:
             return Response(status_code=204)
         return Response(small, media_type="image/png")
+
+    async def tried(self, request: Request) -> Response:
+        """Return the matte that an edit would give, without making it: a mark is being dragged.
+
+        Status 204 if it gives none, or a newer one was asked for meanwhile.
+        """
+        edit = await _json(request)
+        asked = await run_in_threadpool(self._session.tried, edit)
+        if asked is None:
+            return Response(status_code=204)
+        try:
+            return await self._answer(asked)
+        except PromptError:
+            # Such as background alone. It is no mistake yet: the mark is not where it will be.
+            return Response(status_code=204)
+
+    async def _answer(self, asked: Future[Still]) -> Response:
+        """Return the matte of marks, and beside it how sure the model is and what else it offers.
+
+        Status 204 if a newer one was asked for meanwhile.
+        """
+        try:
+            still = await asyncio.wrap_future(asked)
+        except (SupersededError, asyncio.CancelledError):
+            return Response(status_code=204)
+        png = await run_in_threadpool(self._session.finished_still, still)
+        headers = {"x-confidence": f"{still.confidence:.4f}"}
+        if still.answer is not None:
+            headers |= {"x-answers": ",".join(still.answers), "x-answer": still.answer}
+        return Response(png, media_type="image/png", headers=headers)
 
     def _is_old(self, request: Request) -> bool:
         """Tell whether a picture is asked for with an edge that was changed since."""
@@ -243,6 +268,11 @@ class _Api:
 
     async def edge(self, request: Request) -> Response:
         await run_in_threadpool(self._session.set_edge, await _json(request))
+        return await self._state()
+
+    async def prompt_model(self, request: Request) -> Response:
+        """Choose the model that answers marks, by `name`."""
+        await run_in_threadpool(self._session.set_prompt_model, (await _json(request)).get("name"))
         return await self._state()
 
     async def tip(self, request: Request) -> Response:

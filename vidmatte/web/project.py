@@ -200,7 +200,7 @@ def _add_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
 
 
 def _change_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj = project.object(_object_id(edit))
+    obj = project.object(object_of(edit))
     if "name" in edit:
         obj = replace(obj, name=_name(project, obj.id, edit["name"]))
     if "color" in edit:
@@ -211,13 +211,13 @@ def _change_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project
 
 
 def _remove_object(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    gone = project.object(_object_id(edit))
+    gone = project.object(object_of(edit))
     left = tuple(obj for obj in project.objects if obj.id != gone.id)
     return replace(project, objects=left or (PromptedObject(gone.id + 1, "object", COLORS[0]),))
 
 
 def _add_point(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    obj, frame = project.object(object_of(edit)), frame_of(edit, clip_info)
     x, y = _place((edit.get("x"), edit.get("y")), clip_info)
     label = _label(edit)
     near = _number(edit.get("near", 0), "distance")
@@ -231,7 +231,7 @@ def _add_point(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
 
 
 def _move_point(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    obj, frame = project.object(object_of(edit)), frame_of(edit, clip_info)
     points = list(obj.prompts[frame].points) if frame in obj.prompts else []
     index = _index(edit, points)
     points[index] = (*_place((edit.get("x"), edit.get("y")), clip_info), points[index][2])
@@ -246,7 +246,7 @@ def _corners(edit: Edit, clip_info: ClipInfo) -> tuple[tuple[float, float], ...]
 
 
 def _move_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    obj, frame = project.object(object_of(edit)), frame_of(edit, clip_info)
     strokes = list(obj.prompts[frame].strokes) if frame in obj.prompts else []
     index = _index(edit, strokes)
     strokes[index] = replace(strokes[index], points=_corners(edit, clip_info))
@@ -254,7 +254,7 @@ def _move_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
 
 
 def _add_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    obj, frame = project.object(object_of(edit)), frame_of(edit, clip_info)
     places = _corners(edit, clip_info)
     width = min(
         _number(edit.get("width"), "width of a stroke"),
@@ -267,7 +267,7 @@ def _add_stroke(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
 
 
 def _set_box(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    obj, frame = project.object(object_of(edit)), frame_of(edit, clip_info)
     corners = edit.get("box")
     if corners is None:
         return _with_prompts(project, obj, frame, box=None)
@@ -282,7 +282,7 @@ def _set_box(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
 
 
 def _remove_prompt(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    obj, frame = project.object(object_of(edit)), frame_of(edit, clip_info)
     prompt = obj.prompts.get(frame)
     kind = edit.get("kind")
     if prompt is None:
@@ -299,14 +299,14 @@ def _remove_prompt(project: Project, edit: Edit, clip_info: ClipInfo) -> Project
 
 
 def _set_extent(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    obj, frame = project.object(object_of(edit)), frame_of(edit, clip_info)
     if frame not in obj.prompts:
         raise PromptError(f"frame {frame} has no marks of {obj.name}")
     return _with_prompts(project, obj, frame, extent=edit.get("extent"))
 
 
 def _clear_frame(project: Project, edit: Edit, clip_info: ClipInfo) -> Project:
-    obj, frame = project.object(_object_id(edit)), frame_of(edit, clip_info)
+    obj, frame = project.object(object_of(edit)), frame_of(edit, clip_info)
     return project.with_object(
         replace(obj, prompts={n: prompts for n, prompts in obj.prompts.items() if n != frame})
     )
@@ -360,7 +360,8 @@ def _with_prompts(project: Project, obj: PromptedObject, frame: int, **prompts: 
     return project.with_object(replace(obj, prompts=others))
 
 
-def _object_id(edit: Edit) -> int:
+def object_of(edit: Edit) -> int:
+    """Return the id of the object of an edit. Raises PromptError if there is none."""
     number = edit.get("object")
     if type(number) is not int:
         raise PromptError(f"object {number!r} is not valid: give the number of one")

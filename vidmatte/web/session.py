@@ -24,8 +24,9 @@ from vidmatte.imaging.temporal import smooth_alphas
 from vidmatte.media.limits import check_size, header_size
 from vidmatte.media.patterns import stem_of
 from vidmatte.media.timecode import advance_timecode
-from vidmatte.options import SUGGESTED_ADAPT_STEPS, MatteOptions
-from vidmatte.pipeline.models import model_from_options
+from vidmatte.model.catalogue import all_models
+from vidmatte.options import PROMPT_MODELS, SUGGESTED_ADAPT_STEPS, MatteOptions, PromptModelName
+from vidmatte.pipeline.models import model_from_options, with_prompt_model
 from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.objects import clean_name
 from vidmatte.read import parse_position
@@ -50,6 +51,7 @@ from vidmatte.web.project import (
     changed_marks,
     edited,
     frame_of,
+    object_of,
     with_mask,
     with_prompt,
 )
@@ -95,7 +97,10 @@ class Session:
         with ExitStack() as stack:
             # If a later step fails, what was opened is closed again.
             self._video = stack.enter_context(open_clip(self._source, config.options))
-            model = model_from_options(config.options)
+            model = model_from_options(
+                replace(config.options, prompt_model=None, prompt_weights=None)
+            )
+            answering = with_prompt_model(model, config.options)
             self.frame_cache = FrameCache(self._video, config.options.mask_fit)
             stack.callback(self.frame_cache.close)
             self.clip_info = self.frame_cache.clip_info
@@ -113,7 +118,10 @@ class Session:
             command_of(self._job(), project)
             stack.pop_all()
         self._lock = threading.RLock()
-        self._stills = Stills(model, self.frame_cache)
+        self._switching = threading.Lock()
+        """Held while the model for marks is changed, so that the last choice wins."""
+        self._model = model
+        self._stills = Stills(answering, self.frame_cache)
         self.preview = Preview(self._stills, self.frame_cache)
         self.sound = Sound(self._source)
         self._despill_strength = self.edge.despill_strength
@@ -261,7 +269,19 @@ class Session:
 
     def still(self, number: int, frame: int) -> Future[Still] | None:
         """Return the matte of a marked frame, once computed; None for a frame without marks."""
-        prompt = self.project.object(number).prompts.get(frame)
+        return self._still_of(self.project, number, frame)
+
+    def tried(self, edit: Edit) -> Future[Still] | None:
+        """Return the matte of a marked frame as an edit would change it; the edit is not made.
+
+        The page shows it while a mark is dragged. A newer one of the object takes its place, as for
+        `still`. None if the frame would have no marks. Raises PromptError as `edit` does.
+        """
+        project = edited(self.project, edit, self.clip_info)
+        return self._still_of(project, object_of(edit), frame_of(edit, self.clip_info))
+
+    def _still_of(self, project: Project, number: int, frame: int) -> Future[Still] | None:
+        prompt = project.object(number).prompts.get(frame)
         if prompt is None:
             return None
         kept = self._stills.kept(prompt)
@@ -408,6 +428,42 @@ class Session:
             self._options = edge.applied_to(self._options)
             self.edge_version += 1
 
+    def set_prompt_model(self, name: object) -> None:
+        """Choose the model that answers marks from now on, by name. Raises VidmatteError.
+
+        Weights are loaded first, which may take seconds; the marks stay.
+        """
+        offered = self.prompt_models
+        if name not in offered:
+            raise OptionError(
+                f"model {name!r} does not answer marks here: choose one of {', '.join(offered)}"
+            )
+        chosen = None if name == offered[0] else cast("PromptModelName", name)
+        weights = None if chosen is None else self.config.options.prompt_weights
+        with self._switching:
+            if chosen == self._options.prompt_model:
+                return
+            asked = replace(self._options, prompt_model=chosen, prompt_weights=weights)
+            answering = with_prompt_model(self._model, asked)
+            # The worker's thread is the only one that computes with a model.
+            self.worker.submit("model", lambda: self._stills.use(answering)).result()
+            with self._lock:
+                # The edge may have been changed while the weights were loaded.
+                self._options = replace(self._options, prompt_model=chosen, prompt_weights=weights)
+                self.preview.clear()
+                self._changed(self.first_shown)
+
+    @property
+    def prompt_models(self) -> tuple[str, ...]:
+        """Names of the models that can answer marks: that of the clip, then the others here."""
+        own = self._model.name
+        given = self.config.options.prompt_weights
+        here = {facts.name for facts in all_models() if facts.installed}
+        if given is not None:
+            here |= {name for name in PROMPT_MODELS if (Path(given).expanduser() / name).is_dir()}
+        chosen = {self._options.prompt_model}
+        return (own, *(name for name in PROMPT_MODELS if name != own and name in here | chosen))
+
     def set_outputs(self, asked: Mapping[str, Any]) -> None:
         """Change which outputs will be written, and how. Raises OptionError."""
         with self._lock:
@@ -533,6 +589,8 @@ class Session:
                 "report": self._selection.report,
                 "adapt_steps": self._selection.adapt_steps,
                 "suggested_adapt_steps": SUGGESTED_ADAPT_STEPS,
+                "prompt_model": self._options.prompt_model or self._model.name,
+                "prompt_models": list(self.prompt_models),
                 "edge": asdict(replace(self.edge, despill_strength=self._despill_strength)),
                 "edge_version": self.edge_version,
                 "tips": list(self.tips.read),

@@ -43,6 +43,12 @@ class Stills:
         self._stills: OrderedDict[Prompt, Still] = OrderedDict()
         self._encoded: OrderedDict[Prompt, Any] = OrderedDict()
 
+    def use(self, model: Model) -> None:
+        """Answer with another model from now on; what is known is forgotten."""
+        self._model = model
+        self._stills.clear()
+        self._encoded.clear()
+
     def kept(self, prompt: Prompt) -> Still | None:
         """Return the matte of these marks if it is known already."""
         return self._stills.get(prompt)
@@ -78,12 +84,15 @@ class Stills:
         return self._encoded[prompt]
 
     def _before(self, prompt: Prompt) -> Any | None:
-        """Return the newest encoding of the same frame with fewer marks, to begin from."""
-        before = None
-        for known, encoded in self._encoded.items():
-            if known.frame == prompt.frame and _begins(known, prompt):
-                before = encoded
-        return before
+        """Return an encoding of the same frame to begin from, best one with the first of the marks.
+
+        Any other one still saves the encoding of the image: after a mark was moved, for instance,
+        or if another answer to the first mark is wanted.
+        """
+        same = [known for known in self._encoded if known.frame == prompt.frame]
+        begun = [known for known in same if _begins(known, prompt)]
+        newest = (begun or same)[-1:]
+        return self._encoded[newest[0]] if newest else None
 
     def _matte(self, prompt: Prompt) -> Still:
         frame, _ = self._frame_cache.whole(index_of(prompt))

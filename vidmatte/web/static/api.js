@@ -29,9 +29,10 @@ export async function getJson(path) {
 /**
  * A picture with what was said beside it; null if there is none, or a newer one was asked for.
  * @param {string} path
+ * @param {RequestInit} [options]
  */
-export async function getPicture(path) {
-  const response = await fetch(path);
+export async function getPicture(path, options) {
+  const response = await fetch(path, options);
   if (response.status === 204 || response.status === 409) return null;
   await answerOf(response);
   succeeded(topicOf(path));

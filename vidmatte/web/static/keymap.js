@@ -3,7 +3,7 @@
 
 import { post } from "./api.js";
 import { clampFrame, goTo, model, say, set } from "./model.js";
-import { copyHere, goToMarked } from "./panel.js";
+import { copyHere, goToMarked, hasAnswers, nextAnswer } from "./panel.js";
 import { chooseView, closeResult, toggleResult, toggleWipe } from "./result.js";
 import { crossOnScreen, leaveCross, moveCross, act, removeNearest, showCross } from "./cross.js";
 import { fit, zoomBy } from "./stage.js";
@@ -12,10 +12,11 @@ import { cancelDrag, removeSelected } from "./tools.js";
 
 /**
  * One thing that keys do. `where` is empty for keys that work everywhere but in fields, "picture" for those that need
- * the focus on the picture, "crosshair" for those that need the crosshair there; these come first.
+ * the focus on the picture, "crosshair" for those that need the crosshair there; these come first. A key whose `when`
+ * says no keeps its usual meaning in the browser.
  * @typedef {{
  *   id: string, keys: string[], text: string, group: string, where?: "picture" | "crosshair",
- *   run: (key: string) => void,
+ *   run: (key: string) => void, when?: () => boolean,
  * }} Key
  */
 
@@ -42,6 +43,11 @@ const choose = (tool) => () => set("tool", { tool });
 
 /** @type {import("./model.js").View[]} */
 const VIEWS = ["source", "overlay", "alpha", "checker", "color", "picture", "difference"];
+
+// Whether the focus was last moved with the keyboard; see keys.js.
+function isByKeys() {
+  return document.body.classList.contains("by-keys");
+}
 
 function escape() {
   if (cancelDrag()) return;
@@ -84,6 +90,9 @@ export const KEYS = [
   { id: "larger", group: "Mark", keys: ["]"], text: "larger brush", run: () => set("tool", { brush: Math.min(200, Math.round(model.brush * 1.25) + 1) }) },
   { id: "remove-near", group: "Crosshair", keys: ["Delete"], text: "remove the nearest point", where: "crosshair", run: removeNearest },
   { id: "remove", group: "Mark", keys: ["Delete", "Backspace"], text: "remove the mark that is chosen", run: () => removeSelected() },
+  { id: "answer", group: "Mark", keys: ["A"], text: "next answer to the first mark: part, object or group", run: nextAnswer },
+  // Whoever goes through the page with Tab must not be caught here: it counts only after a click on the picture.
+  { id: "answer-tab", group: "Mark", keys: ["Tab"], text: "the same, after a click on the picture", where: "picture", run: nextAnswer, when: () => hasAnswers() && !isByKeys() },
   { id: "hide", group: "Mark", keys: ["H"], text: "hide and show the marks", run: toggleMarks },
   { id: "copy", group: "Mark", keys: ["D"], text: "copy the marks of the nearest marked frame to this one", run: copyHere },
   { id: "undo", group: "Mark", keys: ["Ctrl+Z"], text: "undo", run: () => post("/api/undo") },

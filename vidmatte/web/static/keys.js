@@ -33,7 +33,7 @@ function nameOf(event) {
  * @param {boolean} onStage
  */
 function meaningOf(name, onStage) {
-  const found = meanings.get(name) ?? [];
+  const found = (meanings.get(name) ?? []).filter(({ when }) => when === undefined || when());
   const inCross = model.cross !== null && onStage;
   return found.find(({ where }) => where === "crosshair" && inCross) ?? found.find(({ where }) => where === undefined || (where === "picture" && onStage));
 }
@@ -115,8 +115,9 @@ export function startKeys() {
   }
   writeHelp();
   window.addEventListener("keydown", (event) => {
-    if (["Tab", "Enter"].includes(event.key)) document.body.classList.add("by-keys");
     pressed(event);
+    const movesFocus = event.key === "Tab" && !event.defaultPrevented;
+    if (movesFocus || event.key === "Enter") document.body.classList.add("by-keys");
   });
   window.addEventListener("keyup", (event) => {
     if (event.key === " " && releaseSpace()) togglePlay();

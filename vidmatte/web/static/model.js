@@ -48,6 +48,7 @@
  *   version: number, objects: Thing[], start: number | null, end: number | null,
  *   can_undo: boolean, can_redo: boolean, saved_as: string, command: string,
  *   outputs: Output[], folder: string, name: string, space: string, overwrite: boolean, report: boolean,
+ *   prompt_model: string, prompt_models: string[],
  *   adapt_steps: number, suggested_adapt_steps: number, edge: Edge, edge_version: number, tips: string[],
  *   preview: Preview, run: Run | null, kept: number, jump?: {frame: number, object: number},
  * }} State
@@ -88,6 +89,7 @@
  *   "preview": HTMLButtonElement,
  *   "preview-way": HTMLSelectElement,
  *   "previous": HTMLButtonElement,
+ *   "prompt-model": HTMLSelectElement,
  *   "redo": HTMLButtonElement,
  *   "report": HTMLInputElement,
  *   "result-close": HTMLButtonElement,

@@ -4,7 +4,7 @@
 import { edit, post } from "./api.js";
 import { element, quietButton } from "./elements.js";
 import { byId, chosenObject, emit, goTo, marksOf, model, numberOf, on, say, sayError, set } from "./model.js";
-import { picture } from "./pictures.js";
+import { stillOf } from "./pictures.js";
 import { select } from "./tools.js";
 
 /** @typedef {import("./model.js").Thing} Thing */
@@ -146,15 +146,97 @@ export async function copyHere() {
 
 // How sure the model is of the marked frame, after every click.
 function showSure() {
-  const matte = picture.mattesOf === model.frame ? picture.mattes.find(({ object }) => object.id === chosenObject().id) : undefined;
+  const matte = stillOf(chosenObject());
   const sure = matte && Number.isFinite(matte.confidence) ? Math.round(100 * matte.confidence) : null;
   byId("sure").textContent = sure === null ? "" : `${sure} % sure`;
   byId("sure").classList.toggle("warn", sure !== null && sure < 100 * model.clip.suggested_below);
 }
 
+// One click on a shirt may mean the shirt, the person or the group: the model offers up to three nested answers.
+
+/** @returns {string[]} */
+function answersHere() {
+  const answers = stillOf(chosenObject())?.answers ?? [];
+  return answers.length > 1 ? answers : [];
+}
+
+export function hasAnswers() {
+  return !model.isResult && answersHere().length > 0;
+}
+
+/** @param {string} extent */
+async function chooseAnswer(extent) {
+  const answers = answersHere();
+  const changed = await edit("set_extent", { object: chosenObject().id, frame: model.frame, extent });
+  if (changed) say(`Answer ${answers.indexOf(extent) + 1} of ${answers.length}: ${extent}`);
+}
+
+export function nextAnswer() {
+  const matte = stillOf(chosenObject());
+  const answers = answersHere();
+  if (!matte || !answers.length) {
+    say("The model has one answer to the marks of this frame");
+    return;
+  }
+  // Quick presses count from the choice that is on its way to the server, not from the picture before it.
+  const asked = marksOf(chosenObject())?.extent ?? matte.answer ?? "object";
+  const place = answers.includes(asked) ? answers.indexOf(asked) : answers.indexOf(matte.answer ?? "object");
+  return chooseAnswer(answers[(place + 1) % answers.length]);
+}
+
+let modelsShown = "";
+
+// Which model answers the marks, and the others that are on this machine.
+function showPromptModel() {
+  const { prompt_model: name, prompt_models: names } = model.state;
+  const select = byId("prompt-model");
+  if (names.join() !== modelsShown) {
+    modelsShown = names.join();
+    select.replaceChildren(...names.map((one) => new Option(one)));
+  }
+  select.disabled = names.length < 2;
+  // While another one is loaded, the choice of the user stands.
+  if (!isSwitching) select.value = name;
+}
+
+let isSwitching = false;
+
+async function choosePromptModel() {
+  const name = byId("prompt-model").value;
+  isSwitching = true;
+  say(`Loading ${name}`);
+  const isDone = await post("/api/prompt-model", { name });
+  isSwitching = false;
+  if (isDone) say(`Marks are answered by ${name}`);
+  showPromptModel();
+}
+
+let answersShown = "";
+
+function showAnswers() {
+  const answers = model.isResult ? [] : answersHere();
+  const answer = stillOf(chosenObject())?.answer ?? null;
+  byId("answers").hidden = !answers.length;
+  byId("answer-place").textContent = answers.length ? `${answers.indexOf(answer ?? "") + 1} of ${answers.length} (Tab)` : "";
+  const key = JSON.stringify([answers, answer]);
+  if (key === answersShown) return;
+  answersShown = key;
+  const focused = [...byId("answer-choice").children].findIndex((button) => button === document.activeElement);
+  byId("answer-choice").replaceChildren(...answers.map((extent) => {
+    const name = extent[0].toUpperCase() + extent.slice(1);
+    const button = element("button", { type: "button", textContent: name, title: `${name}: what the first mark means (A)` });
+    button.setAttribute("aria-pressed", String(extent === answer));
+    button.addEventListener("click", () => chooseAnswer(extent));
+    return button;
+  }));
+  const again = byId("answer-choice").children[focused];
+  if (again instanceof HTMLElement) again.focus();
+}
+
 function show() {
   showObjects();
   showMarks();
+  showPromptModel();
   byId("undo").disabled = !model.state.can_undo;
   byId("redo").disabled = !model.state.can_redo;
   byId("saved-as").textContent = model.state.saved_as;
@@ -178,6 +260,7 @@ function startDropping() {
 }
 
 export function startPanel() {
+  byId("prompt-model").addEventListener("change", choosePromptModel);
   byId("add-object").addEventListener("click", async () => {
     if (await edit("add_object", {})) set("object", { object: model.state.objects[model.state.objects.length - 1].id });
   });
@@ -195,6 +278,7 @@ export function startPanel() {
   on("state object", show);
   on("frame select", showMarks);
   on("mattes frame object", showSure);
+  on("mattes frame object result", showAnswers);
   on("state", () => {
     const { jump } = model.state;
     if (!jump) return;

@@ -6,7 +6,13 @@ import { cutOut } from "./composite.js";
 import { byId, contextOf, doneRun, emit, model, on } from "./model.js";
 
 /** @typedef {import("./model.js").Thing} Thing */
-/** @typedef {{mask: OffscreenCanvas, cut: ImageBitmap | OffscreenCanvas | null, before: OffscreenCanvas | null, confidence: number}} Layer */
+/**
+ * What is shown of an object; `answers` are what its first mark may mean, of which `answer` is shown.
+ * @typedef {{
+ *   mask: OffscreenCanvas, cut: ImageBitmap | OffscreenCanvas | null, before: OffscreenCanvas | null, confidence: number,
+ *   answers: string[], answer: string | null,
+ * }} Layer
+ */
 /** @typedef {Layer & {object: Thing}} Matte */
 
 const SMALL = 640;
@@ -112,6 +118,17 @@ function shapeOf(bitmap) {
   return canvas;
 }
 
+/**
+ * The matte of marks as the server answers them, with what it says beside it.
+ * @param {{bitmap: ImageBitmap, headers: Headers}} answer
+ * @returns {Layer}
+ */
+function stillLayer({ bitmap, headers }) {
+  const confidence = Number(headers.get("x-confidence") ?? NaN);
+  const answers = headers.get("x-answers")?.split(",") ?? [];
+  return { mask: maskOf(bitmap), cut: null, before: null, confidence, answers, answer: headers.get("x-answer") };
+}
+
 let age = 0; // of what is known of frames without marks
 
 /**
@@ -122,12 +139,11 @@ let age = 0; // of what is known of frames without marks
 async function matteOf(object, frame) {
   const marks = object.frames[frame];
   const edge = model.state.edge_version;
-  const key = `${object.id} ${frame} ${edge} ${marks ? JSON.stringify(marks) : `${age} ${model.state.run?.state}`}`;
+  const key = `${object.id} ${frame} ${edge} ${model.state.prompt_model} ${marks ? JSON.stringify(marks) : `${age} ${model.state.run?.state}`}`;
   return (marks ? stills : mattes).get(key, async () => {
     const answer = await getPicture(`/api/alpha/${object.id}/${frame}?edge=${edge}`);
     if (answer === null) return null;
-    const confidence = Number(answer.headers.get("x-confidence") ?? NaN);
-    return { mask: maskOf(answer.bitmap), cut: null, before: null, confidence };
+    return stillLayer(answer);
   });
 }
 
@@ -148,7 +164,7 @@ async function writtenOf(object, frame, isFull) {
   const load = async () => {
     const layer = (isFull ? null : await proxyOf(object.id, frame, file.kind)) ?? (await fileFrame(part.index, frame - run.first_frame, isFull));
     const before = run.has_before ? await maskAt(`/api/proxy/before/${object.id}/${frame}`) : null;
-    return { ...layer, before, confidence: NaN };
+    return { ...layer, before, confidence: NaN, answers: [], answer: null };
   };
   return (isFull ? written : proxies).get(key, load);
 }
@@ -296,14 +312,74 @@ export async function loadBoth(frame) {
   emit("picture");
 }
 
+/** @typedef {{op: string, object: number, frame: number}} Trial  an edit that is not made yet, with its values */
+
+/** @type {Trial | null} */
+let waitingTrial = null;
+let isTrying = false;
+
+/**
+ * Show the matte that an edit would give, while the mark is still being dragged. One request is under way at a time:
+ * of those that come meanwhile only the newest is sent, so that the matte is never far behind the mouse.
+ * @param {Trial} trial
+ */
+export async function tryEdit(trial) {
+  waitingTrial = trial;
+  if (isTrying) return;
+  isTrying = true;
+  while (waitingTrial !== null) {
+    const now = waitingTrial;
+    waitingTrial = null;
+    await showTrial(now).catch(() => null); // marks that make no matte: the drag goes on, and the drop says so
+  }
+  isTrying = false;
+}
+
+let trials = 0; // counts the drags: an answer that comes after its drag was given up is not shown
+
+/** @param {Trial} trial */
+async function showTrial(trial) {
+  const mine = trials;
+  const headers = { "content-type": "application/json" };
+  const answer = await getPicture("/api/try", { method: "POST", headers, body: JSON.stringify(trial) });
+  const object = model.state.objects.find(({ id }) => id === trial.object);
+  const isOver = mine !== trials || model.frame !== trial.frame || picture.mattesOf !== trial.frame;
+  if (answer === null || object === undefined || isOver || model.hidden.has(object.id)) return;
+  asked += 1; // what was asked for before the drag would be older
+  byId("busy").hidden = true;
+  const others = picture.mattes.filter((matte) => matte.object.id !== object.id);
+  picture.mattes = [...others, { object, ...stillLayer(answer) }];
+  emit("picture");
+  emit("mattes");
+}
+
+/**
+ * The drag is over: forget what waits. If nothing came of it, the matte of the marks as they are is shown again.
+ * @param {boolean} isGivenUp
+ */
+export function endTrials(isGivenUp) {
+  waitingTrial = null;
+  trials += 1;
+  if (isGivenUp) loadMattes();
+}
+
+/**
+ * The matte of the marks of an object on the frame that is looked at; undefined until it is there.
+ * @param {Thing} object
+ */
+export function stillOf(object) {
+  if (picture.mattesOf !== model.frame || !object.frames[model.frame]) return undefined;
+  return picture.mattes.find((matte) => matte.object.id === object.id);
+}
+
 let marksBefore = "";
 
 on("frame", loadImage);
 on("frame objects result", loadMattes);
 on("state", () => {
-  const { objects, start, end, edge_version: edge } = model.state;
+  const { objects, start, end, edge_version: edge, prompt_model: answering } = model.state;
   // A short second run may be over before the page has seen it begin.
-  const marks = JSON.stringify([objects, start, end, model.isResult ? doneRun()?.number : null]);
+  const marks = JSON.stringify([objects, start, end, answering, model.isResult ? doneRun()?.number : null]);
   if (`${marks} ${edge}` === marksBefore) return;
   marksBefore = `${marks} ${edge}`;
   age += 1;

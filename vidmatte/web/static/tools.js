@@ -3,6 +3,7 @@
 
 import { edit } from "./api.js";
 import { byId, chosenObject, emit, marksOf, model, on, set } from "./model.js";
+import { endTrials, tryEdit } from "./pictures.js";
 import { draft, handlesOf, inside, isInside, moveBy, redraw, scale, toPicture, toScreen, wipeX, zoomBy } from "./stage.js";
 
 /** @typedef {import("./model.js").Place} Place */
@@ -165,19 +166,20 @@ function shifted(points, dx, dy) {
 }
 
 /**
+ * The edit that moves a mark to where it is in `marks`.
  * @param {Hit} hit
  * @param {Marks} marks
  */
-function sendMoved(hit, marks) {
+function movingEdit(hit, marks) {
   const values = { ...target(), index: hit.index };
   if (hit.kind === "points") {
     const [x, y] = marks.points[hit.index];
-    return edit("move_point", { ...values, x: rounded(x), y: rounded(y) });
+    return { op: "move_point", ...values, x: rounded(x), y: rounded(y) };
   }
   if (hit.kind === "strokes") {
-    return edit("move_stroke", { ...values, points: marks.strokes[hit.index].points.map((point) => point.map(rounded)) });
+    return { op: "move_stroke", ...values, points: marks.strokes[hit.index].points.map((point) => point.map(rounded)) };
   }
-  return edit("set_box", { ...target(), box: /** @type {Box} */ (marks.box).map(rounded) });
+  return { op: "set_box", ...target(), box: /** @type {Box} */ (marks.box).map(rounded) };
 }
 
 /** @param {PointerEvent} event */
@@ -241,6 +243,7 @@ function follow(event) {
   if (drag.kind === "stroke" && draft.mark?.kind === "stroke") followStroke(event, draft.mark);
   if (drag.kind === "mark" && (draft.moved || Math.hypot(at.x - drag.at.x, at.y - drag.at.y) > TAP)) {
     draft.moved = moved(drag.before, drag.hit, spot.x - drag.from.x, spot.y - drag.from.y);
+    tryEdit(movingEdit(drag.hit, draft.moved));
     redraw();
   }
   if (drag.kind === "box" && Math.hypot(at.x - drag.at.x, at.y - drag.at.y) > TAP) {
@@ -288,8 +291,9 @@ function end(event) {
   if (done?.kind === "pinch" && fingers.size) return;
   const made = draft.mark;
   const changed = draft.moved;
-  stopDragging();
-  if (event.type === "pointercancel" || !done) return;
+  const isGivenUp = event.type === "pointercancel";
+  stopDragging(isGivenUp);
+  if (isGivenUp || !done) return;
   if (done.kind === "tap") {
     const spot = toPicture(done.at.x, done.at.y);
     if (model.selected !== null) set("select", { selected: null });
@@ -309,13 +313,16 @@ function endMark({ hit }, changed) {
   if (changed === null) return;
   // The moved mark is shown until the answer is here: it must not jump back in between.
   draft.moved = changed;
-  sendMoved(hit, changed).then(() => {
+  const { op, ...values } = movingEdit(hit, changed);
+  edit(op, values).then(() => {
     draft.moved = null;
     redraw();
   });
 }
 
-function stopDragging() {
+/** @param {boolean} isGivenUp  whether the mark goes back to where it was */
+function stopDragging(isGivenUp) {
+  if (draft.moved !== null) endTrials(isGivenUp);
   drag = null;
   draft.mark = null;
   draft.moved = null;
@@ -326,7 +333,7 @@ function stopDragging() {
 // Give up what is being dragged; whether there was anything.
 export function cancelDrag() {
   if (drag === null) return false;
-  stopDragging();
+  stopDragging(true);
   return true;
 }
 
