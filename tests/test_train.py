@@ -296,7 +296,7 @@ def test_a_share_of_clips_is_between_0_and_1(corpus):
 
 
 @pytest.mark.parametrize(
-    ("part", "message"), [("network", "expected a bank"), ("refiner", "leave --bank out")]
+    ("part", "message"), [("network", "expected a bank"), ("refiner", "--bank was given, but")]
 )
 def test_a_bank_that_cannot_be_used_is_one_line(corpus, tmp_path, part, message):
     command = [

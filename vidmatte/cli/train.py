@@ -36,6 +36,11 @@ _PARTS = ("network", "confidence", "refiner", "iconmatting", "iconmatting-trimap
     help="Of network, confidence and refiner: photographs, images/*.jpg, and cutouts/.",
 )
 @click.option(
+    "--masks",
+    metavar="DIR",
+    help="Of network and confidence: masks of the corpus' subjects, of vidmatte.train.subjects.",
+)
+@click.option(
     "--bank",
     metavar="DIR",
     help="Of network and confidence: a bank of moving foregrounds that half of the clips are made "
@@ -147,6 +152,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
         )
     names = (
         "corpus",
+        "masks",
         "bank",
         "sd",
         "cache",
@@ -167,10 +173,11 @@ def _train(run: str, given: dict[str, Any]) -> None:
     settings |= parse_values(part, given["settings"] or "")
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
-    if part == "refiner" and settings.get("bank") is not None:
-        raise OptionError(
-            "a bank was given, but the refiner does not learn from one; leave --bank out"
-        )
+    for name in ("bank", "masks"):
+        if part == "refiner" and settings.get(name) is not None:
+            raise OptionError(
+                f"--{name} was given, but the refiner does not learn from it; leave it out"
+            )
     config = replace(make_config(part, settings), processes=count_processes())
     if given["clips"] is not None and part != "network":
         raise OptionError(

@@ -9,6 +9,7 @@ segmentation still has exact alpha, by construction, after it is composited.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmatte.errors import MissingExtraError, ReadError
-from vidmatte.imaging.arrays import Pixels
+from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.threads import beside_numba
 
 Rng = np.random.Generator
@@ -27,7 +28,7 @@ _PHOTO_SIDE = 512
 """Longer side of photographs in pixels: all of them are held in memory."""
 _CUT_SIDE = 224
 """Longer side of foregrounds in pixels, about the largest sprite of a clip."""
-_SUBJECT_PREFIX = "dreambooth_"
+SUBJECT_PREFIX = "dreambooth_"
 """Beginning of the names of photographs with one object in the middle."""
 
 
@@ -52,6 +53,9 @@ class Corpus:
     Args:
         folder: holds `images/*.jpg` and `cutouts/<name>.jpg` with `cutouts/<name>_alpha.png`.
         split: "held-out" is about one photograph in eight; it shares none with "train".
+        masks: folder with masks of subjects, by the names of their photographs, as
+            `vidmatte.train.subjects` writes them; a photograph without one shows no subject. None
+            for those of GrabCut, which often hold some of the background.
         photo_side: longer side of photographs in pixels, after shrinking.
         cut_side: longer side of cut-outs in pixels, after shrinking.
     """
@@ -61,12 +65,17 @@ class Corpus:
         folder: str | Path,
         split: Split,
         *,
+        masks: str | Path | None = None,
         photo_side: int = _PHOTO_SIDE,
         cut_side: int = _CUT_SIDE,
     ) -> None:
         paths = photographs(folder, split)
-        self.photos = [_read(path, photo_side) for path in paths]
-        self.subjects = [i for i, path in enumerate(paths) if path.name.startswith(_SUBJECT_PREFIX)]
+        self.photos = [read_photograph(path, photo_side) for path in paths]
+        self.subjects = [i for i, path in enumerate(paths) if path.name.startswith(SUBJECT_PREFIX)]
+        names = {_subject(paths[i]) for i in self.subjects}
+        self._groups = [
+            [i for i in self.subjects if _subject(paths[i]) == name] for name in sorted(names)
+        ]
         mattes = sorted(Path(folder).glob("cutouts/*_alpha.png"))
         # One cut-out in seven is held out: the fourth, the eleventh and so on.
         wanted = [path for i, path in enumerate(mattes) if (i % 7 == 3) == (split == "held-out")]
@@ -74,7 +83,14 @@ class Corpus:
         # Cuts take long, so each is made once, by the index of its photograph.
         self._segments: dict[int, NDArray[np.int32]] = {}
         self._cuts: dict[int, Pixels | None] = {}
-        self._masks: dict[int, NDArray[np.bool_] | None] = {}
+        self._masks: dict[int, Alpha | None] = {}
+        self._given: dict[int, Path] = {}
+        self._has_masks = masks is not None
+        if masks is not None:
+            self._given = {i: Path(masks) / f"{paths[i].stem}.png" for i in self.subjects}
+            self.subjects = [i for i in self.subjects if self._given[i].is_file()]
+            if not self.subjects:
+                raise ReadError(f"{masks}: expected masks of the subjects of {folder}, found none")
 
     def texture(self, side: int, rng: Rng, *, least: float = 0.25) -> Pixels:
         """Draw a square crop of a photograph, half of the time with changed colours.
@@ -111,8 +127,8 @@ class Corpus:
         index = int(rng.choice(self.subjects))
         if index not in self._cuts:
             photo = _shrink(self.photos[index], _CUT_SIDE)
-            mask = find_subject(photo)
-            self._cuts[index] = None if mask is None else _cut(photo, mask)
+            mask = self._mask(index, photo)
+            self._cuts[index] = None if mask is None else _cut(photo, mask > 0.5)
         return self._cuts[index]
 
     def scene(self, rng: Rng) -> Pixels | None:
@@ -122,21 +138,67 @@ class Corpus:
         """
         if not self.subjects:
             return None
-        index = int(rng.choice(self.subjects))
+        scene = self._scene(int(rng.choice(self.subjects)))
+        if scene is None:
+            return None
+        return scene[:, ::-1].copy() if rng.random() < 0.5 else scene
+
+    def pair(self, rng: Rng) -> tuple[Pixels, Pixels] | None:
+        """Draw two photographs of one subject, or of one kind (dogs), as `scene` returns them.
+
+        Returns None if no subject has two photographs in which GrabCut finds it.
+        """
+        groups = [group for group in self._groups if len(group) > 1]
+        for number in rng.permutation(len(groups)):
+            scenes = (self._scene(int(index)) for index in rng.permutation(groups[number]))
+            usable = list(itertools.islice((each for each in scenes if each is not None), 2))
+            if len(usable) == 2:
+                return usable[0], usable[1]
+        return None
+
+    def _scene(self, index: int) -> Pixels | None:
+        """Return the square middle of a photograph with its subject's alpha; None without one."""
         photo = self.photos[index]
         side = min(photo.shape[:2])
         top = (photo.shape[0] - side) // 2
         left = (photo.shape[1] - side) // 2
         photo = photo[top : top + side, left : left + side]
         if index not in self._masks:
-            self._masks[index] = find_subject(_shrink(photo, _CUT_SIDE))
-        mask = self._masks[index]
-        if mask is None:
+            self._masks[index] = self._middle_mask(index, photo)
+        alpha = self._masks[index]
+        if alpha is None:
             return None
-        smooth = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
-        alpha = cv2.resize(smooth, (side, side))
-        scene: Pixels = np.dstack([photo.astype(np.float32) / 255, alpha]).astype(np.float32)
-        return scene[:, ::-1].copy() if rng.random() < 0.5 else scene
+        return np.dstack([photo.astype(np.float32) / 255, alpha]).astype(np.float32)
+
+    def _middle_mask(self, index: int, middle: NDArray[np.uint8]) -> Alpha | None:
+        """Return the soft mask (S, S) of the square middle (S, S, 3) of a photograph."""
+        side = len(middle)
+        if not self._has_masks:
+            mask = find_subject(_shrink(middle, _CUT_SIDE))
+            return None if mask is None else _soft(mask, (side, side))
+        whole = self._given_mask(index)
+        top = (whole.shape[0] - side) // 2
+        left = (whole.shape[1] - side) // 2
+        part = whole[top : top + side, left : left + side]
+        # The middle may hold little of a subject, or little else.
+        return part if 0.02 < part.mean() < 0.8 else None
+
+    def _mask(self, index: int, photo: NDArray[np.uint8]) -> Alpha | None:
+        """Return the mask (h, w) 0-1 of the subject of a photograph at the size of `photo`."""
+        if not self._has_masks:
+            mask = find_subject(photo)
+            return None if mask is None else mask.astype(np.float32)
+        height, width = photo.shape[:2]
+        return np.asarray(cv2.resize(self._given_mask(index), (width, height)), np.float32)
+
+    def _given_mask(self, index: int) -> Alpha:
+        """Return the mask from a file as (H, W) 0-1, soft, at the size of its photograph."""
+        path = self._given[index]
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            raise ReadError(f"{path}: cannot be read as an image; replace or remove it")
+        height, width = self.photos[index].shape[:2]
+        return _soft(np.asarray(mask) > 127, (height, width))
 
     def segment(self, rng: Rng) -> Pixels | None:
         """Draw a region (h, w, 4) of a photograph with up to three of its neighbours.
@@ -175,11 +237,21 @@ def recolour(image: Pixels, rng: Rng) -> Pixels:
 def _split(path: Path) -> Split:
     """Return the side of a photograph; all of one subject, a name up to its number, share it."""
     # A hash of the name stays the same on every machine and when files are added.
-    name = path.stem.rstrip("0123456789_")
+    name = _subject(path)
     return "held-out" if hashlib.sha256(name.encode()).digest()[0] % 8 == 0 else "train"
 
 
-def _read(path: Path, side: int) -> NDArray[np.uint8]:
+def _subject(path: Path) -> str:
+    """Return the name of a photograph's subject: that of its file up to the number."""
+    return path.stem.rstrip("0123456789_")
+
+
+def read_photograph(path: Path, side: int) -> NDArray[np.uint8]:
+    """Return a photograph (h, w, 3), shrunk to a longer side.
+
+    Raises:
+        ReadError: it cannot be read.
+    """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ReadError(f"{path}: cannot be read as an image; replace or remove it")
@@ -210,7 +282,7 @@ def _read_cutout(path: Path, side: int) -> Pixels:
     if alpha is None:
         raise ReadError(f"{path}: cannot be read as an image; replace or remove it")
     # The image must keep its size, to match the matte.
-    image = _read(path.with_name(path.name.replace("_alpha.png", ".jpg")), 10**6)
+    image = read_photograph(path.with_name(path.name.replace("_alpha.png", ".jpg")), 10**6)
     # 20 of 255: fainter pixels would widen the bounds by noise.
     rows, columns = np.nonzero(np.asarray(alpha) > 20)
     part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
@@ -268,6 +340,12 @@ def find_subject(photo: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     # An object covers the middle and leaves most of the border free; else it is likely background.
     is_object = 0.06 < solid.mean() < 0.6 and edge < 0.2 and core > 0.5
     return solid if is_object else None
+
+
+def _soft(mask: NDArray[np.bool_], size: tuple[int, int]) -> Alpha:
+    """Return a mask at a size (h, w), 0-1, with a soft edge of about a pixel."""
+    smooth = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
+    return np.asarray(cv2.resize(smooth, size[::-1]), np.float32)
 
 
 def _cut(photo: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Pixels:

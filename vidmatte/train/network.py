@@ -20,6 +20,7 @@ from vidmatte.synth.bank import Bank
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus, Rng
 from vidmatte.synth.device import Atlas, make_atlas, make_batch
+from vidmatte.synth.pairs import make_pair
 from vidmatte.synth.prompts import PromptKind
 from vidmatte.synth.scenes import make_bank_clip
 from vidmatte.threads import one_in_opencv
@@ -37,6 +38,7 @@ class TrainConfig(LoopConfig):
 
     Attributes:
         corpus: folder of photographs, see `synth.corpus.Corpus`.
+        masks: folder of the masks of their subjects; None for those of GrabCut.
         pixels: budget of a batch: clips x frames x height x width comes close to it for every size
             drawn.
         sizes: (height, width, share of steps).
@@ -45,12 +47,15 @@ class TrainConfig(LoopConfig):
         bank: folder of a bank of moving foregrounds, see `synth.bank.Bank`; None for none.
         synthesis: where clips are made: by worker processes on the "processor", or on the training
             "device", where they are simpler and many times as fast; see `synth.device`.
+        pair_share: share of the batches that pair different photographs of one subject; not of
+            those made on the device.
         sprites: number of sprites that are drawn in advance for clips made on the device.
         bank_share: share of the clips that are made from the bank, 0 to 1; of these, at most
             `synth.scenes.RENDER_SHARE` show a rendered object.
     """
 
     corpus: str
+    masks: str | None = None
     pixels: int = 420_000
     sizes: tuple[tuple[int, int, float], ...] = (
         (128, 128, 0.2),
@@ -62,15 +67,17 @@ class TrainConfig(LoopConfig):
     trunk_rate: float = 0.0
     bank: str | None = None
     bank_share: float = 0.5
+    pair_share: float = 0.1
     synthesis: Literal["processor", "device"] = "processor"
     sprites: int = 1500
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.bank_share <= 1:
-            raise OptionError(
-                f"bank_share {self.bank_share} is not valid: it must be between 0 and 1"
-            )
+        for name in ("bank_share", "pair_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(
+                    f"{name} {getattr(self, name)} is not valid: it must be between 0 and 1"
+                )
         if self.synthesis not in ("processor", "device"):
             raise OptionError(
                 f"synthesis {self.synthesis!r} is not valid: choose processor or device"
@@ -106,22 +113,24 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         if self._corpus is None:
             one_in_opencv()
-            self._corpus = Corpus(self.config.corpus, "train")
+            self._corpus = Corpus(self.config.corpus, "train", masks=self.config.masks)
             self._bank = Bank(self.config.bank, "train") if self.config.bank else None
         rng = np.random.default_rng((self.config.seed, index))
         height, width, frames, masks = _draw_shape(self.config, rng)
+        # All clips of a batch have one length, so pairs have batches of their own.
+        pairs = rng.random() < self.config.pair_share
+        if pairs:
+            frames = 2
         count = max(1, round(self.config.pixels / (frames * height * width)))
         clips = []
         for i in range(count):
             prompt = "mask" if masks else _draw_prompt(rng)
             seed = int(np.random.SeedSequence((self.config.seed, index, i)).generate_state(1)[0])
             size = (height, width)
-            # Without a bank nothing is drawn here: runs from before there were banks stay the same.
-            if self._bank is not None and rng.random() < self.config.bank_share:
+            clip = make_pair(self._corpus, size, prompt, seed) if pairs else None
+            if clip is None and self._bank is not None and rng.random() < self.config.bank_share:
                 clip = make_bank_clip(self._bank, self._corpus, size, frames, prompt, seed)
-            else:
-                clip = make_clip(self._corpus, size, frames, prompt, seed)
-            clips.append(clip)
+            clips.append(clip or make_clip(self._corpus, size, frames, prompt, seed))
         return collate(clips)
 
 

@@ -141,15 +141,18 @@ def propagate(
     each = [features[_frame_slice(t, frames, clips)] for t in range(frames)]
     everywhere = torch.ones_like(truth[:, 0])
     matte = truth[:, 0]
+    # (B, T) whether a frame has a neighbour in time: different photographs have none.
+    follows = batch["flow_known"].flatten(2).any(-1)
 
-    def cue(flow: Tensor, inside: Tensor) -> Tensor:
-        """Return the motion cue, sometimes 0: single images have no motion."""
+    def cue(t: int, inside: Tensor) -> Tensor:
+        """Return the motion cue of a frame, sometimes 0: single images have no motion."""
         kept = _bernoulli(inside, 0.85 if training else 1.0, generator)
-        return motion_cue(flow, inside, 1 - inside) * kept
+        kept = kept * follows[:, t, None, None, None]
+        return motion_cue(batch["flow"][:, t], inside, 1 - inside) * kept
 
     if not bool(known.all()):
         labels = batch["labels"].float() / 255
-        motion = cue(batch["flow"][:, 0], labels * known)
+        motion = cue(0, labels * known)
         marked = net.encode_memory(each[0], labels, known)
         marks = mark_channels(labels, known)
         prediction = net.decode(rgb[:, 0], each[0], [marked], labels, known, motion, marks=marks)
@@ -165,7 +168,7 @@ def propagate(
                 net.encode_memory(each[0], prior, everywhere),
             ]
             marks = mark_channels(labels, known)
-            motion = cue(batch["flow"][:, 0], prior)
+            motion = cue(0, prior)
             prediction = net.decode(
                 rgb[:, 0], each[0], memories, prior, everywhere, motion, marks=marks
             )
@@ -184,9 +187,10 @@ def propagate(
         present = _bernoulli(prior, chance, generator).expand_as(prior)
         # If flow and opposite flow disagree, nothing is expected.
         present = present * batch["flow_known"][:, t, None].float()
-        motion = cue(batch["flow"][:, t], prior * present)
+        motion = cue(t, prior * present)
         reads_recent = not training or _coin_flip(0.9, generator)
-        nearby = recent[-RECENT_FRAMES:] if reads_recent else []
+        # Places of different photographs have nothing to do with each other.
+        nearby = recent[-RECENT_FRAMES:] if reads_recent and bool(follows[:, t].any()) else []
         prediction = net.decode(rgb[:, t], each[t], memories, prior, present, motion, nearby)
         yield t, prediction
         matte = _mix_per_item(prediction.alpha.detach(), truth[:, t], feedback, generator)
