@@ -45,6 +45,7 @@ LAYERS = (
     "pipeline",
     "evaluate",
     "train",
+    "edit",
     "batch",
     "schemas",
     "web",

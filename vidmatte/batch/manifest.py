@@ -1,4 +1,4 @@
-"""Read manifests (TOML, JSON, CSV), or folders of clips with prompt files, as requests of shots."""
+"""Read manifests (TOML, JSON, CSV), folders of clips with prompt files, and shots of timelines."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from vidmatte.batch.upload import STAGING, is_uri, local_path_of, stage_locally, uri_of
 from vidmatte.config import Config
+from vidmatte.edit.shots import Edit, entries_of
 from vidmatte.errors import OptionError, PromptError, VidmatteError
 from vidmatte.media.patterns import stem_of
 from vidmatte.option_table import MANIFEST_KEYS, make_options
@@ -40,6 +41,8 @@ _OUTPUT = "{shot}_matte.mov"
 _ALPHA = "{shot}_alpha.mov"
 _PROMPTS = ("points", "box", "mask", "scribbles")
 """Keys for marking one object on one frame."""
+_MARKS = {*_PROMPTS, "prompts", "matte", "trimaps", "source_alpha"}
+"""Keys that mark a shot, or make marks needless."""
 _LISTS = ("input", "output", "alpha", "object", "sidecar")
 _PATHS = [
     key for key, each in MANIFEST_KEYS.items() if each.info.kind == "path" and key not in _LISTS
@@ -61,7 +64,8 @@ class ShotRequest:
     uris: Mapping[str, str] = field(default_factory=dict)
     """Addresses of outputs made in a staging folder and then sent, see `upload`."""
     problem: str = ""
-    """Why its prompts cannot be read: it fails, and the other shots are rendered."""
+    """Why its prompts or its media cannot be read: it fails, and the other shots are rendered."""
+    problem_kind: type[VidmatteError] = PromptError
 
 
 @dataclass(frozen=True)
@@ -112,14 +116,55 @@ def load_manifest(
     defaults, entries = _clips(path) if path.is_dir() else _read(path)
     _check_keys(defaults, f"{path}: the defaults")
     _check_keys(changes or {}, "--set")
-    reading = _Reading(path, folder, None if root is None else Path(root), overwrite, resume)
-    shots = []
     for number, entry in enumerate(entries, 1):
         _check_keys(entry, f"{path}: shot {entry.get('name', number)}")
-        # Entries override the defaults, and --set overrides both.
-        given = _plain_keys({**defaults, **entry, **(changes or {})})
-        shot = _shot({**_of_studio(config, given, folder), **given}, number, reading)
-        staged_in = Path(staging or folder / STAGING).absolute() / shot.name
+    reading = _Reading(path, folder, None if root is None else Path(root), overwrite, resume)
+    # Entries override the defaults, and --set overrides both.
+    given = [_plain_keys({**defaults, **entry, **(changes or {})}) for entry in entries]
+    merged = [({**_of_studio(config, each, folder), **each}, None) for each in given]
+    return _shots(merged, reading, staging)
+
+
+def load_edit(
+    edit: Edit,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    root: str | Path | None = None,
+    staging: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    config: Config | None = None,
+) -> list[ShotRequest]:
+    """Return the shots of a timeline, see `vidmatte.edit.shots.read_edit`.
+
+    Without outputs among the changes and the defaults of a studio, an alpha of each is written into
+    a folder beside it. Marks are looked for as `marks_of` says, unless the changes mark all shots.
+    Arguments and errors are those of `load_manifest`.
+    """
+    _check_keys(changes or {}, "--set")
+    folder = edit.path.absolute().parent
+    chosen = _plain_keys(changes or {})
+    reading = _Reading(edit.path, folder, None if root is None else Path(root), overwrite, resume)
+    known = {*chosen, *(config.values if config is not None else ())}
+    if known.isdisjoint({"output", "alpha"}):
+        chosen["alpha"] = [f"{edit.path.stem}_mattes/{SHOT}_alpha.mov"]
+    entries = entries_of(edit, marked=not _MARKS.isdisjoint(chosen))
+    given = [({**entry, **chosen}, problem) for entry, problem in entries]
+    merged = [({**_of_studio(config, each, folder), **each}, problem) for each, problem in given]
+    return _shots(merged, reading, staging)
+
+
+def _shots(
+    entries: Iterable[tuple[Entry, VidmatteError | None]],
+    reading: _Reading,
+    staging: str | Path | None,
+) -> list[ShotRequest]:
+    """Return the shots of entries, each with why it cannot be rendered, if it cannot."""
+    path = reading.path
+    shots = []
+    for number, (entry, problem) in enumerate(entries, 1):
+        shot = _shot(entry, number, reading, problem)
+        staged_in = Path(staging or reading.folder / STAGING).absolute() / shot.name
         request, uris = stage_locally(shot.request, staged_in)
         if uris and request.outputs.sidecars:
             raise OptionError(
@@ -260,8 +305,11 @@ def _of_studio(config: Config | None, given: Entry, folder: Path) -> Entry:
     return {key: value for key, value in found.items() if key in MANIFEST_KEYS}
 
 
-def _shot(given: Entry, number: int, reading: _Reading) -> ShotRequest:
-    """Return the shot of an entry. Raises OptionError."""
+def _shot(given: Entry, number: int, reading: _Reading, found: VidmatteError | None) -> ShotRequest:
+    """Return the shot of an entry; if it has a problem, its marks are not read.
+
+    Raises OptionError.
+    """
     values = {key: MANIFEST_KEYS[key].read(value) for key, value in given.items()}
     if not values.get("input"):
         raise OptionError(
@@ -279,14 +327,16 @@ def _shot(given: Entry, number: int, reading: _Reading) -> ShotRequest:
         # Before anything is opened: a path may be a named pipe or a device.
         if reading.root is not None:
             _refuse_outside(_paths_of(values), reading.root)
-        objects, problem = _objects_or_problem(values)
-        request = _request(values, objects, problem, reading)
+        objects, problem = _objects_or_problem(values, found)
+        request = _request(values, objects, problem is not None, reading)
         if reading.root is not None:
             # Files that the prompts name.
             _refuse_outside(request.inputs(), reading.root)
     except VidmatteError as error:
         raise OptionError(f"{where}: {error}") from error
-    return ShotRequest(name, request, problem=problem)
+    if problem is None:
+        return ShotRequest(name, request)
+    return ShotRequest(name, request, problem=str(problem), problem_kind=type(problem))
 
 
 def _place_all(values: dict[str, Any], name: str, folder: Path) -> None:
@@ -315,7 +365,7 @@ def _place_all(values: dict[str, Any], name: str, folder: Path) -> None:
 def _request(
     values: Mapping[str, Any],
     objects: Mapping[str, Sequence[Prompt]],
-    problem: str,
+    has_problem: bool,
     reading: _Reading,
 ) -> Request:
     images = values.get("images", False)
@@ -323,23 +373,28 @@ def _request(
     options = make_options(chosen)
     outputs = OutputPlan.resolve(
         # Outputs may be named after objects, which are not known if prompts cannot be read.
-        () if problem else values["output"],
-        () if problem else values["alpha"],
+        () if has_problem else values["output"],
+        () if has_problem else values["alpha"],
         objects=list(objects),
         images=images,
-        options=MatteOptions() if problem else options,
+        options=MatteOptions() if has_problem else options,
         report=values.get("report"),
-        sidecars=() if problem else values.get("sidecar", ()),
+        sidecars=() if has_problem else values.get("sidecar", ()),
     )
     source = Source.of(values["input"], images=images)
     return Request(source, ObjectPrompts(objects, values.get("reference")), outputs, options)
 
 
-def _objects_or_problem(values: Mapping[str, Any]) -> tuple[Mapping[str, Sequence[Prompt]], str]:
+def _objects_or_problem(
+    values: Mapping[str, Any], problem: VidmatteError | None
+) -> tuple[Mapping[str, Sequence[Prompt]], VidmatteError | None]:
+    """Return the marks, none if there is a problem or they cannot be read, and the problem."""
+    if problem is not None:
+        return prompts_of_objects(()), problem
     try:
-        return _objects(values), ""
+        return _objects(values), None
     except PromptError as error:
-        return prompts_of_objects(()), str(error)
+        return prompts_of_objects(()), error
 
 
 def _objects(values: Mapping[str, Any]) -> Mapping[str, Sequence[Prompt]]:

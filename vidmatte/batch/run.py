@@ -16,7 +16,7 @@ from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.results import Results
 from vidmatte.batch.task import BEGIN, Outcome, Progress, Task
 from vidmatte.batch.upload import existing_outputs, remove_staging_folders
-from vidmatte.errors import PromptError, VidmatteError
+from vidmatte.errors import VidmatteError
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.long_render import delete_chunks, journal_of
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
@@ -217,7 +217,7 @@ class BatchRun:
         self._watch(run)
         try:
             if run.shot.problem:
-                raise PromptError(run.shot.problem)
+                raise run.shot.problem_kind(run.shot.problem)
             self._claim_outputs(run)
         except (VidmatteError, OSError) as error:
             self._fail(run, _failed(error), BEGIN)

@@ -16,7 +16,7 @@ import click
 from vidmatte.batch.check import ShotPlan, check_shots, space_needed
 from vidmatte.batch.engine import Engine
 from vidmatte.batch.local import LocalEngine, default_threads
-from vidmatte.batch.manifest import ShotRequest, load_manifest
+from vidmatte.batch.manifest import ShotRequest, load_edit, load_manifest
 from vidmatte.batch.page import SHEETS, write_page
 from vidmatte.batch.results import Results
 from vidmatte.batch.run import BatchRun, ShotRun
@@ -32,7 +32,17 @@ from vidmatte.cli.console import (
     set_log_level,
 )
 from vidmatte.cli.parameters import output_switches
+from vidmatte.cli.timelines import (
+    edit_options,
+    refuse_without_timeline,
+    timeline_options,
+    words_of,
+    write_timelines,
+)
 from vidmatte.config import load_config
+from vidmatte.edit.open import is_timeline
+from vidmatte.edit.shots import Edit, read_edit
+from vidmatte.edit.write import NewTimelines
 from vidmatte.errors import OptionError, WriteError
 from vidmatte.media.lock import exclusive
 from vidmatte.model.memory import gigabytes
@@ -48,7 +58,7 @@ def _print_schema(ctx: click.Context, parameter: click.Parameter, value: bool) -
 
 
 @click.command("batch")
-@click.argument("manifest", metavar="MANIFEST|FOLDER")
+@click.argument("manifest", metavar="MANIFEST|FOLDER|TIMELINE")
 @click.option(
     "--schema",
     is_flag=True,
@@ -129,15 +139,25 @@ def _print_schema(ctx: click.Context, parameter: click.Parameter, value: bool) -
 @click.option(
     "--task", "tasks", metavar="SHOT:UNIT", hidden=True, help="Do one task of an exported job."
 )
+@timeline_options
+@click.option(
+    "--new-timeline",
+    metavar="PATH",
+    help="Timeline: where the one with the mattes is written, as .otio and in the format of the "
+    "given one.  [default: beside it, as NAME.mattes.otio]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--resume", is_flag=True, help="Continue runs of these shots that were stopped.")
 @output_switches
 def batch_command(manifest: str, quiet: bool, as_json: bool, debug: bool, **given: Any) -> None:
-    """Matte many shots of a manifest or a folder.
+    """Matte many shots of a manifest, a folder or a timeline.
 
     MANIFEST is a .toml, .json or .csv file, or a folder of clips with clip.prompts.json. Shots that
     are up to date are skipped, a bad one does not stop the rest. Exit code 1 if any failed. Ctrl-C
     once finishes the segments that are being rendered, twice stops now; --resume continues.
+
+    TIMELINE is an .otio, .xml (Final Cut Pro 7, Premiere, Resolve), .fcpxml, .edl or .aaf file
+    (extra edit). Its clips are the shots; a new timeline has the mattes on tracks above.
     """
     set_log_level(quiet=quiet)
     with one_line_errors(
@@ -151,16 +171,15 @@ def batch_command(manifest: str, quiet: bool, as_json: bool, debug: bool, **give
 
 def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) -> int:
     """Run the batch with these options, and return the exit code."""
-    shots = load_manifest(
-        manifest,
-        changes=_changes(given["settings"]),
-        root=given["root"],
-        staging=given["staging"],
-        overwrite=given["overwrite"],
-        resume=given["resume"],
+    refuse_without_timeline(manifest, given, "new_timeline")
+    choices = {
+        "changes": _changes(given["settings"]),
+        **{name: given[name] for name in ("root", "staging", "overwrite", "resume")},
         # That of the manifest, so that every worker of a farm finds the same.
-        config=load_config(folder_of(manifest)),
-    )
+        "config": load_config(folder_of(manifest)),
+    }
+    edit = _edit(manifest, given, quiet)
+    shots = load_manifest(manifest, **choices) if edit is None else load_edit(edit, **choices)
     # Always a fixed number: results must not depend on the cores of a worker.
     threads = given["threads"] or default_threads()
     if given["export"]:
@@ -173,9 +192,29 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
     results_file = _results_file(manifest, given["results"])
     if given["dry_run"]:
         return _dry_run(shots, Results(results_file), as_json)
+    made = None
+    if edit is not None:
+        made = NewTimelines.of(edit, given["new_timeline"], overwrite=given["overwrite"])
+        made.check(edit)
     # Two runs would do all work twice, and one would find the outputs of the other.
     with exclusive(results_file, "another batch is writing these results"):
-        return _run(manifest, shots, Results(results_file), threads, quiet, as_json, given)
+        results = Results(results_file)
+        ended = _run(manifest, shots, results, threads, quiet, given)
+        written: Sequence[Path] = ()
+        missing: Sequence[str] = ()
+        if edit is not None and made is not None:
+            written, missing = write_timelines(edit, made, ended, quiet=quiet)
+    return _end(ended, quiet, as_json, results, written, missing)
+
+
+def _edit(manifest: str, given: Mapping[str, Any], quiet: bool) -> Edit | None:
+    """Return the edit of a timeline, and say what was decided about it; None for a manifest."""
+    if not is_timeline(manifest):
+        return None
+    edit = read_edit(manifest, edit_options(given, root=given["root"]))
+    for note in edit.notes:
+        say(f"Note: {note}", quiet=quiet)
+    return edit
 
 
 def folder_of(manifest: str) -> Path:
@@ -190,9 +229,8 @@ def _run(
     results: Results,
     threads: int,
     quiet: bool,
-    as_json: bool,
     given: Mapping[str, Any],
-) -> int:
+) -> Sequence[ShotRun]:
     sheets = None if given["report"] is None else Path(given["report"]) / SHEETS
     with _engine(given, threads) as engine, Board(len(shots), quiet=quiet) as board:
         run = BatchRun(
@@ -214,7 +252,7 @@ def _run(
         page = write_page(Path(given["report"]), ended, f"vidmatte batch {manifest}")
         if not quiet:
             say(f"{page}: report")
-    return _end(ended, quiet, as_json, results)
+    return ended
 
 
 def _changes(settings: Sequence[str]) -> dict[str, str]:
@@ -265,6 +303,7 @@ def _export(
         raise OptionError(f"--export {kind!r} is not valid: write --export openjd DIR")
     # Tasks of the job are commands of their own, so the choices are repeated there.
     options = [word for setting in given["settings"] for word in ("--set", setting)]
+    options += words_of(given)
     for name in ("root", "staging"):
         if given[name] is not None:
             # A task may run in another working directory.
@@ -334,8 +373,24 @@ def _interruptible(run: BatchRun) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _end(runs: Sequence[ShotRun], quiet: bool, as_json: bool, results: Results) -> int:
-    """Say how the shots ended, and return the exit code."""
+def _end(
+    runs: Sequence[ShotRun],
+    quiet: bool,
+    as_json: bool,
+    results: Results,
+    timelines: Sequence[Path],
+    missing: Sequence[str],
+) -> int:
+    """Say how the shots ended, and return the exit code.
+
+    Args:
+        runs: The shots.
+        quiet: Say only what failed.
+        as_json: Print one JSON object on standard output.
+        results: Where the outcomes are.
+        timelines: New timelines that were written.
+        missing: Mattes that could not be put into them.
+    """
     states = ("done", "up to date", "failed", "stopped")
     counts = {state: sum(run.state == state for run in runs) for state in states}
     for run in runs:
@@ -349,8 +404,10 @@ def _end(runs: Sequence[ShotRun], quiet: bool, as_json: bool, results: Results) 
         for run in runs:
             shot = {"shot": run.name, "state": run.state, "reason": run.reason}
             shots.append({**shot, **run.record})
-        print_json({"shots": shots, "results": str(results.path)})
+        written = [str(path.absolute()) for path in timelines]
+        more = {"timelines": written} if written else {}
+        print_json({"shots": shots, "results": str(results.path), **more})
     # A stopped batch is not a failed one, even if some shots failed.
     if counts["stopped"]:
         return INTERRUPTED
-    return FAILED if counts["failed"] else DONE
+    return FAILED if counts["failed"] or missing else DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,14 @@ import click
 
 from vidmatte.cli.console import INTERRUPTED, one_line_errors, print_summary, say
 from vidmatte.cli.parameters import table_options, with_config
+from vidmatte.cli.timelines import (
+    MarkedMedia,
+    edit_options,
+    media_to_mark,
+    refuse_without_timeline,
+    timeline_options,
+)
+from vidmatte.edit.open import is_timeline
 from vidmatte.errors import OptionError
 from vidmatte.option_table import make_options
 from vidmatte.options import MatteOptions
@@ -71,6 +80,10 @@ if TYPE_CHECKING:
     help="Where to listen.  [default: a free one]",
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
+@timeline_options
+@click.option(
+    "--again", is_flag=True, help="Timeline: open also what is marked, to change its marks."
+)
 def pick_command(
     clip: Path | None,
     sample: bool,
@@ -81,6 +94,7 @@ def pick_command(
     host: str,
     port: int,
     no_browser: bool,
+    again: bool,
     **given: Any,
 ) -> None:
     """Mark, see, correct and finish CLIP in the browser.
@@ -89,11 +103,22 @@ def pick_command(
     address that is printed; over ssh, forward its port. Ctrl-C, or Done in the page, ends it; the
     prompts are saved all the time. Enter in the terminal prints a fresh address, for another
     browser or one that lost its cookie.
+
+    CLIP may be a timeline (.otio, .xml, .fcpxml, .edl, .aaf): its media without marks are opened
+    one after the other, at the frames that it shows; Done in the page goes on to the next.
     """
     with one_line_errors():
+        refuse_without_timeline(clip, {**given, "again": again}, "again")
         if sample:
             clip = _sample_for(clip)
-        asked = {"output": outputs, "alpha": alphas, **given}
+        where: dict[str, Any] = {"host": host, "port": port, "opens_browser": not no_browser}
+        # Its own --fps is that of an EDL.
+        asked = {"output": outputs, "alpha": alphas, **given, "fps": None}
+        if clip is not None and is_timeline(clip):
+            refuse_for_picker({"--prompts": prompt_file, "--ref-frame": frame})
+            refuse_for_picker({"--output": outputs, "--alpha": alphas})
+            _pick_timeline(clip, given, again, asked, where)
+            return
         chosen = with_config(asked, [] if clip is None else [str(clip)])
         from_page = open_picker(
             clip,
@@ -102,12 +127,43 @@ def pick_command(
             outputs=tuple(chosen["output"]),
             alphas=tuple(chosen["alpha"]),
             options=make_options(chosen),
-            host=host,
-            port=port,
-            opens_browser=not no_browser,
+            **where,
         )
     if from_page is not None:
         print_summary(from_page)
+
+
+def _pick_timeline(
+    path: Path,
+    given: Mapping[str, Any],
+    again: bool,
+    asked: Mapping[str, Any],
+    where: Mapping[str, Any],
+) -> None:
+    """Open the picker for one media of a timeline after the other."""
+    waiting = media_to_mark(path, edit_options(given), again=again)
+    for number, media in enumerate(waiting, 1):
+        say(f"{number} of {len(waiting)}: {media}")
+        from_page = _pick_media(media, with_config(asked, [str(media.path)]), where)
+        if from_page is not None:
+            print_summary(from_page)
+    say(f"Done; render with 'vidmatte batch {path}'.")
+
+
+def _pick_media(
+    media: MarkedMedia, chosen: Mapping[str, Any], where: Mapping[str, Any]
+) -> Summary | None:
+    start, end = f"index:{media.first}", f"index:{media.last}"
+    options = replace(make_options(chosen), start=start, end=end, frame_rate=media.rate)
+    return open_picker(
+        media.path,
+        prompt_file=media.prompt_file,
+        frame=start,
+        outputs=tuple(chosen["output"]),
+        alphas=tuple(chosen["alpha"]),
+        options=options,
+        **where,
+    )
 
 
 def _sample_for(clip: Path | None) -> Path:
