@@ -142,8 +142,7 @@ class CompactTracker:
         """Return the flow to the last frame, and the last alpha moved along it.
 
         Nothing is expected at pixels where forward and backward flow disagree: they were hidden
-            before, or
-        the flow is wrong.
+        before, or the flow is wrong.
         """
         flow = self._model.flow(frame, before, self._window)
         backward = self._model.flow(before, frame, self._window)
