@@ -52,7 +52,7 @@ def make_clip(
     speed = 0.25
     far = 0.15
     # Marks are learnt best in their real setting: on objects in their photographs.
-    photo_chance = 0.35
+    photo_chance = 0.5
     if prompt == "mask":
         speed = float(rng.choice([0.4, 1.0]))
         far = 0.5
