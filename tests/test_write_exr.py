@@ -269,7 +269,15 @@ def test_main_channel_of_alpha_layers_is_their_sum(tmp_path):
 def test_layer_names_are_never_bare_numbers(tmp_path):
     save_layers(tmp_path / "%04d.exr", {"1": TWO["person"], "2": TWO["dog"]}, alpha_only=True)
     assert planes_of(tmp_path / "0007.exr") == {"Y": 0.75, "object_1.A": 0.5, "object_2.A": 0.25}
-    assert layer_names(["1", "object_1", "2b"]) == ["object_1", "object_1_", "2b"]
+    assert layer_names(["1", "object_1", "2b"]) == ["object_1", "object_1_", "object_2b"]
+    # A dot would be a layer of its own; letters of Nuke and Fusion are those of ASCII.
+    assert layer_names(["Jürgen K.", "犬", "rgba", "", "left hand"]) == [
+        "Jurgen_K",
+        "object_",
+        "object_rgba",
+        "object__",
+        "left_hand",
+    ]
 
 
 def test_header_says_what_made_the_image(tmp_path):

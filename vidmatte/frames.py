@@ -3,15 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 FieldOrder = Literal["top first", "bottom first"]
 """The field of an interlaced frame shown first."""
+Chromaticities = tuple[float, ...]
+"""CIE x and y of red, green, blue and white: eight numbers."""
+
+
+@dataclass(frozen=True)
+class ColorSpace:
+    """A colour space of an OpenColorIO config; see `imaging.ocio`."""
+
+    name: str
+    config: str
+    """Path of the config, or the URI of one that comes with OpenColorIO."""
+    is_linear: bool
+    """Whether its values are scene-linear light."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a rectangle of pixels; right and bottom lie outside of it."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the frames of an EXR sequence lie, in the pixels that its headers count in.
+
+    Frames are read as a whole: the box around both windows. What is not EXR has the display window
+    alone.
+    """
+
+    data: Box
+    """The stored pixels; overscan lies outside of the display window."""
+    display: Box
+    """The picture as it is shown."""
+
+    @property
+    def raster(self) -> Box:
+        """The box around both windows."""
+        return box_around(self.data, self.display)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the display window."""
+        left, top, right, bottom = self.display
+        return bottom - top, right - left
+
+    def filled(self, planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return planes (..., H, W) of the display window with zeros around it, as the raster."""
+        left, top, right, bottom = self.raster
+        filled = np.zeros((*planes.shape[:-2], bottom - top, right - left), np.float32)
+        rows, columns = self.place_of(self.display)
+        filled[..., rows, columns] = planes
+        return filled
+
+    def place_of(self, box: Box) -> tuple[slice, slice]:
+        """Return the rows and the columns of a box in the raster."""
+        left, top, _, _ = self.raster
+        return slice(box[1] - top, box[3] - top), slice(box[0] - left, box[2] - left)
+
+
+def box_around(first: Box, second: Box) -> Box:
+    """Return the smallest box that holds two boxes."""
+    left, top = min(first[0], second[0]), min(first[1], second[1])
+    return left, top, max(first[2], second[2]), max(first[3], second[3])
 
 
 @dataclass(frozen=True)
@@ -33,6 +99,11 @@ class ColorTags:
     without profiles are converted."""
     chroma_location: int = 0
     """Position of subsampled chroma, as FFmpeg's AVChromaLocation; 0 (unknown) means 1 (left)."""
+    chromaticities: Chromaticities | None = None
+    """Primaries without a number in H.273 (then `primaries` is 3), such as those of ACES."""
+    space: ColorSpace | None = None
+    """Colour space that the code values are in, if the user named one. It goes before all other
+    tags; `transfer` is 8 if it is linear."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +139,11 @@ class VideoInfo:
     """Field order of frames read interlaced; None if frames are whole."""
     notes: tuple[str, ...] = ()
     """Notes for the user on reading the source."""
+    windows: Windows | None = None
+    """Where the frames of an EXR sequence lie; None for frames that are all of the picture."""
+    declared_space: str = ""
+    """Name of the colour space by the metadata of a camera or an EXR header, such as
+    "lin_ap1_scene" or "LogC4"; empty if there is none. It counts if the user asks for it."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
@@ -84,6 +160,14 @@ class VideoInfo:
         Prompts are given in this space.
         """
         return max(1, round(self.width * self.sample_aspect_ratio))
+
+    @property
+    def on_display(self) -> VideoInfo:
+        """Return the facts of the frames cut to their display window."""
+        if self.windows is None:
+            return self
+        left, top, right, bottom = self.windows.display
+        return replace(self, width=right - left, height=bottom - top, windows=None)
 
     def __str__(self) -> str:
         rate = f"{float(self.frame_rate):.3f}".rstrip("0").rstrip(".")
@@ -164,6 +248,13 @@ class MatteBatch:
     def color(self) -> Tensor:
         """Return the straight colour to write, (N, 3, H, W): estimated foreground or source."""
         return self.source.rgb if self.foreground is None else self.foreground
+
+    def within(self, box: Box, windows: Windows) -> MatteBatch:
+        """Return the mattes cut to a box, for frames that are the raster of the windows."""
+        rows, columns = windows.place_of(box)
+        source = replace(self.source, rgb=self.source.rgb[..., rows, columns])
+        foreground = None if self.foreground is None else self.foreground[..., rows, columns]
+        return MatteBatch(source, self.alpha[..., rows, columns], self.confidence, foreground)
 
     def __len__(self) -> int:
         return len(self.source)

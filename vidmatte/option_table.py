@@ -271,6 +271,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "stream",
         "allow_truncated",
         "on_damage",
+        "missing",
+        "layer",
+        "view",
         "source_alpha",
     ),
     "Marks": (
@@ -315,7 +318,14 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "outside_mask",
         "region",
     ),
-    "Colour": ("foreground", "despill", "premultiplied"),
+    "Colour": (
+        "input_space",
+        "output_space",
+        "ocio",
+        "foreground",
+        "despill",
+        "premultiplied",
+    ),
     "Output": ("output", "alpha", "sidecar", "report", "bit_depth", "start_number", "overwrite"),
     "Long clips": ("resume", "segment_frames", "full_hash"),
 }

@@ -23,6 +23,8 @@ Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
 """Interlaced frames: refuse them, deinterlace them in one of two ways, or read them as they are."""
 OnDamage = Literal["refuse", "stop", "skip", "hold"]
 """Damaged frames of a movie: refuse it, end before them, skip them, or hold the frame before."""
+Missing = Literal["error", "hold"]
+"""Missing numbers of an image sequence: refuse it, or hold the frame before."""
 SourceAlpha = Literal["ignore", "multiply", "matte"]
 """The alpha of the source: ignore it, multiply the matte with it, or take it as the matte."""
 Screen = Literal["green", "blue"]
@@ -464,6 +466,54 @@ class MatteOptions:
         choices=get_args(OnDamage),
     )
     """See `read.open_video`."""
+    missing: Missing = option(
+        "error",
+        "Missing frames of an image sequence: refuse it, or hold the frame before them.",
+        "text",
+        choices=get_args(Missing),
+    )
+    layer: str | None = option(
+        None,
+        "Layer of EXR to read, as in beauty for the channels beauty.R, beauty.G and beauty.B.",
+        "text",
+        metavar="NAME",
+        default_text="the channels without a layer, or rgba, beauty and the like",
+    )
+    """See `read.exr_channels`."""
+    view: str | None = option(
+        None,
+        "View of stereo footage, as in left: that of EXR with several, and what stands for %V (%v: "
+        "its first letter) in the paths of inputs and outputs.",
+        "text",
+        metavar="NAME",
+        default_text="the first one of EXR",
+    )
+    """See `media.patterns.with_view`."""
+    input_space: str | None = option(
+        None,
+        "Colour space of INPUT in an OpenColorIO config, such as 'ARRI LogC4', S-Log3 or ACEScg; "
+        "auto takes what its metadata says.",
+        "text",
+        metavar="NAME|auto",
+        default_text="by the tags of the file",
+    )
+    """See `pipeline.color`."""
+    output_space: str | None = option(
+        None,
+        "Colour space of EXR with colour, such as ACEScg.",
+        "text",
+        metavar="NAME",
+        default_text="that of the source if it is linear, else scene_linear of the config",
+    )
+    ocio: str | None = option(
+        None,
+        "OpenColorIO config of these spaces: a .ocio or .ocioz file, or ocio://NAME for one that "
+        "comes with OpenColorIO.",
+        "text",
+        metavar="CONFIG",
+        default_text="$OCIO, else the ACES studio config",
+    )
+    """See `imaging.ocio.config_in_use`."""
     source_alpha: SourceAlpha = option(
         "ignore",
         "Alpha of INPUT: multiply the matte with it, or take it as the matte (--model none).",
@@ -521,6 +571,11 @@ class MatteOptions:
         _check_fields(self)
         _check_mattes(self)
         _check_prompt_model(self)
+        if self.ocio is not None and not (self.input_space or self.output_space):
+            raise OptionError(
+                f"ocio {self.ocio!r} was given without a colour space: give --input-space or "
+                f"--output-space too"
+            )
 
 
 def _check_mattes(options: MatteOptions) -> None:

@@ -8,9 +8,10 @@ footage itself:
   1000 cd/m2; the largest of red, green and blue is brought down to 203 cd/m2 (the diffuse white of
   ITU-R BT.2408) by the curve of BT.2390-10, section 5.4.1, and the other two by the same factor; to
   BT.709 primaries; to a screen with the gamma 2.4 of BT.1886.
-- Scene-linear light (EXR, TIFF of floats): values up to 0.6 stay, those above lie on a shoulder
-with
-  the limit 1; then the curve of sRGB.
+- Footage in a colour space that the user named: through the view of the OpenColorIO config, see
+  `imaging.ocio`.
+- Scene-linear light (EXR, TIFF of floats): to BT.709 primaries; values up to 0.6 stay, those above
+  lie on a shoulder with the limit 1; then the curve of sRGB.
 - Still images with a colour profile: to sRGB, see `imaging.profile`.
 - Everything else stays, clipped to 0..1 (super-whites).
 """
@@ -25,6 +26,8 @@ import torch
 from torch import Tensor
 
 from vidmatte.frames import ColorTags, VideoInfo
+from vidmatte.imaging import ocio
+from vidmatte.imaging.primaries import OTHER_PRIMARIES, to_bt709
 from vidmatte.imaging.profile import parse_profile, to_srgb
 from vidmatte.imaging.transfer import (
     HLG,
@@ -57,6 +60,16 @@ _HLG_LUMINANCE = (0.2627, 0.6780, 0.0593)
 
 def describe_view(color: ColorTags) -> str | None:
     """Return a note on the display transform of this colour; None if there is none."""
+    if color.space is not None:
+        display, view = ocio.view_of(color.space)
+        if color.space.is_linear:
+            kept = "movies and PNG have the curve of BT.709 or sRGB, and end at 1"
+        else:
+            kept = "movies and PNG keep its code values"
+        return (
+            f"the source is read as {color.space!s} (of {color.space.config}); {kept}; the model "
+            f"saw the view '{view}' of '{display}'"
+        )
     if color.transfer == LINEAR:
         return (
             "the source is scene-linear: EXR outputs are, too, others have the curve of BT.709 "
@@ -101,10 +114,12 @@ def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     Returns:
         The same shape in 0..1.
     """
+    if color.space is not None:
+        return ocio.show(rgb, color.space)
     if color.icc is not None:
         return to_srgb(rgb, color.icc)
     if color.transfer == LINEAR:
-        return linear_to_srgb(_roll_off(rgb.clamp(min=0)))
+        return linear_to_srgb(_roll_off(to_bt709(rgb, color).clamp(min=0)))
     if color.transfer == PQ:
         # The tone curve depends on the largest channel alone, and both it and the EOTF have one
         # variable: two tables.
@@ -135,8 +150,10 @@ def for_output(
 ) -> Tensor:
     """Return frames as code values for an output.
 
-    Scene-linear light goes through a curve, and highlights are clipped at 1. Code values of a
-    colour profile become those of sRGB, unless the output holds the profile or tags for it.
+    Scene-linear light goes through a curve, and highlights are clipped at 1; its primaries become
+    those of BT.709, unless tags of the output name them. Code values of a colour profile become
+    those of sRGB, unless the output holds the profile or tags for it. Those of a camera stay,
+    unless the output holds nothing: it gets the picture that the model sees.
 
     Args:
         rgb: (..., 3, H, W) as read.
@@ -145,10 +162,17 @@ def for_output(
         holds: Colour information in the output: nothing (sRGB is assumed), the numbers of
             H.273, or the profile of the source.
     """
+    if color.space is not None:
+        if color.space.is_linear:
+            return curve(ocio.light_in_bt709(rgb, color.space).clamp(0, 1))
+        return ocio.show(rgb, color.space) if holds == "nothing" else rgb
     if color.icc is not None:
         is_said = holds == "profile" or (holds == "tags" and color.primaries == _P3)
         return rgb if is_said else to_srgb(rgb, color.icc)
-    return curve(rgb.clamp(0, 1)) if color.transfer == LINEAR else rgb
+    if color.transfer != LINEAR:
+        return rgb
+    is_said = holds == "tags" and color.primaries != OTHER_PRIMARIES
+    return curve((rgb if is_said else to_bt709(rgb, color)).clamp(0, 1))
 
 
 def tone_curve(code: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Names of numbered frames: `%04d`, `####`, `@@@@` and `$F4`, for inputs and outputs.
+"""Names of numbered frames: `%04d`, `####`, `@@@@` and `$F4`, and of views, for in- and outputs.
 
 A name has at most one place for the frame number. A single `#` is a place only if there is no
 other one and no digit follows: in `take#2.%04d.png` and `take#2.mov` it is plain text. A range of
@@ -28,6 +28,8 @@ _NEGATIVE = re.compile(r"(?:^|[._ ])-(\d+)$")
 -1."""
 _SPAN = re.compile(r"(?<!\d)(\d+)-(\d+)$")
 _TRAILING = re.compile(r"(\d+)$")
+_VIEW = re.compile(r"%([Vv])")
+_TILES = re.compile(r"<(UDIM|UVTILE|U|V|u|v)>|%\(UDIM\)d", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,32 @@ def parse_pattern(path: str | Path) -> FramePattern | None:
     padding = groups["padding"] or ""
     digits = len(padding) or int(groups.get("printf") or groups.get("houdini") or 1)
     return FramePattern(name[: place.start()], name[place.end() :], max(1, digits))
+
+
+def with_view(path: str | Path, view: str | None) -> str | Path:
+    """Return a path with the name of a view in place of %V, and its first letter in place of %v.
+
+    Raises:
+        OptionError: If the path has such a place, and no view is given.
+    """
+    if not _VIEW.search(str(path)) or Path(path).exists():
+        return path
+    if view is None:
+        raise OptionError(
+            f"{path}: %V stands for the view of stereo footage; choose it with --view left, say"
+        )
+    named = _VIEW.sub(lambda found: view if found[1] == "V" else view[:1], str(path))
+    return named if isinstance(path, str) else Path(named)
+
+
+def refuse_tiles(path: str | Path) -> None:
+    """Raise OptionError for a pattern of texture tiles, such as <UDIM>."""
+    found = _TILES.search(str(path))
+    if found and not Path(path).exists():
+        raise OptionError(
+            f"{path}: {found[0]} stands for tiles of a texture, which are no frames of a clip; "
+            f"give a pattern of frame numbers such as %04d, or --images for independent images"
+        )
 
 
 def _places(name: str) -> list[re.Match[str]]:

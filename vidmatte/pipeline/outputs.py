@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vidmatte.errors import OptionError
 from vidmatte.hosts.sidecars import check_sidecars, sidecar_paths
+from vidmatte.media.patterns import refuse_tiles, with_view
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.source import Paths, as_list
 from vidmatte.write import OutputSpec, parse_output, split_format_options
@@ -59,7 +60,9 @@ class OutputPlan:
         requested: list[OutputSpec] = []
         specs: list[OutputSpec] = []
         for paths, alpha_only in ((output, False), (alpha, True)):
-            for path in as_list(paths):
+            for given in as_list(paths):
+                refuse_tiles(given)
+                path = with_view(given, options.view)
                 specs += outputs_of_objects(path, objects, alpha_only=alpha_only)
                 requested.append(parse_output(path, alpha_only=alpha_only))
         _check_color(specs, options)
@@ -128,6 +131,16 @@ def _check_color(specs: Sequence[OutputSpec], options: MatteOptions) -> None:
             "a choice of colour was given, but only alpha is written; add an output with colour "
             "(-o)"
         )
+    if options.output_space and all(spec.alpha_only or not _is_exr(spec) for spec in specs):
+        raise OptionError(
+            f"output_space {options.output_space!r} is for EXR with colour, and none is written: "
+            f"movies keep the code values of the source, PNG are made for displays; add an output "
+            f"such as %06d.exr (-o)"
+        )
+
+
+def _is_exr(spec: OutputSpec) -> bool:
+    return spec.format.codec == "exr"
 
 
 def _check_start_number(specs: Sequence[OutputSpec], options: MatteOptions) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from vidmatte.errors import OptionError
 from vidmatte.hosts.sidecars import Sidecars
+from vidmatte.media.patterns import with_view
 from vidmatte.model.external import fit_to_clip
 from vidmatte.options import MatteOptions, chosen_options
+from vidmatte.pipeline.color import config_files, output_space
 from vidmatte.pipeline.outputs import OutputPlan
 from vidmatte.pipeline.source import Inputs, Paths, Source, expected_frames, frame_range
 from vidmatte.prompts.objects import ObjectPrompts, Prompts
@@ -86,7 +88,8 @@ class Request:
         given = [split_label(path)[0] for path in paths]
         backdrops = [image_of(spec.backdrop) for spec in self.outputs.specs]
         images = [path for path in backdrops if path is not None]
-        return [*self.source.paths, *self.prompts.files, *given, *images]
+        sources = [with_view(path, options.view) for path in self.source.paths]
+        return [*sources, *self.prompts.files, *given, *images, *config_files(options)]
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ class Shot:
             end=None if self.end is None else self.video.seconds_of(self.end),
             inputs=self.request.inputs(),
             command=self.invocation.recipe(),
+            output_space=output_space(self.options),
         )
 
     @property

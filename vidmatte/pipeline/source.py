@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import cast
 
 from vidmatte.errors import OptionError, ReadError
+from vidmatte.media.patterns import refuse_tiles, with_view
 from vidmatte.options import MatteOptions
+from vidmatte.pipeline.color import with_input_space
 from vidmatte.read import Video, open_video, parse_position
+from vidmatte.read.exr_channels import ExrChoice
 from vidmatte.read.memory import ImageLike, MemoryVideo, is_image_like
 from vidmatte.read.sequence import ImageSet
 
@@ -61,7 +64,8 @@ class Source:
             return self._open_frames(options)
         if self.images:
             _refuse_clip_options(options)
-            return _with_alpha_note(ImageSet(self.paths), options)
+            images = ImageSet(_paths(self.paths, options), choice=_choice(options))
+            return _as_asked(images, options)
         if len(self.paths) != 1:
             raise OptionError(
                 f"{len(self.paths)} inputs given: use --images if they are independent images"
@@ -71,12 +75,17 @@ class Source:
     def _open_frames(self, options: MatteOptions) -> Video:
         if self.images:
             _refuse_clip_options(options)
-            return _with_alpha_note(MemoryVideo(self.frames, is_set=True), options)
+            return _as_asked(MemoryVideo(self.frames, is_set=True), options)
         chosen = (options.reader, options.deinterlace, options.stream, options.on_damage)
         if chosen != ("pyav", "refuse", None, "refuse"):
             raise OptionError(
                 "frames in memory were given: reader, deinterlacing, stream and damage are for "
                 "movies only; leave them out"
+            )
+        if (options.missing, options.layer, options.view) != ("error", None, None):
+            raise OptionError(
+                "frames in memory were given: missing frames, layers and views are for files only; "
+                "leave them out"
             )
         return _with_choices(MemoryVideo(self.frames, options.frame_rate), options)
 
@@ -88,22 +97,41 @@ def as_list(paths: Paths) -> list[str | Path]:
 
 def open_clip(source: str | Path, options: MatteOptions) -> Video:
     """Open a movie or a sequence with the reading options of `options`; see `open_video`."""
+    (path,) = _paths([source], options)
     video = open_video(
-        source,
+        path,
         reader=options.reader,
         frame_rate=options.frame_rate,
         allow_truncated=options.allow_truncated,
         deinterlace=options.deinterlace,
         stream=options.stream,
         on_damage=options.on_damage,
+        missing=options.missing,
+        choice=_choice(options),
     )
     return _with_choices(video, options)
+
+
+def _paths(paths: Sequence[str | Path], options: MatteOptions) -> list[str | Path]:
+    """Return paths with the view in them. Raises OptionError for tiles of textures."""
+    for path in paths:
+        refuse_tiles(path)
+    return [with_view(path, options.view) for path in paths]
+
+
+def _choice(options: MatteOptions) -> ExrChoice:
+    return ExrChoice(options.layer, options.view)
 
 
 def _with_choices(video: Video, options: MatteOptions) -> Video:
     if options.start_number is not None:
         # In place of the number in the names of the files.
         video.info = replace(video.info, first_number=options.start_number)
+    return _as_asked(video, options)
+
+
+def _as_asked(video: Video, options: MatteOptions) -> Video:
+    video.info = with_input_space(video.info, options)
     return _with_alpha_note(video, options)
 
 
@@ -138,6 +166,7 @@ def _refuse_clip_options(options: MatteOptions) -> None:
         "deinterlace": options.deinterlace != "refuse",
         "stream": options.stream is not None,
         "on_damage": options.on_damage != "refuse",
+        "missing": options.missing != "error",
     }
     for name, value in chosen.items():
         if value:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vidmatte.errors import PromptError
-from vidmatte.frames import ColorTags
+from vidmatte.frames import ColorTags, Windows
 from vidmatte.imaging.display import to_display
 from vidmatte.imaging.fit import Size, fit_to_frame, is_exact, wrong_size
 from vidmatte.media.limits import displayed_size
@@ -103,6 +103,12 @@ class _Frame:
     size: Size
     display: Size
     mask_fit: MaskFit
+    windows: Windows | None = None
+    """Those of an EXR clip; a mask may have the size of the display window."""
+
+    def is_shown(self, found: Size | None) -> bool:
+        """Return whether an image has the size of the display window of an EXR clip."""
+        return self.windows is not None and found == self.windows.size
 
     def check(self, path: Path | str, found: Size | None) -> None:
         """Raise PromptError for an image of another size that is to be exact; None is unknown."""
@@ -112,25 +118,37 @@ class _Frame:
             raise PromptError(wrong_size(path, found, self.size))
 
 
-def _read_mask(mask: Path | MaskArray, frame: _Frame) -> npt.NDArray[np.float32]:
-    """Return the alpha (H, W) of a mask. Raises PromptError if it is empty."""
+def _read_mask(
+    mask: Path | MaskArray, frame: _Frame
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the alpha (H, W) of a mask, and 1 where it is known.
+
+    Raises PromptError if it is empty.
+    """
     path: Path | str
     if isinstance(mask, MaskArray):
         path, plane = "mask", mask.alpha.copy()
     else:
         path, label = split_label(mask)
         # Before its pixels take memory.
-        frame.check(path, _size_in_header(path))
+        if not frame.is_shown(_size_in_header(path)):
+            frame.check(path, _size_in_header(path))
         plane = read_plane(path, label=label, grays_are_labels=True)
+    known = np.ones_like(plane)
+    if frame.windows is not None and frame.is_shown((plane.shape[0], plane.shape[1])):
+        # Nothing is known of the overscan around it.
+        plane, known = frame.windows.filled(plane), frame.windows.filled(known)
     frame.check(path, (plane.shape[0], plane.shape[1]))
     alpha = fit_to_frame(plane, frame.size, frame.display, frame.mask_fit)
+    if known.shape != frame.size:
+        known = np.ones(frame.size, np.float32)
     if not (alpha > 0.5).any():
         raise PromptError(
             f"{path}: the mask is empty (brightest value {alpha.max():.2f} of 1); the object has "
             f"to be white"
         )
     warn_if_full(Path(path), alpha, "the mask")
-    return np.ascontiguousarray(alpha)
+    return np.ascontiguousarray(alpha), np.ascontiguousarray(known)
 
 
 def _size_in_header(path: Path) -> Size | None:
@@ -168,6 +186,7 @@ def draw_prompt(
     display_width: int | None,
     color: ColorTags | None,
     mask_fit: MaskFit = "exact",
+    windows: Windows | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Mark, ...]]:
     """Return rgb (1, 3, H, W), alpha and known (1, 1, H, W), and the marks of a reference.
 
@@ -175,10 +194,9 @@ def draw_prompt(
     points.
     """
     size = (rgb.shape[-2], rgb.shape[-1])
-    frame = _Frame(size, (size[0], display_width or size[1]), mask_fit)
+    frame = _Frame(size, (size[0], display_width or size[1]), mask_fit, windows)
     if prompt.mask is not None:
-        alpha = _read_mask(prompt.mask, frame)
-        known = np.ones(size, np.float32)
+        alpha, known = _read_mask(prompt.mask, frame)
     else:
         alpha = np.zeros(size, np.float32)
         known = np.zeros(size, np.float32)

@@ -17,7 +17,7 @@ from vidmatte.options import EXTENTS, Extent
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vidmatte.frames import ColorTags
+    from vidmatte.frames import ColorTags, Windows
     from vidmatte.options import MaskEdge, MaskFit
     from vidmatte.prompts.arrays import MaskArray
     from vidmatte.read.memory import ImageLike
@@ -219,6 +219,7 @@ class Prompt:
         frame: int | None = None,
         color: ColorTags | None = None,
         mask_fit: MaskFit = "exact",
+        windows: Windows | None = None,
     ) -> Reference:
         """Draw the reference of the image that these marks belong to.
 
@@ -230,6 +231,8 @@ class Prompt:
                 `imaging.display.to_display`.
             mask_fit: what is done with a mask or image of strokes of another size, see
                 `MatteOptions`.
+            windows: those of an EXR clip; a mask of the size of its display window is placed there,
+                and nothing is known around it.
 
         Raises:
             PromptError: a mark is outside the frame, an image has another size, the marks were
@@ -242,7 +245,14 @@ class Prompt:
         # Imported here: a prompt is a plain value, and drawing it loads torch and OpenCV.
         from vidmatte.prompts.draw import draw_prompt
 
-        drawn = draw_prompt(self, rgb, display_width=display_width, color=color, mask_fit=mask_fit)
+        drawn = draw_prompt(
+            self,
+            rgb,
+            display_width=display_width,
+            color=color,
+            mask_fit=mask_fit,
+            windows=windows,
+        )
         rgb, alpha, known, marks = drawn
         return Reference(rgb, alpha, known, frame, steps=marks, extent=self.extent)
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 
 from vidmatte.errors import OptionError
+from vidmatte.frames import ColorTags
 from vidmatte.imaging.display import to_display
 from vidmatte.options import MaskFit
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.read import Video, open_video, parse_position
 from vidmatte.read.images import IMAGE_SUFFIXES, read_image
+from vidmatte.read.still import STILL
 
 
 def make_references(
@@ -45,12 +47,22 @@ def make_references(
         _refuse_twice([prompt.frame for prompt in prompts])
         image = read_image(Path(reference))
         rgb = torch.from_numpy(image.rgb)[None]
-        return tuple(
-            prompt.reference(rgb, color=image.color, mask_fit=mask_fit) for prompt in prompts
-        )
+        color = _like(video.info.color, image.color)
+        return tuple(prompt.reference(rgb, color=color, mask_fit=mask_fit) for prompt in prompts)
     with open_video(reference) as clip:
+        clip.info = replace(clip.info, color=_like(video.info.color, clip.info.color))
         marked = zip(prompts, _frames(clip, prompts), strict=True)
         return tuple(_mark(clip, prompt, frame, mask_fit, is_own=False) for prompt, frame in marked)
+
+
+def _like(clip: ColorTags, reference: ColorTags) -> ColorTags:
+    """Return the tags of a reference in the colour space that was named for the clip.
+
+    Still images made for a display, such as PNG, have their own: they come from elsewhere.
+    """
+    if clip.space is None or reference == STILL or reference.icc is not None:
+        return reference
+    return clip
 
 
 def _frames(video: Video, prompts: Sequence[Prompt]) -> list[int]:
@@ -84,6 +96,7 @@ def _mark(
         frame=frame if is_own else None,
         color=color,
         mask_fit=mask_fit,
+        windows=video.info.windows,
     )
     if beside is None:
         return reference

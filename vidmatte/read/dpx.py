@@ -17,8 +17,11 @@ from vidmatte.read.still import STILL, StillImage
 _HEADER = 2048
 _GENERIC_HEADER = 1664
 """Bytes of the mandatory header; the film and television headers after it are optional."""
-_LOGARITHMIC = (1, 3)
-"""Transfer characteristics of printing density, and of unspecified logarithms."""
+_PRINTING_DENSITY = 1
+_LOGARITHMIC = (_PRINTING_DENSITY, 3)
+"""Transfer characteristics of film scans, and of unspecified logarithms."""
+_FILM = "Cineon"
+"""Name of the colour space of film scans, see `imaging.ocio`."""
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -62,10 +65,11 @@ def read_dpx(path: Path) -> StillImage:
         timecode=_timecode(header, order),
         sample_aspect_ratio=_aspect(header, order),
         notes=(
-            "the DPX images are logarithmic: code values are kept, and the model sees them as is",
+            "the DPX images are logarithmic: without --input-space the model sees them as they are",
         )
         if is_log
         else (),
+        declared_space=_FILM if header[801] == _PRINTING_DENSITY else "",
     )
 
 

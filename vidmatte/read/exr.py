@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,81 +15,93 @@ import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import MissingExtraError, ReadError
+from vidmatte.frames import Box, ColorTags, Windows
+from vidmatte.imaging.primaries import LINEAR_IDS, OTHER_PRIMARIES, linear_id_of, number_of
 from vidmatte.media.limits import check_regular, check_size
+from vidmatte.read.exr_channels import (
+    ExrChoice,
+    Picture,
+    chosen_picture,
+    is_deep,
+    notes_on,
+    pictures_of,
+)
 from vidmatte.read.still import LINEAR_STILL, StillImage, finite
 
-OTHER_PRIMARIES = 3
-"""Reserved in H.273: primaries of a header without a number in H.273, such as ACES."""
-_PRIMARIES = {
-    1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
-    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
-    12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
-}
-"""CIE xy of red, green and blue by H.273 number: BT.709, BT.2020, P3-D65."""
-_NAMES = {("R", "G", "B"), ("r", "g", "b"), ("red", "green", "blue"), ("Red", "Green", "Blue")}
 _PRINTED = threading.Lock()
 """Held while standard output is redirected, for the whole process."""
-
-Channels = tuple[str, str, str]
-_Find = Callable[[list[str]], Channels | None]
+_MAIN = ExrChoice()
 
 
-def read_exr(path: Path) -> StillImage:
-    """Return R, G and B (or Y as gray) of the first part with these channels.
-
-    The picture is cut, or filled with black, to the display window. Layers (`beauty.R`) count if
-    there are no plain channels.
-
-    Raises:
-        ReadError: If no part has such channels, or the image is damaged or deep.
-        MissingExtraError: If the library is not installed.
-    """
-    image = _read(path, _find_rgb)
-    if image is None:
-        raise _no_channels(path, "R, G and B, or Y")
-    return image
-
-
-def read_exr_planes(
-    path: Path, *, layer: str | None = None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Return the colour (3, H, W) of an EXR image and its alpha (H, W) in 0..1, or None.
-
-    Alpha is the A of the first part with one, plain or of a layer. It also stands for the colour if
-    there is no other. Colour is as in the file, unbounded.
+def read_exr(path: Path, choice: ExrChoice = _MAIN, *, raster: Box | None = None) -> StillImage:
+    """Return R, G and B, or Y as gray, of a layer and a view.
 
     Args:
         path: The image.
-        layer: Only the channels of this layer (`layer.R`); None for the first ones.
+        choice: The layer and the view; the main ones if it is left out: channels without a layer,
+            then those called "rgba", "beauty" and the like.
+        raster: Box of pixels to return; the picture is cut to it, or filled with black. None for
+            the display window.
+
+    Raises:
+        ReadError: If there are no such channels, or the image is damaged or deep.
+        MissingExtraError: If the library is not installed.
+    """
+    wanted = "R, G and B, or Y"
+    with _opened(path, choice, wanted) as (headers, chosen):
+        if chosen.color is None:
+            raise _no_channels(path, headers, wanted)
+        header = headers[chosen.part]
+        planes = _planes(path, chosen, chosen.color, header, raster)
+    notes = notes_on(pictures_of(headers), chosen, choice)
+    return _image(header, planes, tuple(notes))
+
+
+def read_exr_planes(
+    path: Path, choice: ExrChoice = _MAIN, *, raster: Box | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    """Return the colour (3, H, W) of an EXR image and its alpha (H, W) in 0..1, or None.
+
+    Alpha stands for the colour if there is no other. Colour is as in the file, unbounded. For the
+    arguments see `read_exr`.
 
     Raises:
         ReadError: If there are neither R, G and B nor Y nor A, or the image is damaged or deep.
         MissingExtraError: If the library is not installed.
     """
-    alpha = _read(path, _in_layer(_find_alpha, layer))
-    color = _read(path, _in_layer(_find_rgb, layer))
-    picture = color or alpha
-    if picture is None:
-        raise _no_channels(path, "A, Y, or R, G and B")
-    return picture.rgb, None if alpha is None else np.asarray(alpha.rgb[0].clip(0, 1))
+    with _opened(path, choice, "A, Y, or R, G and B") as (headers, chosen):
+        header = headers[chosen.part]
+        names = (*(chosen.color or ()), *filter(None, [chosen.alpha]))
+        planes = finite(np.stack(_planes(path, chosen, names, header, raster)))
+    color, alpha = planes[:3], None if chosen.alpha is None else planes[-1].clip(0, 1)
+    return (color if chosen.color else np.repeat(planes, 3, axis=0)), alpha
 
 
-def _read(path: Path, find: _Find) -> StillImage | None:
-    """Return the image of the three channels chosen by `find`; None if no part has them."""
+def read_windows(path: Path) -> Windows:
+    """Return where the pixels of an EXR lie, from its header alone; of the first flat part.
+
+    Raises:
+        ReadError: If the image is damaged.
+        MissingExtraError: If the library is not installed.
+    """
+    with _translated(path):
+        headers = _headers(path)
+        flat = [header for header in headers if not is_deep(header)] or headers
+        return _windows(flat[0])
+
+
+def _library() -> Any:
     try:
         import OpenEXR
     except ImportError as error:
         raise MissingExtraError("EXR input", "exr") from error
-    check_regular(path)
-    # The declared sizes are checked before any memory is taken.
+    return OpenEXR
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
     try:
-        for part in OpenEXR.File(str(path), header_only=True).parts:
-            for window in ("dataWindow", "displayWindow"):
-                check_size(path, *_size(part.header[window]))
-        with _warnings() as printed:
-            file = OpenEXR.File(str(path), separate_channels=True)
-        with file:
-            return _first_image(path, file, find, printed.getvalue())
+        yield
     except ReadError:
         raise
     # All errors that the binding lets through; IndexError means a truncated file.
@@ -97,14 +109,68 @@ def _read(path: Path, find: _Find) -> StillImage | None:
         raise _damaged(path, str(error)) from error
 
 
-def _first_image(path: Path, file: Any, find: _Find, warning: str) -> StillImage | None:
-    if warning:
-        raise _damaged(path, warning)
-    for part in file.parts:
-        names = find(list(part.channels))
-        if names is not None:
-            return _image(path, part.header, [part.channels[name].pixels for name in names])
-    return None
+@contextmanager
+def _opened(
+    path: Path, choice: ExrChoice, wanted: str
+) -> Iterator[tuple[list[dict[str, Any]], Picture]]:
+    """Give the headers of all parts, and the picture that is wanted."""
+    with _translated(path):
+        headers = _headers(path)
+        chosen = chosen_picture(path, pictures_of(headers), choice)
+        if chosen is None:
+            raise _no_channels(path, headers, wanted)
+        yield headers, chosen
+
+
+def _headers(path: Path) -> list[dict[str, Any]]:
+    """Return the headers; declared sizes are checked before any memory is taken."""
+    library = _library()
+    check_regular(path)
+    headers = [part.header for part in library.File(str(path), header_only=True).parts]
+    for header in headers:
+        for window in ("dataWindow", "displayWindow"):
+            left, top, right, bottom = _box(header[window])
+            check_size(path, right - left, bottom - top)
+    return headers
+
+
+def _planes(
+    path: Path,
+    chosen: Picture,
+    names: tuple[str, ...],
+    header: dict[str, Any],
+    raster: Box | None,
+) -> list[npt.NDArray[np.generic]]:
+    """Return channels (H, W) of a part, cut or filled to the raster."""
+    with _warnings() as printed:
+        file = _library().File(str(path), separate_channels=True)
+    with file:
+        if printed.getvalue():
+            raise _damaged(path, printed.getvalue())
+        channels = file.parts[chosen.part].channels
+        pixels = [channels[name].pixels for name in names]
+    windows = _windows(header)
+    left, top, right, bottom = windows.data
+    # Subsampled channels are smaller than the data window.
+    size = (bottom - top, right - left)
+    if not all(channel is not None and channel.shape == size for channel in pixels):
+        raise ReadError(
+            f"{path}: its channels are incomplete or subsampled; save it again with full channels"
+        )
+    box = raster or windows.display
+    return [_placed(channel, windows.data, box) for channel in pixels]
+
+
+def _placed(channel: npt.NDArray[np.generic], data: Box, raster: Box) -> npt.NDArray[np.generic]:
+    """Return the pixels of a box; outside of the data window they are black, as OpenEXR says."""
+    if data == raster:
+        return channel
+    left, top, right, bottom = raster
+    placed = np.zeros((bottom - top, right - left), channel.dtype)
+    columns, from_columns = _overlap(data[0], data[2], left, right)
+    rows, from_rows = _overlap(data[1], data[3], top, bottom)
+    placed[rows, columns] = channel[from_rows, from_columns]
+    return placed
 
 
 @contextmanager
@@ -123,99 +189,96 @@ def _damaged(path: Path, reason: str) -> ReadError:
     return ReadError(f"{path}: is not an EXR image, or is damaged ({line}); render it again")
 
 
-def _no_channels(path: Path, wanted: str) -> ReadError:
+def _no_channels(path: Path, headers: list[dict[str, Any]], wanted: str) -> ReadError:
+    if any(is_deep(header) for header in headers):
+        return ReadError(
+            f"{path}: is a deep image, which holds any number of samples for each pixel; flatten "
+            f"it (DeepToImage in Nuke)"
+        )
+    found = [channel.name for header in headers for channel in header["channels"]]
     return ReadError(
-        f"{path}: has no part with the flat channels {wanted}; deep images have to be flattened"
+        f"{path}: has no part with the flat channels {wanted}; its channels are "
+        f"{', '.join(found)}; render the picture too"
     )
-
-
-def _in_layer(find: _Find, layer: str | None) -> _Find:
-    """Return a search that sees only the channels of one layer."""
-    if layer is None:
-        return find
-    return lambda channels: find([name for name in channels if name.rpartition(".")[0] == layer])
-
-
-def _find_alpha(channels: list[str]) -> Channels | None:
-    alphas = [name for name in channels if name.rpartition(".")[2] == "A"]
-    if not alphas:
-        return None
-    name = min(alphas, key=lambda name: ("." in name, name))  # plain ones first
-    return name, name, name
-
-
-def _find_rgb(channels: list[str]) -> Channels | None:
-    """Return the names of red, green and blue: plain ones first, then those of the first layer."""
-    for layer in sorted({name.rpartition(".")[0] for name in channels}):
-        prefix = f"{layer}." if layer else ""
-        for red, green, blue in sorted(_NAMES):
-            names = (prefix + red, prefix + green, prefix + blue)
-            if set(names) <= set(channels):
-                return names
-    # Y with RY and BY is luminance and chroma, at different sizes.
-    is_gray = "Y" in channels and not {"RY", "BY"} & set(channels)
-    return ("Y", "Y", "Y") if is_gray else None
 
 
 def _image(
-    path: Path, header: dict[str, Any], channels: list[npt.NDArray[np.generic]]
+    header: dict[str, Any],
+    channels: list[npt.NDArray[np.generic]],
+    notes: tuple[str, ...],
 ) -> StillImage:
-    (left, top), _ = header["dataWindow"]
-    (full_left, full_top), _ = header["displayWindow"]
-    data_width, data_height = _size(header["dataWindow"])
-    width, height = _size(header["displayWindow"])
-    # Subsampled channels are smaller than the data window.
-    is_whole = all(
-        channel is not None and channel.shape == (data_height, data_width) for channel in channels
-    )
-    if not is_whole:
-        raise ReadError(
-            f"{path}: its channels are incomplete or subsampled; save it again with full channels"
-        )
-    rgb = np.zeros((3, height, width), np.float32)
-    rows, from_rows = _overlap(int(top), data_height, int(full_top), height)
-    columns, from_columns = _overlap(int(left), data_width, int(full_left), width)
-    # Outside of the data window the picture is black, as OpenEXR defines it.
-    for plane, channel in zip(rgb, channels, strict=True):
-        plane[rows, columns] = channel[from_rows, from_columns].astype(np.float32)
-    primaries, notes = _primaries(header.get("chromaticities"))
+    rgb = np.stack([channel.astype(np.float32) for channel in channels])
+    found = _Colors.of(header)
     rate = header.get("framesPerSecond")
     aspect = float(header.get("pixelAspectRatio", 1.0))
     has_aspect = 0.1 < aspect < 10
     return StillImage(
         finite(rgb),
-        replace(LINEAR_STILL, primaries=primaries),
+        found.tags,
         8 * channels[0].dtype.itemsize,
         frame_rate=Fraction(rate) if rate and 0 < rate < 1000 else None,
         timecode=_timecode(header.get("timeCode")),
         sample_aspect_ratio=Fraction(aspect).limit_denominator(1000) if has_aspect else Fraction(1),
-        notes=notes,
+        notes=(*notes, *found.notes),
+        declared_space=found.name,
     )
 
 
-def _size(window: Any) -> tuple[int, int]:
-    """Return width and height of a window; both of its corners belong to it."""
+def _box(window: Any) -> Box:
+    """Return left, top, right and bottom; in EXR the last pixels belong to the window."""
     (left, top), (right, bottom) = window
-    return int(right) - int(left) + 1, int(bottom) - int(top) + 1
+    return int(left), int(top), int(right) + 1, int(bottom) + 1
 
 
-def _overlap(start: int, length: int, full_start: int, full_length: int) -> tuple[slice, slice]:
-    """Return the place of stored pixels in the display window, and the slice of those in it."""
+def _windows(header: dict[str, Any]) -> Windows:
+    return Windows(_box(header["dataWindow"]), _box(header["displayWindow"]))
+
+
+def _overlap(start: int, end: int, full_start: int, full_end: int) -> tuple[slice, slice]:
+    """Return the place of stored pixels in the raster, and the slice of those in it."""
     low = max(start, full_start)
-    high = max(low, min(start + length, full_start + full_length))
+    high = max(low, min(end, full_end))
     return slice(low - full_start, high - full_start), slice(low - start, high - start)
 
 
-def _primaries(chromaticities: Any) -> tuple[int, tuple[str, ...]]:
-    if chromaticities is None:
-        return 1, ()
-    for number, known in _PRIMARIES.items():
-        # Headers hold floats of a few digits.
-        if np.allclose(np.ravel(chromaticities)[:6], known, atol=2e-3):
-            return number, ()
-    return OTHER_PRIMARIES, (
-        "the primaries of the EXR header have no number in ITU-T H.273: EXR outputs do not name "
-        "them, other outputs say BT.709",
+@dataclass(frozen=True)
+class _Colors:
+    """What a header says of colour."""
+
+    tags: ColorTags
+    name: str
+    """Name of the colour space: the interop ID, or what other programs wrote."""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, header: dict[str, Any]) -> _Colors:
+        name = str(header.get("colorInteropID") or header.get("oiio:ColorSpace") or "")
+        stored = header.get("chromaticities")
+        # Headers of ACES files may have the name alone.
+        points = LINEAR_IDS.get(name) if stored is None else tuple(map(float, np.ravel(stored)[:8]))
+        if points is None:
+            return cls(LINEAR_STILL, name, _unread(name))
+        number = number_of(points)
+        name = name or linear_id_of(points) or ""
+        if number != OTHER_PRIMARIES:
+            return cls(replace(LINEAR_STILL, primaries=number), name, _unread(name))
+        tags = replace(LINEAR_STILL, primaries=number, chromaticities=points)
+        return cls(tags, name, (_OTHER_NOTE, *_unread(name)))
+
+
+_OTHER_NOTE = (
+    "the primaries of the EXR header are neither those of BT.709, P3 nor BT.2020: EXR outputs keep "
+    "them, all others are converted to BT.709"
+)
+_PLAIN_NAMES = ("", "linear", "scene_linear", "data", "unknown", "raw")
+
+
+def _unread(name: str) -> tuple[str, ...]:
+    """Return the note on a named space that is not known without a config."""
+    if name in LINEAR_IDS or name.lower() in _PLAIN_NAMES or name.lower().startswith("lin_"):
+        return ()
+    return (
+        f"the EXR header names the colour space {name!r}; --input-space auto reads the images so",
     )
 
 

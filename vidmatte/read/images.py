@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidmatte.errors import MissingExtraError, ReadError
+from vidmatte.frames import Box
 from vidmatte.media.limits import (
     check_regular,
     check_size,
@@ -20,6 +21,7 @@ from vidmatte.media.limits import (
 )
 from vidmatte.read.dpx import read_dpx
 from vidmatte.read.exr import read_exr
+from vidmatte.read.exr_channels import ExrChoice
 from vidmatte.read.orientation import from_exif
 from vidmatte.read.profile import with_profile
 from vidmatte.read.still import LINEAR_STILL, StillImage, finite
@@ -42,6 +44,7 @@ _ANIMATED_SUFFIXES = (".png", ".webp", ".avif")
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _FLOATS = (np.float32, np.float64)
 _HEIF = (".heic", ".heif")
+_MAIN = ExrChoice()
 _BY_PILLOW = (".avif", *_HEIF)
 _JPEG = b"\xff\xd8"
 # Messages of libjpeg about damage; it has others about unusual but whole files.
@@ -202,18 +205,23 @@ def read_palette(path: Path) -> Palette | None:
     return Palette(from_exif(exif).apply(indices), colors)
 
 
-def read_image(path: Path) -> StillImage:
+def read_image(path: Path, choice: ExrChoice = _MAIN, *, raster: Box | None = None) -> StillImage:
     """Return the displayed image, without alpha, from 8- or 16-bit integers or floats.
 
     Integers are display-referred. Floats (EXR, TIFF) are scene-linear; not-a-number in them becomes
     0 and infinity 65504.
+
+    Args:
+        path: The image.
+        choice: Layer and view of an EXR; see `read.exr.read_exr`.
+        raster: Box of pixels of an EXR.
 
     Raises:
         ReadError: If it cannot be decoded.
         MissingExtraError: If it is an EXR and the library for it is not installed.
     """
     if path.suffix.lower() == ".exr":
-        return read_exr(path)
+        return read_exr(path, choice, raster=raster)
     if path.suffix.lower() == ".dpx":
         return read_dpx(path)
     image = decode(path, _COLOR)

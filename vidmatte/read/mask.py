@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from vidmatte.errors import OptionError, ReadError
-from vidmatte.frames import FrameBatch, VideoInfo
+from vidmatte.frames import FrameBatch, VideoInfo, Windows
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.fit import Size, fit_to_frame, is_exact, wrong_size
 from vidmatte.media.closing import Closing
@@ -57,6 +57,8 @@ class Mask(Closing, ABC):
         """Object of a label mask; None for the only one."""
         self.first = 0
         """Index in the clip of the first frame of a movie or sequence."""
+        self.windows: Windows | None = None
+        """Those of the clip; masks of the size of its display window are placed there."""
         # Several objects read the same masks frame by frame, so the last batch is kept.
         self._held: tuple[object, list[Alpha]] = None, []
 
@@ -84,6 +86,8 @@ class Mask(Closing, ABC):
 
     def _fit(self, plane: Alpha, size: tuple[int, int], display_width: int) -> Alpha:
         found = (plane.shape[0], plane.shape[1])
+        if self.windows is not None and found == self.windows.size:
+            return self.windows.filled(plane)
         display = (size[0], display_width)
         self._check(found, size, display)
         return fit_to_frame(plane, size, display, self.fit)
@@ -100,7 +104,9 @@ class Mask(Closing, ABC):
 
     def check_size(self, like: VideoInfo) -> None:
         """Raise OptionError if it is known to have another size than the clip."""
-        if self.size is not None:
+        self.windows = like.windows
+        is_shown = like.windows is not None and self.size == like.windows.size
+        if self.size is not None and not is_shown:
             self._check(self.size, (like.height, like.width), (like.height, like.display_width))
 
     def check_length(self, frames: int) -> None:
@@ -179,6 +185,12 @@ class _Movie(Mask):
     @property
     def size(self) -> tuple[int, int]:
         return self._video.info.height, self._video.info.width
+
+    def check_size(self, like: VideoInfo) -> None:
+        # EXR are read where the frames of the clip lie, whatever box of them is stored.
+        if like.windows is not None and isinstance(self._video, SequenceVideo):
+            self._video.read_within(like.windows)
+        super().check_size(like)
 
     @property
     def frames(self) -> int:

@@ -35,6 +35,7 @@ from vidmatte.media.container import (
 )
 from vidmatte.media.unchanged import UnchangedFile
 from vidmatte.options import Deinterlace, OnDamage
+from vidmatte.read.camera import declared_space
 from vidmatte.read.damage import damaged_packets, decode_in_spite, lost_frames
 from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
@@ -220,6 +221,9 @@ class MovieVideo(Video):
             has_alpha=self._alpha_decoder is not None or yuv.has_alpha(first),
             field_order=self._field_order(stream),
             notes=(*describe_dropped_streams(container, stream), *self._interlace_notes()),
+            declared_space=declared_space(
+                Path(self._source), {**container.metadata, **stream.metadata}
+            ),
         )
 
     def _refuse_interlaced(self, frame: av.VideoFrame, index: int) -> None:

@@ -8,13 +8,16 @@ from typing import Literal, get_args
 
 from vidmatte.errors import OptionError, ReadError
 from vidmatte.media.patterns import is_pattern
-from vidmatte.options import Deinterlace, OnDamage, Reader
+from vidmatte.options import Deinterlace, Missing, OnDamage, Reader
 from vidmatte.read.animation import AnimatedVideo
 from vidmatte.read.decord import open_decord
+from vidmatte.read.exr_channels import ExrChoice
 from vidmatte.read.images import is_animated, is_image
 from vidmatte.read.movie import MovieVideo
 from vidmatte.read.sequence import SequenceVideo
 from vidmatte.read.video import Video
+
+_MAIN = ExrChoice()
 
 
 def open_video(
@@ -26,6 +29,8 @@ def open_video(
     deinterlace: Deinterlace = "refuse",
     stream: int | None = None,
     on_damage: OnDamage = "refuse",
+    missing: Missing = "error",
+    choice: ExrChoice = _MAIN,
 ) -> Video:
     """Open a movie, an animated image, a sequence of images or a single image.
 
@@ -41,6 +46,9 @@ def open_video(
         on_damage: How to treat a movie with damaged frames: refuse it (refuse), end before
             them (stop, like `allow_truncated`), leave them out (skip), or repeat
             the frame before them (hold). The last two decode the movie twice.
+        missing: How to treat missing numbers of an image sequence: refuse it (error), or
+            repeat the frame before them (hold).
+        choice: Layer and view of a sequence of EXR.
 
     Raises:
         ReadError: If nothing can be read there.
@@ -50,6 +58,7 @@ def open_video(
     _check_choice("reader", reader, get_args(Reader))
     _check_choice("deinterlace", deinterlace, get_args(Deinterlace))
     _check_choice("on_damage", on_damage, get_args(OnDamage))
+    _check_choice("missing", missing, get_args(Missing))
     path = Path(source)
     kind = _kind_of(path)
     chosen = (reader, deinterlace, stream, on_damage)
@@ -60,7 +69,12 @@ def open_video(
             f"leave them out"
         )
     if kind == "sequence":
-        return SequenceVideo(source, frame_rate)
+        return SequenceVideo(source, frame_rate, missing=missing, choice=choice)
+    if missing != "error" or choice.layer is not None:
+        raise OptionError(
+            f"{source} is no sequence of images: missing frames and layers are for these only; "
+            f"leave them out"
+        )
     _check_movie_file(path, frame_rate)
     if kind == "animation":
         return AnimatedVideo(source)

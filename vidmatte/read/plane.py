@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vidmatte.frames import Box
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.read.exr import read_exr_planes
+from vidmatte.read.exr_channels import ExrChoice
 from vidmatte.read.images import decode, in_unit, read_image, read_palette
 from vidmatte.read.labels import (
     LabelImage,
@@ -27,7 +29,19 @@ _GRAY = 0.02
 """Largest difference between the channels of a picture without colour."""
 FULL = 0.98
 """Share of the frame from which a mask is probably a mistake."""
+_MAIN = ExrChoice()
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Exr:
+    """What to read of an EXR."""
+
+    choice: ExrChoice = _MAIN
+    raster: Box | None = None
+
+
+_WHOLE = _Exr()
 
 
 @dataclass(frozen=True)
@@ -66,9 +80,13 @@ def read_plane(path: Path, *, label: int | None = None, grays_are_labels: bool =
     return _brightest(picture)
 
 
-def read_alpha(path: Path) -> Alpha | None:
-    """Return the alpha (H, W) in 0..1 of an image, None without alpha. Raises ReadError."""
-    return _read(path, only_dark=True, with_labels=False).alpha
+def read_alpha(path: Path, choice: ExrChoice = _MAIN, *, raster: Box | None = None) -> Alpha | None:
+    """Return the alpha (H, W) in 0..1 of an image, None without alpha. Raises ReadError.
+
+    For layer, view and box of an EXR see `read.exr.read_exr`.
+    """
+    exr = _Exr(choice, raster)
+    return _read(path, only_dark=True, with_labels=False, exr=exr).alpha
 
 
 def is_gray_and_opaque(color: npt.NDArray[np.float32], alpha: Alpha) -> bool:
@@ -92,12 +110,24 @@ class SequenceReading:
     has_labels: bool = False
     """Colours and dark grays stand for objects."""
     label: int | None = None
+    exr: _Exr = _WHOLE
 
     @classmethod
-    def of(cls, paths: Sequence[Path], *, label: int | None = None) -> SequenceReading:
-        """Return how to read a sequence, judged by its first, middle and last image."""
+    def of(
+        cls,
+        paths: Sequence[Path],
+        *,
+        label: int | None = None,
+        choice: ExrChoice = _MAIN,
+        raster: Box | None = None,
+    ) -> SequenceReading:
+        """Return how to read a sequence, judged by its first, middle and last image.
+
+        For layer, view and box of EXR see `read.exr.read_exr`.
+        """
+        exr = _Exr(choice, raster)
         chosen = sorted({0, len(paths) // 2, len(paths) - 1})
-        pictures = [_read(paths[place], only_dark=True) for place in chosen]
+        pictures = [_read(paths[place], only_dark=True, exr=exr) for place in chosen]
         # A frame without any object is black, and tells nothing.
         shown = [picture for picture in pictures if picture.color.any()]
         return cls(
@@ -107,12 +137,13 @@ class SequenceReading:
             ),
             has_labels=bool(shown) and all(picture.labels is not None for picture in shown),
             label=label,
+            exr=exr,
         )
 
     def read(self, path: Path) -> Alpha:
         """Return (H, W) in 0..1 of one image of the sequence. Raises ReadError."""
         with_labels = self.has_labels or self.label is not None
-        picture = _read(path, only_dark=self.label is None, with_labels=with_labels)
+        picture = _read(path, only_dark=self.label is None, with_labels=with_labels, exr=self.exr)
         if picture.labels is not None:
             # An object may leave the picture.
             if self.label is not None and self.label not in picture.labels.objects:
@@ -130,10 +161,10 @@ def warn_if_full(path: Path, plane: Alpha, what: str) -> None:
         _log.warning("%s: %s covers %.1f %% of the frame", path, what, 100 * share)
 
 
-def _read(path: Path, *, only_dark: bool, with_labels: bool = True) -> _Picture:
+def _read(path: Path, *, only_dark: bool, with_labels: bool = True, exr: _Exr = _WHOLE) -> _Picture:
     suffix = path.suffix.lower()
     if suffix == ".exr":
-        color, alpha = read_exr_planes(path)
+        color, alpha = read_exr_planes(path, exr.choice, raster=exr.raster)
         return _Picture(color.transpose(1, 2, 0).clip(0, 1), alpha, None)
     if suffix == ".dpx":
         return _Picture(read_image(path).rgb.transpose(1, 2, 0).clip(0, 1), None, None)

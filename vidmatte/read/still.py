@@ -29,6 +29,8 @@ class StillImage:
     timecode: str | None = None
     sample_aspect_ratio: Fraction = Fraction(1)
     notes: tuple[str, ...] = ()
+    declared_space: str = ""
+    """Name of the colour space by the file, beyond the tags; see `VideoInfo.declared_space`."""
 
 
 def finite(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -106,6 +106,7 @@ class FrameCache:
             frame=index,
             color=color,
             mask_fit=self._mask_fit,
+            windows=self.video.info.windows,
         )
         return (
             reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vidmatte.errors import ReadError
-from vidmatte.frames import ColorTags
+from vidmatte.frames import ColorSpace, ColorTags, Windows
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.imaging.display import to_display
 from vidmatte.imaging.transfer import linear_to_video
@@ -23,6 +23,7 @@ from vidmatte.media.patterns import parse_pattern
 from vidmatte.options import Deinterlace
 from vidmatte.read import open_video
 from vidmatte.read.exr import read_exr_planes
+from vidmatte.read.exr_channels import ExrChoice
 from vidmatte.read.images import is_animated, is_image, read_image
 from vidmatte.read.plane import read_alpha
 from vidmatte.read.still import LINEAR_STILL
@@ -31,7 +32,7 @@ from vidmatte.report.summary import Summary
 from vidmatte.web.edge import Edge
 from vidmatte.web.project import ClipInfo
 from vidmatte.write import WrittenFile
-from vidmatte.write.exr import BT709_CURVES, layer_names
+from vidmatte.write.exr import BT709_CURVES, layer_names, space_of_output
 
 _NEAR = 12
 """Frames ahead of the last one shown up to which decoding is faster than seeking."""
@@ -78,6 +79,8 @@ class Result:
         number: int = 0,
         is_premultiplied: bool = False,
         source_color: ColorTags | None = None,
+        output_space: ColorSpace | None = None,
+        windows: Windows | None = None,
     ) -> None:
         """Take a part of an output.
 
@@ -87,8 +90,12 @@ class Result:
             number: Of the first file of a sequence of images.
             is_premultiplied: Whether colour was written multiplied with alpha.
             source_color: Of the clip, whose curve an EXR was made linear from.
+            output_space: Colour space that was asked for EXR.
+            windows: Of an EXR clip: its frames are shown with their overscan.
         """
         self._source_color = source_color or ColorTags()
+        self._space = space_of_output(self._source_color, output_space)
+        self._windows = windows
         self.part = part
         self._size = clip_info.width, clip_info.height
         self._number = number
@@ -127,11 +134,18 @@ class Result:
             for planes in self._reading:
                 self._next += 1
                 if self._next > index:
-                    return planes
+                    return self._with_overscan(*planes)
             self.close()
         raise ReadError(
             f"{path}: frame {index} does not exist: there are {self.part.output.frames} frames"
         )
+
+    def _with_overscan(self, color: NDArray[np.float32] | None, alpha: Alpha) -> _Planes:
+        """Return planes of the clip's size: files that are not EXR have the display window."""
+        windows = self._windows
+        if windows is None or self.part.output.path.suffix.lower() == ".exr":
+            return color, alpha
+        return (None if color is None else windows.filled(color)), windows.filled(alpha)
 
     def close(self) -> None:
         """Close the file."""
@@ -165,7 +179,8 @@ class Result:
     def _read_image(self, path: Path) -> tuple[NDArray[np.float32] | None, Alpha]:
         is_alpha = self.part.output.kind == "alpha"
         if path.suffix.lower() == ".exr":
-            color, alpha = read_exr_planes(path, layer=self.part.layer)
+            raster = None if self._windows is None else self._windows.raster
+            color, alpha = read_exr_planes(path, ExrChoice(self.part.layer), raster=raster)
             if alpha is None:
                 alpha = color.max(axis=0).clip(0, 1)
             return (None if is_alpha else self._displayed_light(color)), alpha
@@ -178,11 +193,17 @@ class Result:
         return _displayed(image.rgb, image.color), alpha
 
     def _displayed_light(self, light: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return scene-linear light as the source looked: by the curve that it came from."""
+        """Return the colour of an EXR as the source looked: by the curve that it came from."""
+        if self._space is not None:
+            return _displayed(light, replace(LINEAR_STILL, space=self._space))
         if self._source_color.transfer in BT709_CURVES and self._source_color.icc is None:
             code = linear_to_video(torch.from_numpy(light).clamp(0, 1))
             return cast("NDArray[np.float32]", code.numpy())
-        return _displayed(light, LINEAR_STILL)
+        source = self._source_color
+        primaries = replace(
+            LINEAR_STILL, primaries=source.primaries, chromaticities=source.chromaticities
+        )
+        return _displayed(light, primaries)
 
     def _straight(self, color: NDArray[np.float32] | None, alpha: Alpha) -> _Planes:
         if color is None or not self._is_premultiplied:

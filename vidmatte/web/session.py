@@ -26,6 +26,7 @@ from vidmatte.media.patterns import stem_of
 from vidmatte.media.timecode import advance_timecode
 from vidmatte.model.catalogue import all_models
 from vidmatte.options import PROMPT_MODELS, SUGGESTED_ADAPT_STEPS, MatteOptions, PromptModelName
+from vidmatte.pipeline.color import output_space
 from vidmatte.pipeline.models import model_from_options, with_prompt_model
 from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.objects import clean_name
@@ -535,6 +536,8 @@ class Session:
                         number=summary.first_frame,
                         is_premultiplied=options.premultiplied,
                         source_color=self._video.info.color,
+                        output_space=output_space(options),
+                        windows=self._video.info.windows,
                     )
                     for part in parts_of(summary)
                 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,8 +15,10 @@ from torch import Tensor
 
 from vidmatte import __version__
 from vidmatte.errors import MissingExtraError, OptionError, WriteError
-from vidmatte.frames import ColorTags, VideoInfo
+from vidmatte.frames import Box, ColorSpace, ColorTags, VideoInfo
+from vidmatte.imaging import ocio
 from vidmatte.imaging.display import for_output
+from vidmatte.imaging.primaries import BT709, CHROMATICITIES, chromaticities_of, linear_id_of
 from vidmatte.imaging.transfer import HLG, LINEAR, PQ, hlg_decode, linear_to_srgb, pq_decode
 from vidmatte.media.timecode import advance_timecode
 
@@ -30,42 +34,76 @@ PQ_WHITE = 203.0
 """cd/m2 of the value 1: the diffuse white of HDR, ITU-R BT.2408-7, table 1."""
 HLG_WHITE = 0.75
 """Signal of the value 1: the diffuse white of HLG, same table."""
-_D65 = (0.3127, 0.3290)
-_CHROMATICITIES = {
-    1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *_D65),
-    5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, *_D65),
-    6: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07, *_D65),
-    7: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07, *_D65),
-    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_D65),
-    11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
-    12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_D65),
-}
-"""CIE xy of red, green, blue and white, by the number of the primaries in H.273.
-
-BT.709; BT.601 of 625 lines, then twice of 525; BT.2020; P3 with the white of cinema, then with D65.
-"""
+_TAKEN = ("r", "g", "b", "a", "y", "z", "rgb", "rgba", "alpha", "depth", "left", "right", "none")
+"""Names of channels, layers and views that programs have themselves."""
 
 _Layer: TypeAlias = tuple[Tensor | None, Tensor]
 """(3, H, W) straight linear light, or None for alpha alone, and (1, H, W) alpha as stored."""
 
 
-def check_exr(color: ColorTags, *, alpha_only: bool) -> None:
+def check_exr(
+    color: ColorTags, *, alpha_only: bool, space: ColorSpace | None = None, straight: bool = False
+) -> None:
     """Raise an error if an EXR cannot be written.
 
+    Args:
+        color: Tags of the source.
+        alpha_only: Whether the EXR holds no colour.
+        space: Colour space that was asked for it.
+        straight: Whether its colour is not multiplied with alpha.
+
     Raises:
-            MissingExtraError: If the OpenEXR library is not installed.
-            OptionError: If no conversion from the transfer to scene-linear light is known.
+        MissingExtraError: If the OpenEXR library is not installed.
+        OptionError: If no conversion from the transfer to scene-linear light is known, or colour
+            would be multiplied with alpha in a colour space that is not linear.
     """
     try:
         import OpenEXR  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("EXR output", "exr") from error
+    if alpha_only:
+        return
     known = (LINEAR, PQ, HLG, _SRGB, *_POWERS, *BT709_CURVES)
-    if not alpha_only and color.transfer not in known:
+    if color.space is None and color.transfer not in known:
         raise OptionError(
             f"EXR holds scene-linear colour, and no conversion is known from the transfer "
             f"{color.transfer} (ITU-T H.273) of the source; choose .mov, which keeps it"
         )
+    if space is not None and not space.is_linear and not straight:
+        raise OptionError(
+            f"output_space {space.name!r} is not linear, and colour multiplied with alpha has no "
+            f"meaning in it; write straight colour (%06d.exr:straight), or choose a linear space "
+            f"such as ACEScg"
+        )
+
+
+def space_of_output(color: ColorTags, asked: ColorSpace | None = None) -> ColorSpace | None:
+    """Return the colour space of EXR: the one asked for, else that of the source if it is linear.
+
+    A source in another space gives the scene-linear space that its config composites in. None is
+    light with the primaries of the source.
+    """
+    if asked is not None or color.space is None or color.space.is_linear:
+        return asked or color.space
+    return ocio.working_space(color.space.config)
+
+
+def to_light(color: Tensor, tags: ColorTags, space: ColorSpace | None = None) -> Tensor:
+    """Return colour of a source as EXR holds it.
+
+    Args:
+        color: (3, H, W) straight colour.
+        tags: Tags of the source.
+        space: Colour space of the output, see `space_of_output`. None gives linear light, see
+            `to_linear`.
+    """
+    if tags.space is not None:
+        assert space is not None  # see `space_of_output`
+        return ocio.convert(color, tags.space, space)
+    light = to_linear(color, tags)
+    if space is None:
+        return light
+    return ocio.from_light(light, chromaticities_of(tags) or CHROMATICITIES[BT709], space)
 
 
 def to_linear(color: Tensor, tags: ColorTags) -> Tensor:
@@ -103,6 +141,7 @@ def write_exr(
     frame: int,
     options: Mapping[str, str],
     command: str = "",
+    space: ColorSpace | None = None,
 ) -> None:
     """Write colour with alpha as R, G, B, A, or alpha alone as Y, of one object or several layers.
 
@@ -113,20 +152,26 @@ def write_exr(
         path: The file, which may exist.
         layers: By name, "" for one object without: (3, H, W) straight display-referred colour, or
             None for alpha alone; and (1, H, W) alpha in 0..1.
-        like: The clip; gives rate, pixel aspect, primaries and timecode.
+        like: The clip; gives rate, pixel aspect, primaries, timecode, and data and display window:
+            pixels outside of the data window are left out.
         frame: Index in the source, which gives the timecode.
         options: "pixels" (half, float), "compression" (OpenEXR's names in lower case) and, for
             colour, "colour" (premultiplied, straight).
         command: Command line of the run, kept as a comment.
+        space: Colour space, see `space_of_output`.
 
     Raises:
         WriteError: If the library cannot write the file.
     """
     import OpenEXR
 
-    channels = _channels(layers, like.color, options)
+    if like.windows is not None:
+        stored = like.windows.place_of(like.windows.data)
+        layers = {name: _cut(layer, stored) for name, layer in layers.items()}
+    channels = _channels(layers, like.color, options, space)
     has_color = any(color is not None for color, _ in layers.values())
-    header = _header(like, frame, has_color=has_color)
+    header = _header(like, frame)
+    header |= _color_header(like.color, space) if has_color else {"colorInteropID": "data"}
     header["software"] = f"vidmatte {__version__}"
     if command:
         header["comments"] = command
@@ -141,8 +186,17 @@ def write_exr(
         raise WriteError(reason) from error
 
 
+def _cut(layer: _Layer, place: tuple[slice, slice]) -> _Layer:
+    rows, columns = place
+    color, alpha = layer
+    return None if color is None else color[:, rows, columns], alpha[:, rows, columns]
+
+
 def _channels(
-    layers: Mapping[str, tuple[Tensor | None, Tensor]], tags: ColorTags, options: Mapping[str, str]
+    layers: Mapping[str, tuple[Tensor | None, Tensor]],
+    tags: ColorTags,
+    options: Mapping[str, str],
+    space: ColorSpace | None,
 ) -> dict[str, NDArray[np.floating[Any]]]:
     """Return the (H, W) channels of a file by their full names; arguments as in `write_exr`."""
     dtype = np.float32 if options["pixels"] == "float" else np.float16
@@ -150,7 +204,7 @@ def _channels(
     for name, (color, alpha) in zip(layer_names(layers), layers.values(), strict=True):
         # Rounded first, so that colour stays as it is where the stored alpha is 1.
         stored = alpha if dtype == np.float32 else alpha.half().float()
-        linear[name] = (None if color is None else to_linear(color, tags), stored)
+        linear[name] = (None if color is None else to_light(color, tags, space), stored)
     # A single object without a name already is the unnamed layer.
     if "" not in linear:
         linear = {"": _together(list(linear.values())), **linear}
@@ -165,13 +219,18 @@ def _channels(
 
 
 def layer_names(objects: Iterable[str]) -> list[str]:
-    """Return the name of the layer of each object.
+    """Return the name of the layer of each object, as compositing programs show it.
 
-    Nuke does not take a bare number as a layer name: such an object gets "object_" before it.
+    Programs show letters, digits and underscores of ASCII, and a letter first; a dot would make a
+    layer within a layer. Accents are left out, other characters become underscores, and a name that
+    is none then, or means something else to a program, gets "object_" before it.
     """
     names: list[str] = []
     for name in objects:
-        layer = f"object_{name}" if name.isdecimal() else name
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        layer = re.sub(r"[^A-Za-z0-9_]+", "_", plain).strip("_")
+        if not layer[:1].isalpha() or layer.lower() in _TAKEN:
+            layer = f"object_{layer}"
         # "1" and "object_1" may both be names of objects.
         while layer in names:
             layer += "_"
@@ -202,7 +261,7 @@ def _planes(light: Tensor | None, alpha: Tensor, *, premultiplied: bool) -> dict
     return dict(zip("RGBA", torch.cat([light, alpha]), strict=True))
 
 
-def _header(like: VideoInfo, frame: int, *, has_color: bool) -> dict[str, Any]:
+def _header(like: VideoInfo, frame: int) -> dict[str, Any]:
     import OpenEXR
 
     header: dict[str, Any] = {
@@ -210,6 +269,9 @@ def _header(like: VideoInfo, frame: int, *, has_color: bool) -> dict[str, Any]:
         "pixelAspectRatio": float(like.sample_aspect_ratio),
         "framesPerSecond": like.frame_rate,
     }
+    if like.windows is not None:
+        header["dataWindow"] = _window(like.windows.data)
+        header["displayWindow"] = _window(like.windows.display)
     timecode = (
         None if like.timecode is None else advance_timecode(like.timecode, frame, like.frame_rate)
     )
@@ -220,10 +282,29 @@ def _header(like: VideoInfo, frame: int, *, has_color: bool) -> dict[str, Any]:
         )
         stamp.dropFrame = ";" in timecode
         header["timeCode"] = stamp
-    # Untagged video is BT.709.
-    primaries = 1 if like.color.primaries == _UNSPECIFIED else like.color.primaries
-    if has_color and primaries in _CHROMATICITIES:
-        header["chromaticities"] = _CHROMATICITIES[primaries]
-    if has_color and like.color.transfer == PQ:
+    return header
+
+
+def _window(box: Box) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return a window as OpenEXR has it: its last pixels belong to it."""
+    left, top, right, bottom = box
+    return np.array([left, top], np.int32), np.array([right - 1, bottom - 1], np.int32)
+
+
+def _color_header(tags: ColorTags, space: ColorSpace | None) -> dict[str, Any]:
+    """Return what a header says of colour: primaries and names, as far as they are known."""
+    if space is not None:
+        points = ocio.chromaticities_in(space)
+        named: dict[str, str | None]
+        named = {"colorInteropID": ocio.interop_id(space), "oiio:ColorSpace": space.name}
+    else:
+        points = chromaticities_of(tags)
+        # The light of PQ is that of a display: the names are for scenes.
+        name = None if tags.transfer == PQ else linear_id_of(points)
+        named = {"colorInteropID": name, "oiio:ColorSpace": name}
+    header: dict[str, Any] = {key: value for key, value in named.items() if value}
+    if points is not None:
+        header["chromaticities"] = points
+    if space is None and tags.transfer == PQ:
         header["whiteLuminance"] = PQ_WHITE
     return header

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vidmatte.errors import WriteError
-from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.frames import ColorSpace, MatteBatch, VideoInfo
 from vidmatte.imaging.display import for_output
 from vidmatte.imaging.transfer import linear_to_srgb
 from vidmatte.threads import current
-from vidmatte.write.exr import write_exr
+from vidmatte.write.exr import layer_names, space_of_output, write_exr
 from vidmatte.write.identity import InputFiles
 from vidmatte.write.part import EncodedPart
 from vidmatte.write.planes import packed_codes, premultiply
@@ -59,6 +59,7 @@ class ImageWriter:
         overwrite: bool,
         inputs: InputFiles,
         command: str,
+        space: ColorSpace | None = None,
     ) -> None:
         self.spec = spec
         self.kind = "alpha" if spec.alpha_only else "colour"
@@ -71,6 +72,19 @@ class ImageWriter:
                 "f16", _EXR_SUFFIX[self.format.options["pixels"]]
             )
         self.notes: list[str] = []
+        # Of EXR; without a name it holds light with the primaries of the source.
+        self._space = None
+        if not self._is_png and not spec.alpha_only:
+            self._space = space_of_output(like.color, space)
+            if self._space is not None:
+                self.notes.append(f"{spec}: colour is in {self._space.name}, as its header says")
+        renamed = [
+            f"{name} is {layer}"
+            for name, layer in zip(spec.layers, layer_names(spec.layers), strict=True)
+            if name != layer
+        ]
+        if renamed:
+            self.notes.append(f"{spec}: the names of layers fit all programs: {', '.join(renamed)}")
         self._partial = partial
         self._like = like
         self._premultiplied = premultiplied
@@ -222,6 +236,7 @@ class ImageWriter:
                 frame=frame,
                 options=self.format.options,
                 command=self._command,
+                space=self._space,
             )
         except WriteError as error:
             raise self.failure(error) from error

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal
 
 from vidmatte.errors import OptionError, VidmatteError, WriteError
-from vidmatte.frames import MatteBatch, VideoInfo
+from vidmatte.frames import ColorSpace, MatteBatch, VideoInfo
 from vidmatte.write.avif import AvifWriter, check_avif
 from vidmatte.write.checks import check_outputs
 from vidmatte.write.encode_thread import EncodeThread, Writer
@@ -58,6 +58,7 @@ def create_outputs(
     audio: bool = True,
     inputs: Sequence[Path | str] = (),
     command: str = "",
+    output_space: ColorSpace | None = None,
 ) -> Outputs:
     """Return the outputs for the mattes of a clip or a set of images, for a `with` block.
 
@@ -77,6 +78,8 @@ def create_outputs(
         audio: Take the sound of the source over, if the format has a place for it.
         inputs: Input files, folders and patterns: no output may be one of them.
         command: Command line of the run, kept in the metadata of MOV and EXR.
+        output_space: Colour space of EXR; None for that of the clip if it is linear, see
+            `write.exr.space_of_output`.
 
     Raises:
             OptionError: If outputs do not fit each other or the inputs.
@@ -90,17 +93,20 @@ def create_outputs(
     _check_bit_depth(bit_depth, checked)
     frames = _frames_in_header(like, start, end)
     for spec in checked:
-        _check_library(spec, like, frames=frames, premultiplied=premultiplied)
-    used = check_outputs(checked, like=like, inputs=inputs, overwrite=overwrite)
+        _check_library(spec, like, frames=frames, premultiplied=premultiplied, space=output_space)
+    used = check_outputs(checked, like=like.on_display, inputs=inputs, overwrite=overwrite)
+
+    # Only EXR holds what lies outside of the display window.
+    shown = like.on_display
 
     def writer(spec: OutputSpec, partial: Path) -> Writer:
         if spec.format.codec == "avif":
-            return AvifWriter(spec, partial, like=like, audio=audio)
+            return AvifWriter(spec, partial, like=shown, audio=audio)
         if spec.format.is_movie:
             return MovieWriter(
                 spec,
                 partial,
-                like=like,
+                like=shown,
                 premultiplied=premultiplied,
                 start=start,
                 end=end,
@@ -110,12 +116,13 @@ def create_outputs(
         return ImageWriter(
             spec,
             partial,
-            like=like,
+            like=like if _is_exr(spec) else shown,
             premultiplied=premultiplied,
             bit_depth=bit_depth,
             overwrite=overwrite,
             inputs=used,
             command=command,
+            space=output_space,
         )
 
     # Beside the target of a link: renaming works on one disk only.
@@ -135,13 +142,23 @@ def _check_bit_depth(bit_depth: int, specs: Sequence[OutputSpec]) -> None:
         )
 
 
+def _is_exr(spec: OutputSpec) -> bool:
+    return spec.format.codec == "exr"
+
+
 def _check_library(
-    spec: OutputSpec, like: VideoInfo, *, frames: int | None, premultiplied: bool
+    spec: OutputSpec,
+    like: VideoInfo,
+    *,
+    frames: int | None,
+    premultiplied: bool,
+    space: ColorSpace | None,
 ) -> None:
-    if spec.format.codec == "exr":
-        check_exr(like.color, alpha_only=spec.alpha_only)
+    if _is_exr(spec):
+        straight = spec.format.options.get("colour") == "straight"
+        check_exr(like.color, alpha_only=spec.alpha_only, space=space, straight=straight)
     elif spec.format.codec == "avif":
-        check_avif(spec, like, frames=frames, premultiplied=premultiplied)
+        check_avif(spec, like.on_display, frames=frames, premultiplied=premultiplied)
 
 
 def _frames_in_header(like: VideoInfo, start: Fraction | None, end: Fraction | None) -> int | None:
@@ -245,9 +262,18 @@ class Outputs:
             if writer.format.is_movie:
                 self._check_for_movie(batch, writer.spec)
         self._last_pts = batch.source.pts[-1]
+        shown = self._on_display(mattes)
         for thread, writer in zip(self._threads, self._writers, strict=True):
+            held = mattes if _is_exr(writer.spec) else shown
             layers = writer.spec.layers
-            thread.put({name: mattes[name] for name in layers or (writer.spec.object_name,)})
+            thread.put({name: held[name] for name in layers or (writer.spec.object_name,)})
+
+    def _on_display(self, mattes: Mapping[str, MatteBatch]) -> Mapping[str, MatteBatch]:
+        """Return the mattes cut to the display window."""
+        windows = self._like.windows
+        if windows is None or all(_is_exr(writer.spec) for writer in self._writers):
+            return mattes
+        return {name: batch.within(windows.display, windows) for name, batch in mattes.items()}
 
     def append(self, parts: Sequence[EncodedPart]) -> None:
         """Take the next part of each output, in the order of the specs, in place of `write`.

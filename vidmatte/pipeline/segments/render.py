@@ -23,6 +23,7 @@ from vidmatte.model.build import notes_of
 from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import CoarseMatte, Model, Predictor, SupportsAdaptation
 from vidmatte.options import ends_at_damage
+from vidmatte.pipeline.color import output_space
 from vidmatte.pipeline.models import (
     StepCallback,
     adapted,
@@ -284,6 +285,7 @@ class Renderer:
             # Sound is not cut: it is copied once, when the segments are joined.
             audio=False,
             command=self._shot.invocation.recipe(),
+            output_space=output_space(self._shot.options),
         )
 
     def _mattes(self, first: int, end: int) -> Generator[Mattes]:
