@@ -271,12 +271,13 @@ def test_layer_names_are_never_bare_numbers(tmp_path):
     assert planes_of(tmp_path / "0007.exr") == {"Y": 0.75, "object_1.A": 0.5, "object_2.A": 0.25}
     assert layer_names(["1", "object_1", "2b"]) == ["object_1", "object_1_", "object_2b"]
     # A dot would be a layer of its own; letters of Nuke and Fusion are those of ASCII.
-    assert layer_names(["Jürgen K.", "犬", "rgba", "", "left hand"]) == [
+    assert layer_names(["Jürgen K.", "犬", "猫", "rgba", "left hand", ""]) == [
         "Jurgen_K",
+        "object",
         "object_",
         "object_rgba",
-        "object__",
         "left_hand",
+        "",
     ]
 
 

@@ -5,8 +5,7 @@ scene-linear light dark. A config knows the way from each of its colour spaces t
 its *view* is how it shows them on a display. Models get that picture.
 
 Views such as those of ACES 2 take seconds for a frame. They are sampled once into a cube of
-65 x 65 x 65 colours, which is applied in a fraction of a second; see `benchmarks/ocio_view.py` for
-the error.
+65 x 65 x 65 colours, which is applied in a fraction of a second; see design decision 12.
 """
 
 from __future__ import annotations

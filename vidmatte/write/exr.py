@@ -227,10 +227,14 @@ def layer_names(objects: Iterable[str]) -> list[str]:
     """
     names: list[str] = []
     for name in objects:
+        if not name:
+            # One object without a name: plain channels.
+            names.append(name)
+            continue
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         layer = re.sub(r"[^A-Za-z0-9_]+", "_", plain).strip("_")
         if not layer[:1].isalpha() or layer.lower() in _TAKEN:
-            layer = f"object_{layer}"
+            layer = f"object_{layer}" if layer else "object"
         # "1" and "object_1" may both be names of objects.
         while layer in names:
             layer += "_"
