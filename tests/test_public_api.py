@@ -49,6 +49,7 @@ LAYERS = (
     "batch",
     "schemas",
     "web",
+    "service",
     "cli",
 )
 """All packages and modules of the root, each importing only from those before it."""

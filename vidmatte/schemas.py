@@ -114,7 +114,7 @@ def _error() -> Schema:
 
 
 def result_schema() -> Schema:
-    """Return the schema of a line of the results of a batch: of a shot that is done or failed."""
+    """Return the schema of a line of the results of a batch."""
     tries = {"type": "integer", "minimum": 1}
     shot: dict[str, Schema] = {"shot": _TEXT, "tries": tries}
     done = _object(
@@ -142,7 +142,12 @@ def result_schema() -> Schema:
         },
         trace=_described(_TEXT, "The traceback of an unexpected error."),
     )
-    return {"$schema": _DIALECT, "title": "a line of SHOTS.results.jsonl", "oneOf": [done, failed]}
+    begun = _object(
+        "a shot that was begun, with the outputs that it may replace when it is tried again",
+        {"shot": _TEXT, "state": {"const": "begun"}, "outputs": _TEXTS},
+    )
+    title = "a line of SHOTS.results.jsonl"
+    return {"$schema": _DIALECT, "title": title, "oneOf": [begun, done, failed]}
 
 
 def prompts_schema() -> Schema:

@@ -180,6 +180,34 @@ def _shots(
     return shots
 
 
+def read_shot(
+    entry: Entry,
+    *,
+    where: Path,
+    folder: Path,
+    root: Path | None = None,
+    overwrite: bool = False,
+    config: Config | None = None,
+) -> ShotRequest:
+    """Return a shot of one entry, as a manifest would hold it.
+
+    Args:
+        entry: Its keys, of `MANIFEST_KEYS`.
+        where: Named in errors.
+        folder: Paths are relative to it.
+        root: Refuse paths outside of this folder.
+        overwrite: Let outputs be replaced.
+        config: Defaults of a studio, for what the entry does not say.
+
+    Raises:
+        OptionError: For an unknown key, a value of the wrong kind, and paths outside of the root.
+    """
+    given = _plain_keys(entry)
+    _check_keys(given, str(where))
+    reading = _Reading(where, folder.absolute(), root, overwrite, resume=False)
+    return _shot({**_of_studio(config, given, folder), **given}, 1, reading)
+
+
 def _read(path: Path) -> tuple[Entry, list[Entry]]:
     """Return the defaults and the entries of a manifest."""
     try:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "pick": "Mark, see, correct and finish CLIP in the browser.",
     "matte": "Matte a clip, a sequence of frames or a set of images (the default command).",
     "batch": "Matte many shots of a manifest or a folder.",
+    "watch": "Render what is put into FOLDER with its prompts, and move it on.",
     "evaluate": "Measure a model on a data set.",
     "train": "Train a part of the embedded model or IconMatting's head.",
     "models": "List the models, or check a file of weights.",

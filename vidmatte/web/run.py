@@ -25,8 +25,7 @@ from vidmatte.frames import ColorTags, MatteBatch
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.run import matte_request
-from vidmatte.pipeline.segments.fingerprint import fingerprint
-from vidmatte.pipeline.segments.long_render import journal_of
+from vidmatte.pipeline.segments.long_render import resumable
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
 from vidmatte.report.summary import Summary
@@ -205,23 +204,15 @@ def _work(job: Job, pipe: Connection) -> None:
 
 def _request(job: Job) -> Request:
     """Return the request; it resumes segments of the same run, and removes those of others."""
-    options = replace(job.options, resume=False)
     request = Request.of(
         job.source,
         job.prompts,
         output=job.outputs,
         alpha=job.alphas,
         report=job.report,
-        options=options,
+        options=job.options,
     )
-    journal = journal_of(request)
-    if next(journal.done(), None) is None:
-        return request
-    if journal.header().get("key") == fingerprint(request).key:
-        return replace(request, options=replace(options, resume=True))
-    with journal.lock():
-        journal.remove()
-    return request
+    return resumable(request)
 
 
 def _show(mattes: Mapping[str, MatteBatch], color: ColorTags, pipe: Connection) -> None:

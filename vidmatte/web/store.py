@@ -38,6 +38,12 @@ def prompt_file_of(source: Path, otherwise: Path) -> Path:
     raise AssertionError  # the numbers do not end
 
 
+def masks_of(prompt_file: Path) -> Path:
+    """Return the folder of the masks that a prompt file refers to."""
+    name = prompt_file.name.removesuffix(".json").removesuffix(".prompts")
+    return prompt_file.with_name(f"{name}.masks")
+
+
 def _clip_of(path: Path) -> MarkedClip | None:
     """Return the clip that a prompt file was made on; None if there is no file, or no such word."""
     if not path.is_file():
@@ -55,9 +61,7 @@ class Store:
         self.path = path
         self._source = source
         self._clip_info: ClipInfo | None = None
-        self._masks = path.with_name(
-            f"{path.name.removesuffix('.json').removesuffix('.prompts')}.masks"
-        )
+        self._masks = masks_of(path)
         self._loaded: set[Path] = set()
 
     def load(self, clip_info: ClipInfo, video: Video) -> Project:

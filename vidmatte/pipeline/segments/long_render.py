@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import check_adaptation, model_of, predictor_of, share_cores
 from vidmatte.pipeline.request import Request, Shot
-from vidmatte.pipeline.segments.fingerprint import Fingerprint, stamps_of
+from vidmatte.pipeline.segments.fingerprint import Fingerprint, fingerprint, stamps_of
 from vidmatte.pipeline.segments.joining import finish_joined, is_joined, join
 from vidmatte.pipeline.segments.journal import Journal, Record, work_folder
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit, UnitKind
@@ -265,6 +266,25 @@ def can_resume(journal: Journal, request: Request, identity: Fingerprint) -> boo
             f"without --resume to start over"
         )
     return True
+
+
+def resumable(request: Request) -> Request:
+    """Return the request so that it resumes the work of a stopped run, if that was the same run.
+
+    Work of another run for the same outputs is removed.
+
+    Raises:
+        OptionError: If another process is rendering these outputs.
+    """
+    fresh = replace(request, options=replace(request.options, resume=False))
+    journal = journal_of(fresh)
+    if next(journal.done(), None) is None:
+        return fresh
+    if journal.header().get("key") == fingerprint(fresh).key:
+        return replace(fresh, options=replace(fresh.options, resume=True))
+    with journal.lock():
+        journal.remove()
+    return fresh
 
 
 def check_outputs(shot: Shot) -> None:
