@@ -205,7 +205,7 @@ def read_shot(
     given = _plain_keys(entry)
     _check_keys(given, str(where))
     reading = _Reading(where, folder.absolute(), root, overwrite, resume=False)
-    return _shot({**_of_studio(config, given, folder), **given}, 1, reading)
+    return _shot({**_of_studio(config, given, folder), **given}, 1, reading, None)
 
 
 def _read(path: Path) -> tuple[Entry, list[Entry]]:
