@@ -72,7 +72,7 @@ def read_exr_planes(
     with _opened(path, choice, "A, Y, or R, G and B") as (headers, chosen):
         header = headers[chosen.part]
         names = (*(chosen.color or ()), *filter(None, [chosen.alpha]))
-        planes = finite(np.stack(_planes(path, chosen, names, header, raster)))
+        planes = finite(np.stack(_planes(path, chosen, names, header, raster)).astype(np.float32))
     color, alpha = planes[:3], None if chosen.alpha is None else planes[-1].clip(0, 1)
     return (color if chosen.color else np.repeat(planes, 3, axis=0)), alpha
 
