@@ -4,11 +4,17 @@ Mattes are decoded and compared with the source at every frame of the new timeli
 by OpenTimelineIO and its adapters.
 """
 
+import json
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from xml.etree import ElementTree
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from test_batch import OneWorker
@@ -19,9 +25,14 @@ from vidmatte.batch.results import Results
 from vidmatte.batch.run import BatchRun
 from vidmatte.cli import cli
 from vidmatte.cli.timelines import write_timelines
+from vidmatte.edit import aaf_tracks
+from vidmatte.edit.choose import Choice
 from vidmatte.edit.open import open_timeline
+from vidmatte.edit.place import Leftovers, matte_tracks, mattes_of
 from vidmatte.edit.shots import EditOptions, read_edit
+from vidmatte.edit.uses import uses_of
 from vidmatte.edit.write import NewTimelines
+from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.read import open_video
 from vidmatte.web.session import Session
 
@@ -441,3 +452,483 @@ def test_the_picker_goes_through_the_media_of_a_timeline(media, tmp_path, monkey
     refused = CliRunner().invoke(cli, ["pick", str(tmp_path / "a.mov"), "--handles", "3"])
     assert refused.exit_code == 2
     assert "it is for timelines" in refused.output
+
+
+def problems(made, folder, options=None, kind="otio"):
+    """Reasons of the shots of a timeline by name; empty for those that can be rendered."""
+    edit = read_edit(save(made, folder / f"cut.{kind}"), options)
+    return {shot.name: shot.problem for shot in edit.shots}
+
+
+def test_bad_shots_are_named_and_the_others_are_rendered(media, tmp_path):
+    effects = otio.schema
+    a = media / "a.mov"
+    items = [
+        clip("good", a, (HOUR, 60), (HOUR, 5)),
+        clip("gone", media / "gone.mov", (HOUR, 60), (HOUR, 5)),
+        clip("long", a, (HOUR, 90), (HOUR + 50, 20)),
+        clip("early", a, (HOUR, 60), (HOUR - 2, 5)),
+        clip("frozen", a, (HOUR, 60), (HOUR, 5), effects=[effects.FreezeFrame()]),
+        clip("back", a, (HOUR, 60), (HOUR, 5), effects=[effects.LinearTimeWarp(time_scalar=-1)]),
+        clip("ramp", a, (HOUR, 60), (HOUR, 5), effects=[effects.TimeEffect(effect_name="Ramp")]),
+        clip("rate", media / "c.mov", (0, 60), (0, 5), NTSC30),
+        clip("nothing", a, (HOUR, 60), (HOUR, 5)),
+    ]
+    items[-1].enabled = False
+    path = save(timeline(items), tmp_path / "cut.otio")
+    edit, runs, written, missing = render(path)
+    assert edit.shots[0].last == 4
+    reasons = {run.name: run.reason for run in runs if run.state == "failed"}
+    (done,) = (run.name for run in runs if run.state == "done")
+    assert done == "good"
+    assert reasons == {
+        "gone": f"its media {media / 'gone.mov'} was not found; name the folder that holds it "
+        f"with --media DIR",
+        "long": f"it shows frames 50 to 69 of {a}, which has frames 0 to 59; link the whole media "
+        f"again",
+        "early": f"it shows frames -2 to 2 of {a}, which has frames 0 to 59; link the whole media "
+        f"again",
+        "frozen": "it is a freeze frame",
+        "back": "it plays backwards",
+        "ramp": "its speed is not constant (Ramp)",
+        "rate": f"the timeline takes its media for 29.97 frames/s, and {media / 'c.mov'} has 25; "
+        f"link the media again in the editing program",
+    }
+    assert not missing
+    made = otio.adapters.read_from_file(str(written[0]))
+    assert [type(each).__name__ for each in made.tracks[-1]] == ["Clip"]
+    assert compare(timeline(items[:1]), made, NTSC24, CLIPS) == 5
+    # What failed is repaired, and the next run adds it: its own timeline may be replaced.
+    items[1] = clip("gone", media / "b.mov", (2 * HOUR, 60), (2 * HOUR, 5))
+    save(timeline(items), path)
+    _, runs, written, _ = render(path)
+    assert [run.state for run in runs][:2] == ["up to date", "done"]
+    made = otio.adapters.read_from_file(str(written[0]))
+    assert compare(timeline(items[:2]), made, NTSC24, CLIPS) == 10
+    # Somebody moves a clip in it: it is theirs now.
+    made.tracks[-1][0].source_range = span(HOUR + 1, 5)
+    save(made, written[0])
+    with pytest.raises(WriteError, match="exists; replace it with --overwrite"):
+        render(path)
+    assert render(path, overwrite=True)[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options", "error", "message"),
+    [
+        ("", "no.otio", {}, ReadError, "no such timeline"),
+        ("{", "cut.otio", {}, ReadError, "cannot be read as a timeline"),
+        ("<xmeml/>", "cut.xml", {}, ReadError, "cannot be read as a timeline"),
+        ("<fcpxml version='1.10'/>", "cut.fcpxml", {}, ReadError, "holds no project"),
+        ("no aaf", "cut.aaf", {}, ReadError, "is not an AAF file"),
+        ("TITLE: x\n", "cut.edl", {"rate": NTSC24}, ReadError, "holds no event"),
+        (EVENTS, "cut.edl", {}, OptionError, "give it, as in --fps 23.976"),
+        (EVENTS, "cut.xml", {"rate": NTSC24}, OptionError, "has its own frame rate"),
+        (
+            "FCM: DROP FRAME\n001 A V C 01:01:00:00 01:01:01:00 01:00:00:00 01:00:01:00\n",
+            "cut.edl",
+            {"rate": NTSC24},
+            ReadError,
+            "the time 01:01:00;00 does not exist at 23.976 frames/s",
+        ),
+    ],
+)
+def test_a_timeline_that_cannot_be_read_is_one_line(tmp_path, text, name, options, error, message):
+    if text:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(error, match=message) as found:
+        read_edit(tmp_path / name, EditOptions(**options))
+    assert "\n" not in str(found.value)
+    assert str(tmp_path / name) in str(found.value)
+
+
+def test_timelines_without_the_asked_clips_are_refused(media, tmp_path):
+    items = [clip("a", media / "a.mov", (HOUR, 60), (HOUR, 5))]
+    items[0].markers.append(otio.schema.Marker("Check", span(HOUR, 1)))
+    path = save(timeline(items, items_of_titles()), tmp_path / "cut.otio")
+    for choice, message in (
+        (Choice(tracks=("V9",)), r"--track 'V9' is not in .*cut.otio; its video tracks are V1, V2"),
+        (Choice(marker="hero"), r"--marker 'hero': no clip of .* has it .*; there are 'check'"),
+        (Choice(tracks=("2",)), "shows no clip with media there"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            read_edit(path, EditOptions(choice=choice))
+    with pytest.raises(OptionError, match=r"--media .*: no such folder"):
+        read_edit(path, EditOptions(media=tmp_path / "none"))
+    with pytest.raises(OptionError, match="outside of --root"):
+        read_edit(path, EditOptions(root=tmp_path))
+    save(otio.schema.Timeline("empty"), path)
+    with pytest.raises(ReadError, match="has no video track with clips"):
+        read_edit(path)
+
+
+def items_of_titles():
+    return [otio.schema.Clip("title", otio.schema.GeneratorReference("text"), span(0, 5))]
+
+
+def test_clips_are_chosen_by_marker_note_and_track(media, tmp_path):
+    a, b = media / "a.mov", media / "b.mov"
+    marked = clip("marked", a, (HOUR, 60), (HOUR, 5))
+    marked.markers.append(otio.schema.Marker("please VIDMATTE this", span(HOUR, 1)))
+    noted = clip("noted", a, (HOUR, 60), (HOUR + 10, 5))
+    noted.metadata["fcp_xml"] = {"comments": {"mastercomment1": "Vidmatte: hair"}}
+    below = clip("below", b, (2 * HOUR, 60), (2 * HOUR, 5))
+    other = clip("other", a, (HOUR, 60), (HOUR + 30, 5))
+    above = clip("above", b, (2 * HOUR, 60), (2 * HOUR + 40, 5))
+    made = timeline([marked, noted, below, other], [gap(12), above])
+    # A marker of the sequence, with its timecode, above the third clip.
+    made.tracks.markers.append(otio.schema.Marker("vidmatte", span(HOUR + 11, 1)))
+    path = save(made, tmp_path / "cut.otio")
+
+    def names(**choice):
+        shots = read_edit(path, EditOptions(choice=Choice(**choice))).shots
+        return [use.name for shot in shots for use in shot.uses]
+
+    assert names() == ["marked", "noted", "below", "above", "other"]
+    assert names(marker="vidmatte") == ["marked", "noted", "below"]
+    assert names(tracks=("v2",)) == ["above"]
+    assert names(tracks=("V1",), marker="hair") == ["noted"]
+
+
+def test_media_are_found_by_path_name_and_reel(media, tmp_path):
+    card = tmp_path / "rushes" / "card1"
+    for folder in (card, tmp_path / "rushes" / "card2"):
+        folder.mkdir(parents=True)
+        shutil.copy(media / "a.mov", folder / "A001.mov")
+    shutil.copy(media / "b.mov", card / "B001C002.mov")
+    shutil.copy(media / "b.mov", tmp_path / "near.mov")
+    gone = Path("/Volumes/shoot/card1/A001.mov")
+    reel = otio.schema.Clip("take", otio.schema.MissingReference(), span(2 * HOUR, 5))
+    reel.metadata["cmx_3600"] = {"reel": "b001c002"}
+    windows = otio.schema.ExternalReference("file:///D:/my%20rushes/near.mov", span(2 * HOUR, 60))
+    items = [
+        clip("same folder", gone, (HOUR, 60), (HOUR, 5)),
+        reel,
+        otio.schema.Clip("beside the timeline", windows, span(2 * HOUR, 5)),
+        clip("either", "/else/A001.mov", (HOUR, 60), (HOUR + 20, 5)),
+    ]
+    path = save(timeline(items), tmp_path / "cut.otio")
+    shots = read_edit(path, EditOptions(media=tmp_path / "rushes")).shots
+    found = {shot.uses[0].name: shot.media and shot.media.path for shot in shots}
+    assert found == {
+        "same folder": card / "A001.mov",
+        "take": card / "B001C002.mov",
+        "beside the timeline": tmp_path / "near.mov",
+        "either": None,
+    }
+    (either,) = (shot.problem for shot in shots if shot.name == "either")
+    assert "is in" in either
+    assert "more than once" in either
+
+
+def test_speeds_of_final_cut_pro_7_keep_whole_in_points(media, tmp_path):
+    """At 200 % the in point counts every second frame, so the matte begins at an even one."""
+    pytest.importorskip("otio_fcp_adapter")
+    items = [
+        clip("fast", media / "a.mov", (HOUR, 60), (HOUR + 5, 10)),
+        clip("slow", media / "b.mov", (2 * HOUR, 60), (2 * HOUR + 30, 10)),
+    ]
+    path = save(timeline(items), tmp_path / "cut.xml")
+    root = ElementTree.parse(path)
+    for item, speed in zip(root.iter("clipitem"), (200, 50), strict=True):
+        item.append(ElementTree.fromstring(TIME_REMAP.format(speed=speed)))
+    root.write(path)
+    edit, _, written, missing = render(path, EditOptions(handles=1))
+    assert not missing
+    # In point 5 of the retimed clip is frame 10; 30 of the slow one is frame 15.
+    assert [(shot.first, shot.last) for shot in edit.shots] == [(8, 30), (14, 20)]
+    (xml,) = (file for file in written if file.suffix == ".xml")
+    video = ElementTree.parse(xml).find(".//media/video")
+    first, *_, last = video.findall("track")
+    # The given track is as it was, with its filters.
+    assert len(first.findall("clipitem/filter")) == 2
+    for item, speed, number in zip(last.findall("clipitem"), (2, 0.5), (1, 2), strict=True):
+        decoded = numbers_in(path_of_url(item.findtext("file/pathurl")))
+        begin = int(item.findtext("in"))
+        assert item.findtext("filter/effect/effectid") == "timeremap"
+        for frame in range(10):
+            shown_frame = decoded[int((begin + frame) * speed)]
+            # What the host shows of the source: its own in point, counted the same way.
+            own = {1: 5, 2: 30}[number]
+            assert shown_frame == (number, int((own + frame) * speed))
+    otio_file = otio.adapters.read_from_file(str(tmp_path / "cut.mattes.otio"))
+    factors = [each.effects[0].time_scalar for each in otio_file.tracks[-1]]
+    assert factors == [2, 0.5]
+    assert otio_file.tracks[-1][0].source_range.start_time == time(HOUR + 10)
+
+
+TIME_REMAP = """<filter><effect><name>Time Remap</name><effectid>timeremap</effectid>
+<effectcategory>motion</effectcategory><effecttype>motion</effecttype><mediatype>video</mediatype>
+<parameter><parameterid>variablespeed</parameterid><value>0</value></parameter>
+<parameter><parameterid>speed</parameterid><value>{speed}</value></parameter>
+<parameter><parameterid>reverse</parameterid><value>FALSE</value></parameter></effect></filter>"""
+
+
+def path_of_url(url):
+    return Path(otio.url_utils.filepath_from_url(url))
+
+
+def test_nested_sequences_are_flattened(media, tmp_path):
+    """Two levels, each of which shows a part of the next."""
+    inner = otio.schema.Track("inner", kind="Video")
+    inner.extend(
+        [
+            clip("a", media / "a.mov", (HOUR, 60), (HOUR + 10, 10)),
+            gap(4),
+            clip("b", media / "b.mov", (2 * HOUR, 60), (2 * HOUR + 20, 10)),
+        ]
+    )
+    low = otio.schema.Stack("low", [inner], span(2, 20))
+    middle = otio.schema.Track("middle", kind="Video")
+    middle.extend([gap(3), low])
+    high = otio.schema.Stack("high", [middle], span(5, 16))
+    warped = otio.schema.Stack("warped", [inner.deepcopy()], span(0, 10))
+    warped.effects.append(otio.schema.LinearTimeWarp(time_scalar=2))
+    made = timeline([gap(7), high, warped])
+    path = save(made, tmp_path / "cut.otio")
+    edit, runs, written, _ = render(path)
+    # Frame 7 of the timeline is frame 5 of high, so 2 of low, so 4 of inner.
+    assert [(use.name, use.first_frame, use.length) for use in edit.shots[0].uses] == [("a", 7, 6)]
+    assert {run.name: run.state for run in runs} == {"a": "done", "b": "done", "a_2": "failed"}
+    (reason,) = (run.reason for run in runs if run.state == "failed")
+    assert "it is in the nested sequence 'warped', whose speed is changed" in reason
+    made = otio.adapters.read_from_file(str(written[0]))
+    found = {}
+    for frame, reference, number in shown(made.tracks[-1], NTSC24):
+        found[frame] = numbers_in(path_of(reference))[number]
+    wanted = {7 + n: (1, 14 + n) for n in range(6)} | {17 + n: (2, 20 + n) for n in range(6)}
+    assert found == wanted
+
+
+def test_a_clip_at_25_in_a_timeline_at_23_976_keeps_its_rate(media, tmp_path):
+    """It is shown in real time: 24 frames of the timeline are 25.025 of the clip."""
+    item = clip("c", media / "c.mov", (0, 60), (10, 1), Fraction(25))
+    item.source_range = otio.opentime.TimeRange(time(10, Fraction(25)), time(24))
+    made = timeline([item])
+    path = save(made, tmp_path / "cut.otio")
+    edit, _, written, missing = render(path, EditOptions(handles=2))
+    assert not missing
+    assert (edit.shots[0].first, edit.shots[0].last) == (8, 37)
+    assert edit.notes == (
+        "c: has 25 frames/s in a timeline of 23.976; its mattes have the rate of the source",
+    )
+    made = otio.adapters.read_from_file(str(written[0]))
+    assert compare(timeline([item.deepcopy()]), made, NTSC24, CLIPS) == 24
+
+
+def test_fades_and_transitions_to_other_clips(media, tmp_path):
+    """A matte dissolves with its clip, also from and to nothing."""
+    items = [
+        dissolve(0, 5),
+        clip("a", media / "a.mov", (HOUR, 60), (HOUR + 10, 20)),
+        dissolve(2, 3),
+        clip("title", media / "b.mov", (2 * HOUR, 60), (2 * HOUR + 10, 20)),
+        dissolve(4, 4),
+        gap(10),
+    ]
+    items[3].media_reference = otio.schema.GeneratorReference("text", "Text", span(0, 60))
+    made = timeline([gap(6), *items])
+    path = save(made, tmp_path / "cut.otio")
+    edit, _, written, _ = render(path)
+    # The title's frames are not wanted; three more of a are.
+    assert [(shot.name, shot.first, shot.last) for shot in edit.shots] == [("a", 10, 32)]
+    track = otio.adapters.read_from_file(str(written[0])).tracks[-1]
+    kinds = [type(each).__name__ for each in track]
+    assert kinds == ["Gap", "Transition", "Clip", "Transition", "Gap"]
+    assert (track[3].in_offset, track[3].out_offset) == (time(2), time(3))
+    assert track.range_of_child_at_index(2) == span(6, 20)
+
+
+def test_marks_beside_the_media_or_for_all_clips_of_a_name(media, tmp_path):
+    for name in ("a.mov", "b.mov"):
+        shutil.copy(media / name, tmp_path)
+    point = {"frame": 3, "points": [[30, 20, 1]]}
+    objects = [{"name": "person", "prompts": [point]}]
+    marks = {"version": 2, "source": "a.mov", "objects": objects}
+    (tmp_path / "a.prompts.json").write_text(json.dumps(marks))
+    # One marked clip for all takes called hero.
+    shutil.copy(media / "c.mov", tmp_path / "marked.mov")
+    (tmp_path / "hero.prompts.json").write_text(json.dumps({**marks, "source": "marked.mov"}))
+    items = [
+        clip("a", tmp_path / "a.mov", (HOUR, 60), (HOUR, 5)),
+        clip("hero.mov", tmp_path / "b.mov", (2 * HOUR, 60), (2 * HOUR, 5)),
+        clip("hero.mov", tmp_path / "b.mov", (2 * HOUR, 60), (2 * HOUR + 20, 5)),
+        clip("extra", tmp_path / "b.mov", (2 * HOUR, 60), (2 * HOUR + 40, 5)),
+    ]
+    edit = read_edit(save(timeline(items), tmp_path / "cut.otio"))
+    shots = {shot.name: shot for shot in load_edit(edit)}
+    assert list(shots) == ["a", "hero", "hero_2", "extra"]
+    assert shots["a"].request.prompts.reference is None
+    for name in ("hero", "hero_2"):
+        assert shots[name].request.prompts.reference == tmp_path / "marked.mov"
+        assert list(shots[name].request.prompts.objects) == ["person"]
+    assert "it is not marked: there is neither b.prompts.json beside" in shots["extra"].problem
+    assert shots["hero_2"].request.options.start == "index:20"
+    assert shots["hero_2"].request.options.end == "index:24"
+    # Marks from the command line are for all.
+    assert not any(shot.problem for shot in load_edit(edit, changes={"points": "3,4"}))
+
+
+def test_an_aaf_keeps_its_content_and_gets_tracks_of_mattes(media, tmp_path):
+    """Written by the adapter, extended by vidmatte, read by the adapter."""
+    pytest.importorskip("otio_aaf_adapter")
+    items = [
+        clip("a", media / "a.mov", (HOUR, 60), (HOUR + 10, 20)),
+        gap(6),
+        clip("b", media / "b.mov", (2 * HOUR, 60), (2 * HOUR + 10, 20)),
+        clip("a", media / "a.mov", (HOUR, 60), (HOUR + 20, 10)),
+    ]
+    path = tmp_path / "cut.aaf"
+    otio.adapters.write_to_file(timeline(items), str(path), use_empty_mob_ids=True)
+    edit, runs, written, missing = render(path, EditOptions(handles=2))
+    assert [(run.name, run.state) for run in runs] == [("a", "done"), ("b", "done")]
+    assert [(shot.first, shot.last) for shot in edit.shots] == [(8, 31), (8, 31)]
+    assert not missing
+    given = otio.adapters.read_from_file(str(path))
+    assert {file.suffix for file in written} == {".otio", ".aaf"}
+    for file in written:
+        made = otio.adapters.read_from_file(str(file))
+        assert made.global_start_time == given.global_start_time
+        tracks = [track for track in made.tracks if track.kind == "Video"]
+        assert len(tracks) == 2
+        assert [each.name for each in tracks[0].find_clips()] == ["a", "b", "a"]
+        assert compare(given, made, NTSC24, CLIPS) == 50
+        first = next(iter(tracks[1].find_clips()))
+        assert first.media_reference.available_range.start_time.value == HOUR + 8
+        assert first.source_range.start_time.value == HOUR + 10
+
+
+def test_speeds_in_an_aaf_are_effects_that_its_readers_know(media, tmp_path):
+    pytest.importorskip("otio_aaf_adapter")
+    speeds = [otio.schema.LinearTimeWarp(time_scalar=scalar) for scalar in (2, 0.5)]
+    items = [
+        clip("a", media / "a.mov", (HOUR, 60), (HOUR + 10, 10), effects=speeds[:1]),
+        dissolve(2, 2),
+        clip("b", media / "b.mov", (2 * HOUR, 60), (2 * HOUR + 20, 10), effects=speeds[1:]),
+    ]
+    path = save(timeline(items), tmp_path / "cut.otio")
+    edit, runs, _, _ = render(path)
+    base = tmp_path / "base.aaf"
+    plain = [clip("a", media / "a.mov", (HOUR, 60), (HOUR, 20))]
+    otio.adapters.write_to_file(timeline(plain), str(base), use_empty_mob_ids=True)
+    left = Leftovers()
+    specs = {run.name: run.shot.request.outputs.specs for run in runs}
+    tracks = matte_tracks(edit, mattes_of(edit, specs, left))
+    aaf_tracks.write(base, tmp_path / "new.aaf", "cut", tracks, NTSC24, left)
+    assert left.notes == ["V1 alpha: the transition at frame 10 is a cut in .aaf; the .otio has it"]
+    made = open_timeline(tmp_path / "new.aaf")
+    found = {}
+    for use in uses_of(made)[0]:
+        if use.lane[0] == 1:
+            file = path_of(use.item.media_reference)
+            start = use.item.media_reference.available_range.start_time.value
+            for frame in range(use.length):
+                number = int(use.source - int(start) + frame * use.speed.factor)
+                found[use.first_frame + frame] = numbers_in(file)[number]
+    wanted = {n: (1, 10 + 2 * n) for n in range(10)}
+    wanted |= {10 + n: (2, 20 + n // 2) for n in range(10)}
+    assert found == wanted
+
+
+def test_colour_sequences_and_objects_have_tracks_of_their_own(media, tmp_path):
+    """And the sequence of plates that is the media is found by one of its files."""
+    with open_video(media / "a.mov") as video:
+        (tmp_path / "plates").mkdir()
+        for frame, alpha in zip(video.decode(), video.alpha(), strict=True):
+            image = np.dstack([frame.rgb.transpose(1, 2, 0)[..., ::-1], alpha]) * 255
+            name = f"plate.{1001 + frame.index}.png"
+            cv2.imwrite(str(tmp_path / "plates" / name), image.round().astype(np.uint8))
+    first = otio.schema.ExternalReference(
+        (tmp_path / "plates" / "plate.1001.png").as_uri(), span(1001, 60)
+    )
+    named = otio.schema.ImageSequenceReference(
+        f"{(tmp_path / 'plates').as_uri()}/", "plate.", ".png", 1001, 1, float(NTSC24), 4
+    )
+    named.available_range = span(0, 60)
+    items = [
+        otio.schema.Clip("one", first, span(1006, 5)),
+        otio.schema.Clip("two", named, span(30, 5)),
+    ]
+    path = save(timeline(items), tmp_path / "cut.otio")
+    outputs = {"output": "out/{shot}.mov:png", "alpha": "out/{shot}_alpha.%04d.png"}
+    edit, _, written, missing = render(path, outputs=outputs)
+    assert [(shot.name, shot.first, shot.last) for shot in edit.shots] == [
+        ("one", 5, 9),
+        ("two", 30, 34),
+    ]
+    assert not missing
+    made = otio.adapters.read_from_file(str(written[0]))
+    assert [track.name for track in made.tracks] == ["V1", "V1 colour", "V1 alpha"]
+    movie, numbers = (track[0].media_reference for track in made.tracks[1:])
+    assert path_of(movie) == tmp_path / "out" / "one.mov"
+    assert numbers.start_frame == 1006
+    assert numbers.abstract_target_url("####").endswith("/out/one_alpha.####.png")
+    for number in (0, 4):
+        image = path_of_url(numbers.target_url_for_image_number(number))
+        assert numbers_in(image) == [(1, 5 + number)]
+    assert made.tracks[2][1].media_reference.start_frame == 1031
+
+
+def test_the_command_renders_a_timeline_and_says_where_the_new_one_is(media, tmp_path):
+    items = [
+        clip("a", media / "a.mov", (HOUR, 60), (HOUR + 5, 5)),
+        clip("gone", media / "gone.mov", (HOUR, 60), (HOUR, 5)),
+    ]
+    save(timeline(items), tmp_path / "cut.otio")
+    words = ["batch", str(tmp_path / "cut.otio"), "--handles", "2", "--workers", "1"]
+    words += [word for key, value in MATTES.items() for word in ("--set", f"{key}={value}")]
+    plan = CliRunner().invoke(cli, [*words, "--dry-run", "--json"])
+    facts = {each["shot"]: each for each in json.loads(plan.stdout)["shots"]}
+    assert (facts["a"]["state"], facts["a"]["frames"]) == ("ready", 9)
+    assert facts["gone"]["state"] == "refused"
+    assert not (tmp_path / "cut.mattes.otio").exists()
+    words += ["--new-timeline", str(tmp_path / "made.otio")]
+    done = subprocess.run(
+        [sys.executable, "-m", "vidmatte", *words, "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert [shot["state"] for shot in found["shots"]] == ["done", "failed"]
+    assert found["shots"][1]["error"] == "ReadError"
+    assert found["timelines"] == [str(tmp_path / "made.otio")]
+    made = otio.adapters.read_from_file(found["timelines"][0])
+    assert compare(timeline(items[:1]), made, NTSC24, CLIPS) == 5
+    # On a farm, each task reads the timeline again, with the same choices.
+    words = [*words, "--export", "openjd", str(tmp_path / "job"), "--track", "V1"]
+    items.pop()
+    save(timeline(items), tmp_path / "cut.otio")
+    done = CliRunner().invoke(cli, [*words, "--overwrite"])
+    assert done.exit_code == 0, done.output
+    template = (tmp_path / "job" / "template.json").read_text()
+    assert "--handles 2" in template or '"--handles", "2"' in template
+    refused = CliRunner().invoke(cli, ["batch", str(tmp_path), "--marker", "x"])
+    assert refused.exit_code == 2
+    assert "it is for timelines" in refused.output
+
+
+def test_the_adapter_of_final_cut_pro_reads_the_new_project(media, tmp_path):
+    """It knows whole rates and the media of old versions only."""
+    pytest.importorskip("otio_fcpx_xml_adapter")
+    rate = Fraction(25)
+    for name, number in (("a", 1), ("b", 2)):
+        write_media(tmp_path / f"{name}.mov", number, frames=60, rate=rate, timecode=None)
+    text = PROJECT_25.format(**{name: (tmp_path / f"{name}.mov").as_uri() for name in "ab"})
+    (tmp_path / "cut.fcpxml").write_text(text)
+    _, _, written, missing = render(tmp_path / "cut.fcpxml", EditOptions(handles=2))
+    assert not missing
+    (file,) = (each for each in written if each.suffix == ".fcpxml")
+    made = otio.adapters.read_from_file(str(file))
+    below, mattes = made.tracks
+    assert [each.name for each in mattes.find_clips()] == ["a_alpha", "b_alpha"]
+    assert compare(made, made, rate, CLIPS, track=list(made.tracks).index(below)) == 30
+
+
+PROJECT_25 = """<fcpxml version="1.8"><resources>
+<format id="r1" frameDuration="1/25s" width="64" height="48"/>
+<asset id="r2" name="a" start="0s" duration="60/25s" hasVideo="1" format="r1" src="{a}"/>
+<asset id="r3" name="b" start="0s" duration="60/25s" hasVideo="1" format="r1" src="{b}"/>
+</resources><project name="cut"><sequence format="r1" duration="40/25s"><spine>
+<asset-clip ref="r2" name="a" offset="0s" start="10/25s" duration="20/25s"/>
+<gap name="Gap" offset="20/25s" start="0s" duration="10/25s"/>
+<asset-clip ref="r3" name="b" offset="30/25s" start="40/25s" duration="10/25s"/>
+</spine></sequence></project></fcpxml>"""

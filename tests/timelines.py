@@ -7,6 +7,7 @@ of a frame tells which source frame it was made of.
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -53,10 +54,11 @@ def _numbered(clip: int, number: int) -> np.ndarray:
     return picture
 
 
-def numbers_in(path: Path, rate: Fraction | None = None) -> list[tuple[int, int]]:
+@cache
+def numbers_in(path: Path) -> list[tuple[int, int]]:
     """Return clip and frame number of each frame of a matte."""
     found = []
-    with open_video(path, frame_rate=rate) as video:
+    with open_video(path) as video:
         for frame in video.decode():
             upper, lower = np.split(frame.rgb, 2, axis=1)
             doubled = [np.repeat(half, 2, axis=1) for half in (lower, upper)]

@@ -120,9 +120,8 @@ class MediaFinder:
     def _places(self, given: str | None) -> Iterator[Path]:
         if given is None:
             return
-        yield self.folder / given
-        if _DRIVE.match(given) and os.name != "nt":
-            return
+        if os.name == "nt" or not _DRIVE.match(given):
+            yield self.folder / given
         # A timeline that came with its media, in the same layout.
         yield self.folder / PurePosixPath(given.replace("\\", "/")).name
 

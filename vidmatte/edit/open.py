@@ -24,6 +24,8 @@ _ADAPTERS = {
     ".aaf": "AAF",
 }
 _MAX_BYTES = 1 << 30
+_COMPOUND_FILE = bytes.fromhex("d0cf11e0a1b11ae1")
+"""First bytes of the structured storage that an AAF file is."""
 
 
 def is_timeline(path: str | Path) -> bool:
@@ -102,6 +104,8 @@ def _read(path: Path, adapter: str, rate: Fraction | None) -> Any:
     otio = import_otio()
     if adapter not in otio.adapters.available_adapter_names():
         raise MissingExtraError(f"reading {path.suffix} timelines", "edit")
+    if adapter == "AAF" and path.read_bytes()[:8] != _COMPOUND_FILE:
+        raise ReadError(f"{path}: is not an AAF file; export it again from the editing program")
     if adapter != "cmx_3600":
         # pyaaf2 warns of what it does not know in files of newer programs.
         logging.getLogger("aaf2").setLevel(logging.ERROR)

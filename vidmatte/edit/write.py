@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 from vidmatte.edit import fcp7xml, fcpxml_tracks, otio_tracks
 from vidmatte.edit.edl import Event, can_drop, write_edl
@@ -101,6 +101,10 @@ class NewTimelines:
         if suffix in (".fcpxml", ".fcpxmld"):
             text = fcpxml_tracks.with_mattes(edit.path, edit.timeline.name, tracks, rate)
             return {self.path.with_suffix(".fcpxml"): text.encode()}
+        if suffix == ".aaf":
+            name = edit.timeline.name
+            data = _aaf(edit.path, name, tracks, rate, leftovers)
+            return {self.path.with_suffix(suffix): data}
         if suffix == ".edl":
             return self._edls(edit, tracks, rate)
         return {}
@@ -117,6 +121,18 @@ class NewTimelines:
             events = _events(track, round(start), rate, drop)
             found[path] = write_edl(title, events, rate, drop=drop).encode()
         return found
+
+
+def _aaf(
+    path: Path, name: str, tracks: Sequence[MatteTrack], rate: Fraction, leftovers: Leftovers
+) -> bytes:
+    """Return the bytes of an AAF, which its library writes into a file."""
+    from vidmatte.edit import aaf_tracks
+
+    with TemporaryDirectory(prefix="vidmatte-") as folder:
+        made = Path(folder) / "made.aaf"
+        aaf_tracks.write(path, made, name, tracks, rate, leftovers)
+        return made.read_bytes()
 
 
 def _has_drop_times(path: Path) -> bool:
@@ -162,27 +178,29 @@ def _event(placed: Placed, start: int, rate: Fraction, drop: bool, dissolve: int
 
 def _hash(path: Path) -> str:
     if path.suffix == _OTIO:
-        return str(_ours(path).get("fingerprint", ""))
+        return _stored(path)[0]
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _ours(path: Path) -> Mapping[str, Any]:
+def _stored(path: Path) -> tuple[str, str, dict[str, str]]:
+    """Return what an .otio says of itself: the fingerprint that it was written with, that which it
+    has now, and the hashes of the files that were written with it; all empty if it is not ours.
+    """
     otio = import_otio()
     try:
         made = otio.adapters.read_from_file(str(path), "otio_json")
     except (otio.exceptions.OTIOError, ValueError, OSError):
-        return {}
-    facts = made.metadata.get(otio_tracks.OURS, {}) if hasattr(made, "tracks") else {}
-    return dict(facts)
+        return "", "", {}
+    if made.schema_name() != "Timeline" or otio_tracks.OURS not in made.metadata:
+        return "", "", {}
+    facts = made.metadata[otio_tracks.OURS]
+    files = {str(name): str(digest) for name, digest in facts["files"].items()}
+    return str(facts["fingerprint"]), otio_tracks.fingerprint(made), files
 
 
 def _written_hashes(path: Path) -> dict[str, str]:
-    """Return the hashes of the files that an earlier run wrote, if its .otio is unchanged."""
+    """Return the hashes of the files that an earlier run wrote, by name."""
     if not path.is_file():
         return {}
-    facts = _ours(path)
-    if not facts:
-        return {}
-    made = import_otio().adapters.read_from_file(str(path), "otio_json")
-    actual = otio_tracks.fingerprint(made)
-    return {path.name: actual, **dict(facts.get("files", {}))}
+    _, now, files = _stored(path)
+    return {path.name: now, **files} if now else {}
