@@ -114,6 +114,16 @@ def test_a_corpus_without_subjects_has_no_pairs(corpus, tmp_path):
     assert make_pair(Corpus(tmp_path, "train"), (32, 32), "mask", 0) is None
 
 
+def test_a_photograph_whose_mask_was_deleted_is_in_no_pair(corpus, masks, tmp_path):
+    for path in masks.glob("*_0[01].png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    photographs = Corpus(corpus, "train", masks=tmp_path)
+    assert make_pair(photographs, (64, 96), "mask", 0) is not None
+    for path in tmp_path.glob("*_00.png"):
+        path.unlink()
+    assert make_pair(Corpus(corpus, "train", masks=tmp_path), (64, 96), "mask", 0) is None
+
+
 def test_batches_hold_pairs_or_clips(corpus, masks):
     shape = {"pixels": 20_000, "sizes": ((64, 64, 1.0),), "frames": (3, 3), "workers": 0}
     config = TrainConfig(corpus=str(corpus), masks=str(masks), pair_share=0.5, **shape)

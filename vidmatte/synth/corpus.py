@@ -72,10 +72,6 @@ class Corpus:
         paths = photographs(folder, split)
         self.photos = [read_photograph(path, photo_side) for path in paths]
         self.subjects = [i for i, path in enumerate(paths) if path.name.startswith(SUBJECT_PREFIX)]
-        names = {_subject(paths[i]) for i in self.subjects}
-        self._groups = [
-            [i for i in self.subjects if _subject(paths[i]) == name] for name in sorted(names)
-        ]
         mattes = sorted(Path(folder).glob("cutouts/*_alpha.png"))
         # One cut-out in seven is held out: the fourth, the eleventh and so on.
         wanted = [path for i, path in enumerate(mattes) if (i % 7 == 3) == (split == "held-out")]
@@ -91,6 +87,10 @@ class Corpus:
             self.subjects = [i for i in self.subjects if self._given[i].is_file()]
             if not self.subjects:
                 raise ReadError(f"{masks}: expected masks of the subjects of {folder}, found none")
+        names = {_subject(paths[i]) for i in self.subjects}
+        self._groups = [
+            [i for i in self.subjects if _subject(paths[i]) == name] for name in sorted(names)
+        ]
 
     def texture(self, side: int, rng: Rng, *, least: float = 0.25) -> Pixels:
         """Draw a square crop of a photograph, half of the time with changed colours.
