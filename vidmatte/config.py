@@ -54,7 +54,9 @@ KEYS: Mapping[str, Option] = {
 }
 """The possible keys of the file."""
 _OF_MOVIES = ("reader", "deinterlace", "on_damage")
-_OF_CLIPS = (*_OF_MOVIES, "fps", "batch_size", "smooth", "sidecar", "output", "alpha")
+_OF_SEQUENCES = ("fps", "missing", "layer", "view")
+_OF_CLIPS = (*_OF_MOVIES, "fps", "missing", "batch_size", "smooth", "sidecar", "output", "alpha")
+_NAME_OR_FILE = ("model", "prompt_model", "ocio")
 _READ_BY_HOSTS = (".mov", ".mp4", ".mxf", ".png", ".exr")
 _OF_COLOUR = ("foreground", "despill", "premultiplied")
 
@@ -89,7 +91,7 @@ class Config:
         """
         left_out: set[str] = set(_OF_CLIPS if images else ())
         is_sequence = any(os.path.isdir(path) or is_pattern(path) for path in inputs)
-        left_out |= set(_OF_MOVIES) if is_sequence else {"fps"}
+        left_out |= set(_OF_MOVIES if is_sequence else _OF_SEQUENCES)
         if outputs or alphas:
             left_out |= {"output", "alpha"}
         elif not images:
@@ -215,7 +217,6 @@ def _check_choice(option: Option, value: Any) -> None:
 def _placed(name: str, value: Any, path: Path) -> Any:
     """Return a value with paths of files made absolute: they are relative to the config file."""
     is_file = KEYS[name].info.kind == "path" and name not in _OUTPUTS
-    # A model may be a name as well as a file.
-    if is_file or (name == "model" and (path.parent / str(value)).is_file()):
+    if is_file or (name in _NAME_OR_FILE and (path.parent / str(value)).is_file()):
         return str(path.parent / str(value))
     return value

@@ -20,6 +20,7 @@ _COMMANDS = {
     "matte": "Matte a clip, a sequence of frames or a set of images (the default command).",
     "batch": "Matte many shots of a manifest or a folder.",
     "watch": "Render what is put into FOLDER with its prompts, and move it on.",
+    "serve": "Take jobs over HTTP: clip and prompts in, mattes out.",
     "evaluate": "Measure a model on a data set.",
     "train": "Train a part of the embedded model or IconMatting's head.",
     "models": "List the models, or check a file of weights.",

@@ -111,7 +111,7 @@ def create_chooser_app(chooser: Chooser) -> Starlette:
         return JSONResponse(await run_in_threadpool(chooser.as_json))
 
     async def choose(request: Request) -> Response:
-        name = (await _json(request)).get("name")
+        name = (await json_of(request)).get("name")
         await run_in_threadpool(chooser.choose, name)
         return JSONResponse(await run_in_threadpool(chooser.as_json))
 
@@ -189,7 +189,7 @@ class _Api:
 
         Status 204 if it gives none, or a newer one was asked for meanwhile.
         """
-        edit = await _json(request)
+        edit = await json_of(request)
         asked = await run_in_threadpool(self._session.tried, edit)
         if asked is None:
             return Response(status_code=204)
@@ -242,7 +242,7 @@ class _Api:
         return FileResponse(path, media_type="audio/webm")
 
     async def edit(self, request: Request) -> Response:
-        await run_in_threadpool(self._session.edit, await _json(request))
+        await run_in_threadpool(self._session.edit, await json_of(request))
         return await self._state()
 
     async def undo(self, request: Request) -> Response:
@@ -259,7 +259,7 @@ class _Api:
         return JSONResponse(state)
 
     async def copy(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await json_of(request)
         numbers = [asked.get(name) for name in ("object", "from", "to")]
         if not all(type(number) is int for number in numbers):
             raise HTTPException(400, "object, from and to are whole numbers")
@@ -267,29 +267,31 @@ class _Api:
         return await self._state()
 
     async def edge(self, request: Request) -> Response:
-        await run_in_threadpool(self._session.set_edge, await _json(request))
+        await run_in_threadpool(self._session.set_edge, await json_of(request))
         return await self._state()
 
     async def prompt_model(self, request: Request) -> Response:
         """Choose the model that answers marks, by `name`."""
-        await run_in_threadpool(self._session.set_prompt_model, (await _json(request)).get("name"))
+        await run_in_threadpool(
+            self._session.set_prompt_model, (await json_of(request)).get("name")
+        )
         return await self._state()
 
     async def tip(self, request: Request) -> Response:
-        tip = (await _json(request)).get("tip")
+        tip = (await json_of(request)).get("tip")
         if not isinstance(tip, str):
             raise HTTPException(400, "expected the name of a tip")
         await run_in_threadpool(self._session.tips.add, tip)
         return await self._state()
 
     async def mask(self, request: Request) -> Response:
-        image = await _body(request, LARGEST_BODY)
+        image = await body_of(request, LARGEST_BODY)
         number, frame = request.path_params["object"], self._frame(request)
         await run_in_threadpool(self._session.load_mask, number, frame, image)
         return await self._state()
 
     async def preview(self, request: Request) -> Response:
-        asked = await _json(request)
+        asked = await json_of(request)
         focus = asked.get("frame")
         is_on = asked.get("on") is True
         way = asked.get("way", "both")
@@ -299,7 +301,7 @@ class _Api:
         return await self._state()
 
     async def selection(self, request: Request) -> Response:
-        await run_in_threadpool(self._session.set_outputs, await _json(request))
+        await run_in_threadpool(self._session.set_outputs, await json_of(request))
         return await self._state()
 
     async def run(self, request: Request) -> Response:
@@ -371,7 +373,8 @@ def _file(name: str) -> Response:
     return Response(_PAGE[name], media_type=_KINDS[f".{name.rpartition('.')[2]}"])
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def body_of(request: Request, most: int) -> bytes:
+    """Return the body. HTTP error 413 if it has more bytes."""
     parts: list[bytes] = []
     async for part in request.stream():
         parts.append(part)
@@ -380,9 +383,9 @@ async def _body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-async def _json(request: Request) -> Mapping[str, Any]:
+async def json_of(request: Request, most: int = LARGEST_JSON) -> Mapping[str, Any]:
     """Return the JSON object that was sent. HTTP error 400 for anything else."""
-    text = await _body(request, LARGEST_JSON)
+    text = await body_of(request, most)
     try:
         document = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:

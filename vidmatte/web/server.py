@@ -35,7 +35,7 @@ class PickerServer:
     def __init__(
         self, session: Session | Chooser, *, host: str = "127.0.0.1", port: int = 0
     ) -> None:
-        self._socket = _bound(host, port)
+        self._socket = bound(host, port, "the picker")
         self.port = int(self._socket.getsockname()[1])
         token = secrets.token_urlsafe(32)
         app = create_chooser_app(session) if isinstance(session, Chooser) else create_app(session)
@@ -166,7 +166,8 @@ def _file_leading_to(address: str, folder: Path) -> Path:
     return path
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, what: str) -> socket.socket:
+    """Return a socket that listens. Raises OptionError, which says what cannot listen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # IPPROTO_TCP, not 0: asyncio sets TCP_NODELAY only on sockets that declare TCP.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -178,7 +179,7 @@ def _bound(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         raise OptionError(
-            f"the picker cannot listen at {host}, port {port} ({error}); choose another --port"
+            f"{what} cannot listen at {host}, port {port} ({error}); choose another --port"
         ) from error
     return listening
 
