@@ -22,6 +22,7 @@ from vidmatte.imaging.primaries import AP0, AP1, CHROMATICITIES, matrix_between
 from vidmatte.metrics import mad, region_overlap
 from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.files import load_prompts
+from vidmatte.prompts.reference import make_references
 from vidmatte.read import open_video
 from vidmatte.read.camera import declared_space
 from vidmatte.write.exr import to_light
@@ -343,6 +344,42 @@ def test_options_that_do_nothing_are_refused(tmp_path):
     options = given(tmp_path, output_space=ACESCG)
     with pytest.raises(OptionError, match="is for EXR with colour, and none is written"):
         vidmatte.matte(clip, output=tmp_path / "a.mov", options=options)
+
+
+@pytest.mark.parametrize("segment_frames", [500, 2], ids=["at once", "in segments"])
+def test_report_and_segments_show_and_hold_the_same(tmp_path, segment_frames):
+    clip = save_movie(tmp_path / "log.mkv", [flat(0.5, 0.45, 0.4)] * 4)
+    vidmatte.matte(
+        clip,
+        output=tmp_path / "a.%04d.exr:float",
+        report=tmp_path / "report",
+        options=given(
+            tmp_path, input_space="LogC3", output_space="ACES2065-1", segment_frames=segment_frames
+        ),
+    )
+    code = np.round(np.array([0.5, 0.45, 0.4]) * 1023) / 1023
+    written = OpenEXR.File(str(tmp_path / "a.0003.exr"))
+    pixel = written.channels()["RGBA"].pixels[0, 0, :3]
+    assert pixel == pytest.approx(AWG3_TO_AP0 @ logc3_light(code), rel=2e-3)
+    assert written.parts[0].header["colorInteropID"] == "lin_ap0_scene"
+    (sheet,) = (tmp_path / "report").glob("**/contact_sheet*")
+    colors = cv2.imread(str(sheet)).reshape(-1, 3)[:, ::-1].astype(int)
+    # The view is brighter and warmer than the code values.
+    shown = to_display(column(*code), ColorTags(space=space(LOGC3))).flatten().numpy() * 255
+    assert (np.abs(colors - shown).max(1) < 12).sum() >= 3 * 64
+
+
+def test_a_reference_is_read_in_the_space_of_the_clip_unless_it_is_for_displays(tmp_path):
+    log = save_movie(tmp_path / "log.mkv", [flat(0.4, 0.4, 0.4)])
+    other = save_movie(tmp_path / "other.mkv", [flat(0.4, 0.4, 0.4)])
+    cv2.imwrite(str(tmp_path / "still.png"), np.full((8, 8, 3), 102, np.uint8))
+    prompt = vidmatte.Prompt(points=((4, 4, 1),))
+    with open_clip(log, vidmatte.MatteOptions(input_space="LogC3")) as video:
+        shown = to_display(video.frame(0).rgb, video.info.color).mean().item()
+        (same,) = make_references(video, [prompt], other)
+        (still,) = make_references(video, [prompt], tmp_path / "still.png")
+    assert same.rgb.mean().item() == pytest.approx(shown, abs=1e-6)
+    assert still.rgb.mean().item() == pytest.approx(0.4, abs=1e-3)
 
 
 def test_the_command_line_names_near_spaces_in_one_line(tmp_path):

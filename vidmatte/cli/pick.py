@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Alpha alone, to be offered first; repeatable.",
 )
-@table_options("model", "device")
+@table_options("model", "device", "input_space", "ocio", "missing", "layer", "view")
 @click.option(
     "--host",
     default="127.0.0.1",

@@ -104,6 +104,12 @@ def describe_source(info: VideoInfo) -> Iterator[str]:
         yield f"the source does not say its colour matrix; {name} was assumed from its size"
 
 
+def is_for_display(color: ColorTags) -> bool:
+    """Return whether code values are those of an SDR screen already."""
+    is_light = color.transfer in (LINEAR, PQ, HLG)
+    return color.space is None and color.icc is None and not is_light
+
+
 def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
     """Return frames as on an SDR screen.
 

@@ -121,6 +121,7 @@ class Report:
             references=references,
             apart=apart,
             first_number=first_number,
+            color=like.color,
         )
         self._taken: list[Thumbnail] = []
         self._pts: list[int] = []

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidmatte.frames import MatteBatch
+from vidmatte.frames import ColorTags, MatteBatch
 from vidmatte.imaging.arrays import Bgr8
+from vidmatte.imaging.display import is_for_display, to_display
 from vidmatte.report.summary import SUGGESTIONS, least_sure
 
 SPREAD = 24
@@ -58,6 +59,7 @@ class Thumbnails:
         apart: int,
         first_number: int = 0,
         chosen: Collection[int] | None = None,
+        color: ColorTags | None = None,
     ) -> None:
         """Begin with nothing kept.
 
@@ -68,7 +70,9 @@ class Thumbnails:
             first_number: Number of the first frame of the source.
             chosen: Numbers of frames to keep in place of evenly spread ones, if they are known
                 before the run.
+            color: Tags of the source; HDR, light and log are shown as the model sees them.
         """
+        self._color = color or ColorTags()
         self._chosen = chosen
         self._pixel_aspect = float(pixel_aspect)
         self._references = references
@@ -89,7 +93,7 @@ class Thumbnails:
             # Shrinking costs time, so only kept frames are shrunk.
             if not (is_spread or is_unsure):
                 continue
-            thumbnail = _shrink(batch, index, frame, self._pixel_aspect)
+            thumbnail = _shrink(batch, index, frame, self._pixel_aspect, self._color)
             if is_spread:
                 self._spread.append(thumbnail)
             if is_unsure:
@@ -161,13 +165,17 @@ def evenly(thumbnails: Sequence[Thumbnail], count: int) -> list[Thumbnail]:
     return [thumbnails[place] for place in places.round().astype(int)]
 
 
-def _shrink(batch: MatteBatch, index: int, frame: int, pixel_aspect: float) -> Thumbnail:
-    rgb = batch.source.rgb[index]
+def _shrink(
+    batch: MatteBatch, index: int, frame: int, pixel_aspect: float, tags: ColorTags
+) -> Thumbnail:
+    rgb, color = batch.source.rgb[index], batch.color[index]
+    if not is_for_display(tags):
+        rgb, color = to_display(rgb, tags), to_display(color, tags)
     alpha = batch.alpha[index]
     size = shrunk_size(rgb.shape[-2], rgb.shape[-1], pixel_aspect)
     small = shrink(alpha, size)
     # Multiplied before it is shrunk, as the edges of a full-size composite are.
-    composite = shrink(batch.color[index] * alpha, size) + (1 - small) * _checkerboard(size)
+    composite = shrink(color * alpha, size) + (1 - small) * _checkerboard(size)
     return Thumbnail(
         frame=frame,
         name=batch.source.names[index] if batch.source.names else "",

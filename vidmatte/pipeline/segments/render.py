@@ -225,6 +225,7 @@ class Renderer:
             apart=suggested_apart(is_set=shot.request.source.images),
             first_number=shot.video.first_number,
             chosen=spread_frames(shot.video.number_of(plan.first), shot.video.number_of(plan.end)),
+            color=shot.video.info.color,
         )
         facts: dict[str, list[Any]] = {"pts": [], "durations": [], "confidence": [], "names": []}
         stages = postprocess(
