@@ -6,8 +6,6 @@ by OpenTimelineIO and its adapters.
 
 import json
 import shutil
-import subprocess
-import sys
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +22,7 @@ from vidmatte.batch.manifest import load_edit
 from vidmatte.batch.results import Results
 from vidmatte.batch.run import BatchRun
 from vidmatte.cli import cli
-from vidmatte.cli.timelines import write_timelines
+from vidmatte.cli.timelines import write_rendered
 from vidmatte.edit import aaf_tracks
 from vidmatte.edit.choose import Choice
 from vidmatte.edit.open import open_timeline
@@ -99,7 +97,7 @@ def render(path, options=None, outputs=None, **choices):
     made.check(edit)
     shots = load_edit(edit, changes=changes, **choices)
     runs = BatchRun(shots, OneWorker(), Results(path.with_suffix(".jsonl")), threads=1).run()
-    written, missing = write_timelines(edit, made, runs, quiet=True)
+    written, missing = write_rendered(edit, made, runs, quiet=True)
     return edit, runs, written, missing
 
 
@@ -883,10 +881,8 @@ def test_the_command_renders_a_timeline_and_says_where_the_new_one_is(media, tmp
     assert facts["gone"]["state"] == "refused"
     assert not (tmp_path / "cut.mattes.otio").exists()
     words += ["--new-timeline", str(tmp_path / "made.otio")]
-    done = subprocess.run(
-        [sys.executable, "-m", "vidmatte", *words, "--json"], capture_output=True, text=True
-    )
-    assert done.returncode == 1
+    done = CliRunner().invoke(cli, [*words, "--json"])
+    assert done.exit_code == 1
     found = json.loads(done.stdout)
     assert [shot["state"] for shot in found["shots"]] == ["done", "failed"]
     assert found["shots"][1]["error"] == "ReadError"
@@ -901,6 +897,17 @@ def test_the_command_renders_a_timeline_and_says_where_the_new_one_is(media, tmp
     assert done.exit_code == 0, done.output
     template = (tmp_path / "job" / "template.json").read_text()
     assert "--handles 2" in template or '"--handles", "2"' in template
+    # The farm has rendered, and the timeline is put together here.
+    (tmp_path / "made.otio").unlink()
+    words = [*words[: words.index("--export")], "--assemble"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    again = otio.adapters.read_from_file(str(tmp_path / "made.otio"))
+    assert compare(timeline(items), again, NTSC24, CLIPS) == 5
+    (tmp_path / "cut_mattes" / "a_alpha.mov").unlink()
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 1
+    assert "not in the new timeline" in done.output
     refused = CliRunner().invoke(cli, ["batch", str(tmp_path), "--marker", "x"])
     assert refused.exit_code == 2
     assert "it is for timelines" in refused.output
@@ -932,3 +939,106 @@ PROJECT_25 = """<fcpxml version="1.8"><resources>
 <gap name="Gap" offset="20/25s" start="0s" duration="10/25s"/>
 <asset-clip ref="r3" name="b" offset="30/25s" start="40/25s" duration="10/25s"/>
 </spine></sequence></project></fcpxml>"""
+
+
+PREMIERE = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE xmeml>
+<xmeml version="4"><project><name>p</name><children>
+<bin><name>rushes</name><children>
+  <clip id="masterclip-1"><name>a.mov</name><duration>60</duration><media><video><track>
+    <clipitem id="clipitem-9"><name>a.mov</name><file id="file-1"/></clipitem>
+  </track></video></media></clip>
+</children></bin>
+<sequence id="sequence-1"><name>cut</name><duration>70</duration>
+<rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+<timecode><rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+  <string>01;00;00;00</string><frame>107892</frame><displayformat>DF</displayformat></timecode>
+<media><video>
+<format><samplecharacteristics><width>64</width><height>48</height></samplecharacteristics></format>
+<track>
+<clipitem id="clipitem-1"><masterclipid>masterclip-1</masterclipid><name>a.mov</name>
+  <enabled>TRUE</enabled><duration>60</duration>
+  <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+  <start>5</start><end>-1</end><in>10</in><out>28</out>
+  <file id="file-1"><name>a.mov</name><pathurl>file://localhost{a}</pathurl>
+    <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate><duration>60</duration>
+    <timecode><rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+      <string>01;00;00;00</string><frame>107892</frame><displayformat>DF</displayformat></timecode>
+    <media><video/></media></file>
+  <filter><effect><name>Basic Motion</name><effectid>basic</effectid>
+    <parameter><parameterid>scale</parameterid><value>50</value></parameter></effect></filter>
+  <logginginfo><lognote>vidmatte</lognote></logginginfo></clipitem>
+<transitionitem><start>17</start><end>23</end><alignment>center</alignment>
+  <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+  <effect><name>Cross Dissolve</name><effectid>Cross Dissolve</effectid></effect></transitionitem>
+<clipitem id="clipitem-2"><name>b.mov</name><duration>60</duration>
+  <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+  <start>-1</start><end>40</end><in>17</in><out>40</out>
+  <file id="file-2"><name>b.mov</name><pathurl>file://localhost{b}</pathurl>
+    <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate><duration>60</duration>
+    <media><video/></media></file></clipitem>
+<clipitem id="clipitem-3"><name>off</name><enabled>FALSE</enabled><duration>60</duration>
+  <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+  <start>40</start><end>45</end><in>0</in><out>5</out><file id="file-2"/></clipitem>
+<clipitem id="clipitem-4"><name>nest</name><duration>20</duration>
+  <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+  <start>50</start><end>60</end><in>3</in><out>13</out>
+  <sequence id="sequence-2"><name>nest</name><duration>20</duration>
+    <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+    <media><video><track><clipitem id="clipitem-5"><name>a.mov</name><duration>60</duration>
+      <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+      <start>0</start><end>20</end><in>30</in><out>50</out><file id="file-1"/></clipitem>
+    </track></video></media></sequence></clipitem>
+</track></video>
+<audio><track><clipitem id="clipitem-6"><name>a.mov</name><duration>60</duration>
+  <rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>
+  <start>5</start><end>20</end><in>10</in><out>25</out><file id="file-1"/></clipitem>
+</track></audio>
+</media></sequence></children></project></xmeml>
+"""
+
+
+def test_a_sequence_as_premiere_writes_it(tmp_path):
+    """Drop-frame, a dissolve, files named once, a nested sequence, a clip that is off, sound."""
+    pytest.importorskip("otio_fcp_adapter")
+    write_media(tmp_path / "a.mov", 1, frames=60, rate=NTSC30, timecode="01:00:00;00")
+    write_media(tmp_path / "b.mov", 2, frames=60, rate=NTSC30, timecode="05:00:00;00")
+    path = tmp_path / "cut.xml"
+    path.write_text(PREMIERE.format(a=tmp_path / "a.mov", b=tmp_path / "b.mov"))
+    edit, _, written, missing = render(path, EditOptions(handles=1))
+    assert not missing
+    assert [(shot.name, shot.first, shot.last) for shot in edit.shots] == [
+        ("a", 9, 28),
+        ("b", 16, 40),
+        ("a_2", 32, 43),
+    ]
+    # 20 is the cut; the first clip is shown from 5 on, with three frames of the dissolve after it.
+    wanted = {5 + n: {(1, 10 + n)} for n in range(18)}
+    for n in range(23):
+        wanted.setdefault(17 + n, set()).add((2, 17 + n))
+    wanted |= {50 + n: {(1, 33 + n)} for n in range(10)}
+    for file in written:
+        made = otio.adapters.read_from_file(str(file))
+        assert made.global_start_time.value == 107892
+        found = {}
+        for frame, reference, number in shown(video(made)[-1], NTSC30):
+            found.setdefault(frame, set()).add(numbers_in(path_of(reference))[number])
+        assert found == wanted
+    # What the adapter does not know is still there, and the rate and the timecode are right.
+    text = path.with_name("cut.mattes.xml").read_text()
+    assert "Basic Motion" in text
+    root = ElementTree.fromstring(text)
+    (name,) = {each.findtext("name") for each in root.iter("sequence")} - {"nest"}
+    assert name == "cut"
+    files = [each for each in root.iter("file") if "alpha" in (each.findtext("name") or "")]
+    times = {each.findtext("name"): each.findtext("timecode/string") for each in files}
+    assert times == {
+        "a_alpha.mov": "01:00:00;09",
+        "b_alpha.mov": "05:00:00;16",
+        "a_2_alpha.mov": "01:00:01;02",
+    }
+    assert read_edit(path, EditOptions(choice=Choice(marker="vidmatte"))).shots[0].last == 27
+
+
+def video(made):
+    return [track for track in made.tracks if track.kind == "Video"]

@@ -37,6 +37,7 @@ from vidmatte.cli.timelines import (
     refuse_without_timeline,
     timeline_options,
     words_of,
+    write_rendered,
     write_timelines,
 )
 from vidmatte.config import load_config
@@ -146,6 +147,11 @@ def _print_schema(ctx: click.Context, parameter: click.Parameter, value: bool) -
     help="Timeline: where the one with the mattes is written, as .otio and in the format of the "
     "given one.  [default: beside it, as NAME.mattes.otio]",
 )
+@click.option(
+    "--assemble",
+    is_flag=True,
+    help="Timeline: render nothing, and write the new timeline with the mattes that are there.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--resume", is_flag=True, help="Continue runs of these shots that were stopped.")
 @output_switches
@@ -171,7 +177,7 @@ def batch_command(manifest: str, quiet: bool, as_json: bool, debug: bool, **give
 
 def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) -> int:
     """Run the batch with these options, and return the exit code."""
-    refuse_without_timeline(manifest, given, "new_timeline")
+    refuse_without_timeline(manifest, given, "new_timeline", "assemble")
     choices = {
         "changes": _changes(given["settings"]),
         **{name: given[name] for name in ("root", "staging", "overwrite", "resume")},
@@ -196,6 +202,8 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
     if edit is not None:
         made = NewTimelines.of(edit, given["new_timeline"], overwrite=given["overwrite"])
         made.check(edit)
+        if given["assemble"]:
+            return _assemble(edit, made, shots, quiet, as_json)
     # Two runs would do all work twice, and one would find the outputs of the other.
     with exclusive(results_file, "another batch is writing these results"):
         results = Results(results_file)
@@ -203,8 +211,22 @@ def _batch(manifest: str, quiet: bool, as_json: bool, given: Mapping[str, Any]) 
         written: Sequence[Path] = ()
         missing: Sequence[str] = ()
         if edit is not None and made is not None:
-            written, missing = write_timelines(edit, made, ended, quiet=quiet)
+            written, missing = write_rendered(edit, made, ended, quiet=quiet)
     return _end(ended, quiet, as_json, results, written, missing)
+
+
+def _assemble(
+    edit: Edit, made: NewTimelines, shots: Sequence[ShotRequest], quiet: bool, as_json: bool
+) -> int:
+    """Write the new timelines with the mattes that are there, and return the exit code."""
+    good = [shot for shot in shots if not shot.problem]
+    for shot in shots:
+        if shot.problem:
+            say(f"Failed: {shot.name}: {shot.problem}")
+    written, missing = write_timelines(edit, made, good, quiet=quiet)
+    if as_json:
+        print_json({"timelines": [str(path.absolute()) for path in written]})
+    return FAILED if missing or len(good) < len(shots) else DONE
 
 
 def _edit(manifest: str, given: Mapping[str, Any], quiet: bool) -> Edit | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vidmatte.batch.manifest import ShotRequest
 from vidmatte.batch.run import ShotRun
 from vidmatte.cli.console import say
 from vidmatte.edit.choose import Choice
@@ -164,25 +165,32 @@ def _to_mark(shots: Sequence[EditShot], folder: Path) -> MarkedMedia:
     )
 
 
-def write_timelines(
+def write_rendered(
     edit: Edit, made: NewTimelines, runs: Sequence[ShotRun], *, quiet: bool
 ) -> tuple[list[Path], list[str]]:
-    """Write the new timelines with what was rendered, and say so.
+    """Write the new timelines with what a batch has rendered; see `write_timelines`.
 
     Nothing is written if the batch was stopped, or if nothing was rendered: the next run does it.
+    """
+    rendered = [run.shot for run in runs if run.state in ("done", "up to date")]
+    if not rendered or any(run.state == "stopped" for run in runs):
+        return [], []
+    return write_timelines(edit, made, rendered, quiet=quiet)
+
+
+def write_timelines(
+    edit: Edit, made: NewTimelines, shots: Sequence[ShotRequest], *, quiet: bool
+) -> tuple[list[Path], list[str]]:
+    """Write the new timelines with the mattes of some shots, and say so.
 
     Returns:
         The files, and what could not be put into them, in sentences.
     """
-    rendered = [run for run in runs if run.state in ("done", "up to date")]
-    if not rendered or any(run.state == "stopped" for run in runs):
-        return [], []
     missing = Leftovers()
-    here = [run for run in rendered if not run.shot.uris]
-    for run in rendered:
-        if run not in here:
-            missing.add(f"not in the new timeline: {run.name}, whose mattes were sent elsewhere")
-    specs = {run.name: run.shot.request.outputs.specs for run in here}
+    for shot in shots:
+        if shot.uris:
+            missing.add(f"not in the new timeline: {shot.name}, whose mattes were sent elsewhere")
+    specs = {shot.name: shot.request.outputs.specs for shot in shots if not shot.uris}
     files = mattes_of(edit, specs, missing)
     for text in missing.notes:
         say(f"Failed: {text}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidmatte.edit.edl import prepared_edl, with_record_times
+from vidmatte.edit.fcp7xml import prepared
 from vidmatte.edit.fcpxml import read_fcpxml
 from vidmatte.edit.times import exact_rate
 from vidmatte.edit.uses import video_tracks
@@ -106,6 +107,8 @@ def _read(path: Path, adapter: str, rate: Fraction | None) -> Any:
         raise MissingExtraError(f"reading {path.suffix} timelines", "edit")
     if adapter == "AAF" and path.read_bytes()[:8] != _COMPOUND_FILE:
         raise ReadError(f"{path}: is not an AAF file; export it again from the editing program")
+    if adapter == "fcp_xml":
+        return otio.adapters.read_from_string(prepared(path.read_bytes()), adapter)
     if adapter != "cmx_3600":
         # pyaaf2 warns of what it does not know in files of newer programs.
         logging.getLogger("aaf2").setLevel(logging.ERROR)

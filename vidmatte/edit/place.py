@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -150,14 +151,35 @@ def matte_tracks(edit: Edit, files: Mapping[str, Sequence[MatteFile]]) -> list[M
             names.setdefault(use.lane, use.track or f"V{use.lane[0] + 1}")
             for file in files.get(shot.name, ()):
                 found.setdefault((use.lane, file.label), []).append(_placed(shot, use, file))
-    tracks = []
+    tracks: list[MatteTrack] = []
     # Colour below its alpha, so that the alpha can be switched off or used as a track matte.
-    for lane, label in sorted(found, key=lambda key: (key[0], key[1].startswith("alpha"), key[1])):
-        placed = tuple(sorted(found[lane, label], key=lambda each: each.start))
-        cuts = {each.start for each in placed} | {each.end for each in placed}
-        joints = [each for each in edit.joints if each.lane == lane and each.cut in cuts]
-        tracks.append(MatteTrack(f"{names[lane]} {label}", lane, placed, tuple(joints)))
+    order = sorted(found, key=lambda key: (key[0][0], key[1].startswith("alpha"), key[1], key[0]))
+    for lane, label in order:
+        placed = sorted(found[lane, label], key=lambda each: each.start)
+        name = f"{names[lane]} {label}"
+        own = MatteTrack(name, lane, tuple(placed), tuple(_joints_at(edit, lane, placed)))
+        # A nested sequence goes between the clips around it, if nothing is in its way.
+        last = tracks[-1] if tracks and tracks[-1].name == name else None
+        if last is not None and last.lane[0] == lane[0] and not _overlap(last.placed, placed):
+            tracks[-1] = _together(last, own)
+        else:
+            tracks.append(own)
     return tracks
+
+
+def _joints_at(edit: Edit, lane: Lane, placed: Sequence[Placed]) -> Iterator[Joint]:
+    cuts = {each.start for each in placed} | {each.end for each in placed}
+    yield from (joint for joint in edit.joints if joint.lane == lane and joint.cut in cuts)
+
+
+def _overlap(some: Sequence[Placed], others: Sequence[Placed]) -> bool:
+    spans = sorted((each.start, each.end) for each in (*some, *others))
+    return any(after[0] < before[1] for before, after in pairwise(spans))
+
+
+def _together(one: MatteTrack, other: MatteTrack) -> MatteTrack:
+    placed = sorted((*one.placed, *other.placed), key=lambda each: each.start)
+    return replace(one, placed=tuple(placed), joints=(*one.joints, *other.joints))
 
 
 def _placed(shot: EditShot, use: Use, file: MatteFile) -> Placed:

@@ -110,7 +110,14 @@ def rate_of_timeline(timeline: Any) -> Fraction:
     """Return the frames per second of a timeline."""
     if timeline.global_start_time is not None:
         return exact_rate(timeline.global_start_time.rate)
-    return exact_rate(timeline.duration().rate)
+    # A sequence of Final Cut Pro XML without timecode.
+    given = timeline.metadata.get("fcp_xml", {}).get("rate", {})
+    if hasattr(given, "get") and str(given.get("timebase", "")).isdecimal():
+        is_ntsc = str(given.get("ntsc", "")).upper() == "TRUE"
+        return Fraction(int(given["timebase"])) * (Fraction(1000, 1001) if is_ntsc else 1)
+    # Lengths are in frames of the timeline, also of clips at other rates.
+    lengths = [item.duration() for track in video_tracks(timeline) for item in track]
+    return exact_rate(next(iter(lengths), timeline.duration()).rate)
 
 
 def video_tracks(timeline: Any) -> list[Any]:
@@ -159,8 +166,12 @@ class _Walk:
                 continue
             if _is_clip(child):
                 use = self._use(child, whole, shown, lane, name, problem)
-                self.uses.append(self._with_transitions(use, children, index, whole, shown))
+                before, after = self._transitions(children, index, whole, shown)
+                self.uses.append(replace(use, before=before, after=after))
             else:
+                # What a transition shows of a nested sequence is part of what is shown of it.
+                before, after = self._transitions(children, index, whole, shown)
+                shown = Span(shown.start - before, shown.end + after)
                 self._nested(child, whole, shown, lane, name, problem)
 
     def _use(self, clip: Any, whole: Span, shown: Span, lane: Lane, name: str, problem: str) -> Use:
@@ -176,17 +187,18 @@ class _Walk:
         found = problem or speed.problem
         return Use(clip, lane, name, shown, source, rate, speed, self.rate, problem=found)
 
-    def _with_transitions(
-        self, use: Use, children: Sequence[Any], index: int, whole: Span, shown: Span
-    ) -> Use:
-        """Return the use with what transitions show of it outside of its span."""
+    def _transitions(
+        self, children: Sequence[Any], index: int, whole: Span, shown: Span
+    ) -> tuple[Fraction, Fraction]:
+        """Return how many frames transitions show of an item before and after its span."""
         head: Any = children[index - 1] if index else None
         tail: Any = children[index + 1] if index + 1 < len(children) else None
-        if _is_transition(head) and shown.start == whole.start:
-            use = replace(use, before=frames_at(head.in_offset, self.rate))
-        if _is_transition(tail) and shown.end == whole.end:
-            use = replace(use, after=frames_at(tail.out_offset, self.rate))
-        return use
+        has_head = _is_transition(head) and shown.start == whole.start
+        has_tail = _is_transition(tail) and shown.end == whole.end
+        return (
+            frames_at(head.in_offset, self.rate) if has_head else Fraction(0),
+            frames_at(tail.out_offset, self.rate) if has_tail else Fraction(0),
+        )
 
     def _nested(
         self, nested: Any, whole: Span, shown: Span, lane: Lane, name: str, problem: str

@@ -11,7 +11,7 @@ from math import floor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vidmatte.edit import fcp7xml, fcpxml_tracks, otio_tracks
+from vidmatte.edit import fcp7xml_tracks, fcpxml_tracks, otio_tracks
 from vidmatte.edit.edl import Event, can_drop, write_edl
 from vidmatte.edit.open import import_otio
 from vidmatte.edit.place import Leftovers, MatteFile, MatteTrack, Placed, matte_tracks
@@ -20,7 +20,7 @@ from vidmatte.edit.times import frames_at
 from vidmatte.edit.uses import Joint, rate_of_timeline
 from vidmatte.errors import WriteError
 from vidmatte.media.atomic import atomic_write
-from vidmatte.media.timecode import advance_timecode
+from vidmatte.media.timecode import advance_timecode, nominal_rate
 
 _OTIO = ".otio"
 
@@ -96,7 +96,7 @@ class NewTimelines:
         rate = rate_of_timeline(edit.timeline)
         if suffix == ".xml":
             name = edit.timeline.name
-            text = fcp7xml.with_mattes(edit.path, name, tracks, rate, leftovers)
+            text = fcp7xml_tracks.with_mattes(edit.path, name, tracks, rate, leftovers)
             return {self.path.with_suffix(suffix): text.encode()}
         if suffix in (".fcpxml", ".fcpxmld"):
             text = fcpxml_tracks.with_mattes(edit.path, edit.timeline.name, tracks, rate)
@@ -160,10 +160,12 @@ def _event(placed: Placed, start: int, rate: Fraction, drop: bool, dissolve: int
     file, use = placed.file, placed.use
     first = floor(placed.offset)
     length = use.length * use.speed.factor
+    # Its own rate tells how its timecode counts; 30 and 29.97 are one to an EDL.
+    own = file.rate if nominal_rate(file.rate) else rate
+    zero = "00:00:00;00" if drop and can_drop(own) else "00:00:00:00"
     times = []
     for frame in (first, first + max(1, round(length))):
-        zero = file.timecode or ("00:00:00;00" if drop else "00:00:00:00")
-        text = advance_timecode(zero, frame, rate)
+        text = advance_timecode(file.timecode or zero, frame, own)
         assert text is not None
         times.append(text)
     return Event(
