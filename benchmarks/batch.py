@@ -297,6 +297,7 @@ def scale(frames: int) -> dict[str, object]:
 
     from vidmatte import MatteOptions, Prompt
     from vidmatte.pipeline.models import model_from_options
+    from vidmatte.pipeline.progress import Work
     from vidmatte.pipeline.request import Request, open_shot
     from vidmatte.pipeline.segments.fingerprint import fingerprint
     from vidmatte.pipeline.segments.journal import Record
@@ -319,7 +320,7 @@ def scale(frames: int) -> dict[str, object]:
 
             def measured(unit: Unit) -> Record:
                 before, began = _bytes(render.journal.folder), time.process_time()
-                record = render.renderer.run(unit, on_frame=lambda count: None)
+                record = render.renderer.run(unit, Work())
                 seconds[unit.kind] = seconds.get(unit.kind, 0) + time.process_time() - began
                 grown = _bytes(render.journal.folder) - before
                 sizes[unit.kind] = sizes.get(unit.kind, 0) + grown

@@ -166,7 +166,7 @@ def whole_time(clip: Path, folder: Path) -> tuple[float, int]:
         output=folder / "c.mov",
         alpha=folder / "a.mov",
         options=vidmatte.MatteOptions(overwrite=True),
-        progress=lambda done, total: marks.append(time.perf_counter()),
+        progress=lambda now: marks.append(time.perf_counter()) if now.done else None,
     )
     return (marks[-1] - marks[0]) / (len(marks) - 1), summary.frames
 

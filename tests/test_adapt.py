@@ -123,9 +123,10 @@ def test_a_clip_is_adapted_to_only_if_that_is_wanted(movie, tmp_path):
             Prompt(box=(20, 20, 90, 70)),
             alpha=tmp_path / f"{steps}.mkv",
             options=MatteOptions(end="0", working_size=128, adapt_steps=steps),
-            on_adapt=lambda done, total, calls=calls: calls.append((done, total)),
+            progress=calls.append,
         )
-        assert calls == [(step + 1, steps) for step in range(steps)]
+        counts = [(now.done, now.total) for now in calls if now.stage == "adapting"]
+        assert counts == ([(step, steps) for step in range(steps + 1)] if steps else [])
     assert MatteOptions().adapt_steps == 0
 
 
@@ -136,6 +137,7 @@ def test_adaptations_of_several_objects_are_counted_as_one(movie, tmp_path):
         {"left": Prompt(box=(10, 10, 60, 70)), "right": Prompt(box=(90, 20, 150, 70))},
         alpha=tmp_path / "{object}.mkv",
         options=MatteOptions(end="0", working_size=128, adapt_steps=2),
-        on_adapt=lambda done, steps: calls.append((done, steps)),
+        progress=calls.append,
     )
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    counts = {(now.done, now.total) for now in calls if now.stage == "adapting"}
+    assert counts == {(done, 4) for done in range(5)}

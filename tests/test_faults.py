@@ -130,8 +130,8 @@ def test_source_that_is_truncated_while_it_is_read_is_one_error(tmp_path, suffix
     size = clip.stat().st_size
     cv2.imwrite(str(tmp_path / "m.png"), np.full((192, 320), 200, np.uint8))
 
-    def truncate(done, total):
-        if done == 3:
+    def truncate(now):
+        if now.done == 3:
             os.truncate(clip, size // 3)
 
     with pytest.raises(
@@ -154,8 +154,9 @@ def test_sequence_that_loses_a_frame_while_it_is_read_is_one_error(tmp_path):
         cv2.imwrite(str(tmp_path / "in" / f"{number:03d}.png"), np.full((20, 30, 3), 99, np.uint8))
     cv2.imwrite(str(tmp_path / "m.png"), np.full((20, 30), 200, np.uint8))
 
-    def lose(done, total):
-        (tmp_path / "in" / "011.png").unlink(missing_ok=True)
+    def lose(now):
+        if now.done == 1:
+            (tmp_path / "in" / "011.png").unlink(missing_ok=True)
 
     with pytest.raises(VidmatteError, match=r"011\.png: cannot be read \(No such file"):
         vidmatte.matte(

@@ -346,8 +346,9 @@ def test_an_interruption_on_the_way_back_leaves_nothing(tmp_path):
 def test_an_error_in_the_progress_callback_comes_out_as_it_is(disc, tmp_path):
     clip, _ = disc
 
-    def fail(done, total):
-        raise LookupError("of the caller")
+    def fail(now):
+        if now.done:
+            raise LookupError("of the caller")
 
     prompt = vidmatte.Prompt(mask=clip.with_name("mask0.png"))
     for _ in range(3):

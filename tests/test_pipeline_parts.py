@@ -101,21 +101,27 @@ def test_the_pipeline_equals_matte_to_the_bit(clip, tmp_path, prompts, options):
 
 
 def test_the_parts_of_the_pipeline_are_in_reach(clip):
-    steps = []
+    reports = []
     with vidmatte.Pipeline(
         clip,
         vidmatte.Prompt(1, marks(1)),
         options=vidmatte.MatteOptions(adapt_steps=2, **QUICK),
-        on_adapt=lambda done, total: steps.append((done, total)),
+        progress=reports.append,
     ) as pipeline:
         assert pipeline.video.count_frames() == FRAMES
         assert [reference.frame for reference in pipeline.references[""]] == [1]
         assert pipeline.references[""][0].adjacent is not None  # motion helps to tell the object
         assert pipeline.model.name == "compact"
         assert set(pipeline.predictors) == {""}
-        assert steps[-1] == (2, 2)
+        steps = [(now.done, now.total) for now in reports if now.stage == "adapting"]
+        assert steps == [(0, 2), (1, 2), (2, 2)]
         frames = list(pipeline.frames())
-        again = list(pipeline)
+        for _ in range(2):
+            counts = [(now.stage, now.done, now.total) for now in reports]
+            # Frame 0 lies before the marked one.
+            assert ("propagating", 1, FRAMES) in counts
+            assert counts[-1] == ("matting", FRAMES, FRAMES)
+            again = list(pipeline)
     assert [frame.number for frame in frames] == list(range(FRAMES))
     for frame, batch in zip(frames, again, strict=True):
         assert np.array_equal(frame.alpha, batch.alpha[0, 0].numpy())

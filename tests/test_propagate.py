@@ -174,10 +174,10 @@ def test_full_temporary_folder_is_named(monkeypatch):
         run(12, [5])
 
 
-def test_backward_progress_adds_up():
+def test_propagated_frames_add_up():
     done = []
-    run(30, [20], on_backward=done.append)
-    assert sum(done) == 20
+    run(30, [20], on_propagated=lambda frames, later: done.append((frames, later)))
+    assert done == [(1, True)] * 20 + [(1, False)] * 10
 
 
 def test_propagation_without_a_reference_starts_at_the_first_frame():

@@ -299,13 +299,8 @@ class BatchRun:
         run.done = set(journal.done())
         # One worker renders strictly behind propagation; more of them need a lead.
         run.schedule = Schedule(run.plan, run.done, ahead=max(1, _AHEAD * (self._engine.size - 1)))
-        followed = sum(
-            # Propagated frames count as work, too.
-            pass_.last - pass_.first + 1
-            for passes in run.plan.passes
-            for pass_ in passes
-        )
-        run.total = run.plan.frames + followed
+        # Propagated frames count as work, too.
+        run.total = run.plan.frames + run.plan.propagated_frames
         run.frames = sum(run.plan.size(unit) for unit in map(Unit.parse, run.done))
 
     def _record_done(self, run: ShotRun, unit: Unit, outcome: Outcome) -> None:

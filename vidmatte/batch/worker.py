@@ -27,6 +27,8 @@ from vidmatte.media.atomic import atomic_write
 from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import model_from_options, share_cores
+from vidmatte.pipeline.progress import Progress as StageProgress
+from vidmatte.pipeline.progress import Stage, Work
 from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.run import matte_streaming
 from vidmatte.pipeline.segments.fingerprint import FileFingerprint, Fingerprint, fingerprint
@@ -104,7 +106,7 @@ class Worker:
                 return self._join(task, opened)
             frames = _Reporter(task.shot, self._report)
             renderer = opened.render(task, self._load).renderer
-            record = renderer.run(Unit.parse(task.unit), on_frame=frames.add)
+            record = renderer.run(Unit.parse(task.unit), Work(frames.take))
             frames.flush()
             return Outcome("done", record)
 
@@ -147,7 +149,7 @@ class Worker:
             shot,
             self._load,
             threads=task.threads,
-            progress=lambda done, total: counter.reach(done),
+            work=Work(counter.take),
             on_mattes=lambda mattes: thumbnails.add(together(tuple(mattes.values()))),
         )
         counter.flush()
@@ -222,22 +224,22 @@ class _OpenShot:
 
 
 class _Reporter:
-    """Reports frames, at most every half second."""
+    """Reports propagated and written frames, at most every half second."""
 
     def __init__(self, shot: str, report: Callable[[Progress], None]) -> None:
         self._shot = shot
         self._report = report
-        self._reached = self._waiting = 0
+        self._done: dict[Stage, int] = {"propagating": 0, "matting": 0}
+        self._waiting = 0
         self._last = time.monotonic()
 
-    def add(self, frames: int) -> None:
-        self._waiting += frames
+    def take(self, now: StageProgress) -> None:
+        if now.stage not in self._done:
+            return
+        self._waiting += now.done - self._done[now.stage]
+        self._done[now.stage] = now.done
         if time.monotonic() - self._last > _SECONDS_BETWEEN_REPORTS:
             self.flush()
-
-    def reach(self, frames: int) -> None:
-        self.add(frames - self._reached)
-        self._reached = frames
 
     def flush(self) -> None:
         if self._waiting:

@@ -40,22 +40,20 @@ def _demo(folder: Path, *, overwrite: bool, line: ProgressLine, quiet: bool) -> 
     if not quiet:
         # The same run by hand, for a user to start from.
         say(f"vidmatte {clip} --prompts {marks} -o ...")
-    with loading():
-        from vidmatte.pipeline.run import matte
-        from vidmatte.prompts.files import load_prompts
-
     # Lossless, so that the figures are those of the matte and not of a codec.
     found = folder / "portrait_matte_alpha.mkv"
     with line:
+        with loading():
+            from vidmatte.pipeline.run import matte
+            from vidmatte.prompts.files import load_prompts
+
         summary = matte(
             clip,
             load_prompts(marks),
             output=[folder / "portrait_matte.mov", folder / "portrait_matte.webm"],
             alpha=found,
             options=MatteOptions(overwrite=overwrite),
-            progress=line.update,
-            on_adapt=line.adapt,
-            on_status=line.status,
+            progress=line.show,
         )
     if not quiet:
         print_summary(summary)

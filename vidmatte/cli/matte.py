@@ -148,22 +148,18 @@ def _check_pipes(inputs: Sequence[str], given: Mapping[str, Any], *, as_json: bo
 
 
 def _to_stdout(source: Any, given: Mapping[str, Any], line: ProgressLine) -> None:
-    with loading():
-        from vidmatte.pipeline.outputs import OutputPlan
-        from vidmatte.pipeline.raw import matte_to_stream
-        from vidmatte.pipeline.request import Request
-        from vidmatte.pipeline.source import Source
-        from vidmatte.prompts.objects import ObjectPrompts
-
-    marks = ObjectPrompts.of(_objects((STANDARD,), given), given["reference"])
-    request = Request(Source.of(source), marks, OutputPlan(), make_options(given))
     with line:
+        with loading():
+            from vidmatte.pipeline.outputs import OutputPlan
+            from vidmatte.pipeline.raw import matte_to_stream
+            from vidmatte.pipeline.request import Request
+            from vidmatte.pipeline.source import Source
+            from vidmatte.prompts.objects import ObjectPrompts
+
+        marks = ObjectPrompts.of(_objects((STANDARD,), given), given["reference"])
+        request = Request(Source.of(source), marks, OutputPlan(), make_options(given))
         frames = matte_to_stream(
-            request,
-            sys.stdout.buffer,
-            alpha_only=not given["output"],
-            progress=line.update,
-            on_adapt=line.adapt,
+            request, sys.stdout.buffer, alpha_only=not given["output"], progress=line.show
         )
     if line.is_enabled:
         say(f"standard output: {frames} raw frames of {'RGBA' if given['output'] else 'gray'}")
@@ -176,11 +172,11 @@ def _matted(
     options = make_options(given)
     if source is None:
         source = inputs if given["images"] else _single(inputs)
-    with loading():
-        from vidmatte.pipeline.run import matte
-        from vidmatte.prompts.objects import prompts_of_objects
-
     with line:
+        with loading():
+            from vidmatte.pipeline.run import matte
+            from vidmatte.prompts.objects import prompts_of_objects
+
         objects = _objects(inputs, given)
         # A label mask marks several objects.
         count = len(prompts_of_objects(objects))
@@ -195,9 +191,7 @@ def _matted(
             report=given["report"],
             sidecars=given["sidecar"],
             options=options,
-            progress=line.update,
-            on_adapt=line.adapt,
-            on_status=line.status,
+            progress=line.show,
         )
 
 

@@ -24,6 +24,7 @@ from vidmatte.imaging.squares import rgb_to_square, to_square
 from vidmatte.model.interface import Model, Predictor, SupportsSeed, SupportsTrimaps
 from vidmatte.options import MatteOptions, chosen_options
 from vidmatte.pipeline.models import adapted, model_from_options
+from vidmatte.pipeline.progress import Work
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video, open_video
 from vidmatte.stages.propagate import matte_clip
@@ -218,7 +219,7 @@ class ModelMethod:
                 for frame in part.references:
                     references.append(_mark_frame(plan, part, clip, video, frame))
                 conditioned = model.with_reference(references)
-                predictor = adapted(conditioned, self.adapt_steps, False, None)
+                predictor = adapted(conditioned, self.adapt_steps, False, Work())
             # Several frames at once pay only on an accelerator.
             batch_size = 4 if model.device.type == "cuda" else 1
             mattes = matte_clip(predictor, video, references, end=end, batch_size=batch_size)

@@ -21,12 +21,10 @@ from vidmatte.model.interface import (
 from vidmatte.model.prompted import PromptedModel, PromptModel
 from vidmatte.model.settings import parse_settings
 from vidmatte.options import MatteOptions
+from vidmatte.pipeline.progress import Work
 from vidmatte.pipeline.request import Shot
 from vidmatte.prompts.prompt import Reference
 from vidmatte.threads import Threads, using
-
-StepCallback = Callable[[int, int], None]
-"""Called with the number of adaptation steps done, and of all of them."""
 
 
 @contextmanager
@@ -66,29 +64,16 @@ def check_adaptation(predictor: Predictor, steps: int, images: bool) -> None:
         )
 
 
-def adapted(
-    predictor: Predictor, steps: int, images: bool, on_step: StepCallback | None
-) -> Predictor:
+def adapted(predictor: Predictor, steps: int, images: bool, work: Work) -> Predictor:
     """Return the adapted predictor, or the same one without steps.
 
-    See `check_adaptation`; `on_step` is called with the steps done and the number of all steps.
+    See `check_adaptation`; each step is counted as `work`.
     """
     check_adaptation(predictor, steps, images)
     if not steps or not isinstance(predictor, SupportsAdaptation):
         return predictor
-    return predictor.adapt(
-        steps, on_step=None if on_step is None else lambda done: on_step(done, steps)
-    )
-
-
-def sub_progress(
-    on_step: StepCallback | None, number: int, adaptations: int
-) -> StepCallback | None:
-    """Return a callback that reports one of several adaptations as part of all of them."""
-    if on_step is None:
-        return None
-    # The adaptations have equally many steps, as they are of the same clip.
-    return lambda done, steps: on_step(number * steps + done, adaptations * steps)
+    work.begin("adapting")
+    return predictor.adapt(steps, on_step=lambda done: work.add("adapting"))
 
 
 def model_of(shot: Shot, load: Callable[[MatteOptions], Model]) -> Model:

@@ -17,8 +17,9 @@ from vidmatte.errors import OptionError
 from vidmatte.frames import MatteBatch
 from vidmatte.model.interface import Model, Predictor
 from vidmatte.options import MatteOptions
-from vidmatte.pipeline.models import StepCallback, model_from_options, model_of, share_cores
+from vidmatte.pipeline.models import model_from_options, model_of, share_cores
 from vidmatte.pipeline.outputs import OutputPlan, check_objects
+from vidmatte.pipeline.progress import ProgressCallback, Work
 from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.run import predictors_of, streamed
 from vidmatte.pipeline.source import Inputs, Paths, Source
@@ -96,7 +97,7 @@ class Pipeline:
         images: bool = False,
         options: MatteOptions | None = None,
         color: bool = True,
-        on_adapt: StepCallback | None = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
         """Take what `vidmatte.matte` takes; nothing is opened yet.
 
@@ -108,7 +109,7 @@ class Pipeline:
             images: whether `source` is a set of independent images.
             options: all other choices.
             color: whether foreground colour is estimated.
-            on_adapt: called with the adaptation steps done, and the number of all steps.
+            progress: told of each stage and unit of work, see `vidmatte.matte`.
 
         Raises:
             VidmatteError: the prompts do not fit each other or the options.
@@ -118,7 +119,7 @@ class Pipeline:
         check_objects(list(marked.objects), chosen)
         self._request = Request(Source.of(source, images=images), marked, OutputPlan(), chosen)
         self._color = color
-        self._on_adapt = on_adapt
+        self._work = Work(progress)
         self._stack = ExitStack()
         self._opened: Shot | None = None
 
@@ -160,14 +161,16 @@ class Pipeline:
     def model(self) -> Model:
         """The model of the options. Loaded on first use. Raises ModelError."""
         with python_errors():
-            return model_of(self._shot, model_from_options)
+            shot = self._shot
+            self._work.begin("loading")
+            return model_of(shot, model_from_options)
 
     @cached_property
     def predictors(self) -> Mapping[str, Predictor]:
         """The model with the references of each object, adapted to them on first use."""
         shot = self._shot
         with python_errors():
-            made = predictors_of(shot, self.model, self._on_adapt)
+            made = predictors_of(shot, self.model, self._work)
         return dict(zip(shot.references, made, strict=True))
 
     @speaks_python
@@ -179,9 +182,12 @@ class Pipeline:
         """
         shot = self._shot
         predictors = list(self.predictors.values())
-        with closing(streamed(shot, self.model, predictors, color=self._color)) as stages:
+        work = self._work
+        stages = streamed(shot, self.model, predictors, color=self._color, work=work)
+        with closing(stages):
             for batches in stages:
                 yield dict(zip(shot.references, batches, strict=True))
+                work.add("matting", len(batches[0]))
         shot.check_unchanged()
 
     def __iter__(self) -> Iterator[MatteBatch]:

@@ -12,14 +12,9 @@ from typing import BinaryIO
 import numpy as np
 
 from vidmatte.errors import OptionError, ReadError, WriteError
-from vidmatte.pipeline.models import (
-    StepCallback,
-    model_from_options,
-    model_of,
-    share_cores,
-)
+from vidmatte.pipeline.models import model_from_options, model_of, share_cores
 from vidmatte.pipeline.pipeline import matted_frames
-from vidmatte.pipeline.progress import FrameCounter, ProgressCallback
+from vidmatte.pipeline.progress import ProgressCallback, Work
 from vidmatte.pipeline.request import Request, open_shot
 from vidmatte.pipeline.run import predictors_of, streamed
 from vidmatte.pipeline.source import Inputs
@@ -74,7 +69,6 @@ def matte_to_stream(
     *,
     alpha_only: bool,
     progress: ProgressCallback | None = None,
-    on_adapt: StepCallback | None = None,
 ) -> int:
     """Write raw frames of 8 bits a channel, straight RGBA or alpha alone, and return their number.
 
@@ -82,8 +76,7 @@ def matte_to_stream(
         request: what is matted; its outputs are not used.
         stream: takes the frames.
         alpha_only: whether to write alpha alone, one byte a pixel.
-        progress: called with the number of frames done, and of all frames or None.
-        on_adapt: called with the adaptation steps done, and the number of all steps.
+        progress: see `pipeline.run.matte`.
 
     Raises:
         VidmatteError: whatever a user can correct; WriteError if the stream was closed.
@@ -94,21 +87,23 @@ def matte_to_stream(
             f"{len(request.prompts.objects)} objects are marked, and standard output takes one; "
             f"choose it (--object)"
         )
+    work = Work(progress)
+    work.begin("opening")
+    done = 0
     with open_shot(request) as shot, share_cores(options.device, options.threads):
+        work.begin("loading")
         model = model_of(shot, model_from_options)
-        counter = FrameCounter(progress, shot.expected)
-        predictors = predictors_of(shot, model, on_adapt)
-        mattes = streamed(
-            shot, model, predictors, color=not alpha_only, on_backward=counter.add_backward
-        )
+        predictors = predictors_of(shot, model, work)
+        mattes = streamed(shot, model, predictors, color=not alpha_only, work=work)
         with closing(mattes):
             for batches in mattes:
                 for frame in matted_frames(batches[0], shot.video):
                     rgba = frame.rgba()
-                    _write(stream, rgba[..., 3] if alpha_only else rgba, len(counter.confidence))
-                counter.add(batches)
+                    _write(stream, rgba[..., 3] if alpha_only else rgba, done)
+                    done += 1
+                work.add("matting", len(batches[0]))
         shot.check_unchanged()
-    return len(counter.confidence)
+    return done
 
 
 def _write(stream: BinaryIO, pixels: np.ndarray, done: int) -> None:

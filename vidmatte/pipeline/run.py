@@ -14,21 +14,14 @@ from vidmatte.model.build import notes_of
 from vidmatte.model.interface import Model, Predictor
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import (
-    StepCallback,
     adapted,
     batch_size_of,
     model_from_options,
     model_of,
     predictor_of,
     share_cores,
-    sub_progress,
 )
-from vidmatte.pipeline.progress import (
-    FrameCounter,
-    ProgressCallback,
-    StatusCallback,
-    UnitCounter,
-)
+from vidmatte.pipeline.progress import ProgressCallback, Work
 from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.segments.fingerprint import Fingerprint, fingerprint
 from vidmatte.pipeline.segments.journal import Journal
@@ -40,10 +33,10 @@ from vidmatte.pipeline.segments.long_render import (
 )
 from vidmatte.pipeline.source import Inputs, Paths
 from vidmatte.pipeline.summary import build_summary
-from vidmatte.prompts.objects import Mattes, Prompts, together
+from vidmatte.prompts.objects import Mattes, Prompts, lowest_confidence, together
 from vidmatte.report.summary import Summary
 from vidmatte.stages.chain import MattesCallback, matte_images, postprocess
-from vidmatte.stages.propagate import matte_objects
+from vidmatte.stages.propagate import matte_objects, passes_of_object
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +53,7 @@ def matte(
     sidecars: Sequence[str] = (),
     options: MatteOptions | None = None,
     progress: ProgressCallback | None = None,
-    on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
-    on_status: StatusCallback | None = None,
 ) -> Summary:
     """Matte a clip, an image sequence or a set of independent images.
 
@@ -89,10 +80,9 @@ def matte(
         sidecars: programs that get a script beside the first output, which opens the outputs
             there: "nuke", "fusion", "ae".
         options: all other choices.
-        progress: called with the number of frames done, and of all frames or None.
-        on_adapt: called with the adaptation steps done, and the number of all steps.
+        progress: called with a `pipeline.progress.Progress` at the beginning of each stage, and
+            after each step of an adaptation, frame and segment.
         on_mattes: called with the mattes of each object that were just handed to the outputs.
-        on_status: called with a word on what is done before the first frame of a long clip.
 
     Returns:
         What was done, and what a user should know of it.
@@ -112,37 +102,28 @@ def matte(
         sidecars=sidecars,
         options=options,
     )
-    return matte_request(
-        request, progress=progress, on_adapt=on_adapt, on_mattes=on_mattes, on_status=on_status
-    )
+    return matte_request(request, progress=progress, on_mattes=on_mattes)
 
 
 def matte_request(
     request: Request,
     *,
     progress: ProgressCallback | None = None,
-    on_adapt: StepCallback | None = None,
     on_mattes: MattesCallback | None = None,
-    on_status: StatusCallback | None = None,
 ) -> Summary:
     """Do what a request asks for; see `matte`."""
-    say = on_status or (lambda text: None)
+    work = Work(progress)
+    work.begin("opening")
     with open_shot(request) as shot:
         if may_be_segmented(shot):
             # Reads all packets of a movie whose container has no index.
-            say("counting frames")
+            work.begin("counting")
         frames = frames_if_segmented(shot)
         if frames is None:
-            return matte_streaming(
-                shot,
-                model_from_options,
-                progress=progress,
-                on_adapt=on_adapt,
-                on_mattes=on_mattes,
-            )
-        say("reading all of the input" if request.options.full_hash else "identifying the input")
+            return matte_streaming(shot, model_from_options, work=work, on_mattes=on_mattes)
+        work.begin("identifying")
         identity = fingerprint(request)
-        return _matte_in_segments(shot, frames, identity, progress, on_adapt, on_mattes)
+        return _matte_in_segments(shot, frames, identity, work, on_mattes)
 
 
 def matte_streaming(
@@ -150,16 +131,17 @@ def matte_streaming(
     load_model: Callable[[MatteOptions], Model],
     *,
     threads: int | None = None,
-    progress: ProgressCallback | None = None,
-    on_adapt: StepCallback | None = None,
+    work: Work | None = None,
     on_mattes: MattesCallback | None = None,
 ) -> Summary:
     """Matte a shot in one stream from its first frame to its last.
 
-    `load_model` gives the model of the options; `threads` are those of `share_cores`. For the
-    callbacks see `matte`.
+    `load_model` gives the model of the options; `threads` are those of `share_cores`; `work` counts
+    what is done. For `on_mattes` see `matte`.
     """
     began = time.monotonic()
+    work = work or Work()
+    confidence: list[float] = []
     options = shot.options
     with share_cores(options.device, threads or options.threads):
         # Refused outputs are told before the model is loaded, which takes seconds.
@@ -167,29 +149,31 @@ def matte_streaming(
         reporting = shot.create_report(overwrite=options.overwrite)
         sidecars = shot.create_sidecars(overwrite=options.overwrite)
         # Before the outputs are opened: a missing model leaves nothing behind.
+        work.begin("loading")
         model = model_of(shot, load_model)
         loaded = time.monotonic()
         with reporting or nullcontext(), sidecars, outputs as out:
-            counter = FrameCounter(progress, shot.expected)
-            predictors = predictors_of(shot, model, on_adapt)
+            predictors = predictors_of(shot, model, work)
             adapted_at = time.monotonic()
             stages = streamed(
                 shot,
                 model,
                 predictors,
                 color=shot.request.outputs.with_color,
-                on_backward=counter.add_backward,
+                work=work,
             )
             # Closed even on errors, so that its threads end before the outputs are removed.
             with closing(stages):
                 for batches in stages:
                     of_objects = dict(zip(shot.references, batches, strict=True))
                     out.write(of_objects)
-                    counter.add(batches)
+                    confidence += lowest_confidence(batches)
+                    work.add("matting", len(batches[0]))
                     if on_mattes is not None:
                         on_mattes(of_objects)
                     if reporting is not None:
                         reporting.add(together(batches))
+            work.begin("finishing")
             # A source replaced during the run would give mattes of two clips.
             shot.check_unchanged()
             if shot.truncated_at is not None:
@@ -200,7 +184,7 @@ def matte_streaming(
                 model=model.name,
                 device=str(model.device),
                 precision=str(model.precision),
-                confidence=counter.confidence,
+                confidence=confidence,
                 notes=notes_of(model),
                 seconds=time.monotonic() - began,
                 truncated_at=shot.truncated_at,
@@ -221,17 +205,17 @@ def matte_streaming(
     return replace(summary, seconds=seconds, outputs=outputs.files, notes=notes, stages=times)
 
 
-def predictors_of(shot: Shot, model: Model, on_adapt: StepCallback | None) -> list[Predictor]:
+def predictors_of(shot: Shot, model: Model, work: Work) -> list[Predictor]:
     """Return the predictor of each object, adapted to its references."""
-    reference_sets = list(shot.references.values())
+    work.begin("encoding")
+    steps = shot.options.adapt_steps
+    images = shot.request.source.images
+    work.expect("matting", shot.expected)
+    if steps:
+        work.expect("adapting", steps * len(shot.references))
     return [
-        adapted(
-            predictor_of(shot, model, references),
-            shot.options.adapt_steps,
-            shot.request.source.images,
-            sub_progress(on_adapt, number, len(reference_sets)),
-        )
-        for number, references in enumerate(reference_sets)
+        adapted(predictor_of(shot, model, references), steps, images, work)
+        for references in shot.references.values()
     ]
 
 
@@ -241,7 +225,7 @@ def streamed(
     predictors: Sequence[Predictor],
     *,
     color: bool,
-    on_backward: Callable[[int], None] | None = None,
+    work: Work,
 ) -> Generator[Mattes]:
     """Return the finished mattes of all objects, frames in order.
 
@@ -250,44 +234,60 @@ def streamed(
         model: its model.
         predictors: that of each object, see `predictors_of`.
         color: whether foreground colour is estimated.
-        on_backward: told the number of frames that were propagated backward.
+        work: counts the propagated frames; those that come out are for the caller to count.
     """
+    references = list(shot.references.values())
+    work.expect("matting", shot.expected)
     if shot.request.source.images:
-        mattes = matte_images(predictors, shot.video, list(shot.references.values()))
+        work.begin("matting")
+        mattes = matte_images(predictors, shot.video, references)
     else:
+        if predictors[0].tracker() is not None:
+            work.expect("propagating", _propagated_frames(shot))
+        work.begin("matting")
         mattes = matte_objects(
             predictors,
             shot.video,
-            list(shot.references.values()),
+            references,
             start=shot.start,
             end=shot.end,
             batch_size=batch_size_of(shot.options, model.device),
-            on_backward=on_backward,
+            # Frames that come out at once are reported when they are written.
+            on_propagated=lambda frames, comes_later: work.add(
+                "propagating", frames, is_reported=comes_later
+            ),
         )
     return postprocess(mattes, shot.options, shot.finisher, len(predictors), color, model.device)
+
+
+def _propagated_frames(shot: Shot) -> int | None:
+    """Return the number of frames of all passes of all objects; None if there is no end."""
+    if shot.expected is None:
+        return None
+    end = shot.start + shot.expected
+    objects = [[mark.frame for mark in marks] for marks in shot.references.values()]
+    passes = [pass_ for frames in objects for pass_ in passes_of_object(frames, shot.start, end)]
+    return sum(pass_.last - pass_.first + 1 for pass_ in passes)
 
 
 def _matte_in_segments(
     shot: Shot,
     frames: int,
     identity: Fingerprint,
-    progress: ProgressCallback | None,
-    on_adapt: StepCallback | None,
+    work: Work,
     on_mattes: MattesCallback | None,
 ) -> Summary:
     """Matte a long shot segment by segment, or resume one that was stopped."""
     began = time.monotonic()
     render = LongRender(shot, model_from_options, on_mattes=on_mattes)
+    work.begin("loading")
     with render.begin(frames, identity):
         try:
-            # Done units count from the start, so that progress does not begin at 0 again.
-            counter = UnitCounter(render.plan, set(render.journal.done()), progress)
-            do_units(
-                render.plan,
-                render.journal,
-                lambda unit: render.renderer.run(unit, on_frame=counter.add, on_step=on_adapt),
-            )
-            return render.join(began=began)
+            render.expect(work)
+            work.begin("encoding")
+            do_units(render.plan, render.journal, lambda unit: render.renderer.run(unit, work))
+            work.begin("joining")
+            return render.join(began=began, work=work)
         except BaseException:
             _say_what_is_kept(render.journal)
             raise

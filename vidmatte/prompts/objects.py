@@ -161,14 +161,15 @@ def share_overlaps(mattes: Mattes) -> Mattes:
     return tuple(replace(matte, alpha=matte.alpha / total) for matte in mattes)
 
 
+def lowest_confidence(mattes: Mattes) -> tuple[float, ...]:
+    """Return the lowest confidence of all objects for each frame."""
+    return tuple(map(min, zip(*(matte.confidence for matte in mattes), strict=True)))
+
+
 def together(mattes: Mattes) -> MatteBatch:
     """Return one matte of all objects, with the lowest of their confidences."""
     alpha = torch.stack([matte.alpha for matte in mattes]).sum(0).clamp(max=1)
-    return MatteBatch(
-        mattes[0].source,
-        alpha,
-        tuple(map(min, zip(*(matte.confidence for matte in mattes), strict=True))),
-    )
+    return MatteBatch(mattes[0].source, alpha, lowest_confidence(mattes))
 
 
 def for_each_object(

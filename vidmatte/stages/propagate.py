@@ -27,6 +27,9 @@ from vidmatte.read import Video
 T = TypeVar("T")
 ReadFrames = Callable[[int, int], Iterable[tuple[int, Tensor]]]
 """Reads frames of a clip, from a first one to an end (exclusive): index and rgb (1, 3, H, W)."""
+PropagatedCallback = Callable[[int, bool], None]
+"""Called with the number of frames that an object was propagated over, and whether they come out
+later, or not at all."""
 Weighted = Sequence[tuple[float, CoarseMatte]]
 """Coarse mattes of one frame with their shares: one matte, or two if passes overlap there."""
 
@@ -81,6 +84,16 @@ def plan_passes(references: Sequence[int], start: int, end: int) -> list[Pass]:
         if high >= max(reference, start):
             passes.append(Pass(reference, reference, high))
     return passes
+
+
+def passes_of_object(frames: Iterable[int | None], start: int, end: int) -> list[Pass]:
+    """Return the passes of an object from the frames of its references; see `plan_passes`.
+
+    Without a marked frame in the clip (None: marked on another image), one pass covers it from its
+    start.
+    """
+    marked = [frame for frame in frames if frame is not None]
+    return plan_passes(marked, start, end) if marked else [Pass(start, start, end - 1)]
 
 
 def _middle(a: int, b: int) -> int:
@@ -240,7 +253,7 @@ def matte_clip(
     start: int = 0,
     end: int | None = None,
     batch_size: int = 1,
-    on_backward: Callable[[int], None] | None = None,
+    on_propagated: PropagatedCallback | None = None,
 ) -> Generator[MatteBatch]:
     """Yield the mattes of a clip in order.
 
@@ -254,7 +267,7 @@ def matte_clip(
         start: first frame.
         end: end frame, exclusive; None for the end of the clip.
         batch_size: number of frames decoded together.
-        on_backward: called with the number of frames propagated backward, for progress.
+        on_propagated: told of propagated frames, for progress.
     """
     mattes = matte_objects(
         [predictor],
@@ -263,7 +276,7 @@ def matte_clip(
         start=start,
         end=end,
         batch_size=batch_size,
-        on_backward=on_backward,
+        on_propagated=on_propagated,
     )
     with closing(mattes):
         for (batch,) in mattes:
@@ -278,7 +291,7 @@ def matte_objects(
     start: int = 0,
     end: int | None = None,
     batch_size: int = 1,
-    on_backward: Callable[[int], None] | None = None,
+    on_propagated: PropagatedCallback | None = None,
 ) -> Generator[tuple[MatteBatch, ...]]:
     """Yield the mattes of several objects, see `matte_clip`: for each batch one of each predictor.
 
@@ -300,7 +313,7 @@ def matte_objects(
                 reference.frame: reference for reference in of_object if reference.frame is not None
             }
             last = _ENDLESS if end is None else end
-            run = _ObjectPropagation(predictor, video, marked, start, last, on_backward)
+            run = _ObjectPropagation(predictor, video, marked, start, last, on_propagated)
             runs.append(run)
             stack.callback(run.close)
         # Forward passes may begin at a reference before the first wanted frame.
@@ -330,16 +343,15 @@ class _ObjectPropagation:
         marked: Mapping[int, Reference],
         start: int,
         end: int,
-        on_backward: Callable[[int], None] | None,
+        on_propagated: PropagatedCallback | None,
     ) -> None:
         self._predictor = predictor
         self._video = video
         self._marked = marked
-        self._end = end
-        self._on_backward = on_backward
+        self._start, self._end = start, end
+        self._on_propagated = on_propagated
         self._disk_cache = _DiskCache()
-        # Without a marked frame in the clip, one pass covers it from its start.
-        passes = plan_passes(list(marked), start, end) if marked else [Pass(start, start, end - 1)]
+        passes = passes_of_object(list(marked), start, end)
         self._backward = {pass_.first: pass_ for pass_ in passes if pass_.is_backward}
         self._forward = {pass_.reference: pass_ for pass_ in passes if not pass_.is_backward}
         self._active_backward: Pass | None = None
@@ -352,10 +364,14 @@ class _ObjectPropagation:
 
         They are empty for frames before the first one needed by this object.
         """
-        return [
-            self._coarse(index, batch.rgb[i : i + 1]) if index >= self.first_frame else ()
-            for i, index in enumerate(batch.frames)
-        ]
+        found = []
+        for i, index in enumerate(batch.frames):
+            is_needed = index >= self.first_frame
+            found.append(self._coarse(index, batch.rgb[i : i + 1]) if is_needed else ())
+            # Backward passes have told of their frames.
+            if self._active_forward is not None and self._on_propagated is not None:
+                self._on_propagated(1, index < self._start)
+        return found
 
     def _coarse(self, frame: int, rgb: Tensor) -> Weighted:
         # The stream has reached the first frame of a backward pass: it is done as a whole.
@@ -400,8 +416,8 @@ class _ObjectPropagation:
                 # A reference may lie behind the out point.
                 if frame < self._end:
                     self._disk_cache.put(frame, matte)
-                if self._on_backward is not None:
-                    self._on_backward(1)
+                if self._on_propagated is not None:
+                    self._on_propagated(1, True)
 
     def _propagator_of(self, pass_: Pass) -> Propagator:
         tracker = self._predictor.tracker()

@@ -10,7 +10,6 @@ import multiprocessing
 import pickle
 import signal
 import threading
-import time
 from _thread import interrupt_main
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,8 @@ from typing import Any, Literal
 from vidmatte.errors import VidmatteError
 from vidmatte.frames import ColorTags, MatteBatch
 from vidmatte.options import MatteOptions
+from vidmatte.pipeline.progress import Progress as StageProgress
+from vidmatte.pipeline.progress import Stage
 from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.run import matte_request
 from vidmatte.pipeline.segments.long_render import resumable
@@ -35,7 +36,25 @@ from vidmatte.web.still import gray_png
 _NUMBERS = count(1)
 _MOST_BYTES = 4 << 30
 """Disk space for small pictures of what is written."""
-State = Literal["starting", "adapting", "matting", "done", "failed", "cancelled"]
+State = Literal[
+    "starting",
+    "adapting",
+    "propagating",
+    "matting",
+    "joining",
+    "finishing",
+    "done",
+    "failed",
+    "cancelled",
+]
+_STATES: Mapping[Stage, State] = {
+    "adapting": "adapting",
+    "propagating": "propagating",
+    "matting": "matting",
+    "joining": "joining",
+    "finishing": "finishing",
+}
+"""State of a run in each stage; "starting" in all others."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +79,10 @@ class Progress:
     """Progress of a run."""
 
     state: State = "starting"
-    done: int = 0
-    total: int | None = None
-    """Steps of the adaptation, then frames; None if the number of frames is unknown."""
-    since: float = 0.0
-    """`time.monotonic()` at which this state began to count."""
-    at: float = 0.0
-    """`time.monotonic()` of the last report."""
+    now: StageProgress = field(default_factory=lambda: StageProgress("opening"))
+    """The last report of the run."""
     error: str = ""
     summary: Summary | None = None
-    base: int = 0
-    """What was done when this state began, as in a resumed run."""
 
     @property
     def is_over(self) -> bool:
@@ -79,14 +91,14 @@ class Progress:
 
     def as_json(self) -> dict[str, Any]:
         """Return the progress as the page takes it."""
-        rate = (self.done - self.base) / (self.at - self.since) if self.at > self.since else 0.0
-        left = (self.total - self.done) / rate if rate and self.total is not None else None
+        now = self.now
         return {
             "state": self.state,
-            "done": self.done,
-            "total": self.total,
-            "rate": round(rate, 2),
-            "seconds_left": None if left is None else round(max(0.0, left), 1),
+            "done": now.done,
+            "total": now.total,
+            "rate": round(now.rate or 0.0, 2),
+            "share": now.share,
+            "seconds_left": None if now.seconds_left is None else round(now.seconds_left, 1),
             "error": self.error,
         }
 
@@ -159,12 +171,9 @@ class Run:
 
 
 def _after(progress: Progress, what: str, *values: Any) -> Progress:
-    now = time.monotonic()
-    if what in ("adapting", "matting"):
-        state: State = "adapting" if what == "adapting" else "matting"
-        since = progress.since if progress.state == state else now
-        base = progress.base if progress.state == state else values[0]
-        return Progress(state, done=values[0], total=values[1], since=since, at=now, base=base)
+    if what == "progress":
+        (now,) = values
+        return Progress(_STATES.get(now.stage, "starting"), now)
     if what == "done":
         return replace(progress, state="done", summary=values[0])
     if what == "cancelled":
@@ -183,8 +192,7 @@ def _work(job: Job, pipe: Connection) -> None:
         threading.Thread(target=_await_cancel, args=(pipe,), daemon=True).start()
         summary = matte_request(
             _request(job),
-            progress=lambda done, total: pipe.send(("matting", done, total)),
-            on_adapt=lambda done, total: pipe.send(("adapting", done, total)),
+            progress=lambda now: pipe.send(("progress", now)),
             on_mattes=lambda mattes: _show(mattes, job.color, pipe),
         )
         answer = ("done", summary)

@@ -11,6 +11,7 @@ from typing import Any
 
 from vidmatte.errors import WriteError
 from vidmatte.model.interface import Predictor
+from vidmatte.pipeline.progress import Work
 from vidmatte.pipeline.request import Shot
 from vidmatte.pipeline.segments.journal import Journal, Record
 from vidmatte.pipeline.segments.plan import Plan, Unit
@@ -28,6 +29,7 @@ def join(
     *,
     predictor: Predictor | None,
     began: float,
+    work: Work,
     on_joined: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Join the segments to the outputs, put them in place, and remove the work folder.
@@ -38,6 +40,7 @@ def join(
         journal: its journal.
         predictor: for the report; None if there is no report.
         began: `time.monotonic()` at the beginning of the run.
+        work: counts the joined segments.
         on_joined: called after the outputs are in place, while the segments are still there: if it
             raises, everything can be joined again.
 
@@ -64,6 +67,8 @@ def join(
                 if reporting is not None:
                     thumbnails = load_thumbnails(_folder(journal, record) / THUMBNAILS)
                     reporting.take(pts=record["pts"], names=record["names"], thumbnails=thumbnails)
+                work.add("joining")
+            work.begin("finishing")
             summary = _summary(shot, journal.header(), rendered, began)
             out.add_to_commit(sidecars.write(frames=summary.frames, index=shot.start))
             if reporting is not None and predictor is not None:

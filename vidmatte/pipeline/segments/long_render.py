@@ -7,7 +7,8 @@ part. Their common state is the work folder, see `journal`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +20,16 @@ from vidmatte.errors import OptionError, ReadError, WriteError
 from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import check_adaptation, model_of, predictor_of, share_cores
+from vidmatte.pipeline.progress import Stage, Work
 from vidmatte.pipeline.request import Request, Shot
 from vidmatte.pipeline.segments.fingerprint import Fingerprint, fingerprint, stamps_of
 from vidmatte.pipeline.segments.joining import finish_joined, is_joined, join
 from vidmatte.pipeline.segments.journal import Journal, Record, work_folder
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit, UnitKind
-from vidmatte.pipeline.segments.render import Renderer, chunk_file
+from vidmatte.pipeline.segments.render import STAGES, Renderer, chunk_file
 from vidmatte.report.summary import Summary
 from vidmatte.stages.chain import MattesCallback
-from vidmatte.stages.propagate import Pass, plan_passes
+from vidmatte.stages.propagate import Pass, passes_of_object
 
 _SMOOTHED_OVER = 1
 """Frames that the smoother looks ahead and back."""
@@ -137,8 +139,29 @@ class LongRender:
         check_inputs(self.journal, self.shot.request)
         return Renderer(self.shot, self.plan, self.journal.folder, model, on_mattes=self._on_mattes)
 
+    def expect(self, work: Work) -> None:
+        """Say how much work the plan is, and how much of it was done before."""
+        plan = self.plan
+        steps = self.shot.options.adapt_steps
+        totals: dict[Stage, int] = {
+            "adapting": steps * len(plan.adapted),
+            "propagating": plan.propagated_frames,
+            "matting": plan.frames,
+            "joining": plan.segments,
+        }
+        done = Counter[Stage]()
+        for unit in map(Unit.parse, self.journal.done()):
+            done[STAGES[unit.kind]] += steps if unit.kind == "adapt" else plan.size(unit)
+        for stage, total in totals.items():
+            if total:
+                work.expect(stage, total, done=done[stage])
+
     def join(
-        self, *, began: float | None = None, on_joined: Callable[[], None] = lambda: None
+        self,
+        *,
+        began: float | None = None,
+        work: Work | None = None,
+        on_joined: Callable[[], None] = lambda: None,
     ) -> Summary:
         """Put the outputs in place, and remove the work folder; see `joining.join`.
 
@@ -155,6 +178,7 @@ class LongRender:
             # Only the report draws what the predictor saw; without one, no model is loaded to join.
             predictor=self.renderer.predictor(0) if with_report else None,
             began=began,
+            work=work or Work(),
             on_joined=on_joined,
         )
 
@@ -216,8 +240,10 @@ def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
     check_adaptation(predictor, steps, images)
     passes: tuple[tuple[Pass, ...], ...] = ()
     if not images and predictor.tracker() is not None:
-        marked = [[mark.frame for mark in marks] for marks in references]
-        passes = tuple(_passes(frames_of_object, shot.start, end) for frames_of_object in marked)
+        passes = tuple(
+            tuple(passes_of_object([mark.frame for mark in marks], shot.start, end))
+            for marks in references
+        )
     return Plan(
         first=shot.start,
         end=end,
@@ -226,12 +252,6 @@ def make_plan(shot: Shot, model: Model, frames: int) -> Plan:
         passes=passes,
         overlap=_SMOOTHED_OVER if shot.options.smooth else 0,
     )
-
-
-def _passes(frames: Sequence[int | None], start: int, end: int) -> tuple[Pass, ...]:
-    marked = [frame for frame in frames if frame is not None]
-    # Objects marked on an image outside the clip have no frame of their own: one forward pass.
-    return tuple(plan_passes(marked, start, end)) if marked else (Pass(start, start, end - 1),)
 
 
 def journal_of(request: Request) -> Journal:

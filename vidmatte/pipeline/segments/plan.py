@@ -91,6 +91,11 @@ class Plan:
         return self.end - self.first
 
     @property
+    def propagated_frames(self) -> int:
+        """Return the number of frames of all passes of all objects."""
+        return sum(pass_.last - pass_.first + 1 for passes in self.passes for pass_ in passes)
+
+    @property
     def segments(self) -> int:
         """Return the number of segments."""
         # Ceiling division.

@@ -24,13 +24,8 @@ from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import CoarseMatte, Model, Predictor, SupportsAdaptation
 from vidmatte.options import ends_at_damage
 from vidmatte.pipeline.color import output_space
-from vidmatte.pipeline.models import (
-    StepCallback,
-    adapted,
-    batch_size_of,
-    predictor_of,
-    sub_progress,
-)
+from vidmatte.pipeline.models import adapted, batch_size_of, predictor_of
+from vidmatte.pipeline.progress import Stage, Work
 from vidmatte.pipeline.request import Shot
 from vidmatte.pipeline.segments.chunks import (
     load_mattes,
@@ -40,7 +35,7 @@ from vidmatte.pipeline.segments.chunks import (
     save_tensors,
 )
 from vidmatte.pipeline.segments.journal import Record
-from vidmatte.pipeline.segments.plan import Plan, Unit
+from vidmatte.pipeline.segments.plan import Plan, Unit, UnitKind
 from vidmatte.prompts.objects import Mattes, together
 from vidmatte.report import Thumbnail, Thumbnails, spread_frames
 from vidmatte.report.summary import suggested_apart
@@ -59,6 +54,13 @@ from vidmatte.write.partial import lock
 
 FrameCallback = Callable[[int], None]
 """Called with the number of frames done."""
+STAGES: Mapping[UnitKind, Stage] = {
+    "adapt": "adapting",
+    "propagate": "propagating",
+    "render": "matting",
+    "join": "joining",
+}
+"""What is done in a unit, as `Work` counts it."""
 THUMBNAILS = "thumbnails.npz"
 
 
@@ -108,16 +110,14 @@ class Renderer:
         self._references = list(shot.references.values())
         self._encoded: dict[int, Predictor] = {}
 
-    def run(
-        self, unit: Unit, *, on_frame: FrameCallback, on_step: StepCallback | None = None
-    ) -> Record:
-        """Do a unit, and return its record for the journal.
-
-        `on_frame` is called with a number of frames done, `on_step` with the steps of an
-        adaptation.
-        """
+    def run(self, unit: Unit, work: Work) -> Record:
+        """Do a unit, counted as `work`, and return its record for the journal."""
         if unit.kind == "adapt":
-            return self._adapt(unit, on_step)
+            return self._adapt(unit, work)
+
+        def on_frame(frames: int) -> None:
+            work.add(STAGES[unit.kind], frames)
+
         if unit.kind == "propagate":
             return self._propagate(unit, on_frame)
         return self._render(unit.index, on_frame)
@@ -134,13 +134,13 @@ class Renderer:
         # Not kept with it: it depends on the colour of the clip alone and holds no memory.
         return with_display_transform(self._encoded[number], self._shot.video.info.color)
 
-    def _adapt(self, unit: Unit, on_step: StepCallback | None) -> Record:
+    def _adapt(self, unit: Unit, work: Work) -> Record:
         shot = self._shot
         predictor = adapted(
             predictor_of(shot, self._model, self._references[unit.index]),
             shot.options.adapt_steps,
             shot.request.source.images,
-            sub_progress(on_step, unit.index, len(self._references)),
+            work,
         )
         assert isinstance(predictor, SupportsAdaptation)  # the plan adapts no others
         save_tensors(weights_file(self._folder, unit.index), predictor.weights())

@@ -4,10 +4,19 @@
 import { post } from "./api.js";
 import { byId, chosenObject, marksOf, model, on, say } from "./model.js";
 
-const ACTIVE = ["starting", "adapting", "matting"];
+const ACTIVE = ["starting", "adapting", "propagating", "matting", "joining", "finishing"];
 const FIRST = 3;
 /** @type {Record<string, string>} */
-const STATES = { starting: "starting", adapting: "adaptation", matting: "frame" };
+const STATES = {
+  adapting: "adaptation",
+  propagating: "following, frame",
+  matting: "frame",
+  joining: "joining",
+  finishing: "finishing the files",
+};
+const COUNTED = ["adapting", "propagating", "matting", "joining"];
+/** @type {Record<string, string>} */
+const UNITS = { adapting: "steps", propagating: "frames", matting: "frames", joining: "segments" };
 
 let outputsShown = "";
 
@@ -101,10 +110,12 @@ function showRun() {
 /** @param {import("./model.js").Run} run */
 function showProgress(run) {
   const bar = byId("run-bar");
-  if (run.total) Object.assign(bar, { max: run.total, value: run.done });
+  if (run.share !== null) Object.assign(bar, { max: 1, value: run.share });
   else bar.removeAttribute("value");
-  const parts = [run.state === "starting" ? "starting" : `${STATES[run.state]} ${run.done}${run.total ? ` of ${run.total}` : ""}`];
-  if (run.rate) parts.push(run.state === "matting" ? `${run.rate.toFixed(1)} frames/s` : `${run.rate.toFixed(1)} steps/s`);
+  const count = `${run.done}${run.total ? ` of ${run.total}` : ""}`;
+  const stage = STATES[run.state] ?? "starting";
+  const parts = [COUNTED.includes(run.state) ? `${stage} ${count}` : stage];
+  if (run.rate) parts.push(`${run.rate.toFixed(1)} ${UNITS[run.state]}/s`);
   if (run.seconds_left !== null) parts.push(`${Math.ceil(run.seconds_left)} s left`);
   byId("run-text").textContent = parts.join(", ");
 }

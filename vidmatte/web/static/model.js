@@ -25,8 +25,8 @@
 /**
  * A run, and what it wrote once it is done.
  * @typedef {{
- *   state: "starting" | "adapting" | "matting" | "done" | "failed" | "cancelled",
- *   done: number, total: number | null, rate: number, seconds_left: number | null, error: string,
+ *   state: "starting" | "adapting" | "propagating" | "matting" | "joining" | "finishing" | "done" | "failed" | "cancelled",
+ *   done: number, total: number | null, rate: number, share: number | null, seconds_left: number | null, error: string,
  *   number: number, seconds: number, frames: number, first_frame: number, notes: string[],
  *   outputs: {path: string}[], report: string | null, files: ResultFile[], has_before: boolean, edge: Edge, is_plain: boolean,
  * }} Run
