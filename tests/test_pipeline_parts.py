@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from clips import write_movie
 from picker import SIZE, disc, write_disc
 from PIL import Image
 
 import vidmatte
+from vidmatte.cli import cli
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.options import Despill, FinishOptions
 from vidmatte.prompts.objects import ObjectPrompts
-from vidmatte.python_errors import in_python, speaks_python
+from vidmatte.python_errors import in_python
 from vidmatte.read import open_video
 from vidmatte.read.memory import MemoryVideo
 from vidmatte.report.invocation import Invocation
@@ -377,16 +380,36 @@ def test_errors_of_the_library_speak_python(clip, tmp_path):
             attempt()
 
 
-def test_generators_speak_python_too():
-    @speaks_python
-    def numbers():
-        yield 1
-        raise OptionError("use --smooth 0.5, or --resume")
+def test_errors_of_what_was_returned_speak_python_too(clip, tmp_path):
+    """Opened clips and prompts fail later, where no public function is called."""
+    cut = write_movie(tmp_path / "cut.mkv", frames=60)
+    os.truncate(cut, cut.stat().st_size * 2 // 3)
+    with (
+        vidmatte.open_video(cut) as video,
+        pytest.raises(ReadError, match="use on_damage: stop") as read,
+    ):
+        list(video.batches(1))
+    assert "--" not in str(read.value)
+    with vidmatte.open_video(clip) as video:
+        frame = video.frame(0)
+        with pytest.raises(PromptError, match=r"or give mask_fit='top-left' or"):
+            vidmatte.Prompt(mask=np.ones((88, 160), bool)).reference(frame.rgb)
 
-    values = numbers()
-    assert next(values) == 1
-    with pytest.raises(OptionError, match=r"use smooth 0\.5, or resume=True"):
-        next(values)
+
+def test_notes_of_the_library_speak_python():
+    image = Image.new("RGBA", (64, 48), (200, 40, 40, 128))
+    with vidmatte.Pipeline([image], vidmatte.Prompt(points=[(30, 20)])) as pipeline:
+        (note,) = pipeline.video.info.notes
+    assert note.endswith("hidden colour may show; source_alpha='multiply' keeps it hidden")
+
+
+def test_the_command_line_speaks_of_options_in_the_same_process(clip, tmp_path):
+    (tmp_path / "a.mkv").touch()
+    command = [str(clip), "--points", "9,9", "--alpha", str(tmp_path / "a.mkv")]
+    result = CliRunner().invoke(cli, command)
+    assert "use --overwrite to replace it" in result.stderr
+    with pytest.raises(VidmatteError, match="use overwrite=True"):
+        vidmatte.matte(clip, vidmatte.Prompt(points=[(9, 9)]), alpha=tmp_path / "a.mkv")
 
 
 def test_movies_in_memory_have_no_options_of_movies(tmp_path):

@@ -185,6 +185,7 @@ print(*sorted(name for name in sys.modules if name.startswith(("torch", "numpy",
         "vidmatte.options",
         "vidmatte.prompts",
         "vidmatte.prompts.prompt",
+        "vidmatte.python_errors",
     ]
     assert done.stdout.split() == light
 

@@ -9,7 +9,6 @@ is the whole flow in one call, and `Pipeline` the same with its parts in reach. 
 from __future__ import annotations
 
 from importlib import import_module
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,12 +79,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'vidmatte' has no attribute {name!r}")
-    value = getattr(import_module(f"vidmatte.{_MODULES[name]}"), name)
-    if isinstance(value, FunctionType):
-        # Not where they are defined: the command line shows the messages in its own words.
-        from vidmatte.python_errors import speaks_python
+    from vidmatte.errors import use_wording
+    from vidmatte.python_errors import in_python
 
-        value = speaks_python(value)
+    # Whoever takes a public name writes Python; the command line takes none.
+    use_wording(in_python)
+    value = getattr(import_module(f"vidmatte.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -9,11 +9,47 @@
     |- MissingExtraError (ImportError)  the feature needs an optional dependency
 
 A message says what was asked, what was found and what to do. Whatever else is raised is a bug.
+
+Messages name options of the command line, which shows most of them. A program that uses the library
+reads them in the words of Python, see `python_errors`.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Wording = Callable[[str], str]
+"""Puts a message for the command line in the words of its reader."""
+_wordings: list[Wording] = [str]
+"""The last one counts."""
+
+
+def worded(text: str) -> str:
+    """Return a message in the words of whoever reads it."""
+    return _wordings[-1](text)
+
+
+def use_wording(wording: Wording) -> None:
+    """Word messages of this process in another way, except within `wording_for_options`."""
+    _wordings[0] = wording
+
+
+@contextmanager
+def wording_for_options() -> Iterator[None]:
+    """Leave messages as they are for the block: they are shown on a command line."""
+    _wordings.append(str)
+    try:
+        yield
+    finally:
+        _wordings.pop()
 
 
 class VidmatteError(Exception):
     """Base of all intended errors of vidmatte."""
+
+    def __str__(self) -> str:
+        return worded(super().__str__())
 
 
 class OptionError(VidmatteError, ValueError):

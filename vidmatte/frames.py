@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vidmatte.errors import worded
+
 FieldOrder = Literal["top first", "bottom first"]
 """The field of an interlaced frame shown first."""
 Chromaticities = tuple[float, ...]
@@ -152,6 +154,7 @@ class VideoInfo:
             raise ValueError(
                 f"rates must be positive, got {self.frame_rate = } {self.time_base = }"
             )
+        object.__setattr__(self, "notes", tuple(map(worded, self.notes)))
 
     @property
     def display_width(self) -> int:

@@ -1,22 +1,12 @@
 """Errors of the library in the words of Python: `overwrite=True` in place of `--overwrite`.
 
-Messages are written for the command line, which shows most of them. The public functions pass them
-through `in_python`.
+Messages are written for the command line, which shows most of them. The first use of a public name
+of `vidmatte` words them by `in_python` for the process.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
-
-from vidmatte.errors import VidmatteError
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _OUTPUT = re.compile(r"(?<![\w-])-o(?:/--output)?(?![\w-])")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)(?: ([A-Z]+\b|[a-z0-9:]+(?:-[a-z0-9]+)*))?")
@@ -47,32 +37,3 @@ def _argument(found: re.Match[str]) -> str:
     if value is not None and (value in option.info.choices or name in _FREE_VALUES):
         return f"{argument}={value!r}"
     return f"{argument}{rest}"
-
-
-@contextmanager
-def python_errors() -> Iterator[None]:
-    """Put the messages of errors that leave the block in the words of Python."""
-    try:
-        yield
-    except VidmatteError as error:
-        error.args = tuple(in_python(arg) if isinstance(arg, str) else arg for arg in error.args)
-        raise
-
-
-def speaks_python(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function, or a generator function, whose errors are in the words of Python."""
-    if inspect.isgeneratorfunction(function):
-
-        @wraps(function)
-        def generator(*args: Any, **kwargs: Any) -> Generator[Any]:
-            with python_errors(), closing(function(*args, **kwargs)) as values:
-                yield from values
-
-        return cast("Callable[P, R]", generator)
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with python_errors():
-            return function(*args, **kwargs)
-
-    return call

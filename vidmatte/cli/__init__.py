@@ -13,6 +13,7 @@ import click
 
 from vidmatte import __version__
 from vidmatte.cli.console import INTERRUPTED, USAGE, print_json
+from vidmatte.errors import wording_for_options
 from vidmatte.process import loading
 
 _COMMANDS = {
@@ -72,7 +73,8 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; usage errors are printed as JSON too with --json."""
         try:
-            return super().invoke(ctx)
+            with wording_for_options():
+                return super().invoke(ctx)
         except KeyboardInterrupt:  # at a moment that the command itself does not handle
             ctx.exit(INTERRUPTED)
         except click.UsageError as error:

@@ -25,7 +25,6 @@ from vidmatte.pipeline.run import predictors_of, streamed
 from vidmatte.pipeline.source import Inputs, Paths, Source
 from vidmatte.prompts.objects import ObjectPrompts, Prompts
 from vidmatte.prompts.prompt import Reference
-from vidmatte.python_errors import python_errors, speaks_python
 from vidmatte.read import Video
 from vidmatte.write import Outputs
 
@@ -87,7 +86,6 @@ class Pipeline:
     The number of threads is set as in `matte` while it is open.
     """
 
-    @speaks_python
     def __init__(
         self,
         source: Inputs,
@@ -123,7 +121,6 @@ class Pipeline:
         self._stack = ExitStack()
         self._opened: Shot | None = None
 
-    @speaks_python
     def __enter__(self) -> Pipeline:
         options = self._request.options
         with ExitStack() as stack:
@@ -160,20 +157,17 @@ class Pipeline:
     @cached_property
     def model(self) -> Model:
         """The model of the options. Loaded on first use. Raises ModelError."""
-        with python_errors():
-            shot = self._shot
-            self._work.begin("loading")
-            return model_of(shot, model_from_options)
+        shot = self._shot
+        self._work.begin("loading")
+        return model_of(shot, model_from_options)
 
     @cached_property
     def predictors(self) -> Mapping[str, Predictor]:
         """The model with the references of each object, adapted to them on first use."""
         shot = self._shot
-        with python_errors():
-            made = predictors_of(shot, self.model, self._work)
+        made = predictors_of(shot, self.model, self._work)
         return dict(zip(shot.references, made, strict=True))
 
-    @speaks_python
     def mattes(self) -> Generator[Mapping[str, MatteBatch]]:
         """Yield the finished mattes of each object by its name, frames in order.
 
@@ -195,7 +189,6 @@ class Pipeline:
         name = self._only_object(None)
         return (mattes[name] for mattes in self.mattes())
 
-    @speaks_python
     def frames(self, name: str | None = None) -> Iterator[MattedFrame]:
         """Yield each frame with the matte of an object as arrays.
 
@@ -215,7 +208,6 @@ class Pipeline:
             raise OptionError(f"the objects are {', '.join(names)}, and {found}; name one of them")
         return name
 
-    @speaks_python
     def outputs(self, output: Paths = (), alpha: Paths = ()) -> Outputs:
         """Return outputs to enter with `with`; `write` takes the mattes of each object.
 

@@ -9,7 +9,7 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from vidmatte.errors import WriteError
+from vidmatte.errors import WriteError, worded
 from vidmatte.model.build import notes_of
 from vidmatte.model.interface import Model, Predictor
 from vidmatte.options import MatteOptions
@@ -300,4 +300,5 @@ def _say_what_is_kept(journal: Journal) -> None:
         # An adaptation alone is quickly repeated, and not worth a message.
         if any(not name.startswith("adapt:") for name in done):
             segments = sum(name.startswith("render:") for name in done)
-            _log.warning("%d finished segments are kept: --resume continues with them", segments)
+            kept = f"{segments} finished segments are kept: --resume continues with them"
+            _log.warning("%s", worded(kept))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vidmatte.errors import worded
 from vidmatte.options import MatteOptions, chosen_options
 from vidmatte.read.memory import IN_MEMORY
 from vidmatte.write import WrittenFile
@@ -58,6 +59,9 @@ class Summary:
     Empty for a run in segments, whose stages may have been done by several processes."""
     first_number: int = 0
     """Number of the first frame of the source."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", tuple(map(worded, self.notes)))
 
     @property
     def fps(self) -> float:
