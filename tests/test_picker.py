@@ -789,7 +789,8 @@ def test_a_cancelled_run_leaves_nothing(tmp_path):
         session.edit(on_disc(0))
         session.start_run()
         wait_until(
-            lambda: session.run.progress.state == "matting" and session.run.progress.now.done > 5, 120
+            lambda: session.run.progress.state == "matting" and session.run.progress.now.done > 5,
+            120,
         )
         assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
         session.cancel_run()
