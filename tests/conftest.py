@@ -6,6 +6,12 @@ import pytest
 import torch
 from clips import write_corpus, write_movie
 
+from vidmatte.errors import use_wording
+from vidmatte.python_errors import in_python
+
+# In every test alike, and not only after one that uses a public name.
+use_wording(in_python)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible():

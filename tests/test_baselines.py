@@ -291,7 +291,7 @@ def test_seggpt_learns_from_the_mask():
     )
     two = seggpt().with_reference([masked(), masked(seed=3)])(frames(1))
     assert not torch.equal(two.alpha, first.alpha[:1])
-    with pytest.raises(OptionError, match="mark the object with --mask"):
+    with pytest.raises(OptionError, match="mark the object with mask"):
         seggpt().with_reference([clicked((60, 40, 1))])
 
 

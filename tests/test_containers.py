@@ -129,7 +129,7 @@ def combing(rgb):
 
 
 def test_interlaced_movies_are_refused_with_the_remedy(tmp_path):
-    with pytest.raises(ReadError, match=r"is interlaced \(frame 0\).*use --deinterlace"):
+    with pytest.raises(ReadError, match=r"is interlaced \(frame 0\).*use deinterlace"):
         open_video(write_interlaced(tmp_path / "clip.mp4"))
 
 
@@ -290,7 +290,7 @@ def test_edit_lists_are_obeyed(edited):
 )
 def test_decord_is_refused_for_edit_lists(edited):
     pytest.importorskip("decord")
-    with pytest.raises(OptionError, match=r"edit list.*use --reader pyav"):
+    with pytest.raises(OptionError, match=r"edit list.*use reader='pyav'"):
         open_video(edited, reader="decord")
 
 
@@ -307,7 +307,7 @@ def test_decord_is_refused_where_it_is_wrong(tmp_path, name, why):
     movie = write_movie(
         tmp_path / name, frames=FRAMES, **CONTAINERS.get(name, CONTAINERS["open.ts"])
     )
-    with pytest.raises(OptionError, match=rf"{why}.*use --reader pyav"):
+    with pytest.raises(OptionError, match=rf"{why}.*use reader='pyav'"):
         open_video(movie, reader="decord")
 
 
@@ -316,7 +316,7 @@ def test_decord_is_refused_where_it_would_take_too_much_memory(tmp_path, monkeyp
     movie = write_movie(tmp_path / "clip.mp4", frames=FRAMES)
     # 40 frames of 160 x 96 are 1.8 MB.
     monkeypatch.setattr("vidmatte.read.decord._AHEAD_BYTES", 1_000_000)
-    with pytest.raises(OptionError, match=r"decodes the whole clip ahead.*use --reader pyav"):
+    with pytest.raises(OptionError, match=r"decodes the whole clip ahead.*use reader='pyav'"):
         open_video(movie, reader="decord")
 
 
@@ -378,7 +378,7 @@ def test_streams_that_are_left_out_are_noted(tmp_path):
     movie = write_streams(tmp_path / "clip.mkv", [(64, 48)] * 2)
     with open_video(movie) as video:
         (note,) = video.info.notes
-    assert "0 (64x48) is read, not 1 (64x48); --stream chooses" in note
+    assert "0 (64x48) is read, not 1 (64x48); stream chooses" in note
 
 
 LATE = {

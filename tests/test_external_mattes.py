@@ -203,7 +203,7 @@ def test_choices_that_have_no_meaning_beside_given_mattes(movie, lossless, tmp_p
         str(lossless),
         "--overwrite",
     )
-    with pytest.raises(OptionError, match="give both, --model none and --matte PATH"):
+    with pytest.raises(OptionError, match="give both, model='none' and matte=PATH"):
         vidmatte.MatteOptions(matte=lossless)
     result = CliRunner().invoke(
         cli, [str(movie), "--model", "none", "--alpha", str(tmp_path / "a.mkv")]

@@ -105,12 +105,12 @@ def test_the_refusal_names_the_ways_that_fit(tmp_path):
     rgb = torch.zeros(1, 3, *FRAME)
     short = save(tmp_path / "short.png", np.ones((88, 160)))
     small = save(tmp_path / "small.png", np.ones((48, 80)))
-    with pytest.raises(PromptError, match=r"is 160x88, but the frame is 160x96;.* top-left or"):
+    with pytest.raises(PromptError, match=r"is 160x88, but the frame is 160x96;.*'top-left' or"):
         Prompt(mask=short).reference(rgb)
-    with pytest.raises(PromptError, match="--mask-fit scale if it is of the whole frame"):
+    with pytest.raises(PromptError, match="mask_fit='scale' if it is of the whole frame"):
         Prompt(mask=small).reference(rgb)
     batch = FrameBatch(rgb, (0,), (0,), (1,))
-    with open_mask(short) as mask, pytest.raises(OptionError, match="--mask-fit top-left"):
+    with open_mask(short) as mask, pytest.raises(OptionError, match="give mask_fit='top-left'"):
         mask.read(batch, FRAME, FRAME[1])
 
 

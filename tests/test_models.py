@@ -515,7 +515,7 @@ def test_a_download_that_fails_says_what_else_can_be_done(monkeypatch, empty_cac
     for reason in (OSError("no space left"), caused):
         downloads(monkeypatch, empty_caches, source, fail=reason)
         with pytest.raises(
-            ModelError, match=r"its download failed \((no space left|cannot connect)\).*--sd PATH"
+            ModelError, match=r"its download failed \((no space left|cannot connect)\).*sd=PATH"
         ) as error:
             hub.fetch(FILES, purpose="This")
         one_line(error)
@@ -641,7 +641,7 @@ def test_wrong_weights_are_refused_in_one_line(tmp_path, sd_folder, monkeypatch)
     with pytest.raises(ModelError, match=r"conv_in\.bias holds NaN") as error:
         load_sd(broken)
     one_line(error)
-    with pytest.raises(ModelError, match="no such file or folder; --sd takes"):
+    with pytest.raises(ModelError, match="no such file or folder; sd takes"):
         load_sd(tmp_path / "none")
     files = [sd_folder / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
     numbers = sum(tensor.numel() for file in files for tensor in load_file(file).values())

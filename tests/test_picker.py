@@ -23,7 +23,7 @@ from picker import QUICK, SIZE, Browser, InlineRun, disc, on_disc, opened, write
 
 import vidmatte
 from vidmatte.cli import cli
-from vidmatte.cli.pick import has_display
+from vidmatte.cli.console import has_display
 from vidmatte.errors import OptionError, PromptError, ReadError
 from vidmatte.imaging.morphology import grow
 from vidmatte.prompts.files import load_prompts, save_prompts
@@ -926,7 +926,7 @@ def test_a_clip_without_marks_opens_the_picker_where_there_is_a_display(
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr("vidmatte.cli.matte.has_display", lambda: True)
-    monkeypatch.setattr("vidmatte.cli.matte.open_picker", lambda clip, **given: asked.append(clip))
+    monkeypatch.setattr("vidmatte.cli.pick.open_picker", lambda clip, **given: asked.append(clip))
     answer = CliRunner().invoke(cli, [str(clip), *arguments])
     assert answer.exit_code != 0  # nothing was run
     assert asked == ([clip] if opens else [])

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +215,18 @@ def test_lines_name_the_stage_and_the_time_of_the_whole_run(capsys, clock):
         "joining: 1 of 3 segments, 8.00 segments/s, 1 s left",
     ]
     assert line.text == "7 frames, joining: 1 of 3 segments"
+
+
+def test_wrong_usage_off_a_terminal_stays_one_line(capsys, monkeypatch):
+    monkeypatch.setattr("vidmatte.cli.progress._FIRST_LINES_APART", 0.0)
+    monkeypatch.setattr("vidmatte.cli.progress._TICK_SECONDS", 0.001)
+    with ProgressLine() as line:
+        time.sleep(0.05)
+        assert capsys.readouterr().err == ""
+        line.show(Progress("counting"))
+        time.sleep(0.05)
+    # Long stages without units are told of from time to time.
+    assert set(capsys.readouterr().err.splitlines()) == {"counting frames"}
 
 
 def test_lines_become_rare_in_a_long_run(capsys, clock):

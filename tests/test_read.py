@@ -238,7 +238,7 @@ def test_decord_is_refused_for_more_than_eight_bits(tmp_path):
     movie = write_movie(
         tmp_path / "deep.mov", frames=2, codec="prores_ks", pixel_format="yuv422p10le"
     )
-    with pytest.raises(OptionError, match=r"10-bit colour.*use --reader pyav"):
+    with pytest.raises(OptionError, match=r"10-bit colour.*use reader='pyav'"):
         open_video(movie, reader="decord")
 
 

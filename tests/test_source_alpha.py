@@ -126,7 +126,7 @@ def test_alpha_that_is_not_there_cannot_be_used(movie, tmp_path):
             alpha=tmp_path / "a.mov",
             options=vidmatte.MatteOptions(source_alpha="multiply"),
         )
-    with pytest.raises(OptionError, match="give --model none too, and no --matte"):
+    with pytest.raises(OptionError, match="give model='none' too, and no matte"):
         vidmatte.MatteOptions(source_alpha="matte")
 
 

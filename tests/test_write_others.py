@@ -233,7 +233,7 @@ def test_avif_does_not_hold_the_time_of_day(tmp_path):
 
 
 def test_premultiplied_avif_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="straight colour only; leave out --premultiplied"):
+    with pytest.raises(OptionError, match="straight colour only; leave out premultiplied=True"):
         save(tmp_path / "a.avif", [0, 1], premultiplied=True)
 
 

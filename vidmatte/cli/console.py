@@ -24,6 +24,16 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 
+def has_display() -> bool:
+    """Return whether a person sits before this program, on a machine that can show a browser."""
+    # Over ssh, a browser would open on the other machine.
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("SSH_CONNECTION"):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
 def say(text: str, *, quiet: bool = False) -> None:
     """Print a line on standard error, if that can be written to and is not to be quiet; log it."""
     _log.info("%s", text)

@@ -11,6 +11,7 @@ import click
 
 from vidmatte.cli.console import (
     FAILED,
+    has_display,
     logged,
     one_line_errors,
     print_json,
@@ -25,7 +26,6 @@ from vidmatte.cli.parameters import (
     table_options,
     with_config,
 )
-from vidmatte.cli.pick import has_display, open_picker, refuse_for_picker
 from vidmatte.cli.progress import ProgressLine
 from vidmatte.errors import OptionError
 from vidmatte.media.patterns import stem_of
@@ -172,12 +172,13 @@ def _matted(
     options = make_options(given)
     if source is None:
         source = inputs if given["images"] else _single(inputs)
+    # Before the imports, so that wrong marks are told at once.
+    objects = _objects(inputs, given)
     with line:
         with loading():
             from vidmatte.pipeline.run import matte
             from vidmatte.prompts.objects import prompts_of_objects
 
-        objects = _objects(inputs, given)
         # A label mask marks several objects.
         count = len(prompts_of_objects(objects))
         # An output that was given replaces both defaults, see `_default_outputs`.
@@ -209,6 +210,9 @@ def _has_mattes(given: Mapping[str, Any]) -> bool:
 
 def _picked(inputs: Sequence[str], given: Mapping[str, Any]) -> Summary:
     """Return the summary of the run in the picker. Exits with 1 if there was none."""
+    # Imported here: timelines, which it takes too, would load torch before anything is shown.
+    from vidmatte.cli.pick import open_picker, refuse_for_picker
+
     prompts = ("scribbles", "mask", "box", "object")
     # --points without a value is one entry, too.
     several = len(given["points"]) > 1 or len(given["ref_frame"]) > 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -205,16 +204,6 @@ def open_picker(
     except KeyboardInterrupt:
         say("Closed; the prompts are saved.")
         sys.exit(INTERRUPTED)
-
-
-def has_display() -> bool:
-    """Return whether a person sits before this program, on a machine that can show a browser."""
-    # Over ssh, a browser would open on the other machine.
-    if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("SSH_CONNECTION"):
-        return False
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def refuse_for_picker(asked: Mapping[str, object]) -> None:

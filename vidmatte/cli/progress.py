@@ -52,7 +52,7 @@ class ProgressLine(Closing):
         self._enabled = enabled
         self._is_terminal = enabled and sys.stderr.isatty()
         self._bar: Bar | None = None
-        self._now = "starting"
+        self._now = ""
         self._began = self._last = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -148,7 +148,8 @@ class ProgressLine(Closing):
             now = time.monotonic()
             # A run of hours does not fill the log of a farm.
             apart = min(max(_FIRST_LINES_APART, (now - self._began) / 20), _LINES_APART)
-            if now - self._last >= apart:
+            # Wrong usage is found at the start, and is one line.
+            if self._now and now - self._last >= apart:
                 self._last = now
                 say(self._now)
 
