@@ -451,7 +451,7 @@ def test_offline_the_error_says_everything(caplog):
         "1.2 GB",
         "https://huggingface.co/some/thing",
         "HF_HUB_OFFLINE",
-        "--sd PATH",
+        "sd=PATH",
         "'compact'",
     ):
         assert part in text

@@ -341,7 +341,7 @@ def test_missing_frames_are_refused_or_held(tmp_path):
     for number in (1001, 1002, 1005, 1006):
         plate(tmp_path / f"a.{number}.exr", number)
     pattern = tmp_path / "a.####.exr"
-    with pytest.raises(ReadError, match=r"2 are missing: 1003, 1004.*--missing hold"):
+    with pytest.raises(ReadError, match=r"2 are missing: 1003, 1004.*missing='hold'"):
         open_video(pattern)
     matte = save_matte(tmp_path / "m.png", (40, 60), (0, 0, 60, 40))
     summary = vidmatte.matte(

@@ -506,7 +506,7 @@ def test_bad_shots_are_named_and_the_others_are_rendered(media, tmp_path):
     # Somebody moves a clip in it: it is theirs now.
     made.tracks[-1][0].source_range = span(HOUR + 1, 5)
     save(made, written[0])
-    with pytest.raises(WriteError, match="exists; replace it with --overwrite"):
+    with pytest.raises(WriteError, match="exists; replace it with overwrite=True"):
         render(path)
     assert render(path, overwrite=True)[2]
 
@@ -520,7 +520,7 @@ def test_bad_shots_are_named_and_the_others_are_rendered(media, tmp_path):
         ("<fcpxml version='1.10'/>", "cut.fcpxml", {}, ReadError, "holds no project"),
         ("no aaf", "cut.aaf", {}, ReadError, "is not an AAF file"),
         ("TITLE: x\n", "cut.edl", {"rate": NTSC24}, ReadError, "holds no event"),
-        (EVENTS, "cut.edl", {}, OptionError, "give it, as in --fps 23.976"),
+        (EVENTS, "cut.edl", {}, OptionError, "give it, as in frame_rate 23.976"),
         (EVENTS, "cut.xml", {"rate": NTSC24}, OptionError, "has its own frame rate"),
         (
             "FCM: DROP FRAME\n001 A V C 01:01:00:00 01:01:01:00 01:00:00:00 01:00:01:00\n",

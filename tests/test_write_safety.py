@@ -59,7 +59,7 @@ def frames_in(path):
     [
         ("out.avi", False, r"extension '.avi'; choose from .mov \(ProRes 4444"),
         ("out", False, "no extension; choose from .mov"),
-        ("out.webp", True, "give it to -o/--output; choose from .mkv"),
+        ("out.webp", True, "give it to output; choose from .mkv"),
         (
             "out.mp4",
             False,
@@ -136,7 +136,7 @@ def test_folder_that_becomes_unusable_is_one_error(tmp_path):
 def test_existing_files_are_named_and_left_alone(tmp_path):
     (tmp_path / "out.mov").write_text("precious")
     (tmp_path / "0007.png").write_text("precious")
-    refused(WriteError, r"out\.mov exists already; use --overwrite", [tmp_path / "out.mov"])
+    refused(WriteError, r"out\.mov exists already; use overwrite=True", [tmp_path / "out.mov"])
     refused(WriteError, r"0007\.png exists already", [tmp_path / "%04d.png"])
     save(tmp_path / "x_%04d.png", [mattes()])
     outputs = save(tmp_path / "%04d.png", [mattes()], overwrite=True)
