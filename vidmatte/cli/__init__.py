@@ -26,6 +26,7 @@ _COMMANDS = {
     "train": "Train a part of the embedded model or IconMatting's head.",
     "models": "List the models, or check a file of weights.",
     "demo": "Matte the sample clip that comes with vidmatte, and compare it with its exact alpha.",
+    "hosts": "Copy the plug-in for Nuke or Blender to where the program finds it.",
     "schema": "Print a JSON schema (2020-12), for editors, scripts and checks.",
     "doctor": "Say what this installation can read, write and run on.",
 }
