@@ -394,7 +394,7 @@ class MatteOptions:
         "text",
         choices=get_args(MaskEdge),
     )
-    """See `stages.propagate.keep_hard_masks`."""
+    """See `stages.propagate.keep_given_areas`."""
     mask_fit: MaskFit = option(
         "exact",
         "Masks, painted strokes, mattes and trimaps of another size than the frame: refuse them, "

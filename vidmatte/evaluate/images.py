@@ -19,8 +19,6 @@ _DIMMED = 0.3
 """Brightness of pixels outside a mask."""
 _TRACE = 0.05
 """Least share of a mark in a small pixel for painting it."""
-_MOSTLY = 0.3
-"""Least share of known pixels for showing marks as a trimap."""
 
 
 def strip(found: PredictedMatte) -> bytes:
@@ -54,8 +52,7 @@ def _prompt(reference: Reference | None, size: tuple[int, int]) -> Bgr8:
     own = shrunk_size(rgb.shape[-2], rgb.shape[-1])
     if reference.is_complete:
         return to_codes(shrink(rgb * (_DIMMED + (1 - _DIMMED) * alpha), own))
-    # A trimap knows most pixels, marks only a few.
-    if float(known.mean()) > _MOSTLY:
+    if reference.is_trimap:
         return _gray(torch.where(known > 0, alpha, torch.full((), 0.5))[0], own)
     picture = shrink(rgb, own)
     for color, marks in ((_BACKGROUND, known * (alpha <= 0.5)), (_OBJECT, known * (alpha > 0.5))):

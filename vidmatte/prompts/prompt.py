@@ -58,6 +58,10 @@ class Mark:
         return bool((self.labels == other.labels).all())
 
 
+_TRIMAP_SHARE = 0.5
+"""Least share of known pixels of a trimap. Marks are few, and a box knows no object."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """An image with its object marked, to which a model matches every other image."""
@@ -91,6 +95,12 @@ class Reference:
     def is_complete(self) -> bool:
         """Whether alpha of every pixel was given, as by a mask."""
         return bool(self.known.min() > 0)
+
+    @property
+    def is_trimap(self) -> bool:
+        """Whether most pixels are known, object and background, and some are not."""
+        share = float(self.known.mean())
+        return share > _TRIMAP_SHARE and not self.is_complete and bool(self.roi.any())
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from vidmatte.prompts.objects import Mattes, for_each_object, share_overlaps
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
 from vidmatte.stages.finish import Finisher
-from vidmatte.stages.propagate import keep_hard_masks
+from vidmatte.stages.propagate import keep_given_areas
 from vidmatte.stages.smooth import smooth
 
 MattesCallback = Callable[[Mapping[str, MatteBatch]], None]
@@ -138,7 +138,7 @@ def matte_images(
     shown = [with_display_transform(predictor, video.info.color) for predictor in predictors]
     pairs = list(zip(shown, references, strict=True))
     return (
-        tuple(keep_hard_masks(predictor(batch), marks) for predictor, marks in pairs)
+        tuple(keep_given_areas(predictor(batch), marks) for predictor, marks in pairs)
         # One image at a time: their sizes may differ.
         for batch in video.batches(1)
     )

@@ -228,21 +228,29 @@ def bring_to_full_size(
     return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
 
 
-def keep_hard_masks(mattes: MatteBatch, references: Sequence[Reference]) -> MatteBatch:
-    """Return mattes whose alpha is the mask itself on frames that have one with a hard edge."""
-    hard = {
-        reference.frame: reference.alpha
-        for reference in references
-        if reference.mask_edge == "hard" and reference.is_complete
-    }
+def keep_given_areas(mattes: MatteBatch, references: Sequence[Reference]) -> MatteBatch:
+    """Return mattes that are, on their own frames, what prompts give exactly.
+
+    These are masks with a hard edge, and the known areas of trimaps.
+    """
+    given = {each.frame: each for each in references if _is_exact(each)}
     frames = mattes.source.frames
-    if hard.keys().isdisjoint(frames):
+    if given.keys().isdisjoint(frames):
         return mattes
-    alphas = [
-        hard.get(frame, alpha[None]).to(alpha)
-        for frame, alpha in zip(frames, mattes.alpha, strict=True)
-    ]
+    alphas = []
+    for frame, alpha in zip(frames, mattes.alpha, strict=True):
+        found = alpha[None]
+        if frame in given:
+            known = given[frame].known.to(alpha) > 0
+            found = torch.where(known, given[frame].alpha.to(alpha), found)
+        alphas.append(found)
     return replace(mattes, alpha=torch.cat(alphas))
+
+
+def _is_exact(reference: Reference) -> bool:
+    """Tell whether the matte of a reference's own frame holds what was given for it."""
+    is_hard_mask = reference.mask_edge == "hard" and reference.is_complete
+    return is_hard_mask or reference.is_trimap
 
 
 def matte_clip(
@@ -302,7 +310,7 @@ def matte_objects(
     if predictors[0].tracker() is None:
         for batch in video.batches(batch_size, start=start, end=end):
             yield tuple(
-                keep_hard_masks(predictor(batch), of_object)
+                keep_given_areas(predictor(batch), of_object)
                 for predictor, of_object in zip(predictors, references, strict=True)
             )
         return
@@ -325,7 +333,7 @@ def matte_objects(
             if wanted:
                 shown = batch[len(batch) - wanted :]
                 yield tuple(
-                    keep_hard_masks(bring_to_full_size(predictor, shown, found[-wanted:]), marks)
+                    keep_given_areas(bring_to_full_size(predictor, shown, found[-wanted:]), marks)
                     for predictor, found, marks in zip(predictors, coarse, references, strict=True)
                 )
 

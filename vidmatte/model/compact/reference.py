@@ -18,10 +18,14 @@ from vidmatte.model.compact.marking import (
     steps_of,
 )
 from vidmatte.model.compact.similarity import Memory
+from vidmatte.model.compact.unknown_area import fill_unknown
 from vidmatte.model.compact.window import Box, crop_alpha, paste, window_around
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.options import Extent
 from vidmatte.prompts.prompt import Reference
+
+_WHOLLY = 0.99
+"""Share of a small pixel above which it is known, short of 1 for rounding."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ class EncodedReference:
 def encode_reference(
     model: WindowModel, reference: Reference, *, after: EncodedReference | None = None
 ) -> EncodedReference:
-    """Encode a reference; if it is marked in part, the network finds its whole alpha first.
+    """Encode a reference; if it is marked in part, its whole alpha is found first.
+
+    The network finds it from marks, and the image's colours fill the unknown area of a trimap.
 
     Args:
         model: of windows.
@@ -111,9 +117,14 @@ def encode_reference(
     if reference.adjacent is not None:
         adjacent = model.shrink(reference.adjacent).numpy()
     size = rgb.shape[:2]
-    if reference.is_complete:
+    if reference.is_complete or reference.is_trimap:
         drawn = shrink_labels(reference.alpha[0, 0], reference.known[0, 0], size)
-        marked = PromptedFrame(rgb, adjacent, drawn.alpha, drawn.known)
+        # A small pixel is known only if all of it is.
+        known = np.asarray(drawn.known > _WHOLLY, np.float32)
+        alpha = drawn.alpha
+        if reference.is_trimap:
+            alpha = fill_unknown(rgb, alpha, known)
+        marked = PromptedFrame(rgb, adjacent, alpha, np.ones_like(alpha))
         return encode_known(model, reference.frame, marked)
     frame, answer = _continued(after, reference, rgb, adjacent)
     frame = frame or MarkedFrame(model, rgb, adjacent)

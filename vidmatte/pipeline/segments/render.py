@@ -47,7 +47,7 @@ from vidmatte.stages.propagate import (
     bring_to_full_size,
     chunk_frames,
     frames_of,
-    keep_hard_masks,
+    keep_given_areas,
 )
 from vidmatte.write import Outputs, OutputSpec, create_outputs
 from vidmatte.write.partial import lock
@@ -304,7 +304,7 @@ class Renderer:
                 else:
                     found = [predictor(batch) for predictor in predictors]
                 marked = zip(found, self._references, strict=True)
-                yield tuple(keep_hard_masks(mattes, marks) for mattes, marks in marked)
+                yield tuple(keep_given_areas(mattes, marks) for mattes, marks in marked)
 
     def _coarse(self, name: int, first: int, end: int) -> dict[int, list[tuple[Pass, CoarseMatte]]]:
         """Return the coarse mattes of an object by frame, each with its pass."""
