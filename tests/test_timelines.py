@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from test_batch import OneWorker
+from test_containers import write_interlaced
 from timelines import NTSC24, NTSC30, NTSC60, numbers_in, write_media
 
 from vidmatte.batch.manifest import load_edit
@@ -599,7 +600,10 @@ def test_media_are_found_by_path_name_and_reel(media, tmp_path):
     reel = otio.schema.Clip("take", otio.schema.MissingReference(), span(2 * HOUR, 5))
     reel.metadata["cmx_3600"] = {"reel": "b001c002"}
     windows = otio.schema.ExternalReference("file:///D:/my%20rushes/near.mov", span(2 * HOUR, 60))
+    remark = otio.schema.Clip("001", otio.schema.MissingReference(), span(2 * HOUR + 30, 5))
+    remark.metadata["cmx_3600"] = {"comments": [r"SOURCE FILE: Z:\\cards\\B001C002.mov"]}
     items = [
+        remark,
         clip("same folder", gone, (HOUR, 60), (HOUR, 5)),
         reel,
         otio.schema.Clip("beside the timeline", windows, span(2 * HOUR, 5)),
@@ -609,6 +613,7 @@ def test_media_are_found_by_path_name_and_reel(media, tmp_path):
     shots = read_edit(path, EditOptions(media=tmp_path / "rushes")).shots
     found = {shot.uses[0].name: shot.media and shot.media.path for shot in shots}
     assert found == {
+        "001": card / "B001C002.mov",
         "same folder": card / "A001.mov",
         "take": card / "B001C002.mov",
         "beside the timeline": tmp_path / "near.mov",
@@ -1042,3 +1047,22 @@ def test_a_sequence_as_premiere_writes_it(tmp_path):
 
 def video(made):
     return [track for track in made.tracks if track.kind == "Video"]
+
+
+def test_stills_are_left_out_and_interlaced_media_are_for_the_run_to_refuse(media, tmp_path):
+    cv2.imwrite(str(tmp_path / "logo.png"), np.zeros((48, 64, 3), np.uint8))
+    write_interlaced(tmp_path / "tape.mov")
+    with pytest.raises(ReadError, match="is interlaced"):
+        open_video(tmp_path / "tape.mov")
+    items = [
+        clip("logo", tmp_path / "logo.png", (0, 1), (0, 1), NTSC24),
+        clip("tape", tmp_path / "tape.mov", (0, 12), (2, 5), Fraction(25)),
+    ]
+    items[0].source_range = span(0, 20)
+    path = save(timeline(items), tmp_path / "cut.otio")
+    edit = read_edit(path)
+    assert edit.notes[0] == "left out: logo is a still image"
+    assert [(shot.name, shot.problem) for shot in edit.shots] == [("tape", "")]
+    save(timeline(items[:1]), path)
+    with pytest.raises(OptionError, match="shows only still images"):
+        read_edit(path)

@@ -20,6 +20,7 @@ from vidmatte.read.images import IMAGE_SUFFIXES
 
 _MOVIES = (".mp4", ".mov", ".mkv", ".webm", ".mxf", ".avi", ".m4v", ".mpg", ".ts", ".mts")
 _RANGE = re.compile(r"\[\d+-\d+\]|%0?\d*d|#+|@+")
+_SOURCE_FILE = re.compile(r"SOURCE FILE:\s*(.+)", re.IGNORECASE)
 _DRIVE = re.compile(r"^/?([A-Za-z]):[/\\]")
 
 
@@ -37,6 +38,11 @@ class Media:
     """Number of the first file of a sequence."""
     size: tuple[int, int]
     """Width and height."""
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is a single image."""
+        return self.frames == 1 and self.path.suffix.lower() in IMAGE_SUFFIXES
 
     @property
     def is_sequence(self) -> bool:
@@ -145,8 +151,14 @@ class MediaFinder:
 
 
 def _facts(path: Path, rate: Fraction) -> Media:
-    is_sequence = path.suffix.lower() in IMAGE_SUFFIXES
-    with open_video(path, frame_rate=rate if is_sequence else None) as video:
+    # Only its facts are wanted: interlaced and truncated movies are for the run to refuse.
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES
+    opened = (
+        open_video(path, frame_rate=rate)
+        if is_image
+        else open_video(path, deinterlace="keep", allow_truncated=True)
+    )
+    with opened as video:
         info = video.info
         return Media(
             path,
@@ -230,7 +242,7 @@ def _names(clip: Any, given: str | None) -> Iterator[str]:
     if given is not None:
         yield _plain(PurePosixPath(given.replace("\\", "/")).name)
     media = clip.media_reference.name
-    yield from (_plain(name) for name in (media, clip.name) if name)
+    yield from (_plain(name) for name in (*_source_files(clip), media, clip.name) if name)
     yield from _reels(clip)
 
 
@@ -243,6 +255,13 @@ def _plain(name: str) -> str:
     is_image = suffix.lower() in IMAGE_SUFFIXES
     plain = re.sub(r"\d+$", "", stem) if is_image else stem
     return (plain.rstrip("._-") or stem) if is_image else stem
+
+
+def _source_files(clip: Any) -> Iterator[str]:
+    """Yield the names of files in remarks of an EDL."""
+    for text in clip.metadata.get("cmx_3600", {}).get("comments", ()):
+        if found := _SOURCE_FILE.match(str(text)):
+            yield PurePosixPath(found[1].replace("\\", "/")).name
 
 
 def _reels(clip: Any) -> Iterator[str]:

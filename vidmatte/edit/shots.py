@@ -19,7 +19,6 @@ from vidmatte.edit.uses import Joint, Use, uses_of
 from vidmatte.errors import OptionError, PromptError, ReadError, VidmatteError
 from vidmatte.media.patterns import stem_of
 from vidmatte.prompts.files import load_clip
-from vidmatte.read.images import IMAGE_SUFFIXES
 
 PROMPTS = ".prompts.json"
 _NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f{}%#@$;]')
@@ -105,8 +104,14 @@ def read_edit(path: str | Path, options: EditOptions | None = None) -> Edit:
     finder = MediaFinder(path.absolute().parent, options.media, options.root)
     chosen = chosen_uses(uses, timeline, options.choice, path)
     parts = [_part(use, finder, options.handles) for use in chosen]
-    shots = tuple(_named(_merged(parts)))
-    return Edit(path, timeline, shots, tuple(joints), tuple(_notes(shots)))
+    stills = [part for part in parts if part.media is not None and part.media.is_still]
+    moving = [part for part in parts if part not in stills]
+    if not moving:
+        raise OptionError(f"{path}: shows only still images there; matte them by themselves")
+    shots = tuple(_named(_merged(moving)))
+    left_out = dict.fromkeys(part.uses[0].name for part in stills)
+    notes = [f"left out: {name} is a still image" for name in left_out]
+    return Edit(path, timeline, shots, tuple(joints), (*notes, *_notes(shots)))
 
 
 def _part(use: Use, finder: MediaFinder, handles: int) -> EditShot:
@@ -116,6 +121,8 @@ def _part(use: Use, finder: MediaFinder, handles: int) -> EditShot:
         return alone
     try:
         media = _media_of(use, finder)
+        if media.is_still:
+            return replace(alone, media=media)
         first, last = _range_of(use, media)
     except ReadError as error:
         return replace(alone, problem=str(error))
@@ -127,10 +134,8 @@ def _media_of(use: Use, finder: MediaFinder) -> Media:
     available = use.item.media_reference.available_range
     given = use.rate if available is None else exact_rate(available.start_time.rate)
     media = finder.open(finder.find(use.item), given)
-    if media.frames == 1 and media.path.suffix.lower() in IMAGE_SUFFIXES:
-        raise ReadError(f"its media {media.path} is a still image; matte it by itself")
     # A sequence has the rate that the timeline gives it.
-    if round(media.rate) != round(given) and not media.is_sequence:
+    if round(media.rate) != round(given) and not (media.is_sequence or media.is_still):
         raise ReadError(
             f"the timeline takes its media for {rate_in_text(given)} frames/s, and {media.path} "
             f"has {rate_in_text(media.rate)}; link the media again in the editing program"
