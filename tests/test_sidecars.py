@@ -19,7 +19,7 @@ from clips import write_movie
 import vidmatte
 from vidmatte.cli import cli
 from vidmatte.errors import OptionError, WriteError
-from vidmatte.frames import ColorTags, VideoInfo
+from vidmatte.frames import ColorTags, VideoInfo, Windows
 from vidmatte.hosts.clips import clip_of, plate_of
 from vidmatte.hosts.sidecars import Sidecars, check_sidecars, sidecar_paths
 from vidmatte.option_table import OPTIONS
@@ -454,6 +454,37 @@ def test_a_movie_has_the_curve_of_its_source(tmp_path, monkeypatch, tags, nuke):
         ((partial, _),) = out.write(frames=6, index=0)
         nodes, _ = nuke_nodes(partial)
     assert nodes["read_shot"]["colorspace"] == nuke
+
+
+def test_colour_spaces_have_the_names_of_opencolorio(folder):
+    pytest.importorskip("PyOpenColorIO")
+    options = MatteOptions(
+        model="none", matte="matte.png", input_space="S-Log3 S-Gamut3.Cine", output_space="ACEScg"
+    )
+    outputs = {"output": ["s.%04d.exr", "s.mov"], "alpha": "a.mov"}
+    run(sidecars=["nuke", "fusion", "ae"], options=options, **outputs)
+    nodes, _ = nuke_nodes(folder / "s.nk")
+    assert nodes["read_s"]["colorspace"] == "ACEScg"
+    assert nodes["read_s_2"]["colorspace"] == "S-Log3 S-Gamut3.Cine"
+    assert nodes["read_clip"]["colorspace"] == "S-Log3 S-Gamut3.Cine"
+    assert "colour spaces are those of OpenColorIO" in nodes["note"]["label"]
+    tools = fusion_tools(folder / "s.setting")
+    assert "Colour space ACEScg." in tools["s"]["Inputs"]["Comments"]["Value"]
+    script = (folder / "s.jsx").read_text()
+    assert 'item.comment = "Colour space ACEScg";' in script
+
+
+def test_the_format_is_the_display_window(folder):
+    windows = Windows((-4, -2, 68, 50), (0, 0, 64, 48))
+    like = VideoInfo("p.exr", 72, 52, Fraction(24), Fraction(1, 24), windows=windows)
+    spec = parse_output("s.%04d.exr", alpha_only=False)
+    sidecars = Sidecars(
+        ("nuke",), [spec], [spec], like=like, source=None, premultiplied=False, overwrite=False
+    )
+    with sidecars as out:
+        ((partial, _),) = out.write(frames=2, index=0)
+        nodes, _ = nuke_nodes(partial)
+    assert nodes["read_s"]["format"].split()[:2] == ["64", "48"]
 
 
 def test_a_start_number_is_that_of_outputs_and_not_of_the_plate(folder):

@@ -60,9 +60,11 @@ def _import(variable: str, clip: HostClip) -> str:
     alpha = _ALPHA.get(clip.holds, "IGNORE")
     sequence = "true" if clip.pattern is not None else "false"
     path = _text(clip.first_file.as_posix())
-    return (
-        f"    {variable} = importFootage({path}, {sequence}, {float(clip.rate)!r}, {_text(alpha)});"
-    )
+    facts = f"{path}, {sequence}, {float(clip.rate)!r}, {_text(alpha)}"
+    line = f"    {variable} = importFootage({facts});"
+    if not clip.space:
+        return line
+    return f"{line}\n    {variable}.comment = {_text(f'Colour space {clip.space}')};"
 
 
 def _text(text: str) -> str:

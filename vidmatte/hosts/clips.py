@@ -11,11 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from vidmatte.frames import VideoInfo
+from vidmatte.frames import ColorSpace, VideoInfo
 from vidmatte.imaging.transfer import LINEAR
 from vidmatte.media.patterns import FramePattern, parse_pattern, stem_of, trailing_number
 from vidmatte.write import OutputSpec
-from vidmatte.write.exr import layer_names
+from vidmatte.write.exr import layer_names, space_of_output
 
 Holds = Literal["straight", "premultiplied", "fill", "alpha", "flat"]
 """Colour with alpha in one of two ways; colour on black whose alpha is another file; alpha alone;
@@ -45,6 +45,9 @@ class HostClip:
     rate: Fraction
     object_name: str = ""
     """Name of its object; empty for one object without a name."""
+    space: str = ""
+    """Name of its colour space in OpenColorIO, if the user named spaces; it goes before
+    `transfer`."""
     layers: tuple[str, ...] = ()
     """Layers of an EXR of several objects; their colour and alpha lie as `holds` says."""
 
@@ -117,6 +120,11 @@ class HostShot:
         # Numbers of outputs win over those of the source: --start-number may have changed them.
         return self.clips if self.plate is None else (*self.clips, self.plate)
 
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Names of the colour spaces in OpenColorIO, if the user named spaces."""
+        return tuple(dict.fromkeys(clip.space for clip in self._all if clip.space))
+
     def matte_of(self, fill: HostClip) -> HostClip | None:
         """Return the matte that belongs to colour on black; None if none was written."""
         found = [
@@ -136,7 +144,13 @@ def is_readable(spec: OutputSpec) -> bool:
 
 
 def clip_of(
-    spec: OutputSpec, *, like: VideoInfo, first: int, frames: int, premultiplied: bool
+    spec: OutputSpec,
+    *,
+    like: VideoInfo,
+    first: int,
+    frames: int,
+    premultiplied: bool,
+    output_space: ColorSpace | None = None,
 ) -> HostClip:
     """Return an output as a host reads it.
 
@@ -146,8 +160,10 @@ def clip_of(
         first: Number of the first written frame, as numbered images have it.
         frames: Number of written frames.
         premultiplied: Whether colour was asked for multiplied with alpha.
+        output_space: Colour space that was asked for EXR.
     """
     is_exr = spec.format.codec == "exr"
+    space = space_of_output(like.color, output_space) if is_exr else _coded_space(like)
     return HostClip(
         Path(os.path.abspath(spec.path)),
         _holds(spec, premultiplied=premultiplied),
@@ -158,8 +174,18 @@ def clip_of(
         float(like.sample_aspect_ratio),
         like.frame_rate,
         spec.object_name,
+        "" if space is None or spec.alpha_only else space.name,
         tuple(layer_names(spec.layers)),
     )
+
+
+def _coded_space(like: VideoInfo) -> ColorSpace | None:
+    """Return the space of display-referred outputs, which keep the code values of the source.
+
+    Scene-linear sources are encoded for them, with a curve of video or of images.
+    """
+    space = like.color.space
+    return None if space is None or space.is_linear else space
 
 
 def _holds(spec: OutputSpec, *, premultiplied: bool) -> Holds:
@@ -209,6 +235,7 @@ def plate_of(source: str | Path, *, like: VideoInfo, index: int, frames: int) ->
         (like.width, like.height),
         float(like.sample_aspect_ratio),
         like.frame_rate,
+        space="" if like.color.space is None else like.color.space.name,
     )
 
 

@@ -188,6 +188,8 @@ def _comment(clip: HostClip) -> str:
         "flat": "Without alpha.",
     }
     light = " Scene-linear." if clip.is_linear and clip.holds != "alpha" else ""
+    if clip.space:
+        light = f" Colour space {clip.space}."
     return f"{meanings[clip.holds]}{light} {float(clip.rate):.3f} frames/s."
 
 

@@ -65,6 +65,7 @@ class _Script:
             f"frames {self._start} to {self._start + clip.frames - 1}",
             f"{clip.size[0]} x {clip.size[1]}, {float(clip.rate):.3f} frames/s",
             *(f"not read by Nuke: {name}" for name in shot.left_out),
+            *(["colour spaces are those of OpenColorIO"] if shot.spaces else []),
         ]
         self._node("StickyNote", 0, "note", label="\n".join(note))
         self._next_column()
@@ -154,7 +155,7 @@ class _Script:
             # Alpha is no colour: without raw, Nuke would take a curve out of it.
             knobs["raw"] = "true"
         else:
-            knobs["colorspace"] = _COLORSPACES.get(clip.transfer, "rec709")
+            knobs["colorspace"] = clip.space or _COLORSPACES.get(clip.transfer, "rec709")
             # The multiplication in display space is undone and redone in linear light.
             if clip.holds == "premultiplied" and not clip.is_linear:
                 knobs["premultiplied"] = "true"

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from vidmatte import __version__
 from vidmatte.errors import OptionError, WriteError
-from vidmatte.frames import VideoInfo
+from vidmatte.frames import ColorSpace, VideoInfo
 from vidmatte.hosts.after_effects import after_effects_script
 from vidmatte.hosts.clips import HostShot, clip_of, is_readable, plate_of, sidecar_name
 from vidmatte.hosts.fusion import fusion_setting
@@ -100,6 +100,7 @@ class Sidecars:
         source: str | Path | None,
         premultiplied: bool,
         overwrite: bool,
+        output_space: ColorSpace | None = None,
     ) -> None:
         """Take the facts of a run; nothing is written yet.
 
@@ -111,6 +112,7 @@ class Sidecars:
             source: Its path; None for frames in memory.
             premultiplied: Whether colour was asked for multiplied with alpha.
             overwrite: Replace existing sidecars.
+            output_space: Colour space that was asked for EXR.
 
         Raises:
             WriteError: If a sidecar exists and `overwrite` is False.
@@ -118,7 +120,9 @@ class Sidecars:
         self.paths = sidecar_paths(names, requested)
         self._names = names
         self._specs = specs
-        self._like = like
+        # Hosts count in the display window; overscan of EXR lies around it.
+        self._like = like.on_display
+        self._output_space = output_space
         self._source = source
         self._premultiplied = premultiplied
         self._partials: list[Path] = []
@@ -171,6 +175,7 @@ class Sidecars:
                 first=(self._like.first_number or 0) + index,
                 frames=frames,
                 premultiplied=self._premultiplied,
+                output_space=self._output_space,
             )
             for spec in readable
         )

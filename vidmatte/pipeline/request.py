@@ -189,9 +189,10 @@ class Shot:
             request.outputs.requested,
             self.specs,
             like=self.video.info,
-            source=paths[0] if len(paths) == 1 else None,
+            source=with_view(paths[0], self.options.view) if len(paths) == 1 else None,
             premultiplied=self.options.premultiplied,
             overwrite=overwrite,
+            output_space=output_space(self.options),
         )
 
     def create_report(self, *, overwrite: bool) -> Report | None:
