@@ -100,7 +100,7 @@ def test_tiles_are_as_the_whole(restless):
     maps = torch.from_numpy(rng.random((1, 24, 40, 40), np.float32))
 
     def change(tiles, size):
-        pixels = F.pixel_unshuffle(torch.from_numpy(tiles.cut(planes, size, HALO)), 2)
+        pixels = F.pixel_unshuffle(torch.from_numpy(tiles.cut(planes, side=size, halo=HALO)), 2)
         with torch.inference_mode():
             found = F.pixel_shuffle(restless(pixels, tiles.sample(maps, size, HALO)), 2)
         return found[:, 0, HALO:-HALO, HALO:-HALO].numpy()

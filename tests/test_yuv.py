@@ -130,19 +130,6 @@ def test_full_range_jpeg_formats_are_exact():
     assert np.abs(rgb - wanted[:, None, None]).max() < 0.01 / 255
 
 
-def test_the_fallback_agrees_with_the_fast_path(monkeypatch):
-    rng = np.random.default_rng(0)
-    frame = av.VideoFrame(128, 48, "yuv420p")
-    frame.colorspace, frame.color_range = 1, 1
-    for plane in frame.planes:
-        data = np.frombuffer(plane, np.uint8)
-        data[:] = rng.integers(60, 180, data.size)
-    tags = yuv.tags_of(frame)
-    fast = yuv.to_rgb(frame, tags)
-    monkeypatch.setattr(yuv, "exact_conversion_works", lambda: False)
-    assert np.abs(yuv.to_rgb(frame, tags) - fast).max() < 0.01 / 255
-
-
 @pytest.mark.parametrize(
     ("size", "matrix"), [((1920, 1080), 1), ((1280, 720), 1), ((720, 576), 6), ((640, 480), 6)]
 )

@@ -64,21 +64,32 @@ def flow_agreement(flow: Flow, backward: Flow) -> Alpha:
     Returns:
         (H, W); 0 also if the flow leads out of the frame.
     """
-    height, width = flow.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
     # Farther than any real flow: flow out of the frame disagrees.
     outside = (1e4, 1e4)
-    back = cv2.remap(
+    found = cv2.remap(
         backward,
-        x + flow[..., 0],
-        y + flow[..., 1],
+        *_ends(flow),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=outside,
     )
-    lengths = np.square(flow).sum(-1) + np.square(back).sum(-1)
-    error = np.square(flow + back).sum(-1)
-    return np.asarray(error < 0.01 * lengths + 0.5, np.float32)
+    back: Flow = np.asarray(found, np.float32)
+    lengths = _squared(flow) + _squared(back)
+    return np.asarray(_squared(flow + back) < 0.01 * lengths + 0.5, np.float32)
+
+
+def _ends(flow: Flow) -> tuple[Pixels, Pixels]:
+    """Return the x and the y of the place where each pixel's motion ends."""
+    height, width = flow.shape[:2]
+    x = np.asarray(flow[..., 0] + np.arange(width, dtype=np.float32), np.float32)
+    y = np.asarray(flow[..., 1] + np.arange(height, dtype=np.float32)[:, None], np.float32)
+    return x, y
+
+
+def _squared(flow: Flow) -> Pixels:
+    # Sums over an axis of two numbers are slow in NumPy.
+    x, y = flow[..., 0], flow[..., 1]
+    return np.asarray(x * x + y * y, np.float32)
 
 
 def warp(image: Pixels, flow: Flow) -> Pixels:
@@ -100,11 +111,8 @@ def warp(image: Pixels, flow: Flow) -> Pixels:
         raise OptionError(
             f"flow of shape {flow.shape} does not fit an image of shape {image.shape}"
         )
-    height, width = image.shape[:2]
-    x = flow[..., 0] + np.arange(width, dtype=np.float32)
-    y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
     moved = cv2.remap(
-        image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0,)
+        image, *_ends(flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0,)
     )
     return np.asarray(moved, np.float32).reshape(image.shape)
 

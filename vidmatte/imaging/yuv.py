@@ -1,9 +1,9 @@
 """Decoded YUV to RGB, exactly.
 
-swscale's default conversion darkens the picture by one to two code values. Its newer conversion
-graph is exact for limited-range 4:4:4 input, but needs a flag that its own documentation calls
-unstable. So it is tested on known patches once per process, and the same arithmetic in float32
-replaces it if it is not right.
+swscale's default conversion darkens the picture by one to two code values, so the matrix is applied
+here, in float32. RGB with more than 8 bits goes through swscale's newer conversion graph, which
+needs a flag that its own documentation calls unstable. So that is tested on known patches once per
+process, and plain integers replace it if it is not right.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from av.video.plane import VideoPlane
 
 from vidmatte.errors import ReadError
@@ -62,6 +63,8 @@ _NARROWEST = 64
 """Width from which swscale's exact conversion is used: it crashes on frames of 16 pixels or
 less."""
 _TOLERANCE = 0.01 / 255
+_STRIP = 64
+"""Rows that are converted together."""
 # All conversions below run on one thread: with several, the threads of this swscale write over
 # each other's rows.
 
@@ -116,8 +119,8 @@ def _is_full(frame: av.VideoFrame) -> bool:
 def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     """Return display-referred RGB of a decoded frame.
 
-    Chroma is brought to full size in 16 bits by linear interpolation, see `_enlarge`. The matrix is
-    exact to 0.01 of an 8-bit code value.
+    Chroma is brought to full size by linear interpolation, see `_enlarge`. The matrix is exact to
+    0.01 of an 8-bit code value.
 
     Returns:
         (3, H, W) float32 in 0..1; super-whites and the like lie beyond.
@@ -129,10 +132,8 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
         rgb = _separate_rgb(frame)
     elif _is_gray(frame):
         rgb = np.stack([_gray(frame, tags)] * 3)
-    elif tags.full_range or frame.width < _NARROWEST or not exact_conversion_works():
-        rgb = _matrix_in_float(frame, tags)
     else:
-        rgb = _matrix_in_swscale(frame, tags)
+        rgb = _matrix_in_float(frame, tags)
     return rgb
 
 
@@ -240,7 +241,7 @@ def _planar(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def _enlarge(
-    chroma: npt.NDArray[np.uint16], shape: tuple[int, ...], *, location: int
+    chroma: Pixels | npt.NDArray[np.uint16], shape: tuple[int, ...], *, location: int
 ) -> npt.NDArray[np.generic]:
     """Return chroma at the size of luma, interpolated linearly between its samples.
 
@@ -315,13 +316,54 @@ def yuv_to_rgb_affine(tags: ColorTags, bits: int) -> npt.NDArray[np.float64]:
 
 def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     bits = frame.format.components[0].bits
-    affine = yuv_to_rgb_affine(tags, bits)
-    # The planes hold code values shifted up to 16 bits.
-    affine[:, :3] /= 2.0 ** (16 - bits)
-    planes = np.stack(_planes(_without_subsampling(frame, tags), np.uint16), axis=-1).astype(
-        np.float32
+    dtype = np.uint8 if bits <= 8 else np.uint16
+    luma, *chroma = _planes(_planar(frame), dtype)[:3]
+    # Around the neutral value, so that chroma adds no constant.
+    neutral = 2.0 ** (bits - 1)
+    blue_difference, red_difference = (
+        torch.from_numpy(_enlarge_float(plane, neutral, luma.shape, tags)) for plane in chroma
     )
-    return np.ascontiguousarray(cv2.transform(planes, affine).transpose(2, 0, 1))
+    linear = yuv_to_rgb_affine(tags, bits)[:, :3].tolist()
+    scale = linear[0][0]
+    black = 0.0 if tags.full_range else 16 * 2.0 ** (bits - 8)
+    rgb = torch.empty((3, *luma.shape))
+    # In strips that stay in the processor's cache between the operations.
+    for top in range(0, luma.shape[0], _STRIP):
+        rows = slice(top, top + _STRIP)
+        gray = torch.from_numpy(luma[rows].astype(np.float32))
+        gray.mul_(scale).sub_(scale * black)
+        red, green, blue = rgb[:, rows]
+        torch.add(gray, red_difference[rows], alpha=linear[0][2], out=red)
+        torch.add(gray, blue_difference[rows], alpha=linear[2][1], out=blue)
+        torch.add(gray, blue_difference[rows], alpha=linear[1][1], out=green)
+        green.add_(red_difference[rows], alpha=linear[1][2])
+    return cast("Pixels", rgb.numpy())
+
+
+def _enlarge_float(
+    chroma: npt.NDArray[np.generic], neutral: float, shape: tuple[int, ...], tags: ColorTags
+) -> Pixels:
+    """Return chroma less its neutral value at the size of luma, see `_enlarge`."""
+    plane = chroma.astype(np.float32)
+    plane -= np.float32(neutral)
+    height, width = shape
+    rows, columns = plane.shape
+    if (rows, columns) == shape:
+        return plane
+    is_left = tags.chroma_location in (0, _LEFT)
+    is_halved = columns == -(-width // 2) and rows in (height, -(-height // 2))
+    if not (is_left and is_halved):
+        return np.asarray(_enlarge(plane, shape, location=tags.chroma_location), np.float32)
+    # The usual layout, several times as fast as the general one. Down, samples lie between rows.
+    if rows != height:
+        taller = cv2.resize(plane, (columns, 2 * rows), interpolation=cv2.INTER_LINEAR)
+        plane = np.asarray(taller, np.float32)
+    # Across, a sample lies on every second pixel, and the others take the mean of two.
+    between = plane.copy()
+    between[:, :-1] += plane[:, 1:]
+    between[:, :-1] *= np.float32(0.5)
+    pairs = cv2.merge([plane, between])
+    return np.asarray(pairs.reshape(len(plane), -1)[:height, :width], np.float32)
 
 
 @functools.cache

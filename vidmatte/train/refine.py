@@ -90,8 +90,8 @@ def make_sample(corpus: Corpus, net: CompactNet, side: int, rng: Rng) -> Batch:
     tiles = _some(tiles_on(share, SIDE, SIDE), rng)
     enlarged = cv2.resize(share, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     coarse, lines = (torch.from_numpy(maps) for maps in coarse_features(small, matte))
-    fine = torch.from_numpy(tiles.cut(np.concatenate([planes, guided[None]])))
-    answer = torch.from_numpy(tiles.cut(np.stack([truth, enlarged]), CORE, 0))
+    fine = torch.from_numpy(tiles.cut(planes, guided[None]))
+    answer = torch.from_numpy(tiles.cut(np.stack([truth, enlarged]), side=CORE, halo=0))
     found = {"coarse": coarse, "lines": lines, "corners": tiles.corners, "fine": fine}
     return found | {"truth": answer[:, :1], "share": answer[:, 1:]}
 

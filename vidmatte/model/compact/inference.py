@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
+from vidmatte.imaging.area import shrink_planes
+from vidmatte.imaging.arrays import Alpha, Flow, Gray8, Rgb8
 from vidmatte.imaging.optical_flow import optical_flow
 from vidmatte.model.compact.motion import motion_cue, no_motion
 from vidmatte.model.compact.net import CompactNet, Features, mark_channels
@@ -89,9 +90,8 @@ class WindowModel:
         height, width = rgb.shape[-2:]
         scale = min(1.0, _SMALL_FRAME * self.working_size / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in rgb[0].numpy()]
-        codes = cv2.merge(planes) * np.float32(255) + np.float32(0.5)
-        return torch.from_numpy(codes.astype(np.uint8))
+        small = torch.from_numpy(shrink_planes(rgb[0].numpy(), size[::-1]))
+        return small.mul_(255).add_(0.5).to(torch.uint8)
 
     def fitted_size(self, window: Box) -> tuple[int, int]:
         """Return height and width of a window for the network.
@@ -117,6 +117,7 @@ class WindowModel:
         flow: Flow | None = None,
         recent: Sequence[Memory] = (),
         features: Features | None = None,
+        pixels: Rgb8 | None = None,
     ) -> WindowPrediction:
         """Matte a window of a frame.
 
@@ -130,9 +131,10 @@ class WindowModel:
             flow: (h, w, 2) to a frame of the clip close by; None if there is none.
             recent: memories of the last frames, matched only near the same place.
             features: the encoding of the window if it is known, of `see`.
+            pixels: the window of the frame at the network's size if it is known, of `look`.
         """
         size = self.fitted_size(window)
-        image = self._image(crop_rgb(frame, window, size))
+        image = self._image(crop_rgb(frame, window, size) if pixels is None else pixels)
         nothing = np.zeros(size, np.float32)
         label = self._plane(nothing if labels is None else labels.label)
         bound = self._plane(nothing if labels is None else labels.known)
@@ -172,12 +174,19 @@ class WindowModel:
             image = self._image(crop_rgb(frame, window, size))
             return self.net.encode(image, self._to_frame(window, size))
 
+    def look(self, frame: Rgb8, window: Box) -> Rgb8:
+        """Return a window of a frame at the network's size."""
+        return crop_rgb(frame, window, self.fitted_size(window))
+
     def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
         """Return the optical flow between frames over a window, at the network's size."""
-        size = self.fitted_size(window)
-        here = cv2.cvtColor(crop_rgb(frame, window, size), cv2.COLOR_RGB2GRAY)
-        there = cv2.cvtColor(crop_rgb(other, window, size), cv2.COLOR_RGB2GRAY)
-        return optical_flow(np.asarray(here, np.uint8), np.asarray(there, np.uint8))
+        return optical_flow(_gray(self.look(frame, window)), _gray(self.look(other, window)))
+
+    def flows(self, here: Rgb8, there: Rgb8) -> tuple[Flow, Flow]:
+        """Return the optical flow between two windows of `look`, and the one back."""
+        first = _gray(here)
+        second = _gray(there)
+        return optical_flow(first, second), optical_flow(second, first)
 
     def memory_of(self, features: Features, alpha: Alpha) -> Memory:
         """Return an encoded window with its alpha (h, w) as a reference."""
@@ -217,6 +226,10 @@ class WindowModel:
         autocast = torch.autocast(self.device.type, self.precision, enabled=mixed)
         with torch.inference_mode(), autocast:
             yield
+
+
+def _gray(pixels: Rgb8) -> Gray8:
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def coarse_matte(

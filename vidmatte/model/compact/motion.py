@@ -8,6 +8,8 @@ Welsch, 1977). The residuals to the two maps tell object and background pixels a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,10 +46,12 @@ def motion_cue(flow: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     unit = _UNIT * min(flow.shape[-2:])
     # Half precision is too coarse for the normal equations.
     with torch.autocast(flow.device.type, enabled=False):
-        behind = flow - _affine_motion(flow, outside.float(), _BACKGROUND_STIFFNESS, unit)
-        own = flow - _affine_motion(flow, inside.float(), _OBJECT_STIFFNESS, unit)
-    behind_length = torch.linalg.vector_norm(behind, dim=1, keepdim=True)
-    own_length = torch.linalg.vector_norm(own, dim=1, keepdim=True)
+        # Both fits in one batch: their matrices are small, and each operation has a price.
+        weights = (outside.float(), inside.float())
+        fitted = _affine_motions(flow, weights, (_BACKGROUND_STIFFNESS, _OBJECT_STIFFNESS))
+        behind, own = (flow - motion for motion in fitted)
+    behind_length = _length(behind)
+    own_length = _length(own)
     # Without marks the object's fit is meaningless, so nearness is neutral.
     marked = (inside.sum((1, 2, 3), keepdim=True) > 0).float()
     nearness = marked * own_length / (own_length + unit) + (1 - marked) / 2
@@ -60,34 +64,55 @@ def no_motion(like: Tensor) -> Tensor:
     return like.new_zeros(len(like), CHANNELS, *like.shape[-2:], dtype=torch.float32)
 
 
-def _affine_motion(flow: Tensor, weight: Tensor, ridge: float, unit: float) -> Tensor:
-    """Fit an affine motion (N, 2, h, w) to a flow (N, 2, h, w) under a weight (N, 1, h, w)."""
+def _length(vectors: Tensor) -> Tensor:
+    """Return the length (N, 1, h, w) of vectors (N, 2, h, w)."""
+    # A sum of squares: torch's norm over the channels is a hundred times slower on a CPU.
+    return vectors.square().sum(1, keepdim=True).sqrt()
+
+
+def _affine_motions(
+    flow: Tensor, weights: Sequence[Tensor], ridges: Sequence[float]
+) -> tuple[Tensor, ...]:
+    """Fit an affine motion (N, 2, h, w) to a flow (N, 2, h, w) under each weight (N, 1, h, w).
+
+    `ridges` are the stiffness of each fit.
+    """
+    height, width = flow.shape[-2:]
+    unit = _UNIT * min(height, width)
     small = F.avg_pool2d(flow, _STRIDE)
-    target = small.flatten(2).mT
-    share = F.avg_pool2d(weight, _STRIDE).flatten(2).mT
+    target = small.flatten(2).mT.repeat(len(weights), 1, 1)
+    share = F.avg_pool2d(torch.cat(list(weights)), _STRIDE).flatten(2).mT
     # The average position of a cell is that of its centre, so both sizes share one basis.
     basis = _basis(small.shape[-2], small.shape[-1], flow.device)
-    full = _basis(flow.shape[-2], flow.shape[-1], flow.device)
     # The constant term has a ridge only to keep the system solvable if no pixel has any weight.
-    stiff = torch.diag(torch.tensor([1e-6, ridge, ridge], device=flow.device))
+    terms = [[1e-6, ridge, ridge] for ridge in ridges for _ in flow]
+    stiff = torch.diag_embed(torch.tensor(terms, device=flow.device))
     # Each round fits with the weights of the last residuals; the first one knows none.
-    fit = target.new_zeros(len(flow), 3, 2)
-    weights = share
+    fit = target.new_zeros(len(target), 3, 2)
+    current = share
     for scale in _SCALES:
         # Divided by the total weight, so that the ridge means the same for small and large objects.
-        total = weights.sum(1, keepdim=True).clamp(min=1e-6)
-        gram = basis.mT @ (weights * basis) / total + stiff
-        fit = torch.linalg.solve(gram, basis.mT @ (weights * target) / total)
-        residual = (target - basis @ fit).square().sum(-1, keepdim=True)
+        total = current.sum(1, keepdim=True).clamp(min=1e-6)
+        weighted = (basis * current).mT
+        fit = torch.linalg.solve(weighted @ basis / total + stiff, weighted @ target / total)
+        residual = target - basis @ fit
+        missed = residual[..., :1].square() + residual[..., 1:].square()
         # Cauchy weights: pixels of another motion lose their say, ever more so as the scale
         # shrinks.
-        weights = share / (1 + residual / (scale * unit) ** 2)
-    return (full @ fit).mT.reshape(flow.shape)
+        current = share / (1 + missed / (scale * unit) ** 2)
+    y, x = _centres(height, width, flow.device)
+    constant, across, down = fit[..., None, None].unbind(1)
+    return (constant + across * x + down * y[:, None]).chunk(len(weights))
 
 
 def _basis(height: int, width: int, device: torch.device) -> Tensor:
-    """Return (1, h w, 3): 1, x, y of each pixel's centre, from -1 to 1 over the longer side."""
+    """Return (1, h w, 3): 1, x, y of each pixel's centre, see `_centres`."""
+    y, x = torch.meshgrid(*_centres(height, width, device), indexing="ij")
+    return torch.stack([torch.ones_like(x), x, y], -1).flatten(0, 1)[None]
+
+
+def _centres(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return y (h) and x (w) of the pixels' centres, from -1 to 1 over the longer side."""
     y = (2 * torch.arange(height, device=device) + 1.0 - height) / max(height, width)
     x = (2 * torch.arange(width, device=device) + 1.0 - width) / max(height, width)
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([torch.ones_like(x), x, y], -1).flatten(0, 1)[None]
+    return y, x

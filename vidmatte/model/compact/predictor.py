@@ -129,7 +129,9 @@ class CompactPredictor:
         # At least one pixel, also for a window smaller than a pixel.
         rows = slice(y, max(y + 1, round(bottom * height)))
         columns = slice(x, max(x + 1, round(right * width)))
-        alpha = np.zeros((height, width), np.float32)
-        window = rgb[0].numpy()[:, rows, columns]
-        alpha[rows, columns] = self.model.refine(window, coarse.alpha.numpy())
-        return torch.from_numpy(alpha)[None, None]
+        refined = self.model.refine(rgb[0].numpy()[:, rows, columns], coarse.alpha.numpy())
+        if refined.shape != (height, width):
+            alpha = np.zeros((height, width), np.float32)
+            alpha[rows, columns] = refined
+            refined = alpha
+        return torch.from_numpy(refined)[None, None]

@@ -9,8 +9,10 @@ corrects the guided filter's alpha; outside of the band nothing is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidmatte.imaging.area import shrink_planes, split
 from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.upsample import band_share, certain, guided_upsample
 
@@ -99,6 +102,7 @@ class Refiner(nn.Module):
         far = _apply(around[:, 4:8], pixels)
         # Inputs are centred on 0.
         seen = torch.cat([pixels - 0.5, near - 0.5, far - 0.5], 1)
+        seen = seen.contiguous(memory_format=torch.channels_last)
         x = F.relu(self.stem(seen) + around[:, _LINES:])
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
         # The factor speeds up the learning of the last layer, which starts at 0.
@@ -151,39 +155,53 @@ def coarse_features(rgb: Pixels, alpha: Alpha) -> tuple[Pixels, Pixels]:
         at large, share of sure pixels nearby, alpha by each line.
         (_LINES, h, w): two lines as of `_line`, from the mean colours nearby and at large.
     """
-    front_near, front_far, front_share = _mean_colours(rgb, alpha)
-    back_near, back_far, back_share = _mean_colours(rgb, 1 - alpha)
+    # Planes of their own throughout, on which NumPy is several times as fast.
+    colours = split(rgb)
+    front_near, front_far, front_share = _mean_colours(colours, alpha)
+    back_near, back_far, back_share = _mean_colours(colours, 1 - alpha)
     lines = [_line(front_near, back_near), _line(front_far, back_far)]
-    along = [np.clip((rgb * line[..., :3]).sum(-1) + line[..., 3], -0.5, 1.5) for line in lines]
-    colours = [front_near, back_near, front_far, back_far]
-    planes = np.dstack([rgb, alpha, *colours, front_share, back_share, *along])
-    return _channels_first(planes), _channels_first(np.dstack(lines))
+    along = [np.clip(_dot(line, colours) + line[3], -0.5, 1.5) for line in lines]
+    means = [*front_near, *back_near, *front_far, *back_far]
+    planes = np.stack([*colours, alpha, *means, front_share, back_share, *along])
+    return planes.astype(np.float32, copy=False), np.stack([*lines[0], *lines[1]])
 
 
-def _mean_colours(rgb: Pixels, side: Alpha) -> tuple[Pixels, Pixels, Pixels]:
+def _dot(first: Sequence[Pixels], second: Sequence[Pixels]) -> Pixels:
+    """Return the sum of the products of three planes each."""
+    total = first[0] * second[0]
+    total += first[1] * second[1]
+    total += first[2] * second[2]
+    return total
+
+
+def _mean_colours(
+    colours: Sequence[Pixels], side: Alpha
+) -> tuple[list[Pixels], list[Pixels], Pixels]:
     """Return the mean colours of the sure pixels of one side, object or background.
 
     A mean without any sure pixel in its box falls back to the next larger box.
 
     Returns:
-        (h, w, 3) nearby, (h, w, 3) at large, (h, w) share of sure pixels nearby.
+        Three planes (h, w) nearby, three at large, (h, w) share of sure pixels nearby.
     """
     # A pixel beside an unsure one may hold some of its colour.
     weight = (cv2.erode(side, np.ones((3, 3), np.uint8)) >= 1 - _SURE).astype(np.float32)
-    weighted = np.concatenate([rgb * weight[..., None], weight[..., None]], axis=-1)
-    total = weighted.sum((0, 1))
-    anywhere = total[:3] / max(float(total[3]), 1.0)
-    wide = _blur_at_large(weighted)
-    at_large = (wide[..., :3] + 1e-4 * anywhere) / (wide[..., 3:] + 1e-4)
+    weighted = np.asarray(cv2.merge([*(colour * weight for colour in colours), weight]), np.float32)
+    *sums, total = cv2.sumElems(weighted)
+    anywhere = [np.float32(each / max(total, 1.0)) for each in sums]
+    *wide, wide_share = cv2.split(_blur_at_large(weighted))
+    wide_share += np.float32(1e-4)
+    few = np.float32(1e-4)
+    at_large = [
+        (plane + few * mean) / wide_share for plane, mean in zip(wide, anywhere, strict=True)
+    ]
     # Two boxes in a row make a smooth window.
-    smooth = cv2.blur(cv2.blur(weighted, (_NEAR, _NEAR)), (_NEAR, _NEAR))
-    close = np.asarray(smooth, np.float32)
-    near = (close[..., :3] + 1e-2 * at_large) / (close[..., 3:] + 1e-2)
-    return near, at_large, close[..., 3]
-
-
-def _channels_first(planes: Pixels) -> Pixels:
-    return np.ascontiguousarray(planes.astype(np.float32).transpose(2, 0, 1))
+    *close, share = cv2.split(cv2.blur(cv2.blur(weighted, (_NEAR, _NEAR)), (_NEAR, _NEAR)))
+    some = np.float32(1e-2)
+    near = [
+        (plane + some * mean) / (share + some) for plane, mean in zip(close, at_large, strict=True)
+    ]
+    return near, at_large, np.asarray(share, np.float32)
 
 
 def _blur_at_large(planes: Pixels) -> Pixels:
@@ -196,20 +214,21 @@ def _blur_at_large(planes: Pixels) -> Pixels:
     )
 
 
-def _line(front: Pixels, back: Pixels) -> Pixels:
+def _line(front: Sequence[Pixels], back: Sequence[Pixels]) -> list[Pixels]:
     """Return the linear function of colour that is 0 at `back` and 1 at `front`.
 
     Args:
-        front: (h, w, 3) mean colour of the object.
-        back: (h, w, 3) mean colour of the background.
+        front: three planes (h, w), the mean colour of the object.
+        back: three planes (h, w), the mean colour of the background.
 
     Returns:
-        (h, w, 4) three weights and a constant.
+        Four planes (h, w): three weights and a constant.
     """
-    way = front - back
+    way = [there - here for there, here in zip(front, back, strict=True)]
     # The last term keeps the function flat between colours that are nearly equal.
-    weights = way / ((way * way).sum(-1, keepdims=True) + np.float32(2e-3))
-    return np.dstack([weights, -(weights * back).sum(-1)])
+    length = _dot(way, way) + np.float32(2e-3)
+    weights = [plane / length for plane in way]
+    return [*weights, -_dot(weights, back)]
 
 
 @dataclass(frozen=True)
@@ -231,28 +250,31 @@ class Tiles:
         for corners in torch.split(self.corners, most):
             yield Tiles(corners, self.height, self.width)
 
-    def cut(self, planes: Pixels, side: int = TILE, halo: int = HALO) -> Pixels:
-        """Cut tiles with their surroundings out of planes; the image's border is repeated.
+    def cut(self, *pictures: Pixels, side: int = TILE, halo: int = HALO) -> Pixels:
+        """Cut tiles with their surroundings out of pictures; the image's border is repeated.
 
         Args:
-            planes: (C, H, W).
+            pictures: (C, H, W) each; their planes follow each other in the tiles.
             side: side of a tile with its surroundings.
             halo: width of the surroundings.
 
         Returns:
-            (n, C, side, side).
+            (n, all C, side, side).
         """
-        cut = np.empty((len(self.corners), len(planes), side, side), np.float32)
+        channels = [0, *accumulate(len(planes) for planes in pictures)]
+        cut = np.empty((len(self.corners), channels[-1], side, side), np.float32)
         for tile, (top, left) in zip(cut, self.corners.tolist(), strict=True):
             y = top - halo
             x = left - halo
             # A slice is much faster than an index, and most tiles lie inside.
-            if min(y, x) >= 0 and y + side <= self.height and x + side <= self.width:
-                tile[:] = planes[:, y : y + side, x : x + side]
-            else:
+            is_inside = min(y, x) >= 0 and y + side <= self.height and x + side <= self.width
+            place: tuple[Any, ...] = np.s_[:, y : y + side, x : x + side]
+            if not is_inside:
                 rows = np.clip(np.arange(y, y + side), 0, self.height - 1)
                 columns = np.clip(np.arange(x, x + side), 0, self.width - 1)
-                tile[:] = planes[:, rows[:, None], columns]
+                place = np.s_[:, rows[:, None], columns]
+            for planes, (first, end) in zip(pictures, pairwise(channels), strict=True):
+                tile[first:end] = planes[place]
         return cut
 
     def sample(self, maps: Tensor, side: int = TILE, halo: int = HALO) -> Tensor:
@@ -309,15 +331,27 @@ def tiles_on(share: Pixels, height: int, width: int) -> Tiles:
         height: rows of the image.
         width: columns of the image.
     """
-    wanted = np.zeros((-(-height // CORE), -(-width // CORE)), bool)
-    y, x = np.nonzero(share > 0)
-    # Bilinear enlarging spreads a pixel over half of its neighbours.
-    for near_y in (y - 0.5, y + 0.5, y + 1.5):
-        for near_x in (x - 0.5, x + 0.5, x + 1.5):
-            row = np.clip(near_y * height / share.shape[0], 0, height - 1) // CORE
-            column = np.clip(near_x * width / share.shape[1], 0, width - 1) // CORE
-            wanted[row.astype(int), column.astype(int)] = True
+    # A tile is wanted if a pixel of the share lies in its rows and in its columns.
+    in_rows = _near_tiles(share.shape[0], height)
+    in_columns = _near_tiles(share.shape[1], width)
+    wanted = in_rows.T @ (share > 0).astype(np.float32) @ in_columns > 0
     return Tiles(torch.from_numpy(np.argwhere(wanted) * CORE), height, width)
+
+
+def _near_tiles(places: int, pixels: int) -> Pixels:
+    """Return (places, tiles) 1 where a place of the share reaches a tile along one axis, else 0.
+
+    Args:
+        places: size of the share.
+        pixels: size of the image.
+    """
+    near = np.zeros((places, -(-pixels // CORE)), np.float32)
+    place = np.arange(places)
+    # Bilinear enlarging spreads a pixel over half of its neighbours.
+    for beside in (-0.5, 0.5, 1.5):
+        tile = np.clip((place + beside) * pixels / places, 0, pixels - 1) // CORE
+        near[place, tile.astype(int)] = 1
+    return near
 
 
 def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alpha:
@@ -336,10 +370,12 @@ def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alp
     Returns:
         (H, W) alpha, 0-1.
     """
-    guided = guided_upsample(rgb, alpha)
     if max(alpha.shape[0] / rgb.shape[1], alpha.shape[1] / rgb.shape[2]) > MAX_ENLARGEMENT:
         # There is no detail to find, and the tiles would span more maps than memory holds.
-        return guided
+        return guided_upsample(rgb, alpha)
+    # Shrunk once: it takes longer than the filter.
+    small = shrink_planes(rgb, (alpha.shape[0], alpha.shape[1]))
+    guided = guided_upsample(rgb, alpha, small)
     alpha = certain(alpha)
     share = band_share(alpha)
     height, width = guided.shape
@@ -348,13 +384,13 @@ def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alp
         tiles = tiles_on(share, -(-tiles.height // 2), -(-tiles.width // 2))
     if not len(tiles.corners):
         return guided
+    around = _surroundings(net, small, alpha, device)
     if (tiles.height, tiles.width) == (height, width):
-        change = _change(net, rgb, guided, alpha, tiles, device)
+        change = _change(net, rgb, guided, share, tiles, around)
     else:
-        size = (tiles.width, tiles.height)
-        planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (*rgb, guided)]
-        less = np.stack(planes)
-        change = _change(net, less[:3], less[3], alpha, tiles, device)
+        size = (tiles.height, tiles.width)
+        *less, less_guided = split(shrink_planes(np.stack([*rgb, guided]), size))
+        change = _change(net, np.stack(less), less_guided, share, tiles, around)
         change = _enlarge_plane(change, height, width)
         # Enlarging spreads it a little beyond the band.
         change *= _enlarge_plane(share, height, width) > 0
@@ -369,7 +405,7 @@ def _enlarge_plane(plane: Pixels, height: int, width: int) -> Pixels:
 
 
 def _change(
-    net: Refiner, rgb: Pixels, guided: Pixels, alpha: Alpha, tiles: Tiles, device: torch.device
+    net: Refiner, rgb: Pixels, guided: Pixels, share: Pixels, tiles: Tiles, around: Tensor
 ) -> Pixels:
     """Return the change (H, W) of the guided filter's alpha; 0 outside of the band.
 
@@ -377,16 +413,14 @@ def _change(
         net: the refiner.
         rgb: (3, H, W).
         guided: (H, W) the guided filter's alpha.
-        alpha: (h, w) the coarse matte after `certain`.
+        share: (h, w) of `band_share`.
         tiles: those that hold the band.
-        device: where the network runs.
+        around: of `_surroundings`, on the device of the network.
     """
-    around = _surroundings(net, rgb, alpha, device)
-    share = _enlarge_plane(band_share(alpha), tiles.height, tiles.width)
+    share = _enlarge_plane(share, tiles.height, tiles.width)
     change = np.zeros((tiles.height, tiles.width), np.float32)
     for part in tiles.split(_BATCH):
-        cut = np.concatenate([part.cut(rgb), part.cut(guided[None])], axis=1)
-        fine = torch.from_numpy(cut).to(device)
+        fine = torch.from_numpy(part.cut(rgb, guided[None])).to(around.device)
         logits = net(F.pixel_unshuffle(fine, 2), part.sample(around))
         corrected = refined(_core(fine[:, 3:], HALO), _core(logits, HALO // 2))
         found = certain(corrected[:, 0].cpu().numpy())
@@ -400,14 +434,23 @@ def _change(
     return change
 
 
-def _surroundings(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Tensor:
-    """Return (1, _LINES + C, h, w): linear functions of colour, and the first stage's features."""
-    size = alpha.shape[::-1]
-    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in rgb]
-    features, lines = coarse_features(cv2.merge(planes), alpha)
+def _surroundings(net: Refiner, small: Pixels, alpha: Alpha, device: torch.device) -> Tensor:
+    """Return (1, _LINES + C, h, w): linear functions of colour, and the first stage's features.
+
+    Args:
+        net: the refiner.
+        small: (h, w, 3) the image at the size of its coarse matte.
+        alpha: (h, w) the coarse matte after `certain`.
+        device: where the network runs.
+
+    Returns:
+        Float32, channels last in memory, as `Tiles.sample` reads it.
+    """
+    features, lines = coarse_features(small, alpha)
     coarse = torch.from_numpy(features)[None].to(device)
     context = net.context(coarse.contiguous(memory_format=torch.channels_last))
-    return torch.cat([torch.from_numpy(lines)[None].to(device), context.float()], 1)
+    around = torch.cat([torch.from_numpy(lines)[None].to(device), context.float()], 1)
+    return around.contiguous(memory_format=torch.channels_last)
 
 
 def _core(x: Tensor, halo: int) -> Tensor:

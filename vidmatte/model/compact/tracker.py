@@ -126,7 +126,8 @@ class CompactTracker:
         """Matte the frame after one with the object; return the answer and the alpha to keep."""
         # The window follows the last alpha, as this frame's is not known yet.
         self._window = window_around(last_alpha, before=self._window)
-        flow, expected = self._expect(frame, before, last_alpha)
+        pixels = self._model.look(frame, self._window)
+        flow, expected = self._expect(pixels, before, last_alpha)
         answer = self._model.infer_window(
             frame,
             self._window,
@@ -134,18 +135,18 @@ class CompactTracker:
             expected=expected,
             flow=flow,
             recent=self._recent,
+            pixels=pixels,
         )
         near = drop_far_components(answer.alpha, expected.alpha)
         return answer, drop_left_behind(near, flow)
 
-    def _expect(self, frame: Rgb8, before: Rgb8, last_alpha: Alpha) -> tuple[Flow, Expectation]:
-        """Return the flow to the last frame, and the last alpha moved along it.
+    def _expect(self, pixels: Rgb8, before: Rgb8, last_alpha: Alpha) -> tuple[Flow, Expectation]:
+        """Return the flow from a frame's window to the last frame, and the last alpha moved by it.
 
         Nothing is expected at pixels where forward and backward flow disagree: they were hidden
         before, or the flow is wrong.
         """
-        flow = self._model.flow(frame, before, self._window)
-        backward = self._model.flow(before, frame, self._window)
+        flow, backward = self._model.flows(pixels, self._model.look(before, self._window))
         cropped = crop_alpha(last_alpha, self._window, flow.shape[:2])
         moved = np.asarray(warp(cropped, flow), np.float32)
         return flow, Expectation(moved, flow_agreement(flow, backward))

@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vidmatte.imaging.area import shrink_planes, split
 from vidmatte.imaging.arrays import Pixels
 
 _RADIUS = 2
 """Radius of the filter's window, in pixels of the coarse matte."""
 _EPSILON = 2e-4
 """Colour variance, of rgb in 0..1, below which a window is flat and its matte is left smooth."""
+_STRIP = 64
+"""Rows that are computed together at full size."""
 CERTAIN = 0.02
 """Alpha this close to 0 or 1 is taken as 0 or 1.
 
@@ -21,7 +24,7 @@ A network never reaches either, and the haze would show on a key.
 """
 
 
-def guided_upsample(rgb: Pixels, alpha: Pixels) -> Pixels:
+def guided_upsample(rgb: Pixels, alpha: Pixels, small: Pixels | None = None) -> Pixels:
     """Enlarge a coarse matte to the size of its image with the fast guided filter.
 
     In each window of the coarse matte alpha is a linear function of colour; that function is
@@ -32,6 +35,7 @@ def guided_upsample(rgb: Pixels, alpha: Pixels) -> Pixels:
     Args:
         rgb: (3, H, W) image, 0-1.
         alpha: (h, w) its coarse matte, 0-1.
+        small: (h, w, 3) the image at the size of the matte, of `shrink_planes`, if it is known.
 
     Returns:
         (H, W) alpha, 0-1.
@@ -42,15 +46,25 @@ def guided_upsample(rgb: Pixels, alpha: Pixels) -> Pixels:
     box = cv2.boundingRect(soft_band(alpha))
     if not box[2]:
         return enlarged
-    coarse_size = alpha.shape[::-1]
-    planes = [cv2.resize(plane, coarse_size, interpolation=cv2.INTER_AREA) for plane in rgb]
-    coefficients = _linear_model(np.stack(planes, axis=-1), alpha)
+    if small is None:
+        small = shrink_planes(rgb, (alpha.shape[0], alpha.shape[1]))
+    *weights, constant = _linear_model(split(small), alpha)
+    share = band_share(alpha)
     inside = _scale_box(box, alpha.shape, rgb.shape[1:])
-    fitted = _enlarge(coefficients[..., 3], size, inside)
-    for channel in range(3):
-        fitted += _enlarge(coefficients[..., channel], size, inside) * rgb[channel][inside]
-    share = _enlarge(band_share(alpha), size, inside)
-    enlarged[inside] += share * (np.clip(fitted, 0, 1) - enlarged[inside])
+    planes = [_enlarge(plane, size)[inside] for plane in (constant, share, *weights)]
+    # In strips that stay in the processor's cache between the operations.
+    whole = enlarged[inside]
+    colours = rgb[(slice(None), *inside)]
+    for top in range(0, len(whole), _STRIP):
+        rows = slice(top, top + _STRIP)
+        fitted, shares, *factors = (plane[rows] for plane in planes)
+        for factor, colour in zip(factors, colours[:, rows], strict=True):
+            factor *= colour
+            fitted += factor
+        np.clip(fitted, 0, 1, out=fitted)
+        fitted -= whole[rows]
+        fitted *= shares
+        whole[rows] += fitted
     return enlarged
 
 
@@ -88,32 +102,45 @@ def _scale_box(
     return (slice(top, bottom), slice(left, right))
 
 
-def _enlarge(plane: Pixels, size: tuple[int, int], inside: tuple[slice, slice]) -> Pixels:
-    enlarged = cv2.resize(np.ascontiguousarray(plane), size, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(enlarged, np.float32)[inside]
+def _enlarge(plane: Pixels, size: tuple[int, int]) -> Pixels:
+    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _linear_model(image: Pixels, alpha: Pixels) -> Pixels:
-    """Return (h, w, 4) colour weights and constant of each window, averaged over windows."""
-    mean_image = _blur(image)
+def _linear_model(image: Sequence[Pixels], alpha: Pixels) -> list[Pixels]:
+    """Return three colour weights and the constant of each window, averaged over windows.
+
+    All are (h, w): NumPy is several times as fast on planes as on pixels of three channels.
+    """
+    means = [_blur(plane) for plane in image]
     mean_alpha = _blur(alpha)
-    joint = _blur(image * alpha[..., None]) - mean_image * mean_alpha[..., None]
-    weights = _solve_symmetric(_covariance(image, mean_image), joint)
-    constant = mean_alpha - (weights * mean_image).sum(-1)
-    return _blur(np.concatenate([weights, constant[..., None]], axis=-1).astype(np.float32))
+    joint = [
+        _blur(plane * alpha) - mean * mean_alpha for plane, mean in zip(image, means, strict=True)
+    ]
+    weights = _solve_symmetric(_covariance(image, means), joint)
+    constant = mean_alpha - _dot(weights, means)
+    return [_blur(plane) for plane in (*weights, constant)]
 
 
-def _covariance(image: Pixels, mean: Pixels) -> Pixels:
-    """Return (6, h, w) rr, gg, bb, rg, rb, gb of each window, the variances raised by epsilon."""
+def _dot(first: Sequence[Pixels], second: Sequence[Pixels]) -> Pixels:
+    """Return the sum (h, w) of the products of three planes each."""
+    total = first[0] * second[0]
+    total += first[1] * second[1]
+    total += first[2] * second[2]
+    return total
+
+
+def _covariance(image: Sequence[Pixels], means: Sequence[Pixels]) -> list[Pixels]:
+    """Return rr, gg, bb, rg, rb, gb of each window, the variances raised by epsilon."""
     pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-    products = _blur(np.stack([image[..., i] * image[..., j] for i, j in pairs], axis=-1))
-    for k, (i, j) in enumerate(pairs):
-        products[..., k] += np.float32(_EPSILON * (i == j)) - mean[..., i] * mean[..., j]
-    return products.transpose(2, 0, 1)
+    covariance = []
+    for i, j in pairs:
+        raised = np.float32(_EPSILON * (i == j))
+        covariance.append(_blur(image[i] * image[j]) + (raised - means[i] * means[j]))
+    return covariance
 
 
-def _solve_symmetric(matrix: Pixels, right: Pixels) -> Pixels:
-    """Solve a symmetric 3 x 3 system in each pixel: `matrix` (6, h, w), `right` (h, w, 3).
+def _solve_symmetric(matrix: Sequence[Pixels], right: Sequence[Pixels]) -> list[Pixels]:
+    """Solve a symmetric 3 x 3 system in each pixel: six planes of the matrix, three of the right.
 
     Cofactors are several times as fast here as a general solver.
     """
@@ -124,19 +151,12 @@ def _solve_symmetric(matrix: Pixels, right: Pixels) -> Pixels:
     c_rg = rb * gb - rg * bb
     c_rb = rg * gb - rb * gg
     c_gb = rb * rg - rr * gb
-    determinant = rr * c_rr + rg * c_rg + rb * c_rb
-    r = right[..., 0]
-    g = right[..., 1]
-    b = right[..., 2]
-    solution = (
-        c_rr * r + c_rg * g + c_rb * b,
-        c_rg * r + c_gg * g + c_gb * b,
-        c_rb * r + c_gb * g + c_bb * b,
-    )
-    return np.asarray(np.stack(solution, axis=-1) / determinant[..., None], np.float32)
+    determinant = _dot((rr, rg, rb), (c_rr, c_rg, c_rb))
+    rows = ((c_rr, c_rg, c_rb), (c_rg, c_gg, c_gb), (c_rb, c_gb, c_bb))
+    return [_dot(row, right) / determinant for row in rows]
 
 
-def _blur(image: Pixels) -> Pixels:
+def _blur(plane: Pixels) -> Pixels:
     side = 2 * _RADIUS + 1
-    blurred = cv2.blur(np.ascontiguousarray(image), (side, side), borderType=cv2.BORDER_REPLICATE)
+    blurred = cv2.blur(plane, (side, side), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(blurred, np.float32)
