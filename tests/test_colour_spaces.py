@@ -20,6 +20,8 @@ from vidmatte.imaging import ocio
 from vidmatte.imaging.display import to_display
 from vidmatte.imaging.primaries import AP0, AP1, CHROMATICITIES, matrix_between
 from vidmatte.metrics import mad, region_overlap
+from vidmatte.pipeline.request import Request
+from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.files import load_prompts
 from vidmatte.prompts.reference import make_references
@@ -318,6 +320,13 @@ def test_the_config_of_a_studio_counts_and_its_rules(tmp_path, monkeypatch):
     pixel = written.channels()["RGBA"].pixels[0, 0, :3]
     assert pixel == pytest.approx([code**2 / 2] * 3, rel=1e-3)
     assert written.parts[0].header["oiio:ColorSpace"] == "light"
+    # A render that was stopped is not resumed with another config.
+    monkeypatch.chdir(tmp_path)
+    request = Request.of(clip, output=outputs, prompts=(), options=options)
+    before = fingerprint(request).key
+    assert fingerprint(request).key == before
+    (tmp_path / "studio.ocio").write_text(CONFIG.replace("value: 2", "value: 3"))
+    assert fingerprint(request).key != before
     # --ocio goes before $OCIO.
     options = given(tmp_path, input_space="curve", ocio=ocio.BUILT_IN)
     with pytest.raises(OptionError, match=r"'curve' is unknown to ocio://studio-config-latest"):

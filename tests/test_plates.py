@@ -273,7 +273,7 @@ def test_mattes_of_another_data_window_lie_where_they_say(tmp_path):
     # A matte of 1 in a small box, partly in the overscan.
     box = (-3, -2, 9, 8)
     pixels = np.ones((10, 12, 1), np.float16)
-    spec = spec_of(pixels, "Y")
+    spec = spec_of(pixels, "A")
     spec.x, spec.y, spec.full_x, spec.full_y = *box[:2], 0, 0
     spec.full_width, spec.full_height = 48, 32
     save(tmp_path / "m.1001.exr", pixels, spec)

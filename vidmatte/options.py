@@ -505,7 +505,7 @@ class MatteOptions:
         metavar="NAME",
         default_text="that of the source if it is linear, else scene_linear of the config",
     )
-    ocio: str | None = option(
+    ocio: str | Path | None = option(
         None,
         "OpenColorIO config of these spaces: a .ocio or .ocioz file, or ocio://NAME for one that "
         "comes with OpenColorIO.",
@@ -573,7 +573,7 @@ class MatteOptions:
         _check_prompt_model(self)
         if self.ocio is not None and not (self.input_space or self.output_space):
             raise OptionError(
-                f"ocio {self.ocio!r} was given without a colour space: give --input-space or "
+                f"ocio {str(self.ocio)!r} was given without a colour space: give --input-space or "
                 f"--output-space too"
             )
 

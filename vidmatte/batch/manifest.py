@@ -48,6 +48,8 @@ _PATHS = [
     key for key, each in MANIFEST_KEYS.items() if each.info.kind == "path" and key not in _LISTS
 ]
 """Keys of single paths, relative to the manifest."""
+_NAMES_OR_PATHS = ("model", "ocio")
+"""Keys of what may be a name as well as a file."""
 _DELIMITERS = ",;\t"
 _NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
 """Characters not allowed in names on some file system."""
@@ -376,12 +378,9 @@ def _place_all(values: dict[str, Any], name: str, folder: Path) -> None:
     def spec(text: str) -> Path | str:
         return text.replace(SHOT, name) if is_uri(text) else place(text)
 
-    for key in _PATHS:
-        if key in values:
+    for key in (*_PATHS, *_NAMES_OR_PATHS):
+        if key in values and (key in _PATHS or place(values[key]).is_file()):
             values[key] = place(values[key])
-    # A model may be a name as well as a file.
-    if "model" in values and place(values["model"]).is_file():
-        values["model"] = place(values["model"])
     values["input"] = [place(text) for text in values["input"]]
     if not values.get("output") and not values.get("alpha"):
         values["output"] = [_OUTPUT]

@@ -66,12 +66,12 @@ def output_space(options: MatteOptions) -> ColorSpace | None:
     return ocio.find_space(options.output_space, ocio.config_in_use(options.ocio))
 
 
-def config_files(options: MatteOptions) -> list[str]:
-    """Return the file of the config in use; none if it comes with OpenColorIO or is not used."""
+def config_file(options: MatteOptions) -> str | None:
+    """Return the file of the config in use; None if it comes with OpenColorIO or is not used."""
     if options.input_space is None and options.output_space is None:
-        return []
+        return None
     config = ocio.config_in_use(options.ocio)
-    return [] if config.startswith(_BUILT_IN) else [config]
+    return None if config.startswith(_BUILT_IN) else config
 
 
 def _by_metadata(info: VideoInfo, config: str) -> ColorSpace | None:

@@ -13,7 +13,7 @@ from vidmatte.hosts.sidecars import Sidecars
 from vidmatte.media.patterns import with_view
 from vidmatte.model.external import fit_to_clip
 from vidmatte.options import MatteOptions, chosen_options
-from vidmatte.pipeline.color import config_files, output_space
+from vidmatte.pipeline.color import config_file, output_space
 from vidmatte.pipeline.outputs import OutputPlan
 from vidmatte.pipeline.source import Inputs, Paths, Source, expected_frames, frame_range
 from vidmatte.prompts.objects import ObjectPrompts, Prompts
@@ -89,7 +89,10 @@ class Request:
         backdrops = [image_of(spec.backdrop) for spec in self.outputs.specs]
         images = [path for path in backdrops if path is not None]
         sources = [with_view(path, options.view) for path in self.source.paths]
-        return [*sources, *self.prompts.files, *given, *images, *config_files(options)]
+        # That of $OCIO is no input of the request, and may lie anywhere.
+        config = config_file(options) if options.ocio is not None else None
+        configs = [] if config is None else [config]
+        return [*sources, *self.prompts.files, *given, *images, *configs]
 
 
 @dataclass(frozen=True)

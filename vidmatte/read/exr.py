@@ -49,10 +49,13 @@ def read_exr(path: Path, choice: ExrChoice = _MAIN, *, raster: Box | None = None
     """
     wanted = "R, G and B, or Y"
     with _opened(path, choice, wanted) as (headers, chosen):
-        if chosen.color is None:
+        names = chosen.color
+        if chosen.alpha is not None and choice.takes_alpha:
+            names = names or (chosen.alpha,) * 3
+        if names is None:
             raise _no_channels(path, headers, wanted)
         header = headers[chosen.part]
-        planes = _planes(path, chosen, chosen.color, header, raster)
+        planes = _planes(path, chosen, names, header, raster)
     notes = notes_on(pictures_of(headers), chosen, choice)
     return _image(header, planes, tuple(notes))
 

@@ -27,13 +27,8 @@ class ExrChoice:
 
     layer: str | None = None
     view: str | None = None
-
-    def __bool__(self) -> bool:
-        """Whether anything is chosen."""
-        return self != _ANY
-
-
-_ANY = ExrChoice()
+    takes_alpha: bool = False
+    """Whether alpha stands for the picture if there is no other, as in mattes."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from vidmatte.media.limits import displayed_size
 from vidmatte.media.patterns import NAME
 from vidmatte.media.prefetch import prefetch
 from vidmatte.options import MaskFit
+from vidmatte.read.exr_channels import ExrChoice
 from vidmatte.read.images import is_animated, is_image
 from vidmatte.read.labels import split_label
 from vidmatte.read.open import open_video
@@ -170,7 +171,7 @@ class _Movie(Mask):
 
     def __init__(self, path: Path, label: int | None, fit: MaskFit) -> None:
         super().__init__(path, label, fit)
-        self._video = open_video(path)
+        self._video = open_video(path, choice=ExrChoice(takes_alpha=True))
         if label is not None:
             if not isinstance(self._video, SequenceVideo):
                 raise OptionError(

@@ -18,6 +18,7 @@ from vidmatte import __version__
 from vidmatte.media.patterns import matching_names
 from vidmatte.model.weights import PARTS, WEIGHTS
 from vidmatte.options import MatteOptions
+from vidmatte.pipeline.color import config_file
 from vidmatte.pipeline.request import Request
 from vidmatte.read.images import is_listed
 
@@ -84,7 +85,7 @@ def fingerprint(
     hashes = _FileHashes(known or {}, full=request.options.full_hash)
     source, outputs = request.source, request.outputs
     objects = request.prompts.objects
-    document = {
+    document: dict[str, Any] = {
         "version": __version__,
         # The name of a clip does not change its mattes; names of single images are names of
         # outputs.
@@ -100,6 +101,9 @@ def fingerprint(
         "options": _plain(replace(request.options, overwrite=False, resume=False)),
         "weights": _weights_of(request, hashes),
     }
+    config = config_file(request.options)
+    if config is not None:
+        document["ocio"] = hashes.of(config)
     text = json.dumps(document, sort_keys=True)
     key = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
     return Fingerprint(key, hashes.found)
