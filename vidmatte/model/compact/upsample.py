@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from vidmatte.imaging.area import shrink_planes, split
 from vidmatte.imaging.arrays import Pixels
+from vidmatte.imaging.color_lines import ColorLines
 
 _RADIUS = 2
 """Radius of the filter's window, in pixels of the coarse matte."""
@@ -48,7 +49,7 @@ def guided_upsample(rgb: Pixels, alpha: Pixels, small: Pixels | None = None) -> 
         return enlarged
     if small is None:
         small = shrink_planes(rgb, (alpha.shape[0], alpha.shape[1]))
-    *weights, constant = _linear_model(split(small), alpha)
+    *weights, constant = ColorLines(split(small), _RADIUS, _EPSILON).fit(alpha)
     share = band_share(alpha)
     inside = _scale_box(box, alpha.shape, rgb.shape[1:])
     planes = [_enlarge(plane, size)[inside] for plane in (constant, share, *weights)]
@@ -104,59 +105,3 @@ def _scale_box(
 
 def _enlarge(plane: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _linear_model(image: Sequence[Pixels], alpha: Pixels) -> list[Pixels]:
-    """Return three colour weights and the constant of each window, averaged over windows.
-
-    All are (h, w): NumPy is several times as fast on planes as on pixels of three channels.
-    """
-    means = [_blur(plane) for plane in image]
-    mean_alpha = _blur(alpha)
-    joint = [
-        _blur(plane * alpha) - mean * mean_alpha for plane, mean in zip(image, means, strict=True)
-    ]
-    weights = _solve_symmetric(_covariance(image, means), joint)
-    constant = mean_alpha - _dot(weights, means)
-    return [_blur(plane) for plane in (*weights, constant)]
-
-
-def _dot(first: Sequence[Pixels], second: Sequence[Pixels]) -> Pixels:
-    """Return the sum (h, w) of the products of three planes each."""
-    total = first[0] * second[0]
-    total += first[1] * second[1]
-    total += first[2] * second[2]
-    return total
-
-
-def _covariance(image: Sequence[Pixels], means: Sequence[Pixels]) -> list[Pixels]:
-    """Return rr, gg, bb, rg, rb, gb of each window, the variances raised by epsilon."""
-    pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-    covariance = []
-    for i, j in pairs:
-        raised = np.float32(_EPSILON * (i == j))
-        covariance.append(_blur(image[i] * image[j]) + (raised - means[i] * means[j]))
-    return covariance
-
-
-def _solve_symmetric(matrix: Sequence[Pixels], right: Sequence[Pixels]) -> list[Pixels]:
-    """Solve a symmetric 3 x 3 system in each pixel: six planes of the matrix, three of the right.
-
-    Cofactors are several times as fast here as a general solver.
-    """
-    rr, gg, bb, rg, rb, gb = matrix
-    c_rr = gg * bb - gb * gb
-    c_gg = rr * bb - rb * rb
-    c_bb = rr * gg - rg * rg
-    c_rg = rb * gb - rg * bb
-    c_rb = rg * gb - rb * gg
-    c_gb = rb * rg - rr * gb
-    determinant = _dot((rr, rg, rb), (c_rr, c_rg, c_rb))
-    rows = ((c_rr, c_rg, c_rb), (c_rg, c_gg, c_gb), (c_rb, c_gb, c_bb))
-    return [_dot(row, right) / determinant for row in rows]
-
-
-def _blur(plane: Pixels) -> Pixels:
-    side = 2 * _RADIUS + 1
-    blurred = cv2.blur(plane, (side, side), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(blurred, np.float32)
