@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vidmatte.imaging.area import shrink_planes, split
 from vidmatte.imaging.arrays import Pixels
-from vidmatte.imaging.color_lines import ColorLines
+from vidmatte.imaging.color_lines import ColorLines, Plane
 
 _RADIUS = 2
 """Radius of the filter's window, in pixels of the coarse matte."""
@@ -103,5 +103,5 @@ def _scale_box(
     return (slice(top, bottom), slice(left, right))
 
 
-def _enlarge(plane: Pixels, size: tuple[int, int]) -> Pixels:
+def _enlarge(plane: Plane, size: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR), np.float32)
