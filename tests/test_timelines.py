@@ -660,6 +660,26 @@ def test_speeds_of_final_cut_pro_7_keep_whole_in_points(media, tmp_path):
     assert otio_file.tracks[-1][0].source_range.start_time == time(HOUR + 10)
 
 
+def test_an_odd_speed_is_rounded_in_final_cut_pro_7_and_said(media, tmp_path, capsys):
+    """80.08 % has whole in points every 1001 frames only."""
+    pytest.importorskip("otio_fcp_adapter")
+    items = [clip("slow", media / "a.mov", (HOUR, 60), (HOUR + 11, 10))]
+    path = save(timeline(items), tmp_path / "cut.xml")
+    root = ElementTree.parse(path)
+    for item in root.iter("clipitem"):
+        item.append(ElementTree.fromstring(TIME_REMAP.format(speed="80.08")))
+    root.write(path)
+    edit = read_edit(path)
+    # 11 times 0.8008 is 8.8; nine frames later it is 16.8.
+    assert [(shot.first, shot.last) for shot in edit.shots] == [(8, 16)]
+    shots = load_edit(edit, changes=MATTES)
+    runs = BatchRun(shots, OneWorker(), Results(tmp_path / "r.jsonl"), threads=1).run()
+    made = NewTimelines.of(edit, None, overwrite=False)
+    write_rendered(edit, made, runs, quiet=False)
+    said = capsys.readouterr().err
+    assert "its in point at 80.08 % is a part of a frame, which .xml rounds" in said
+
+
 TIME_REMAP = """<filter><effect><name>Time Remap</name><effectid>timeremap</effectid>
 <effectcategory>motion</effectcategory><effecttype>motion</effecttype><mediatype>video</mediatype>
 <parameter><parameterid>variablespeed</parameterid><value>0</value></parameter>
@@ -775,17 +795,22 @@ def test_marks_beside_the_media_or_for_all_clips_of_a_name(media, tmp_path):
 def test_an_aaf_keeps_its_content_and_gets_tracks_of_mattes(media, tmp_path):
     """Written by the adapter, extended by vidmatte, read by the adapter."""
     pytest.importorskip("otio_aaf_adapter")
+    to_nothing, to_clip = dissolve(3, 2), dissolve(4, 3)
+    for each in (to_nothing, to_clip):
+        each.metadata["AAF"] = aaf_dissolve(each)
     items = [
         clip("a", media / "a.mov", (HOUR, 60), (HOUR + 10, 20)),
+        to_nothing,
         gap(6),
         clip("b", media / "b.mov", (2 * HOUR, 60), (2 * HOUR + 10, 20)),
+        to_clip,
         clip("a", media / "a.mov", (HOUR, 60), (HOUR + 20, 10)),
     ]
     path = tmp_path / "cut.aaf"
     otio.adapters.write_to_file(timeline(items), str(path), use_empty_mob_ids=True)
     edit, runs, written, missing = render(path, EditOptions(handles=2))
     assert [(run.name, run.state) for run in runs] == [("a", "done"), ("b", "done")]
-    assert [(shot.first, shot.last) for shot in edit.shots] == [(8, 31), (8, 31)]
+    assert [(shot.first, shot.last) for shot in edit.shots] == [(8, 33), (8, 34)]
     assert not missing
     given = otio.adapters.read_from_file(str(path))
     assert {file.suffix for file in written} == {".otio", ".aaf"}
@@ -795,10 +820,31 @@ def test_an_aaf_keeps_its_content_and_gets_tracks_of_mattes(media, tmp_path):
         tracks = [track for track in made.tracks if track.kind == "Video"]
         assert len(tracks) == 2
         assert [each.name for each in tracks[0].find_clips()] == ["a", "b", "a"]
-        assert compare(given, made, NTSC24, CLIPS) == 50
+        # 20, 20 and 10 frames, and 2 of a fade after its clip.
+        assert compare(given, made, NTSC24, CLIPS) == 52
+        kinds = [[type(each).__name__ for each in track] for track in tracks]
+        assert kinds[0] == kinds[1]
         first = next(iter(tracks[1].find_clips()))
         assert first.media_reference.available_range.start_time.value == HOUR + 8
         assert first.source_range.start_time.value == HOUR + 10
+
+
+def aaf_dissolve(transition):
+    """What the adapter wants to know of a transition that it writes."""
+    name = {"Name": "Picture"}
+    operation = {
+        "Name": "Video Dissolve",
+        "Description": "",
+        "DataDefinition": name,
+        "Identification": "0c3bea40-fc05-11d2-8a29-0050040ef7d2",
+        "IsTimeWarp": False,
+        "Bypass": 0,
+        "NumberInputs": 2,
+        "OperationCategory": "OperationCategory_Effect",
+    }
+    points = [{"Value": 0, "Time": 0}, {"Value": 1, "Time": 1}]
+    cut = int(transition.in_offset.value)
+    return {"PointList": points, "OperationGroup": {"Operation": operation}, "CutPoint": cut}
 
 
 def test_speeds_in_an_aaf_are_effects_that_its_readers_know(media, tmp_path):

@@ -72,31 +72,64 @@ class _Writer:
     def add(self, track: MatteTrack, mob: Any) -> None:
         """Add a track to a composition."""
         number = 1 + max((_video_number(slot) for slot in mob.slots), default=0)
+        transitions = self._transitions(track, mob)
         slot = mob.create_timeline_slot(edit_rate=str(self._rate))
         slot.name = track.name
         slot["PhysicalTrackNumber"].value = number
         sequence = self._file.create.Sequence(media_kind=_PICTURE)
         slot.segment = sequence
+        at = length = 0
         for part in track.parts():
+            if isinstance(part, Joint):
+                if part.cut in transitions:
+                    made = transitions[part.cut].copy()
+                    sequence.components.append(made)
+                    # Its clips overlap for as long as it lasts.
+                    length -= made.length
+                continue
+            end = part.end if isinstance(part, Placed) else at + part[1]
+            # A transition shows more of both its neighbours.
+            before = int(transitions[at].cutpoint) if at in transitions else 0
+            tail = transitions.get(end)
+            after = 0 if tail is None else int(tail.length) - int(tail.cutpoint)
             if isinstance(part, Placed):
-                component = self._clip(part)
-            elif isinstance(part, Joint):
+                component = self._clip(part, before, after)
+            else:
+                component = self._file.create.Filler(_PICTURE, part[1] + before + after)
+            sequence.components.append(component)
+            length += component.length
+            at = end
+        sequence.length = length
+
+    def _transitions(self, track: MatteTrack, mob: Any) -> dict[int, Any]:
+        """Return the transitions of the composition to copy for those of a track, by their cut."""
+        known = {
+            (int(each.length), int(each.cutpoint)): each
+            for slot in mob.slots
+            for each in _components(slot)
+            if type(each).__name__ == "Transition" and str(each.media_kind) == "Picture"
+        }
+        found = {}
+        for joint in track.joints:
+            before, after = (
+                round(each.value) for each in (joint.item.in_offset, joint.item.out_offset)
+            )
+            if (before + after, before) in known:
+                found[joint.cut] = known[before + after, before]
+            else:
                 self._leftovers.add(
-                    f"{track.name}: the transition at frame {part.cut} is a cut in .aaf; the "
+                    f"{track.name}: the transition at frame {joint.cut} is a cut in .aaf; the "
                     f".otio has it"
                 )
-                continue
-            else:
-                component = self._file.create.Filler(_PICTURE, part[1])
-            sequence.components.append(component)
-        sequence.length = sum(component.length for component in sequence.components)
+        return found
 
-    def _clip(self, placed: Placed) -> Any:
-        length = placed.end - placed.start
+    def _clip(self, placed: Placed, before: int, after: int) -> Any:
+        length = placed.end - placed.start + before + after
         factor = placed.use.speed.factor
         shown = round(length * factor)
         master = self._masters.get(placed.file.path) or self._master(placed.file)
-        clip = self._leading_to(master, shown, start=round(placed.offset))
+        start = round(placed.offset - before * factor)
+        clip = self._leading_to(master, shown, start=start)
         return clip if factor == 1 else self._at_speed(clip, length, factor)
 
     def _master(self, file: MatteFile) -> Any:
@@ -181,6 +214,11 @@ class _Writer:
         made = self._file.create.ParameterDef(_SPEED_RATIO, "SpeedRatio", "", kind)
         self._file.dictionary.register_def(made)
         return made
+
+
+def _components(slot: Any) -> Any:
+    """Return the parts of a slot that holds a sequence, nothing for others."""
+    return getattr(slot.segment, "components", ())
 
 
 def _video_number(slot: Any) -> int:

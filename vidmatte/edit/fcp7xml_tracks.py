@@ -93,6 +93,7 @@ class _Track:
         self._track = track
         self._rate = rate
         self._ids = ids
+        self._leftovers = leftovers
         self._joints = {joint.cut: joint for joint in track.joints if self._is_written(joint)}
         for joint in track.joints:
             if joint.cut not in self._joints:
@@ -143,6 +144,11 @@ class _Track:
         factor = use.speed.factor
         # In and out count the frames that are left after the change of speed.
         begin = placed.offset / factor
+        if factor != 1 and begin.denominator != 1:
+            self._leftovers.add(
+                f"{placed.name}: its in point at {float(100 * factor):g} % is a part of a frame, "
+                f"which .xml rounds; the .otio is exact"
+            )
         per_frame = placed.rate / use.timeline_rate
         same = round(placed.rate) == round(use.timeline_rate)
         step = Fraction(1) if same else per_frame

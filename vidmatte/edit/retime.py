@@ -84,7 +84,7 @@ def _speed_of_time_remap(effect: Any) -> Speed:
         percent = float(values.get("speed", "100"))
     except ValueError:
         return Speed(problem=f"its speed {values['speed']!r} is not a number")
-    found = _constant(percent / 100, 1e-6)
+    found = _constant(percent / 100, 1e-9)
     return Speed(found.factor, counts_retimed=found.factor != 1, problem=found.problem)
 
 

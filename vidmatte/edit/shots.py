@@ -21,6 +21,8 @@ from vidmatte.media.patterns import stem_of
 from vidmatte.prompts.files import load_clip
 
 PROMPTS = ".prompts.json"
+_LONGEST_STEP = 100
+"""Largest number of frames to render for a whole in point."""
 _NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f{}%#@$;]')
 """Characters not allowed in file names, or with a meaning in paths of outputs."""
 _SUFFIX = re.compile(
@@ -193,7 +195,9 @@ def _aligned(first: int, uses: Sequence[Use]) -> int:
     matte has to begin an even number of frames into its source.
     """
     steps = [use.speed.factor.numerator for use in uses if use.speed.counts_retimed]
-    return first - first % lcm(*steps)
+    step = lcm(*steps)
+    # Hundreds of frames for one in point are too many; then the file is told to be inexact.
+    return first if step > _LONGEST_STEP else first - first % step
 
 
 def _groups(parts: Sequence[EditShot]) -> Iterator[list[EditShot]]:
