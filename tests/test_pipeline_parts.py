@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -367,6 +369,26 @@ def test_one_output_may_be_plain_text(clip, tmp_path):
 )
 def test_messages_name_arguments_in_place_of_options(text, said):
     assert in_python(text) == said
+
+
+def test_movies_and_exr_name_the_weights_of_the_run(clip, tmp_path):
+    OpenEXR = pytest.importorskip("OpenEXR")
+    vidmatte.matte(
+        clip,
+        vidmatte.Prompt(points=marks()),
+        output=tmp_path / "c.%d.exr",
+        alpha=tmp_path / "a.mov",
+        options=vidmatte.MatteOptions(end="0", **QUICK),
+    )
+    folder = Path(vidmatte.__file__).parent / "model" / "weights"
+    said = ", ".join(
+        f"{name} sha256:{hashlib.sha256((folder / name).read_bytes()).hexdigest()}"
+        for name in ("compact.safetensors", "refiner.safetensors")
+    )
+    with av.open(str(tmp_path / "a.mov")) as container:
+        assert container.metadata["vidmatte.weights"] == said
+    header = OpenEXR.File(str(tmp_path / "c.0.exr")).header()
+    assert header["vidmatteWeights"] == said
 
 
 def test_errors_of_the_library_speak_python(clip, tmp_path):

@@ -204,6 +204,7 @@ def test_lines_name_the_stage_and_the_time_of_the_whole_run(capsys, clock):
         (20, Progress("propagating", 15, 50, 4.0, 0.1, 128.0)),
         (24, Progress("matting", 7, None, 2.0)),
         (30, Progress("joining", 1, 3, 8.0, 0.99, 0.7)),
+        (36, Progress("finishing", share=1.0, seconds_left=0.0)),
     ]:
         clock[0] = float(second)
         line.show(now)
@@ -213,6 +214,7 @@ def test_lines_name_the_stage_and_the_time_of_the_whole_run(capsys, clock):
         "following the object: 7 of 50 frames, 4.00 frames/s, 2 min 10 s left",
         "7 frames, 2.00 frames/s",
         "joining: 1 of 3 segments, 8.00 segments/s, 1 s left",
+        "finishing the files",
     ]
     assert line.text == "7 frames, joining: 1 of 3 segments"
 

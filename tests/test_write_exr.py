@@ -283,9 +283,11 @@ def test_layer_names_are_never_bare_numbers(tmp_path):
 
 def test_header_says_what_made_the_image(tmp_path):
     OpenEXR = pytest.importorskip("OpenEXR")
-    save_layers(tmp_path / "a%04d.exr", TWO, command="vidmatte clip.mp4 --smooth 0.5")
-    save_layers(tmp_path / "b%04d.exr", TWO, command="vidmatte clip.mp4 --smooth 0.5")
+    said = {"command": "vidmatte clip.mp4 --smooth 0.5", "weights": "a.safetensors sha256:0fe1"}
+    save_layers(tmp_path / "a%04d.exr", TWO, **said)
+    save_layers(tmp_path / "b%04d.exr", TWO, **said)
     header = OpenEXR.File(str(tmp_path / "a0007.exr")).header()
     assert header["software"] == f"vidmatte {__version__}"
     assert header["comments"] == "vidmatte clip.mp4 --smooth 0.5"
+    assert header["vidmatteWeights"] == "a.safetensors sha256:0fe1"
     assert (tmp_path / "a0007.exr").read_bytes() == (tmp_path / "b0007.exr").read_bytes()

@@ -112,10 +112,11 @@ def test_graphics_mode_of_mattes_is_copy(tmp_path, target):
 def test_movies_say_what_made_them(tmp_path):
     command = "vidmatte clip.mp4 --points 10,20"
     for name in "ab":
-        save(tmp_path / name, ".mov", command=command)
+        save(tmp_path / name, ".mov", command=command, weights="a.safetensors sha256:0fe1")
     with av.open(str(tmp_path / "a.mov")) as container:
         assert container.metadata["com.apple.quicktime.software"] == f"vidmatte {__version__}"
         assert container.metadata["com.apple.quicktime.comment"] == command
+        assert container.metadata["vidmatte.weights"] == "a.safetensors sha256:0fe1"
     assert (tmp_path / "a.mov").read_bytes() == (tmp_path / "b.mov").read_bytes()
 
 

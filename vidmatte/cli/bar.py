@@ -51,7 +51,7 @@ class Bar:
             total=None if now.share is None else 1.0,
             completed=now.share or 0.0,
             rate="" if now.rate is None else f"{now.rate:.2f} {unit}/s",
-            left=(now.seconds_left, time.monotonic()),
+            left=(None if now.stage == "finishing" else now.seconds_left, time.monotonic()),
         )
 
     def stop(self) -> None:

@@ -121,7 +121,7 @@ class ProgressLine(Closing):
     def _details(self, progress: Progress) -> str:
         unit = _UNITS.get(progress.stage, self._unit)
         speed = "" if progress.rate is None else f", {progress.rate:.2f} {unit}/s"
-        if progress.seconds_left is None:
+        if progress.seconds_left is None or progress.stage == "finishing":
             return speed
         return f"{speed}, {duration(progress.seconds_left)} left"
 

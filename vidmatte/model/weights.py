@@ -11,6 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,15 @@ def weight_hashes(options: MatteOptions) -> list[dict[str, str]]:
             continue
         for file in [path] if path.is_file() else sorted(path.rglob("*.safetensors")):
             name = file.name if path.is_file() else str(file.relative_to(path.parent))
-            found.append({"file": name, "sha256": _sha256(file)})
+            facts = file.stat()
+            digest = _sha256(file, facts.st_size, facts.st_mtime_ns)
+            found.append({"file": name, "sha256": digest})
     return found
 
 
-def _sha256(path: Path) -> str:
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """Hash a file, once as long as its size and time stay: gigabytes take a while."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

@@ -12,6 +12,7 @@ from vidmatte.errors import OptionError
 from vidmatte.hosts.sidecars import Sidecars
 from vidmatte.media.patterns import with_view
 from vidmatte.model.external import fit_to_clip
+from vidmatte.model.weights import weight_hashes
 from vidmatte.options import MatteOptions, chosen_options
 from vidmatte.pipeline.color import config_file, output_space
 from vidmatte.pipeline.outputs import OutputPlan
@@ -165,8 +166,15 @@ class Shot:
             end=None if self.end is None else self.video.seconds_of(self.end),
             inputs=self.request.inputs(),
             command=self.invocation.recipe(),
+            weights=self.weights,
             output_space=output_space(self.options),
         )
+
+    @property
+    def weights(self) -> str:
+        """Names and hashes of the files of weights, as outputs keep them; empty without any."""
+        hashes = weight_hashes(self.options)
+        return ", ".join(f"{each['file']} sha256:{each['sha256']}" for each in hashes)
 
     @property
     def invocation(self) -> Invocation:

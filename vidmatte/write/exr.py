@@ -141,6 +141,7 @@ def write_exr(
     frame: int,
     options: Mapping[str, str],
     command: str = "",
+    weights: str = "",
     space: ColorSpace | None = None,
 ) -> None:
     """Write colour with alpha as R, G, B, A, or alpha alone as Y, of one object or several layers.
@@ -158,6 +159,7 @@ def write_exr(
         options: "pixels" (half, float), "compression" (OpenEXR's names in lower case) and, for
             colour, "colour" (premultiplied, straight).
         command: Command line of the run, kept as a comment.
+        weights: Names and hashes of the weights of the run, kept as `vidmatteWeights`.
         space: Colour space, see `space_of_output`.
 
     Raises:
@@ -175,6 +177,8 @@ def write_exr(
     header["software"] = f"vidmatte {__version__}"
     if command:
         header["comments"] = command
+    if weights:
+        header["vidmatteWeights"] = weights
     # OpenEXR calls it NO_COMPRESSION; "none" is the word of our format options.
     compression = options["compression"].upper().replace("NONE", "NO")
     header["compression"] = getattr(OpenEXR, f"{compression}_COMPRESSION")

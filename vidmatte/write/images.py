@@ -59,6 +59,7 @@ class ImageWriter:
         overwrite: bool,
         inputs: InputFiles,
         command: str,
+        weights: str = "",
         space: ColorSpace | None = None,
     ) -> None:
         self.spec = spec
@@ -91,7 +92,7 @@ class ImageWriter:
         self._max_code = 2**bit_depth - 1
         self._overwrite = overwrite
         self._inputs = inputs
-        self._command = command
+        self._command, self._weights = command, weights
         self._names: set[str] = set()
         # Side by side: no codec uses several threads for one image.
         self._at_once = current().images
@@ -236,6 +237,7 @@ class ImageWriter:
                 frame=frame,
                 options=self.format.options,
                 command=self._command,
+                weights=self._weights,
                 space=self._space,
             )
         except WriteError as error:

@@ -64,6 +64,7 @@ class MovieWriter:
         end: Fraction | None,
         audio: bool,
         command: str,
+        weights: str = "",
     ) -> None:
         self.spec = spec
         self.kind = "alpha" if spec.alpha_only else "colour"
@@ -75,7 +76,7 @@ class MovieWriter:
         self._premultiplied = premultiplied
         self._start = start
         self._end = end
-        self._command = command
+        self._command, self._weights = command, weights
         self._packets_hash = hashlib.blake2b(digest_size=mxf.UMID_NUMBER_BYTES)
         self._with_audio = audio and like.audio_streams > 0 and bool(self.format.audio_codec)
         self._width = like.display_width if self.format.square_pixels else like.width
@@ -247,6 +248,8 @@ class MovieWriter:
         facts = {"com.apple.quicktime.software": f"vidmatte {__version__}"}
         if self._command:
             facts["com.apple.quicktime.comment"] = self._command
+        if self._weights:
+            facts["vidmatte.weights"] = self._weights
         return facts
 
     def _add_video(self, container: OutputContainer, rate: Fraction) -> VideoStream:

@@ -58,6 +58,7 @@ def create_outputs(
     audio: bool = True,
     inputs: Sequence[Path | str] = (),
     command: str = "",
+    weights: str = "",
     output_space: ColorSpace | None = None,
 ) -> Outputs:
     """Return the outputs for the mattes of a clip or a set of images, for a `with` block.
@@ -78,6 +79,7 @@ def create_outputs(
         audio: Take the sound of the source over, if the format has a place for it.
         inputs: Input files, folders and patterns: no output may be one of them.
         command: Command line of the run, kept in the metadata of MOV and EXR.
+        weights: Names and hashes of the weights of the run, kept there too.
         output_space: Colour space of EXR; None for that of the clip if it is linear, see
             `write.exr.space_of_output`.
 
@@ -112,6 +114,7 @@ def create_outputs(
                 end=end,
                 audio=audio,
                 command=command,
+                weights=weights,
             )
         return ImageWriter(
             spec,
@@ -122,6 +125,7 @@ def create_outputs(
             overwrite=overwrite,
             inputs=used,
             command=command,
+            weights=weights,
             space=output_space,
         )
 

@@ -286,6 +286,7 @@ class Renderer:
             # Sound is not cut: it is copied once, when the segments are joined.
             audio=False,
             command=self._shot.invocation.recipe(),
+            weights=self._shot.weights,
             output_space=output_space(self._shot.options),
         )
 
