@@ -182,7 +182,7 @@ def main() -> None:
 def speed(frames: int, stage_frames: int) -> None:
     """Stages alone, and all together."""
     # Stages alone run on the cores that a whole run gives them.
-    with tempfile.TemporaryDirectory() as name, share_cores("cpu"):
+    with tempfile.TemporaryDirectory() as name, share_cores(vidmatte.MatteOptions(device="cpu")):
         folder = Path(name)
         clip = make_clip(folder / "clip.mp4", frames)
         before = stage_times(clip, folder, stage_frames)

@@ -1,106 +1,186 @@
-"""Time from a 1080p frame in memory to its full-size alpha: `python benchmarks/network_time.py`.
+"""Where the time of a 1080p frame goes: `python benchmarks/network_time.py [--device cuda]`.
 
-Frames of the sample clip, enlarged to 1920 x 1080, are followed one after the other as in a run:
-shrink, optical flow, crop, network, upsampling to full size. Decoding, foreground colour and
-encoding are not part of it (`end_to_end.py`). The parts are timed inside the same steps; the
-figures are medians after a warm-up. Threads of one step wait for each other, so that anything else
-that runs makes it several times as slow: time it on an idle machine.
+The sample clip, enlarged to 1920 x 1080, is matted by a whole run: alpha to FFV1, or with `--color`
+colour and alpha to ProRes. Each part is timed on its own thread while the run goes on, without the
+parts inside it, so that the figures add up. On a processor the time is that of the thread itself:
+other programs hardly change it. On a GPU it is by the clock, with the device waited for before and
+after each part, and the memory that the run took at most is printed too.
+
+`--operations` lists the operations of PyTorch instead, for the network and the refiner alone.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 import click
-import cv2
-import numpy as np
 import torch
 from end_to_end import POINTS, make_clip
 
 import vidmatte
-from vidmatte.model.compact import predictor
-from vidmatte.model.compact.net import CompactNet
-from vidmatte.model.interface import Model
+from vidmatte.imaging import yuv
+from vidmatte.model.compact import (
+    head,
+    inference,
+    net,
+    predictor,
+    refine,
+    similarity,
+    tracker,
+)
+from vidmatte.pipeline.models import share_cores
 from vidmatte.prompts.reference import make_references
+from vidmatte.stages import chain, propagate
+from vidmatte.write import movie
 
-PARTS = {
-    "shrink": (predictor.CompactPredictor, "shrink"),
-    "optical flow": (predictor, "optical_flow"),
-    "network, features": (CompactNet, "encode"),
-    "network, similarity and head": (CompactNet, "decode"),
-    "network, memory": (CompactNet, "remember"),
-    "upsampling": (predictor.CompactPredictor, "finish"),
+PARTS: dict[str, tuple[Any, str]] = {
+    "YUV to RGB": (yuv, "to_rgb"),
+    "display transform": (propagate, "to_display"),
+    "follow: shrink the frame": (inference.WindowModel, "_shrink"),
+    "follow: crop windows": (inference, "crop_rgb"),
+    "follow: optical flow": (inference, "optical_flow"),
+    "follow: motion": (inference, "motion_cue"),
+    "network: trunk": (net.CompactNet, "tap_trunk"),
+    "network: encoder": (net.Encoder, "forward"),
+    "network: keys": (net.CompactNet, "encode"),
+    "network: memory": (similarity.InterSimilarity, "encode_memory"),
+    "network: read references": (similarity.InterSimilarity, "read"),
+    "network: read recent frames": (similarity.InterSimilarity, "read_near"),
+    "network: target models": (similarity.TargetModel, "forward"),
+    "network: spread": (similarity.IntraSimilarity, "forward"),
+    "network: head": (head.MattingHead, "forward"),
+    "network: confidence": (head.ConfidenceHead, "forward"),
+    "network: rest": (inference.WindowModel, "infer_window"),
+    "follow: rest": (tracker.CompactTracker, "step"),
+    "refine: shrink the window": (predictor, "shrink_planes"),
+    "refine: guided filter": (refine, "guided_upsample"),
+    "refine: mean colours": (refine, "coarse_features"),
+    "refine: first stage": (refine.Refiner, "context"),
+    "refine: cut and sample tiles": (refine.Tiles, "cut"),
+    "refine: sample tiles": (refine.Tiles, "sample"),
+    "refine: second stage": (refine.Refiner, "forward"),
+    "refine: rest": (predictor.CompactPredictor, "finish"),
+    "foreground colour": (chain, "estimate_foreground"),
+    "RGB to codes": (movie, "video_frame"),
 }
 WARM_UP = 5
 
 
-def step_times(frames: int) -> tuple[dict[str, float], Model]:
-    """Median seconds of each part of a step, and of the whole step."""
-    with (
-        TemporaryDirectory() as folder,
-        vidmatte.open_video(make_clip(Path(folder) / "c.mp4", 12)) as video,
-    ):
-        rgb = [batch.rgb for batch in video.batches(1)]
-        references = make_references(video, [vidmatte.Prompt(points=POINTS)], None)
-    model = vidmatte.load_model(device="cpu")
-    predictor = model.with_reference(references)
-    tracker = predictor.tracker()
-    tracker.start(references[0])
-    table: dict[str, list[float]] = defaultdict(list)
-    with ExitStack() as patches:
-        spent: dict[str, float] = defaultdict(float)
+class Stopwatch:
+    """Adds up the time of functions, each without that of the functions inside it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self.running = False
+        self._device = device
+        self._inside = threading.local()
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        """Seconds of this thread; on a GPU by the clock, once the device has nothing to do."""
+        if self._device.type != "cuda":
+            return time.thread_time()
+        torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def on(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        """Return the function with its time added to a part."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if not self.running:
+                return function(*args, **kwargs)
+            stack = self._inside.__dict__.setdefault("stack", [])
+            stack.append(0.0)
+            began = self.now()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds = self.now() - began
+                inner = stack.pop()
+                with self._lock:
+                    self.spent[part] += seconds - inner
+                if stack:
+                    stack[-1] += seconds
+
+        return run
+
+
+def time_parts(frames: int, device: str, color: bool) -> None:
+    """Print the time of each part of a frame."""
+    watch = Stopwatch(torch.device("cpu" if device == "auto" else device))
+    marks: list[tuple[float, float]] = []
+
+    def count(done: int, total: int | None) -> None:
+        watch.running = done >= WARM_UP
+        marks.append((time.process_time(), time.perf_counter()))
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        clip = make_clip(folder / "clip.mp4", frames + WARM_UP)
         for part, (owner, name) in PARTS.items():
-            patches.enter_context(
-                patch.object(owner, name, stopwatch(getattr(owner, name), part, spent))
-            )
-        for index in range(WARM_UP + frames):
-            spent.clear()
-            # There and back again, so that no frame follows one that is far from it.
-            at = 11 - abs(index % 22 - 11)
-            began = time.perf_counter()
-            predictor.finish(rgb[at], tracker.step(predictor.shrink(rgb[at])))
-            whole = time.perf_counter() - began
-            for part, seconds in {
-                **spent,
-                "whole": whole,
-                "rest (crops, keeping)": whole - sum(spent.values()),
-            }.items():
-                table[part].append(seconds)
-    return {part: float(np.median(times[-frames:])) for part, times in table.items()}, model
+            replaced = watch.on(getattr(owner, name), part)
+            stack.enter_context(patch.object(owner, name, replaced))
+        vidmatte.matte(
+            clip,
+            vidmatte.Prompt(points=POINTS),
+            output=[folder / "c.mov"] if color else [],
+            alpha=folder / ("a.mov" if color else "a.mkv"),
+            options=vidmatte.MatteOptions(device=device),
+            progress=count,
+        )
+    processor, clock = (
+        (last - first) / frames for first, last in zip(marks[WARM_UP - 1], marks[-1], strict=True)
+    )
+    for part, seconds in sorted(watch.spent.items(), key=lambda item: -item[1]):
+        click.echo(f"{part:32s} {seconds / frames * 1000:7.1f} ms")
+    known = sum(watch.spent.values()) / frames
+    click.echo(f"{'codecs and the rest':32s} {(processor - known) * 1000:7.1f} ms")
+    click.echo(
+        f"a frame: {processor * 1000:.0f} ms of processor time, {clock * 1000:.0f} ms by the clock"
+    )
+    if device.startswith("cuda"):
+        peak = torch.cuda.max_memory_allocated(device) / 1e6
+        click.echo(f"{1 / clock:.1f} frames/s, {peak:.0f} MB of GPU memory at most")
 
 
-def stopwatch(function, part: str, spent: dict[str, float]):
-    """The function, which adds the time it takes to `spent[part]`."""
-
-    def run(*args, **kwargs):
-        began = time.perf_counter()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            spent[part] += time.perf_counter() - began
-
-    return run
+def time_operations(frames: int, device: str) -> None:
+    """Print the operations of PyTorch that take longest."""
+    with TemporaryDirectory() as folder, share_cores(vidmatte.MatteOptions(device=device)):
+        clip = make_clip(Path(folder) / "clip.mp4", frames + WARM_UP)
+        with vidmatte.open_video(clip) as video:
+            rgb = [batch.rgb.clamp(0, 1) for batch in video.batches(1)]
+            references = make_references(video, [vidmatte.Prompt(points=POINTS)], None)
+        found = vidmatte.load_model(device=device).with_reference(references)
+        follow = found.tracker()
+        follow.start(references[0])
+        for frame in rgb[:WARM_UP]:
+            found.finish(frame, follow.step(found.shrink(frame)))
+        with torch.profiler.profile() as profile:
+            for frame in rgb[WARM_UP:]:
+                found.finish(frame, follow.step(found.shrink(frame)))
+    by = "self_cuda_time_total" if device.startswith("cuda") else "self_cpu_time_total"
+    click.echo(profile.key_averages().table(sort_by=by, row_limit=25, max_name_column_width=40))
 
 
 @click.command()
-@click.option("--frames", default=30, help="Frames that are timed.")
-@click.option("--threads", default=2, help="Threads of torch and of OpenCV.")
-def main(frames: int, threads: int) -> None:
-    """Print the time of one frame and of its parts."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    times, model = step_times(frames)
-    for part, seconds in sorted(times.items(), key=lambda item: item[1]):
-        click.echo(f"{part:30s} {seconds * 1000:7.1f} ms")
-    precision = str(model.precision).removeprefix("torch.")
-    click.echo(
-        f"median of {frames} frames, {threads} threads, {precision}, torch {torch.__version__}"
-    )
+@click.option("--frames", default=25, help="Frames that are timed.")
+@click.option("--device", default="cpu", help="Device of the network.")
+@click.option("--color", is_flag=True, help="Write colour and alpha as ProRes.")
+@click.option("--operations", is_flag=True, help="List operations of PyTorch instead.")
+def main(frames: int, device: str, color: bool, operations: bool) -> None:
+    """Print the time of one frame by its parts."""
+    if operations:
+        time_operations(frames, device)
+    else:
+        time_parts(frames, device, color)
 
 
 if __name__ == "__main__":

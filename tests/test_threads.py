@@ -42,9 +42,12 @@ def test_asked_number_bounds_codecs_and_images_too(four_cores):
     assert Threads.for_run("cpu", 8) == Threads(compute=8, codec=4, images=4)
 
 
-def test_stages_side_by_side_share_the_threads_of_the_network():
-    assert Threads(6, 8, 4).shared(2) == Threads(3, 8, 4)
-    assert Threads(1, 2, 2).shared(2) == Threads(1, 2, 2)
+def test_stages_side_by_side_share_the_cores(four_cores, monkeypatch):
+    assert Threads.for_run("cpu", stages=2) == Threads(compute=2, codec=4, images=4)
+    # A number that was asked for is that of each stage.
+    assert Threads.for_run("cpu", 3, stages=2) == Threads(compute=3, codec=4, images=4)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
+    assert Threads.for_run("cpu", stages=2) == Threads(compute=1, codec=1, images=1)
 
 
 def test_numbers_come_back_after_the_block_even_if_it_fails():

@@ -356,7 +356,7 @@ class MatteOptions:
         "whole",
         metavar="N",
         span=(1, math.inf),
-        default_text="cores less one",
+        default_text="half of the cores for compact, else one less than all",
         in_manifest=False,
         has_variable=True,
     )

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 _MOST_IMAGES = 4
 """Images that are encoded side by side at most: each holds a frame in memory."""
@@ -41,15 +41,17 @@ class Threads:
     images: int
 
     @classmethod
-    def for_run(cls, device: str, asked: int | None = None) -> Threads:
+    def for_run(cls, device: str, asked: int | None = None, *, stages: int = 1) -> Threads:
         """Return the threads of a run that has the machine to itself.
 
-        One core is left to decoding and encoding if the network is on the processor.
+        On the processor one core is left to decoding and encoding; stages that compute side by
+        side share the cores evenly.
 
         Args:
             device: of the network, as in the options.
             asked: number of threads of the network; None for one less than the number of cores.
                 The codecs get one more, and never more than there are cores.
+            stages: how many stages compute side by side.
         """
         import torch
 
@@ -59,12 +61,9 @@ class Threads:
             return cls(asked, codec, min(_MOST_IMAGES, codec))
         compute = torch.get_num_threads()
         if device in ("auto", "cpu"):
-            compute = min(compute, max(1, available - 1))
+            spare = available - 1 if stages == 1 else available // stages
+            compute = min(compute, max(1, spare))
         return cls(compute, available, min(_MOST_IMAGES, available))
-
-    def shared(self, stages: int) -> Threads:
-        """Return the threads of each of several stages that compute side by side."""
-        return replace(self, compute=max(1, self.compute // stages))
 
 
 SINGLE = Threads(1, 1, 1)

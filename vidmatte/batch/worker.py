@@ -101,7 +101,7 @@ class Worker:
             return self._begin(task, asked)
         assert task.plan is not None  # every other unit is part of a plan
         opened = self._open(task)
-        with share_cores(task.request.options.device, task.threads):
+        with share_cores(task.request.options, task.threads):
             if task.unit == "join":
                 return self._join(task, opened)
             frames = _Reporter(task.shot, self._report)

@@ -28,15 +28,18 @@ from vidmatte.threads import Threads, using
 
 
 @contextmanager
-def share_cores(device: str, threads: int | None = None) -> Iterator[None]:
-    """Leave one core to decoding and encoding while the network runs on the CPU.
+def share_cores(options: MatteOptions, threads: int | None = None) -> Iterator[None]:
+    """Share the cores among the network, decoding and encoding for a block.
 
     Args:
-        device: Device of the network.
-        threads: Number of threads on any machine; it changes the last bits of the network's
-            results. None for one less than the number of cores. See `threads.Threads.for_run`.
+        options: Device, model and number of threads.
+        threads: Number of threads in place of that of the options; it changes the last bits of the
+            network's results. None for the options' own, or the default for the machine.
     """
-    with using(Threads.for_run(device, threads)):
+    # `compact` follows the object through the next frame while one is refined.
+    stages = 2 if options.model == MatteOptions.model else 1
+    asked = threads or options.threads
+    with using(Threads.for_run(options.device, asked, stages=stages)):
         yield
 
 

@@ -125,7 +125,7 @@ class Pipeline:
         options = self._request.options
         with ExitStack() as stack:
             self._opened = stack.enter_context(open_shot(self._request))
-            stack.enter_context(share_cores(options.device, options.threads))
+            stack.enter_context(share_cores(options))
             self._stack = stack.pop_all()
         return self
 

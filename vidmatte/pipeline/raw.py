@@ -90,7 +90,7 @@ def matte_to_stream(
     work = Work(progress)
     work.begin("opening")
     done = 0
-    with open_shot(request) as shot, share_cores(options.device, options.threads):
+    with open_shot(request) as shot, share_cores(options):
         work.begin("loading")
         model = model_of(shot, model_from_options)
         predictors = predictors_of(shot, model, work)

@@ -24,13 +24,15 @@ from vidmatte.pipeline.models import (
 from vidmatte.pipeline.progress import ProgressCallback, Work
 from vidmatte.pipeline.request import Request, Shot, open_shot
 from vidmatte.pipeline.segments.fingerprint import Fingerprint, fingerprint
-from vidmatte.pipeline.segments.journal import Journal
+from vidmatte.pipeline.segments.journal import Journal, Record
 from vidmatte.pipeline.segments.long_render import (
+    BesideRunner,
     LongRender,
     do_units,
     frames_if_segmented,
     may_be_segmented,
 )
+from vidmatte.pipeline.segments.plan import Unit
 from vidmatte.pipeline.source import Inputs, Paths
 from vidmatte.pipeline.summary import build_summary
 from vidmatte.prompts.objects import Mattes, Prompts, lowest_confidence, together
@@ -143,7 +145,7 @@ def matte_streaming(
     work = work or Work()
     confidence: list[float] = []
     options = shot.options
-    with share_cores(options.device, threads or options.threads):
+    with share_cores(options, threads):
         # Refused outputs are told before the model is loaded, which takes seconds.
         outputs = shot.create_outputs(overwrite=options.overwrite)
         reporting = shot.create_report(overwrite=options.overwrite)
@@ -285,7 +287,13 @@ def _matte_in_segments(
         try:
             render.expect(work)
             work.begin("encoding")
-            do_units(render.plan, render.journal, lambda unit: render.renderer.run(unit, work))
+
+            # The renderer is asked for with a unit alone: joined outputs need none.
+            def run(unit: Unit, work: Work) -> Record:
+                return render.renderer.run(unit, work)
+
+            with BesideRunner(run, work) as beside:
+                do_units(render.plan, render.journal, lambda unit: run(unit, work), beside=beside)
             work.begin("joining")
             return render.join(began=began, work=work)
         except BaseException:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from vidmatte.errors import ReadError, WriteError
-from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
+from vidmatte.imaging.display import to_display
 from vidmatte.imaging.packing import pack_alpha, unpack_alpha
+from vidmatte.media.prefetch import prefetch
 from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
 from vidmatte.prompts.prompt import Reference
@@ -212,20 +214,46 @@ def blend_passes(frame: int, found: Sequence[tuple[Pass, T]]) -> list[tuple[floa
     return [(share, ahead), (1 - share, behind)]
 
 
+@dataclass(frozen=True)
+class ShownBatch:
+    """A batch, and its frames as a model sees them, converted once for all who look at them.
+
+    Attributes:
+        batch: the frames as they were read.
+        frames: each frame (1, 3, H, W) after the display transform: for all objects the same
+            tensors, by which models know them again.
+    """
+
+    batch: FrameBatch
+    frames: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, batch: FrameBatch, color: ColorTags) -> ShownBatch:
+        """Convert the frames of a batch of this colour."""
+        rgb = to_display(batch.rgb, color)
+        return cls(batch, tuple(rgb[i : i + 1] for i in range(len(rgb))))
+
+    def last(self, frames: int) -> ShownBatch:
+        """Return the last frames of the batch."""
+        return ShownBatch(self.batch[len(self.batch) - frames :], self.frames[-frames:])
+
+
 def bring_to_full_size(
-    predictor: Predictor, batch: FrameBatch, coarse: Sequence[Weighted]
+    predictor: Predictor, shown: ShownBatch, coarse: Sequence[Weighted]
 ) -> MatteBatch:
     """Return the mattes of a batch from the coarse ones of each of its frames."""
     alphas = []
     confidence = []
-    for i, weighted in enumerate(coarse):
-        rgb = batch.rgb[i : i + 1]
-        alpha = torch.zeros(())
-        for share, matte in weighted:
-            alpha = alpha + share * predictor.finish(rgb, matte)
-        alphas.append(alpha)
+    for rgb, weighted in zip(shown.frames, coarse, strict=True):
+        if len(weighted) == 1:
+            alphas.append(predictor.finish(rgb, weighted[0][1]))
+        else:
+            found = [share * predictor.finish(rgb, matte) for share, matte in weighted]
+            alphas.append(torch.stack(found).sum(0))
         confidence.append(sum(share * matte.confidence for share, matte in weighted))
-    return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
+    # A single frame is not copied.
+    alpha = alphas[0] if len(alphas) == 1 else torch.cat(alphas)
+    return MatteBatch(shown.batch, alpha, tuple(confidence))
 
 
 def keep_given_areas(mattes: MatteBatch, references: Sequence[Reference]) -> MatteBatch:
@@ -303,11 +331,13 @@ def matte_objects(
 ) -> Generator[tuple[MatteBatch, ...]]:
     """Yield the mattes of several objects, see `matte_clip`: for each batch one of each predictor.
 
-    Frames are decoded once for all objects, except those before the references of an object.
+    Frames are decoded, and shown to the model, once for all objects, except those before the
+    references of an object. A thread follows the objects ahead of the mattes at full size.
     """
-    predictors = [with_display_transform(predictor, video.info.color) for predictor in predictors]
     # Models without propagation matte each frame alone.
     if predictors[0].tracker() is None:
+        color = video.info.color
+        predictors = [with_display_transform(predictor, color) for predictor in predictors]
         for batch in video.batches(batch_size, start=start, end=end):
             yield tuple(
                 keep_given_areas(predictor(batch), of_object)
@@ -321,21 +351,73 @@ def matte_objects(
                 reference.frame: reference for reference in of_object if reference.frame is not None
             }
             last = _ENDLESS if end is None else end
-            run = _ObjectPropagation(predictor, video, marked, start, last, on_propagated)
+            run = _ObjectPropagation(predictor, video, marked, start, last)
             runs.append(run)
             stack.callback(run.close)
-        # Forward passes may begin at a reference before the first wanted frame.
-        first = min(run.first_frame for run in runs)
-        for batch in video.batches(batch_size, start=first, end=end):
-            coarse = [run.coarse_of(batch) for run in runs]
+        # One frame at a time may be on its way between the two threads.
+        ahead = prefetch(_followed(runs, video, start, end, batch_size), 1)
+        # Closed before the runs are, whose files it writes.
+        stack.enter_context(closing(ahead))
+        for found in ahead:
+            if isinstance(found, _Propagated):
+                if on_propagated is not None:
+                    on_propagated(found.frames, found.comes_later)
+                continue
+            yield tuple(
+                keep_given_areas(bring_to_full_size(predictor, found.shown, coarse), marks)
+                for predictor, coarse, marks in zip(
+                    predictors, found.coarse, references, strict=True
+                )
+            )
+
+
+@dataclass(frozen=True)
+class _Propagated:
+    """A number of frames that an object was propagated over; see `PropagatedCallback`."""
+
+    frames: int
+    comes_later: bool
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A batch with the coarse mattes of its frames.
+
+    Attributes:
+        shown: the batch, and its frames as the model sees them.
+        coarse: for each object those of each frame.
+    """
+
+    shown: ShownBatch
+    coarse: tuple[list[Weighted], ...]
+
+
+def _followed(
+    runs: Sequence[_ObjectPropagation],
+    video: Video,
+    start: int,
+    end: int | None,
+    batch_size: int,
+) -> Generator[_Followed | _Propagated]:
+    """Yield the batches from `start` on with their coarse mattes, and what was propagated so far.
+
+    The consumer reports the latter, so that callbacks run on its own thread.
+    """
+    # Forward passes may begin at a reference before the first wanted frame.
+    first = min(run.first_frame for run in runs)
+    with closing(video.batches(batch_size, start=first, end=end)) as batches:
+        for batch in batches:
+            shown = ShownBatch.of(batch, video.info.color)
+            for run in runs:
+                yield from run.reach(batch.frames)
+            coarse = []
+            for run in runs:
+                coarse.append(run.coarse_of(shown))
+                yield from run.propagated(batch.frames)
             # Frames before the first wanted one are only on the way to it.
             wanted = sum(index >= start for index in batch.frames)
             if wanted:
-                shown = batch[len(batch) - wanted :]
-                yield tuple(
-                    keep_given_areas(bring_to_full_size(predictor, shown, found[-wanted:]), marks)
-                    for predictor, found, marks in zip(predictors, coarse, references, strict=True)
-                )
+                yield _Followed(shown.last(wanted), tuple(found[-wanted:] for found in coarse))
 
 
 class _ObjectPropagation:
@@ -351,13 +433,12 @@ class _ObjectPropagation:
         marked: Mapping[int, Reference],
         start: int,
         end: int,
-        on_propagated: PropagatedCallback | None,
     ) -> None:
         self._predictor = predictor
+        self._displaying = with_display_transform(predictor, video.info.color)
         self._video = video
         self._marked = marked
         self._start, self._end = start, end
-        self._on_propagated = on_propagated
         self._disk_cache = _DiskCache()
         passes = passes_of_object(list(marked), start, end)
         self._backward = {pass_.first: pass_ for pass_ in passes if pass_.is_backward}
@@ -367,25 +448,41 @@ class _ObjectPropagation:
         self._propagator: Propagator | None = None
         self.first_frame = min([start, *self._forward])
 
-    def coarse_of(self, batch: FrameBatch) -> list[Weighted]:
-        """Return the mattes of each frame of the next batch.
+    def propagated(self, frames: Iterable[int]) -> Iterator[_Propagated]:
+        """Yield the frames of the last batch that the object was propagated over, forward.
+
+        Backward passes have told of theirs.
+        """
+        passes = self._forward.values()
+        there = [
+            frame for frame in frames if any(pass_.first <= frame <= pass_.last for pass_ in passes)
+        ]
+        before = sum(frame < self._start for frame in there)
+        for count, comes_later in ((before, True), (len(there) - before, False)):
+            if count:
+                yield _Propagated(count, comes_later)
+
+    def reach(self, frames: Iterable[int]) -> Generator[_Propagated]:
+        """Do the backward passes that begin at frames of the next batch, each as a whole.
+
+        Yields after each frame.
+        """
+        for frame in frames:
+            if frame in self._backward:
+                yield from self._propagate_backward(self._backward[frame])
+
+    def coarse_of(self, shown: ShownBatch) -> list[Weighted]:
+        """Return the mattes of each frame of the next batch, see `reach`.
 
         They are empty for frames before the first one needed by this object.
         """
-        found = []
-        for i, index in enumerate(batch.frames):
-            is_needed = index >= self.first_frame
-            found.append(self._coarse(index, batch.rgb[i : i + 1]) if is_needed else ())
-            # Backward passes have told of their frames.
-            if self._active_forward is not None and self._on_propagated is not None:
-                self._on_propagated(1, index < self._start)
-        return found
+        return [
+            self._coarse(index, rgb) if index >= self.first_frame else ()
+            for index, rgb in zip(shown.batch.frames, shown.frames, strict=True)
+        ]
 
     def _coarse(self, frame: int, rgb: Tensor) -> Weighted:
-        # The stream has reached the first frame of a backward pass: it is done as a whole.
-        if frame in self._backward:
-            self._active_backward = self._backward[frame]
-            self._propagate_backward(self._active_backward)
+        self._active_backward = self._backward.get(frame, self._active_backward)
         found: list[tuple[Pass, CoarseMatte]] = []
         ahead = self._step_forward(frame, rgb)
         if ahead is not None and self._active_forward is not None:
@@ -399,7 +496,8 @@ class _ObjectPropagation:
         """Return the matte of a frame's forward pass; None if there is none."""
         if frame in self._forward:
             self._active_forward = self._forward[frame]
-            self._propagator = self._propagator_of(self._active_forward)
+            # Frames of the stream are shown as the model sees them already.
+            self._propagator = self._propagator_of(self._active_forward, self._predictor)
             # A reference on another image starts no tracker.
             if frame in self._marked:
                 return self._propagator.tracker.start(self._marked[frame])
@@ -410,9 +508,9 @@ class _ObjectPropagation:
             return None
         return self._propagator.step(rgb)
 
-    def _propagate_backward(self, pass_: Pass) -> None:
+    def _propagate_backward(self, pass_: Pass) -> Generator[_Propagated]:
         chunk = chunk_frames(self._predictor, self._video)
-        found = self._propagator_of(pass_).run(
+        found = self._propagator_of(pass_, self._displaying).run(
             frames_of(self._video),
             first=pass_.first,
             end=pass_.last + 1,
@@ -424,13 +522,12 @@ class _ObjectPropagation:
                 # A reference may lie behind the out point.
                 if frame < self._end:
                     self._disk_cache.put(frame, matte)
-                if self._on_propagated is not None:
-                    self._on_propagated(1, True)
+                yield _Propagated(1, comes_later=True)
 
-    def _propagator_of(self, pass_: Pass) -> Propagator:
-        tracker = self._predictor.tracker()
+    def _propagator_of(self, pass_: Pass, predictor: Predictor) -> Propagator:
+        tracker = predictor.tracker()
         assert tracker is not None  # models without a tracker do not get here
-        return Propagator(self._predictor, tracker, pass_, source=self._video.info.source)
+        return Propagator(predictor, tracker, pass_, source=self._video.info.source)
 
     def close(self) -> None:
         self._disk_cache.close()

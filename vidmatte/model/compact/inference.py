@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from vidmatte.imaging.optical_flow import optical_flow
 from vidmatte.model.compact.motion import motion_cue, no_motion
 from vidmatte.model.compact.net import CompactNet, Features, mark_channels
 from vidmatte.model.compact.similarity import Memory
+from vidmatte.model.compact.views import LastViews
 from vidmatte.model.compact.window import Box, crop_alpha, crop_rgb
 from vidmatte.model.interface import CoarseMatte
 
@@ -78,15 +79,24 @@ class WindowModel:
         precision: number format of the network.
         working_size: longer side, in pixels, of the network's input for a 16:9 frame; windows of
             another shape get as many pixels.
+        views: what several objects need of the same frames.
     """
 
     net: CompactNet
     device: torch.device
     precision: torch.dtype
     working_size: int
+    views: LastViews = field(default_factory=LastViews, kw_only=True, compare=False, repr=False)
 
     def shrink(self, rgb: Tensor) -> Tensor:
-        """Return the frame (1, 3, H, W) 0-1 for cutting windows, as (h, w, 3) uint8."""
+        """Return the frame (1, 3, H, W) 0-1 for cutting windows, as (h, w, 3) uint8.
+
+        It is the same tensor each time that it is asked for a frame.
+        """
+        key = ("small", self.working_size)
+        return self.views.get(key, (rgb,), lambda: self._shrink(rgb))
+
+    def _shrink(self, rgb: Tensor) -> Tensor:
         height, width = rgb.shape[-2:]
         scale = min(1.0, _SMALL_FRAME * self.working_size / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -131,7 +141,7 @@ class WindowModel:
             flow: (h, w, 2) to a frame of the clip close by; None if there is none.
             recent: memories of the last frames, matched only near the same place.
             features: the encoding of the window if it is known, of `see`.
-            pixels: the window of the frame at the network's size if it is known, of `look`.
+            pixels: the window of the frame at the network's size if it is known, of `view`.
         """
         size = self.fitted_size(window)
         image = self._image(crop_rgb(frame, window, size) if pixels is None else pixels)
@@ -169,24 +179,45 @@ class WindowModel:
 
     def see(self, frame: Rgb8, window: Box) -> Features:
         """Return the encoding of a window of a frame (h, w, 3), of `shrink`."""
-        size = self.fitted_size(window)
-        with self._inference():
-            image = self._image(crop_rgb(frame, window, size))
-            return self.net.encode(image, self._to_frame(window, size))
+        return self._encode(self._look(frame, window), window)
 
-    def look(self, frame: Rgb8, window: Box) -> Rgb8:
-        """Return a window of a frame at the network's size."""
+    def _encode(self, pixels: Rgb8, window: Box) -> Features:
+        with self._inference():
+            return self.net.encode(self._image(pixels), self._to_frame(window, pixels.shape[:2]))
+
+    def view(self, small: Tensor, window: Box) -> tuple[Rgb8, Features]:
+        """Return a window of a frame of `shrink` at the network's size, and its encoding.
+
+        All objects with the same window share them.
+        """
+        pixels = self._pixels(small, window)
+        key = ("features", window)
+        of = (small, self.net)
+        return pixels, self.views.get(key, of, lambda: self._encode(pixels, window))
+
+    def _pixels(self, small: Tensor, window: Box) -> Rgb8:
+        key = ("pixels", window)
+        return self.views.get(key, (small,), lambda: self._look(small.numpy(), window))
+
+    def _look(self, frame: Rgb8, window: Box) -> Rgb8:
         return crop_rgb(frame, window, self.fitted_size(window))
 
     def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
         """Return the optical flow between frames over a window, at the network's size."""
-        return optical_flow(_gray(self.look(frame, window)), _gray(self.look(other, window)))
+        return optical_flow(_gray(self._look(frame, window)), _gray(self._look(other, window)))
 
-    def flows(self, here: Rgb8, there: Rgb8) -> tuple[Flow, Flow]:
-        """Return the optical flow between two windows of `look`, and the one back."""
-        first = _gray(here)
-        second = _gray(there)
-        return optical_flow(first, second), optical_flow(second, first)
+    def flows(self, small: Tensor, other: Tensor, window: Box) -> tuple[Flow, Flow]:
+        """Return the optical flow between frames of `shrink` over a window, and the one back.
+
+        All objects with the same window share them.
+        """
+
+        def compute() -> tuple[Flow, Flow]:
+            first = _gray(self._pixels(small, window))
+            second = _gray(self._look(other.numpy(), window))
+            return optical_flow(first, second), optical_flow(second, first)
+
+        return self.views.get(("flows", window), (small, other), compute)
 
     def memory_of(self, features: Features, alpha: Alpha) -> Memory:
         """Return an encoded window with its alpha (h, w) as a reference."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.inference import WindowModel, coarse_matte
 from vidmatte.model.compact.net import CompactNet
@@ -54,10 +55,13 @@ class CompactModel(WindowModel):
         """See `SupportsEncodedReferences.with_encoded`."""
         return CompactPredictor(self, tuple(references))
 
-    def refine(self, rgb: Pixels, alpha: Alpha) -> Alpha:
-        """Return the alpha (H, W) of an image (3, H, W) 0-1 from its coarse matte (h, w)."""
+    def refine(self, rgb: Pixels, alpha: Alpha, small: Pixels | None = None) -> Alpha:
+        """Return the alpha (H, W) of an image (3, H, W) 0-1 from its coarse matte (h, w).
+
+        `small` is the image at the size of its matte, see `refine`.
+        """
         with self._inference():
-            return refine(self.refiner, rgb, alpha, self.device)
+            return refine(self.refiner, rgb, alpha, self.device, small)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,11 @@ class CompactPredictor:
         # At least one pixel, also for a window smaller than a pixel.
         rows = slice(y, max(y + 1, round(bottom * height)))
         columns = slice(x, max(x + 1, round(right * width)))
-        refined = self.model.refine(rgb[0].numpy()[:, rows, columns], coarse.alpha.numpy())
+        window = rgb[0].numpy()[:, rows, columns]
+        size = (coarse.alpha.shape[0], coarse.alpha.shape[1])
+        key = ("window", coarse.window, size)
+        small = self.model.views.get(key, (rgb,), lambda: shrink_planes(window, size))
+        refined = self.model.refine(window, coarse.alpha.numpy(), small)
         if refined.shape != (height, width):
             alpha = np.zeros((height, width), np.float32)
             alpha[rows, columns] = refined

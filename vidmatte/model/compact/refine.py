@@ -354,7 +354,13 @@ def _near_tiles(places: int, pixels: int) -> Pixels:
     return near
 
 
-def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alpha:
+def refine(
+    net: Refiner,
+    rgb: Pixels,
+    alpha: Alpha,
+    device: torch.device,
+    small: Pixels | None = None,
+) -> Alpha:
     """Refine a coarse matte to the size of its image.
 
     Outside of the soft band the result equals the enlarged coarse matte to the bit, see
@@ -366,6 +372,7 @@ def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alp
         rgb: (3, H, W) image, 0-1.
         alpha: (h, w) its coarse matte, 0-1.
         device: where the network runs.
+        small: (h, w, 3) the image at the size of the matte, of `shrink_planes`, if it is known.
 
     Returns:
         (H, W) alpha, 0-1.
@@ -373,8 +380,9 @@ def refine(net: Refiner, rgb: Pixels, alpha: Alpha, device: torch.device) -> Alp
     if max(alpha.shape[0] / rgb.shape[1], alpha.shape[1] / rgb.shape[2]) > MAX_ENLARGEMENT:
         # There is no detail to find, and the tiles would span more maps than memory holds.
         return guided_upsample(rgb, alpha)
-    # Shrunk once: it takes longer than the filter.
-    small = shrink_planes(rgb, (alpha.shape[0], alpha.shape[1]))
+    if small is None:
+        # Shrunk once: it takes longer than the filter.
+        small = shrink_planes(rgb, (alpha.shape[0], alpha.shape[1]))
     guided = guided_upsample(rgb, alpha, small)
     alpha = certain(alpha)
     share = band_share(alpha)

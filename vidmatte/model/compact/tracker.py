@@ -51,14 +51,14 @@ class CompactTracker:
         self._model = model
         self._references = references
         self._recent: list[Memory] = []
-        self._before: tuple[Rgb8, Alpha] | None = None
+        self._before: tuple[Tensor, Alpha] | None = None
         self._window: Box = (0, 0, 0, 0)
         self._found = False
 
     def start(self, reference: Reference) -> CoarseMatte:
         """Begin at a reference frame, with its marked alpha."""
         encoded = next(each for each in self._references if each.frame == reference.frame)
-        self._before = (self._model.shrink(reference.rgb).numpy(), encoded.marked.alpha)
+        self._before = (self._model.shrink(reference.rgb), encoded.marked.alpha)
         self._window = encoded.window
         self._recent = [encoded.memory]
         self._found = True
@@ -72,7 +72,7 @@ class CompactTracker:
             self._window, answer = match_anywhere(self._model, frame, self._memories())
             alpha = answer.alpha
         else:
-            answer, alpha = self._propagate(frame, *self._before)
+            answer, alpha = self._propagate(small, *self._before)
         # The window moves from frame to frame, so alpha is kept over the whole frame.
         whole_alpha = paste(alpha, self._window, height, width)
         is_present = bool((whole_alpha > 0.5).mean() > _MIN_AREA)
@@ -83,7 +83,7 @@ class CompactTracker:
             if alpha is not answer.alpha:
                 memory = self._model.memory_of(answer.features, alpha)
             self._recent = [*self._recent, memory][-RECENT_FRAMES:]
-        self._before = (frame, whole_alpha)
+        self._before = (small, whole_alpha)
         self._found = is_present and answer.confidence >= _LOST
         return coarse_matte(alpha, answer.confidence, self._window, height, width)
 
@@ -92,7 +92,7 @@ class CompactTracker:
         state = {"window": torch.tensor(self._window), "found": torch.tensor(self._found)}
         if self._before is not None:
             frame, alpha = self._before
-            state |= {"frame": torch.from_numpy(frame), "alpha": torch.from_numpy(alpha)}
+            state |= {"frame": frame, "alpha": torch.from_numpy(alpha)}
         for index, memory in enumerate(self._recent):
             for field in fields(memory):
                 state[f"memory.{index}.{field.name}"] = getattr(memory, field.name).cpu()
@@ -105,7 +105,7 @@ class CompactTracker:
         self._found = bool(state["found"])
         self._before = None
         if "frame" in state:
-            self._before = (state["frame"].numpy(), state["alpha"].numpy())
+            self._before = (state["frame"], state["alpha"].numpy())
         self._recent = []
         # Memories are numbered without gaps, so the first missing number ends them.
         while f"memory.{len(self._recent)}.keys" in state:
@@ -121,32 +121,33 @@ class CompactTracker:
         return [reference.memory for reference in self._references] + self._recent[-1:]
 
     def _propagate(
-        self, frame: Rgb8, before: Rgb8, last_alpha: Alpha
+        self, small: Tensor, before: Tensor, last_alpha: Alpha
     ) -> tuple[WindowPrediction, Alpha]:
         """Matte the frame after one with the object; return the answer and the alpha to keep."""
         # The window follows the last alpha, as this frame's is not known yet.
         self._window = window_around(last_alpha, before=self._window)
-        pixels = self._model.look(frame, self._window)
-        flow, expected = self._expect(pixels, before, last_alpha)
+        pixels, features = self._model.view(small, self._window)
+        flow, expected = self._expect(small, before, last_alpha)
         answer = self._model.infer_window(
-            frame,
+            small.numpy(),
             self._window,
             self._memories(),
             expected=expected,
             flow=flow,
             recent=self._recent,
+            features=features,
             pixels=pixels,
         )
         near = drop_far_components(answer.alpha, expected.alpha)
         return answer, drop_left_behind(near, flow)
 
-    def _expect(self, pixels: Rgb8, before: Rgb8, last_alpha: Alpha) -> tuple[Flow, Expectation]:
+    def _expect(self, small: Tensor, before: Tensor, last_alpha: Alpha) -> tuple[Flow, Expectation]:
         """Return the flow from a frame's window to the last frame, and the last alpha moved by it.
 
         Nothing is expected at pixels where forward and backward flow disagree: they were hidden
         before, or the flow is wrong.
         """
-        flow, backward = self._model.flows(pixels, self._model.look(before, self._window))
+        flow, backward = self._model.flows(small, before, self._window)
         cropped = crop_alpha(last_alpha, self._window, flow.shape[:2])
         moved = np.asarray(warp(cropped, flow), np.float32)
         return flow, Expectation(moved, flow_agreement(flow, backward))

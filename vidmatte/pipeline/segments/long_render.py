@@ -6,9 +6,11 @@ part. Their common state is the work folder, see `journal`.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 
 from vidmatte import __version__
 from vidmatte.errors import OptionError, ReadError, WriteError
+from vidmatte.media.closing import Closing
 from vidmatte.model.interface import Model
 from vidmatte.options import MatteOptions
 from vidmatte.pipeline.models import check_adaptation, model_of, predictor_of, share_cores
@@ -101,9 +104,8 @@ class LongRender:
                 # Another number of threads changes the last bits: segments would not match at their
                 # seam.
                 threads = int(self.journal.header()["threads"])
-            threads = threads or self.shot.options.threads
             try:
-                with share_cores(self.shot.options.device, threads):
+                with share_cores(self.shot.options, threads):
                     if not (resuming and self.is_joined):
                         self._plan_or_resume(frames, identity, resuming)
                     yield
@@ -189,20 +191,124 @@ def do_units(
     run: Callable[[Unit], Record],
     *,
     before: UnitKind = "join",
+    beside: BesideRunner | None = None,
 ) -> None:
-    """Do the units that are not done yet, one after the other, and note each in the journal.
+    """Do the units that are not done yet, and note each in the journal.
 
-    Stops before the first unit of the kind `before`. `run` returns the record of the unit it did.
+    Stops before the first unit of the kind `before`.
+
+    Args:
+        plan: The units.
+        journal: The journal that knows the finished ones.
+        run: Does a unit and returns its record.
+        before: Kind of the first unit that is not done.
+        beside: Propagates a chunk while `run` renders a segment; None to do one after the other.
     """
     done = set(journal.done())
     # Propagation runs ahead of all segments if those are not done here.
     ahead = 1 if before == "join" else plan.segments + 1
     schedule = Schedule(plan, done, ahead=ahead)
-    while (unit := schedule.take()) is not None and unit != JOIN and unit.kind != before:
-        journal.add(run(unit))
+
+    def note(unit: Unit, record: Record) -> None:
+        journal.add(record)
         done.add(unit.name)
         schedule.finish(unit)
         delete_chunks(plan, journal.folder, unit, done)
+
+    def take() -> Unit | None:
+        if beside is not None and beside.is_done:
+            note(*beside.result())
+        unit = schedule.take()
+        while unit is None and beside is not None and beside.unit is not None:
+            # Everything else waits for this chunk.
+            note(*beside.result())
+            unit = schedule.take()
+        return unit
+
+    while (unit := take()) is not None and unit != JOIN and unit.kind != before:
+        if beside is None or not beside.takes(unit, schedule):
+            note(unit, run(unit))
+
+
+class BesideRunner(Closing):
+    """Does units on a thread of its own, one at a time; leaving its block stops the unit."""
+
+    def __init__(self, run: Callable[[Unit, Work], Record], work: Work) -> None:
+        """Take a function that does a unit, counts it in `work` and returns its record.
+
+        The function is stopped by an exception when it counts the next frame.
+        """
+        self.unit: Unit | None = None
+        self._run = run
+        self._stopped = threading.Event()
+        self._work = _StoppableWork(work, self._stopped)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="vidmatte-beside")
+        self._future: Future[Record] | None = None
+
+    def takes(self, unit: Unit, schedule: Schedule) -> bool:
+        """Begin a chunk, and return whether it is this unit.
+
+        Beside a segment, the next chunk of the schedule is begun if there is one now.
+        """
+        if self.unit is not None or unit.kind == "adapt":
+            return False
+        if unit.kind == "propagate":
+            self._start(unit)
+            return True
+        following = schedule.take()
+        if following is not None and following.kind == "propagate":
+            self._start(following)
+        elif following is not None:
+            schedule.requeue(following)
+        return False
+
+    def _start(self, unit: Unit) -> None:
+        self.unit = unit
+        self._future = self._pool.submit(self._run, unit, self._work)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a unit was begun, and its result is ready."""
+        return self._future is not None and self._future.done()
+
+    def result(self) -> tuple[Unit, Record]:
+        """Wait for the unit, and return it with its record; raise its error."""
+        assert self._future is not None
+        assert self.unit is not None
+        done = self.unit, self._future.result()
+        self.unit = None
+        self._future = None
+        return done
+
+    def close(self) -> None:
+        """Stop the unit after the frame that it is at."""
+        self._stopped.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _StoppableWork(Work):
+    """Counts in the work of a run, and ends the unit that does so after it was stopped."""
+
+    def __init__(self, work: Work, stopped: threading.Event) -> None:
+        super().__init__()
+        self._work = work
+        self._stopped = stopped
+
+    def begin(self, stage: Stage) -> None:
+        self._check()
+        self._work.begin(stage)
+
+    def add(self, stage: Stage, units: int = 1, *, is_reported: bool = True) -> None:
+        self._check()
+        self._work.add(stage, units, is_reported=is_reported)
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise _StoppedError
+
+
+class _StoppedError(Exception):
+    """Ends a unit that nobody waits for any more."""
 
 
 def may_be_segmented(shot: Shot) -> bool:

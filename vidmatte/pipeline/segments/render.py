@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vidmatte.errors import ReadError, WriteError
-from vidmatte.frames import FrameBatch, MatteBatch
+from vidmatte.frames import MatteBatch
 from vidmatte.media.atomic import sync_folder
 from vidmatte.model.build import notes_of
 from vidmatte.model.display import with_display_transform
@@ -43,6 +43,7 @@ from vidmatte.stages.chain import MattesCallback, postprocess
 from vidmatte.stages.propagate import (
     Pass,
     Propagator,
+    ShownBatch,
     blend_passes,
     bring_to_full_size,
     chunk_frames,
@@ -123,6 +124,11 @@ class Renderer:
         return self._render(unit.index, on_frame)
 
     def predictor(self, number: int) -> Predictor:
+        """Return the predictor of an object, for frames as they are read."""
+        # Not kept with it: it depends on the colour of the clip alone and holds no memory.
+        return with_display_transform(self._predictor(number), self._shot.video.info.color)
+
+    def _predictor(self, number: int) -> Predictor:
         """Return the predictor of an object, with the adapted network if there is one."""
         if number not in self._encoded:
             predictor = predictor_of(self._shot, self._model, self._references[number])
@@ -131,8 +137,7 @@ class Renderer:
                 weights, _ = load_tensors(weights_file(self._folder, number))
                 predictor = predictor.with_weights(weights)
             self._encoded[number] = predictor
-        # Not kept with it: it depends on the colour of the clip alone and holds no memory.
-        return with_display_transform(self._encoded[number], self._shot.video.info.color)
+        return self._encoded[number]
 
     def _adapt(self, unit: Unit, work: Work) -> Record:
         shot = self._shot
@@ -293,17 +298,19 @@ class Renderer:
     def _mattes(self, first: int, end: int) -> Generator[Mattes]:
         """Yield the mattes of all objects before postprocessing, `first` to `end` (exclusive)."""
         shot = self._shot
-        predictors = [self.predictor(name) for name in range(len(self._references))]
+        names = range(len(self._references))
         coarse = [self._coarse(name, first, end) for name in range(len(self._plan.passes))]
         # Images of a set may differ in size, so they do not fit into one batch.
         size = 1 if shot.request.source.images else batch_size_of(shot.options, self._model.device)
         with closing(shot.video.batches(size, start=first, end=end)) as batches:
             for batch in batches:
                 if coarse:
+                    predictors = [self._predictor(name) for name in names]
+                    shown = ShownBatch.of(batch, shot.video.info.color)
                     pairs = zip(predictors, coarse, strict=True)
-                    found = [_from_coarse(predictor, batch, of) for predictor, of in pairs]
+                    found = [_from_coarse(predictor, shown, of) for predictor, of in pairs]
                 else:
-                    found = [predictor(batch) for predictor in predictors]
+                    found = [self.predictor(name)(batch) for name in names]
                 marked = zip(found, self._references, strict=True)
                 yield tuple(keep_given_areas(mattes, marks) for mattes, marks in marked)
 
@@ -325,11 +332,11 @@ class Renderer:
 
 def _from_coarse(
     predictor: Predictor,
-    batch: FrameBatch,
+    shown: ShownBatch,
     coarse: Mapping[int, Sequence[tuple[Pass, CoarseMatte]]],
 ) -> MatteBatch:
     return bring_to_full_size(
-        predictor, batch, [blend_passes(frame, coarse[frame]) for frame in batch.frames]
+        predictor, shown, [blend_passes(frame, coarse[frame]) for frame in shown.batch.frames]
     )
 
 
