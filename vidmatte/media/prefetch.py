@@ -89,7 +89,10 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
         while not isinstance(item := producer.take(), _End):
             if isinstance(item, _Failure):
                 raise item.error
-            yield item
+            # Handed over without a name: large items are not to be held here as well.
+            handed = [item]
+            del item
+            yield handed.pop()
     finally:
         producer.stop()
 

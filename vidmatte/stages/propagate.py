@@ -363,12 +363,20 @@ def matte_objects(
                 if on_propagated is not None:
                     on_propagated(found.frames, found.comes_later)
                 continue
-            yield tuple(
-                keep_given_areas(bring_to_full_size(predictor, found.shown, coarse), marks)
-                for predictor, coarse, marks in zip(
-                    predictors, found.coarse, references, strict=True
-                )
-            )
+            finished = [_finished(predictors, found, references)]
+            # Neither is held while the consumer works on it: frames are large.
+            del found
+            yield finished.pop()
+
+
+def _finished(
+    predictors: Sequence[Predictor], found: _Followed, references: Sequence[Sequence[Reference]]
+) -> tuple[MatteBatch, ...]:
+    """Return the mattes of all objects at full size."""
+    return tuple(
+        keep_given_areas(bring_to_full_size(predictor, found.shown, coarse), marks)
+        for predictor, coarse, marks in zip(predictors, found.coarse, references, strict=True)
+    )
 
 
 @dataclass(frozen=True)
