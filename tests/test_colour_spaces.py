@@ -124,7 +124,7 @@ def test_spaces_have_the_names_that_people_use(name, found, is_linear):
 
 
 def test_an_unknown_space_is_answered_with_near_names(tmp_path):
-    with pytest.raises(OptionError, match="near names are ARRI LogC4"):
+    with pytest.raises(OptionError, match=r"near names are ARRI LogC3 \(EI800\), ARRI LogC4"):
         space("LogC5")
     with pytest.raises(OptionError, match=r"near names are S-Log3 S-Gamut3"):
         space("S-Log3 Gamut")

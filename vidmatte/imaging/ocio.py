@@ -209,13 +209,15 @@ def _is_linear(name: str, config: str) -> bool:
 def _near(name: str, config: str) -> str:
     """Return the names that are spelled like another one, or hold it."""
     names = {_squeezed(each): each for each in _load(config).getColorSpaceNames()}
+    short = {each: known_space(each, config) for each in _USUAL}
+    names |= {each: space.name for each, space in short.items() if space is not None}
     wanted = _squeezed(name)
     holding = [each for squeezed, each in names.items() if wanted and wanted in squeezed]
     spelled = difflib.get_close_matches(wanted, names, n=_MOST_NEAR, cutoff=0.5)
     near = list(dict.fromkeys([*holding, *(names[each] for each in spelled)]))[:_MOST_NEAR]
     if not near:
-        near = sorted(names.values())[: 2 * _MOST_NEAR]
-        return f"its {len(names)} spaces begin with {', '.join(near)}"
+        every = sorted(set(names.values()))
+        return f"its {len(every)} spaces begin with {', '.join(every[: 2 * _MOST_NEAR])}"
     return f"near names are {', '.join(near)}"
 
 

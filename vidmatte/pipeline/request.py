@@ -56,6 +56,9 @@ class Request:
         other.
         """
         options = options or MatteOptions()
+        chosen = Source.of(source, images=images)
+        # Before the outputs, which are named after it if none are given.
+        chosen.check_paths(options)
         marked = ObjectPrompts.of(prompts, reference)
         outputs = OutputPlan.resolve(
             output,
@@ -66,7 +69,7 @@ class Request:
             report=report,
             sidecars=sidecars,
         )
-        return cls(Source.of(source, images=images), marked, outputs, options)
+        return cls(chosen, marked, outputs, options)
 
     def with_outputs(self, requested: Sequence[OutputSpec]) -> Request:
         """Return the same request with other outputs; `{object}` may be in their names."""

@@ -46,6 +46,10 @@ class Source:
             return cls((), images, cast("Sequence[ImageLike]", inputs))
         return cls(tuple(paths), images)
 
+    def check_paths(self, options: MatteOptions) -> None:
+        """Raise OptionError for tiles of textures, and for %V without a view."""
+        _paths(self.paths, options)
+
     def open(self, options: MatteOptions) -> Video:
         """Open it with the reading options of `options`.
 

@@ -149,7 +149,7 @@ def _without_gaps(
     held = [numbers[0]]
     for number in range(numbers[0] + 1, numbers[-1] + 1):
         held.append(number if number in files else held[-1])
-    note = f"{count} frames are missing, and repeat the frame before them: {shown}"
+    note = f"missing frames repeat the frame before them ({count} in all): {shown}"
     return [files[number] for number in held], (note,)
 
 
