@@ -259,6 +259,19 @@ def test_output_over_the_input_is_refused(movie, tmp_path):
     refuse(arguments, "would be written over an input", code=2, folder=tmp_path)
 
 
+def test_a_new_folder_below_the_inputs_is_no_input(tmp_path, monkeypatch):
+    """Refused before: the folder above, where it will be made, holds files of these names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        cv2.imwrite(f"{name}.png", np.full((48, 64, 3), 90, np.uint8))
+    marks = ("--images", "--reference", "a.png", "--box", "8,8,40,40", "--device", "cpu")
+    done = CliRunner().invoke(cli, [".", *marks, *SMALL, "-o", "new/{name}.png"])
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in Path("new").iterdir()) == ["a.png", "b.png"]
+    over = [".", *marks, "--overwrite", "-o", "{name}.png"]
+    refuse(over, "would be written over an input", code=2, folder=tmp_path)
+
+
 def test_run_without_marks_is_refused(movie, tmp_path):
     refuse([movie, "-o", tmp_path / "o.mov"], "nothing is marked", code=2, folder=tmp_path)
 

@@ -26,6 +26,7 @@ from vidmatte.cli import cli
 from vidmatte.cli.console import has_display
 from vidmatte.errors import OptionError, PromptError, ReadError
 from vidmatte.imaging.morphology import grow
+from vidmatte.model.compact.inference import WindowModel
 from vidmatte.prompts.files import load_prompts, save_prompts
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.web.edge import Edge
@@ -996,6 +997,22 @@ def test_the_matte_of_changed_marks_does_not_depend_on_what_was_there_before(cli
             still = session.still(1, 0).result(60)
             prompt = session.project.objects[0].prompts[0]
             assert still == Stills(session._stills._model, session.frame_cache).still(prompt)
+
+
+def test_a_frame_is_made_small_once_for_all_of_its_marks(clip, monkeypatch):
+    shrunk = []
+    shrink = WindowModel.shrink
+    monkeypatch.setattr(
+        WindowModel, "shrink", lambda model, rgb: shrunk.append(1) or shrink(model, rgb)
+    )
+    with opened(clip) as session:
+        for count in range(3):
+            session.edit(on_disc(0, x=disc(0)[0] + count))
+            session.still(1, 0).result(60)
+            assert len(shrunk) == 2  # the frame and the one beside it
+        session.edit(on_disc(5))
+        session.still(1, 5).result(60)
+        assert len(shrunk) == 4
 
 
 def test_the_page_gets_frames_mattes_and_the_curve(clip):

@@ -16,7 +16,16 @@ _OTHER_NAMES = {"frame_rate": "fps"}
 _WITHOUT_EFFECT = ("batch_size", "segment_frames")
 """Options for the way of running, without an effect on the outputs."""
 _MASK_IN_MEMORY = "MASK.png"
-_PATHS = ("model", "matte", "sd", "weights", "trimaps", "inside_mask", "outside_mask")
+_PATHS = (
+    "model",
+    "matte",
+    "sd",
+    "weights",
+    "prompt_weights",
+    "trimaps",
+    "inside_mask",
+    "outside_mask",
+)
 
 
 @dataclass(frozen=True)

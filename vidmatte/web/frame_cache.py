@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags, FrameBatch
@@ -67,6 +68,7 @@ class FrameCache:
             video.first_number,
         )
         self._whole: OrderedDict[int, tuple[FrameBatch, FrameBatch | None]] = OrderedDict()
+        self._as_seen: OrderedDict[int, tuple[Tensor, Tensor | None]] = OrderedDict()
         self._whole_lock = threading.Lock()
         self._small_lock = threading.Lock()
         self._reading: Iterator[Frame] | None = None
@@ -97,22 +99,33 @@ class FrameCache:
     def reference(self, prompt: Prompt) -> Reference:
         """Return the reference of a prompt, as `prompts.reference.make_references` makes it."""
         index = index_of(prompt)
-        frame, beside = self.whole(index)
-        color = self.video.info.color
+        rgb, adjacent = self._as_displayed(index)
         width = self.clip_info.width if self.clip_info.width != self.video.info.width else None
         reference = prompt.reference(
-            frame.rgb,
+            rgb,
             display_width=width,
             frame=index,
-            color=color,
             mask_fit=self._mask_fit,
             windows=self.video.info.windows,
         )
-        return (
-            reference
-            if beside is None
-            else replace(reference, adjacent=to_display(beside.rgb, color))
-        )
+        # The same tensors for all marks of a frame: a model knows by them what it has seen.
+        return replace(reference, rgb=rgb, adjacent=adjacent)
+
+    def _as_displayed(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """Return a full frame and its neighbour (1, 3, H, W) as an SDR screen shows them."""
+        with self._whole_lock:
+            if index in self._as_seen:
+                return self._as_seen[index]
+        frame, beside = self.whole(index)
+        color = self.video.info.color
+        adjacent = None if beside is None else to_display(beside.rgb, color)
+        seen = (to_display(frame.rgb, color), adjacent)
+        with self._whole_lock:
+            # Another thread may have been quicker.
+            seen = self._as_seen.setdefault(index, seen)
+            while len(self._as_seen) > _WHOLE_FRAMES:
+                self._as_seen.popitem(last=False)
+        return seen
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:

@@ -106,7 +106,9 @@ def _try_on_disk(
         with trial_folder(final) as trial:
             try_name(trial, final)
             same = [folder for folder in used.folders if os.path.lexists(folder / trial.name)]
-            _refuse_inputs(spec, used, same)
+            # A folder that is still to be made holds no input, though the one above it may.
+            if final.parent.is_dir():
+                _refuse_inputs(spec, used, same)
             for other in specs:
                 if other is not spec and _folded(other) == _folded(spec):
                     _refuse_same_place(trial, other, _first_file(other, used, like))

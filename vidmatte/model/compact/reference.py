@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 from vidmatte.model.compact.inference import Expectation, WindowModel, coarse_matte
@@ -26,6 +29,7 @@ from vidmatte.prompts.prompt import Reference
 
 _WHOLLY = 0.99
 """Share of a small pixel above which it is known, short of 1 for rounding."""
+_Images: TypeAlias = "tuple[weakref.ref[Tensor], weakref.ref[Tensor] | None]"
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,13 @@ class Marking:
         frame: its encodings.
         answer: to its marks.
         extent: what was asked for; None for what the network is surest of.
+        images: those of the reference, which are not shrunk again while they are in use.
     """
 
     frame: MarkedFrame
     answer: Answer
     extent: Extent | None
+    images: _Images
 
 
 @dataclass(frozen=True)
@@ -112,10 +118,7 @@ def encode_reference(
             marks begin those of the reference, they are not answered again; the result does not
             depend on it.
     """
-    rgb = model.shrink(reference.rgb).numpy()
-    adjacent = None
-    if reference.adjacent is not None:
-        adjacent = model.shrink(reference.adjacent).numpy()
+    rgb, adjacent = _small_images(model, reference, after)
     size = rgb.shape[:2]
     if reference.is_complete or reference.is_trimap:
         drawn = shrink_labels(reference.alpha[0, 0], reference.known[0, 0], size)
@@ -137,8 +140,29 @@ def encode_reference(
         answer.window,
         answer.alpha,
         answer.confidence,
-        Marking(frame, answer, reference.extent),
+        Marking(frame, answer, reference.extent, _images_of(reference)),
     )
+
+
+def _images_of(reference: Reference) -> _Images:
+    """Return the images of a reference, so that they are known again but not kept alive."""
+    beside = reference.adjacent
+    return weakref.ref(reference.rgb), None if beside is None else weakref.ref(beside)
+
+
+def _small_images(
+    model: WindowModel, reference: Reference, after: EncodedReference | None
+) -> tuple[Rgb8, Rgb8 | None]:
+    """Return the image of a reference and the one beside it, shrunk; as before if they are same."""
+    if after is not None and after.marking is not None:
+        rgb, beside = after.marking.images
+        same_beside = None if beside is None else beside()
+        if rgb() is reference.rgb and same_beside is reference.adjacent:
+            return after.marked.rgb, after.marked.adjacent
+    adjacent = None
+    if reference.adjacent is not None:
+        adjacent = model.shrink(reference.adjacent).numpy()
+    return model.shrink(reference.rgb).numpy(), adjacent
 
 
 def _continued(
