@@ -933,6 +933,55 @@ def test_a_clip_without_marks_opens_the_picker_where_there_is_a_display(
     assert asked == ([clip] if opens else [])
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("--images", None, "vidmatte pick IMAGE"),
+        ("--reference", "other.mp4", "--reference OTHER --prompts OTHER.prompts.json"),
+        ("--report", "page", "tick Report in the page"),
+        ("--trimaps", "t.png", "trimaps need no marks"),
+        ("--extent", "part", "choose the answer in the page"),
+    ],
+)
+def test_what_the_page_does_not_do_is_told_with_another_way(clip, option, value, hint):
+    words = [option] if value is None else [option, value]
+    answer = CliRunner().invoke(cli, [str(clip), "--points", *words])
+    assert answer.exit_code == 2
+    assert len(answer.output.strip().splitlines()) == 1
+    assert f"{option} was given" in answer.output
+    assert hint in answer.output
+
+
+def test_a_marked_image_shows_the_command_for_all_of_its_folder(tmp_path, monkeypatch):
+    """The command is run as it is shown: each image gets a matte of its own disc."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name, x in (("a", 50), ("b", 80), ("c", 110)):
+        picture = np.full((96, 160, 3), (160, 90, 40), np.uint8)
+        cv2.circle(picture, (x, 48), 26, (30, 120, 230), -1)
+        cv2.imwrite(f"photos/{name}.png", picture)
+    image = Path("photos/a.png")
+    with opened(image, options=QUICK) as session:
+        assert session.state()["set_command"] == ""  # nothing is marked
+        for x, y, label in ((50, 48, 1), (10, 10, 0)):
+            edit = {"op": "add_point", "object": 1, "frame": 0, "x": x, "y": y, "label": label}
+            session.edit(edit)
+        command = session.state()["set_command"]
+    assert "--images --reference photos/a.png --prompts photos/a.prompts.json" in command
+    answer = CliRunner().invoke(cli, shlex.split(command)[1:])
+    assert answer.exit_code == 0, answer.output
+    for name, x in (("a", 50), ("b", 80), ("c", 110)):
+        alpha = cv2.imread(f"photos/a_set/{name}.png", cv2.IMREAD_UNCHANGED)[..., 3]
+        assert alpha[48, x] > 60000
+        assert alpha[10, 10] < 6000
+
+
+def test_a_clip_has_no_command_for_a_set(clip):
+    with opened(clip) as session:
+        session.edit(on_disc(0))
+        assert session.state()["set_command"] is None
+
+
 def test_a_clip_without_marks_says_how_to_mark_where_there_is_no_display(clip):
     answer = CliRunner().invoke(cli, [str(clip)])
     assert answer.exit_code == 2

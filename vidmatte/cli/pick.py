@@ -206,14 +206,29 @@ def open_picker(
         sys.exit(INTERRUPTED)
 
 
+_WITHOUT_PAGE = {
+    "--images": (
+        "mark one of the images with 'vidmatte pick IMAGE', which shows the command for all"
+    ),
+    "--reference": (
+        "mark that one with 'vidmatte pick OTHER', then give --reference OTHER --prompts "
+        "OTHER.prompts.json"
+    ),
+    "--report": "tick Report in the page, or give it with --prompts",
+    "--sidecar": "give it with --prompts",
+    "--matte": "mattes need no marks; leave --points out",
+    "--trimaps": "trimaps need no marks; leave --points out",
+    "--extent": "choose the answer in the page (Tab)",
+}
+"""What to do instead, by option."""
+
+
 def refuse_for_picker(asked: Mapping[str, object]) -> None:
     """Raise OptionError for given options, by their flags, if the page ignores them."""
     for option, value in asked.items():
         if value:
-            raise OptionError(
-                f"{option} was given, but the picker, which marks the object, does without; leave "
-                f"it out"
-            )
+            instead = _WITHOUT_PAGE.get(option, "leave it out")
+            raise OptionError(f"{option} was given, and the picker does without: {instead}")
 
 
 def _announce(address: str) -> None:

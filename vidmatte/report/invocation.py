@@ -52,9 +52,9 @@ class Invocation:
 
     def with_prompts(self, prompt_file: str | Path, *, overwrite: bool) -> str:
         """Return the command to repeat the run with the marks of a prompt file."""
-        return shlex.join(
-            [*self._words(["--prompts", str(prompt_file)]), *(["--overwrite"] if overwrite else [])]
-        )
+        marks = [] if self.reference is None else ["--reference", str(self.reference)]
+        marks += ["--prompts", str(prompt_file)]
+        return shlex.join([*self._words(marks), *(["--overwrite"] if overwrite else [])])
 
     def recipe(self) -> str:
         """Return the command as outputs keep it: source, marks and options, no outputs.

@@ -248,6 +248,25 @@ def command_of(job: Job, project: Project) -> str:
     return asked.with_prompts(_shown(job.prompt_file), overwrite=job.options.overwrite)
 
 
+def set_command_of(job: Job, project: Project, folder: Path) -> str:
+    """Return the command that mattes all images beside a marked one; empty if nothing is marked.
+
+    Its mattes go to a new folder in `folder`.
+    """
+    if not project.prompts:
+        return ""
+    objects = prompts_of_objects(project.prompts)
+    name = "{name}.png" if len(objects) == 1 else "{name}_{object}.png"
+    spec = parse_output(str(_shown(folder / f"{job.source.stem}_set") / name), alpha_only=False)
+    # What belongs to consecutive frames has no meaning for independent images.
+    of_clips = ("start", "end", "smooth", "adapt_steps")
+    options = {
+        name: value for name, value in chosen_options(job.options).items() if name not in of_clips
+    }
+    asked = Invocation([job.source.parent], True, job.source, objects, [spec], None, options)
+    return asked.with_prompts(_shown(job.prompt_file), overwrite=False)
+
+
 def files_of(job: Job, project: Project) -> list[OutputSpec]:
     """Return the outputs for each object. Raises OptionError if a path does not fit them."""
     names = list(prompts_of_objects(project.prompts))

@@ -31,6 +31,7 @@ from vidmatte.pipeline.models import model_from_options, with_prompt_model
 from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.objects import clean_name
 from vidmatte.read import parse_position
+from vidmatte.read.images import is_image
 from vidmatte.report.summary import SUGGESTED_BELOW, Summary
 from vidmatte.web.edge import Edge, decoded, describe_controls
 from vidmatte.web.follow import FARTHEST, follow_prompt
@@ -42,6 +43,7 @@ from vidmatte.web.outputs import (
     describe_space,
     files_of,
     job_of,
+    set_command_of,
 )
 from vidmatte.web.preview import Preview, Way
 from vidmatte.web.project import (
@@ -580,6 +582,7 @@ class Session:
                 "can_redo": self._history.can_redo,
                 "saved_as": str(self.store.path),
                 "command": command_of(job, project),
+                "set_command": self._set_command(job),
                 "outputs": describe(self._selection, names),
                 "name": self._selection.name,
                 "folder": str(self._selection.folder),
@@ -608,6 +611,12 @@ class Session:
                 "run": None if self.run is None else self._run_json(self.run),
                 "kept": self.frame_cache.kept,
             }
+
+    def _set_command(self, job: Job) -> str | None:
+        """Return the command for the images beside a still; None for a clip."""
+        if self.clip_info.frames > 1 or not is_image(self._source):
+            return None
+        return set_command_of(job, self.project, self._selection.folder)
 
     def clip(self) -> dict[str, Any]:
         """Return the facts of the clip, which do not change."""

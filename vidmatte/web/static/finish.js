@@ -88,7 +88,7 @@ export function isRunning() {
 }
 
 function showRun() {
-  const { run, command, outputs, objects } = model.state;
+  const { run, command, set_command: set, outputs, objects } = model.state;
   const isActive = isRunning();
   byId("running").hidden = !isActive;
   byId("run").hidden = isActive;
@@ -100,6 +100,9 @@ function showRun() {
   if (byId("run-error").textContent !== why) byId("run-error").textContent = why;
   byId("command").textContent = command;
   byId("copy").disabled = !command;
+  // A still that is marked may be the reference of the images beside it.
+  byId("set").hidden = !set;
+  byId("set-command").textContent = set ?? "";
   if (run !== null && isActive) showProgress(run);
   if (run?.state === "done") {
     const names = run.outputs.map((output) => output.path.split("/").at(-1)).join(", ");
@@ -133,13 +136,17 @@ function announce() {
   stateBefore = state;
 }
 
-async function copyCommand() {
+/**
+ * Copy the command line that an element shows.
+ * @param {"command" | "set-command"} id
+ */
+async function copyCommand(id) {
   try {
-    await navigator.clipboard.writeText(model.state.command);
+    await navigator.clipboard.writeText(byId(id).textContent ?? "");
     say("The command line was copied.");
   } catch {
     // Without the right to the clipboard it is at least chosen, to be copied by hand.
-    getSelection()?.selectAllChildren(byId("command"));
+    getSelection()?.selectAllChildren(byId(id));
     say("Press Ctrl+C to copy the command line.");
   }
 }
@@ -147,7 +154,8 @@ async function copyCommand() {
 export function startFinish() {
   byId("run").addEventListener("click", () => post("/api/run"));
   byId("cancel").addEventListener("click", () => post("/api/cancel"));
-  byId("copy").addEventListener("click", copyCommand);
+  byId("copy").addEventListener("click", () => copyCommand("command"));
+  byId("copy-set").addEventListener("click", () => copyCommand("set-command"));
   for (const id of ["overwrite", "report", "adapt"]) byId(id).addEventListener("change", choose);
   for (const id of ["out-name", "out-folder"]) byId(id).addEventListener("change", choosePlace);
   on("state", () => {

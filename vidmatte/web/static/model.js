@@ -46,7 +46,7 @@
  * Marks, choices, preview and run, from /api/state.
  * @typedef {{
  *   version: number, objects: Thing[], start: number | null, end: number | null,
- *   can_undo: boolean, can_redo: boolean, saved_as: string, command: string,
+ *   can_undo: boolean, can_redo: boolean, saved_as: string, command: string, set_command: string | null,
  *   outputs: Output[], folder: string, name: string, space: string, overwrite: boolean, report: boolean,
  *   prompt_model: string, prompt_models: string[],
  *   adapt_steps: number, suggested_adapt_steps: number, edge: Edge, edge_version: number, tips: string[],
@@ -70,6 +70,7 @@
  *   "clear-range": HTMLButtonElement,
  *   "copy": HTMLButtonElement,
  *   "copy-marks": HTMLButtonElement,
+ *   "copy-set": HTMLButtonElement,
  *   "curve": HTMLCanvasElement,
  *   "edge-reset": HTMLButtonElement,
  *   "end": HTMLButtonElement,
