@@ -7,7 +7,7 @@
 # make coverage       run the tests and measure which lines they reach (slower than make test)
 # make check-js       check the types of the picker's scripts (needs Node.js)
 # make browser-test   the picker in Chromium, which has to be on the machine
-# make screenshot     take the documentation's picture of the picker again, with one of these tests
+# make screenshot     take the documentation's pictures of the picker again, with one of these tests
 
 PYTHON ?= python3
 ifeq ($(OS),Windows_NT)

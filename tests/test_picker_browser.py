@@ -1,6 +1,6 @@
 """The picker in a real browser: `pytest -m browser`. Needs playwright and Chromium.
 
-PICKER_SCREENSHOT=docs/picker.png makes the picture of the README anew.
+PICKER_SCREENSHOT=docs/picker.png makes the pictures of the README and the guide anew.
 """
 
 import os
@@ -434,6 +434,9 @@ def test_every_key_of_the_table_does_what_it_says(page, session):
             key = key.replace(ours, theirs)
         press(key if len(key) > 1 or not key.isalpha() else key.lower())
         page.until(holds, what=name)
+    # What is still asked for would be noted after the list is emptied.
+    page.until(lambda: page.page.locator("#busy").is_hidden())
+    page.page.wait_for_timeout(500)
     page.problems.clear()  # background alone makes no matte, which the browser notes
 
 
@@ -1121,6 +1124,9 @@ def test_the_pictures_of_the_documents(chromium, tmp_path):
         page.page.keyboard.press("w")
         page.until(lambda: is_near(page.pixel(1200, 60), (0x2F, 0x7D, 0x4F), 8))
         page.page.wait_for_timeout(3000)
+        assert page.page.locator("#tip").is_hidden()  # tips are about marking
+        # How long this machine took is no figure for the documents.
+        page.evaluate("document.getElementById('run-summary').hidden = true")
         page.page.screenshot(path=target.with_name(f"{target.stem}-result.png"))
         context.close()
     assert target.stat().st_size > 200_000

@@ -28,6 +28,7 @@ from vidmatte.web.still import Still
 from vidmatte.web.worker import SupersededError
 
 LARGEST_JSON = 1 << 20
+"""Bytes of an edit: a stroke with all of its corners is a tenth of it."""
 _LARGEST_FRAME = 8192
 _THUMBNAIL = 160
 _KINDS = {
@@ -132,6 +133,12 @@ def create_chooser_app(chooser: Chooser) -> Starlette:
 
 
 class _Api:
+    """The endpoints of a session.
+
+    Whatever may wait, for a lock, a disk or a network, runs in a pool of threads: the event loop
+    must stay free to answer the other requests of the page.
+    """
+
     def __init__(self, session: Session) -> None:
         self._session = session
 
@@ -159,6 +166,7 @@ class _Api:
         frame = self._frame(request)
         longest = _longest(request)
         if "near" in request.query_params:
+            # A thumbnail of a neighbour at once is better than the right one after a second.
             frame = await run_in_threadpool(self._session.frame_cache.nearest_cached, frame)
             longest = SMALL
         data = await run_in_threadpool(self._session.frame_cache.jpeg, frame, longest)
@@ -233,6 +241,7 @@ class _Api:
         except (SupersededError, asyncio.CancelledError):
             raise HTTPException(409, "the marks were changed meanwhile: save again") from None
         name, png = await run_in_threadpool(self._session.picture_of, kind, number, frame, still)
+        # The name of a clip may have letters that a plain header cannot hold (RFC 6266).
         disposition = f"attachment; filename*=UTF-8''{quote(name)}"
         headers = {"content-disposition": disposition}
         return Response(png, media_type="image/png", headers=headers)
@@ -255,6 +264,7 @@ class _Api:
         changed = await run_in_threadpool(self._session.undo, by)
         state = await run_in_threadpool(self._session.state)
         if changed is not None:
+            # The page goes there: an undo that nobody sees looks as if it did nothing.
             state["jump"] = {"object": changed[0], "frame": changed[1]}
         return JSONResponse(state)
 
@@ -375,6 +385,7 @@ def _file(name: str) -> Response:
 
 async def body_of(request: Request, most: int) -> bytes:
     """Return the body. HTTP error 413 if it has more bytes."""
+    # Counted while it arrives: the length that a client announces need not be true.
     parts: list[bytes] = []
     async for part in request.stream():
         parts.append(part)
@@ -386,6 +397,7 @@ async def body_of(request: Request, most: int) -> bytes:
 async def json_of(request: Request, most: int = LARGEST_JSON) -> Mapping[str, Any]:
     """Return the JSON object that was sent. HTTP error 400 for anything else."""
     text = await body_of(request, most)
+    # Python reads NaN, Infinity and 1e400, which are no numbers to draw a mark at.
     try:
         document = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -408,6 +420,7 @@ def _finite(text: str) -> float:
 
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
+    # Python refuses to read thousands of digits, and takes long to say so.
     if not text.isdecimal() or len(text) > 9:
         raise HTTPException(400, f"expected a number for {name}")
     return int(text)

@@ -37,6 +37,7 @@ class Chooser:
         """Return movies, and folders of numbered images, by name."""
         found = []
         for path in sorted(self.folder.iterdir(), key=lambda path: path.name.casefold())[:_MOST]:
+            # Cards and network drives hold hidden copies with the names of movies.
             if path.name.startswith("."):
                 continue
             if path.suffix.lower() in MOVIES and path.is_file():
@@ -57,6 +58,7 @@ class Chooser:
 
     def choose(self, name: object) -> None:
         """Choose a clip by its name. Raises OptionError if it is not on the list."""
+        # The page names a file of the list, and never a path.
         if name not in [clip.name for clip in self.clips()]:
             raise OptionError(f"{name!r} is not in {self.folder}: choose a clip of the list")
         self.error = ""

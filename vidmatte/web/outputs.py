@@ -128,6 +128,7 @@ def default_outputs(
 ) -> OutputSelection:
     """Return the choices at first: outputs of the command line, then files of each kind."""
     given = [*((path, False) for path in outputs), *((path, True) for path in alphas)]
+    # A kind that the command line named already is not offered a second time.
     kinds = {(_suffix(path), alpha_only) for path, alpha_only in given}
     offered = [
         (end, alpha_only)
@@ -151,6 +152,7 @@ def default_outputs(
 
 def output_path(path: str, objects: int) -> str:
     """Return the path of an output, with `{object}` added if there are several objects."""
+    # EXR holds several objects as layers of one file.
     if objects < 2 or "{object}" in path or _suffix(path) == ".exr":
         return path
     name = Path(path).name

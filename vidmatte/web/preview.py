@@ -119,6 +119,7 @@ class Preview:
             for shown in self._shown.values()
             for wanted in _wanted_of(shown, min(max(focus, start), end - 1), way)
         )
+        # The time left is told from the speed of this plan: a cached part took no time at all.
         self._began = time.monotonic(), self.computed
         return self._steps(self._wanted)
 
@@ -181,6 +182,7 @@ class Preview:
         """Return the matte of an object in a frame as a small gray PNG; None if there is none."""
         shown = self._shown.get(number)
         found: list[tuple[Pass, bytes]] = []
+        # Between two references both passes have a matte near half-way, and are mixed there.
         for pass_, followed in () if shown is None else shown.passes:
             png = self._disk_cache.get((followed.number, frame))
             if pass_.first <= frame <= pass_.last and png is not None:
@@ -204,6 +206,7 @@ class Preview:
         )
         passes = []
         for pass_ in plan_passes(list(obj.prompts), start, end):
+            # The same marks at its beginning, in the same direction: the pass goes on as it was.
             prompts = (obj.prompts[pass_.reference],)
             run = known.get((prompts, pass_.is_backward)) or _Propagated(
                 prompts, pass_.is_backward, reached=pass_.reference
@@ -227,6 +230,7 @@ class Preview:
                     yield from steps
         except VidmatteError as error:
             self.error = str(error)
+        # The worker goes on with clicks, whatever became of the preview.
         except OSError as error:
             self.error = f"the preview cannot be kept ({error.strerror}); free some space"
 

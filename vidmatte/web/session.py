@@ -120,6 +120,7 @@ class Session:
             describe(self._selection, list(project.prompts))
             command_of(self._job(), project)
             stack.pop_all()
+        # Requests come in several threads, and some of its holders call each other.
         self._lock = threading.RLock()
         self._switching = threading.Lock()
         """Held while the model for marks is changed, so that the last choice wins."""
@@ -231,12 +232,14 @@ class Session:
             raise PromptError(
                 f"frame {source + first} has no marks of {obj.name} to copy to {target + first}"
             )
+        # Flow errors add up from frame to frame: a mark that drifted off is worse than none.
         if abs(target - source) > FARTHEST:
             raise PromptError(
                 f"frame {target + first} is {abs(target - source)} frames away from "
                 f"{source + first}: marks are followed over {FARTHEST} at most; mark a frame in "
                 "between"
             )
+        # Read forward in any case, as decoders do; turned round if the copy goes backward.
         low, high = sorted((source, target))
         size = self.clip_info.width, self.clip_info.height
         grays = [to_gray(rgb[0]) for _, rgb in self.frame_cache.proxy_frames(SMALL, low, high + 1)]
@@ -266,6 +269,7 @@ class Session:
 
     def _changed(self, focus: int) -> None:
         self._version += 1
+        # At every edit, not at the end: a page that crashes loses nothing.
         self.store.save(self.project)
         if self._is_previewing:
             self.worker.work_on(self.preview.plan(self.project, focus, self._way))
@@ -302,6 +306,7 @@ class Session:
         """
         edge = self.edge
         run = self._current_run()
+        # A run knows objects by the names of its files.
         name = clean_name(self.project.object(number).name)
         written = None if run is None else run.mattes.get((name, frame))
         if run is not None and written is not None:
@@ -495,12 +500,14 @@ class Session:
             job = self._job()
             files_of(job, self.project)
             self.store.save(self.project)
+            # The run needs the processor; what the preview has computed stays in sight.
             self.show_preview(False, 0)
             if self.run is not None:
                 self._completed = self.summary
                 self._keep_for_comparison(self.run)
             self._close_results()
             self.run = Run(replace(job, color=self._video.info.color))
+            # Marks that change later make its mattes those of other marks.
             self._ran = self.project
 
     def _keep_for_comparison(self, run: Run) -> None:
@@ -692,6 +699,7 @@ class Session:
 
     def close(self) -> None:
         """Stop everything; a running run is cancelled and its partial outputs are removed."""
+        # The worker ends before what its jobs read from.
         if self.run is not None:
             self.run.close()
         self.worker.close()

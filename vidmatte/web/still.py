@@ -95,6 +95,7 @@ class Stills:
         return self._encoded[newest[0]] if newest else None
 
     def _matte(self, prompt: Prompt) -> Still:
+        # At full size and refined, as a run writes it: what is seen here is what one gets.
         frame, _ = self._frame_cache.whole(index_of(prompt))
         # A matter answers for a frame that it was given as a reference with the matte of its marks.
         matte = with_display_transform(

@@ -155,6 +155,7 @@ class Store:
     def put_mask(self, png: bytes, number: int, frame: int) -> Path:
         """Save a mask beside the prompt file, and return its path. Raises WriteError."""
         path = self._masks / f"{number}_{frame:06d}_{hashlib.sha256(png).hexdigest()[:12]}.png"
+        # Whoever may write beside the clip could lead the mask to any file of the user.
         if self._masks.is_symlink():
             raise WriteError(
                 f"{self._masks}: is a link to another folder, so no mask is saved there; remove it"

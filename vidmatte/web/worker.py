@@ -33,10 +33,12 @@ class Worker:
         """Run `function()` soon; a waiting request with the same key fails with SupersededError."""
         future: Future[T] = Future()
         with self._condition:
+            # Clicks come faster than answers: only the newest of a kind is worth computing.
             older = self._waiting.pop(key, None)
             self._waiting[key] = (future, function)
             self.is_busy = True
             self._condition.notify()
+        # Outside of the lock: whoever waits for it may ask for something else at once.
         if older is not None:
             older[0].set_exception(SupersededError())
         return future
@@ -61,6 +63,7 @@ class Worker:
                     self._condition.wait()
                 if self._is_closed:
                     break
+                # A click goes before the next step of a preview, which is a fraction of a second.
                 asked = self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
                 steps = self._steps
             if asked is not None:
@@ -81,6 +84,7 @@ class Worker:
         except BaseException:  # noqa: BLE001 - a bug must not end the thread that answers clicks
             _log.exception("a preview failed")
         with self._condition:
+            # Another job may have taken its place meanwhile.
             if self._steps is steps:
                 self._steps = None
 

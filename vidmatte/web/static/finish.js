@@ -113,6 +113,7 @@ function showRun() {
 /** @param {import("./model.js").Run} run */
 function showProgress(run) {
   const bar = byId("run-bar");
+  // Without a length the bar moves to and fro.
   if (run.share !== null) Object.assign(bar, { max: 1, value: run.share });
   else bar.removeAttribute("value");
   const count = `${run.done}${run.total ? ` of ${run.total}` : ""}`;

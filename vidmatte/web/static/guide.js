@@ -25,7 +25,8 @@ function show() {
   const isNew = model.state.objects.every((one) => Object.keys(one.frames).length === 0);
   byId("guide").hidden = !isNew || model.isResult;
   const marks = marksOf(chosenObject());
-  const tip = isNew || model.isPlaying ? undefined : TIPS.find(({ id, fits }) => !model.state.tips.includes(id) && fits(marks));
+  const isElsewhere = isNew || model.isPlaying || model.isResult; // nothing is marked there
+  const tip = isElsewhere ? undefined : TIPS.find(({ id, fits }) => !model.state.tips.includes(id) && fits(marks));
   byId("tip").hidden = tip === undefined;
   if (tip && tip.id !== shown) byId("tip-text").textContent = tip.text;
   shown = tip?.id ?? null;

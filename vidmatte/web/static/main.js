@@ -46,6 +46,7 @@ function startBar() {
 
 let hasEnded = false;
 
+// Whether something is computed whose progress is worth asking for often.
 function isActive() {
   const { preview } = model.state;
   return isRunning() || (preview.on && preview.done < preview.total && !preview.error);
@@ -54,6 +55,7 @@ function isActive() {
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 
+// The server is asked, not listened to: a laptop that slept, or a tunnel that broke, needs no new connection.
 function schedule() {
   clearTimeout(timer);
   if (!hasEnded) timer = setTimeout(() => refresh().finally(schedule), isActive() ? ACTIVE_MS : IDLE_MS);

@@ -24,6 +24,7 @@ function objectItem(one) {
   name.addEventListener("change", async () => {
     if (!(await edit("change_object", { object: one.id, name: name.value }))) name.value = one.name;
   });
+  // Whoever names an object means it: the next mark belongs to it.
   name.addEventListener("focus", () => model.object !== one.id && set("object", { object: one.id }));
   const isHidden = model.hidden.has(one.id);
   const eye = quietButton(isHidden ? "Show" : "Hide", `${isHidden ? "Show" : "Hide"} ${one.name}`, () => {
@@ -269,7 +270,7 @@ export function startPanel() {
   byId("mask-file").addEventListener("change", async () => {
     const file = byId("mask-file").files?.[0];
     if (file) await loadMask(file);
-    byId("mask-file").value = "";
+    byId("mask-file").value = ""; // the same file may be chosen again after a correction
   });
   byId("undo").addEventListener("click", () => post("/api/undo"));
   byId("redo").addEventListener("click", () => post("/api/redo"));

@@ -91,6 +91,7 @@ async function loadThumbnails() {
   const wanted = Array.from({ length: count }, (_, n) => clampFrame(span.from + ((n + 0.5) / count) * many - 0.5));
   /** @type {typeof thumbnails} */
   const loaded = [];
+  // One after the other: a clip has one reader, and the picture on the stage must not wait for all of them.
   for (const frame of wanted) {
     try {
       const answer = await getPicture(`/api/frame/${frame}?near=1`);
@@ -100,6 +101,7 @@ async function loadThumbnails() {
       tell(error, "frame");
       return;
     }
+    // The old ones stand until they are replaced, so that zooming does not empty the strip.
     thumbnails = [...loaded, ...thumbnails.slice(loaded.length)].slice(0, count);
     drawStrip();
   }
@@ -233,6 +235,7 @@ function suggestions() {
   const chosen = [];
   const unsure = model.curve.map((value, frame) => ({ value, frame }));
   for (const { frame } of unsure.filter(({ value }) => value >= 0 && value < model.clip.suggested_below * 100).sort((a, b) => a.value - b.value)) {
+    // A mark helps its neighbours too: the worst frame of each stretch is enough.
     if ([...marked, ...chosen].every((other) => Math.abs(other - frame) >= APART)) chosen.push(frame);
     if (chosen.length === 12) break;
   }
@@ -275,6 +278,7 @@ export function nextUnsure() {
 /** @param {"start" | "end"} which */
 export function setRange(which) {
   const range = { start: model.state.start, end: model.state.end, [which]: model.frame };
+  // A new in point behind the out point is meant: the older of the two gives way.
   if (which === "start" && range.end !== null && range.end < model.frame) range.end = null;
   if (which === "end" && (range.start ?? 0) > model.frame) range.start = null;
   edit("set_range", range);
@@ -290,6 +294,7 @@ let curveOf = "";
 export async function followProgress() {
   const { preview, run, version } = model.state;
   const key = `${version} ${preview.on} ${preview.done} ${run?.state} ${run?.done}`;
+  // A curve has a number for each frame of the clip: it is asked for only after something was computed.
   if (key === curveOf) return;
   curveOf = key;
   const answer = await getJson("/api/curve");

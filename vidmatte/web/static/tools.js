@@ -187,7 +187,8 @@ function begin(event) {
   const at = where(event);
   canvas.focus();
   fingers.set(event.pointerId, at);
-  canvas.setPointerCapture(event.pointerId);
+  canvas.setPointerCapture(event.pointerId); // a drag goes on beside the stage
+  // A second finger turns whatever the first began into zooming.
   if (fingers.size === 2) {
     drag = { kind: "pinch" };
     draft.mark = null;
@@ -259,6 +260,7 @@ function follow(event) {
  * @param {{points: [number, number][]}} made
  */
 function followStroke(event, made) {
+  // A browser joins moves between two frames; a quick stroke would lose its corners.
   const events = event.getCoalescedEvents?.() ?? [event];
   for (const one of events.length ? events : [event]) {
     const at = where(one);
@@ -300,6 +302,7 @@ function end(event) {
     if (isInside(spot)) mark({ kind: "point", ...spot, label: done.label });
   }
   if (done.kind === "mark") endMark(done, changed);
+  // What was drawn is sent whole, once: an edit is one step of undo.
   if (made?.kind === "box" && done.kind === "box") mark(made);
   if (made?.kind === "stroke" && done.kind === "stroke") mark(made);
 }
