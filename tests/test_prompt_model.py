@@ -67,6 +67,16 @@ def test_a_mask_is_not_answered():
     assert (encoded.extent, encoded.extents) == ("object", ("object",))
 
 
+def test_a_trimap_is_not_answered():
+    listener = Listener()
+    known = torch.ones(1, 1, HEIGHT, WIDTH)
+    known[..., 30:40, 50:70] = 0
+    trimap = replace(point(), alpha=circle(60, 35, 20) * known, known=known, steps=())
+    assert trimap.is_trimap
+    encoded = PromptedModel(listener, SimpleNamespace()).encode(trimap)
+    assert encoded.encoded is trimap
+
+
 def test_what_the_marks_may_mean_is_said_by_the_model_that_answers():
     model = PromptedModel(Listener(), CircleModel())
     assert isinstance(model, SupportsEncodedReferences)

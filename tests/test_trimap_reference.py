@@ -75,6 +75,10 @@ def test_only_most_of_an_image_known_on_both_sides_is_a_trimap():
     box = Prompt(box=(30.0, 14.0, 98.0, 82.0)).reference(rgb, frame=0)
     assert float(box.known.mean()) > 0.5
     assert not box.is_trimap
+    # A click inside of it makes it no trimap: it is answered as marks are.
+    both = Prompt(box=(30.0, 14.0, 98.0, 82.0), points=((64, 48, 1),)).reference(rgb, frame=0)
+    assert bool(both.roi.any())
+    assert not both.is_trimap
 
 
 def test_known_areas_hold_on_their_frame_and_the_unknown_one_is_matted():

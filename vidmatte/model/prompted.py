@@ -79,7 +79,8 @@ class PromptedModel:
     ) -> PromptedReference:
         """See `SupportsEncodedReferences.encode`."""
         answer = None
-        if not reference.is_complete:
+        # A mask or a trimap says what the object is; marks leave it to be found.
+        if not (reference.is_complete or reference.is_trimap):
             before = None if after is None else after.answer
             answer = self.prompt_model.encode(replace(reference, frame=_MARKED), after=before)
             reference = self._completed(reference, answer)

@@ -98,7 +98,13 @@ class Reference:
 
     @property
     def is_trimap(self) -> bool:
-        """Whether most pixels are known, object and background, and some are not."""
+        """Whether most pixels are known, object and background, and some are not.
+
+        A box is none, whatever is marked inside of it: it tells background alone.
+        """
+        size = self.known.shape[-2:]
+        if any(mark.labels.shape == size and not mark.is_object for mark in self.steps):
+            return False
         share = float(self.known.mean())
         return share > _TRIMAP_SHARE and not self.is_complete and bool(self.roi.any())
 
