@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Pixels
+from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
 from vidmatte.model.compact.inference import WindowModel, coarse_matte
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.reference import (
@@ -84,10 +86,16 @@ class CompactPredictor:
                 frame = self.shrink(rgb).numpy()
                 window, answer = match_anywhere(self.model, frame, memories)
                 height, width = frame.shape[:2]
-                matte = coarse_matte(answer.alpha, answer.confidence, window, height, width)
+                agreement = max(check.agreement(answer.memory) for check in self._checks)
+                overlap = expected_overlap(agreement, answer.confidence)
+                matte = coarse_matte(answer.alpha, overlap, window, height, width)
             alphas.append(self.finish(rgb, matte))
             confidence.append(matte.confidence)
         return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
+
+    @cached_property
+    def _checks(self) -> tuple[CycleCheck, ...]:
+        return tuple(CycleCheck(self.model, reference) for reference in self.references)
 
     def with_network(self, net: CompactNet) -> CompactPredictor:
         """Return the same references, encoded by another network."""

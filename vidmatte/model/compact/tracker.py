@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 from vidmatte.imaging.optical_flow import flow_agreement, warp
+from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
 from vidmatte.model.compact.inference import (
     Expectation,
     WindowModel,
@@ -40,6 +41,10 @@ _MIN_AREA = 2e-5
 """Share of the frame below which a matte counts as empty."""
 
 
+_CHECK_EVERY = 5
+"""Frames from one check against the reference to the next; mattes get worse slowly."""
+
+
 class CompactTracker:
     """Carries the matte from frame to frame.
 
@@ -54,14 +59,23 @@ class CompactTracker:
         self._before: tuple[Tensor, Alpha] | None = None
         self._window: Box = (0, 0, 0, 0)
         self._found = False
+        self._origin = 0
+        self._check: CycleCheck | None = None
+        self._steps = 0
+        self._agreement = 1.0
 
     def start(self, reference: Reference) -> CoarseMatte:
         """Begin at a reference frame, with its marked alpha."""
-        encoded = next(each for each in self._references if each.frame == reference.frame)
+        frames = [each.frame for each in self._references]
+        self._origin = frames.index(reference.frame)
+        encoded = self._references[self._origin]
         self._before = (self._model.shrink(reference.rgb), encoded.marked.alpha)
         self._window = encoded.window
         self._recent = [encoded.memory]
         self._found = True
+        self._check = None
+        self._steps = 0
+        self._agreement = 1.0
         return encoded.coarse()
 
     def step(self, small: Tensor) -> CoarseMatte:
@@ -76,20 +90,27 @@ class CompactTracker:
         # The window moves from frame to frame, so alpha is kept over the whole frame.
         whole_alpha = paste(alpha, self._window, height, width)
         is_present = bool((whole_alpha > 0.5).mean() > _MIN_AREA)
+        memory = answer.memory
+        # The network's own memory holds the components that were dropped.
+        if alpha is not answer.alpha:
+            memory = self._model.memory_of(answer.features, alpha)
         if is_present and answer.confidence >= _TRUSTED:
             # An uncertain frame would teach the following ones its own errors.
-            memory = answer.memory
-            # The network's own memory holds the components that were dropped.
-            if alpha is not answer.alpha:
-                memory = self._model.memory_of(answer.features, alpha)
             self._recent = [*self._recent, memory][-RECENT_FRAMES:]
         self._before = (small, whole_alpha)
         self._found = is_present and answer.confidence >= _LOST
-        return coarse_matte(alpha, answer.confidence, self._window, height, width)
+        confidence = self._expect_overlap(memory, answer.confidence)
+        return coarse_matte(alpha, confidence, self._window, height, width)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the window, the last frame with its alpha, and the recent memories."""
-        state = {"window": torch.tensor(self._window), "found": torch.tensor(self._found)}
+        """Return the window, the last frame with its alpha, recent memories, the last check."""
+        state = {
+            "window": torch.tensor(self._window),
+            "found": torch.tensor(self._found),
+            "origin": torch.tensor(self._origin),
+            "steps": torch.tensor(self._steps),
+            "agreement": torch.tensor(self._agreement, dtype=torch.float64),
+        }
         if self._before is not None:
             frame, alpha = self._before
             state |= {"frame": frame, "alpha": torch.from_numpy(alpha)}
@@ -103,6 +124,10 @@ class CompactTracker:
         x, y, width, height = state["window"].tolist()
         self._window = (x, y, width, height)
         self._found = bool(state["found"])
+        self._origin = int(state["origin"])
+        self._steps = int(state["steps"])
+        self._agreement = float(state["agreement"])
+        self._check = None
         self._before = None
         if "frame" in state:
             self._before = (state["frame"], state["alpha"].numpy())
@@ -115,6 +140,20 @@ class CompactTracker:
                 for field in fields(Memory)
             }
             self._recent.append(Memory(**parts))
+
+    def _expect_overlap(self, memory: Memory, confidence: float) -> float:
+        """Return the overlap to expect of a new matte, see `model.compact.cycle`.
+
+        Args:
+            memory: the frame with its matte.
+            confidence: the network's own.
+        """
+        if self._steps % _CHECK_EVERY == 0:
+            if self._check is None:
+                self._check = CycleCheck(self._model, self._references[self._origin])
+            self._agreement = self._check.agreement(memory)
+        self._steps += 1
+        return expected_overlap(self._agreement, confidence)
 
     def _memories(self) -> list[Memory]:
         """Return the references, and the last confident frame behind them."""
