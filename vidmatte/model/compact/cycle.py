@@ -39,8 +39,8 @@ class CycleCheck:
         )
         again = found.alpha > 0.5
         marked = self._reference.predicted > 0.5
-        union = np.count_nonzero(again | marked)
-        return np.count_nonzero(again & marked) / union if union else 0.0
+        union = int(np.count_nonzero(again | marked))
+        return int(np.count_nonzero(again & marked)) / union if union else 0.0
 
 
 def expected_overlap(agreement: float, confidence: float) -> float:

@@ -99,7 +99,7 @@ class CompactTracker:
             self._recent = [*self._recent, memory][-RECENT_FRAMES:]
         self._before = (small, whole_alpha)
         self._found = is_present and answer.confidence >= _LOST
-        confidence = self._expect_overlap(memory, answer.confidence)
+        confidence = self._expect_overlap(memory if is_present else None, answer.confidence)
         return coarse_matte(alpha, confidence, self._window, height, width)
 
     def state(self) -> dict[str, Tensor]:
@@ -141,13 +141,18 @@ class CompactTracker:
             }
             self._recent.append(Memory(**parts))
 
-    def _expect_overlap(self, memory: Memory, confidence: float) -> float:
+    def _expect_overlap(self, memory: Memory | None, confidence: float) -> float:
         """Return the overlap to expect of a new matte, see `model.compact.cycle`.
 
         Args:
-            memory: the frame with its matte.
+            memory: the frame with its matte; None if that is empty.
             confidence: the network's own.
         """
+        if memory is None:
+            # Nothing agrees with an empty matte, until the object is found again.
+            self._agreement = 0.0
+            self._steps = 0
+            return expected_overlap(self._agreement, confidence)
         if self._steps % _CHECK_EVERY == 0:
             if self._check is None:
                 self._check = CycleCheck(self._model, self._references[self._origin])
