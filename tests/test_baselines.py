@@ -725,7 +725,7 @@ def test_trimaps_and_marks_do_not_go_together(ramp_clip, tmp_path, monkeypatch):
         (("--trimaps", trimaps), "model 'compact' goes by marks"),
         (
             ("--model", "closed-form", "--trimaps", small),
-            "the frame is 160x90; make the mask from a frame",
+            "is 8x8, but the frame is 160x90; make",
         ),
         (("--model", "closed-form", "--trimaps", short), "has 1 frames, but the clip has 3"),
         (
