@@ -157,7 +157,12 @@ def share_overlaps(mattes: Mattes) -> Mattes:
     if len(mattes) == 1:
         return mattes
     # Where objects claim more than the whole pixel, each gets its share of it.
-    total = torch.stack([matte.alpha for matte in mattes]).sum(0).clamp(min=1)
+    total = mattes[0].alpha + mattes[1].alpha
+    for matte in mattes[2:]:
+        total += matte.alpha
+    if float(total.max()) <= 1:
+        return mattes
+    total.clamp_(min=1)
     return tuple(replace(matte, alpha=matte.alpha / total) for matte in mattes)
 
 
