@@ -118,8 +118,8 @@ def time_parts(frames: int, device: str, color: bool) -> None:
     watch = Stopwatch(torch.device("cpu" if device == "auto" else device))
     marks: list[tuple[float, float]] = []
 
-    def count(done: int, total: int | None) -> None:
-        watch.running = done >= WARM_UP
+    def count(mattes: object) -> None:
+        watch.running = len(marks) >= WARM_UP - 1
         marks.append((time.process_time(), time.perf_counter()))
 
     with ExitStack() as stack:
@@ -133,8 +133,8 @@ def time_parts(frames: int, device: str, color: bool) -> None:
             vidmatte.Prompt(points=POINTS),
             output=[folder / "c.mov"] if color else [],
             alpha=folder / ("a.mov" if color else "a.mkv"),
-            options=vidmatte.MatteOptions(device=device),
-            progress=count,
+            options=vidmatte.MatteOptions(device=device, batch_size=1),
+            on_mattes=count,
         )
     processor, clock = (
         (last - first) / frames for first, last in zip(marks[WARM_UP - 1], marks[-1], strict=True)
