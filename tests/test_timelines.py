@@ -6,6 +6,8 @@ by OpenTimelineIO and its adapters.
 
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -23,12 +25,12 @@ from vidmatte.batch.manifest import load_edit
 from vidmatte.batch.results import Results
 from vidmatte.batch.run import BatchRun
 from vidmatte.cli import cli
-from vidmatte.cli.timelines import write_rendered
+from vidmatte.cli.timeline_outputs import write_rendered
 from vidmatte.edit import aaf_tracks
-from vidmatte.edit.choose import Choice
+from vidmatte.edit.choose import Choice, EditOptions
 from vidmatte.edit.open import open_timeline
 from vidmatte.edit.place import Leftovers, matte_tracks, mattes_of
-from vidmatte.edit.shots import EditOptions, read_edit
+from vidmatte.edit.shots import read_edit
 from vidmatte.edit.uses import uses_of
 from vidmatte.edit.write import NewTimelines
 from vidmatte.errors import OptionError, ReadError, WriteError
@@ -1112,3 +1114,12 @@ def test_stills_are_left_out_and_interlaced_media_are_for_the_run_to_refuse(medi
     save(timeline(items[:1]), path)
     with pytest.raises(OptionError, match="shows only still images"):
         read_edit(path)
+
+
+def test_options_of_timelines_load_no_library():
+    code = """
+import sys, vidmatte.cli.pick
+print([name for name in ("torch", "numpy", "av", "opentimelineio") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

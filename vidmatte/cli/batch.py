@@ -32,13 +32,12 @@ from vidmatte.cli.console import (
     set_log_level,
 )
 from vidmatte.cli.parameters import output_switches
+from vidmatte.cli.timeline_outputs import write_rendered, write_timelines
 from vidmatte.cli.timelines import (
     edit_options,
     refuse_without_timeline,
     timeline_options,
     words_of,
-    write_rendered,
-    write_timelines,
 )
 from vidmatte.config import load_config
 from vidmatte.edit.open import is_timeline

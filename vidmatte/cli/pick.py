@@ -13,9 +13,7 @@ import click
 from vidmatte.cli.console import INTERRUPTED, one_line_errors, print_summary, say
 from vidmatte.cli.parameters import table_options, with_config
 from vidmatte.cli.timelines import (
-    MarkedMedia,
     edit_options,
-    media_to_mark,
     refuse_without_timeline,
     timeline_options,
 )
@@ -26,6 +24,7 @@ from vidmatte.options import MatteOptions
 from vidmatte.process import loading
 
 if TYPE_CHECKING:
+    from vidmatte.cli.timeline_marks import MarkedMedia
     from vidmatte.report.summary import Summary
 
 
@@ -140,6 +139,9 @@ def _pick_timeline(
     where: Mapping[str, Any],
 ) -> None:
     """Open the picker for one media of a timeline after the other."""
+    with loading():
+        from vidmatte.cli.timeline_marks import media_to_mark
+
     waiting = media_to_mark(path, edit_options(given), again=again)
     for number, media in enumerate(waiting, 1):
         say(f"{number} of {len(waiting)}: {media}")

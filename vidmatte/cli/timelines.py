@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from vidmatte.batch.manifest import ShotRequest
-from vidmatte.batch.run import ShotRun
-from vidmatte.cli.console import say
-from vidmatte.edit.choose import Choice
+from vidmatte.edit.choose import Choice, EditOptions
 from vidmatte.edit.open import is_timeline
-from vidmatte.edit.place import Leftovers, mattes_of
-from vidmatte.edit.shots import PROMPTS, Edit, EditOptions, EditShot, marks_of, read_edit
-from vidmatte.edit.write import NewTimelines
-from vidmatte.errors import OptionError, PromptError
-from vidmatte.media.patterns import stem_of
+from vidmatte.errors import OptionError
 from vidmatte.options import parse_rate
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -98,107 +88,3 @@ def words_of(given: Mapping[str, Any]) -> list[str]:
     if given["handles"]:
         words += ["--handles", str(given["handles"])]
     return words
-
-
-@dataclass(frozen=True)
-class MarkedMedia:
-    """A media of a timeline that is to be marked."""
-
-    path: Path
-    shots: tuple[str, ...]
-    first: int
-    last: int
-    """First and last frame that the timeline shows of it."""
-    rate: Fraction | None
-    """Frames per second of a sequence; movies have their own."""
-    prompt_file: Path | None
-    """Where its marks are kept; None for beside it."""
-
-    def __str__(self) -> str:
-        names = ", ".join(self.shots)
-        return f"{self.path}, frames {self.first} to {self.last} ({names})"
-
-
-def media_to_mark(path: Path, options: EditOptions, *, again: bool) -> list[MarkedMedia]:
-    """Return the media of a timeline without marks, with `again` all, in order of first use.
-
-    What is left out is said.
-
-    Raises the errors of `read_edit`.
-    """
-    edit = read_edit(path, options)
-    folder = path.absolute().parent
-    found: dict[Path, list[EditShot]] = {}
-    marked = 0
-    for shot in edit.shots:
-        if shot.media is None:
-            say(f"Left out: {shot.name}: {shot.problem}")
-        elif again or not _is_marked(shot, folder):
-            found.setdefault(shot.media.path, []).append(shot)
-        else:
-            marked += 1
-    if marked:
-        say(f"{marked} of {len(edit.shots)} shots are marked; --again opens them too.")
-    return [_to_mark(shots, folder) for shots in found.values()]
-
-
-def _is_marked(shot: EditShot, folder: Path) -> bool:
-    try:
-        marks_of(shot, folder)
-    except PromptError:
-        return False
-    return True
-
-
-def _to_mark(shots: Sequence[EditShot], folder: Path) -> MarkedMedia:
-    media = shots[0].media
-    assert media is not None
-    is_writable = os.access(media.path.parent, os.W_OK | os.X_OK)
-    return MarkedMedia(
-        media.path,
-        tuple(shot.name for shot in shots),
-        min(shot.first for shot in shots),
-        max(shot.last for shot in shots),
-        media.rate if media.is_sequence else None,
-        # Rushes are often read-only: then beside the timeline, where a batch looks, too.
-        None if is_writable else folder / f"{stem_of(media.path)}{PROMPTS}",
-    )
-
-
-def write_rendered(
-    edit: Edit, made: NewTimelines, runs: Sequence[ShotRun], *, quiet: bool
-) -> tuple[list[Path], list[str]]:
-    """Write the new timelines with what a batch has rendered; see `write_timelines`.
-
-    Nothing is written if the batch was stopped, or if nothing was rendered: the next run does it.
-    """
-    rendered = [run.shot for run in runs if run.state in ("done", "up to date")]
-    if not rendered or any(run.state == "stopped" for run in runs):
-        return [], []
-    return write_timelines(edit, made, rendered, quiet=quiet)
-
-
-def write_timelines(
-    edit: Edit, made: NewTimelines, shots: Sequence[ShotRequest], *, quiet: bool
-) -> tuple[list[Path], list[str]]:
-    """Write the new timelines with the mattes of some shots, and say so.
-
-    Returns:
-        The files, and what could not be put into them, in sentences.
-    """
-    missing = Leftovers()
-    for shot in shots:
-        if shot.uris:
-            missing.add(f"not in the new timeline: {shot.name}, whose mattes were sent elsewhere")
-    specs = {shot.name: shot.request.outputs.specs for shot in shots if not shot.uris}
-    files = mattes_of(edit, specs, missing)
-    for text in missing.notes:
-        say(f"Failed: {text}")
-    if not files:
-        return [], missing.notes
-    paths, notes = made.write(edit, files)
-    for note in notes:
-        say(f"Note: {note}", quiet=quiet)
-    for path in paths:
-        say(f"{path}: timeline with the mattes", quiet=quiet)
-    return paths, missing.notes

@@ -1,9 +1,9 @@
-"""Choose clips of a timeline: by track, and by marker or note."""
+"""How a timeline becomes shots: which clips are chosen, by track, and by marker or note."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,22 @@ class Choice:
     """Names or numbers of video tracks, as in "V2", "2" or "Hero", the lowest being 1."""
     marker: str | None = None
     """Text in a marker or note of a clip, or in a marker of the timeline above it; in any case."""
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """How a timeline becomes shots."""
+
+    rate: Fraction | None = None
+    """Frames per second of an EDL."""
+    sequence: str | None = None
+    choice: Choice = field(default_factory=Choice)
+    media: Path | None = None
+    """Folder to search for media."""
+    handles: int = 0
+    """Frames to render before and after each use, if the media has them."""
+    root: Path | None = None
+    """Refuse media outside of this folder."""
 
 
 def chosen_uses(uses: Sequence[Use], timeline: Any, choice: Choice, path: Path) -> list[Use]:

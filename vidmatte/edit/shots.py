@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
 from math import lcm
 from pathlib import Path
 from typing import Any
 
-from vidmatte.edit.choose import Choice, chosen_uses
+from vidmatte.edit.choose import EditOptions, chosen_uses
 from vidmatte.edit.media import Media, MediaFinder
 from vidmatte.edit.open import open_timeline, rate_in_text
 from vidmatte.edit.times import exact_rate
@@ -68,22 +68,6 @@ class Edit:
     joints: tuple[Joint, ...]
     notes: tuple[str, ...] = ()
     """What was decided about clips, in sentences: speeds, uses that were merged."""
-
-
-@dataclass(frozen=True)
-class EditOptions:
-    """How a timeline becomes shots."""
-
-    rate: Fraction | None = None
-    """Frames per second of an EDL."""
-    sequence: str | None = None
-    choice: Choice = field(default_factory=Choice)
-    media: Path | None = None
-    """Folder to search for media."""
-    handles: int = 0
-    """Frames to render before and after each use, if the media has them."""
-    root: Path | None = None
-    """Refuse media outside of this folder."""
 
 
 def read_edit(path: str | Path, options: EditOptions | None = None) -> Edit:
