@@ -185,7 +185,7 @@ def test_a_mask_holds_on_its_own_image():
 @pytest.mark.parametrize("size", [(1, 1), (1, 640), (40, 1)], ids=str)
 def test_images_without_detail_take_no_memory(monkeypatch, size):
     """A tile of a frame of one pixel would span a map of 128 x 256 places on each side."""
-    monkeypatch.setattr("vidmatte.model.compact.refine._change", lambda *_: pytest.fail("refined"))
+    monkeypatch.setattr("vidmatte.model.compact.refine._changes", lambda *_: pytest.fail("refined"))
     rgb = np.full((3, *size), 0.5, np.float32)
     alpha = np.full((256, 256), 0.4, np.float32)
     refined = refine(Refiner(), rgb, alpha, torch.device("cpu"))

@@ -394,15 +394,19 @@ def refine(
         return guided
     around = _surroundings(net, small, alpha, device)
     if (tiles.height, tiles.width) == (height, width):
-        change = _change(net, rgb, guided, share, tiles, around)
+        # All tiles are computed before the first one is changed: they overlap by their halos.
+        for inside, change in list(_changes(net, rgb, guided, share, tiles, around)):
+            guided[inside] += change
     else:
         size = (tiles.height, tiles.width)
         *less, less_guided = split(shrink_planes(np.stack([*rgb, guided]), size))
-        change = _change(net, np.stack(less), less_guided, share, tiles, around)
-        change = _enlarge_plane(change, height, width)
+        less_changed = np.zeros(size, np.float32)
+        for inside, change in _changes(net, np.stack(less), less_guided, share, tiles, around):
+            less_changed[inside] = change
+        changed = _enlarge_plane(less_changed, height, width)
         # Enlarging spreads it a little beyond the band.
-        change *= _enlarge_plane(share, height, width) > 0
-    guided += change
+        changed *= _enlarge_plane(share, height, width) > 0
+        guided += changed
     np.clip(guided, 0, 1, out=guided)
     return guided
 
@@ -412,10 +416,12 @@ def _enlarge_plane(plane: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(enlarged, np.float32)
 
 
-def _change(
+def _changes(
     net: Refiner, rgb: Pixels, guided: Pixels, share: Pixels, tiles: Tiles, around: Tensor
-) -> Pixels:
-    """Return the change (H, W) of the guided filter's alpha; 0 outside of the band.
+) -> Iterator[tuple[tuple[slice, slice], Pixels]]:
+    """Yield the place of each tile's core in the image, and the change of alpha there.
+
+    It is 0 outside of the band.
 
     Args:
         net: the refiner.
@@ -426,7 +432,6 @@ def _change(
         around: of `_surroundings`, on the device of the network.
     """
     share = _enlarge_plane(share, tiles.height, tiles.width)
-    change = np.zeros((tiles.height, tiles.width), np.float32)
     for part in tiles.split(_BATCH):
         fine = torch.from_numpy(part.cut(rgb, guided[None])).to(around.device)
         logits = net(F.pixel_unshuffle(fine, 2), part.sample(around))
@@ -438,8 +443,7 @@ def _change(
             right = min(x + CORE, tiles.width)
             inside = (slice(y, bottom), slice(x, right))
             kept = tile[: bottom - y, : right - x]
-            change[inside] = share[inside] * (kept - guided[inside])
-    return change
+            yield inside, share[inside] * (kept - guided[inside])
 
 
 def _surroundings(net: Refiner, small: Pixels, alpha: Alpha, device: torch.device) -> Tensor:
