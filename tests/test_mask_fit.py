@@ -145,6 +145,17 @@ def test_the_command_takes_1080_lines_on_1088(movie, short, tmp_path):
     assert json.loads(done.stdout)["options"]["mask_fit"] == "top-left"
 
 
+def test_despeckle_is_another_name_of_remove_dots(movie, tmp_path):
+    plane = np.zeros(FRAME)
+    plane[20:60, 40:80] = plane[80:83, 10:13] = 1
+    matte = save(tmp_path / "m.png", plane)
+    asked = [movie, "--model", "none", "--matte", matte, "--end", "0", "--alpha"]
+    assert run(*asked, tmp_path / "a.%d.png", "--despeckle", 20).exit_code == 0
+    plane[80:83, 10:13] = 0
+    written = cv2.imread(str(tmp_path / "a.0.png"), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(written / 65535, plane)
+
+
 def test_mattes_and_garbage_mattes_are_fitted_by_the_library(movie, tmp_path):
     """A matte of half the size, and a garbage matte of eight lines too few."""
     half = np.zeros((48, 80))

@@ -71,6 +71,8 @@ class OptionInfo:
     """Value of the option if it is given without one; None if it needs a value."""
     name: str = ""
     """Name on the command line and in manifests, if it differs from that of the field."""
+    other_flag: str = ""
+    """Another spelling on the command line, as other programs have it."""
     parse: Callable[[str], Any] | None = None
     """Turns the text of the command line or of a manifest into the value of the field."""
     in_manifest: bool = True
@@ -186,9 +188,10 @@ class FinishOptions:
     """Must be above `clip_black`."""
     remove_dots: float = option(
         0.0,
-        "Remove separate spots of the matte of up to this area.",
+        "Remove separate spots of the matte of up to this area; --despeckle is the same.",
         "number",
         metavar="PIXELS",
+        other_flag="--despeckle",
         span=(0, math.inf),
     )
     """See `imaging.morphology.remove_dots`."""

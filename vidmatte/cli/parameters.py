@@ -58,6 +58,8 @@ class GroupedCommand(click.Command):
 def _parameter(each: Option, *, multiple: bool) -> Callable[[Command], Command]:
     info = each.info
     flags = ["-o", each.flag] if each.name == "output" else [each.flag]
+    if info.other_flag:
+        flags.append(info.other_flag)
     default = f"  [default: {each.default_text}]" if each.default_text else ""
     help_text = info.help + default
     if info.kind == "switch":
