@@ -159,8 +159,8 @@ def test_mistakes_are_named_with_their_file(studio, text, message):
 
 
 def test_every_key_of_the_file_is_an_option_of_a_run(studio):
-    assert {"model", "device", "smooth", "extent", "output", "sidecar", "threads"} <= set(KEYS)
-    assert not {"points", "prompts", "input", "resume", "report"} & set(KEYS)
+    assert {"model", "device", "smooth", "output", "sidecar", "threads"} <= set(KEYS)
+    assert not {"points", "extent", "prompts", "input", "resume", "report"} & set(KEYS)
 
 
 def test_the_picker_begins_with_the_studio_s_choices(studio, monkeypatch):
@@ -174,6 +174,21 @@ def test_the_picker_begins_with_the_studio_s_choices(studio, monkeypatch):
     CliRunner().invoke(cli, ["pick", "clip.mp4", "--device", "auto", "-o", "x.mov"])
     assert seen["options"].device == "auto"
     assert seen["outputs"] == ("x.mov",)
+
+
+def test_defaults_that_the_picker_does_without_are_no_mistake(studio, monkeypatch):
+    write(studio, 'sidecar = "nuke"\nfeather = 1.5')
+    seen = {}
+
+    def opened(clip, **given):
+        seen.update(given)
+
+    monkeypatch.setattr(pick, "open_picker", opened)
+    assert CliRunner().invoke(cli, ["clip.mp4", "--points"]).exit_code == 1  # no run was made
+    assert seen["options"].finish.feather == 1.5
+    refused = CliRunner().invoke(cli, ["clip.mp4", "--points", "--sidecar", "nuke"])
+    assert refused.exit_code == 2
+    assert "--sidecar was given, but the picker" in refused.stderr
 
 
 def test_a_manifest_wins_over_the_file_beside_it(studio, monkeypatch):

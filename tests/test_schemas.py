@@ -17,6 +17,11 @@ from vidmatte.prompts.prompt import MarkedClip, Prompt, Stroke
 from vidmatte.report.summary import JSON_VERSION
 from vidmatte.schemas import SCHEMAS
 
+try:
+    import tomllib
+except ImportError:
+    import tomli as tomllib
+
 GIVEN = ("clip.mp4", "--model", "none", "--matte", "matte.png")
 
 
@@ -138,8 +143,6 @@ def test_what_the_reader_refuses_the_schema_refuses_too(folder, prompt):
 
 
 def test_manifests_are_described(folder):
-    import tomllib
-
     text = '[defaults]\nsmooth = 0.5\nsidecar = ["nuke"]\n[[shots]]\ninput = "a.mov"\n'
     check(tomllib.loads(text), "manifest")
     assert not is_valid({"shots": [{"input": "a.mov", "sidecar": "maya"}]}, "manifest")

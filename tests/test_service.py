@@ -26,6 +26,7 @@ from vidmatte.cli import cli
 from vidmatte.cli.serve import _bytes
 from vidmatte.errors import OptionError
 from vidmatte.option_table import MANIFEST_KEYS
+from vidmatte.service import app as apps
 from vidmatte.service import queue as queues
 from vidmatte.service.app import create_service_app
 from vidmatte.service.jobs import OPTION_KEYS
@@ -291,6 +292,14 @@ def test_a_clip_that_is_too_large_is_refused_whether_it_says_so_or_not(client):
     assert client.ask("PUT", path, b"")[0] == 400
     # The job still waits for its clip.
     assert client.ask("GET", f"/jobs/{job['id']}")[1]["state"] == "new"
+
+
+def test_uploads_leave_room_on_the_disk(client, clip, monkeypatch):
+    _, job = client.create()
+    monkeypatch.setattr(apps, "_SPARE", 1 << 60)
+    for path in ("clip", "masks/m.png"):
+        status, answer = client.ask("PUT", f"/jobs/{job['id']}/{path}", b"x")
+        assert (status, "the disk of the server is full" in answer["error"]) == (507, True)
 
 
 def test_a_clip_that_cannot_be_read_fails_its_job(service, client, tmp_path):

@@ -49,7 +49,7 @@ _OF_ONE_CLIP = (
 _OUTPUTS = ("output", "alpha", "sidecar")
 KEYS: Mapping[str, Option] = {
     each.name: each
-    for each in (*RUN_OPTIONS, OPTIONS["extent"], *(OPTIONS[name] for name in _OUTPUTS))
+    for each in (*RUN_OPTIONS, *(OPTIONS[name] for name in _OUTPUTS))
     if each.name not in _OF_ONE_CLIP
 }
 """The possible keys of the file."""

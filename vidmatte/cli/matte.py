@@ -79,7 +79,6 @@ def matte_command(
         ),
         logged(log_file),
     ):
-        given = with_config(given, ["stdin" if name == STANDARD else name for name in inputs])
         if _is_piped(inputs, given):
             summary = _piped(inputs, given, line, as_json=as_json)
         else:
@@ -97,7 +96,7 @@ def _whole_run(
     unmarked = asks and _is_unmarked(inputs, given) and has_display()
     if PICKER in given["points"] or unmarked:
         return _picked(inputs, given)
-    return _matted(inputs, given, line)
+    return _matted(inputs, with_config(given, inputs), line)
 
 
 def _is_piped(inputs: Sequence[str], given: Mapping[str, Any]) -> bool:
@@ -110,6 +109,7 @@ def _piped(
 ) -> Summary | None:
     """Matte from standard input, to standard output, or both; no summary of what was sent on."""
     _check_pipes(inputs, given, as_json=as_json)
+    given = with_config(given, ["stdin" if name == STANDARD else name for name in inputs])
     with loading():
         from vidmatte.pipeline.raw import parse_size, received
 
@@ -223,12 +223,13 @@ def _picked(inputs: Sequence[str], given: Mapping[str, Any]) -> Summary:
         )
     unused = ("images", "reference", "report", "sidecar", "matte", "trimaps", "extent")
     refuse_for_picker({OPTIONS[name].flag: given[name] for name in unused})
+    given = with_config(given, inputs)
     summary = open_picker(
         Path(_single(inputs)),
         prompt_file=_if_given(given["prompts"], Path),
         frame=(given["ref_frame"] or (None,))[0],
-        outputs=given["output"],
-        alphas=given["alpha"],
+        outputs=tuple(given["output"]),
+        alphas=tuple(given["alpha"]),
         options=make_options(given),
     )
     if summary is None:

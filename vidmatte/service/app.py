@@ -160,6 +160,7 @@ class _Api:
     async def mask(self, request: Request) -> Response:
         job = self._new_job(request)
         path = self._jobs.mask_of(job, request.path_params["name"])
+        self._check_space(_length(request))
         image = await body_of(request, LARGEST_MASK)
         await run_in_threadpool(path.write_bytes, image)
         return await self._answer(job)
@@ -188,12 +189,14 @@ class _Api:
         return await self._answer(job, 202)
 
     def _check_length(self, request: Request) -> None:
-        text = request.headers.get("content-length", "")
-        length = int(text[:20]) if text.isdecimal() else 0
+        length = _length(request)
         if length > self._largest_clip:
             raise HTTPException(413, f"clips have at most {self._largest_clip:,} bytes")
-        free = shutil.disk_usage(self._jobs.folder).free
-        if length + _SPARE > free:
+        self._check_space(length)
+
+    def _check_space(self, length: int) -> None:
+        """Leave some room on the disk. Raises HTTPException."""
+        if length + _SPARE > shutil.disk_usage(self._jobs.folder).free:
             raise HTTPException(507, "the disk of the server is full: delete finished jobs")
 
     async def _receive(self, request: Request, path: Path) -> None:
@@ -236,6 +239,12 @@ async def _health(request: Request) -> Response:
 
 async def _openapi(request: Request) -> Response:
     return JSONResponse(openapi_document())
+
+
+def _length(request: Request) -> int:
+    """Return the declared length of the body; 0 if there is none."""
+    text = request.headers.get("content-length", "")
+    return int(text[:20]) if text.isdecimal() else 0
 
 
 def _texts(value: object, key: str) -> list[str]:

@@ -74,6 +74,7 @@ def _paths() -> Schema:
                 "409",
                 "413",
                 "422",
+                "507",
             )
             | {"requestBody": body},
         },
