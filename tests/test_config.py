@@ -188,7 +188,7 @@ def test_defaults_that_the_picker_does_without_are_no_mistake(studio, monkeypatc
     assert seen["options"].finish.feather == 1.5
     refused = CliRunner().invoke(cli, ["clip.mp4", "--points", "--sidecar", "nuke"])
     assert refused.exit_code == 2
-    assert "--sidecar was given, but the picker" in refused.stderr
+    assert "--sidecar was given, and the picker does without" in refused.stderr
 
 
 def test_a_manifest_wins_over_the_file_beside_it(studio, monkeypatch):
