@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vidmatte import load_model, open_video
+from vidmatte.metrics import region_overlap
 from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
 from vidmatte.prompts.prompt import Prompt
 
@@ -87,3 +88,26 @@ def test_an_expected_overlap_is_a_share_and_grows_with_both():
     values = [expected_overlap(a, c) for a, c in ((0, 0), (0.5, 0.5), (0.5, 1), (1, 1))]
     assert values == sorted(values)
     assert 0 <= values[0] < values[1] < values[2] < values[3] <= 1
+
+
+def test_an_object_that_was_lost_is_looked_for_in_the_whole_frame(predictor, frames, truth):
+    reference = Prompt(mask=(truth[0] > 0.5).astype(np.float32)).reference(frames[0], frame=0)
+    tracker = predictor.tracker()
+    tracker.start(reference)
+    tracker.step(predictor.shrink(frames[1]))
+    state = tracker.state()
+    # It follows a corner of the background, through a window that the object is not in.
+    height, width = state["alpha"].shape
+    wrong = torch.zeros(height, width)
+    wrong[2 : height // 8, 2 : width // 8] = 1
+    state |= {
+        "alpha": wrong,
+        "window": torch.tensor((0, 0, width // 6, height // 6)),
+        "agreement": torch.tensor(0.0, dtype=torch.float64),
+    }
+    astray = predictor.tracker()
+    astray.restore(state)
+    coarse = astray.step(predictor.shrink(frames[3]))
+    found = predictor.finish(frames[3], coarse)[0, 0].numpy()
+    assert region_overlap(found, truth[1]) > 0.9
+    assert coarse.confidence > 0.7

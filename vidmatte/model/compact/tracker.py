@@ -43,13 +43,21 @@ _MIN_AREA = 2e-5
 
 _CHECK_EVERY = 5
 """Frames from one check against the reference to the next; mattes get worse slowly."""
+_DOUBTED = 0.8
+"""Agreement with the reference below which the next frame is checked, too."""
+_WRONG = 0.5
+"""Agreement below which the object is looked for in the whole frame."""
+_BETTER = 0.1
+"""By how much the agreement of what is found there must be larger."""
+_GOOD = 0.7
+"""Agreement from which a frame is remembered for such a search."""
 
 
 class CompactTracker:
     """Carries the matte from frame to frame.
 
     The flow-warped last alpha is the prior, and the last confident frames are further references.
-    If the object is lost, the whole frame is searched for it by the references alone.
+    If the object is lost, or hardly found again on the reference, the whole frame is searched.
     """
 
     def __init__(self, model: WindowModel, references: Sequence[EncodedReference]) -> None:
@@ -63,6 +71,7 @@ class CompactTracker:
         self._check: CycleCheck | None = None
         self._steps = 0
         self._agreement = 1.0
+        self._good: list[Memory] = []
 
     def start(self, reference: Reference) -> CoarseMatte:
         """Begin at a reference frame, with its marked alpha."""
@@ -76,6 +85,7 @@ class CompactTracker:
         self._check = None
         self._steps = 0
         self._agreement = 1.0
+        self._good = []
         return encoded.coarse()
 
     def step(self, small: Tensor) -> CoarseMatte:
@@ -87,23 +97,20 @@ class CompactTracker:
             alpha = answer.alpha
         else:
             answer, alpha = self._propagate(small, *self._before)
+        answer, alpha, memory = self._checked(frame, answer, alpha)
         # The window moves from frame to frame, so alpha is kept over the whole frame.
         whole_alpha = paste(alpha, self._window, height, width)
-        is_present = bool((whole_alpha > 0.5).mean() > _MIN_AREA)
-        memory = answer.memory
-        # The network's own memory holds the components that were dropped.
-        if alpha is not answer.alpha:
-            memory = self._model.memory_of(answer.features, alpha)
+        is_present = self._is_present(whole_alpha)
         if is_present and answer.confidence >= _TRUSTED:
             # An uncertain frame would teach the following ones its own errors.
             self._recent = [*self._recent, memory][-RECENT_FRAMES:]
         self._before = (small, whole_alpha)
         self._found = is_present and answer.confidence >= _LOST
-        confidence = self._expect_overlap(memory if is_present else None, answer.confidence)
+        confidence = expected_overlap(self._agreement, answer.confidence)
         return coarse_matte(alpha, confidence, self._window, height, width)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the window, the last frame with its alpha, recent memories, the last check."""
+        """Return the window, the last frame with its alpha, memories, and the last check."""
         state = {
             "window": torch.tensor(self._window),
             "found": torch.tensor(self._found),
@@ -114,9 +121,10 @@ class CompactTracker:
         if self._before is not None:
             frame, alpha = self._before
             state |= {"frame": frame, "alpha": torch.from_numpy(alpha)}
-        for index, memory in enumerate(self._recent):
-            for field in fields(memory):
-                state[f"memory.{index}.{field.name}"] = getattr(memory, field.name).cpu()
+        for kind, memories in (("memory", self._recent), ("good", self._good)):
+            for index, memory in enumerate(memories):
+                for field in fields(memory):
+                    state[f"{kind}.{index}.{field.name}"] = getattr(memory, field.name).cpu()
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -131,34 +139,64 @@ class CompactTracker:
         self._before = None
         if "frame" in state:
             self._before = (state["frame"], state["alpha"].numpy())
-        self._recent = []
-        # Memories are numbered without gaps, so the first missing number ends them.
-        while f"memory.{len(self._recent)}.keys" in state:
-            prefix = f"memory.{len(self._recent)}."
+        self._recent = self._restored("memory", state)
+        self._good = self._restored("good", state)
+
+    def _restored(self, kind: str, state: Mapping[str, Tensor]) -> list[Memory]:
+        """Return the memories of a kind in a state; they are numbered without gaps."""
+        memories: list[Memory] = []
+        while f"{kind}.{len(memories)}.keys" in state:
+            prefix = f"{kind}.{len(memories)}."
             parts = {
                 field.name: state[prefix + field.name].to(self._model.device)
                 for field in fields(Memory)
             }
-            self._recent.append(Memory(**parts))
+            memories.append(Memory(**parts))
+        return memories
 
-    def _expect_overlap(self, memory: Memory | None, confidence: float) -> float:
-        """Return the overlap to expect of a new matte, see `model.compact.cycle`.
+    def _checked(
+        self, frame: Rgb8, answer: WindowPrediction, alpha: Alpha
+    ) -> tuple[WindowPrediction, Alpha, Memory]:
+        """Return the answer, the alpha and the memory of a frame, or better ones if they are wrong.
 
-        Args:
-            memory: the frame with its matte; None if that is empty.
-            confidence: the network's own.
+        A matte that does not find the object again on the reference lost it, or most of it. Then
+        the object is looked for in the whole frame, by the references and by the last frame that
+        found it again.
         """
-        if memory is None:
+        memory = answer.memory
+        # The network's own memory holds the components that were dropped.
+        if alpha is not answer.alpha:
+            memory = self._model.memory_of(answer.features, alpha)
+        height, width = frame.shape[:2]
+        if self._check is None:
+            self._check = CycleCheck(self._model, self._references[self._origin])
+        if not self._is_present(paste(alpha, self._window, height, width)):
             # Nothing agrees with an empty matte, until the object is found again.
             self._agreement = 0.0
             self._steps = 0
-            return expected_overlap(self._agreement, confidence)
-        if self._steps % _CHECK_EVERY == 0:
-            if self._check is None:
-                self._check = CycleCheck(self._model, self._references[self._origin])
+        elif self._steps % _CHECK_EVERY == 0 or self._agreement < _DOUBTED:
             self._agreement = self._check.agreement(memory)
+            if self._agreement >= _GOOD:
+                self._good = [memory]
         self._steps += 1
-        return expected_overlap(self._agreement, confidence)
+        # If it was lost in the frame before, the whole frame was searched already.
+        if self._agreement >= _WRONG or not self._found:
+            return answer, alpha, memory
+        memories = [reference.memory for reference in self._references] + self._good
+        window, found = match_anywhere(self._model, frame, memories)
+        if self._is_present(paste(found.alpha, window, height, width)):
+            agreement = self._check.agreement(found.memory)
+            if agreement > self._agreement + _BETTER:
+                self._agreement = agreement
+                self._window = window
+                # The last frames taught what was wrong.
+                self._recent = list(self._good)
+                return found, found.alpha, found.memory
+        return answer, alpha, memory
+
+    @staticmethod
+    def _is_present(whole_alpha: Alpha) -> bool:
+        return bool((whole_alpha > 0.5).mean() > _MIN_AREA)
 
     def _memories(self) -> list[Memory]:
         """Return the references, and the last confident frame behind them."""
