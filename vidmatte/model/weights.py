@@ -48,7 +48,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="366d9ebf12494fe4c7011d911fdca4c878cb5046a541d4b350132c34c515ad6d",
+        sha256="3b2187c016b621b44635a06b625a5f70db2a18cc5d4b1d8907941d5b6b6bfdba",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),

@@ -159,9 +159,7 @@ class CompactTracker:
     ) -> tuple[WindowPrediction, Alpha, Memory]:
         """Return the answer, the alpha and the memory of a frame, or better ones if they are wrong.
 
-        A matte that does not find the object again on the reference lost it, or most of it. Then
-        the object is looked for in the whole frame, by the references and by the last frame that
-        found it again.
+        A matte that does not find the object again on the reference lost it, or most of it.
         """
         memory = answer.memory
         # The network's own memory holds the components that were dropped.
@@ -180,19 +178,30 @@ class CompactTracker:
                 self._good = [memory]
         self._steps += 1
         # If it was lost in the frame before, the whole frame was searched already.
-        if self._agreement >= _WRONG or not self._found:
-            return answer, alpha, memory
+        if self._agreement < _WRONG and self._found:
+            better = self._searched(frame, self._check)
+            if better is not None:
+                return better, better.alpha, better.memory
+        return answer, alpha, memory
+
+    def _searched(self, frame: Rgb8, check: CycleCheck) -> WindowPrediction | None:
+        """Look for the object in the whole frame; return None if no better matte is found.
+
+        The references and the last frame that was found good are looked for.
+        """
         memories = [reference.memory for reference in self._references] + self._good
         window, found = match_anywhere(self._model, frame, memories)
-        if self._is_present(paste(found.alpha, window, height, width)):
-            agreement = self._check.agreement(found.memory)
-            if agreement > self._agreement + _BETTER:
-                self._agreement = agreement
-                self._window = window
-                # The last frames taught what was wrong.
-                self._recent = list(self._good)
-                return found, found.alpha, found.memory
-        return answer, alpha, memory
+        height, width = frame.shape[:2]
+        if not self._is_present(paste(found.alpha, window, height, width)):
+            return None
+        agreement = check.agreement(found.memory)
+        if agreement <= self._agreement + _BETTER:
+            return None
+        self._agreement = agreement
+        self._window = window
+        # The last frames taught what was wrong.
+        self._recent = list(self._good)
+        return found
 
     @staticmethod
     def _is_present(whole_alpha: Alpha) -> bool:
