@@ -309,4 +309,6 @@ def _say_what_is_kept(journal: Journal) -> None:
         if any(not name.startswith("adapt:") for name in done):
             segments = sum(name.startswith("render:") for name in done)
             kept = f"{segments} finished segments are kept: --resume continues with them"
+            if not segments:
+                kept = "propagated frames are kept: --resume continues with them"
             _log.warning("%s", worded(kept))
