@@ -796,6 +796,8 @@ def test_marks_are_chosen_dragged_resized_and_removed(page, session):
     page.page.click("[data-tool=box]")
     page.drag((40, 40), (120, 140))
     page.until(lambda: marks() is not None)
+    # The page hears of its mark after the server has it.
+    page.until(lambda: page.page.locator("#marks button.name").count() == 1)
     page.drag((120, 140), (140, 150))
     page.until(lambda: np.abs(np.subtract(marks().box, (40, 40, 140, 150))).max() <= 1.5)
     page.page.click("[data-tool=point]")
