@@ -6,16 +6,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import uvicorn
-
 from vidmatte.config import Config
 from vidmatte.media.closing import Closing
 from vidmatte.media.lock import exclusive
 from vidmatte.service.app import create_service_app
 from vidmatte.service.jobs import Jobs
 from vidmatte.service.queue import Queue
-from vidmatte.web.protocol import PatientProtocol
-from vidmatte.web.server import bound
+from vidmatte.web.server import bound, origin_of, quiet_server
 
 _SHUTDOWN_SECONDS = 5
 
@@ -60,21 +57,10 @@ class Service(Closing):
             self._socket.close()
             raise
         self.port = int(self._socket.getsockname()[1])
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        self.address = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
+        self.address = origin_of(host, self.port)
         self._queue = Queue(jobs, devices)
         app = create_service_app(jobs, self._queue, token=token, largest_clip=largest_clip)
-        config_of_server = uvicorn.Config(
-            app,
-            http=PatientProtocol,
-            log_level="critical",
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        )
-        self._server = uvicorn.Server(config_of_server)
+        self._server = quiet_server(app, shutdown_seconds=_SHUTDOWN_SECONDS)
         self._thread = threading.Thread(target=self._serve, name="vidmatte-service", daemon=True)
         self._thread.start()
 

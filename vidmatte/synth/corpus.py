@@ -316,21 +316,10 @@ def find_subject(photo: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
         (h, w) True on the object, or None if GrabCut's result is hardly an object.
     """
     height, width = photo.shape[:2]
-    mask = np.zeros((height, width), np.uint8)
-    inset = int(0.06 * min(height, width))
-    middle = (inset, inset, width - 2 * inset, height - 2 * inset)
-    # GrabCut draws from a generator of the whole process: without a seed its cuts would depend on
-    # what came before.
-    cv2.setRNGSeed(0)
-    # Its colour models, 65 numbers each, are not used afterwards.
-    background = np.zeros((1, 65))
-    foreground = np.zeros((1, 65))
-    cv2.grabCut(photo, mask, middle, background, foreground, 4, cv2.GC_INIT_WITH_RECT)
-    # Odd labels are sure and probable foreground.
-    found = (mask % 2 == 1).astype(np.uint8)
+    found = grab_middle(photo).astype(np.uint8)
     # Opening removes threads of a pixel between the object and its surroundings.
-    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(found)
+    opened = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
     if count < 2:
         return None
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
@@ -340,6 +329,40 @@ def find_subject(photo: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     # An object covers the middle and leaves most of the border free; else it is likely background.
     is_object = 0.06 < solid.mean() < 0.6 and edge < 0.2 and core > 0.5
     return solid if is_object else None
+
+
+def grab_middle(photo: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return GrabCut's mask (h, w) of what is in the middle of a photograph (h, w, 3)."""
+    height, width = photo.shape[:2]
+    inset = int(0.06 * min(height, width))
+    middle = (inset, inset, width - 2 * inset, height - 2 * inset)
+    return grab_cut(photo, np.zeros((height, width), np.uint8), rounds=4, middle=middle)
+
+
+def grab_cut(
+    photo: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    *,
+    rounds: int,
+    middle: tuple[int, int, int, int] | None = None,
+) -> NDArray[np.bool_]:
+    """Return GrabCut's mask from labels, or from a box (x, y, width, height) around the object.
+
+    Args:
+        photo: (h, w, 3).
+        labels: (h, w) OpenCV's labels of sure and probable pixels; overwritten.
+        rounds: of the estimate.
+        middle: the box; None for the labels.
+    """
+    # GrabCut draws from a generator of the whole process: without a seed its cuts would depend on
+    # what came before.
+    cv2.setRNGSeed(0)
+    mode = cv2.GC_INIT_WITH_MASK if middle is None else cv2.GC_INIT_WITH_RECT
+    # Its colour models, 65 numbers each, are not used afterwards.
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(photo, labels, middle or (0, 0, 0, 0), *models, rounds, mode)
+    # Odd labels are sure and probable foreground.
+    return np.asarray(labels % 2 == 1)
 
 
 def _soft(mask: NDArray[np.bool_], size: tuple[int, int]) -> Alpha:

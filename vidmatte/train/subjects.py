@@ -24,7 +24,13 @@ from vidmatte.imaging.arrays import Alpha, Rgb8
 from vidmatte.media.atomic import atomic_write
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.weights import load_packaged, load_strictly
-from vidmatte.synth.corpus import SUBJECT_PREFIX, photographs, read_photograph
+from vidmatte.synth.corpus import (
+    SUBJECT_PREFIX,
+    grab_cut,
+    grab_middle,
+    photographs,
+    read_photograph,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +58,7 @@ def find_subjects(photos: Sequence[Rgb8], features: Sequence[NDArray[np.float32]
     Returns:
         (h, w) for each photograph, True on the subject.
     """
-    masks = [_first_guess(photo) for photo in photos]
+    masks = [grab_middle(photo) for photo in photos]
     for _ in range(_ROUNDS):
         scores = [_score(k, features, masks) for k in range(len(photos))]
         masks = [
@@ -60,33 +66,6 @@ def find_subjects(photos: Sequence[Rgb8], features: Sequence[NDArray[np.float32]
             for photo, score, before in zip(photos, scores, masks, strict=True)
         ]
     return masks
-
-
-def _first_guess(photo: Rgb8) -> Mask:
-    """Return GrabCut's mask of what is in the middle of a photograph."""
-    height, width = photo.shape[:2]
-    inset = int(0.06 * min(height, width))
-    middle = (inset, inset, width - 2 * inset, height - 2 * inset)
-    labels = np.zeros((height, width), np.uint8)
-    return _grab_cut(photo, labels, rounds=4, middle=middle)
-
-
-def _grab_cut(
-    photo: Rgb8,
-    labels: NDArray[np.uint8],
-    *,
-    rounds: int,
-    middle: tuple[int, int, int, int] | None = None,
-) -> Mask:
-    """Return GrabCut's mask from labels, or from a box (x, y, width, height) around the object."""
-    # GrabCut draws from a generator of the whole process.
-    cv2.setRNGSeed(0)
-    mode = cv2.GC_INIT_WITH_MASK if middle is None else cv2.GC_INIT_WITH_RECT
-    # Its colour models, 65 numbers each, are not used afterwards.
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(photo, labels, middle or (0, 0, 0, 0), *models, rounds, mode)
-    # Odd labels are sure and probable foreground.
-    return np.asarray(labels % 2 == 1)
 
 
 def _score(
@@ -134,7 +113,7 @@ def _sharpened(photo: Rgb8, score: NDArray[np.float32], before: Mask) -> Mask:
     if not 0.001 < object_share < 0.999:
         # GrabCut needs both.
         return before
-    found = _grab_cut(photo, labels, rounds=2)
+    found = grab_cut(photo, labels, rounds=2)
     # Opening removes threads of a pixel between the object and its surroundings.
     opened = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(opened)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import uvicorn
 
@@ -40,21 +41,10 @@ class PickerServer:
         token = secrets.token_urlsafe(32)
         app = create_chooser_app(session) if isinstance(session, Chooser) else create_app(session)
         self._guard = Guard(app, token=token, host=host, cookie=f"vidmatte_{self.port}")
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        self._origin = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
+        self._origin = origin_of(host, self.port)
         self.address = self._address_with(token)
         """Opens the page once, in one browser."""
-        config = uvicorn.Config(
-            self._guard,
-            http=PatientProtocol,
-            log_level="critical",
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        )
-        self._server = uvicorn.Server(config)
+        self._server = quiet_server(self._guard, shutdown_seconds=_SHUTDOWN_SECONDS)
         self._thread = threading.Thread(target=self._serve, name="vidmatte-server", daemon=True)
 
     def show(self, session: Session) -> None:
@@ -164,6 +154,32 @@ def _file_leading_to(address: str, folder: Path) -> Path:
             f'<p><a href="{escape(address)}">Open the picker</a></p></html>'
         )
     return path
+
+
+def origin_of(host: str, port: int) -> str:
+    """Return the beginning of an address at which a server that listens to `host` is reached."""
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+
+def quiet_server(app: Any, *, shutdown_seconds: int) -> uvicorn.Server:
+    """Return a server of an ASGI application that logs nothing and bears slow clients.
+
+    Args:
+        app: the application.
+        shutdown_seconds: how long requests may go on when it is closed.
+    """
+    config = uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=shutdown_seconds,
+    )
+    return uvicorn.Server(config)
 
 
 def bound(host: str, port: int, what: str) -> socket.socket:

@@ -6,8 +6,7 @@ marked: cycle consistency, as of tracks by Kalal et al. (Forward-Backward Error,
 
 from __future__ import annotations
 
-import numpy as np
-
+from vidmatte.metrics import region_overlap
 from vidmatte.model.compact.inference import WindowModel
 from vidmatte.model.compact.reference import EncodedReference
 from vidmatte.model.compact.similarity import Memory
@@ -37,10 +36,9 @@ class CycleCheck:
             [memory],
             features=self._features,
         )
-        again = found.alpha > 0.5
-        marked = self._reference.predicted > 0.5
-        union = int(np.count_nonzero(again | marked))
-        return int(np.count_nonzero(again & marked)) / union if union else 0.0
+        marked = self._reference.predicted
+        # Nothing agrees with an empty matte, not even nothing.
+        return region_overlap(found.alpha, marked) if (marked > 0.5).any() else 0.0
 
 
 def expected_overlap(agreement: float, confidence: float) -> float:
