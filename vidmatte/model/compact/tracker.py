@@ -21,6 +21,7 @@ from vidmatte.model.compact.inference import (
 from vidmatte.model.compact.net import RECENT_FRAMES
 from vidmatte.model.compact.reference import EncodedReference
 from vidmatte.model.compact.similarity import Memory
+from vidmatte.model.compact.still import StillParts, smoothed
 from vidmatte.model.compact.window import (
     Box,
     crop_alpha,
@@ -49,6 +50,8 @@ _WRONG = 0.5
 """Agreement below which the object is looked for in the whole frame."""
 _BETTER = 0.1
 """By how much the agreement of what is found there must be larger."""
+_WHOLLY_STILL = 0.999
+"""Share of a place from which all of it is taken as still."""
 _GOOD = 0.7
 """Agreement from which a frame is remembered for such a search."""
 
@@ -65,6 +68,7 @@ class CompactTracker:
         self._references = references
         self._recent: list[Memory] = []
         self._before: tuple[Tensor, Alpha] | None = None
+        self._still: StillParts | None = None
         self._window: Box = (0, 0, 0, 0)
         self._found = False
         self._origin = 0
@@ -78,7 +82,9 @@ class CompactTracker:
         frames = [each.frame for each in self._references]
         self._origin = frames.index(reference.frame)
         encoded = self._references[self._origin]
-        self._before = (self._model.shrink(reference.rgb), encoded.marked.alpha)
+        small = self._model.shrink(reference.rgb)
+        self._before = (small, encoded.marked.alpha)
+        self._still = StillParts(smoothed(small.numpy()), encoded.marked.alpha)
         self._window = encoded.window
         self._recent = [encoded.memory]
         self._found = True
@@ -92,14 +98,19 @@ class CompactTracker:
         """Return the matte of the next frame (h, w, 3), from `WindowModel.shrink`."""
         frame = small.numpy()
         height, width = frame.shape[:2]
-        if self._before is None or not self._found:
+        still = self._still if self._found else None
+        if self._before is None or still is None:
             self._window, answer = match_anywhere(self._model, frame, self._memories())
-            alpha = answer.alpha
+            found = answer.alpha
         else:
-            answer, alpha = self._propagate(small, *self._before)
-        answer, alpha, memory = self._checked(frame, answer, alpha)
+            answer, found = self._propagate(small, *self._before)
+            found = self._held(still, frame, found)
+        answer, alpha, memory = self._checked(frame, answer, found)
         # The window moves from frame to frame, so alpha is kept over the whole frame.
-        whole_alpha = paste(alpha, self._window, height, width)
+        if still is None or alpha is not found:
+            still = StillParts(smoothed(frame), paste(alpha, self._window, height, width))
+        self._still = still
+        whole_alpha = still.alpha
         is_present = self._is_present(whole_alpha)
         if is_present and answer.confidence >= _TRUSTED:
             # An uncertain frame would teach the following ones its own errors.
@@ -109,8 +120,21 @@ class CompactTracker:
         confidence = expected_overlap(self._agreement, answer.confidence)
         return coarse_matte(alpha, confidence, self._window, height, width)
 
+    def _held(self, still: StillParts, frame: Rgb8, alpha: Alpha) -> Alpha:
+        """Return the alpha of a frame's window, held from the last frame where nothing changed."""
+        height, width = frame.shape[:2]
+        held = still.hold(frame, paste(alpha, self._window, height, width))
+        size = (alpha.shape[0], alpha.shape[1])
+        share = crop_alpha(held, self._window, size)
+        if not share.any():
+            return alpha
+        before = crop_alpha(still.alpha, self._window, size)
+        # Exactly the same where all of a place is still: the average of ones may not be 1.
+        mixed = share * before + (1 - share) * alpha
+        return np.asarray(np.where(share > _WHOLLY_STILL, before, mixed), np.float32)
+
     def state(self) -> dict[str, Tensor]:
-        """Return the window, the last frame with its alpha, memories, and the last check."""
+        """Return the window, the last frame with its alpha, what is still, memories, and checks."""
         state = {
             "window": torch.tensor(self._window),
             "found": torch.tensor(self._found),
@@ -121,6 +145,8 @@ class CompactTracker:
         if self._before is not None:
             frame, alpha = self._before
             state |= {"frame": frame, "alpha": torch.from_numpy(alpha)}
+        if self._still is not None:
+            state["anchor"] = torch.from_numpy(self._still.anchor)
         for kind, memories in (("memory", self._recent), ("good", self._good)):
             for index, memory in enumerate(memories):
                 for field in fields(memory):
@@ -139,6 +165,9 @@ class CompactTracker:
         self._before = None
         if "frame" in state:
             self._before = (state["frame"], state["alpha"].numpy())
+        self._still = None
+        if "anchor" in state and self._before is not None:
+            self._still = StillParts(state["anchor"].numpy(), self._before[1])
         self._recent = self._restored("memory", state)
         self._good = self._restored("good", state)
 

@@ -1,0 +1,60 @@
+"""What does not change in a picture keeps its alpha.
+
+The matte of a frame is found from that of the frame before it, so small errors would add up and
+creep, even where nothing happens. With a camera that stands still they must not.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from vidmatte.imaging.arrays import Alpha, Rgb8
+
+_SCALE = 2
+"""Places are compared at a half of the shrunk frame: grain averages out, edges do not."""
+_NOISE = 2
+"""Change of colour, in codes of 8 bits, up to which a place is still."""
+_MARGIN = 7
+"""Side of the surroundings that have to be still, too, as what moves there may reach in next."""
+
+
+def smoothed(frame: Rgb8) -> Rgb8:
+    """Return a shrunk frame (h, w, 3) as it is compared with others: half as large, and smooth."""
+    size = (max(1, frame.shape[1] // _SCALE), max(1, frame.shape[0] // _SCALE))
+    half = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.blur(half, (3, 3)), np.uint8)
+
+
+class StillParts:
+    """Holds alpha from frame to frame where a picture is still.
+
+    Each place is compared with the picture of when it last moved, so slow changes add up until they
+    are seen.
+
+    Attributes:
+        anchor: that picture, of `smoothed`.
+        alpha: (h, w) of the last frame.
+    """
+
+    def __init__(self, anchor: Rgb8, alpha: Alpha) -> None:
+        self.anchor = anchor
+        self.alpha = alpha
+
+    def hold(self, frame: Rgb8, alpha: Alpha) -> Alpha:
+        """Go to the next frame, and return where its alpha is held: 1 there, else 0, (h, w).
+
+        Args:
+            frame: (h, w, 3), shrunk.
+            alpha: (h, w) as it was found in the frame. In `self.alpha` it is held.
+        """
+        now = smoothed(frame)
+        change = cv2.absdiff(now, self.anchor).max(axis=2)
+        moves = cv2.dilate(
+            (change > _NOISE).astype(np.uint8), np.ones((_MARGIN, _MARGIN), np.uint8)
+        )
+        # Where something moves, this frame is what the next ones are compared with.
+        self.anchor = np.where(moves[..., None] > 0, now, self.anchor)
+        is_still = cv2.resize(1 - moves, alpha.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        self.alpha = np.where(is_still, self.alpha, alpha)
+        return is_still.astype(np.float32)
