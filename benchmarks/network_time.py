@@ -113,8 +113,8 @@ class Stopwatch:
         return run
 
 
-def time_parts(frames: int, device: str, color: bool) -> None:
-    """Print the time of each part of a frame."""
+def time_parts(frames: int, device: str, color: bool, objects: int) -> None:
+    """Print the time of each part of a frame; the objects are the same person."""
     watch = Stopwatch(torch.device("cpu" if device == "auto" else device))
     marks: list[tuple[float, float]] = []
 
@@ -130,9 +130,9 @@ def time_parts(frames: int, device: str, color: bool) -> None:
             stack.enter_context(patch.object(owner, name, replaced))
         vidmatte.matte(
             clip,
-            vidmatte.Prompt(points=POINTS),
-            output=[folder / "c.mov"] if color else [],
-            alpha=folder / ("a.mov" if color else "a.mkv"),
+            {str(number): [vidmatte.Prompt(points=POINTS)] for number in range(objects)},
+            output=[folder / "{object}.mov"] if color else [],
+            alpha=folder / ("{object}_alpha.mov" if color else "{object}.mkv"),
             options=vidmatte.MatteOptions(device=device, batch_size=1),
             on_mattes=count,
         )
@@ -174,13 +174,14 @@ def time_operations(frames: int, device: str) -> None:
 @click.option("--frames", default=25, help="Frames that are timed.")
 @click.option("--device", default="cpu", help="Device of the network.")
 @click.option("--color", is_flag=True, help="Write colour and alpha as ProRes.")
+@click.option("--objects", default=1, help="Objects that are followed.")
 @click.option("--operations", is_flag=True, help="List operations of PyTorch instead.")
-def main(frames: int, device: str, color: bool, operations: bool) -> None:
+def main(frames: int, device: str, color: bool, objects: int, operations: bool) -> None:
     """Print the time of one frame by its parts."""
     if operations:
         time_operations(frames, device)
     else:
-        time_parts(frames, device, color)
+        time_parts(frames, device, color, objects)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import weakref
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -52,6 +54,19 @@ def save(path, batches, *, alpha_only=False, **options):
 def frames_in(path):
     with av.open(str(path)) as container:
         return sum(1 for _ in container.decode(video=0))
+
+
+def test_waiting_frames_do_not_hold_the_pictures_of_the_source(tmp_path):
+    batch = mattes()
+    batch = replace(batch, foreground=batch.source.rgb.flip(1))
+    rgb = weakref.ref(batch.source.rgb)
+    target = OutputSpec(tmp_path / "colour.mov", alpha_only=False)
+    with create_outputs([target], like=info()) as outputs:
+        outputs.write(batch)
+        del batch
+        gc.collect()
+        assert rgb() is None
+    assert frames_in(target.path) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from vidmatte.process import handled_signals, interrupt, leave, protect_streams
+from vidmatte.process import handled_signals, interrupt, leave, protect_streams, use_one_heap
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     for number in numbers:
         signal.signal(number, leave)
     protect_streams()
+    use_one_heap()
     from vidmatte.cli import cli
 
     for number in numbers:

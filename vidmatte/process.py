@@ -1,4 +1,4 @@
-"""The process of the program: its stop signals and standard streams.
+"""The process of the program: its stop signals, standard streams and heap.
 
 A terminal that is gone (ssh, a closed window), a full disk behind `2>log` or a closed pipe must
 not end a healthy render: messages on standard error are written if possible.
@@ -6,6 +6,7 @@ not end a healthy render: messages on standard error are written if possible.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import signal
@@ -17,6 +18,8 @@ from typing import Any
 
 INTERRUPTED = 130
 """Exit code of a stopped run."""
+_M_ARENA_MAX = -8
+"""Parameter of `mallopt`: the largest number of heaps."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, the stop of a farm, a lost terminal."""
 _STOPPING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -52,6 +55,23 @@ def loading() -> Iterator[None]:
     finally:
         for number in replaced:
             signal.signal(number, interrupt)
+
+
+def use_one_heap() -> None:
+    """Let all threads take memory from one heap, with the C library of GNU.
+
+    Otherwise each thread has a heap of its own, and one does not use what another has free: frames
+    go from thread to thread. To be called before there are threads. The variable `MALLOC_ARENA_MAX`
+    goes before it.
+    """
+    if "MALLOC_ARENA_MAX" in os.environ or "CS_GNU_LIBC_VERSION" not in getattr(
+        os, "confstr_names", {}
+    ):
+        return
+    with suppress(ValueError, OSError):
+        # Raises where another C library only knows the name.
+        os.confstr("CS_GNU_LIBC_VERSION")
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 class _LossyFile(io.RawIOBase):

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from vidmatte.frames import ColorTags, VideoInfo
 from vidmatte.imaging import ocio
+from vidmatte.imaging.frame_memory import frame_memory
 from vidmatte.imaging.primaries import OTHER_PRIMARIES, to_bt709
 from vidmatte.imaging.profile import parse_profile, to_srgb
 from vidmatte.imaging.transfer import (
@@ -138,13 +139,19 @@ def to_display(rgb: Tensor, color: ColorTags) -> Tensor:
         light = scene * (torch.as_tensor(luminance) ** 0.2).unsqueeze(-3)
         light *= _look_up(pq_encode(light.amax(-3, keepdim=True) * _PEAK), _pq_gain())
     else:
-        return rgb.clamp(0, 1)
+        return _clamped(rgb)
     if color.primaries == _BT2020:
         light = torch.einsum(
             "ij,...jhw->...ihw", torch.tensor(_TO_BT709, dtype=rgb.dtype, device=rgb.device), light
         )
     # As a function of the root the curve is nearly a line, so a table is precise enough.
     return _look_up((light * (_PEAK / _WHITE)).clamp_(0, 1).sqrt_(), _screen())
+
+
+def _clamped(rgb: Tensor) -> Tensor:
+    if rgb.device.type != "cpu" or rgb.dtype != torch.float32:
+        return rgb.clamp(0, 1)
+    return torch.clamp(rgb, 0, 1, out=frame_memory(tuple(rgb.shape)))
 
 
 def for_output(

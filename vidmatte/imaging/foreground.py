@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidmatte.errors import OptionError
+from vidmatte.imaging.frame_memory import frame_memory
 
 _EPSILON = 1e-5
 # A tenth of the paper's weight: two sweeps then meet the compositing equation better, at half the
@@ -106,7 +107,7 @@ def _estimate_frame(image: Tensor, alpha: Tensor) -> Tensor:
             colors = _solve_whole(level_image, level_alpha, colors)
             foreground, background = colors[:3], colors[3:]
     # New memory costs most at this size, so the background is never enlarged as a whole.
-    foreground = _enlarge(foreground, (alpha.shape[0], alpha.shape[1]))
+    foreground = _enlarge(foreground, (alpha.shape[0], alpha.shape[1]), is_last=True)
     _solve_soft(*levels[0], foreground, background)
     return _put(levels[0][0], alpha >= _SOLID, foreground)
 
@@ -115,11 +116,13 @@ def _on_processor(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def _enlarge(planes: Tensor, size: tuple[int, int]) -> Tensor:
+def _enlarge(planes: Tensor, size: tuple[int, int], *, is_last: bool = False) -> Tensor:
+    """Return planes (C, h, w) at another size; `is_last` says that it is that of the frame."""
     if not _on_processor(planes):
         return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+    shape = (len(planes), *size)
+    larger = frame_memory(shape) if is_last else torch.empty(shape)
     # On the processor OpenCV and NumPy take a tenth of torch's time, here and below.
-    larger = torch.empty((len(planes), *size))
     for plane, target in zip(planes.numpy(), larger.numpy(), strict=True):
         cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
     return larger

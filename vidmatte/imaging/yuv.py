@@ -22,6 +22,7 @@ from av.video.plane import VideoPlane
 from vidmatte.errors import ReadError
 from vidmatte.frames import ColorTags
 from vidmatte.imaging.arrays import Pixels
+from vidmatte.imaging.frame_memory import frame_memory
 
 KR_KB = {
     1: (0.2126, 0.0722),
@@ -280,7 +281,9 @@ def _separate(frame: av.VideoFrame, *, matrix: int | None) -> Pixels:
         format="gbrpf32le", src_colorspace=matrix, interpolation=_EXACT_FLAGS, threads=1
     )
     green, blue, red = _planes(frame, np.float32)
-    return cast("Pixels", np.stack([red, green, blue]))
+    rgb = frame_memory((3, *red.shape)).numpy()
+    np.stack([red, green, blue], out=rgb)
+    return cast("Pixels", rgb)
 
 
 def _separate_rgb(frame: av.VideoFrame) -> Pixels:
@@ -326,7 +329,7 @@ def _matrix_in_float(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     linear = yuv_to_rgb_affine(tags, bits)[:, :3].tolist()
     scale = linear[0][0]
     black = 0.0 if tags.full_range else 16 * 2.0 ** (bits - 8)
-    rgb = torch.empty((3, *luma.shape))
+    rgb = frame_memory((3, *luma.shape))
     # In strips that stay in the processor's cache between the operations.
     for top in range(0, luma.shape[0], _STRIP):
         rows = slice(top, top + _STRIP)

@@ -20,7 +20,7 @@ from vidmatte.media.closing import Closing
 from vidmatte.media.prefetch import prefetch
 
 DEFAULT_SEQUENCE_RATE = Fraction(24)
-_PREFETCHED_BATCHES, _PREFETCHED_BYTES = 2, 192 << 20
+_PREFETCHED_BATCHES, _PREFETCHED_BYTES = 2, 32 << 20
 """Number of batches decoded ahead, one if they are large."""
 
 

@@ -27,6 +27,7 @@ from vidmatte.pipeline.progress import Stage
 from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.run import matte_request
 from vidmatte.pipeline.segments.long_render import resumable
+from vidmatte.process import use_one_heap
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
 from vidmatte.report.summary import Summary
@@ -183,6 +184,7 @@ def _after(progress: Progress, what: str, *values: Any) -> Progress:
 
 def _work(job: Job, pipe: Connection) -> None:
     """Run the job in the process, and report progress to the server."""
+    use_one_heap()
     # Ctrl-C in the terminal reaches this process, too; only the server cancels, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)

@@ -22,7 +22,7 @@ Writer: TypeAlias = MovieWriter | ImageWriter | AvifWriter
 
 _QUEUED_BATCHES = 2
 """Largest number of waiting batches; one if frames are large."""
-_LARGE_FRAME = 1 << 22
+_LARGE_FRAME = 1 << 20
 """Pixels of a large frame."""
 _POLL_SECONDS = 0.1
 

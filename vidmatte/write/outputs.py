@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -146,6 +146,16 @@ def _check_bit_depth(bit_depth: int, specs: Sequence[OutputSpec]) -> None:
         )
 
 
+def _without_source(batch: MatteBatch) -> MatteBatch:
+    """Return a batch that does not hold the source's pictures if it has colour of its own.
+
+    Batches wait in queues, and their memory counts several times.
+    """
+    if batch.foreground is None:
+        return batch
+    return replace(batch, source=replace(batch.source, rgb=batch.foreground))
+
+
 def _is_exr(spec: OutputSpec) -> bool:
     return spec.format.codec == "exr"
 
@@ -261,6 +271,7 @@ class Outputs:
         if isinstance(mattes, MatteBatch):
             # A batch without names is the one object of every output.
             mattes = {writer.spec.object_name: mattes for writer in self._writers}
+        mattes = {name: _without_source(batch) for name, batch in mattes.items()}
         batch = next(iter(mattes.values()))
         for writer in self._writers:
             if writer.format.is_movie:

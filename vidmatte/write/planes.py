@@ -28,6 +28,8 @@ _MATRICES = {1: 1, 5: 6, 6: 6, 9: 9}
 # AVCOL_RANGE_MPEG and AVCOL_RANGE_JPEG of FFmpeg.
 _LIMITED_RANGE = 1
 _FULL_RANGE = 2
+_STRIP = 64
+"""Rows that are converted together, an even number."""
 
 
 def output_tags(
@@ -92,13 +94,16 @@ def video_frame(
     if color is not None and frame.format.is_rgb:
         _fill_rgb(frame, color, alpha, zero_rgb_where_transparent=zero_rgb_where_transparent)
         return frame
-    values: Sequence[Tensor | float] = _gray(alpha, bits, tags)
-    if color is not None:
-        values = [*_yuv(color, bits, tags), alpha * max_code]
-    # A format without chroma, or without alpha, has fewer planes than there are values.
-    values = values[: len(frame.planes)]
-    for plane, code_values in zip(frame.planes, values, strict=True):
-        _fill(plane, code_values, frame.format)
+    # In strips that stay in the processor's cache between the operations.
+    for top in range(0, height, _STRIP):
+        rows = slice(top, min(top + _STRIP, height))
+        values: Sequence[Tensor | float] = _gray(alpha[rows], bits, tags)
+        if color is not None:
+            values = [*_yuv(color[:, rows], bits, tags), alpha[rows] * max_code]
+        # A format without chroma, or without alpha, has fewer planes than there are values.
+        values = values[: len(frame.planes)]
+        for plane, code_values in zip(frame.planes, values, strict=True):
+            _fill(plane, code_values, frame.format, rows)
     return frame
 
 
@@ -171,7 +176,7 @@ def _fill_rgb(
         red, green, blue = color
         # FFmpeg's planar order, gbrap.
         for plane, values in zip(frame.planes, (green, blue, red, alpha), strict=True):
-            _fill(plane, values * max_code, frame.format)
+            _fill(plane, values * max_code, frame.format, slice(0, frame.height))
         return
     # Packed formats in big-endian (rgba64be): assigning converts the byte order.
     dtype = samples.dtype.newbyteorder("=")
@@ -186,14 +191,22 @@ def _fill_rgb(
     samples[:, : 4 * frame.width] = packed.reshape(frame.height, -1)
 
 
-def _fill(plane: VideoPlane, code_values: Tensor | float, form: av.VideoFormat) -> None:
-    """Round code values into a plane; subsampled chroma is averaged around its samples."""
+def _fill(
+    plane: VideoPlane, code_values: Tensor | float, form: av.VideoFormat, rows: slice
+) -> None:
+    """Round code values of some rows of a frame into a plane.
+
+    Subsampled chroma is averaged around its samples; `rows` begin with an even one.
+    """
     samples, max_code = _samples(plane, form)
     picture = samples[: plane.height, : plane.width]
+    if plane.height < form.height:
+        rows = slice(rows.start // 2, -(-rows.stop // 2))
+    picture = picture[rows]
     if isinstance(code_values, float):
         picture[...] = code_values
         return
-    picture[...] = _rounded(_subsampled(code_values, (plane.height, plane.width)), max_code)
+    picture[...] = _rounded(_subsampled(code_values, picture.shape), max_code)
 
 
 def _samples(plane: VideoPlane, form: av.VideoFormat) -> tuple[npt.NDArray[np.generic], int]:
@@ -211,7 +224,7 @@ def _rounded(code_values: Tensor, max_code: int) -> npt.NDArray[np.float32]:
     return rounded
 
 
-def _subsampled(plane: Tensor, shape: tuple[int, int]) -> Tensor:
+def _subsampled(plane: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return a plane of code values at the size of a chroma plane.
 
     Samples lie as in MPEG-2 and H.264 (ITU-T H.273, chroma sample location 0). Across, a sample

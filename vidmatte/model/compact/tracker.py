@@ -101,17 +101,25 @@ class CompactTracker:
         still = self._still if self._found else None
         if self._before is None or still is None:
             self._window, answer = match_anywhere(self._model, frame, self._memories())
-            found = answer.alpha
+            alpha = answer.alpha
         else:
-            answer, found = self._propagate(small, *self._before)
-            found = self._held(still, frame, found)
-        answer, alpha, memory = self._checked(frame, answer, found)
+            answer, alpha = self._propagate(small, *self._before)
+            alpha = self._held(still, frame, alpha)
+        memory = answer.memory
+        # The network's own memory holds the components that were dropped.
+        if alpha is not answer.alpha:
+            memory = self._model.memory_of(answer.features, alpha)
         # The window moves from frame to frame, so alpha is kept over the whole frame.
-        if still is None or alpha is not found:
+        if still is None:
             still = StillParts(smoothed(frame), paste(alpha, self._window, height, width))
+        is_present = _is_present(still.alpha)
+        better = self._checked(frame, memory, is_present=is_present)
+        if better is not None:
+            answer, alpha, memory = better, better.alpha, better.memory
+            still = StillParts(smoothed(frame), paste(alpha, self._window, height, width))
+            is_present = True
         self._still = still
         whole_alpha = still.alpha
-        is_present = self._is_present(whole_alpha)
         if is_present and answer.confidence >= _TRUSTED:
             # An uncertain frame would teach the following ones its own errors.
             self._recent = [*self._recent, memory][-RECENT_FRAMES:]
@@ -183,21 +191,19 @@ class CompactTracker:
             memories.append(Memory(**parts))
         return memories
 
-    def _checked(
-        self, frame: Rgb8, answer: WindowPrediction, alpha: Alpha
-    ) -> tuple[WindowPrediction, Alpha, Memory]:
-        """Return the answer, the alpha and the memory of a frame, or better ones if they are wrong.
+    def _checked(self, frame: Rgb8, memory: Memory, *, is_present: bool) -> WindowPrediction | None:
+        """Return a better answer for a frame if its matte is wrong and there is one, else None.
 
         A matte that does not find the object again on the reference lost it, or most of it.
+
+        Args:
+            frame: (h, w, 3).
+            memory: the frame with its matte.
+            is_present: whether there is anything in that matte.
         """
-        memory = answer.memory
-        # The network's own memory holds the components that were dropped.
-        if alpha is not answer.alpha:
-            memory = self._model.memory_of(answer.features, alpha)
-        height, width = frame.shape[:2]
         if self._check is None:
             self._check = CycleCheck(self._model, self._references[self._origin])
-        if not self._is_present(paste(alpha, self._window, height, width)):
+        if not is_present:
             # Nothing agrees with an empty matte, until the object is found again.
             self._agreement = 0.0
             self._steps = 0
@@ -208,10 +214,8 @@ class CompactTracker:
         self._steps += 1
         # If it was lost in the frame before, the whole frame was searched already.
         if self._agreement < _WRONG and self._found:
-            better = self._searched(frame, self._check)
-            if better is not None:
-                return better, better.alpha, better.memory
-        return answer, alpha, memory
+            return self._searched(frame, self._check)
+        return None
 
     def _searched(self, frame: Rgb8, check: CycleCheck) -> WindowPrediction | None:
         """Look for the object in the whole frame; return None if no better matte is found.
@@ -221,7 +225,7 @@ class CompactTracker:
         memories = [reference.memory for reference in self._references] + self._good
         window, found = match_anywhere(self._model, frame, memories)
         height, width = frame.shape[:2]
-        if not self._is_present(paste(found.alpha, window, height, width)):
+        if not _is_present(paste(found.alpha, window, height, width)):
             return None
         agreement = check.agreement(found.memory)
         if agreement <= self._agreement + _BETTER:
@@ -231,10 +235,6 @@ class CompactTracker:
         # The last frames taught what was wrong.
         self._recent = list(self._good)
         return found
-
-    @staticmethod
-    def _is_present(whole_alpha: Alpha) -> bool:
-        return bool((whole_alpha > 0.5).mean() > _MIN_AREA)
 
     def _memories(self) -> list[Memory]:
         """Return the references, and the last confident frame behind them."""
@@ -271,6 +271,10 @@ class CompactTracker:
         cropped = crop_alpha(last_alpha, self._window, flow.shape[:2])
         moved = np.asarray(warp(cropped, flow), np.float32)
         return flow, Expectation(moved, flow_agreement(flow, backward))
+
+
+def _is_present(whole_alpha: Alpha) -> bool:
+    return bool((whole_alpha > 0.5).mean() > _MIN_AREA)
 
 
 def match_anywhere(
