@@ -18,7 +18,7 @@ from vidmatte.errors import OptionError
 
 Foreground = Literal["estimate", "source"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Reader = Literal["pyav", "decord"]
+Reader = Literal["pyav", "decord", "nvdec"]
 Deinterlace = Literal["refuse", "bwdif", "yadif", "keep"]
 """Interlaced frames: refuse them, deinterlace them in one of two ways, or read them as they are."""
 OnDamage = Literal["refuse", "stop", "skip", "hold"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 from av import logging
 from av.bitstream import BitStreamFilterContext
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -43,14 +44,19 @@ _AV1_COLOCATED, _AV1_TOP_LEFT = 2, 3
 """chroma_sample_position of AV1 (6.4.2), and the AVChromaLocation of it."""
 
 
-def open_container(source: str | Path) -> InputContainer:
-    """Open a movie. Raises ReadError if it is none, or would read other files."""
+def open_container(source: str | Path, hardware: HWAccel | None = None) -> InputContainer:
+    """Open a movie, to be decoded by `hardware` if there is some.
+
+    Raises ReadError if it is none, would read other files, or the hardware refuses it.
+    """
     if not Path(source).is_file():
         raise ReadError(
             f"{source}: is no regular file (a pipe or a device?); copy it to a file first"
         )
     try:
-        return av.open(f"file:{source}", options=_OPTIONS, timeout=(_OPEN_SECONDS, None))
+        return av.open(
+            f"file:{source}", options=_OPTIONS, timeout=(_OPEN_SECONDS, None), hwaccel=hardware
+        )
     except av.ArgumentError as error:
         # Refused by the whitelist.
         raise ReadError(

@@ -14,6 +14,7 @@ from vidmatte.read.decord import open_decord
 from vidmatte.read.exr_channels import ExrChoice
 from vidmatte.read.images import is_animated, is_image
 from vidmatte.read.movie import MovieVideo
+from vidmatte.read.nvdec import NvdecVideo
 from vidmatte.read.sequence import SequenceVideo
 from vidmatte.read.video import Video
 
@@ -87,7 +88,8 @@ def open_video(
             deinterlace=deinterlace,
             stream=stream,
         )
-    return MovieVideo(
+    movie = NvdecVideo if reader == "nvdec" else MovieVideo
+    return movie(
         source,
         allow_truncated=allow_truncated,
         deinterlace=deinterlace,
