@@ -32,6 +32,15 @@ class CoarseMatte:
     window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     """Left, top, right, bottom of the model's window, as shares of the frame."""
 
+    def inside(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the window in a frame of this height and width."""
+        left, top, right, bottom = self.window
+        x = round(left * width)
+        y = round(top * height)
+        # At least one pixel, also for a window smaller than a pixel.
+        rows = slice(y, max(y + 1, round(bottom * height)))
+        return rows, slice(x, max(x + 1, round(right * width)))
+
 
 class Tracker(Protocol):
     """Propagates a matte from frame to frame in one direction, with a memory."""
@@ -70,6 +79,15 @@ class Predictor(Protocol):
 
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
         """Return (1, 1, H, W) alpha at full size, with the edges of the image (1, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class SupportsMaskedFrames(Protocol):
+    """A predictor that sees more in a mask of full size than in the coarse matte of its frame."""
+
+    def finish_masked(self, rgb: Tensor, frame: int) -> Tensor | None:
+        """Return alpha at full size of a frame with a mask, as `Predictor.finish`; else None."""
         ...
 
 

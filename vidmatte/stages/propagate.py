@@ -22,7 +22,7 @@ from vidmatte.imaging.display import to_display
 from vidmatte.imaging.packing import pack_alpha, unpack_alpha
 from vidmatte.media.prefetch import prefetch
 from vidmatte.model.display import with_display_transform
-from vidmatte.model.interface import CoarseMatte, Predictor, Tracker
+from vidmatte.model.interface import CoarseMatte, Predictor, SupportsMaskedFrames, Tracker
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
 
@@ -244,8 +244,13 @@ def bring_to_full_size(
     """Return the mattes of a batch from the coarse ones of each of its frames."""
     alphas = []
     confidence = []
-    for rgb, weighted in zip(shown.frames, coarse, strict=True):
-        if len(weighted) == 1:
+    for rgb, frame, weighted in zip(shown.frames, shown.batch.frames, coarse, strict=True):
+        masked = None
+        if isinstance(predictor, SupportsMaskedFrames):
+            masked = predictor.finish_masked(rgb, frame)
+        if masked is not None:
+            alphas.append(masked)
+        elif len(weighted) == 1:
             alphas.append(predictor.finish(rgb, weighted[0][1]))
         else:
             found = [share * predictor.finish(rgb, matte) for share, matte in weighted]

@@ -15,6 +15,7 @@ from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
+from vidmatte.model.compact.exact_mask import with_exact_mask
 from vidmatte.model.compact.inference import WindowModel, coarse_matte
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.reference import (
@@ -89,7 +90,8 @@ class CompactPredictor:
                 agreement = max(check.agreement(answer.memory) for check in self._checks)
                 overlap = expected_overlap(agreement, answer.confidence)
                 matte = coarse_matte(answer.alpha, overlap, window, height, width)
-            alphas.append(self.finish(rgb, matte))
+            masked = self.finish_masked(rgb, index)
+            alphas.append(self.finish(rgb, matte) if masked is None else masked)
             confidence.append(matte.confidence)
         return MatteBatch(batch, torch.cat(alphas), tuple(confidence))
 
@@ -101,7 +103,10 @@ class CompactPredictor:
         """Return the same references, encoded by another network."""
         model = replace(self.model, net=net)
         # The marked alpha stays; only its encoding depends on the network.
-        again = [encode_known(model, each.frame, each.marked) for each in self.references]
+        again = [
+            replace(encode_known(model, each.frame, each.marked), mask=each.mask)
+            for each in self.references
+        ]
         return CompactPredictor(model, tuple(again))
 
     def adapt(
@@ -135,12 +140,7 @@ class CompactPredictor:
     def finish(self, rgb: Tensor, coarse: CoarseMatte) -> Tensor:
         """Return alpha at full size: refined inside the window, 0 outside; see `refine`."""
         height, width = rgb.shape[-2:]
-        left, top, right, bottom = coarse.window
-        x = round(left * width)
-        y = round(top * height)
-        # At least one pixel, also for a window smaller than a pixel.
-        rows = slice(y, max(y + 1, round(bottom * height)))
-        columns = slice(x, max(x + 1, round(right * width)))
+        rows, columns = coarse.inside(height, width)
         window = rgb[0].numpy()[:, rows, columns]
         size = (coarse.alpha.shape[0], coarse.alpha.shape[1])
         key = ("window", coarse.window, size)
@@ -151,3 +151,12 @@ class CompactPredictor:
             alpha[rows, columns] = refined
             refined = alpha
         return torch.from_numpy(refined)[None, None]
+
+    def finish_masked(self, rgb: Tensor, frame: int) -> Tensor | None:
+        """See `SupportsMaskedFrames.finish_masked`."""
+        for reference in self.references:
+            if reference.frame == frame and reference.mask is not None:
+                found = self.finish(rgb, reference.coarse())
+                both = with_exact_mask(found[0, 0].numpy(), reference.mask[0, 0].numpy())
+                return torch.from_numpy(both)[None, None]
+        return None

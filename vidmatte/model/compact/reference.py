@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -78,6 +78,7 @@ class EncodedReference:
         predicted: (h, w) over the window: the mask itself, or what the network made of a prompt.
         confidence: of the network in its own matte of the frame.
         marking: how its alpha was found from marks; None for a mask.
+        mask: (1, 1, H, W) at full size, as it was given; None for another prompt.
     """
 
     frame: int | None
@@ -87,6 +88,7 @@ class EncodedReference:
     predicted: Alpha
     confidence: float
     marking: Marking | None = None
+    mask: Tensor | None = None
 
     @property
     def extents(self) -> tuple[Extent, ...]:
@@ -128,7 +130,8 @@ def encode_reference(
         if reference.is_trimap:
             alpha = fill_unknown(rgb, alpha, known)
         marked = PromptedFrame(rgb, adjacent, alpha, np.ones_like(alpha))
-        return encode_known(model, reference.frame, marked)
+        encoded = encode_known(model, reference.frame, marked)
+        return encoded if reference.is_trimap else replace(encoded, mask=reference.alpha)
     frame, answer = _continued(after, reference, rgb, adjacent)
     frame = frame or MarkedFrame(model, rgb, adjacent)
     answer = _answered(frame, reference, answer)
