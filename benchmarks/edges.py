@@ -6,8 +6,9 @@
 
 photographs: ROOT holds a folder per photograph with image.png, alpha.png and trimap.png. The mask
     of alpha above one half is given on the image itself ("own mask"), or on the same image mirrored
-    and at 0.8 of its size ("other image"). SAD, in thousands, is taken over the trimap's unknown
-    area, beside that of closed-form matting with the trimap and of the mask itself.
+    and at 0.8 of its size ("other image"), or the trimap on the image itself ("trimap"). SAD, in
+    thousands, is taken over the trimap's unknown area, beside that of closed-form matting with the
+    trimap and of the mask itself.
 clips: RENDERS holds held-out clips (`held-out-*/0000.png` and on: RGBA, straight colour) of
     `vidmatte.synth.blender` or `vidmatte.synth.groom`. Each moves at 1080p over a photograph of the
     folder BACKGROUNDS that pans; the exact first alpha above one half is the mask. MAD (x 1000) in
@@ -62,6 +63,14 @@ def mark(rgb: np.ndarray, alpha: np.ndarray, frame: int | None) -> Reference:
     return Reference(planes(rgb), mask, torch.ones_like(mask), frame)
 
 
+def mark_known(rgb: np.ndarray, alpha: np.ndarray, known: np.ndarray) -> Reference:
+    """Return the reference that a trimap makes of an image: alpha (H, W) where it is known."""
+    given, where = (
+        torch.from_numpy(plane.astype(np.float32))[None, None] for plane in (alpha * known, known)
+    )
+    return Reference(planes(rgb), given, where, 0)
+
+
 def matte(model: Model, rgb: np.ndarray, reference: Reference) -> np.ndarray:
     """Return the alpha (H, W) of an image that is matched to a reference."""
     image = planes(rgb)
@@ -109,6 +118,7 @@ def photographs(root: Path, name: str, closed_form: bool) -> None:
         found = {
             "own mask": matte(model, rgb, mark(rgb, truth, 0)),
             "other image": matte(model, rgb, mark(other_rgb, other_alpha, None)),
+            "trimap": matte(model, rgb, mark_known(rgb, np.rint(trimap), ~unknown)),
             "mask": (truth > 0.5).astype(np.float32),
         }
         if closed_form:
@@ -123,7 +133,7 @@ def photographs(root: Path, name: str, closed_form: bool) -> None:
     sums = {key: sum(row[key] for row in rows) for key in rows[0]}
     means = {key: total / len(rows) for key, total in sums.items() if key[:2] in ("ho", "ha")}
     say("sum, mean of percentages", {**sums, **means})
-    for key in ("own mask", "other image"):
+    for key in ("own mask", "other image", "trimap"):
         for base in ("closed form", "mask"):
             if base in sums:
                 click.echo(f"{key} relative to {base}: {sums[key] / sums[base]:.3f}")

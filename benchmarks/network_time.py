@@ -63,7 +63,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "refine: shrink the window": (predictor, "shrink_planes"),
     "refine: guided filter": (refine, "guided_upsample"),
     "refine: mean colours": (refine, "coarse_features"),
-    "refine: first stage": (refine.Refiner, "context"),
+    "refine: first stage": (refine.Refiner, "survey"),
     "refine: cut and sample tiles": (refine.Tiles, "cut"),
     "refine: sample tiles": (refine.Tiles, "sample"),
     "refine: second stage": (refine.Refiner, "forward"),

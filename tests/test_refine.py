@@ -9,7 +9,18 @@ import torch.nn.functional as F
 from vidmatte import load_model
 from vidmatte.frames import FrameBatch
 from vidmatte.model.compact import refine as refine_module
-from vidmatte.model.compact.refine import CORE, HALO, MOST_TILES, Refiner, Tiles, refine, tiles_on
+from vidmatte.model.compact.exact_mask import exactness, with_exact_mask
+from vidmatte.model.compact.refine import (
+    CORE,
+    HALO,
+    MOST_TILES,
+    REACH,
+    Refiner,
+    Tiles,
+    reachable,
+    refine,
+    tiles_on,
+)
 from vidmatte.model.compact.upsample import band_share, certain, guided_upsample
 from vidmatte.model.weights import load_packaged
 from vidmatte.prompts.prompt import Reference
@@ -30,6 +41,8 @@ def restless():
     torch.manual_seed(0)
     net = Refiner().eval()
     torch.nn.init.normal_(net.change.weight, std=0.5)
+    with torch.no_grad():
+        net.leave.bias[1] = 100  # of the band
     return net
 
 
@@ -68,11 +81,12 @@ def strands(side=360, ratio=4, seed=0):
 
 
 def test_outside_of_the_band_nothing_changes(restless):
-    rgb, _, mask = strands()
+    rgb, _, mask = strands(side=720)
     with torch.inference_mode():
         found = refine(restless, rgb, mask, CPU)
     coarse = guided_upsample(rgb, mask)
-    band = cv2.resize(band_share(certain(mask)), rgb.shape[1:], interpolation=cv2.INTER_LINEAR) > 0
+    share = cv2.blur(reachable(certain(mask)).astype(np.float32), (3, 3))
+    band = cv2.resize(share, rgb.shape[1:], interpolation=cv2.INTER_LINEAR) > 0
     assert np.array_equal(found[~band], coarse[~band])
     assert set(np.unique(found[~band])) == {0, 1}
     assert (np.abs(found - coarse)[band] > 1e-3).mean() > 0.5
@@ -97,7 +111,7 @@ def test_tiles_cover_the_band_around_an_edge(size):
 def test_tiles_are_as_the_whole(restless):
     side, rng = 3 * CORE, np.random.default_rng(1)
     planes = rng.random((4, side, side), np.float32)
-    maps = torch.from_numpy(rng.random((1, 24, 40, 40), np.float32))
+    maps = torch.from_numpy(rng.random((1, 25, 40, 40), np.float32))
 
     def change(tiles, size):
         pixels = F.pixel_unshuffle(torch.from_numpy(tiles.cut(planes, side=size, halo=HALO)), 2)
@@ -138,6 +152,80 @@ def test_strands_that_a_mask_does_not_have_are_found(packaged, ratio):
     assert np.abs(found - truth).sum() < 0.8 * np.abs(guided - truth).sum()
     enlarged = cv2.resize(mask, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
     assert np.abs(found - truth).sum() < 0.5 * np.abs(enlarged - truth).sum()
+
+
+def test_reach_is_counted_from_what_is_soft():
+    mask = np.zeros((64, 96), np.float32)
+    mask[:, 50:] = 1
+    mask[:, 49] = 0.5
+    columns = np.flatnonzero(reachable(mask)[0])
+    assert columns.tolist() == list(range(49 - REACH, 50 + REACH))
+
+
+def test_without_a_band_the_guided_filter_is_all(restless):
+    rgb, _, mask = strands()
+    net = Refiner().eval()
+    net.load_state_dict(restless.state_dict())
+    with torch.inference_mode():
+        net.leave.bias[1] = -100
+        found = refine(net, rgb, mask, CPU)
+    assert np.array_equal(found, guided_upsample(rgb, mask))
+
+
+def net_of_wires(side=720, pitch=6, width=2):
+    """Return a net before a wall as a lens shows it: rgb (3, side, side), and its alpha."""
+    alpha = np.zeros((side, side), np.float32)
+    inside = slice(side // 4, -side // 4)
+    for at in range(side // 4, side - side // 4, pitch):
+        alpha[at : at + width, inside] = 1
+        alpha[inside, at : at + width] = 1
+    alpha = cv2.GaussianBlur(alpha, (0, 0), 0.8)
+    front = np.array([0.8, 0.8, 0.85], np.float32)[:, None, None]
+    back = np.array([0.3, 0.1, 0.1], np.float32)[:, None, None]
+    grain = np.random.default_rng(0).normal(0, 0.15, (3, side, side)).astype(np.float32)
+    return np.clip(alpha * front + (1 - alpha) * back + grain, 0, 1), alpha
+
+
+def photograph():
+    """Return a predictor of a net with its mask on frame 4, its image and its true alpha."""
+    rgb, truth = net_of_wires()
+    mask = (truth > 0.5).astype(np.float32)
+    image, alpha = torch.from_numpy(rgb)[None], torch.from_numpy(mask)[None, None]
+    reference = Reference(image, alpha, torch.ones_like(alpha), frame=4)
+    return load_model(device="cpu").with_reference([reference]), image, truth
+
+
+def test_an_exact_mask_keeps_the_wires_of_a_net():
+    predictor, image, truth = photograph()
+    assert predictor.finish_masked(image, 5) is None
+    coarse = predictor.references[0].coarse()
+    without = predictor.finish(image, coarse)[0, 0].numpy()
+    found = predictor.finish_masked(image, 4)[0, 0].numpy()
+    assert np.abs(found - truth).mean() < 0.9 * np.abs(without - truth).mean()
+    batch = FrameBatch(image, (4,), (0,), (1,))
+    assert np.array_equal(predictor(batch).alpha[0, 0].numpy(), found)
+
+
+def disc(radius, side=200):
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.clip(radius + 0.5 - np.hypot(rows, columns), 0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(("larger", "trust"), [(0, 1), (0.5, 1), (2, 0), (-2, 0)])
+def test_a_mask_beside_the_edge_is_not_trusted(larger, trust):
+    """The area between two circles over the length of one is nearly the difference of radii."""
+    found, mask = disc(60), (disc(60 + larger) > 0.5).astype(np.float32)
+    assert exactness(found, mask) == pytest.approx(trust, abs=0.15)
+    both = with_exact_mask(found, mask)
+    if trust == 0:
+        assert np.array_equal(both, found)
+    assert (both[disc(50) == 1] == 1).all()
+    assert (both[disc(70) == 0] == 0).all()
+
+
+def test_an_empty_mask_changes_nothing():
+    found = disc(20)
+    assert np.array_equal(with_exact_mask(found, np.zeros_like(found)), found)
 
 
 def test_cost_is_bounded(restless, monkeypatch):

@@ -22,7 +22,7 @@ from vidmatte.synth.bank import Entry, write_entry, write_index
 from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.hair import SupersampledCanvas, draw_fur, draw_hair, draw_leaves, draw_mesh
-from vidmatte.train import CONFIDENCE, NETWORK, REFINER, TrainConfig, read_config, train
+from vidmatte.train import CONFIDENCE, NETWORK, TrainConfig, read_config, train
 from vidmatte.train.network import Batches
 from vidmatte.train.recipe import make_config
 from vidmatte.train.validate import held_out, on_clips
@@ -65,10 +65,10 @@ def test_train_and_held_out_photographs_do_not_meet(corpus):
     assert not any(np.array_equal(a, b) for a in train_set.photos for b in lock.photos)
 
 
-def interrupted_after(steps, part):
+def interrupted_after(steps):
     """Return the initial network, which raises KeyboardInterrupt in the step after `steps`."""
     torch.manual_seed(0)
-    net = part.make()
+    net = NETWORK.make()
     calls = [0]
 
     def count(module, arguments):
@@ -76,23 +76,19 @@ def interrupted_after(steps, part):
         if calls[0] > steps:
             raise KeyboardInterrupt
 
-    first = net.encoder if part is NETWORK else net.enter
-    first.register_forward_pre_hook(count)
+    net.encoder.register_forward_pre_hook(count)
     return net
 
 
-@pytest.mark.parametrize(("part", "steps"), [(NETWORK, 4), (REFINER, 3)])
-def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path, part, steps):
+def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(corpus, tmp_path):
     def quiet(line):
         pass
 
-    config = tiny(corpus, steps=steps)
-    train(config, tmp_path / "whole", part, log=quiet)
+    config = tiny(corpus, steps=4)
+    train(config, tmp_path / "whole", NETWORK, log=quiet)
     with pytest.raises(KeyboardInterrupt):
-        train(
-            config, tmp_path / "broken", part, log=quiet, start=interrupted_after(steps - 1, part)
-        )
-    train(config, tmp_path / "broken", part, log=quiet)  # from the checkpoint after step 2
+        train(config, tmp_path / "broken", NETWORK, log=quiet, start=interrupted_after(3))
+    train(config, tmp_path / "broken", NETWORK, log=quiet)  # from the checkpoint after step 2
     for name in ("weights", "average"):
         whole = load_file(tmp_path / "whole" / f"{name}.safetensors")
         broken = load_file(tmp_path / "broken" / f"{name}.safetensors")
@@ -279,15 +275,15 @@ def test_a_run_from_before_there_were_banks_goes_on_without_one(corpus, bank, tm
         pass
 
     config, run = tiny(corpus, steps=1), tmp_path / "run"
-    train(config, run, REFINER, log=quiet)
+    train(config, run, NETWORK, log=quiet)
     facts = json.loads((run / "run.json").read_text())
     for name in ("bank", "bank_share"):
         del facts["config"][name]
     (run / "run.json").write_text(json.dumps(facts))
     assert read_config(run) == config
-    train(config, run, REFINER, log=quiet)
+    train(config, run, NETWORK, log=quiet)
     with pytest.raises(ModelError, match="begun with bank None"):
-        train(dataclasses.replace(config, bank=bank), run, REFINER, log=quiet)
+        train(dataclasses.replace(config, bank=bank), run, NETWORK, log=quiet)
 
 
 def test_a_share_of_clips_is_between_0_and_1(corpus):

@@ -33,7 +33,12 @@ _PARTS = ("network", "confidence", "refiner", "iconmatting", "iconmatting-trimap
 @click.option(
     "--corpus",
     metavar="DIR",
-    help="Of network, confidence and refiner: photographs, images/*.jpg, and cutouts/.",
+    help="Of network and confidence: photographs, images/*.jpg, and cutouts/.",
+)
+@click.option(
+    "--mattes",
+    metavar="DIR",
+    help="Of refiner: coarse mattes with exact alpha, of vidmatte.train.mattes.",
 )
 @click.option(
     "--masks",
@@ -152,6 +157,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
         )
     names = (
         "corpus",
+        "mattes",
         "masks",
         "bank",
         "sd",
@@ -173,7 +179,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
     settings |= parse_values(part, given["settings"] or "")
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
-    for name in ("bank", "masks"):
+    for name in ("corpus", "bank", "masks"):
         if part == "refiner" and settings.get(name) is not None:
             raise OptionError(
                 f"--{name} was given, but the refiner does not learn from it; leave it out"
@@ -229,14 +235,18 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     """Return the training task and its validation, None if it has none."""
     from vidmatte.synth.bank import Bank
     from vidmatte.synth.corpus import photographs
-    from vidmatte.train import TRAINING_TASKS, IconMattingConfig, TrainConfig
+    from vidmatte.train import TRAINING_TASKS, IconMattingConfig, RefinerConfig, TrainConfig
     from vidmatte.train.iconmatting import prepare
+    from vidmatte.train.mattes import matte_files
     from vidmatte.train.processes import own_device
     from vidmatte.train.validate import held_out, on_clips
 
     if isinstance(config, IconMattingConfig):
         trainer = prepare(config, own_device(config.device), part=part)
         return trainer.part, trainer.validate
+    if isinstance(config, RefinerConfig):
+        matte_files(config.mattes)
+        return TRAINING_TASKS[part], None
     assert isinstance(config, TrainConfig)  # of the other parts
     # A wrong folder is reported here, and not by another process.
     photographs(config.corpus, "train")

@@ -56,7 +56,7 @@ WEIGHTS: Mapping[str, Weights] = {
 PARTS: Mapping[str, Weights] = {
     "refiner": Weights(
         file="refiner.safetensors",
-        sha256="1f6490139efc6cac1bccc89cf1bfdb046ebbf823c85c70dd815e4b5c7d18c30f",
+        sha256="329d64d566fc3b8a393278ab9264a30176fc36eb97d8dcacaa39312f68b6a6e0",
         licence="Apache-2.0",
         description="brings the mattes of compact to full size; comes with the package",
     ),

@@ -13,7 +13,7 @@ from vidmatte.train.network import (
     TrainConfig,
     read_config,
 )
-from vidmatte.train.refine import REFINER
+from vidmatte.train.refine import REFINER, RefinerConfig
 
 TRAINING_TASKS: Mapping[str, TrainingTask[Any]] = {
     "network": NETWORK,
@@ -30,6 +30,7 @@ __all__ = [
     "ConfidenceConfig",
     "IconMattingConfig",
     "LoopConfig",
+    "RefinerConfig",
     "TrainConfig",
     "TrainingTask",
     "read_config",

@@ -34,7 +34,7 @@ _MASKS = 0.5
 
 @dataclass(frozen=True)
 class TrainConfig(LoopConfig):
-    """Everything that decides what a run of the network, or of the refiner, does.
+    """Everything that decides what a run of the network does.
 
     Attributes:
         corpus: folder of photographs, see `synth.corpus.Corpus`.

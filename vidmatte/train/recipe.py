@@ -16,12 +16,13 @@ from vidmatte.model.settings import parse_settings, parse_value
 from vidmatte.train.config import DTYPES, LoopConfig
 from vidmatte.train.iconmatting import IconMattingConfig
 from vidmatte.train.network import ConfidenceConfig, TrainConfig
+from vidmatte.train.refine import RefinerConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 _CONFIGS: Mapping[str, type[LoopConfig]] = {
     "network": TrainConfig,
     "confidence": ConfidenceConfig,
-    "refiner": TrainConfig,
+    "refiner": RefinerConfig,
     "iconmatting": IconMattingConfig,
     "iconmatting-trimap": IconMattingConfig,
 }
@@ -63,11 +64,15 @@ def make_config(part: str, settings: Mapping[str, Any]) -> LoopConfig:
             f"{unknown[0].replace('_', ' ')} was given: part {part!r} has none; leave it out"
         )
     config = _CONFIGS[part]
-    if issubclass(config, TrainConfig):
-        if not settings.get("corpus"):
-            raise OptionError(f"part {part!r} learns from photographs: give --corpus FOLDER")
+    if issubclass(config, TrainConfig) and not settings.get("corpus"):
+        raise OptionError(f"part {part!r} learns from photographs: give --corpus FOLDER")
+    if issubclass(config, RefinerConfig) and not settings.get("mattes"):
+        raise OptionError(
+            f"part {part!r} learns from coarse mattes: give --mattes FOLDER, made with "
+            f"python -m vidmatte.train.mattes"
+        )
+    if issubclass(config, TrainConfig | RefinerConfig):
         settings = {"precision": native_precision(settings.get("device", "cpu")), **settings}
-        return config(**settings)
     return config(**settings)
 
 

@@ -1,259 +1,287 @@
-"""Training of the refiner: full-size scenes with exact alpha, and coarse mattes of the network."""
+"""Training of the refiner on coarse mattes whose exact alpha is known at full size."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidmatte.imaging.arrays import Pixels
-from vidmatte.model.compact.motion import no_motion
-from vidmatte.model.compact.net import CompactNet
+from vidmatte.imaging.area import shrink_planes
+from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.refine import (
     CORE,
     HALO,
-    TILE,
+    MAX_ENLARGEMENT,
     Refiner,
+    Survey,
     Tiles,
     coarse_features,
+    reachable,
     refined,
     tiles_on,
 )
-from vidmatte.model.compact.upsample import CERTAIN, band_share, certain, guided_upsample
-from vidmatte.model.losses import Batch, gradient, l1, laplacian, weighted_sum
-from vidmatte.model.weights import load_packaged, load_strictly
-from vidmatte.synth.corpus import Corpus, Rng, recolour
-from vidmatte.synth.hair import draw_strands
-from vidmatte.synth.render import Layer, camera_effects, draw_parts, shift, turn
-from vidmatte.synth.sprites import make_sprite, noise, premultiply
+from vidmatte.model.compact.upsample import CERTAIN, certain, guided_upsample
+from vidmatte.model.losses import Batch, gradient, l1, laplacian
+from vidmatte.synth.corpus import Rng
 from vidmatte.threads import one_in_opencv
+from vidmatte.train.config import LoopConfig
 from vidmatte.train.loop import TrainingTask
-from vidmatte.train.network import TrainConfig
+from vidmatte.train.mattes import Matte, matte_files, read_matte
 
-SIDE = 448
-"""Of a scene, in pixels of full size."""
-_COARSEST, _FINEST = 56, 224
-_FOLLOWABLE = 112
-"""Side from which a scene is large enough for the matting network itself to matte it."""
-_TILES_PER_SCENE = 24
+CROP = 128
+"""Side of what the first stage sees of a coarse matte in training, in its pixels."""
+_BORDER = 12
+"""Pixels at the border of a crop whose surroundings the first stage does not see."""
+_TILES = 12
+"""Tiles of each crop."""
+_CROPS = 2
+"""Crops of each matte: reading it takes as long as a crop."""
+_MASKS = 0.35
+"""Share of the mattes that are made of a mask instead."""
+_WRONG = 0.03
+"""Error of the enlarged coarse matte from which a pixel belongs to the band."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinerConfig(LoopConfig):
+    """The choices of a run of the refiner.
+
+    Attributes:
+        mattes: folder of coarse mattes, of `vidmatte.train.mattes`.
+        crops: of a batch.
+    """
+
+    mattes: str
+    crops: int = 8
+    rate: float = 1.5e-3
+    average: float = 0.998
 
 
 class TileBatches(Dataset[Batch]):
     """Batch k of a run of the refiner, made from nothing but the configuration and k.
 
-    A batch has scenes of one ratio of full to coarse size, with tiles of the soft band of each.
+    A batch has crops of coarse mattes with tiles of each.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: RefinerConfig) -> None:
         self.config = config
-        self._corpus: Corpus | None = None
-        self._net: CompactNet | None = None
+        self._files = matte_files(config.mattes)
 
     def __len__(self) -> int:
         return self.config.batches
 
     def __getitem__(self, index: int) -> Batch:
-        if self._corpus is None:
-            one_in_opencv()
-            self._corpus = Corpus(self.config.corpus, "train", photo_side=640, cut_side=640)
-            self._net = CompactNet().eval()
-            load_strictly(self._net, load_packaged("compact"), "model 'compact'")
-        assert self._net is not None  # made with the corpus
+        one_in_opencv()
         rng = np.random.default_rng((self.config.seed, index))
-        side = 16 * round(float(np.exp(rng.uniform(np.log(_COARSEST), np.log(_FINEST)))) / 16)
-        scenes = max(1, round(self.config.pixels / (_TILES_PER_SCENE * TILE**2)))
-        samples = [make_sample(self._corpus, self._net, side, rng) for _ in range(scenes)]
+        samples: list[Batch] = []
+        while len(samples) < self.config.crops:
+            matte = read_matte(self._files[rng.integers(len(self._files))])
+            samples += make_samples(matte, rng)
+        samples = samples[: self.config.crops]
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def make_sample(corpus: Corpus, net: CompactNet, side: int, rng: Rng) -> Batch:
-    """Make the sample of a scene.
+def make_samples(matte: Matte, rng: Rng) -> Iterator[Batch]:
+    """Yield crops of a matte, with tiles at full size.
 
-    It holds coarse features (C, side, side), and corners, pixels, truth and weight of some tiles.
+    Nothing is yielded of a matte without an edge, or too small for a crop.
+
+    Each has the coarse features, lines and truth of the crop (C, CROP, CROP); `near`, where the
+    first stage may change alpha, and `band`, where it has to; `geometry` (6,), top and left of the
+    crop and the sizes h, w, H, W of the whole; corners, pixels and truth of the tiles.
     """
-    rgb, truth = make_scene(corpus, rng)
-    small = np.asarray(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA), np.float32)
-    # A mask that a person gives is hard at full size, and holds on its own frame.
-    given = (truth > 0.5).astype(np.float32) if rng.random() < 0.3 else truth
-    shrunk = np.asarray(cv2.resize(given, (side, side), interpolation=cv2.INTER_AREA), np.float32)
-    matte = shrunk if rng.random() < 0.15 else spoil(shrunk, rng)
-    if side >= _FOLLOWABLE and rng.random() < 0.4:
-        matte = as_found(net, small, matte if rng.random() < 0.5 else shrunk)
-    planes = np.ascontiguousarray(rgb.transpose(2, 0, 1))
-    guided = guided_upsample(planes, matte)
-    matte = certain(matte)
-    share = band_share(matte)
-    tiles = _some(tiles_on(share, SIDE, SIDE), rng)
-    enlarged = cv2.resize(share, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-    coarse, lines = (torch.from_numpy(maps) for maps in coarse_features(small, matte))
-    fine = torch.from_numpy(tiles.cut(planes, guided[None]))
-    answer = torch.from_numpy(tiles.cut(np.stack([truth, enlarged]), side=CORE, halo=0))
-    found = {"coarse": coarse, "lines": lines, "corners": tiles.corners, "fine": fine}
-    return found | {"truth": answer[:, :1], "share": answer[:, 1:]}
+    matte = _varied(matte, rng)
+    rgb = np.ascontiguousarray(matte.rgb.transpose(2, 0, 1), np.float32) / np.float32(255)
+    truth = matte.truth.astype(np.float32) / np.float32(255)
+    size = (matte.coarse.shape[0], matte.coarse.shape[1])
+    height, width = truth.shape
+    coarse = matte.coarse
+    if rng.random() < _MASKS:
+        mask = draw_mask(truth, rng)
+        coarse = np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+    alpha = certain(coarse)
+    near = reachable(alpha).astype(np.float32)
+    is_small = min(size) < CROP or max(size[0] / height, size[1] / width) > MAX_ENLARGEMENT
+    if is_small or not near.any():
+        return
+    small = shrink_planes(rgb, size)
+    guided = guided_upsample(rgb, coarse, small)
+    features, lines = coarse_features(small, alpha)
+    answer = cv2.resize(truth, size[::-1], interpolation=cv2.INTER_AREA)
+    band = _band(alpha, truth)
+    planes = np.concatenate([features, lines, np.stack([answer, near, band])], dtype=np.float32)
+    for _ in range(_CROPS):
+        top, left = _crop_corner(near, band, rng)
+        crop = torch.from_numpy(planes[:, top : top + CROP, left : left + CROP].copy())
+        tiles = _tiles(near, (top, left), (height, width), rng)
+        yield {
+            "coarse": crop[: len(features)],
+            "lines": crop[len(features) : -3],
+            "answer": crop[-3:-2],
+            "near": crop[-2:-1],
+            "band": crop[-1:],
+            "geometry": torch.tensor([top, left, *size, height, width]),
+            "corners": tiles.corners,
+            "fine": torch.from_numpy(tiles.cut(rgb, guided[None])),
+            "truth": torch.from_numpy(tiles.cut(truth[None], side=CORE, halo=0)),
+        }
 
 
-def _some(tiles: Tiles, rng: Rng) -> Tiles:
-    """Draw as many tiles as a scene gives from those on the band, and shift them at random."""
-    if not len(tiles.corners):
-        tiles = Tiles(torch.zeros(1, 2, dtype=torch.int64), tiles.height, tiles.width)
-    drawn = tiles.corners[torch.from_numpy(rng.integers(len(tiles.corners), size=_TILES_PER_SCENE))]
-    moved = drawn + torch.from_numpy(2 * rng.integers(-16, 17, size=(_TILES_PER_SCENE, 2)))
-    return Tiles(moved.clamp(0, tiles.height - CORE), tiles.height, tiles.width)
+def draw_mask(truth: Alpha, rng: Rng) -> Alpha:
+    """Return the mask (h, w) 0 or 1 that a person, or a tool, gives of a true alpha.
+
+    Half of them are exact; others lie beside the edge by some pixels, are coarse, or lack what is
+    thin.
+    """
+    mask = (truth > rng.uniform(0.3, 0.7)).astype(np.float32)
+    if rng.random() < 0.5:
+        return mask
+    kind = rng.random()
+    side = 2 * int(rng.integers(1, 4)) + 1
+    window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    if kind < 0.35:
+        how = int(rng.choice([cv2.MORPH_OPEN, cv2.MORPH_CLOSE, cv2.MORPH_ERODE, cv2.MORPH_DILATE]))
+        return np.asarray(cv2.morphologyEx(mask, how, window), np.float32)
+    if kind < 0.65:
+        moved = np.array([[1, 0, rng.normal(0, 1.5)], [0, 1, rng.normal(0, 1.5)]])
+        shifted = cv2.warpAffine(mask, moved, mask.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        return (np.asarray(shifted) > 0.5).astype(np.float32)
+    # Corners rounded off, as by a brush or by a mask of a smaller size.
+    smooth = cv2.GaussianBlur(mask, (0, 0), rng.uniform(1, 4))
+    return (smooth > 0.5).astype(np.float32)
+
+
+def _varied(matte: Matte, rng: Rng) -> Matte:
+    """Mirror a matte, and change its colours, each sometimes."""
+    if rng.random() < 0.5:
+        matte = Matte(matte.rgb[:, ::-1], matte.truth[:, ::-1], matte.coarse[:, ::-1])
+    if rng.random() < 0.4:
+        matte = replace(matte, rgb=matte.rgb[..., rng.permutation(3)])
+    if rng.random() < 0.4:
+        codes = np.arange(256) / 255
+        table = 255 * codes ** np.exp(rng.normal(0, 0.3))
+        matte = replace(matte, rgb=np.rint(table).astype(np.uint8)[matte.rgb])
+    return Matte(
+        np.ascontiguousarray(matte.rgb),
+        np.ascontiguousarray(matte.truth),
+        np.ascontiguousarray(matte.coarse),
+    )
+
+
+def _band(alpha: Alpha, truth: Alpha) -> Pixels:
+    """Return (h, w) 1 where the enlarged coarse matte is wrong, and next to it, else 0."""
+    enlarged = cv2.resize(alpha, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    wrong = (np.abs(enlarged - truth) > _WRONG).astype(np.float32)
+    touched = cv2.resize(wrong, alpha.shape[::-1], interpolation=cv2.INTER_AREA) > 0
+    grown = cv2.dilate(touched.astype(np.float32), np.ones((3, 3), np.uint8))
+    return np.asarray(grown, np.float32)
+
+
+def _crop_corner(near: Pixels, band: Pixels, rng: Rng) -> tuple[int, int]:
+    """Draw the top left corner of a crop about a place that may change, mostly one that has to."""
+    wanted = near * band if rng.random() < 0.7 else near
+    places = np.argwhere(wanted if wanted.any() else near)
+    middle = places[rng.integers(len(places))] + rng.integers(-CROP // 4, CROP // 4 + 1, 2)
+    top, left = np.clip(middle - CROP // 2, 0, np.array(near.shape) - CROP).tolist()
+    return top, left
+
+
+def _tiles(near: Pixels, corner: tuple[int, int], size: tuple[int, int], rng: Rng) -> Tiles:
+    """Draw tiles of an image that lie inside of a crop of its coarse matte, mostly where it counts.
+
+    Args:
+        near: (h, w) 1 where alpha may change.
+        corner: top and left of the crop.
+        size: of the image.
+        rng: of all draws.
+    """
+    inner = np.zeros_like(near, np.float32)
+    rows = slice(corner[0] + _BORDER, corner[0] + CROP - _BORDER)
+    columns = slice(corner[1] + _BORDER, corner[1] + CROP - _BORDER)
+    inner[rows, columns] = near[rows, columns]
+    found = tiles_on(inner, *size).corners
+    if not len(found):
+        found = torch.tensor([[corner[i] * size[i] // near.shape[i] for i in (0, 1)]])
+    drawn = found[torch.from_numpy(rng.integers(len(found), size=_TILES))]
+    moved = drawn + torch.from_numpy(2 * rng.integers(-12, 13, size=(_TILES, 2)))
+    most = torch.tensor([max(0, size[0] - CORE), max(0, size[1] - CORE)])
+    return Tiles(moved.clamp(min=0).minimum(most // 2 * 2), *size)
 
 
 def loss(
     net: Refiner, batch: Batch, generator: torch.Generator, precision: torch.dtype
 ) -> tuple[Tensor, dict[str, float]]:
-    """Return the loss of a batch's tiles, and figures, also of the initial guided filter."""
+    """Return the loss of a batch's crops and tiles, and figures, also of the guided filter."""
     with torch.autocast(batch["fine"].device.type, precision, enabled=precision != torch.float32):
-        alpha = predict(net, batch)
+        survey, alpha = predict(net, batch)
     truth = batch["truth"].flatten(0, 1)
-    share = batch["share"].flatten(0, 1)
-    alpha = truth + share * (alpha - truth)
     terms = {
-        "l1": l1(alpha, truth),
-        "laplacian": laplacian(alpha, truth),
-        "gradient": gradient(alpha, truth),
+        "l1": l1(alpha, truth).mean(),
+        "laplacian": laplacian(alpha, truth).mean(),
+        "gradient": gradient(alpha, truth).mean(),
+        "core": _core_error(alpha, truth),
+        "coarse": _coarse_error(survey, batch),
+        "band": _band_error(survey, batch),
     }
-    means = {name: term.mean() for name, term in terms.items()}
+    weights = {"laplacian": 0.5, "core": 4.0, "coarse": 0.5, "band": 0.05}
+    total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
     guided = batch["fine"].flatten(0, 1)[:, 3:4, HALO:-HALO, HALO:-HALO]
-    told = {"guided": (share * (guided - truth)).abs().mean().item()}
-    return weighted_sum(means), {**{name: term.item() for name, term in means.items()}, **told}
+    told = {"guided": (guided - truth).abs().mean().item()}
+    return total, {**{name: term.item() for name, term in terms.items()}, **told}
 
 
-def predict(net: Refiner, batch: Batch) -> Tensor:
-    """Alpha of the cores of all tiles of a batch, (N, 1, CORE, CORE)."""
-    context = net.context(batch["coarse"].contiguous(memory_format=torch.channels_last)).float()
-    maps = torch.cat([batch["lines"], context], 1)
-    around = torch.cat(
-        [Tiles(c, SIDE, SIDE).sample(maps[i : i + 1]) for i, c in enumerate(batch["corners"])]
+def _core_error(alpha: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean error where alpha is 0 or 1 all around: haze and hollows show on a key."""
+    low = -F.max_pool2d(-truth, 9, 1, 4)
+    high = F.max_pool2d(truth, 9, 1, 4)
+    solid = ((low > 0.999) | (high < 0.001)).float()
+    # Beyond 0 and 1 it is clipped in use.
+    wrong = F.relu(torch.where(truth > 0.5, 1 - alpha, alpha))
+    return (solid * wrong).sum() / solid.sum().clamp(min=1)
+
+
+def _coarse_error(survey: Survey, batch: Batch) -> Tensor:
+    """Return the error of the first stage's own alpha where it may change it."""
+    near = batch["near"]
+    before = batch["coarse"][:, 3:4]
+    found = refined(before, survey.change)
+    return (near * (_stretched(found) - batch["answer"]).abs()).sum() / near.sum().clamp(min=1)
+
+
+def _band_error(survey: Survey, batch: Batch) -> Tensor:
+    """Return the cross-entropy of the band; to miss a place weighs more than to add one."""
+    each = F.binary_cross_entropy_with_logits(
+        survey.band, batch["band"], pos_weight=torch.tensor(2.0), reduction="none"
     )
-    fine = batch["fine"].flatten(0, 1)
-    change = net(F.pixel_unshuffle(fine, 2).contiguous(memory_format=torch.channels_last), around)
-    found = refined(fine[:, 3:], change)[..., HALO:-HALO, HALO:-HALO]
+    return (batch["near"] * each).sum() / batch["near"].sum().clamp(min=1)
+
+
+def _stretched(alpha: Tensor) -> Tensor:
     # Not clipped as in use, so that what lies beyond still learns.
-    return (found - CERTAIN) / (1 - 2 * CERTAIN)
+    return (alpha - CERTAIN) / (1 - 2 * CERTAIN)
 
 
-def make_scene(corpus: Corpus, rng: Rng) -> tuple[Pixels, Pixels]:
-    """Return a thing over a photograph.
-
-    Colour is (SIDE, SIDE, 3), 0-1, as a camera gives it; exact alpha is (SIDE, SIDE).
-    """
-    picture = blur(_foreground(corpus, rng), rng)
-    behind = corpus.texture(SIDE, rng, least=0.5)
-    if rng.random() < 0.4:
-        behind = np.asarray(
-            cv2.GaussianBlur(behind, (0, 0), float(np.exp(rng.uniform(-0.5, 1.6)))), np.float32
-        )
-    seen = picture[..., :3] + (1 - picture[..., 3:]) * behind
-    return camera_effects(seen[None], rng)[0].astype(np.float32) / np.float32(255), picture[..., 3]
-
-
-def _foreground(corpus: Corpus, rng: Rng) -> Pixels:
-    kind = rng.random()
-    if kind < 0.5:
-        return draw_strands(corpus, SIDE, rng)
-    spin = turn(float(rng.normal(0, 0.4)))
-    if kind < 0.78:
-        cut = corpus.cutout(rng)
-        colour = recolour(cut[..., :3], rng) if rng.random() < 0.3 else cut[..., :3]
-        picture = premultiply(colour, cut[..., 3])[:, :: -1 if rng.random() < 0.5 else 1]
-        tall, wide = picture.shape[:2]
-        scale = (
-            SIDE / max(tall, wide) * rng.uniform(0.6, 1.0)
-            if rng.random() < 0.4
-            else rng.uniform(0.6, 1.1)
-        )
-        middle = shift(*(SIDE * rng.uniform(0.3, 0.7, 2)))
-        place = middle @ spin @ np.diag([scale, scale, 1]) @ shift(-wide / 2, -tall / 2)
-        how = cv2.INTER_AREA if scale < 0.7 else cv2.INTER_LINEAR
-        moved = cv2.warpAffine(np.ascontiguousarray(picture), place[:2], (SIDE, SIDE), flags=how)
-        return np.clip(moved, 0, 1).astype(np.float32)
-    scale = SIDE * rng.uniform(0.7, 1.6)
-    place = shift(*(SIDE * rng.uniform(0.35, 0.65, 2))) @ spin @ np.diag([scale, scale, 1])
-    drawn = draw_parts(
-        Layer(make_sprite(corpus, SIDE, rng), np.zeros((1, 6))), 0, place, (SIDE, SIDE)
-    )
-    return np.clip(drawn, 0, 1).astype(np.float32)
-
-
-def blur(picture: Pixels, rng: Rng) -> Pixels:
-    """A premultiplied picture out of focus, moving, or letting light through, each sometimes."""
-    if rng.random() < 0.3:
-        picture = np.asarray(
-            cv2.GaussianBlur(picture, (0, 0), float(np.exp(rng.uniform(-0.7, 1.1)))), np.float32
-        )
-    if rng.random() < 0.12:
-        length = int(rng.integers(3, 20))
-        angle = rng.uniform(0, np.pi)
-        kernel = np.zeros((length, length), np.float32)
-        reach = length / 2 * np.array([np.cos(angle), np.sin(angle)])
-        ends = [
-            tuple(np.rint((length - 1) / 2 + sign * reach).astype(int).tolist()) for sign in (-1, 1)
-        ]
-        cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_AA)
-        picture = np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.float32)
-    if rng.random() < 0.08:
-        picture = (
-            picture
-            * np.clip(0.6 + 0.4 * noise(picture.shape[0], int(rng.integers(2, 9)), rng), 0.1, 1)[
-                ..., None
-            ]
-        )
-    return np.clip(picture, 0, 1).astype(np.float32)
-
-
-def spoil(alpha: Pixels, rng: Rng) -> Pixels:
-    """Return a coarse alpha (h, w) as a network might give it.
-
-    It is softer, harder, shifted, wavering, or lacks thin parts.
-    """
-    side = alpha.shape[0]
-    found = alpha
-    kind = rng.random()
-    if kind < 0.4:
-        found = (found > rng.uniform(0.3, 0.7)).astype(np.float32)
-    if kind > 0.3 and rng.random() < 0.4:
-        window = np.asarray(
-            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(rng.choice([3, 5])),) * 2)
-        )
-        how = int(rng.choice([cv2.MORPH_OPEN, cv2.MORPH_CLOSE, cv2.MORPH_ERODE, cv2.MORPH_DILATE]))
-        found = np.asarray(cv2.morphologyEx(found, how, window), np.float32)
-    if rng.random() < 0.7:
-        found = np.asarray(
-            cv2.GaussianBlur(found, (0, 0), float(rng.uniform(0.4, 1.6))), np.float32
-        )
-    if rng.random() < 0.4:
-        wavering = rng.uniform(0.05, 0.35) * noise(
-            side, int(rng.integers(side // 16 + 2, side // 3)), rng
-        )
-        found = found + wavering * 4 * found * (1 - found)
-    if rng.random() < 0.3:
-        drift = np.array([[1, 0, rng.uniform(-1, 1)], [0, 1, rng.uniform(-1, 1)]])
-        found = np.asarray(
-            cv2.warpAffine(found, drift, (side, side), borderMode=cv2.BORDER_REPLICATE), np.float32
-        )
-    if rng.random() < 0.4:
-        found = (found - 0.5) * rng.uniform(1.0, 2.5) + 0.5
-    return np.clip(found, 0, 1).astype(np.float32)
-
-
-def as_found(net: CompactNet, rgb: Pixels, expected: Pixels) -> NDArray[np.float32]:
-    """Return the network's alpha (h, w) of a small image (h, w, 3) if it expects a given alpha."""
-    image = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None]
-    prior = torch.from_numpy(expected)[None, None]
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        features = net.encode(image)
-        memory = net.encode_memory(features, (prior > 0.5).float(), torch.ones_like(prior))
-        prediction = net.decode(
-            image, features, [memory], prior, torch.ones_like(prior), no_motion(image)
-        )
-    return np.asarray(prediction.alpha[0, 0].float().numpy(), np.float32)
+def predict(net: Refiner, batch: Batch) -> tuple[Survey, Tensor]:
+    """Return the survey of all crops, and alpha of the cores of their tiles (N, 1, CORE, CORE)."""
+    survey = net.survey(batch["coarse"].contiguous(memory_format=torch.channels_last))
+    near = batch["near"]
+    maps = torch.cat([batch["lines"], near * survey.change, survey.features], 1)
+    around = []
+    for i, (top, left, h, w, height, width) in enumerate(batch["geometry"].tolist()):
+        # Placed in the whole, in whose coordinates the tiles are sampled.
+        placed = F.pad(maps[i : i + 1], (left, w - left - CROP, top, h - top - CROP))
+        around.append(Tiles(batch["corners"][i], height, width).sample(placed))
+    fine = batch["fine"].flatten(0, 1)
+    pixels = F.pixel_unshuffle(fine, 2).contiguous(memory_format=torch.channels_last)
+    change = net(pixels, torch.cat(around))
+    found = refined(fine[:, 3:], F.pixel_shuffle(change.float(), 2))
+    return survey, _stretched(found[..., HALO:-HALO, HALO:-HALO])
 
 
 REFINER = TrainingTask("refiner", Refiner, TileBatches, loss)
