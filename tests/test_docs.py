@@ -21,6 +21,7 @@ from vidmatte.option_table import MANIFEST_KEYS
 from vidmatte.synth.blender import render_parser
 from vidmatte.synth.fill_command import _parser as bank_parser
 from vidmatte.synth.groom import groom_parser
+from vidmatte.train.mattes import mattes_parser
 from vidmatte.write import FORMATS, formats_of
 
 try:
@@ -126,6 +127,7 @@ SYNTH_PARSERS = {
     "vidmatte.synth": bank_parser,
     "vidmatte.synth.groom": groom_parser,
     "vidmatte.synth.blender.render": render_parser,
+    "vidmatte.train.mattes": mattes_parser,
 }
 PROGRAMS = {
     "vidmatte": parse,

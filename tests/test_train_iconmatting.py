@@ -693,7 +693,7 @@ def test_the_command_trains_goes_on_and_its_weights_are_a_model(
             "batch was given: part 'network' has none",
         ),
         (
-            ("--part", "refiner", "--corpus", "x", "--clips", "y"),
+            ("--part", "refiner", "--mattes", "x", "--clips", "y"),
             2,
             "only the network is validated on clips",
         ),

@@ -179,7 +179,7 @@ def _train(run: str, given: dict[str, Any]) -> None:
     settings |= parse_values(part, given["settings"] or "")
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
-    for name in ("corpus", "bank", "masks"):
+    for name in ("bank", "masks", "corpus"):
         if part == "refiner" and settings.get(name) is not None:
             raise OptionError(
                 f"--{name} was given, but the refiner does not learn from it; leave it out"

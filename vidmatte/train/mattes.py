@@ -37,7 +37,7 @@ from vidmatte.synth.corpus import Corpus, Rng, recolour
 from vidmatte.synth.hair import draw_strands
 from vidmatte.synth.render import Layer, camera_effects, draw_parts, shift, turn
 from vidmatte.synth.sprites import make_sprite, noise, premultiply
-from vidmatte.threads import one_in_opencv
+from vidmatte.threads import SINGLE, decide
 
 _SIDES = (448, 640, 896)
 """Of scenes, in pixels: at about the same size for the network, they are one to four times that."""
@@ -294,8 +294,7 @@ def blur(picture: Pixels, rng: Rng) -> Pixels:
 
 
 def _make_some(folder: Path, corpus_folder: Path, numbers: Sequence[int]) -> None:
-    one_in_opencv()
-    torch.set_num_threads(1)
+    decide(SINGLE)
     model = load_model("compact", device="cpu")
     assert isinstance(model, CompactModel)  # the packaged one
     corpus = Corpus(corpus_folder, "train", photo_side=800, cut_side=900)
@@ -309,8 +308,8 @@ def _make_some(folder: Path, corpus_folder: Path, numbers: Sequence[int]) -> Non
             write_matte(folder / f"{number:05d}-{index}.npz", matte)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Make the mattes that the command line asks for; those that are there stay."""
+def mattes_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m vidmatte.train.mattes",
         description="Make coarse mattes with exact alpha for the refiner.",
@@ -319,7 +318,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
     parser.add_argument("--clips", type=int, default=400)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the mattes that the command line asks for; those that are there stay."""
+    asked = mattes_parser().parse_args(arguments)
     asked.folder.mkdir(parents=True, exist_ok=True)
     numbers = [range(first, asked.clips, asked.workers) for first in range(asked.workers)]
     context = get_context("spawn")
