@@ -14,14 +14,8 @@ from vidmatte.errors import ReadError
 from vidmatte.model.compact.refine import CORE, HALO, Refiner
 from vidmatte.synth.corpus import Corpus
 from vidmatte.train import REFINER, RefinerConfig, train
-from vidmatte.train.mattes import (
-    Matte,
-    make_mattes,
-    make_scene,
-    matte_files,
-    read_matte,
-    write_matte,
-)
+from vidmatte.train.matte_files import Matte, matte_files, read_matte, write_matte
+from vidmatte.train.mattes import make_mattes, make_scene
 from vidmatte.train.refine import CROP, TileBatches, loss, make_samples, predict
 
 

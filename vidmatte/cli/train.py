@@ -237,7 +237,7 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     from vidmatte.synth.corpus import photographs
     from vidmatte.train import TRAINING_TASKS, IconMattingConfig, RefinerConfig, TrainConfig
     from vidmatte.train.iconmatting import prepare
-    from vidmatte.train.mattes import matte_files
+    from vidmatte.train.matte_files import matte_files
     from vidmatte.train.processes import own_device
     from vidmatte.train.validate import held_out, on_clips
 

@@ -13,7 +13,6 @@ import argparse
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -21,10 +20,8 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vidmatte.errors import ReadError
 from vidmatte.imaging.arrays import Alpha, Pixels, Rgb8
 from vidmatte.model.build import load_model
 from vidmatte.model.compact.inference import coarse_matte
@@ -38,6 +35,7 @@ from vidmatte.synth.hair import draw_strands
 from vidmatte.synth.render import Layer, camera_effects, draw_parts, shift, turn
 from vidmatte.synth.sprites import make_sprite, noise, premultiply
 from vidmatte.threads import SINGLE, decide
+from vidmatte.train.matte_files import Matte, write_matte
 
 _SIDES = (448, 640, 896)
 """Of scenes, in pixels: at about the same size for the network, they are one to four times that."""
@@ -46,49 +44,6 @@ _MARGIN = 24
 """Pixels by which a background is larger than its frame on each side, to pan over it."""
 
 Given = Literal["mask", "trimap", "other"]
-
-
-@dataclass(frozen=True)
-class Matte:
-    """A window of a frame, as the refiner gets it.
-
-    Attributes:
-        rgb: (H, W, 3) pixels at full size.
-        truth: (H, W) exact alpha in codes, 0-255.
-        coarse: (h, w) what the model found.
-    """
-
-    rgb: Rgb8
-    truth: NDArray[np.uint8]
-    coarse: Alpha
-
-
-def write_matte(path: Path, matte: Matte) -> None:
-    """Write a matte, colours and alpha as PNG."""
-    codes = np.dstack([matte.rgb[..., ::-1], matte.truth])
-    _, picture = cv2.imencode(".png", codes, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    partial = path.with_suffix(".part.npz")
-    np.savez(partial, picture=picture, coarse=matte.coarse.astype(np.float16))
-    partial.rename(path)
-
-
-def read_matte(path: Path) -> Matte:
-    """Read a matte of `write_matte`."""
-    with np.load(path) as stored:
-        codes = np.asarray(cv2.imdecode(stored["picture"], cv2.IMREAD_UNCHANGED), np.uint8)
-        coarse = stored["coarse"].astype(np.float32)
-    return Matte(np.ascontiguousarray(codes[..., 2::-1]), codes[..., 3].copy(), coarse)
-
-
-def matte_files(folder: str | Path) -> list[Path]:
-    """Return the files of a folder of mattes in order of name. Raises ReadError if it has none."""
-    paths = sorted(path for path in Path(folder).glob("*.npz") if ".part" not in path.name)
-    if not paths:
-        raise ReadError(
-            f"{folder}: expected coarse mattes (*.npz), found none; make some with "
-            f"python -m vidmatte.train.mattes"
-        )
-    return paths
 
 
 def make_mattes(model: CompactModel, corpus: Corpus, rng: Rng) -> Iterator[Matte]:

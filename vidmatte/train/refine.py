@@ -32,7 +32,7 @@ from vidmatte.synth.corpus import Rng
 from vidmatte.threads import one_in_opencv
 from vidmatte.train.config import LoopConfig
 from vidmatte.train.loop import TrainingTask
-from vidmatte.train.mattes import Matte, matte_files, read_matte
+from vidmatte.train.matte_files import Matte, matte_files, read_matte
 
 CROP = 128
 """Side of what the first stage sees of a coarse matte in training, in its pixels."""
