@@ -97,12 +97,13 @@ def stop_after(monkeypatch, units):
 # How far a cut clip may be from one at once. Its small mattes are kept with 16 bits, which is less
 # than half a code of 8 bits at full size; a codec's rounding adds up to three of its own codes. The
 # lossy VP9 begins anew in each segment: two encodings, each within 0.025 of their source.
+KEPT = 0.5 / 255
 APART = {
-    "a.mkv": 0.5 / 255,
-    "a.mov": 3 / 876,
-    "c.mov": 3 / 876,
-    "a.mp4": 3 / 255,
-    "a.webm": 3 / 255,
+    "a.mkv": KEPT,
+    "a.mov": KEPT + 3 / 876,
+    "c.mov": KEPT + 3 / 876,
+    "a.mp4": KEPT + 3 / 255,
+    "a.webm": KEPT + 3 / 255,
     "c.webm": 2 * 0.025,
 }
 
