@@ -62,11 +62,16 @@ def planes(frame):
     return torch.from_numpy(frame.transpose(2, 0, 1).astype(np.float32) / 255)[None]
 
 
+def marked(frame, mask):
+    """Return the predictor of a frame with its mask, and its reference."""
+    alpha = torch.from_numpy(mask)[None, None]
+    reference = Reference(planes(frame), alpha, torch.ones_like(alpha), 0)
+    return load_model(device="cpu").with_reference([reference]), reference
+
+
 def test_a_clip_that_stands_still_keeps_its_alpha_to_the_bit(clip):
     frames, mask = clip
-    alpha = torch.from_numpy(mask)[None, None]
-    reference = Reference(planes(frames[0]), alpha, torch.ones_like(alpha), 0)
-    predictor = load_model(device="cpu").with_reference([reference])
+    predictor, reference = marked(frames[0], mask)
     tracker = predictor.tracker()
     mattes = [predictor.finish(planes(frames[0]), tracker.start(reference))]
     for frame in frames[1:]:
@@ -84,9 +89,7 @@ def test_a_clip_that_stands_still_keeps_its_alpha_to_the_bit(clip):
 
 def test_a_restored_tracker_holds_the_same(clip):
     frames, mask = clip
-    alpha = torch.from_numpy(mask)[None, None]
-    reference = Reference(planes(frames[0]), alpha, torch.ones_like(alpha), 0)
-    predictor = load_model(device="cpu").with_reference([reference])
+    predictor, reference = marked(frames[0], mask)
     tracker = predictor.tracker()
     tracker.start(reference)
     small = [predictor.shrink(planes(frame)) for frame in frames]

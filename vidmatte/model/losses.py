@@ -109,9 +109,9 @@ def matting_losses(prediction: Prediction, truth: Tensor) -> dict[str, Tensor]:
     return {name: term.mean() for name, term in terms.items()}
 
 
-def weighted_sum(terms: Mapping[str, Tensor]) -> Tensor:
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float] = WEIGHTS) -> Tensor:
     """Return the loss to minimise."""
-    return torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
 Batch = dict[str, Tensor]

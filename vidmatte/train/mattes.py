@@ -60,7 +60,7 @@ def make_mattes(model: CompactModel, corpus: Corpus, rng: Rng) -> Iterator[Matte
 def _followed(
     model: CompactModel, frames: Sequence[Rgb8], truths: Sequence[Alpha], given: Given, rng: Rng
 ) -> Iterator[Matte]:
-    """Follow a scene from its first frame; yield this frame, an early one and the last."""
+    """Yield the first frame of a scene; of one with a mask also an early one and the last."""
     known = np.ones_like(truths[0])
     alpha = truths[0]
     if given == "trimap":
@@ -72,10 +72,12 @@ def _followed(
     predictor = model.with_reference([reference])
     tracker = predictor.tracker()
     yield _window(frames[0], truths[0], tracker.start(reference))
+    if given == "trimap":
+        return
     kept = (int(rng.integers(1, len(frames) - 1)), len(frames) - 1)
     for index, (frame, truth) in enumerate(zip(frames[1:], truths[1:], strict=True), 1):
         coarse = tracker.step(predictor.shrink(_planes(frame)))
-        if index in kept and given == "mask":
+        if index in kept:
             yield _window(frame, truth, coarse)
 
 

@@ -27,7 +27,7 @@ from vidmatte.model.compact.refine import (
     tiles_on,
 )
 from vidmatte.model.compact.upsample import CERTAIN, certain, guided_upsample
-from vidmatte.model.losses import Batch, gradient, l1, laplacian
+from vidmatte.model.losses import Batch, gradient, l1, laplacian, weighted_sum
 from vidmatte.synth.corpus import Rng
 from vidmatte.threads import one_in_opencv
 from vidmatte.train.config import LoopConfig
@@ -44,6 +44,15 @@ _CROPS = 2
 """Crops of each matte: reading it takes as long as a crop."""
 _MASKS = 0.35
 """Share of the mattes that are made of a mask instead."""
+_WEIGHTS = {
+    "l1": 1.0,
+    "laplacian": 0.5,
+    "gradient": 1.0,
+    "core": 4.0,
+    "coarse": 0.5,
+    "band": 0.05,
+}
+"""Of the terms of the loss."""
 _WRONG = 0.03
 """Error of the enlarged coarse matte from which a pixel belongs to the band."""
 
@@ -229,11 +238,12 @@ def loss(
         "coarse": _coarse_error(survey, batch),
         "band": _band_error(survey, batch),
     }
-    weights = {"laplacian": 0.5, "core": 4.0, "coarse": 0.5, "band": 0.05}
-    total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
     guided = batch["fine"].flatten(0, 1)[:, 3:4, HALO:-HALO, HALO:-HALO]
     told = {"guided": (guided - truth).abs().mean().item()}
-    return total, {**{name: term.item() for name, term in terms.items()}, **told}
+    return weighted_sum(terms, _WEIGHTS), {
+        **{name: term.item() for name, term in terms.items()},
+        **told,
+    }
 
 
 def _core_error(alpha: Tensor, truth: Tensor) -> Tensor:

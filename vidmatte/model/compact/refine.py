@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from vidmatte.imaging.area import shrink_planes, split
 from vidmatte.imaging.arrays import Alpha, Pixels
-from vidmatte.model.compact.upsample import certain, guided_upsample
+from vidmatte.model.compact.upsample import certain, guided_upsample, soft_band
 
 CORE = 48
 """Side in pixels of the part of a tile that is kept."""
@@ -504,10 +504,7 @@ def _surroundings(
 
 def reachable(alpha: Alpha) -> npt.NDArray[np.uint8]:
     """Return (h, w) 1 within `REACH` of what is soft in a matte (h, w), else 0."""
-    window = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
-    some = cv2.dilate(alpha, window) > 0
-    not_all = cv2.erode(alpha, window) < 1
-    return np.asarray(some & not_all, np.uint8)
+    return soft_band(alpha, REACH)
 
 
 def _core(x: Tensor, halo: int) -> Tensor:

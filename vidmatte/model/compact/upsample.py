@@ -74,10 +74,12 @@ def certain(alpha: Pixels) -> Pixels:
     return np.asarray(np.clip((alpha - CERTAIN) / (1 - 2 * CERTAIN), 0, 1), np.float32)
 
 
-def soft_band(alpha: Pixels) -> npt.NDArray[np.uint8]:
-    """Return (h, w) 1 on the unsure pixels of a matte (h, w) and around them, else 0."""
-    # Two radii: windows of the filter and the averaging of windows reach so far.
-    window = np.ones((4 * _RADIUS + 1, 4 * _RADIUS + 1), np.uint8)
+def soft_band(alpha: Pixels, reach: int = 2 * _RADIUS) -> npt.NDArray[np.uint8]:
+    """Return (h, w) 1 within `reach` pixels of the unsure ones of a matte (h, w), else 0.
+
+    The reach of the filter is two radii: that of its windows, and that of their averaging.
+    """
+    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     some = cv2.dilate(alpha, window) > 0
     not_all = cv2.erode(alpha, window) < 1
     return np.asarray(some & not_all, np.uint8)
