@@ -1,5 +1,7 @@
 """Training of the refiner: mattes with a known truth, their crops and tiles, and what is learnt."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -134,6 +136,19 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(folder, tmp_path
     again = train(tiny(folder, steps=3), tmp_path / "broken", REFINER, log=quiet)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_threads_add_gradients_in_a_fixed_order_in_training_alone(folder, tmp_path):
+    """Otherwise two threads end a run with other bits now and then."""
+    told = []
+
+    def spy(net, batch, generator, precision):
+        told.append(torch.are_deterministic_algorithms_enabled())
+        return loss(net, batch, generator, precision)
+
+    train(tiny(folder, steps=1), tmp_path / "run", replace(REFINER, loss=spy), log=told.append)
+    assert told == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_scenes_are_true_to_their_alpha(corpus):

@@ -2,8 +2,8 @@
 
 It runs on one device or, with torchrun, on many.
 
-Everything random is a function of the step, so a resumed run ends with the
-weights of an unbroken one; see `checkpoint.py` for the files of a run. The task of a run is a
+Everything random is a function of the step, so on the processor a resumed run ends with the weights
+of an unbroken one; see `checkpoint.py` for the files of a run. The task of a run is a
 `TrainingTask`.
 """
 
@@ -13,7 +13,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -86,7 +86,7 @@ def train(
                 part.
             WriteError: If a checkpoint cannot be written; the previous one stays.
     """
-    with together(config.device, config.processes) as processes:
+    with together(config.device, config.processes) as processes, _repeatable(processes.device):
         # Networks are made alike in all processes, and in a repeated run.
         torch.manual_seed(config.seed)
         net = start or part.make()
@@ -132,6 +132,22 @@ def train(
                 processes.wait()
         net.load_state_dict(average)
         return net
+
+
+@contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """Sum gradients in a fixed order, so that a run on the processor can be repeated to the bit.
+
+    By default several threads of the processor add the gradient of indexing in whatever order they
+    finish. On a GPU some operations have no fixed order at all.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _step(
