@@ -2,6 +2,7 @@
 
     python benchmarks/edges.py photographs ROOT
     python benchmarks/edges.py clips RENDERS BACKGROUNDS
+    python benchmarks/edges.py layout RENDERS BACKGROUNDS ROOT
     python benchmarks/edges.py time RENDERS
 
 photographs: ROOT holds a folder per photograph with image.png, alpha.png and trimap.png. The mask
@@ -14,10 +15,13 @@ clips: RENDERS holds held-out clips (`held-out-*/0000.png` and on: RGBA, straigh
     folder BACKGROUNDS that pans; the exact first alpha above one half is the mask. MAD (x 1000) in
     the band, 12 pixels about what is soft, Grad (/ 1000) and dtSSD (x 100) as `vidmatte evaluate`
     takes them, over the later frames.
+layout: writes frames and mattes of `clips` in the layouts of VideoMatte240K and YouTubeMatte, so
+    that `vidmatte evaluate run compact videomatte --root ROOT/videomatte` (or youtubematte) can be
+    compared with the published figures of the originals.
 time: processor time, of one thread, from a coarse matte to full size for the first held-out clip.
 
-Both also give, in percent, what is 21 pixels or more inside and has alpha under 0.995, and what is
-as far outside and has alpha over 0.005.
+The first two also give, in percent, what is 21 pixels or more inside and has alpha under 0.995, and
+what is as far outside and has alpha over 0.005.
 """
 
 from __future__ import annotations
@@ -162,6 +166,18 @@ def composites(folder: Path, background: np.ndarray) -> Iterator[tuple[np.ndarra
         yield np.rint(255 * seen) / np.float32(255), alpha
 
 
+def drawn_clips(
+    renders: Path, backgrounds: Path
+) -> Iterator[tuple[Path, list[tuple[np.ndarray, np.ndarray]]]]:
+    """Yield each held-out clip's folder and its frames over a photograph, see `composites`."""
+    photos = sorted(backgrounds.glob("*.jpg"))
+    if not photos:
+        raise click.UsageError(f"{backgrounds}: has no photographs (*.jpg)")
+    for number, folder in enumerate(held_out(renders)):
+        background = photograph(photos[(37 * number) % len(photos)])
+        yield folder, list(composites(folder, background))
+
+
 def held_out(renders: Path) -> list[Path]:
     """Return the folders of the held-out clips."""
     folders = sorted(path for path in renders.glob("held-out-*") if path.suffix != ".part")
@@ -187,11 +203,8 @@ def photograph(path: Path) -> np.ndarray:
 def clips(renders: Path, backgrounds: Path, name: str, keep: Path | None) -> None:
     """Print the errors of held-out clips, without adaptation."""
     model = load_model(name, device="cpu")
-    photos = sorted(backgrounds.glob("*.jpg"))
     rows = []
-    for number, folder in enumerate(held_out(renders)):
-        background = photograph(photos[(37 * number) % len(photos)])
-        frames = list(composites(folder, background))
+    for folder, frames in drawn_clips(renders, backgrounds):
         reference = mark(*frames[0], 0)
         predictor = model.with_reference([reference])
         tracker = predictor.tracker()
@@ -211,6 +224,23 @@ def clips(renders: Path, backgrounds: Path, name: str, keep: Path | None) -> Non
                 codes = np.rint(255 * np.dstack([rgb[..., ::-1], alpha])).astype(np.uint8)
                 cv2.imwrite(str(keep / f"{folder.name}-{t}.png"), codes)
     say("mean", {key: float(np.mean([row[key] for row in rows])) for key in rows[0]})
+
+
+@main.command()
+@click.argument("renders", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("backgrounds", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("root", type=click.Path(path_type=Path))
+def layout(renders: Path, backgrounds: Path, root: Path) -> None:
+    """Write the held-out clips over photographs as data sets with published figures."""
+    for folder, frames in drawn_clips(renders, backgrounds):
+        for dataset, seen in (("videomatte", "com"), ("youtubematte", "har")):
+            clip = root / dataset / "drawn" / folder.name
+            for kind in (seen, "pha"):
+                (clip / kind).mkdir(parents=True, exist_ok=True)
+            for t, (rgb, alpha) in enumerate(frames):
+                codes = np.rint(255 * rgb[..., ::-1]).astype(np.uint8)
+                cv2.imwrite(str(clip / seen / f"{t:04d}.png"), codes)
+                cv2.imwrite(str(clip / "pha" / f"{t:04d}.png"), np.rint(255 * alpha))
 
 
 def measure(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -9,7 +9,7 @@ given: the flow without a model (`--model none` with the sample's own mattes): r
     and writing colour and alpha as ProRes together, at 1080p or any --size; wall clock, processor
     time and peak memory.
 flat: the resident size of such a run over a clip of an hour (90,000 small frames, with sound) as it
-    goes on.
+    goes on; with --with-model the clip is followed from points.
 """
 
 from __future__ import annotations
@@ -217,8 +217,13 @@ def memory() -> None:
 
 def peak_memory(clip: Path, folder: Path) -> int:
     """Bytes that the command held at most."""
-    points = " ".join(f"{x:g},{y:g}" for x, y, _ in POINTS)
-    return run(clip, folder, "--points", points).peak
+    return run(clip, folder, *points_at(SIZE)).peak
+
+
+def points_at(size: tuple[int, int]) -> tuple[str, str]:
+    """Return the option that marks the person in the first frame at a size."""
+    places = [(x * size[0] / SIZE[0], y * size[1] / SIZE[1]) for x, y, _ in POINTS]
+    return "--points", " ".join(f"{x:g},{y:g}" for x, y in places)
 
 
 @dataclass(frozen=True)
@@ -299,19 +304,25 @@ def given(size: str, frames: int) -> None:
     click.echo(f"peak resident size {cost.peak / 1e6:.0f} MB")
 
 
+def given_matte(path: Path, size: tuple[int, int]) -> tuple[str, ...]:
+    """Write the sample clip's first matte; return the options that give it to all frames."""
+    with av.open(str(SAMPLE_ALPHA)) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="gray16le")
+    cv2.imwrite(str(path), cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+    return "--model", "none", "--matte", str(path)
+
+
 @main.command()
 @click.option("--size", default="64x36", help="Of the frames.")
 @click.option("--frames", default=90_000, help="Of the clip; 90,000 are an hour.")
-def flat(size: str, frames: int) -> None:
+@click.option("--with-model", is_flag=True, help="Follow the clip from points.")
+def flat(size: str, frames: int, with_model: bool) -> None:
     """Whether memory stays the same over a long clip."""
     with tempfile.TemporaryDirectory() as name:
         folder, pixels = Path(name), parse_size(size)
         clip = make_long_clip(folder / "clip.mp4", frames, pixels)
-        matte = folder / "matte.png"
-        with av.open(str(SAMPLE_ALPHA)) as container:
-            frame = next(container.decode(video=0)).to_ndarray(format="gray16le")
-        cv2.imwrite(str(matte), cv2.resize(frame, pixels, interpolation=cv2.INTER_AREA))
-        cost = run(clip, folder, "--model", "none", "--matte", str(matte), "--batch-size", "16")
+        marks = points_at(pixels) if with_model else given_matte(folder / "matte.png", pixels)
+        cost = run(clip, folder, *marks, "--batch-size", "16")
     tenths = [cost.sizes[len(cost.sizes) * n // 10] / 1e6 for n in range(1, 10)] + [
         cost.sizes[-1] / 1e6
     ]
@@ -322,6 +333,7 @@ def flat(size: str, frames: int) -> None:
     # Before what is held for the clip is let go.
     growth = (tenths[8] - tenths[1]) * 1e6 / (0.7 * frames)
     click.echo(f"tenth of the run: {growth:.0f} bytes a frame; peak {cost.peak / 1e6:.0f} MB")
+    click.echo(f"nine tenths beside one tenth: {tenths[8] / tenths[0]:.3f}")
 
 
 def make_long_clip(path: Path, frames: int, size: tuple[int, int]) -> Path:
