@@ -318,6 +318,31 @@ def test_a_command_renders_entries_that_are_kept_when_it_runs_again(photographs,
     assert max(edge.max() for edge in border) == 0
 
 
+def test_a_command_draws_hair_that_no_side_of_its_pictures_cuts(tmp_path):
+    assert main([str(tmp_path), "--grooms", "1"]) == 0
+    (entry,) = read_entries(tmp_path)
+    assert (entry.kind, entry.frames, entry.licence) == ("groom", 16, "CC0 1.0")
+    bank = Bank(tmp_path, entry.split)
+    assert bank.rendered == [entry]
+    picture = bank.pictures(entry, [3], 256)[0]
+    alpha = picture[..., 3]
+    assert max(edge.max() for edge in (alpha[0], alpha[:, 0], alpha[:, -1])) == 0
+    assert entry.cut == (alpha[-1].max() > 0)
+    # Strands are thinner than a pixel.
+    assert ((alpha > 0.05) & (alpha < 0.95)).mean() > 0.02
+
+
+def test_rendered_kinds_are_as_frequent_as_each_other(tmp_path):
+    fill(tmp_path, [f"mesh-{n:03}" for n in range(60)], kind="mesh")
+    fill(tmp_path, [f"groom-{n:03}" for n in range(20)], kind="groom")
+    write_index(tmp_path)
+    bank = Bank(tmp_path, "train")
+    rng = np.random.default_rng(0)
+    kinds = [bank.draw(rng, 1.0).kind for _ in range(400)]
+    # Four standard deviations of 400 fair draws.
+    assert abs(kinds.count("groom") - 200) < 40
+
+
 def test_worker_processes_render_the_entries_of_all_numbers(photographs, tmp_path):
     # Run as a user does: the functions of a package's `__main__` cannot be sent to a process.
     command = ["-m", "vidmatte.synth", str(tmp_path), "--corpus", str(photographs)]

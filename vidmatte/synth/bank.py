@@ -31,7 +31,7 @@ from vidmatte.synth.corpus import Rng, Split
 _log = logging.getLogger(__name__)
 _VERSION = 1
 _JPEG_QUALITY = 90
-RENDERED = ("mesh",)
+RENDERED = ("mesh", "groom")
 """Kinds with rendered frames."""
 BACKDROP = "backdrop"
 """The kind with whole moving backgrounds as frames, without alpha."""
@@ -43,7 +43,8 @@ class Entry:
 
     Attributes:
         name: name of its folder, `<kind>-<number>`.
-        kind: "footage" (cut out of real footage), "mesh" (rendered) or "backdrop" (no alpha).
+        kind: "footage" (cut out of real footage), "mesh" (rendered), "groom" (drawn hair and fur)
+            or "backdrop" (no alpha).
         group: entries of one group are in one split: those of a clip of footage, or one render.
         source, licence: origin of the entry, and the terms of its use.
         frames: number of frames.
@@ -108,7 +109,11 @@ class Bank:
         rendered = rng.random() < render_share
         # The other kind stands in for one that the bank lacks.
         pool = (self.rendered or self.footage) if rendered else (self.footage or self.rendered)
-        return pool[rng.integers(len(pool))]
+        # Kinds are as frequent as each other, whatever the number of their entries.
+        kinds = sorted({entry.kind for entry in pool})
+        kind = kinds[rng.integers(len(kinds))] if len(kinds) > 1 else kinds[0]
+        of_kind = [entry for entry in pool if entry.kind == kind]
+        return of_kind[rng.integers(len(of_kind))]
 
     def pictures(self, entry: Entry, times: Sequence[int], side: int) -> list[Pixels]:
         """Return frames of an entry, in the order of `times`, premultiplied (side, side, 4) 0-1."""

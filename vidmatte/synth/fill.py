@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmatte.errors import MissingExtraError
+from vidmatte.imaging.arrays import Pixels
 from vidmatte.synth.bank import BACKDROP, Entry, write_entry
+from vidmatte.synth.corpus import Rng
 from vidmatte.synth.footage import Mover, as_pictures, find_movers, footage_files, read_frames
+from vidmatte.synth.groom import make_clip
 
 if TYPE_CHECKING:
     from vidmatte.synth.corpus import Corpus
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _MESHES = 1
 """Part of the seed of meshes."""
+_GROOMS = 2
+"""Part of the seed of hair and fur."""
 _BACKDROP_WIDTH, _BACKDROP_FRAMES = 320, 24
 
 
@@ -91,6 +96,45 @@ def fill_with_meshes(
         )
         write_entry(bank, entry, turned.colours, turned.alphas)
         _log.info("%s", name)
+
+
+def fill_with_grooms(bank: Path, numbers: range, *, frames: int = 16, side: int = 256) -> None:
+    """Draw a head of hair or a furry animal that turns for each number without an entry.
+
+    A number always gives the same entry.
+
+    Raises:
+        MissingExtraError: the package `numba` is not installed.
+    """
+    try:
+        from vidmatte.synth.raster import extend
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("drawing hair and fur", "train") from error
+
+    for number in numbers:
+        name = f"groom-{number:04}"
+        if (bank / name).exists():
+            continue
+        pictures = _draw_whole_figure(frames, side, np.random.default_rng((number, _GROOMS)))
+        alphas = [picture[..., 3] for picture in pictures]
+        colours = [extend(picture[..., :3], picture[..., 3]) for picture in pictures]
+        is_cut = any(alpha[-1].max() > 0 for alpha in alphas)
+        entry = Entry(name, "groom", name, "drawn by vidmatte", "CC0 1.0", frames, cut=is_cut)
+        write_entry(bank, entry, colours, alphas)
+        _log.info("%s", name)
+
+
+def _draw_whole_figure(frames: int, side: int, rng: Rng) -> list[Pixels]:
+    """Draw figures until one is cut by no side of its pictures but the lower one."""
+    while True:
+        pictures = make_clip("head" if rng.random() < 0.6 else "animal", side, frames, rng)
+        edges = [
+            edge.max()
+            for picture in pictures
+            for edge in (picture[0, :, 3], picture[:, 0, 3], picture[:, -1, 3])
+        ]
+        if max(edges) == 0:
+            return pictures
 
 
 def _write_mover(

@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.entries:
             numbers = range(first, given.entries, given.workers)
             jobs.append(partial(_render, given.bank, given.corpus, numbers))
+        if given.grooms:
+            numbers = range(first, given.grooms, given.workers)
+            jobs.append(partial(_draw, given.bank, numbers))
     try:
         _run(jobs, given.workers)
     except VidmatteError as error:
@@ -66,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--licence", metavar="TEXT", help="Licence of the footage.")
     parser.add_argument(
         "--entries", type=int, default=0, metavar="N", help="Number of rendered entries."
+    )
+    parser.add_argument(
+        "--grooms", type=int, default=0, metavar="N", help="Number of entries with hair or fur."
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="Number of processes.")
     return parser
@@ -102,3 +108,10 @@ def _render(bank: Path, corpus: Path, numbers: range) -> None:
     from vidmatte.synth.fill import fill_with_meshes
 
     fill_with_meshes(bank, Corpus(corpus, "train"), numbers)
+
+
+def _draw(bank: Path, numbers: range) -> None:
+    """Draw the hair and fur of some numbers."""
+    from vidmatte.synth.fill import fill_with_grooms
+
+    fill_with_grooms(bank, numbers)
