@@ -194,8 +194,8 @@ def finish_with_compact(model: CompactModel, rgb: Tensor, trimap: Tensor) -> Ten
 
     Arguments are those of `VitMatte.__call__`. The image is its own reference, with the trimap's
     known areas as its prompt, in a window around the object. The network runs again with its own
-    result as the prior, and a guided filter brings it to full size. Hair and other fine detail are
-    softer than those of ViTMatte.
+    result as the prior, and its refiner brings that to full size, as in `compact` itself. Hair and
+    other fine detail are softer than those of ViTMatte.
     """
     _check(rgb, trimap)
     planes = [_finish_one(model, rgb[n : n + 1], trimap[n : n + 1]) for n in range(len(rgb))]
