@@ -28,6 +28,7 @@ from end_to_end import POINTS, make_clip
 import vidmatte
 from vidmatte.imaging import yuv
 from vidmatte.model.compact import (
+    correct,
     head,
     inference,
     net,
@@ -61,6 +62,8 @@ PARTS: dict[str, tuple[Any, str]] = {
     "network: rest": (inference.WindowModel, "infer_window"),
     "follow: rest": (tracker.CompactTracker, "step"),
     "refine: shrink the window": (predictor, "shrink_planes"),
+    "refine: mean colours, before correction": (correct, "coarse_features"),
+    "refine: corrector": (correct.Corrector, "forward"),
     "refine: guided filter": (refine, "guided_upsample"),
     "refine: mean colours": (refine, "coarse_features"),
     "refine: first stage": (refine.Refiner, "survey"),

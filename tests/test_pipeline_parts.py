@@ -383,7 +383,7 @@ def test_movies_and_exr_name_the_weights_of_the_run(clip, tmp_path):
     folder = Path(vidmatte.__file__).parent / "model" / "weights"
     said = ", ".join(
         f"{name} sha256:{hashlib.sha256((folder / name).read_bytes()).hexdigest()}"
-        for name in ("compact.safetensors", "refiner.safetensors")
+        for name in ("compact.safetensors", "corrector.safetensors", "refiner.safetensors")
     )
     with av.open(str(tmp_path / "a.mov")) as container:
         assert container.metadata["vidmatte.weights"] == said

@@ -167,7 +167,7 @@ def test_json_has_what_a_script_needs(clip, matte, tmp_path, monkeypatch):
 def test_json_names_the_weights(clip, tmp_path):
     given = ("--points", "4,4", "--working-size", 128, "--adapt-steps", 0, "--device", "cpu")
     summary = json.loads(run(clip, *given, "--alpha", tmp_path / "a.mkv", "--json").stdout)
-    hashes = [WEIGHTS["compact"].sha256, PARTS["refiner"].sha256]
+    hashes = [WEIGHTS["compact"].sha256, *(part.sha256 for part in PARTS.values())]
     assert [weights["sha256"] for weights in summary["weights"]] == hashes
 
 

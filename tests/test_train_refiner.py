@@ -17,7 +17,7 @@ from vidmatte.model.compact.refine import CORE, HALO, Refiner
 from vidmatte.synth.corpus import Corpus
 from vidmatte.train import REFINER, RefinerConfig, train
 from vidmatte.train.matte_files import Matte, matte_files, read_matte, write_matte
-from vidmatte.train.mattes import make_mattes, make_scene
+from vidmatte.train.mattes import make_clip_mattes, make_mattes, make_scene
 from vidmatte.train.refine import CROP, TileBatches, loss, make_samples, predict
 
 
@@ -45,6 +45,8 @@ def folder(tmp_path):
 
 def tiny(folder, **changes):
     small = {"steps": 4, "crops": 2, "workers": 0, "precision": "float32", "save_every": 2}
+    # What the packaged corrector makes of the discs is not known here.
+    small["corrected"] = False
     return RefinerConfig(mattes=str(folder), **(small | changes))
 
 
@@ -101,6 +103,13 @@ def test_an_untrained_refiner_gives_the_guided_filter(folder):
         _, alpha = predict(net, batch)
     guided = batch["fine"].flatten(0, 1)[:, 3:4, HALO:-HALO, HALO:-HALO]
     assert (alpha - guided).abs().max() < 0.03
+
+
+def test_batches_hold_what_the_corrector_makes_of_a_coarse_matte(folder):
+    corrected, raw = (TileBatches(tiny(folder, corrected=each))[0] for each in (True, False))
+    again = TileBatches(tiny(folder, corrected=True))[0]
+    assert torch.equal(corrected["coarse"], again["coarse"])
+    assert not torch.equal(corrected["coarse"], raw["coarse"])
 
 
 def test_a_refiner_learns_to_move_an_edge(folder):
@@ -175,3 +184,18 @@ def test_mattes_are_what_the_model_finds(corpus):
             matte.truth / 255, matte.coarse.shape[::-1], interpolation=cv2.INTER_AREA
         )
         assert np.abs(truth - matte.coarse).mean() < 0.25
+
+
+def test_mattes_of_training_clips_have_windows_no_smaller_than_themselves(corpus):
+    photographs = Corpus(corpus, "train")
+    model = load_model(device="cpu")
+    found = [
+        matte
+        for seed in range(3)
+        for matte in make_clip_mattes(model, photographs, None, np.random.default_rng(seed))
+    ]
+    assert found
+    for matte in found:
+        assert matte.rgb.shape[:2] == matte.truth.shape
+        assert matte.coarse.shape[0] <= matte.truth.shape[0]
+        assert matte.truth.max() > 0

@@ -14,7 +14,7 @@ from vidmatte.errors import OptionError
 if TYPE_CHECKING:
     from vidmatte.train import LoopConfig
 
-_PARTS = ("network", "confidence", "refiner", "iconmatting", "iconmatting-trimap")
+_PARTS = ("network", "confidence", "corrector", "refiner", "iconmatting", "iconmatting-trimap")
 
 
 @click.command("train")
@@ -27,8 +27,8 @@ _PARTS = ("network", "confidence", "refiner", "iconmatting", "iconmatting-trimap
 @click.option(
     "--part",
     type=click.Choice(_PARTS),
-    help="Part to train: compact's matting network, its confidence, its refiner, or IconMatting's "
-    "head, with a reference or with a trimap.  [default: the recipe's, or network]",
+    help="Part to train: compact's matting network, its confidence, its corrector, its refiner, or "
+    "IconMatting's head, with a reference or with a trimap.  [default: the recipe's, or network]",
 )
 @click.option(
     "--corpus",
@@ -38,7 +38,7 @@ _PARTS = ("network", "confidence", "refiner", "iconmatting", "iconmatting-trimap
 @click.option(
     "--mattes",
     metavar="DIR",
-    help="Of refiner: coarse mattes with exact alpha, of vidmatte.train.mattes.",
+    help="Of corrector and refiner: coarse mattes with exact alpha, of vidmatte.train.mattes.",
 )
 @click.option(
     "--masks",
@@ -180,9 +180,9 @@ def _train(run: str, given: dict[str, Any]) -> None:
     settings |= {name: given[name] for name in names if given[name] is not None}
     settings |= {name: _places(given[name]) for name in ("data", "held_out") if given[name]}
     for name in ("bank", "masks", "corpus"):
-        if part == "refiner" and settings.get(name) is not None:
+        if part in ("corrector", "refiner") and settings.get(name) is not None:
             raise OptionError(
-                f"--{name} was given, but the refiner does not learn from it; leave it out"
+                f"--{name} was given, but the {part} does not learn from it; leave it out"
             )
     config = replace(make_config(part, settings), processes=count_processes())
     if given["clips"] is not None and part != "network":
@@ -235,7 +235,8 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     """Return the training task and its validation, None if it has none."""
     from vidmatte.synth.bank import Bank
     from vidmatte.synth.corpus import photographs
-    from vidmatte.train import TRAINING_TASKS, IconMattingConfig, RefinerConfig, TrainConfig
+    from vidmatte.train import TRAINING_TASKS, IconMattingConfig, TrainConfig
+    from vidmatte.train.config import MattesConfig
     from vidmatte.train.iconmatting import prepare
     from vidmatte.train.matte_files import matte_files
     from vidmatte.train.processes import own_device
@@ -244,7 +245,7 @@ def _part(part: str, config: LoopConfig, clips: str | None) -> tuple[Any, Any]:
     if isinstance(config, IconMattingConfig):
         trainer = prepare(config, own_device(config.device), part=part)
         return trainer.part, trainer.validate
-    if isinstance(config, RefinerConfig):
+    if isinstance(config, MattesConfig):
         matte_files(config.mattes)
         return TRAINING_TASKS[part], None
     assert isinstance(config, TrainConfig)  # of the other parts

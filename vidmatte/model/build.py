@@ -22,6 +22,7 @@ from vidmatte.model.catalogue import (
     DESCRIPTIONS,
     find_checkpoint,
 )
+from vidmatte.model.compact.correct import Corrector
 from vidmatte.model.compact.inference import BEST_WORKING_SIZE, DEFAULT_WORKING_SIZE
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.predictor import CompactModel
@@ -277,9 +278,19 @@ def _compact(choices: _Choices, tensors: Mapping[str, Tensor], source: str) -> C
         device=choices.device,
         precision=choices.precision,
         working_size=_working_size(choices),
+        corrector=load_corrector(choices.device),
         refiner=load_refiner(choices.device),
         name=choices.name,
     )
+
+
+def load_corrector(place: torch.device) -> Corrector:
+    """Return the packaged corrector of the mattes of `compact`, for inference."""
+    corrector = Corrector()
+    load_strictly(corrector, load_packaged("corrector"), "the corrector of 'compact'")
+    folded = corrector.folded().to(place)
+    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return folded
 
 
 def load_refiner(place: torch.device) -> Refiner:

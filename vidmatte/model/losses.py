@@ -65,6 +65,19 @@ def gradient(alpha: Tensor, truth: Tensor) -> Tensor:
     return down.abs().mean((1, 2, 3)) + right.abs().mean((1, 2, 3))
 
 
+def core_error(alpha: Tensor, truth: Tensor, region: Tensor) -> Tensor:
+    """Return the mean error where the truth is 0 or 1 all around: haze and hollows show on a key.
+
+    Alpha beyond 0 and 1 is no error there, as it is clipped in use. A scalar, 0 if the region
+    (N, 1, h, w) holds no such place.
+    """
+    low = -F.max_pool2d(-truth, 9, 1, 4)
+    high = F.max_pool2d(truth, 9, 1, 4)
+    solid = region * ((low > 0.999) | (high < 0.001)).float()
+    wrong = F.relu(torch.where(truth > 0.5, 1 - alpha, alpha))
+    return (solid * wrong).sum() / solid.sum().clamp(min=1)
+
+
 def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     """Return the binary cross-entropy of logits with a soft truth."""
     return F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((1, 2, 3))

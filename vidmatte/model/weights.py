@@ -54,9 +54,15 @@ WEIGHTS: Mapping[str, Weights] = {
     ),
 }
 PARTS: Mapping[str, Weights] = {
+    "corrector": Weights(
+        file="corrector.safetensors",
+        sha256="f3984b4a45e878f1e5662bd973424adc63a13356480fbc9048f83ad625ec883c",
+        licence="Apache-2.0",
+        description="corrects the mattes of compact at their edges; comes with the package",
+    ),
     "refiner": Weights(
         file="refiner.safetensors",
-        sha256="329d64d566fc3b8a393278ab9264a30176fc36eb97d8dcacaa39312f68b6a6e0",
+        sha256="c186ae99038c80873b0b1c59441120632450b47eae9f3ca2dabf849bb51a945e",
         licence="Apache-2.0",
         description="brings the mattes of compact to full size; comes with the package",
     ),

@@ -79,3 +79,16 @@ class LoopConfig:
     def loaders(self) -> int:
         """Processes that make batches while the network learns; 0 if it waits for them."""
         return self.workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class MattesConfig(LoopConfig):
+    """The choices of a run on coarse mattes.
+
+    Attributes:
+        mattes: folder of coarse mattes, of `vidmatte.train.mattes`.
+        crops: of a batch.
+    """
+
+    mattes: str
+    crops: int

@@ -1,10 +1,11 @@
-"""Make coarse mattes with exact alpha, as `compact` finds them, for the refiner to learn from.
+"""Make coarse mattes with known alpha, as `compact` finds them, for what corrects and refines them.
 
-    python -m vidmatte.train.mattes FOLDER --corpus CORPUS --clips 400 --workers 2
+    python -m vidmatte.train.mattes FOLDER --corpus CORPUS --scenes 400 --workers 2
 
 Hair, fur, cut-outs and drawn shapes move at full size over photographs that pan. The packaged model
 follows each as in use: from its mask, from a trimap, or from another picture of it. What it sees at
-full size, what it finds and what is true are kept, one file per frame.
+full size, what it finds and what is true are kept, one file per frame. With --clips the clips that
+the network itself learns from are followed, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -30,9 +32,12 @@ from vidmatte.model.compact.tracker import match_anywhere
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.prompts.prompt import Reference
 from vidmatte.synth import groom
+from vidmatte.synth.bank import Bank
+from vidmatte.synth.clips import make_clip
 from vidmatte.synth.corpus import Corpus, Rng, recolour
 from vidmatte.synth.hair import draw_strands
 from vidmatte.synth.render import Layer, camera_effects, draw_parts, shift, turn
+from vidmatte.synth.scenes import make_bank_clip
 from vidmatte.synth.sprites import make_sprite, noise, premultiply
 from vidmatte.threads import SINGLE, decide
 from vidmatte.train.matte_files import Matte, write_matte
@@ -40,6 +45,8 @@ from vidmatte.train.matte_files import Matte, write_matte
 _SIDES = (448, 640, 896)
 """Of scenes, in pixels: at about the same size for the network, they are one to four times that."""
 _FRAMES = 4
+_CLIP_SIZE = (320, 512)
+"""Height and width of the frames of clips for the network, in pixels."""
 _MARGIN = 24
 """Pixels by which a background is larger than its frame on each side, to pan over it."""
 
@@ -55,6 +62,27 @@ def make_mattes(model: CompactModel, corpus: Corpus, rng: Rng) -> Iterator[Matte
         yield from _matched(model, frames, truths)
     else:
         yield from _followed(model, frames, truths, given, rng)
+
+
+def make_clip_mattes(
+    model: CompactModel, corpus: Corpus, bank: Bank | None, rng: Rng
+) -> Iterator[Matte]:
+    """Make a clip that the network could learn from, and yield mattes of some of its frames.
+
+    Its objects are photographed ones with hard edges, which drawn hair alone would let forget.
+    Nothing is yielded where a window of the clip is smaller than its matte.
+    """
+    seed = int(rng.integers(1 << 31))
+    if bank is not None and rng.random() < 0.6:
+        clip = make_bank_clip(bank, corpus, _CLIP_SIZE, _FRAMES, "mask", seed)
+    else:
+        clip = make_clip(corpus, _CLIP_SIZE, _FRAMES, "mask", seed)
+    frames = [np.ascontiguousarray(rgb.transpose(1, 2, 0)) for rgb in clip.rgb]
+    truths = [alpha[0].astype(np.float32) / np.float32(255) for alpha in clip.alpha]
+    if (truths[0] > 0.5).any():
+        for matte in _followed(model, frames, truths, "mask", rng):
+            if matte.coarse.shape[0] <= matte.truth.shape[0]:
+                yield matte
 
 
 def _followed(
@@ -250,30 +278,61 @@ def blur(picture: Pixels, rng: Rng) -> Pixels:
     return np.clip(picture, 0, 1).astype(np.float32)
 
 
-def _make_some(folder: Path, corpus_folder: Path, numbers: Sequence[int]) -> None:
+@dataclass(frozen=True)
+class _Sources:
+    """Where mattes come from and go to."""
+
+    folder: Path
+    corpus: Path
+    masks: Path | None
+    bank: Path | None
+
+
+def _make_some(sources: _Sources, scenes: range, clips: range) -> None:
+    """Make the mattes of some scenes and clips, by their numbers."""
     decide(SINGLE)
     model = load_model("compact", device="cpu")
     assert isinstance(model, CompactModel)  # the packaged one
-    corpus = Corpus(corpus_folder, "train", photo_side=800, cut_side=900)
-    for number in numbers:
-        if (folder / f"{number:05d}-0.npz").exists():
-            continue
-        rng = np.random.default_rng((number, 29))
-        mattes = list(make_mattes(model, corpus, rng))
-        # The first one last: it says that the clip is complete.
-        for index, matte in reversed(list(enumerate(mattes))):
-            write_matte(folder / f"{number:05d}-{index}.npz", matte)
+    # What the corrector learns from is not corrected yet.
+    model = replace(model, corrector=None)
+    if scenes:
+        corpus = Corpus(sources.corpus, "train", photo_side=800, cut_side=900)
+        for number in scenes:
+            rng = np.random.default_rng((number, 29))
+            _keep(sources.folder / f"{number:05d}", make_mattes(model, corpus, rng))
+    if clips:
+        corpus = Corpus(sources.corpus, "train", masks=sources.masks)
+        bank = None if sources.bank is None else Bank(sources.bank, "train")
+        for number in clips:
+            rng = np.random.default_rng((number, 31))
+            name = sources.folder / f"clip-{number:05d}"
+            _keep(name, make_clip_mattes(model, corpus, bank, rng))
+
+
+def _keep(name: Path, mattes: Iterator[Matte]) -> None:
+    """Write the mattes of a scene, which are made only if they are not there."""
+    done = name.with_name(f".{name.name}.done")
+    if done.exists():
+        return
+    for index, matte in enumerate(mattes):
+        write_matte(name.with_name(f"{name.name}-{index}.npz"), matte)
+    done.touch()
 
 
 def mattes_parser() -> argparse.ArgumentParser:
     """Return the parser of the arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m vidmatte.train.mattes",
-        description="Make coarse mattes with exact alpha for the refiner.",
+        description="Make coarse mattes with known alpha for the corrector and the refiner.",
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--clips", type=int, default=400)
+    parser.add_argument("--scenes", type=int, default=400, metavar="N", help="drawn at full size")
+    parser.add_argument(
+        "--clips", type=int, default=0, metavar="N", help="as the network learns from them"
+    )
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="of the subjects in the clips")
+    parser.add_argument("--bank", type=Path, metavar="DIR", help="of foregrounds for the clips")
     parser.add_argument("--workers", type=int, default=1, metavar="N")
     return parser
 
@@ -282,11 +341,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make the mattes that the command line asks for; those that are there stay."""
     asked = mattes_parser().parse_args(arguments)
     asked.folder.mkdir(parents=True, exist_ok=True)
-    numbers = [range(first, asked.clips, asked.workers) for first in range(asked.workers)]
+    sources = _Sources(asked.folder, asked.corpus, asked.masks, asked.bank)
+    parts = range(asked.workers)
+    scenes = [range(first, asked.scenes, asked.workers) for first in parts]
+    clips = [range(first, asked.clips, asked.workers) for first in parts]
     context = get_context("spawn")
     with ProcessPoolExecutor(asked.workers, context) as pool:
-        folders = itertools.repeat(asked.folder), itertools.repeat(asked.corpus)
-        list(pool.map(_make_some, *folders, numbers))
+        list(pool.map(_make_some, itertools.repeat(sources), scenes, clips))
 
 
 if __name__ == "__main__":

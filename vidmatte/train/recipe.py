@@ -14,6 +14,7 @@ from vidmatte.errors import MissingExtraError, OptionError, ReadError
 from vidmatte.model.build import choose_precision
 from vidmatte.model.settings import parse_settings, parse_value
 from vidmatte.train.config import DTYPES, LoopConfig
+from vidmatte.train.correct import CorrectorConfig
 from vidmatte.train.iconmatting import IconMattingConfig
 from vidmatte.train.network import ConfidenceConfig, TrainConfig
 from vidmatte.train.refine import RefinerConfig
@@ -22,6 +23,7 @@ RECIPES = Path(__file__).parent / "recipes"
 _CONFIGS: Mapping[str, type[LoopConfig]] = {
     "network": TrainConfig,
     "confidence": ConfidenceConfig,
+    "corrector": CorrectorConfig,
     "refiner": RefinerConfig,
     "iconmatting": IconMattingConfig,
     "iconmatting-trimap": IconMattingConfig,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,6 +14,9 @@ from torch.utils.data import Dataset
 
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Pixels
+from vidmatte.model.build import load_corrector
+from vidmatte.model.compact.correct import FOLLOWED, Corrector, correct
+from vidmatte.model.compact.edge_cues import coarse_features, reachable, refined
 from vidmatte.model.compact.refine import (
     CORE,
     HALO,
@@ -21,18 +24,16 @@ from vidmatte.model.compact.refine import (
     Refiner,
     Survey,
     Tiles,
-    coarse_features,
-    reachable,
-    refined,
     tiles_on,
 )
 from vidmatte.model.compact.upsample import CERTAIN, certain, guided_upsample
-from vidmatte.model.losses import Batch, gradient, l1, laplacian, weighted_sum
+from vidmatte.model.losses import Batch, core_error, gradient, l1, laplacian, weighted_sum
 from vidmatte.synth.corpus import Rng
 from vidmatte.threads import one_in_opencv
-from vidmatte.train.config import LoopConfig
+from vidmatte.train.config import MattesConfig
 from vidmatte.train.loop import TrainingTask
 from vidmatte.train.matte_files import Matte, matte_files, read_matte
+from vidmatte.train.varied_mattes import draw_mask, varied
 
 CROP = 128
 """Side of what the first stage sees of a coarse matte in training, in its pixels."""
@@ -49,7 +50,6 @@ _WEIGHTS = {
     "laplacian": 0.5,
     "gradient": 1.0,
     "core": 4.0,
-    "coarse": 0.5,
     "band": 0.05,
 }
 """Of the terms of the loss."""
@@ -58,15 +58,15 @@ _WRONG = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefinerConfig(LoopConfig):
+class RefinerConfig(MattesConfig):
     """The choices of a run of the refiner.
 
     Attributes:
-        mattes: folder of coarse mattes, of `vidmatte.train.mattes`.
-        crops: of a batch.
+        corrected: whether it learns from mattes that the packaged corrector has corrected, as in
+            use.
     """
 
-    mattes: str
+    corrected: bool = True
     crops: int = 8
     rate: float = 1.5e-3
     average: float = 0.998
@@ -81,58 +81,63 @@ class TileBatches(Dataset[Batch]):
     def __init__(self, config: RefinerConfig) -> None:
         self.config = config
         self._files = matte_files(config.mattes)
+        self._corrector: Corrector | None = None
 
     def __len__(self) -> int:
         return self.config.batches
 
     def __getitem__(self, index: int) -> Batch:
         one_in_opencv()
+        if self.config.corrected and self._corrector is None:
+            # Loaded by the process that makes batches.
+            self._corrector = load_corrector(torch.device("cpu"))
         rng = np.random.default_rng((self.config.seed, index))
         samples: list[Batch] = []
         while len(samples) < self.config.crops:
             matte = read_matte(self._files[rng.integers(len(self._files))])
-            samples += make_samples(matte, rng)
+            samples += make_samples(matte, rng, self._corrector)
         samples = samples[: self.config.crops]
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def make_samples(matte: Matte, rng: Rng) -> Iterator[Batch]:
-    """Yield crops of a matte, with tiles at full size.
+def make_samples(matte: Matte, rng: Rng, corrector: Corrector | None = None) -> Iterator[Batch]:
+    """Yield crops of a matte, which a corrector may correct first, with tiles at full size.
 
     Nothing is yielded of a matte without an edge, or too small for a crop.
 
-    Each has the coarse features, lines and truth of the crop (C, CROP, CROP); `near`, where the
-    first stage may change alpha, and `band`, where it has to; `geometry` (6,), top and left of the
+    Each has the coarse features and lines of the crop (C, CROP, CROP); `near`, where alpha may
+    change, and `band`, where it has to; `geometry` (6,), top and left of the
     crop and the sizes h, w, H, W of the whole; corners, pixels and truth of the tiles.
     """
-    matte = _varied(matte, rng)
+    matte = varied(matte, rng)
     rgb = np.ascontiguousarray(matte.rgb.transpose(2, 0, 1), np.float32) / np.float32(255)
     truth = matte.truth.astype(np.float32) / np.float32(255)
     size = (matte.coarse.shape[0], matte.coarse.shape[1])
     height, width = truth.shape
+    small = shrink_planes(rgb, size)
     coarse = matte.coarse
     if rng.random() < _MASKS:
         mask = draw_mask(truth, rng)
         coarse = np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+    elif corrector is not None:
+        with torch.inference_mode():
+            coarse = correct(corrector, small, coarse, torch.device("cpu"), FOLLOWED)
     alpha = certain(coarse)
     near = reachable(alpha).astype(np.float32)
     is_small = min(size) < CROP or max(size[0] / height, size[1] / width) > MAX_ENLARGEMENT
     if is_small or not near.any():
         return
-    small = shrink_planes(rgb, size)
     guided = guided_upsample(rgb, coarse, small)
     features, lines = coarse_features(small, alpha)
-    answer = cv2.resize(truth, size[::-1], interpolation=cv2.INTER_AREA)
     band = _band(alpha, truth)
-    planes = np.concatenate([features, lines, np.stack([answer, near, band])], dtype=np.float32)
+    planes = np.concatenate([features, lines, np.stack([near, band])], dtype=np.float32)
     for _ in range(_CROPS):
         top, left = _crop_corner(near, band, rng)
         crop = torch.from_numpy(planes[:, top : top + CROP, left : left + CROP].copy())
         tiles = _tiles(near, (top, left), (height, width), rng)
         yield {
             "coarse": crop[: len(features)],
-            "lines": crop[len(features) : -3],
-            "answer": crop[-3:-2],
+            "lines": crop[len(features) : -2],
             "near": crop[-2:-1],
             "band": crop[-1:],
             "geometry": torch.tensor([top, left, *size, height, width]),
@@ -140,47 +145,6 @@ def make_samples(matte: Matte, rng: Rng) -> Iterator[Batch]:
             "fine": torch.from_numpy(tiles.cut(rgb, guided[None])),
             "truth": torch.from_numpy(tiles.cut(truth[None], side=CORE, halo=0)),
         }
-
-
-def draw_mask(truth: Alpha, rng: Rng) -> Alpha:
-    """Return the mask (h, w) 0 or 1 that a person, or a tool, gives of a true alpha.
-
-    Half of them are exact; others lie beside the edge by some pixels, are coarse, or lack what is
-    thin.
-    """
-    mask = (truth > rng.uniform(0.3, 0.7)).astype(np.float32)
-    if rng.random() < 0.5:
-        return mask
-    kind = rng.random()
-    side = 2 * int(rng.integers(1, 4)) + 1
-    window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    if kind < 0.35:
-        how = int(rng.choice([cv2.MORPH_OPEN, cv2.MORPH_CLOSE, cv2.MORPH_ERODE, cv2.MORPH_DILATE]))
-        return np.asarray(cv2.morphologyEx(mask, how, window), np.float32)
-    if kind < 0.65:
-        moved = np.array([[1, 0, rng.normal(0, 1.5)], [0, 1, rng.normal(0, 1.5)]])
-        shifted = cv2.warpAffine(mask, moved, mask.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-        return (np.asarray(shifted) > 0.5).astype(np.float32)
-    # Corners rounded off, as by a brush or by a mask of a smaller size.
-    smooth = cv2.GaussianBlur(mask, (0, 0), rng.uniform(1, 4))
-    return (smooth > 0.5).astype(np.float32)
-
-
-def _varied(matte: Matte, rng: Rng) -> Matte:
-    """Mirror a matte, and change its colours, each sometimes."""
-    if rng.random() < 0.5:
-        matte = Matte(matte.rgb[:, ::-1], matte.truth[:, ::-1], matte.coarse[:, ::-1])
-    if rng.random() < 0.4:
-        matte = replace(matte, rgb=matte.rgb[..., rng.permutation(3)])
-    if rng.random() < 0.4:
-        codes = np.arange(256) / 255
-        table = 255 * codes ** np.exp(rng.normal(0, 0.3))
-        matte = replace(matte, rgb=np.rint(table).astype(np.uint8)[matte.rgb])
-    return Matte(
-        np.ascontiguousarray(matte.rgb),
-        np.ascontiguousarray(matte.truth),
-        np.ascontiguousarray(matte.coarse),
-    )
 
 
 def _band(alpha: Alpha, truth: Alpha) -> Pixels:
@@ -234,8 +198,7 @@ def loss(
         "l1": l1(alpha, truth).mean(),
         "laplacian": laplacian(alpha, truth).mean(),
         "gradient": gradient(alpha, truth).mean(),
-        "core": _core_error(alpha, truth),
-        "coarse": _coarse_error(survey, batch),
+        "core": core_error(alpha, truth, torch.ones_like(truth)),
         "band": _band_error(survey, batch),
     }
     guided = batch["fine"].flatten(0, 1)[:, 3:4, HALO:-HALO, HALO:-HALO]
@@ -244,24 +207,6 @@ def loss(
         **{name: term.item() for name, term in terms.items()},
         **told,
     }
-
-
-def _core_error(alpha: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean error where alpha is 0 or 1 all around: haze and hollows show on a key."""
-    low = -F.max_pool2d(-truth, 9, 1, 4)
-    high = F.max_pool2d(truth, 9, 1, 4)
-    solid = ((low > 0.999) | (high < 0.001)).float()
-    # Beyond 0 and 1 it is clipped in use.
-    wrong = F.relu(torch.where(truth > 0.5, 1 - alpha, alpha))
-    return (solid * wrong).sum() / solid.sum().clamp(min=1)
-
-
-def _coarse_error(survey: Survey, batch: Batch) -> Tensor:
-    """Return the error of the first stage's own alpha where it may change it."""
-    near = batch["near"]
-    before = batch["coarse"][:, 3:4]
-    found = refined(before, survey.change)
-    return (near * (_stretched(found) - batch["answer"]).abs()).sum() / near.sum().clamp(min=1)
 
 
 def _band_error(survey: Survey, batch: Batch) -> Tensor:
@@ -280,8 +225,7 @@ def _stretched(alpha: Tensor) -> Tensor:
 def predict(net: Refiner, batch: Batch) -> tuple[Survey, Tensor]:
     """Return the survey of all crops, and alpha of the cores of their tiles (N, 1, CORE, CORE)."""
     survey = net.survey(batch["coarse"].contiguous(memory_format=torch.channels_last))
-    near = batch["near"]
-    maps = torch.cat([batch["lines"], near * survey.change, survey.features], 1)
+    maps = torch.cat([batch["lines"], survey.features], 1)
     around = []
     for i, (top, left, h, w, height, width) in enumerate(batch["geometry"].tolist()):
         # Placed in the whole, in whose coordinates the tiles are sampled.

@@ -12,7 +12,7 @@ import torch
 from vidmatte.errors import ReadError
 from vidmatte.imaging.arrays import Alpha
 from vidmatte.metrics import region_overlap
-from vidmatte.model.build import load_refiner
+from vidmatte.model.build import load_corrector, load_refiner
 from vidmatte.model.compact.inference import DEFAULT_WORKING_SIZE
 from vidmatte.model.compact.net import CompactNet
 from vidmatte.model.compact.objective import collate, propagate
@@ -100,6 +100,7 @@ def on_clips(net: CompactNet, root: str | Path, *, device: str = "cpu") -> dict[
         device=place,
         precision=torch.float32,
         working_size=DEFAULT_WORKING_SIZE,
+        corrector=load_corrector(place),
         refiner=load_refiner(place),
         name="in training",
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Flow, Gray8, Rgb8
 from vidmatte.imaging.optical_flow import optical_flow
+from vidmatte.model.compact.correct import Corrector, correct
 from vidmatte.model.compact.motion import motion_cue, no_motion
 from vidmatte.model.compact.net import CompactNet, Features, mark_channels
 from vidmatte.model.compact.similarity import Memory
@@ -79,6 +80,7 @@ class WindowModel:
         precision: number format of the network.
         working_size: longer side, in pixels, of the network's input for a 16:9 frame; windows of
             another shape get as many pixels.
+        corrector: corrects the edges of mattes that are found in an image; None leaves them.
         views: what several objects need of the same frames.
     """
 
@@ -86,6 +88,7 @@ class WindowModel:
     device: torch.device
     precision: torch.dtype
     working_size: int
+    corrector: Corrector | None = field(default=None, kw_only=True)
     views: LastViews = field(default_factory=LastViews, kw_only=True, compare=False, repr=False)
 
     def shrink(self, rgb: Tensor) -> Tensor:
@@ -201,6 +204,17 @@ class WindowModel:
 
     def _look(self, frame: Rgb8, window: Box) -> Rgb8:
         return crop_rgb(frame, window, self.fitted_size(window))
+
+    def corrected(self, small: Tensor, window: Box, alpha: Alpha, share: float) -> Alpha:
+        """Return the matte (h, w) of a window of a frame of `shrink`, corrected at its edges.
+
+        See `correct` for the share.
+        """
+        if self.corrector is None:
+            return alpha
+        rgb = self._pixels(small, window).astype(np.float32) / np.float32(255)
+        with self._inference():
+            return correct(self.corrector, rgb, alpha, self.device, share)
 
     def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
         """Return the optical flow between frames over a window, at the network's size."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Pixels
+from vidmatte.model.compact.correct import ALONE
 from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
 from vidmatte.model.compact.exact_mask import with_exact_mask
 from vidmatte.model.compact.inference import WindowModel, coarse_matte
@@ -84,12 +85,14 @@ class CompactPredictor:
             rgb = batch.rgb[i : i + 1]
             matte = marked.get(index)
             if matte is None:
-                frame = self.shrink(rgb).numpy()
+                small = self.shrink(rgb)
+                frame = small.numpy()
                 window, answer = match_anywhere(self.model, frame, memories)
                 height, width = frame.shape[:2]
                 agreement = max(check.agreement(answer.memory) for check in self._checks)
                 overlap = expected_overlap(agreement, answer.confidence)
-                matte = coarse_matte(answer.alpha, overlap, window, height, width)
+                alpha = self.model.corrected(small, window, answer.alpha, ALONE)
+                matte = coarse_matte(alpha, overlap, window, height, width)
             masked = self.finish_masked(rgb, index)
             alphas.append(self.finish(rgb, matte) if masked is None else masked)
             confidence.append(matte.confidence)

@@ -1,11 +1,11 @@
 """Refine a coarse matte to alpha at full size where it is wrong or soft, with a small network.
 
-There are two stages. At the size of the coarse matte a U-Net of three levels sees the whole window:
-colours, matte, and the mean colours of sure object and sure background around each pixel. It
-corrects the matte, and predicts where the corrected one is still not alpha: the band. At full size
-a shallow network sees tiles of the band: the pixels, the guided filter's alpha, the position of
-each pixel's colour on the line between the two mean colours, and the first stage's features. It
-corrects alpha again; outside of the band nothing is changed.
+There are two stages. At the size of the coarse matte a U-Net of three levels sees the surroundings
+of the edge: colours, matte, and the mean colours of sure object and sure background around each
+pixel. It predicts where the enlarged matte is not yet alpha: the band. At full size a shallow
+network sees tiles of the band: the pixels, the guided filter's alpha, the position of each pixel's
+colour on the line between the two mean colours, and the first stage's features. It corrects alpha
+there; outside of the band nothing is changed.
 
 The idea of a second network for the places that a first one finds wrong is that of Lin et al.,
 Real-Time High-Resolution Background Matting, CVPR 2021 (section 3.2).
@@ -13,21 +13,28 @@ Real-Time High-Resolution Background Matting, CVPR 2021 (section 3.2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidmatte.imaging.area import shrink_planes, split
 from vidmatte.imaging.arrays import Alpha, Pixels
-from vidmatte.model.compact.upsample import certain, guided_upsample, soft_band
+from vidmatte.model.compact.edge_cues import (
+    COARSE_CHANNELS,
+    LINES,
+    coarse_features,
+    reachable,
+    refined,
+    surroundings,
+)
+from vidmatte.model.compact.upsample import certain, guided_upsample
 
 CORE = 48
 """Side in pixels of the part of a tile that is kept."""
@@ -38,25 +45,8 @@ MAX_ENLARGEMENT = 8
 """Largest ratio of an image's side to its coarse matte's up to which it is refined."""
 MOST_TILES = 768
 """About 1.8 million pixels: a band of more is refined at half the size or less."""
-REACH = 12
-"""How far from what is soft a coarse matte is corrected, in its pixels: 40 at 1080p, mostly."""
-_LINES = 8
-"""Channels of two linear functions of colour, one local and one global; see `_line`."""
-COARSE_CHANNELS = 3 + 1 + 12 + 2 + 2
-"""Colour, alpha, four mean colours, two shares of sure pixels, alpha by two lines."""
-_NEAR = 9
-"""Side of the box of local mean colours, in pixels of the coarse matte."""
-_FAR = 11
-"""Side of the box of wide mean colours, in blocks of 4 x 4 pixels of the coarse matte."""
-_SURE = 0.05
-"""Alpha this close to 0 or 1 is sure background or object."""
 _BATCH = 32
 """Tiles in one pass of the network: bounds its memory."""
-_LEAST_CERTAIN = 0.02
-"""Alpha is kept this far from 0 and 1 before its logit is taken, which is infinite there."""
-_TRUST = 0.5
-"""Share of the first stage's change that is made. It was learnt on drawn scenes: all of it costs
-real clips 0.006 of J, half 0.002, while most of what it gains on hair stays."""
 _IN_BAND = 0.5
 """Probability from which a pixel of the coarse matte belongs to the band."""
 
@@ -65,18 +55,16 @@ class Survey(NamedTuple):
     """What the first stage tells of a coarse matte; (N, ..., h, w) float32.
 
     Attributes:
-        change: (N, 1, h, w) of the logit of alpha.
         band: (N, 1, h, w) logit of the probability that alpha is not yet found here.
         features: (N, C, h, w) for the second stage.
     """
 
-    change: Tensor
     band: Tensor
     features: Tensor
 
 
 class Refiner(nn.Module):
-    """Corrects the logit of alpha in two stages.
+    """Corrects the logit of alpha at full size, where a survey of the coarse matte says so.
 
     There are no norms, so the result for a pixel does not depend on the tile that holds it.
     """
@@ -89,19 +77,17 @@ class Refiner(nn.Module):
         self.deep = nn.Sequential(_conv(d, e), _conv(e, e), _conv(e, e), nn.Conv2d(e, d, 1))
         self.up = _conv(d, c)
         self.mix = _conv(2 * c, c)
-        self.leave = nn.Conv2d(c, 2 + c, 1)
-        self.stem = nn.Conv2d(4 * (3 + 1) + _LINES + 1, c, 3, 1, 1)
+        self.leave = nn.Conv2d(c, 1 + c, 1)
+        self.stem = nn.Conv2d(4 * (3 + 1) + LINES, c, 3, 1, 1)
         self.sharp = nn.Sequential(_conv(c, c), _conv(c, c), _conv(c, c))
         self.change = nn.Conv2d(2 * c, 4, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 # Without norms, torch's own start lets the signal die out in the deep layers.
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        # Starts as the guided filter: both changes are 0.
-        with torch.no_grad():
-            for layer, first in ((self.change, 4), (self.leave, 1)):
-                layer.weight[:first] = 0
-                cast(Tensor, layer.bias)[:first] = 0
+        # Starts as the guided filter: the change is 0.
+        nn.init.zeros_(self.change.weight)
+        nn.init.zeros_(cast(Tensor, self.change.bias))
 
     def survey(self, coarse: Tensor) -> Survey:
         """Look at a coarse matte and its image.
@@ -114,8 +100,7 @@ class Refiner(nn.Module):
         third = self.deep(F.avg_pool2d(second, 2, ceil_mode=True))
         second = self.up(second + _enlarge(third, second))
         maps = self.leave(self.mix(torch.cat([first, _enlarge(second, first)], 1))).float()
-        # The factor speeds up the learning of the last layer, which starts at 0.
-        return Survey(4 * maps[:, :1], maps[:, 1:2], maps[:, 2:])
+        return Survey(maps[:, :1], maps[:, 1:])
 
     def forward(self, pixels: Tensor, around: Tensor) -> Tensor:
         """Return the change of alpha's logit in tiles.
@@ -125,21 +110,21 @@ class Refiner(nn.Module):
         Args:
             pixels: (N, 16, S / 2, S / 2) from `Tiles.cut`, pixel-unshuffled: rgb and the guided
                 filter's alpha.
-            around: (N, _LINES + 1 + C, S / 2, S / 2) from `Tiles.sample`: two linear functions of
-                colour, and the first stage's change and features.
+            around: (N, LINES + C, S / 2, S / 2) from `Tiles.sample`: two linear functions of
+                colour, and the first stage's features.
 
         Returns:
             (N, 4, S / 2, S / 2), to be pixel-shuffled.
         """
         near = _apply(around[:, 0:4], pixels)
         far = _apply(around[:, 4:8], pixels)
-        before = around[:, _LINES : _LINES + 1]
         # Inputs are centred on 0.
-        seen = torch.cat([pixels - 0.5, near - 0.5, far - 0.5, before / 4], 1)
+        seen = torch.cat([pixels - 0.5, near - 0.5, far - 0.5], 1)
         seen = seen.contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.stem(seen) + around[:, _LINES + 1 :])
+        x = F.relu(self.stem(seen) + around[:, LINES:])
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
-        return before + 4 * change
+        # The factor speeds up the learning of the last layer, which starts at 0.
+        return 4 * change
 
 
 def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -163,99 +148,6 @@ def _apply(line: Tensor, pixels: Tensor) -> Tensor:
     found = line[:, 3:] + line[:, :1] * pixels[:, :4]
     found = found + line[:, 1:2] * pixels[:, 4:8] + line[:, 2:3] * pixels[:, 8:12]
     return found.clamp(-0.5, 1.5)
-
-
-def refined(alpha: Tensor, change: Tensor) -> Tensor:
-    """Return alpha with a change of its logit, (N, 1, h, w) each, before `certain`."""
-    return (torch.logit(alpha.clamp(_LEAST_CERTAIN, 1 - _LEAST_CERTAIN)) + change).sigmoid()
-
-
-def coarse_features(rgb: Pixels, alpha: Alpha) -> tuple[Pixels, Pixels]:
-    """Return the first stage's input and the linear functions of colour.
-
-    Args:
-        rgb: (h, w, 3) image at the size of its coarse matte, 0-1.
-        alpha: (h, w) coarse matte, 0-1.
-
-    Returns:
-        (COARSE_CHANNELS, h, w): colour, alpha, mean colours of object and background nearby, and
-        at large, share of sure pixels nearby, alpha by each line.
-        (_LINES, h, w): two lines as of `_line`, from the mean colours nearby and at large.
-    """
-    # Planes of their own throughout, on which NumPy is several times as fast.
-    colours = split(rgb)
-    front_near, front_far, front_share = _mean_colours(colours, alpha)
-    back_near, back_far, back_share = _mean_colours(colours, 1 - alpha)
-    lines = [_line(front_near, back_near), _line(front_far, back_far)]
-    along = [np.clip(_dot(line, colours) + line[3], -0.5, 1.5) for line in lines]
-    means = [*front_near, *back_near, *front_far, *back_far]
-    planes = np.stack([*colours, alpha, *means, front_share, back_share, *along])
-    return planes.astype(np.float32, copy=False), np.stack([*lines[0], *lines[1]])
-
-
-def _dot(first: Sequence[Pixels], second: Sequence[Pixels]) -> Pixels:
-    """Return the sum of the products of three planes each."""
-    total = first[0] * second[0]
-    total += first[1] * second[1]
-    total += first[2] * second[2]
-    return total
-
-
-def _mean_colours(
-    colours: Sequence[Pixels], side: Alpha
-) -> tuple[list[Pixels], list[Pixels], Pixels]:
-    """Return the mean colours of the sure pixels of one side, object or background.
-
-    A mean without any sure pixel in its box falls back to the next larger box.
-
-    Returns:
-        Three planes (h, w) nearby, three at large, (h, w) share of sure pixels nearby.
-    """
-    # A pixel beside an unsure one may hold some of its colour.
-    weight = (cv2.erode(side, np.ones((3, 3), np.uint8)) >= 1 - _SURE).astype(np.float32)
-    weighted = np.asarray(cv2.merge([*(colour * weight for colour in colours), weight]), np.float32)
-    *sums, total = cv2.sumElems(weighted)
-    anywhere = [np.float32(each / max(total, 1.0)) for each in sums]
-    *wide, wide_share = cv2.split(_blur_at_large(weighted))
-    wide_share += np.float32(1e-4)
-    few = np.float32(1e-4)
-    at_large = [
-        (plane + few * mean) / wide_share for plane, mean in zip(wide, anywhere, strict=True)
-    ]
-    # Two boxes in a row make a smooth window.
-    *close, share = cv2.split(cv2.blur(cv2.blur(weighted, (_NEAR, _NEAR)), (_NEAR, _NEAR)))
-    some = np.float32(1e-2)
-    near = [
-        (plane + some * mean) / (share + some) for plane, mean in zip(close, at_large, strict=True)
-    ]
-    return near, at_large, np.asarray(share, np.float32)
-
-
-def _blur_at_large(planes: Pixels) -> Pixels:
-    # At a quarter of the size, as the window is wide.
-    height, width = planes.shape[:2]
-    fours = cv2.resize(planes, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
-    blurred = cv2.blur(cv2.blur(fours, (_FAR, _FAR)), (_FAR, _FAR))
-    return np.asarray(
-        cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
-    )
-
-
-def _line(front: Sequence[Pixels], back: Sequence[Pixels]) -> list[Pixels]:
-    """Return the linear function of colour that is 0 at `back` and 1 at `front`.
-
-    Args:
-        front: three planes (h, w), the mean colour of the object.
-        back: three planes (h, w), the mean colour of the background.
-
-    Returns:
-        Four planes (h, w): three weights and a constant.
-    """
-    way = [there - here for there, here in zip(front, back, strict=True)]
-    # The last term keeps the function flat between colours that are nearly equal.
-    length = _dot(way, way) + np.float32(2e-3)
-    weights = [plane / length for plane in way]
-    return [*weights, -_dot(weights, back)]
 
 
 @dataclass(frozen=True)
@@ -484,8 +376,8 @@ def _surroundings(
         device: where the network runs.
 
     Returns:
-        (1, _LINES + 1 + C, h, w) linear functions of colour, change and features of the first
-        stage: float32, channels last in memory, as `Tiles.sample` reads it.
+        (1, LINES + C, h, w) linear functions of colour and features of the first stage: float32,
+        channels last in memory, as `Tiles.sample` reads it.
         (h, w) 1 in the band; falls to 0 around it, which hides the edge of the band.
     """
     near = reachable(alpha)
@@ -493,18 +385,16 @@ def _surroundings(
         nothing = torch.empty(0)
         return nothing, np.zeros(alpha.shape, np.float32)
     features, lines = coarse_features(small, alpha)
-    coarse = torch.from_numpy(features)[None].to(device)
+    inside = surroundings(near)
+    coarse = torch.from_numpy(features[(slice(None), *inside)])[None].to(device)
     survey = net.survey(coarse.contiguous(memory_format=torch.channels_last))
-    change = _TRUST * survey.change * torch.from_numpy(near).to(device)
-    around = torch.cat([torch.from_numpy(lines)[None].to(device), change, survey.features], 1)
-    is_unsure = survey.band[0, 0].sigmoid().cpu().numpy() > _IN_BAND
+    around = torch.zeros((1, LINES + survey.features.shape[1], *alpha.shape), device=device)
+    around[0, :LINES] = torch.from_numpy(lines)
+    around[(0, slice(LINES, None), *inside)] = survey.features[0]
+    is_unsure = np.zeros(alpha.shape, np.float32)
+    is_unsure[inside] = survey.band[0, 0].sigmoid().cpu().numpy() > _IN_BAND
     share = cv2.blur((is_unsure * near).astype(np.float32), (3, 3))
     return around.contiguous(memory_format=torch.channels_last), np.asarray(share, np.float32)
-
-
-def reachable(alpha: Alpha) -> npt.NDArray[np.uint8]:
-    """Return (h, w) 1 within `REACH` of what is soft in a matte (h, w), else 0."""
-    return soft_band(alpha, REACH)
 
 
 def _core(x: Tensor, halo: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 from vidmatte.imaging.optical_flow import flow_agreement, warp
+from vidmatte.model.compact.correct import FOLLOWED
 from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
 from vidmatte.model.compact.inference import (
     Expectation,
@@ -69,6 +70,7 @@ class CompactTracker:
         self._recent: list[Memory] = []
         self._before: tuple[Tensor, Alpha] | None = None
         self._still: StillParts | None = None
+        self._shown: Alpha | None = None
         self._window: Box = (0, 0, 0, 0)
         self._found = False
         self._origin = 0
@@ -85,6 +87,7 @@ class CompactTracker:
         small = self._model.shrink(reference.rgb)
         self._before = (small, encoded.marked.alpha)
         self._still = StillParts(smoothed(small.numpy()), encoded.marked.alpha)
+        self._shown = encoded.marked.alpha
         self._window = encoded.window
         self._recent = [encoded.memory]
         self._found = True
@@ -99,12 +102,14 @@ class CompactTracker:
         frame = small.numpy()
         height, width = frame.shape[:2]
         still = self._still if self._found else None
+        whole_share = None
         if self._before is None or still is None:
             self._window, answer = match_anywhere(self._model, frame, self._memories())
             alpha = answer.alpha
         else:
             answer, alpha = self._propagate(small, *self._before)
-            alpha = self._held(still, frame, alpha)
+            whole_share = still.hold(frame, paste(alpha, self._window, height, width))
+            alpha = self._held(whole_share, still.alpha, alpha)
         memory = answer.memory
         # The network's own memory holds the components that were dropped.
         if alpha is not answer.alpha:
@@ -116,6 +121,7 @@ class CompactTracker:
         better = self._checked(frame, memory, is_present=is_present)
         if better is not None:
             answer, alpha, memory = better, better.alpha, better.memory
+            whole_share = None
             still = StillParts(smoothed(frame), paste(alpha, self._window, height, width))
             is_present = True
         self._still = still
@@ -126,17 +132,29 @@ class CompactTracker:
         self._before = (small, whole_alpha)
         self._found = is_present and answer.confidence >= _LOST
         confidence = expected_overlap(self._agreement, answer.confidence)
-        return coarse_matte(alpha, confidence, self._window, height, width)
+        # Not remembered: the network does not expect mattes of another kind than its own.
+        shown = self._model.corrected(small, self._window, alpha, FOLLOWED)
+        whole_shown = paste(shown, self._window, height, width)
+        if whole_share is not None and self._shown is not None:
+            shown = self._held(whole_share, self._shown, shown)
+            # Held places are not resampled, which would blur them from frame to frame.
+            whole_shown = np.where(whole_share > 0, self._shown, whole_shown)
+        self._shown = whole_shown
+        return coarse_matte(shown, confidence, self._window, height, width)
 
-    def _held(self, still: StillParts, frame: Rgb8, alpha: Alpha) -> Alpha:
-        """Return the alpha of a frame's window, held from the last frame where nothing changed."""
-        height, width = frame.shape[:2]
-        held = still.hold(frame, paste(alpha, self._window, height, width))
+    def _held(self, whole_share: Alpha, whole_before: Alpha, alpha: Alpha) -> Alpha:
+        """Return the alpha of a frame's window, held from the last frame where nothing changed.
+
+        Args:
+            whole_share: (h, w) of `StillParts.hold`, over the frame.
+            whole_before: (h, w) alpha of the last frame.
+            alpha: that of this frame's window.
+        """
         size = (alpha.shape[0], alpha.shape[1])
-        share = crop_alpha(held, self._window, size)
+        share = crop_alpha(whole_share, self._window, size)
         if not share.any():
             return alpha
-        before = crop_alpha(still.alpha, self._window, size)
+        before = crop_alpha(whole_before, self._window, size)
         # Exactly the same where all of a place is still: the average of ones may not be 1.
         mixed = share * before + (1 - share) * alpha
         return np.asarray(np.where(share > _WHOLLY_STILL, before, mixed), np.float32)
@@ -155,6 +173,8 @@ class CompactTracker:
             state |= {"frame": frame, "alpha": torch.from_numpy(alpha)}
         if self._still is not None:
             state["anchor"] = torch.from_numpy(self._still.anchor)
+        if self._shown is not None:
+            state["shown"] = torch.from_numpy(self._shown)
         for kind, memories in (("memory", self._recent), ("good", self._good)):
             for index, memory in enumerate(memories):
                 for field in fields(memory):
@@ -177,6 +197,7 @@ class CompactTracker:
         if "anchor" in state and self._before is not None:
             self._still = StillParts(state["anchor"].numpy(), self._before[1])
         self._recent = self._restored("memory", state)
+        self._shown = state["shown"].numpy() if "shown" in state else None
         self._good = self._restored("good", state)
 
     def _restored(self, kind: str, state: Mapping[str, Tensor]) -> list[Memory]:

@@ -1,0 +1,161 @@
+"""The corrector of coarse mattes: where it may change them, and what it learns."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from test_train_refiner import disc
+
+from vidmatte import load_model
+from vidmatte.cli import cli
+from vidmatte.frames import FrameBatch
+from vidmatte.model.compact.correct import Corrector, correct
+from vidmatte.model.compact.edge_cues import REACH
+from vidmatte.prompts.prompt import Reference
+from vidmatte.train import CORRECTOR, CorrectorConfig, train
+from vidmatte.train.correct import CROP, CorrectionBatches, loss, make_sample
+from vidmatte.train.matte_files import write_matte
+
+CPU = torch.device("cpu")
+
+
+def shifting(amount):
+    """A corrector that adds a number to every logit."""
+    net = Corrector().eval()
+    torch.nn.init.constant_(net.change.bias, amount / 4)
+    return net
+
+
+def half_plane(side=64, edge=30):
+    """A coarse matte that is 1 up to a column, and grey noise as its image."""
+    alpha = np.zeros((side, side), np.float32)
+    alpha[:, :edge] = 1
+    alpha[:, edge] = 0.5
+    rgb = np.random.default_rng(0).uniform(0, 1, (side, side, 3)).astype(np.float32)
+    return rgb, alpha
+
+
+@torch.inference_mode()
+def test_a_matte_is_changed_within_reach_of_its_edge_alone():
+    rgb, alpha = half_plane(edge=30)
+    found = correct(shifting(2.0), rgb, alpha, CPU)
+    inside = np.arange(64)
+    near = (inside >= 30 - REACH) & (inside <= 30 + REACH)
+    assert np.array_equal(found[:, ~near], alpha[:, ~near])
+    # The logit of one half is 0.
+    np.testing.assert_allclose(found[:, 30], 1 / (1 + np.exp(-2.0)), atol=1e-6)
+    assert (found[:, 31 : 30 + REACH] > alpha[:, 31 : 30 + REACH]).all()
+
+
+@torch.inference_mode()
+def test_what_is_far_from_the_object_is_not_looked_at():
+    seen = []
+
+    def look(coarse):
+        seen.append(tuple(coarse.shape[-2:]))
+        return torch.zeros_like(coarse[:, :1])
+
+    rgb = np.random.default_rng(0).uniform(0, 1, (192, 336, 3)).astype(np.float32)
+    alpha = np.zeros((192, 336), np.float32)
+    alpha[90:100, 200:230] = 1
+    correct(look, rgb, alpha, CPU)
+    # The object, the reach and 32 pixels of context; it begins at a multiple of 8.
+    assert seen == [(100 + REACH + 32 - 40, 230 + REACH + 32 - 152)]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_matte_without_an_edge_stays(value):
+    rgb, _ = half_plane()
+    alpha = np.full((64, 64), value, np.float32)
+    assert np.array_equal(correct(shifting(2.0), rgb, alpha, CPU), alpha)
+
+
+@torch.inference_mode()
+def test_folding_the_norms_changes_no_result():
+    torch.manual_seed(0)
+    net = Corrector()
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(layer.running_mean)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2)
+            torch.nn.init.normal_(layer.weight)
+            torch.nn.init.normal_(layer.bias)
+    torch.nn.init.normal_(net.change.weight)
+    x = torch.rand(1, 20, 48, 40)
+    folded = net.eval().folded()
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
+    expected = net(x)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(folded(x), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_mattes_that_were_found_are_corrected_and_masks_are_not():
+    model = load_model("compact", device="cpu", precision="float32")
+    wild = dataclasses.replace(model, corrector=shifting(8.0).folded())
+    rgb = torch.rand(1, 3, 90, 120, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(1, 1, 90, 120)
+    mask[..., 20:70, 30:80] = 1
+    reference = Reference(rgb, mask, torch.ones_like(mask), 0)
+    batch = FrameBatch(rgb, (0,), (0,), (1,))
+    alike, other = (
+        each.with_reference([reference])(batch).alpha[0, 0].numpy() for each in (model, wild)
+    )
+    assert np.array_equal(alike, other)
+    beside = FrameBatch(rgb, (1,), (1,), (1,))
+    alike, other = (
+        each.with_reference([reference])(beside).alpha[0, 0].numpy() for each in (model, wild)
+    )
+    assert not np.array_equal(alike, other)
+
+
+def tiny(folder, **changes):
+    small = {"steps": 4, "crops": 1, "workers": 0, "precision": "float32", "save_every": 100}
+    return CorrectorConfig(mattes=str(folder), **(small | changes))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("mattes")
+    for number in range(3):
+        write_matte(place / f"{number:05d}-0.npz", disc(number, side=576, coarse=192))
+    return place
+
+
+def test_a_sample_holds_the_true_alpha_of_its_place():
+    matte = disc(side=480, coarse=240)
+    sample = make_sample(matte, np.random.default_rng(4))
+    assert sample["coarse"].shape == (20, CROP, CROP)
+    # A disc of 60 pixels about the middle lies in a crop of 192 of 240, or loses little of it.
+    inside = float(sample["alpha"].sum())
+    assert 0.9 * np.pi * 60**2 < inside <= np.pi * 60**2 + 1
+    # The matte is too small by 6 of its pixels, and all of that is within reach.
+    wrong = (sample["coarse"][3] - sample["alpha"][0]).abs() > 0.1
+    assert (sample["near"][0][wrong] == 1).all()
+
+
+def test_a_matte_that_is_too_small_for_a_crop_gives_no_sample():
+    assert make_sample(disc(side=420, coarse=140), np.random.default_rng(0)) is None
+
+
+def test_a_corrector_learns_to_move_an_edge(folder):
+    """The coarse mattes are too small by 6 pixels, on a bright disc over a dark ground."""
+    net = train(
+        tiny(folder, steps=40, warm_up=5, average=0.8),
+        folder.parent / "run",
+        CORRECTOR,
+        log=lambda line: None,
+    )
+    batch = CorrectionBatches(tiny(folder, seed=9))[0]
+    with torch.no_grad():
+        _, figures = loss(net.eval(), batch, torch.Generator(), torch.float32)
+    assert figures["l1"] < 0.5 * figures["before"]
+
+
+def test_a_folder_without_mattes_is_one_line(tmp_path):
+    command = ["train", str(tmp_path / "run"), "--part", "corrector", "--mattes", str(tmp_path)]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
