@@ -13,6 +13,7 @@ from vidmatte.cli import cli
 from vidmatte.frames import FrameBatch
 from vidmatte.model.compact.correct import Corrector, correct
 from vidmatte.model.compact.edge_cues import REACH
+from vidmatte.pipeline.segments.chunks import load_tensors, save_tensors
 from vidmatte.prompts.prompt import Reference
 from vidmatte.train import CORRECTOR, CorrectorConfig, train
 from vidmatte.train.correct import CROP, CorrectionBatches, loss, make_sample
@@ -109,6 +110,25 @@ def test_mattes_that_were_found_are_corrected_and_masks_are_not():
         each.with_reference([reference])(beside).alpha[0, 0].numpy() for each in (model, wild)
     )
     assert not np.array_equal(alike, other)
+
+
+def test_a_tracker_goes_on_from_a_stored_state_to_the_bit(tmp_path):
+    model = load_model("compact", device="cpu", precision="float32")
+    frames = torch.rand(4, 3, 90, 120, generator=torch.Generator().manual_seed(1))
+    frames[:, :, 20:60, 30:80] += 1
+    frames /= 2
+    mask = torch.zeros(1, 1, 90, 120)
+    mask[..., 20:60, 30:80] = 1
+    reference = Reference(frames[:1], mask, torch.ones_like(mask), 0)
+    predictor = model.with_reference([reference])
+    one, other = predictor.tracker(), predictor.tracker()
+    one.start(reference)
+    for frame in frames[1:]:
+        # Written before each step: right after the reference, and after a step that was checked.
+        save_tensors(tmp_path / "s", one.state())
+        other.restore(load_tensors(tmp_path / "s")[0])
+        small = predictor.shrink(frame[None])
+        assert torch.equal(one.step(small).alpha, other.step(small).alpha)
 
 
 def tiny(folder, **changes):

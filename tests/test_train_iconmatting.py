@@ -588,7 +588,7 @@ def test_the_recipe_that_ships_is_the_papers():
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("part = 'x'", OptionError, "there are network, confidence, refiner, icon"),
+        ("part = 'x'", OptionError, "there are network, confidence, corrector, refiner, icon"),
         (
             "part = 'iconmatting'\nstep = 3",
             OptionError,

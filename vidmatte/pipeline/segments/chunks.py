@@ -26,12 +26,16 @@ def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors and facts about them to a file, whole or not at all. Raises WriteError."""
-    # safetensors refuses views, such as slices of a larger tensor.
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # safetensors refuses slices of a larger tensor, and tensors that share memory: a tracker may
+    # remember one frame in two ways.
+    copies = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial:
-            save_file(contiguous, partial, dict(facts or {}))
+            save_file(copies, partial, dict(facts or {}))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise WriteError(
