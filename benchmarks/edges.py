@@ -16,7 +16,7 @@ clips: RENDERS holds held-out clips (`held-out-*/0000.png` and on: RGBA, straigh
     the band, 12 pixels about what is soft, Grad (/ 1000) and dtSSD (x 100) as `vidmatte evaluate`
     takes them, over the later frames.
 layout: writes frames and mattes of `clips` in the layouts of VideoMatte240K and YouTubeMatte, so
-    that `vidmatte evaluate run compact videomatte --root ROOT/videomatte` (or youtubematte) can be
+    that `vidmatte evaluate videomatte --root ROOT/videomatte` (or youtubematte) can be
     compared with the published figures of the originals.
 time: processor time, of one thread, from a coarse matte to full size for the first held-out clip.
 
@@ -240,7 +240,9 @@ def layout(renders: Path, backgrounds: Path, root: Path) -> None:
             for t, (rgb, alpha) in enumerate(frames):
                 codes = np.rint(255 * rgb[..., ::-1]).astype(np.uint8)
                 cv2.imwrite(str(clip / seen / f"{t:04d}.png"), codes)
-                cv2.imwrite(str(clip / "pha" / f"{t:04d}.png"), np.rint(255 * alpha))
+                cv2.imwrite(
+                    str(clip / "pha" / f"{t:04d}.png"), np.rint(255 * alpha).astype(np.uint8)
+                )
 
 
 def measure(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
