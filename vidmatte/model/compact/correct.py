@@ -21,6 +21,7 @@ from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.edge_cues import (
     COARSE_CHANNELS,
     coarse_features,
+    enlarge,
     reachable,
     refined,
     surroundings,
@@ -72,9 +73,9 @@ class Corrector(nn.Module):
         first = self.first(coarse - 0.5)
         second = self.second(_shrink(first))
         third = self.third(_shrink(second))
-        third = third + _enlarge(self.fourth(_shrink(third)), third)
-        second = self.mix_second(second + _enlarge(self.up_to_second(third), second))
-        mixed = self.mix_first(torch.cat([first, _enlarge(self.up_to_first(second), first)], 1))
+        third = third + enlarge(self.fourth(_shrink(third)), third)
+        second = self.mix_second(second + enlarge(self.up_to_second(third), second))
+        mixed = self.mix_first(torch.cat([first, enlarge(self.up_to_first(second), first)], 1))
         change: Tensor = self.change(mixed)
         return _STEEP * change.float()
 
@@ -114,10 +115,6 @@ def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
 
 def _shrink(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2, ceil_mode=True)
-
-
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def correct(

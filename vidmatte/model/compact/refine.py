@@ -30,6 +30,7 @@ from vidmatte.model.compact.edge_cues import (
     COARSE_CHANNELS,
     LINES,
     coarse_features,
+    enlarge,
     reachable,
     refined,
     surroundings,
@@ -98,8 +99,8 @@ class Refiner(nn.Module):
         first = self.enter(coarse - 0.5)
         second = self.down(F.avg_pool2d(first, 2, ceil_mode=True))
         third = self.deep(F.avg_pool2d(second, 2, ceil_mode=True))
-        second = self.up(second + _enlarge(third, second))
-        maps = self.leave(self.mix(torch.cat([first, _enlarge(second, first)], 1))).float()
+        second = self.up(second + enlarge(third, second))
+        maps = self.leave(self.mix(torch.cat([first, enlarge(second, first)], 1))).float()
         return Survey(maps[:, :1], maps[:, 1:])
 
     def forward(self, pixels: Tensor, around: Tensor) -> Tensor:
@@ -129,10 +130,6 @@ class Refiner(nn.Module):
 
 def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, 1, 1), nn.ReLU(inplace=True))
-
-
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _apply(line: Tensor, pixels: Tensor) -> Tensor:
