@@ -20,7 +20,7 @@ from vidmatte.threads import one_in_opencv
 from vidmatte.train.config import MattesConfig
 from vidmatte.train.loop import TrainingTask
 from vidmatte.train.matte_files import Matte, matte_files, read_matte
-from vidmatte.train.varied_mattes import draw_mask, varied
+from vidmatte.train.varied_mattes import coarse_mask, varied
 
 CROP = 192
 """Side of what is seen of a coarse matte in training, in its pixels."""
@@ -79,8 +79,7 @@ def make_sample(matte: Matte, rng: Rng) -> Batch | None:
     truth = matte.truth.astype(np.float32) / np.float32(255)
     coarse = matte.coarse
     if rng.random() < _MASKS:
-        mask = draw_mask(truth, rng)
-        coarse = np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        coarse = coarse_mask(truth, size, rng)
     alpha = certain(coarse)
     near = reachable(alpha).astype(np.float32)
     if not near.any():

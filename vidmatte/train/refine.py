@@ -33,7 +33,7 @@ from vidmatte.threads import one_in_opencv
 from vidmatte.train.config import MattesConfig
 from vidmatte.train.loop import TrainingTask
 from vidmatte.train.matte_files import Matte, matte_files, read_matte
-from vidmatte.train.varied_mattes import draw_mask, varied
+from vidmatte.train.varied_mattes import coarse_mask, varied
 
 CROP = 128
 """Side of what the first stage sees of a coarse matte in training, in its pixels."""
@@ -117,8 +117,7 @@ def make_samples(matte: Matte, rng: Rng, corrector: Corrector | None = None) -> 
     small = shrink_planes(rgb, size)
     coarse = matte.coarse
     if rng.random() < _MASKS:
-        mask = draw_mask(truth, rng)
-        coarse = np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        coarse = coarse_mask(truth, size, rng)
     elif corrector is not None:
         with torch.inference_mode():
             coarse = correct(corrector, small, coarse, torch.device("cpu"), FOLLOWED)

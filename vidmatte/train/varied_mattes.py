@@ -12,6 +12,12 @@ from vidmatte.synth.corpus import Rng
 from vidmatte.train.matte_files import Matte
 
 
+def coarse_mask(truth: Alpha, size: tuple[int, int], rng: Rng) -> Alpha:
+    """Return a mask of `draw_mask` at the size (h, w) of a coarse matte."""
+    mask = draw_mask(truth, rng)
+    return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
 def draw_mask(truth: Alpha, rng: Rng) -> Alpha:
     """Return the mask (h, w) 0 or 1 that a person, or a tool, gives of a true alpha.
 
