@@ -302,12 +302,24 @@ def test_a_stroke_follows_a_bent_object():
     truth = np.zeros((HEIGHT, WIDTH), bool)
     truth[4:44, 4:14] = True
     truth[34:44, 4:60] = True
-    corners = np.array(stroke_along(truth))
+    corners = np.array(stroke_along(truth, 1))
     # From one end to the other, around the corner, always inside.
     assert truth[corners[:, 1].astype(int), corners[:, 0].astype(int)].all()
     assert corners[:, 1].min() < 12
     assert corners[:, 0].max() > 52
     assert (np.abs(np.diff(corners, axis=0)).sum(1) <= 2).all()
+
+
+def test_a_stroke_along_a_body_does_not_follow_its_hair():
+    truth = np.zeros((200, 300), bool)
+    truth[80:120, 40:260] = True
+    # One long thin thread beside the left end costs more steps than the whole body.
+    for row in range(10, 80, 6):
+        truth[row : row + 2, 20:70] = True
+    truth[10:82, 68:70] = True
+    corners = np.array(stroke_along(truth, 6))
+    assert np.ptp(corners[:, 0]) > 180
+    assert corners[:, 1].min() > 80
 
 
 def test_usual_prompts_take_the_place_of_clicks(tmp_path):

@@ -158,6 +158,18 @@ def test_a_mark_on_the_object_adds_what_looks_alike_around_it(model, picture):
     assert (after[disc(LEFT)] > 0.5).mean() > 0.9
 
 
+def test_a_mark_on_the_object_takes_nothing_away(model, picture):
+    # The network alone takes the upper half of the frame for background.
+    upper = np.zeros((HEIGHT, WIDTH), bool)
+    upper[:40] = True
+    before = upper | disc(LEFT)
+    with_more = answered(model, picture, before, (*RIGHT, 1))
+    assert (with_more[before] > 0.5).mean() > 0.99
+    # A mark off the object may.
+    with_less = answered(model, picture, before, (160, 170, 0))
+    assert (with_less[upper] > 0.5).mean() < 0.5
+
+
 def test_new_pieces_that_touch_no_mark_stay_out():
     before, after = np.zeros((2, 60, 100), np.float32)
     before[10:30, 10:30] = 1

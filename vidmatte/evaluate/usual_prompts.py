@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -86,7 +87,7 @@ def _references(seen: SeenImage, index: int, seed: int) -> Iterator[tuple[str, R
         rng = np.random.default_rng((seed, draw))
         yield "3 on, 1 off", draw_reference("points", seen.rgb, seen.truth, rng, frame=index)
     width = max(1.0, BRUSH * max(truth.shape))
-    stroke = Stroke(stroke_along(truth), width, OBJECT)
+    stroke = Stroke(stroke_along(truth, width), width, OBJECT)
     yield "stroke", Prompt(strokes=(stroke,)).reference(seen.rgb, frame=index)
 
 
@@ -100,58 +101,64 @@ def _answer(model: Model, seen: SeenImage, reference: Reference, index: int) -> 
     )
 
 
-def stroke_along(truth: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
+def stroke_along(truth: NDArray[np.bool_], width: float) -> tuple[tuple[float, float], ...]:
     """Return the corners (x, y) of a line through the middle of the object, from end to end.
 
-    It joins the two places of the largest piece (H, W) that are farthest apart by ways through its
-    middle.
+    Its ends are the two places of the largest piece that are farthest apart, of those where the
+    brush fits: nobody paints along hair.
+
+    Args:
+        truth: (H, W) the object.
+        width: of the brush, in pixels.
     """
     scale = min(1.0, _MAP_SIDE / max(truth.shape))
     size = (max(1, round(truth.shape[1] * scale)), max(1, round(truth.shape[0] * scale)))
     smaller = cv2.resize(depth_of(_largest_piece(truth)), size, interpolation=cv2.INTER_LINEAR)
     depth = np.asarray(smaller, np.float32)
-    start = tuple(int(n) for n in np.unravel_index(int(depth.argmax()), depth.shape))
-    first = _farthest(depth, (start[0], start[1]))[0]
-    _, path = _farthest(depth, first)
-    inner = [place for place in path if depth[place] >= min(1.0, depth.max()) / scale / 2]
-    # Ends at the outline would paint across it.
-    kept = inner or [(start[0], start[1])]
+    fits = (depth > 0) & (depth >= min(width / 2, float(depth.max())))
+    deepest = np.unravel_index(int(depth.argmax()), depth.shape)
+    as_long = fits.astype(np.float32)
+    *_, first = _reached(as_long, (int(deepest[0]), int(deepest[1])))
+    *_, second = _reached(as_long, first)
+    # The way between the ends keeps to the middle of the object.
+    before = _reached(np.where(fits, depth, np.float32(0)), first)
+    path = [second]
+    while path[-1] != first:
+        path.append(before[path[-1]])
     across = truth.shape[1] / size[0]
     down = truth.shape[0] / size[1]
-    return tuple((float((x + 0.5) * across), float((y + 0.5) * down)) for y, x in kept)
+    return tuple((float((x + 0.5) * across), float((y + 0.5) * down)) for y, x in path)
 
 
-def _farthest(
-    depth: NDArray[np.float32], start: tuple[int, int]
-) -> tuple[tuple[int, int], list[tuple[int, int]]]:
-    """Return the place of a map (h, w) that is farthest from another one, and the way there.
+_Place: TypeAlias = tuple[int, int]
 
-    A step costs the less, the deeper it is in the object (Dijkstra, 1959).
+
+def _reached(speed: NDArray[np.float32], start: _Place) -> dict[_Place, _Place]:
+    """Return the places of a map that are reached from one of them, the farthest last.
+
+    Each has the place before it on the fastest way there (Dijkstra, 1959).
+
+    Args:
+        speed: (h, w) of a step to each place; 0 where there is no way.
+        start: row and column.
     """
     cost = {start: 0.0}
-    before: dict[tuple[int, int], tuple[int, int]] = {}
-    waiting = [(0.0, start)]
-    last = start
-    done: set[tuple[int, int]] = set()
+    waiting = [(0.0, start, start)]
+    reached: dict[_Place, _Place] = {}
     while waiting:
-        so_far, place = heapq.heappop(waiting)
-        if place in done:
+        so_far, place, last = heapq.heappop(waiting)
+        if place in reached:
             continue
-        done.add(place)
-        last = place
+        reached[place] = last
         for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):
             y, x = place[0] + down, place[1] + right
-            if not (0 <= y < depth.shape[0] and 0 <= x < depth.shape[1]) or depth[y, x] <= 0:
+            if not (0 <= y < speed.shape[0] and 0 <= x < speed.shape[1]) or speed[y, x] <= 0:
                 continue
-            further = so_far + 1 / float(depth[y, x])
+            further = so_far + 1 / float(speed[y, x])
             if further < cost.get((y, x), np.inf):
                 cost[y, x] = further
-                before[y, x] = place
-                heapq.heappush(waiting, (further, (y, x)))
-    path = [last]
-    while path[-1] in before:
-        path.append(before[path[-1]])
-    return last, path
+                heapq.heappush(waiting, (further, (y, x), place))
+    return reached
 
 
 def _largest_piece(truth: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,7 +1,8 @@
 """Find an object from the marks on a frame: each mark corrects the answer to those before it.
 
 The last answer is what the network expects, as in RITM (Sofiiuk et al., ICIP 2022). A mark binds
-the region that it lies in, and pieces that touch neither a mark nor the last answer stay out.
+the region that it lies in, a mark on the object takes nothing away, and pieces that touch neither
+a mark nor the last answer stay out.
 """
 
 from __future__ import annotations
@@ -36,8 +37,6 @@ from vidmatte.options import Extent
 from vidmatte.prompts.prompt import Mark
 
 Region = NDArray[np.bool_]
-_BOX_REVISIONS = 3
-"""How often the matte of a box is expected again, which fills holes."""
 _SEARCHED = (0.7, 0.45)
 """Windows in which an object is looked for beside the whole frame, as shares of its side."""
 _PROMPT_REACH = 0.1
@@ -188,8 +187,8 @@ def first_answer(frame: MarkedFrame, step: Step, extent: Extent | None) -> Answe
         # It says how large the object is.
         window = window_around(drawn.free)
         found = frame.answer(window, drawn)
-        for _ in range(_BOX_REVISIONS):
-            found = frame.answer(window, drawn, memories=[found.memory], expected=found.alpha)
+        # Expected once more, the matte has fewer holes; expected again and again, it shrinks.
+        found = frame.answer(window, drawn, memories=[found.memory], expected=found.alpha)
         return Answer(step.marks, window, found.alpha, found.confidence, found.memory)
     offered = _nested(_search(frame, drawn), frame.size)
     chosen = extent if extent in offered else "object"
@@ -210,6 +209,9 @@ def next_answer(frame: MarkedFrame, step: Step, last: Answer) -> Answer:
         window = grown(window, height, width)
         found, before = _expect(frame, step, window, last)
     after = found.alpha
+    if not step.off.any():
+        # Marks on the object say nothing against any part of the last answer.
+        after = np.maximum(before, after)
     for label, plane in ((1, step.on), (0, step.off)):
         new = _covered(plane, window, before.shape)
         if new.any():
