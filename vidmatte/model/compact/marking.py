@@ -1,8 +1,8 @@
 """Find an object from the marks on a frame: each mark corrects the answer to those before it.
 
 The last answer is what the network expects, as in RITM (Sofiiuk et al., ICIP 2022). A mark binds
-the region that it lies in, a mark on the object takes nothing away, and pieces that touch neither
-a mark nor the last answer stay out.
+the region that it lies in, a mark on the object takes nothing away, one off it nothing that is
+much nearer to those on it, and pieces that touch neither a mark nor the last answer stay out.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _PIECE = 0.3
 """Alpha from which pixels form the pieces of a matte."""
 _ALIKE = 0.85
 """How much a place must look like a mark to be one region with it; see `alike_to_mark`."""
+_HELD = 0.3
+"""Share of a mark off the object, see `share_of_mark`, below which it takes nothing away."""
 _KEPT_WINDOWS = 4
 _KEPT_SHARE = 0.6
 """Size of the window that an answer needs, as a share of the last one, from which that is kept."""
@@ -291,6 +293,9 @@ def _bind(
     keys = frame.features(window).keys
     mine = torch.from_numpy(new)
     share = share_of_mark(keys, mine, torch.from_numpy(against)).numpy()
+    if not label:
+        # What surely belongs to the marks on the object stays.
+        found = np.where((found < before) & (share < _HELD), before, found)
     wrong = (before > 0.5) != bool(label)
     alike = alike_to_mark(keys, mine).numpy() > _ALIKE
     forced = _touching(wrong & alike & (share > 0.5), new) | new
