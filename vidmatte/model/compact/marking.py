@@ -210,6 +210,9 @@ def next_answer(frame: MarkedFrame, step: Step, last: Answer) -> Answer:
         # What runs out of its window is looked at in a larger one.
         window = grown(window, height, width)
         found, before = _expect(frame, step, window, last)
+    if step.on.any():
+        # What the mark added tells more of the object than the mark alone.
+        found, _ = _expect(frame, step, window, replace(last, window=window, alpha=found.alpha))
     after = found.alpha
     if not step.off.any():
         # Marks on the object say nothing against any part of the last answer.
