@@ -49,6 +49,8 @@ def test_every_measured_value_stands_in_a_page():
         "sample.worst",
         "adapted.worst",
         "adapted.worst_clip",
+        "prompts.images",
+        "prompts-photographs.images",
     }
     assert measured <= shown
 
@@ -86,6 +88,16 @@ def test_an_evaluation_of_clips_is_read(tmp_path):
         "dog": "0.900",
         "kite": "0.654",
     }
+
+
+def test_an_evaluation_of_marks_is_read_and_pooled(tmp_path):
+    mean = {"J@1": 0.5, "3 on, 1 off": 0.25}
+    document = {"rows": [{"samples": 1}, {"samples": 2}], "mean": mean}
+    (tmp_path / "summary.json").write_text(json.dumps(document))
+    found = figures.read_marks("", tmp_path)
+    assert found == {"images": "3", "j1": "0.500", "points": "0.250"}
+    other = {"images": "1", "j1": "0.900", "points": "0.250"}
+    assert figures.pooled([found, other]) == {"images": "4", "j1": "0.600", "points": "0.250"}
 
 
 def test_a_page_is_written_where_it_has_a_figure():
