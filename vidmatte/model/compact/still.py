@@ -49,12 +49,13 @@ class StillParts:
             alpha: (h, w) as it was found in the frame. In `self.alpha` it is held.
         """
         now = smoothed(frame)
-        change = cv2.absdiff(now, self.anchor).max(axis=2)
+        red, green, blue = cv2.split(cv2.absdiff(now, self.anchor))
+        change = cv2.max(cv2.max(red, green), blue)
         moves = cv2.dilate(
             (change > _NOISE).astype(np.uint8), np.ones((_MARGIN, _MARGIN), np.uint8)
         )
         # Where something moves, this frame is what the next ones are compared with.
-        self.anchor = np.where(moves[..., None] > 0, now, self.anchor)
-        is_still = cv2.resize(1 - moves, alpha.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        self.alpha = np.where(is_still, self.alpha, alpha)
+        self.anchor = np.asarray(cv2.copyTo(now, moves, self.anchor.copy()), np.uint8)
+        is_still = cv2.resize(1 - moves, alpha.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        self.alpha = np.asarray(cv2.copyTo(self.alpha, is_still, alpha.copy()), np.float32)
         return is_still.astype(np.float32)
