@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidmatte.model.compact.upsample import guided_upsample
+from vidmatte.model.compact.upsample import guided_upsample, settled
 
 
 def disc(size, scale):
@@ -50,3 +50,31 @@ def test_any_size_stays_in_range(small, large):
     assert found.shape == large
     assert found.min() >= 0
     assert found.max() <= 1
+
+
+def test_haze_and_thin_solid_parts_settle_away_from_edges():
+    matte = np.full((60, 100), 0.04, np.float32)
+    matte[:, 50:] = 0.96
+    # The edge is soft over three pixels.
+    matte[:, 49:52] = [0.2, 0.5, 0.8]
+    found = settled(matte)
+    # Four pixels beside it, and the edge itself, keep their values.
+    assert np.array_equal(found[:, 45:56], matte[:, 45:56])
+    assert (found[:, :45] == 0).all()
+    assert (found[:, 56:] == 1).all()
+
+
+@pytest.mark.parametrize("value", [0.11, 0.5, 0.85])
+def test_what_is_translucent_throughout_does_not_settle(value):
+    veil = np.full((40, 40), value, np.float32)
+    assert np.array_equal(settled(veil), veil)
+
+
+def test_settling_has_no_step():
+    # From what settles wholly to what does not at all.
+    values = np.linspace(0.04, 0.11, 50, dtype=np.float32)
+    found = np.array([settled(np.full((9, 9), value, np.float32))[4, 4] for value in values])
+    assert found[0] == 0
+    assert found[-1] == values[-1]
+    assert (np.diff(found) >= 0).all()
+    assert np.diff(found).max() < 0.01

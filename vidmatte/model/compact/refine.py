@@ -35,7 +35,7 @@ from vidmatte.model.compact.edge_cues import (
     refined,
     surroundings,
 )
-from vidmatte.model.compact.upsample import certain, guided_upsample
+from vidmatte.model.compact.upsample import certain, guided_upsample, settled
 
 CORE = 48
 """Side in pixels of the part of a tile that is kept."""
@@ -293,6 +293,7 @@ def refine(
     Returns:
         (H, W) alpha, 0-1.
     """
+    alpha = settled(alpha)
     if max(alpha.shape[0] / rgb.shape[1], alpha.shape[1] / rgb.shape[2]) > MAX_ENLARGEMENT:
         # There is no detail to find, and the tiles would span more maps than memory holds.
         return guided_upsample(rgb, alpha)

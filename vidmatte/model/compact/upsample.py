@@ -24,6 +24,11 @@ CERTAIN = 0.02
 A network never reaches either, and the haze would show on a key.
 """
 
+_FAINT = 0.1
+"""Alpha up to which the surroundings of a place are no edge, but haze on the background."""
+_MARGIN = 4
+"""Distance from an edge, in pixels of the coarse matte, up to which all values stay."""
+
 
 def guided_upsample(rgb: Pixels, alpha: Pixels, small: Pixels | None = None) -> Pixels:
     """Enlarge a coarse matte to the size of its image with the fast guided filter.
@@ -72,6 +77,23 @@ def guided_upsample(rgb: Pixels, alpha: Pixels, small: Pixels | None = None) -> 
 def certain(alpha: Pixels) -> Pixels:
     """Return a matte of any shape stretched so that all within `CERTAIN` of 0 or 1 reaches it."""
     return np.asarray(np.clip((alpha - CERTAIN) / (1 - 2 * CERTAIN), 0, 1), np.float32)
+
+
+def settled(alpha: Pixels) -> Pixels:
+    """Return a matte (h, w) that is wholly 1 or 0 where nothing soft is near.
+
+    A network leaves a faint haze on the background, and solid parts not quite solid. Near an edge
+    nothing is changed.
+    """
+    window = np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8)
+    is_solid = _surely(np.float32(1) - np.asarray(cv2.erode(alpha, window), np.float32))
+    is_clear = _surely(np.asarray(cv2.dilate(alpha, window), np.float32))
+    return np.asarray((alpha + is_solid * (1 - alpha)) * (1 - is_clear), np.float32)
+
+
+def _surely(farthest: Pixels) -> Pixels:
+    """Return 1 for a distance of alpha from its side up to half of `_FAINT`, falling to 0 at it."""
+    return np.asarray(np.clip(2 - farthest / (_FAINT / 2), 0, 1), np.float32)
 
 
 def soft_band(alpha: Pixels, reach: int = 2 * _RADIUS) -> npt.NDArray[np.uint8]:
