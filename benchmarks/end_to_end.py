@@ -244,18 +244,20 @@ def run(clip: Path, folder: Path, *marks: str) -> Cost:
     """Matte a clip by the command line, to ProRes colour and alpha."""
     targets = ["-o", str(folder / "c.mov"), "--alpha", str(folder / "a.mov"), "--overwrite"]
     command = [sys.executable, "-m", "vidmatte", str(clip), *marks, *targets, "--json", "--quiet"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     sizes: list[int] = []
     status, ended = 0, 0
-    while not ended:
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if not ended:
-            sizes.append(resident(process.pid))
-            time.sleep(1)
-    if status:
-        raise click.ClickException(f"vidmatte failed with status {status}")
-    assert process.stdout is not None
-    seconds = json.loads(process.stdout.read())["seconds"]
+    # Not a pipe: nobody reads while the run goes on, and the facts of a long one overflow it.
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(command, stdout=printed)
+        while not ended:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if not ended:
+                sizes.append(resident(process.pid))
+                time.sleep(1)
+        if status:
+            raise click.ClickException(f"vidmatte failed with status {status}")
+        printed.seek(0)
+        seconds = json.load(printed)["seconds"]
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Cost(seconds, usage.ru_utime + usage.ru_stime, peak, tuple(sizes))
 

@@ -48,7 +48,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="3b2187c016b621b44635a06b625a5f70db2a18cc5d4b1d8907941d5b6b6bfdba",
+        sha256="5d8e493dd0c783128a0c94a3460f59af746ec0ee8315d145915fa3623ad8af92",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),
