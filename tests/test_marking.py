@@ -158,16 +158,21 @@ def test_a_mark_on_the_object_adds_what_looks_alike_around_it(model, picture):
     assert (after[disc(LEFT)] > 0.5).mean() > 0.9
 
 
-def test_a_mark_on_the_object_takes_nothing_away(model, picture):
-    # The network alone takes the upper half of the frame for background.
+def test_a_mark_on_the_object_takes_nothing_away_that_marks_hold(model, picture):
+    # The network alone takes the upper part of the frame for background.
     upper = np.zeros((HEIGHT, WIDTH), bool)
     upper[:40] = True
-    before = upper | disc(LEFT)
-    with_more = answered(model, picture, before, (*RIGHT, 1))
-    assert (with_more[before] > 0.5).mean() > 0.99
-    # A mark off the object may.
-    with_less = answered(model, picture, before, (160, 170, 0))
-    assert (with_less[upper] > 0.5).mean() < 0.5
+    upper[:90, 72:88] = True
+    stray = np.zeros((HEIGHT, WIDTH), bool)
+    stray[140:170, 140:170] = True
+    held = upper | disc(LEFT)
+    with_more = answered(model, picture, held | stray, (*RIGHT, 1))
+    assert (with_more[held] > 0.5).mean() > 0.99
+    # No mark holds this piece, and the network knows better.
+    assert (with_more[stray] > 0.5).mean() < 0.5
+    # A mark off the object may take some of it.
+    with_less = answered(model, picture, held, (160, 20, 0))
+    assert (with_less[:40] > 0.5).mean() < 0.5
 
 
 def test_new_pieces_that_touch_no_mark_stay_out():

@@ -1,8 +1,9 @@
 """Find an object from the marks on a frame: each mark corrects the answer to those before it.
 
 The last answer is what the network expects, as in RITM (Sofiiuk et al., ICIP 2022). A mark binds
-the region that it lies in, a mark on the object takes nothing away, one off it nothing that is
-much nearer to those on it, and pieces that touch neither a mark nor the last answer stay out.
+the region that it lies in. A mark on the object takes nothing away that marks hold, one off it
+nothing that is much nearer to those on it. Pieces that touch neither a mark nor the last answer
+stay out.
 """
 
 from __future__ import annotations
@@ -214,9 +215,11 @@ def next_answer(frame: MarkedFrame, step: Step, last: Answer) -> Answer:
         # What the mark added tells more of the object than the mark alone.
         found, _ = _expect(frame, step, window, replace(last, window=window, alpha=found.alpha))
     after = found.alpha
+    on = _covered(step.drawn.inside, window, before.shape)
     if not step.off.any():
-        # Marks on the object say nothing against any part of the last answer.
-        after = np.maximum(before, after)
+        # Marks on the object say nothing against what marks hold already.
+        held = _widened(_touching(before > _PIECE, on))
+        after = np.where(held, np.maximum(before, after), after)
     for label, plane in ((1, step.on), (0, step.off)):
         new = _covered(plane, window, before.shape)
         if new.any():
@@ -224,7 +227,6 @@ def next_answer(frame: MarkedFrame, step: Step, last: Answer) -> Answer:
                 step.drawn.known * np.abs(step.drawn.alpha - label), window, before.shape
             )
             after = _bind(frame, window, before, after, new, against & ~new, label)
-    on = _covered(step.drawn.inside, window, before.shape)
     after = _without_islands(after, before, on)
     memory = frame.model.memory_of(frame.features(window), after)
     return replace(
