@@ -297,6 +297,25 @@ def test_the_reason_of_a_failure_is_shown(nuke, tmp_path, says, reason):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a script of sh")
+def test_a_run_that_is_over_at_once_is_known_to_be_over(nuke, tmp_path, monkeypatch):
+    class AtOnce:
+        """A thread that is done before the one that starts it goes on."""
+
+        def __init__(self, target, args=()):
+            self.start = lambda: target(*args)
+            self.join = lambda timeout=None: None
+            self.is_alive = lambda: False
+
+    panel = ready(nuke, tmp_path)
+    (tmp_path / "vidmatte.sh").write_text("#!/bin/sh\nexit 3\n")
+    panel.marks.setValue("marks.json")
+    monkeypatch.setattr(nuke.panel.threading, "Thread", AtOnce)
+    panel.begin()
+    assert panel.run is None
+    assert panel.status.value() == "vidmatte ended with 3 and said nothing"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script of sh")
 def test_cancel_stops_the_command(nuke, tmp_path):
     panel = ready(nuke, tmp_path)
     script = tmp_path / "vidmatte.sh"

@@ -102,7 +102,7 @@ class Run:
     """A run of the command in the background."""
 
     def __init__(self, words: list[str], on_end: Any) -> None:
-        """Start it. `on_end` is called with the run in Nuke's main thread when it is over."""
+        """Start it. `on_end` is called with the run in Nuke's main thread once it is followed."""
         self.done = 0
         self.total = 0
         self.message = ""
@@ -119,6 +119,12 @@ class Run:
             env=environment(),
         )
         self._thread = threading.Thread(target=self._follow)
+
+    def follow(self) -> None:
+        """Read what it says, until it is over.
+
+        Apart from the start: a run that fails at once must not be over before it is known.
+        """
         self._thread.start()
 
     @property
@@ -307,12 +313,14 @@ class Panel(nukescripts.PythonPanel):  # type: ignore[misc]  # Nuke has no types
         # A movie that is written begins where its source is seen.
         self._start = int(self.first.value()) if use_range or not is_movie(clip) else 1
         try:
-            self.run = Run(words, self.ended)
+            run = Run(words, self.ended)
         except OSError as error:
             nuke.message(self._not_started(words[0], error))
             return
+        self.run = run
         self.status.setValue("running")
-        threading.Thread(target=self._show_progress, args=(self.run,)).start()
+        run.follow()
+        threading.Thread(target=self._show_progress, args=(run,)).start()
 
     @staticmethod
     def _not_started(program: str, error: OSError) -> str:
