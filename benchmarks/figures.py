@@ -36,6 +36,17 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "figures.json"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 MARKED = re.compile(r"<!--f:([\w.-]+)-->(.*?)<!--/f-->")
+MARKS = {
+    **{f"J@{clicks}": f"j{clicks}" for clicks in (1, 3, 5, 10)},
+    "NoC@85": "noc85",
+    "NoC@90": "noc90",
+    "drops": "drops",
+    "box": "box",
+    "box + point": "box-and-point",
+    "3 on, 1 off": "points",
+    "stroke": "stroke",
+}
+"""Names of the figures of marks in the pages, by those of `evaluate clicks`."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +87,6 @@ def read_marks(text: str, out: Path) -> dict[str, str]:
     return {"images": str(sum(row["samples"] for row in document["rows"])), **means}
 
 
-MARKS = {
-    **{f"J@{clicks}": f"j{clicks}" for clicks in (1, 3, 5, 10)},
-    "NoC@85": "noc85",
-    "NoC@90": "noc90",
-    "drops": "drops",
-    "box": "box",
-    "box + point": "box-and-point",
-    "3 on, 1 off": "points",
-    "stroke": "stroke",
-}
-"""Names of the figures of marks in the pages, by those of `evaluate clicks`."""
 CLIPS = ("evaluate", "clips", "--root", "{clips}", "--frames", "50", "-o", "{out}", "--quiet")
 CLICKS = ("evaluate", "clicks", "clips", "--root", "{clips}", "-o", "{out}", "--quiet")
 ON_PHOTOGRAPHS = ("evaluate", "clicks", "groups", "--root", "{photographs}", *CLICKS[5:])

@@ -28,6 +28,7 @@ from vidmatte.synth.prompts import depth_of
 
 DRAWS = 5
 """How often three points on and one off the object are drawn."""
+_Place: TypeAlias = tuple[int, int]
 _MAP_SIDE = 96
 """Longer side of the map on which the stroke is laid, in cells."""
 
@@ -128,9 +129,6 @@ def stroke_along(truth: NDArray[np.bool_], width: float) -> tuple[tuple[float, f
     across = truth.shape[1] / size[0]
     down = truth.shape[0] / size[1]
     return tuple((float((x + 0.5) * across), float((y + 0.5) * down)) for y, x in path)
-
-
-_Place: TypeAlias = tuple[int, int]
 
 
 def _reached(speed: NDArray[np.float32], start: _Place) -> dict[_Place, _Place]:

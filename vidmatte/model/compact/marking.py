@@ -282,7 +282,8 @@ def _bind(
     """Return the network's answer, in which a new mark binds the region that it lies in.
 
     The region is what looks alike around it, nearer to it than to opposite marks. A mark off the
-    object takes the whole piece with it unless another mark holds that.
+    object takes the whole piece with it unless another mark holds that, and nothing that is much
+    nearer to the marks on the object.
 
     All planes are (h, w) over the window.
 
