@@ -21,11 +21,11 @@ from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.edge_cues import (
     COARSE_CHANNELS,
     coarse_features,
-    enlarge,
     reachable,
     refined,
     surroundings,
 )
+from vidmatte.model.compact.maps import resize
 from vidmatte.model.compact.upsample import certain
 
 _STEEP = 4.0
@@ -73,9 +73,9 @@ class Corrector(nn.Module):
         first = self.first(coarse - 0.5)
         second = self.second(_shrink(first))
         third = self.third(_shrink(second))
-        third = third + enlarge(self.fourth(_shrink(third)), third)
-        second = self.mix_second(second + enlarge(self.up_to_second(third), second))
-        mixed = self.mix_first(torch.cat([first, enlarge(self.up_to_first(second), first)], 1))
+        third = third + resize(self.fourth(_shrink(third)), third)
+        second = self.mix_second(second + resize(self.up_to_second(third), second))
+        mixed = self.mix_first(torch.cat([first, resize(self.up_to_first(second), first)], 1))
         change: Tensor = self.change(mixed)
         return _STEEP * change.float()
 

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vidmatte.imaging.area import split
@@ -56,11 +55,6 @@ def surroundings(near: npt.NDArray[np.uint8]) -> tuple[slice, slice]:
 def _span(first: int, length: int) -> slice:
     start = max(0, first - _CONTEXT) // _STRIDE * _STRIDE
     return slice(start, first + length + _CONTEXT)
-
-
-def enlarge(x: Tensor, like: Tensor) -> Tensor:
-    """Return maps (N, C, h, w) at the height and width of others, bilinearly."""
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def refined(alpha: Tensor, change: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidmatte.model.compact.maps import join, resize, shrink
+
 
 class Residual(nn.Module):
     """Two 3x3 convolutions with group normalisation around a shortcut (He et al., CVPR 2016).
@@ -82,7 +84,7 @@ class Context(nn.Module):
 
     def forward(self, fused: Tensor, deep: Tensor) -> Tensor:
         """Add context to `fused` (N, C, h/8, w/8) from `deep` (N, D, h/16, w/16)."""
-        y = self.enter(torch.cat([F.avg_pool2d(fused, 2), deep], 1))
+        y = self.enter(join(F.avg_pool2d(fused, 2), deep))
         y = self.project(self.leave(self.attention(y)))
         return fused + resize(y, fused)
 
@@ -139,22 +141,14 @@ class MattingHead(nn.Module):
             alpha logits (N, 1, h, w), coarse logits (N, 1, h/8, w/8), fused map (N, C, h/8, w/8).
         """
         half, quarter, eighth, sixteenth = maps
-        # Convolutions are fastest with channels last.
-        rgb = rgb.contiguous(memory_format=torch.channels_last)
-        prior = prior.contiguous(memory_format=torch.channels_last)
-
-        similar = guidance.to(eighth.dtype)
-        at_eighth = [eighth, shrink(prior, eighth), similar, shrink(motion, eighth)]
-        at_eighth.append(shrink(marks, eighth))
-        z = self.fuse1(torch.cat(at_eighth, 1))
+        cues = [shrink(cue, eighth) for cue in (motion, marks)]
+        z = self.fuse1(join(eighth, shrink(prior, eighth), guidance.to(eighth.dtype), *cues))
         z = self.context(self.fuse2(z), sixteenth)
 
-        larger = resize(z, quarter)
-        at_quarter = [larger, quarter, shrink(prior, quarter), shrink(motion, quarter)]
-        at_quarter.append(shrink(marks, quarter))
-        y = self.to_quarter(torch.cat(at_quarter, 1))
-        y = self.to_half(torch.cat([resize(y, half), half], 1))
-        y = self.to_full(torch.cat([resize(y, rgb), rgb.to(y.dtype), prior.to(y.dtype)], 1))
+        cues = [shrink(cue, quarter) for cue in (prior, motion, marks)]
+        y = self.to_quarter(join(resize(z, quarter), quarter, *cues))
+        y = self.to_half(join(resize(y, half), half))
+        y = self.to_full(join(resize(y, rgb), rgb.to(y.dtype), prior.to(y.dtype)))
         return y.float(), self.coarse(z).float(), z
 
 
@@ -208,16 +202,6 @@ class ConfidenceHead(nn.Module):
         facts = torch.stack([agreed * known, known, decided, area.sqrt(), border], 1)
         logit: Tensor = self.layers(torch.cat([*pooled, facts], 1))[:, 0]
         return logit
-
-
-def resize(x: Tensor, like: Tensor) -> Tensor:
-    """Resize `x` (N, C, h, w) bilinearly to the rows and columns of `like`."""
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def shrink(x: Tensor, like: Tensor) -> Tensor:
-    """Average `x` (N, C, h, w) down to the rows and columns of `like`, in the dtype of `like`."""
-    return F.adaptive_avg_pool2d(x, (like.shape[-2], like.shape[-1])).to(like.dtype)
 
 
 def _average(x: Tensor, weight: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidmatte.model.compact.head import ConfidenceHead, MattingHead, Residual, resize
+from vidmatte.model.compact.head import ConfidenceHead, MattingHead, Residual
+from vidmatte.model.compact.maps import join, resize
 from vidmatte.model.compact.motion import CHANNELS
 from vidmatte.model.compact.similarity import InterSimilarity, IntraSimilarity, Memory
 from vidmatte.model.compact.trunk import TAP_CHANNELS, Trunk
@@ -141,13 +142,13 @@ class CompactNet(nn.Module):
                 places seen through different windows can be compared; None if they are the same.
         """
         half, quarter, eighth, sixteenth = self.encoder(rgb)
-        eighth = F.relu(self.mix(torch.cat([eighth, resize(sixteenth, eighth)], 1)))
+        eighth = F.relu(self.mix(join(eighth, resize(sixteenth, eighth))))
         early, middle, late = self.tap_trunk(rgb)
-        taps = torch.cat([early, middle, late], 1)
+        taps = join(early, middle, late)
         eighth = eighth + self.lift(taps)
 
         own = F.normalize(self.key(eighth).float(), dim=1)
-        known = F.normalize(self.trunk_key(torch.cat([early, late], 1)).float(), dim=1)
+        known = F.normalize(self.trunk_key(join(early, late)).float(), dim=1)
         share = self.trunk_share.sigmoid()
         keys = torch.cat([share.sqrt() * known, (1 - share).sqrt() * own], 1)
         places, cell = _places(eighth, to_frame)

@@ -30,11 +30,11 @@ from vidmatte.model.compact.edge_cues import (
     COARSE_CHANNELS,
     LINES,
     coarse_features,
-    enlarge,
     reachable,
     refined,
     surroundings,
 )
+from vidmatte.model.compact.maps import resize
 from vidmatte.model.compact.upsample import certain, guided_upsample, settled
 
 CORE = 48
@@ -99,8 +99,8 @@ class Refiner(nn.Module):
         first = self.enter(coarse - 0.5)
         second = self.down(F.avg_pool2d(first, 2, ceil_mode=True))
         third = self.deep(F.avg_pool2d(second, 2, ceil_mode=True))
-        second = self.up(second + enlarge(third, second))
-        maps = self.leave(self.mix(torch.cat([first, enlarge(second, first)], 1))).float()
+        second = self.up(second + resize(third, second))
+        maps = self.leave(self.mix(torch.cat([first, resize(second, first)], 1))).float()
         return Survey(maps[:, :1], maps[:, 1:])
 
     def forward(self, pixels: Tensor, around: Tensor) -> Tensor:
@@ -117,11 +117,11 @@ class Refiner(nn.Module):
         Returns:
             (N, 4, S / 2, S / 2), to be pixel-shuffled.
         """
-        near = _apply(around[:, 0:4], pixels)
-        far = _apply(around[:, 4:8], pixels)
+        # Planes are multiplied several times as fast as interleaved channels.
+        lines = around[:, :LINES].contiguous()
+        seen = torch.cat([pixels, _apply(lines[:, :4], pixels), _apply(lines[:, 4:], pixels)], 1)
         # Inputs are centred on 0.
-        seen = torch.cat([pixels - 0.5, near - 0.5, far - 0.5], 1)
-        seen = seen.contiguous(memory_format=torch.channels_last)
+        seen = (seen - 0.5).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.stem(seen) + around[:, LINES:])
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
         # The factor speeds up the learning of the last layer, which starts at 0.
@@ -142,9 +142,9 @@ def _apply(line: Tensor, pixels: Tensor) -> Tensor:
     Returns:
         (N, 4, s, s), clipped to -0.5..1.5.
     """
-    found = line[:, 3:] + line[:, :1] * pixels[:, :4]
-    found = found + line[:, 1:2] * pixels[:, 4:8] + line[:, 2:3] * pixels[:, 8:12]
-    return found.clamp(-0.5, 1.5)
+    found = torch.addcmul(line[:, 3:], line[:, :1], pixels[:, :4])
+    found = torch.addcmul(found, line[:, 1:2], pixels[:, 4:8])
+    return torch.addcmul(found, line[:, 2:3], pixels[:, 8:12]).clamp(-0.5, 1.5)
 
 
 @dataclass(frozen=True)
@@ -386,13 +386,14 @@ def _surroundings(
     inside = surroundings(near)
     coarse = torch.from_numpy(features[(slice(None), *inside)])[None].to(device)
     survey = net.survey(coarse.contiguous(memory_format=torch.channels_last))
-    around = torch.zeros((1, LINES + survey.features.shape[1], *alpha.shape), device=device)
+    channels = LINES + survey.features.shape[1]
+    around = torch.zeros((1, *alpha.shape, channels), device=device).permute(0, 3, 1, 2)
     around[0, :LINES] = torch.from_numpy(lines)
     around[(0, slice(LINES, None), *inside)] = survey.features[0]
     is_unsure = np.zeros(alpha.shape, np.float32)
     is_unsure[inside] = survey.band[0, 0].sigmoid().cpu().numpy() > _IN_BAND
     share = cv2.blur((is_unsure * near).astype(np.float32), (3, 3))
-    return around.contiguous(memory_format=torch.channels_last), np.asarray(share, np.float32)
+    return around, np.asarray(share, np.float32)
 
 
 def _core(x: Tensor, halo: int) -> Tensor:

@@ -1,0 +1,26 @@
+"""Operations on feature maps (N, C, h, w) that `compact`'s parts share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def join(*maps: Tensor) -> Tensor:
+    """Concatenate maps along their channels, with channels last in memory.
+
+    Convolutions on a processor are fastest so. `torch.cat` along the channels keeps that order only
+    if all maps have it; otherwise it copies them slowly, and the convolution copies them again.
+    """
+    return torch.cat([each.permute(0, 2, 3, 1) for each in maps], -1).permute(0, 3, 1, 2)
+
+
+def resize(x: Tensor, like: Tensor) -> Tensor:
+    """Resize `x` bilinearly to the rows and columns of `like`."""
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def shrink(x: Tensor, like: Tensor) -> Tensor:
+    """Average `x` down to the rows and columns of `like`, in the dtype of `like`."""
+    return F.adaptive_avg_pool2d(x, (like.shape[-2], like.shape[-1])).to(like.dtype)
