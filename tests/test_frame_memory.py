@@ -84,19 +84,52 @@ libc.malloc_stats()
 """
 
 
-@pytest.mark.skipif(
+FRAMES = """
+import ctypes, resource, sys
+from vidmatte.process import use_one_heap
+if sys.argv[1] == "one":
+    use_one_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+size = 8 << 20
+for turn in range(10):
+    if turn == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    taken = [libc.malloc(ctypes.c_size_t(size)) for _ in range(8)]
+    for each in taken:
+        ctypes.memset(each, 1, size)
+    for each in reversed(taken):
+        libc.free(each)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+needs_gnu = pytest.mark.skipif(
     "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}), reason="needs the GNU C library"
 )
-@pytest.mark.parametrize("which", ["one", "many"])
-def test_the_command_has_one_heap_for_all_threads(which: str) -> None:
+
+
+def run_apart(script: str, which: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
-    done = subprocess.run(
-        [sys.executable, "-c", HEAPS, which],
+    return subprocess.run(
+        [sys.executable, "-c", script, which],
         capture_output=True,
         text=True,
         check=True,
         env=environment,
     )
+
+
+@needs_gnu
+@pytest.mark.parametrize("which", ["one", "many"])
+def test_the_command_has_one_heap_for_all_threads(which: str) -> None:
     # The C library itself lists its heaps.
-    heaps = done.stderr.count("Arena ")
+    heaps = run_apart(HEAPS, which).stderr.count("Arena ")
     assert heaps == 1 if which == "one" else heaps > 1
+
+
+@needs_gnu
+@pytest.mark.parametrize("which", ["one", "many"])
+def test_the_heap_keeps_the_memory_of_frames(which: str) -> None:
+    # Each of eight turns has 64 MB, of at least 1024 pages if a page is as large as 64 kB.
+    faults = int(run_apart(FRAMES, which).stdout)
+    assert faults < 100 if which == "one" else faults > 8 * 1000

@@ -18,8 +18,15 @@ from typing import Any
 
 INTERRUPTED = 130
 """Exit code of a stopped run."""
-_M_ARENA_MAX = -8
-"""Parameter of `mallopt`: the largest number of heaps."""
+_HEAP = {
+    # The largest number of heaps.
+    "MALLOC_ARENA_MAX": (-8, 1),
+    # From this size on, memory is taken from the system for itself; 32 MB is the most there is.
+    "MALLOC_MMAP_THRESHOLD_": (-3, 32 << 20),
+    # So much may be free at the end of the heap before it is given back.
+    "MALLOC_TRIM_THRESHOLD_": (-1, 256 << 20),
+}
+"""Numbers and values of parameters of `mallopt`, by the variables that go before them."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, the stop of a farm, a lost terminal."""
 _STOPPING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -58,20 +65,21 @@ def loading() -> Iterator[None]:
 
 
 def use_one_heap() -> None:
-    """Let all threads take memory from one heap, with the C library of GNU.
+    """Let all threads take memory from one heap that keeps it, with the C library of GNU.
 
     Otherwise each thread has a heap of its own, and one does not use what another has free: frames
-    go from thread to thread. To be called before there are threads. The variable `MALLOC_ARENA_MAX`
-    goes before it.
+    go from thread to thread. What a heap gives back has to be asked for again and filled with
+    zeros, for each frame anew. To be called before there are threads. The variables of the library,
+    such as `MALLOC_ARENA_MAX`, go before it.
     """
-    if "MALLOC_ARENA_MAX" in os.environ or "CS_GNU_LIBC_VERSION" not in getattr(
-        os, "confstr_names", {}
-    ):
+    if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}):
         return
     with suppress(ValueError, OSError):
         # Raises where another C library only knows the name.
         os.confstr("CS_GNU_LIBC_VERSION")
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        for variable, (parameter, value) in _HEAP.items():
+            if variable not in os.environ:
+                ctypes.CDLL(None).mallopt(parameter, value)
 
 
 class _LossyFile(io.RawIOBase):
