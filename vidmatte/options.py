@@ -371,7 +371,7 @@ class MatteOptions:
         choices=get_args(Quality),
         has_variable=True,
     )
-    """Best is a working size of 448 in place of 336."""
+    """Best is a working size of 448 in place of 400."""
     working_size: int | None = option(
         None,
         "Longer side of what the network sees.",

@@ -22,7 +22,7 @@ from vidmatte.model.compact.views import LastViews
 from vidmatte.model.compact.window import Box, crop_alpha, crop_rgb
 from vidmatte.model.interface import CoarseMatte
 
-DEFAULT_WORKING_SIZE = 336
+DEFAULT_WORKING_SIZE = 400
 BEST_WORKING_SIZE = 448
 """Working size of the best quality: sharper in thin parts, for twice the time."""
 _SMALL_FRAME = 3

@@ -48,7 +48,7 @@ MOST_TILES = 768
 """About 1.8 million pixels: a band of more is refined at half the size or less."""
 _BATCH = 32
 """Tiles in one pass of the network: bounds its memory."""
-_IN_BAND = 0.5
+_IN_BAND = 0.85
 """Probability from which a pixel of the coarse matte belongs to the band."""
 
 
