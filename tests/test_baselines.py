@@ -919,6 +919,7 @@ def test_compact_mattes_a_clip_whose_marks_a_segmenter_answered(folder, tmp_path
         "own": (),
         "other": ("--prompt-model", name, "--prompt-weights", folder),
         "part": ("--prompt-model", name, "--prompt-weights", folder, "--extent", "part"),
+        "group": ("--prompt-model", name, "--prompt-weights", folder, "--extent", "group"),
     }.items():
         out = tmp_path / f"{kind}.%04d.png"
         done = run(*marks, *more, "--alpha", out, "--json")
@@ -927,7 +928,9 @@ def test_compact_mattes_a_clip_whose_marks_a_segmenter_answered(folder, tmp_path
         assert (f"marks were answered by '{name}'" in document["notes"]) == (kind != "own")
         answers[kind] = cv2.imread(str(tmp_path / f"{kind}.0000.png"), cv2.IMREAD_UNCHANGED)
     assert (answers["own"] != answers["other"]).any()
-    assert (answers["part"] != answers["other"]).any()
+    # Which of its three masks a network of random weights finds best depends on rounding, and so on
+    # the processor: a smaller one or a larger one is beside it, not always both.
+    assert any((answers[extent] != answers["other"]).any() for extent in ("part", "group"))
 
 
 @pytest.mark.parametrize(
