@@ -62,8 +62,14 @@ def test_what_is_far_from_the_object_is_not_looked_at():
     alpha = np.zeros((192, 336), np.float32)
     alpha[90:100, 200:230] = 1
     correct(look, rgb, alpha, CPU)
-    # The object, the reach and 32 pixels of context; it begins at a multiple of 8.
-    assert seen == [(100 + REACH + 32 - 40, 230 + REACH + 32 - 152)]
+    # The object, the reach and 32 pixels of context; it begins and ends at multiples of 16.
+    assert (90 - REACH - 32, 100 + REACH + 32, 200 - REACH - 32, 230 + REACH + 32) == (
+        46,
+        144,
+        156,
+        274,
+    )
+    assert seen == [(144 - 32, 288 - 144)]
 
 
 @torch.inference_mode()

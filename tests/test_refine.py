@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from vidmatte import load_model
 from vidmatte.frames import FrameBatch
 from vidmatte.model.compact import refine as refine_module
-from vidmatte.model.compact.edge_cues import REACH, reachable
+from vidmatte.model.compact.edge_cues import REACH, reachable, surroundings
 from vidmatte.model.compact.exact_mask import exactness, with_exact_mask
 from vidmatte.model.compact.refine import (
     CORE,
@@ -278,3 +278,20 @@ def test_images_without_detail_take_no_memory(monkeypatch, size):
     refined = refine(Refiner(), rgb, alpha, torch.device("cpu"))
     assert refined.shape == size
     assert np.allclose(refined, 0.4, atol=0.01)
+
+
+def test_parts_of_many_places_and_sizes_have_few_shapes():
+    shapes = set()
+    for size in range(20, 60):
+        near = np.zeros((224, 400), np.uint8)
+        near[70 : 70 + size, 101 + size : 101 + 3 * size] = 1
+        rows, columns = surroundings(near)
+        seen = near[rows, columns]
+        # All of it, with at least 32 pixels around it.
+        assert seen.sum() == near.sum()
+        assert rows.start <= 70 - 32
+        assert columns.start <= 101 + size - 32
+        assert rows.stop >= 70 + size + 32
+        shapes.add(seen.shape)
+    assert {side % 16 for shape in shapes for side in shape} == {0}
+    assert len(shapes) < 40 / 3

@@ -23,8 +23,9 @@ _HEAP = {
     "MALLOC_ARENA_MAX": (-8, 1),
     # From this size on, memory is taken from the system for itself; 32 MB is the most there is.
     "MALLOC_MMAP_THRESHOLD_": (-3, 32 << 20),
-    # So much may be free at the end of the heap before it is given back.
-    "MALLOC_TRIM_THRESHOLD_": (-1, 256 << 20),
+    # So much may be free at the end of the heap before it is given back. With four times as much a
+    # run of small frames, 16 at once, held 200 MB more.
+    "MALLOC_TRIM_THRESHOLD_": (-1, 64 << 20),
 }
 """Numbers and values of parameters of `mallopt`, by the variables that go before them."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")

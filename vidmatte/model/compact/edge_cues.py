@@ -25,8 +25,8 @@ COARSE_CHANNELS = 3 + 1 + 12 + 2 + 2
 """Colour, alpha, four mean colours, two shares of sure pixels, alpha by two lines."""
 _CONTEXT = 32
 """What is seen around the places that may change, in pixels of the coarse matte."""
-_STRIDE = 8
-"""The largest stride of the networks."""
+_GRID = 16
+"""What is seen begins and ends at multiples of it: twice the largest stride of the networks."""
 _NEAR = 9
 """Side of the box of local mean colours, in pixels of the coarse matte."""
 _FAR = 11
@@ -45,16 +45,18 @@ def reachable(alpha: Alpha) -> npt.NDArray[np.uint8]:
 def surroundings(near: npt.NDArray[np.uint8]) -> tuple[slice, slice]:
     """Return the rows and columns that a network has to see of a mask (h, w) with pixels of 1.
 
-    They begin at multiples of the networks' strides, so that a window of another size has the same
-    pooled pixels.
+    They begin and end at multiples of the networks' strides, if the mask's border is not nearer: a
+    part of another size has the same pooled pixels, and parts have few different sizes. The library
+    of convolutions keeps code for each size that it meets.
     """
     left, top, width, height = cv2.boundingRect(near)
     return _span(top, height), _span(left, width)
 
 
 def _span(first: int, length: int) -> slice:
-    start = max(0, first - _CONTEXT) // _STRIDE * _STRIDE
-    return slice(start, first + length + _CONTEXT)
+    start = max(0, first - _CONTEXT) // _GRID * _GRID
+    end = -(-(first + length + _CONTEXT) // _GRID) * _GRID
+    return slice(start, end)
 
 
 def refined(alpha: Tensor, change: Tensor) -> Tensor:
