@@ -305,6 +305,19 @@ def test_the_preview_keeps_to_in_and_out_point_and_goes_backward(clip):
         assert gray(session.preview.alpha(1, 3)).max() > 0.5
 
 
+@pytest.mark.parametrize("quality", ["standard", "best"])
+def test_the_preview_of_large_frames_sees_what_references_were_made_of(tmp_path, quality):
+    size = (1306, 732)
+    clip = write_disc(tmp_path / "large.mp4", frames=3, size=size)
+    options = vidmatte.MatteOptions(adapt_steps=0, device="cpu", quality=quality)
+    with opened(clip, options=options) as session:
+        session.edit(on_disc(1, size))
+        session.show_preview(True, 1)
+        wait_until(lambda: session.preview.progress == (3, 3) or session.preview.error, 120)
+        assert not session.preview.error
+        assert all(gray(session.preview.alpha(1, frame)).max() > 0.5 for frame in range(3))
+
+
 @pytest.mark.parametrize("source", ["plates", "plates/shot.%04d.png"])
 def test_a_sequence_is_marked_as_a_movie_is(clip, tmp_path, source):
     (tmp_path / "plates").mkdir()

@@ -27,15 +27,18 @@ from vidmatte.frames import FrameBatch
 from vidmatte.model.interface import CoarseMatte, Predictor
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
-from vidmatte.stages.propagate import Pass, Propagator, ReadFrames, blend_passes, plan_passes
+from vidmatte.stages.propagate import (
+    Pass,
+    Propagator,
+    ReadFrames,
+    blend_passes,
+    chunk_frames,
+    plan_passes,
+)
 from vidmatte.web.frame_cache import SMALL, DiskCache, FrameCache
 from vidmatte.web.project import Project, PromptedObject
 from vidmatte.web.still import Stills, gray_png
 
-_SEEN = 1008
-"""Longer side of the frames to propagate through: what the embedded model takes of larger ones."""
-_CHUNK = 24
-"""Frames that are read together for a backward pass."""
 _MOST_BYTES = 2 << 30
 """Disk space for mattes: hours of most footage."""
 _FEWEST_FRAMES = 3
@@ -252,16 +255,28 @@ class Preview:
             first, end = run.reached + (reference is None), wanted.until + 1
         if first >= end:
             return
-        found = propagator.run(self._read, first=first, end=end, reference=reference, chunk=_CHUNK)
+        video = self._frame_cache.video
+        found = propagator.run(
+            self._reader(predictor),
+            first=first,
+            end=end,
+            reference=reference,
+            chunk=chunk_frames(predictor, video),
+        )
         with closing(found):
             for frame, coarse in found:
                 run.propagator = propagator  # it has started, and may be continued from here
                 self._keep(run, frame, coarse)
                 yield
 
-    @property
-    def _read(self) -> ReadFrames:
-        return lambda first, end: self._frame_cache.proxy_frames(_SEEN, first, end)
+    def _reader(self, predictor: Predictor) -> ReadFrames:
+        """Return a function that reads frames of the size that a tracker makes of whole ones.
+
+        The references were made of whole ones, and a tracker takes one size only.
+        """
+        info = self._frame_cache.video.info
+        longest = max(predictor.shrink(torch.zeros((1, 3, info.height, info.width))).shape)
+        return lambda first, end: self._frame_cache.proxy_frames(longest, first, end)
 
     def _match(self, predictor: Predictor, wanted: _Wanted) -> Iterator[None]:
         """Compute mattes of a model that mattes each frame alone."""
