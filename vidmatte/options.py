@@ -366,7 +366,7 @@ class MatteOptions:
     """Batches share the cores by `--threads` of their own."""
     quality: Quality = option(
         "standard",
-        "Quality of compact; best sees more pixels and takes twice as long.",
+        "Quality of compact; best sees more pixels and takes a quarter longer.",
         "text",
         choices=get_args(Quality),
         has_variable=True,

@@ -24,7 +24,7 @@ from vidmatte.model.interface import CoarseMatte
 
 DEFAULT_WORKING_SIZE = 400
 BEST_WORKING_SIZE = 448
-"""Working size of the best quality: sharper in thin parts, for twice the time."""
+"""Working size of the best quality: sharper in thin parts, for a quarter more time."""
 _SMALL_FRAME = 3
 """Longer side of the frames from which windows are cut, in working sizes.
 
