@@ -194,10 +194,14 @@ def frames_of(video: Video) -> ReadFrames:
     return read
 
 
+def blank_for_tracker(predictor: Predictor, video: Video) -> Tensor:
+    """Return a black frame of a clip as its tracker takes it, to know its size."""
+    return predictor.shrink(torch.zeros((1, 3, video.info.height, video.info.width)))
+
+
 def chunk_frames(predictor: Predictor, video: Video) -> int:
     """Return the number of frames to read together on the way back, for bounded memory."""
-    blank = torch.zeros((1, 3, video.info.height, video.info.width))
-    return max(1, _CHUNK_BYTES // predictor.shrink(blank).nbytes)
+    return max(1, _CHUNK_BYTES // blank_for_tracker(predictor, video).nbytes)
 
 
 def blend_passes(frame: int, found: Sequence[tuple[Pass, T]]) -> list[tuple[float, T]]:

@@ -31,6 +31,7 @@ from vidmatte.stages.propagate import (
     Pass,
     Propagator,
     ReadFrames,
+    blank_for_tracker,
     blend_passes,
     chunk_frames,
     plan_passes,
@@ -255,14 +256,9 @@ class Preview:
             first, end = run.reached + (reference is None), wanted.until + 1
         if first >= end:
             return
-        video = self._frame_cache.video
-        found = propagator.run(
-            self._reader(predictor),
-            first=first,
-            end=end,
-            reference=reference,
-            chunk=chunk_frames(predictor, video),
-        )
+        chunk = chunk_frames(predictor, self._frame_cache.video) if pass_.is_backward else 1
+        read = self._reader(predictor)
+        found = propagator.run(read, first=first, end=end, reference=reference, chunk=chunk)
         with closing(found):
             for frame, coarse in found:
                 run.propagator = propagator  # it has started, and may be continued from here
@@ -274,8 +270,7 @@ class Preview:
 
         The references were made of whole ones, and a tracker takes one size only.
         """
-        info = self._frame_cache.video.info
-        longest = max(predictor.shrink(torch.zeros((1, 3, info.height, info.width))).shape)
+        longest = max(blank_for_tracker(predictor, self._frame_cache.video).shape)
         return lambda first, end: self._frame_cache.proxy_frames(longest, first, end)
 
     def _match(self, predictor: Predictor, wanted: _Wanted) -> Iterator[None]:
