@@ -305,6 +305,25 @@ def test_the_preview_keeps_to_in_and_out_point_and_goes_backward(clip):
         assert gray(session.preview.alpha(1, 3)).max() > 0.5
 
 
+def test_a_preview_that_fails_says_so_and_clicks_are_answered(clip, monkeypatch, caplog):
+    def failing(*_):
+        raise RuntimeError("a bug")
+
+    with opened(clip) as session:
+        session.edit(on_disc(10))
+        monkeypatch.setattr(session.preview, "_keep", failing)
+        session.show_preview(True, 10)
+        wait_until(lambda: session.preview.error, 120)
+        assert session.preview.error == "the preview failed; the terminal says why"
+        assert "a bug" in caplog.text
+        assert session.still(1, 10).result(60).confidence > 0
+        # The next edit plans it anew.
+        monkeypatch.undo()
+        session.edit(on_disc(12))
+        previewed(session)
+        assert not session.preview.error
+
+
 @pytest.mark.parametrize("quality", ["standard", "best"])
 def test_the_preview_of_large_frames_sees_what_references_were_made_of(tmp_path, quality):
     size = (1306, 732)
@@ -1083,6 +1102,8 @@ def test_the_page_gets_frames_mattes_and_the_curve(clip):
         assert browser.visit() == 200
         assert browser.get("/api/clip")["frames"] == 24
         assert browser.send("GET", "/api/alpha/1/0")[0] == 204
+        # The page may ask for an object that it has not yet heard was removed.
+        assert browser.send("GET", "/api/alpha/9/0")[0] == 204
         status, state = browser.post("/api/edit", on_disc(0))
         assert status == 200
         assert state["can_undo"]

@@ -41,6 +41,13 @@ PIXEL = """([x, y, wide, tall]) => {
 }"""  # noqa: E501
 """Colour of the fitted stage at a place of the picture, and where that is on the page."""
 
+IS_UP_TO_DATE = """async () => {
+  const { model } = await import("/static/model.js");
+  const state = await (await fetch("/api/state")).json();
+  return state.version === model.state.version;
+}"""
+"""Whether the page knows all edits that the server has."""
+
 
 @pytest.fixture(scope="module")
 def chromium():
@@ -87,6 +94,11 @@ class Page:
         while not condition():
             assert time.monotonic() < end, f"did not happen in time: {what}"
             self.page.wait_for_timeout(50)
+
+    def until_saved(self, condition) -> None:
+        """Wait until the server has an edit, and the page has heard of it."""
+        self.until(condition)
+        self.until(lambda: self.evaluate(IS_UP_TO_DATE), what="the page hears of an edit")
 
     def evaluate(self, expression: str):
         # Waiting inside the page would need eval, which the page's policy forbids.
@@ -161,17 +173,17 @@ def test_mark_see_correct_run_watch_and_find_the_marks_again(page, session, tmp_
     assert page.pixel(300, 20) == (0, 0, 0)
     before = page.picture("#stage")
     page.click(x - radius / 2, y + 4)
-    page.until(lambda: len(session.project.prompts["object"][0].points) == 2)
+    page.until_saved(lambda: len(session.project.prompts["object"][0].points) == 2)
     page.until(lambda: (page.picture("#stage") != before).any())
     page.click(280, 30, button="right")
     page.page.keyboard.down("Alt")
     page.click(20, 160)
     page.page.keyboard.up("Alt")
-    page.until(lambda: len(session.project.prompts["object"][0].points) == 4)
+    page.until_saved(lambda: len(session.project.prompts["object"][0].points) == 4)
     assert [label for *_, label in session.project.prompts["object"][0].points] == [1, 1, 0, 0]
     page.until(lambda: page.page.locator("#marks li").count() == 4)
     page.page.keyboard.press("Control+z")
-    page.until(lambda: len(session.project.prompts["object"][0].points) == 3)
+    page.until_saved(lambda: len(session.project.prompts["object"][0].points) == 3)
 
     # Over a colour and over the checkerboard: the object itself, and what is behind it.
     page.view("color")
@@ -200,7 +212,9 @@ def test_mark_see_correct_run_watch_and_find_the_marks_again(page, session, tmp_
     middle = disc(20, SIZE)
     page.until(lambda: page.pixel(middle[0], middle[1])[0] > 200)
     page.click(middle[0], middle[1])
-    page.until(lambda: session.project.prompts["object"][1:] and session.preview.progress[0] > 30)
+    page.until_saved(
+        lambda: session.project.prompts["object"][1:] and session.preview.progress[0] > 30
+    )
     page.until(lambda: session.preview.progress[0] == session.preview.progress[1])
     # The frames from half-way to the end, and a few that are mixed; not the whole clip again.
     assert 20 <= session.preview.computed - followed <= 24
@@ -268,27 +282,27 @@ def test_everything_without_a_mouse(page, session):
         for _ in range(steps):
             keys.press(key)
     keys.press("Enter")
-    page.until(lambda: bool(session.project.prompts))
+    page.until_saved(lambda: bool(session.project.prompts))
     assert session.project.prompts["object"][0].points == ((96.5, 90.5, 1),)
     assert abs(96.5 - x) < 1
     assert "Object marked at 96, 90" in page.page.locator("#status").inner_text()
     keys.press("Control+ArrowUp")
     keys.press("Backspace")
-    page.until(lambda: len(session.project.prompts["object"][0].points) == 2)
+    page.until_saved(lambda: len(session.project.prompts["object"][0].points) == 2)
     assert session.project.prompts["object"][0].points[1] == (96.5, 40.5, 0)
     keys.press("b")
     keys.press("Enter")
     keys.press("Control+ArrowDown")
     keys.press("Control+ArrowRight")
     keys.press("Enter")
-    page.until(lambda: session.project.prompts["object"][0].box is not None)
+    page.until_saved(lambda: session.project.prompts["object"][0].box is not None)
     assert session.project.prompts["object"][0].box == (96.5, 40.5, 146.5, 90.5)
     keys.press("s")
     keys.press("]")
     keys.press("Enter")
     keys.press("Shift+ArrowRight")
     keys.press("Enter")
-    page.until(lambda: bool(session.project.prompts["object"][0].strokes))
+    page.until_saved(lambda: bool(session.project.prompts["object"][0].strokes))
     assert session.project.prompts["object"][0].strokes[0].points == ((146.5, 90.5), (156.5, 90.5))
     keys.press(".")
     assert page.page.input_value("#frame") == "1"
@@ -297,7 +311,7 @@ def test_everything_without_a_mouse(page, session):
     assert page.page.input_value("#frame") == "0"
     keys.press("Shift+ArrowRight")
     keys.press("i")
-    page.until(lambda: session.project.start == 10)
+    page.until_saved(lambda: session.project.start == 10)
     keys.press("2")
     assert page.page.get_attribute("[data-view=overlay]", "aria-pressed") == "true"
     keys.press("ArrowRight")
@@ -311,7 +325,7 @@ def test_everything_without_a_mouse(page, session):
     assert page.page.input_value("#frame") == "12"
     page.page.locator("#edge-grow").focus()
     keys.press("ArrowRight")
-    page.until(lambda: session.edge.grow == 0.5)
+    page.until_saved(lambda: session.edge.grow == 0.5)
     assert page.page.input_value("#frame") == "12"
     page.page.locator("#frame").fill("20")
     keys.press("Enter")
@@ -342,7 +356,7 @@ def test_every_key_of_the_table_does_what_it_says(page, session):
     """Each entry has its effect here; an entry without one fails the test."""
     x, y, _ = disc(0, SIZE)
     page.click(x, y)
-    page.until(lambda: bool(session.project.prompts))
+    page.until_saved(lambda: bool(session.project.prompts))
     model = "(await import('/static/model.js')).model"
 
     def state(expression: str):
@@ -477,14 +491,14 @@ def test_a_box_a_stroke_and_a_mask(page, session, tmp_path):
     x, y, radius = disc(0, SIZE)
     page.page.click("[data-tool=box]")
     page.drag((x - radius - 6, y - radius - 6), (x + radius + 6, y + radius + 6))
-    page.until(lambda: bool(session.project.prompts))
+    page.until_saved(lambda: bool(session.project.prompts))
     box = session.project.prompts["object"][0].box
     wanted = (x - radius - 6, y - radius - 6, x + radius + 6, y + radius + 6)
     assert np.abs(np.subtract(box, wanted)).max() <= 1
     page.page.click("[data-tool=brush]")
     page.page.locator("#brush").fill("12")
     page.drag((x - 10, y), (x + 10, y), (x + 10, y + 8))
-    page.until(lambda: bool(session.project.prompts["object"][0].strokes))
+    page.until_saved(lambda: bool(session.project.prompts["object"][0].strokes))
     stroke = session.project.prompts["object"][0].strokes[0]
     assert stroke.width == 12
     assert np.abs(np.subtract(stroke.points[0], (x - 10, y))).max() <= 1
@@ -499,7 +513,7 @@ def test_a_box_a_stroke_and_a_mask(page, session, tmp_path):
     page.until(lambda: page.pixel(230, 90) == (255, 255, 255))
     assert page.pixel(100, 90) == (0, 0, 0)
     page.page.get_by_label("Remove mask").click()
-    page.until(lambda: 5 not in session.project.objects[0].prompts)
+    page.until_saved(lambda: 5 not in session.project.objects[0].prompts)
 
 
 def test_zoom_and_pan_to_single_pixels(page):
@@ -536,12 +550,12 @@ def test_zoom_and_pan_to_single_pixels(page):
 def test_several_objects_have_names_and_colours(page, session):
     page.click(*disc(0, SIZE)[:2])
     page.page.get_by_role("button", name="Add", exact=True).click()
-    page.until(lambda: len(session.project.objects) == 2)
+    page.until_saved(lambda: len(session.project.objects) == 2)
     page.page.locator("#objects input[type=text]").nth(1).fill("sky")
     page.page.keyboard.press("Tab")
-    page.until(lambda: session.project.objects[1].name == "sky")
+    page.until_saved(lambda: session.project.objects[1].name == "sky")
     page.click(290, 20)
-    page.until(lambda: len(session.project.prompts) == 2)
+    page.until_saved(lambda: len(session.project.prompts) == 2)
     assert set(session.project.prompts) == {"object", "sky"}
     page.until(lambda: "{object}" in page.page.locator("#command").inner_text())
     page.page.get_by_label("Name of sky").fill("object")
@@ -549,7 +563,7 @@ def test_several_objects_have_names_and_colours(page, session):
     page.until(lambda: "two objects" in page.page.locator("#status").inner_text())
     assert session.project.objects[1].name == "sky"
     page.page.get_by_label("Remove sky").click()
-    page.until(lambda: len(session.project.objects) == 1)
+    page.until_saved(lambda: len(session.project.objects) == 1)
     page.problems.clear()  # the browser notes the refusal in its console
 
 
@@ -559,14 +573,14 @@ def test_fingers_mark_move_and_zoom(chromium, session):
         page = Page(context, server)
         x, y, _ = disc(0, SIZE)
         page.page.touchscreen.tap(*page.place(x, y))
-        page.until(lambda: bool(session.project.prompts))
+        page.until_saved(lambda: bool(session.project.prompts))
         assert (
             np.abs(np.subtract(session.project.prompts["object"][0].points[0][:2], (x, y))).max()
             <= 1
         )
         page.page.tap("[data-label='0']")
         page.page.touchscreen.tap(*page.place(300, 20))
-        page.until(lambda: len(session.project.prompts["object"][0].points) == 2)
+        page.until_saved(lambda: len(session.project.prompts["object"][0].points) == 2)
         assert session.project.prompts["object"][0].points[1][2] == 0
         fingers = context.new_cdp_session(page.page)
         left, top = page.place(160, 90)
@@ -711,9 +725,9 @@ def test_the_edge_is_seen_at_once_and_the_command_line_follows(page, session):
     assert page.pixel(300, 20) == (255, 255, 255)
     page.page.get_by_label("Grow, as a number").fill("-8")
     page.page.keyboard.press("Enter")
-    page.until(lambda: session.edge.grow == -8)
+    page.until_saved(lambda: session.edge.grow == -8)
     page.page.get_by_label("Reset Grow").click()
-    page.until(lambda: session.edge.grow == 0)
+    page.until_saved(lambda: session.edge.grow == 0)
     page.page.click("#edge-reset")
     page.until(lambda: page.pixel(x + radius / 2, y) == (255, 255, 255))
     assert "--invert" not in page.page.locator("#command").inner_text()
@@ -768,14 +782,14 @@ def test_marks_are_chosen_dragged_resized_and_removed(page, session):
         return session.project.objects[0].prompts.get(0)
 
     page.click(x, y)
-    page.until(lambda: marks() is not None)
+    page.until_saved(lambda: marks() is not None)
     # A click on a mark chooses it, and Delete removes it.
     page.click(x, y)
     page.until(lambda: page.page.locator("#marks button.name[aria-pressed=true]").count() == 1)
     assert len(marks().points) == 1
     # The opposite click beside it takes its place.
     page.click(x + 3, y, button="right")
-    page.until(lambda: marks().points[0][2] == 0)
+    page.until_saved(lambda: marks().points[0][2] == 0)
     assert len(marks().points) == 1
     # Dragged: drawn at the new place before it is let go.
     page.view("source")
@@ -789,20 +803,18 @@ def test_marks_are_chosen_dragged_resized_and_removed(page, session):
     page.page.mouse.up()
     assert marks().points[0][0] == pytest.approx(x + 3, abs=1)
     page.drag((x + 3, y), (x - 15, y))
-    page.until(lambda: marks().points[0][0] == pytest.approx(x - 15, abs=1))
+    page.until_saved(lambda: marks().points[0][0] == pytest.approx(x - 15, abs=1))
     page.page.keyboard.press("Delete")
-    page.until(lambda: marks() is None)
+    page.until_saved(lambda: marks() is None)
     # A box has handles: a corner changes two edges, an edge moves it whole.
     page.page.click("[data-tool=box]")
     page.drag((40, 40), (120, 140))
-    page.until(lambda: marks() is not None)
-    # The page hears of its mark after the server has it.
-    page.until(lambda: page.page.locator("#marks button.name").count() == 1)
+    page.until_saved(lambda: marks() is not None)
     page.drag((120, 140), (140, 150))
-    page.until(lambda: np.abs(np.subtract(marks().box, (40, 40, 140, 150))).max() <= 1.5)
+    page.until_saved(lambda: np.abs(np.subtract(marks().box, (40, 40, 140, 150))).max() <= 1.5)
     page.page.click("[data-tool=point]")
     page.drag((60, 40), (70, 50))
-    page.until(lambda: np.abs(np.subtract(marks().box, (50, 50, 150, 160))).max() <= 2)
+    page.until_saved(lambda: np.abs(np.subtract(marks().box, (50, 50, 150, 160))).max() <= 2)
     # Hidden marks are not drawn.
     before = page.picture("#stage")
     page.page.keyboard.press("h")
@@ -811,7 +823,7 @@ def test_marks_are_chosen_dragged_resized_and_removed(page, session):
     # Copied to another frame along the motion; undo goes to the frame that it changes.
     page.go_to(10)
     page.page.click("#copy-marks")
-    page.until(lambda: 10 in session.project.objects[0].prompts)
+    page.until_saved(lambda: 10 in session.project.objects[0].prompts)
     shift = disc(10, SIZE)[0] - x
     moved = session.project.objects[0].prompts[10].box
     assert np.abs(np.subtract(moved, np.add(marks().box, (shift, 0, shift, 0)))).max() < 15
@@ -918,19 +930,19 @@ def test_the_matte_follows_a_mark_that_is_dragged(circles):
     assert page.pixel(240, 90) == (0, 0, 0)
     page.page.mouse.up()
     page.drag((80, 90), (200, 90))
-    page.until(lambda: session.project.objects[0].prompts[0].points[0][0] > 190)
+    page.until_saved(lambda: session.project.objects[0].prompts[0].points[0][0] > 190)
     page.until(lambda: page.pixel(220, 90) == (255, 255, 255))
     assert page.pixel(100, 90) == (0, 0, 0)
 
 
 def test_an_error_goes_when_what_it_was_about_succeeds(page, session):
     page.click(*disc(0, SIZE)[:2])
-    page.until(lambda: bool(session.project.prompts))
+    page.until_saved(lambda: bool(session.project.prompts))
     page.page.locator("#out-folder").fill("/no/such/folder")
     page.page.keyboard.press("Enter")
     page.until(lambda: "does not exist" in page.page.locator("#status").inner_text())
     page.page.locator("#edge-grow").fill("3")
-    page.until(lambda: session.edge.grow == 3)
+    page.until_saved(lambda: session.edge.grow == 3)
     assert "does not exist" in page.page.locator("#status").inner_text()
     page.page.locator("#out-name").fill("take")
     page.page.keyboard.press("Enter")
@@ -952,7 +964,7 @@ def test_a_mask_is_dropped_on_the_page(page, session):
           window.dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
         }"""  # noqa: E501
     )
-    page.until(lambda: bool(session.project.prompts))
+    page.until_saved(lambda: bool(session.project.prompts))
     page.view("alpha")
     page.until(lambda: page.pixel(230, 90) == (255, 255, 255))
     assert page.pixel(100, 90) == (0, 0, 0)
@@ -960,12 +972,12 @@ def test_a_mask_is_dropped_on_the_page(page, session):
 
 def test_the_timeline_zooms_and_shows_a_lane_for_each_object(page, session):
     page.click(*disc(0, SIZE)[:2])
-    page.until(lambda: bool(session.project.prompts))
+    page.until_saved(lambda: bool(session.project.prompts))
     page.page.get_by_role("button", name="Add", exact=True).click()
     second = page.page.get_by_label("Mark object 1")
     page.until(lambda: second.get_attribute("aria-pressed") == "true")
     page.click(290, 20)
-    page.until(lambda: len(session.project.prompts) == 2)
+    page.until_saved(lambda: len(session.project.prompts) == 2)
     page.page.click("#preview")
     page.until(lambda: session.preview.progress == (60, 60))
     page.until(lambda: "confidence" in page.page.locator("#frame-confidence").inner_text())

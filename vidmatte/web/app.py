@@ -23,6 +23,7 @@ from vidmatte.errors import OptionError, PromptError, VidmatteError
 from vidmatte.web.choose import Chooser
 from vidmatte.web.frame_cache import SMALL
 from vidmatte.web.guard import LARGEST_BODY
+from vidmatte.web.project import RemovedObjectError
 from vidmatte.web.session import Session
 from vidmatte.web.still import Still
 from vidmatte.web.worker import SupersededError
@@ -175,19 +176,23 @@ class _Api:
     async def alpha(self, request: Request) -> Response:
         """Return the matte of an object: from the marks of the frame, else of the run or preview.
 
-        Status 204 if there is none, or a newer one was asked for meanwhile: that is no error, and a
-        browser would note one.
+        Status 204 if there is none, the object was removed, or a newer matte was asked for
+        meanwhile: that is no error, and a browser would note one.
         """
         if self._is_old(request):
             return Response(status_code=204)
         frame = self._frame(request)
         number = request.path_params["object"]
-        asked = self._session.still(number, frame)
-        if asked is not None:
-            answer = await self._answer(asked)
-            # The edge may have changed meanwhile: the page asks again then.
-            return Response(status_code=204) if self._is_old(request) else answer
-        small = await run_in_threadpool(self._session.small_alpha, number, frame)
+        try:
+            asked = self._session.still(number, frame)
+            if asked is not None:
+                answer = await self._answer(asked)
+                # The edge may have changed meanwhile: the page asks again then.
+                return Response(status_code=204) if self._is_old(request) else answer
+            small = await run_in_threadpool(self._session.small_alpha, number, frame)
+        except RemovedObjectError:
+            # The page had not heard of that yet.
+            return Response(status_code=204)
         if small is None:
             return Response(status_code=204)
         return Response(small, media_type="image/png")

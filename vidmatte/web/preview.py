@@ -9,6 +9,7 @@ adapted to them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -39,6 +40,8 @@ from vidmatte.stages.propagate import (
 from vidmatte.web.frame_cache import SMALL, DiskCache, FrameCache
 from vidmatte.web.project import Project, PromptedObject
 from vidmatte.web.still import Stills, gray_png
+
+_log = logging.getLogger(__name__)
 
 _MOST_BYTES = 2 << 30
 """Disk space for mattes: hours of most footage."""
@@ -237,6 +240,9 @@ class Preview:
         # The worker goes on with clicks, whatever became of the preview.
         except OSError as error:
             self.error = f"the preview cannot be kept ({error.strerror}); free some space"
+        except Exception:  # noqa: BLE001 - a bug: the page must not wait for ever
+            _log.exception("a preview failed")
+            self.error = "the preview failed; the terminal says why"
 
     def _propagate(self, predictor: Predictor, wanted: _Wanted) -> Iterator[None]:
         pass_, run = wanted.pass_, wanted.followed
@@ -259,11 +265,16 @@ class Preview:
         chunk = chunk_frames(predictor, self._frame_cache.video) if pass_.is_backward else 1
         read = self._reader(predictor)
         found = propagator.run(read, first=first, end=end, reference=reference, chunk=chunk)
-        with closing(found):
-            for frame, coarse in found:
-                run.propagator = propagator  # it has started, and may be continued from here
-                self._keep(run, frame, coarse)
-                yield
+        try:
+            with closing(found):
+                for frame, coarse in found:
+                    run.propagator = propagator  # it has started, and may be continued from here
+                    self._keep(run, frame, coarse)
+                    yield
+        except Exception:
+            # The tracker may be ahead of what was kept: the next plan begins anew.
+            run.propagator, run.reached = None, pass_.reference
+            raise
 
     def _reader(self, predictor: Predictor) -> ReadFrames:
         """Return a function that reads frames of the size that a tracker makes of whole ones.

@@ -31,6 +31,10 @@ _UNDONE = 500
 Edit = Mapping[str, Any]
 
 
+class RemovedObjectError(PromptError):
+    """An object is asked for that was removed, or never was there."""
+
+
 @dataclass(frozen=True)
 class PromptedObject:
     """One object with its marks."""
@@ -73,11 +77,13 @@ class Project:
         }
 
     def object(self, number: int) -> PromptedObject:
-        """Return the object with this id. Raises PromptError."""
+        """Return the object with this id. Raises RemovedObjectError."""
         for obj in self.objects:
             if obj.id == number:
                 return obj
-        raise PromptError(f"object {number} is not valid: it was removed; choose another one")
+        raise RemovedObjectError(
+            f"object {number} is not valid: it was removed; choose another one"
+        )
 
     def with_object(self, changed: PromptedObject) -> Project:
         """Return the project with one object replaced, found by its id."""

@@ -82,7 +82,7 @@ class Worker:
         except StopIteration:
             pass
         except BaseException:  # noqa: BLE001 - a bug must not end the thread that answers clicks
-            _log.exception("a preview failed")
+            _log.exception("a long job failed")
         with self._condition:
             # Another job may have taken its place meanwhile.
             if self._steps is steps:
