@@ -1,10 +1,13 @@
 """Still parts of a picture: alpha is held to the bit there, and nowhere else."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
 from vidmatte import load_model
+from vidmatte.model.compact.shown import MOST_WAITING
 from vidmatte.model.compact.still import StillParts, smoothed
 from vidmatte.prompts.prompt import Reference
 
@@ -98,3 +101,22 @@ def test_a_restored_tracker_holds_the_same(clip):
     other.restore(tracker.state())
     for each in small[2:]:
         assert torch.equal(tracker.step(each).alpha, other.step(each).alpha)
+
+
+def test_mattes_that_are_asked_for_later_are_the_same(clip):
+    frames, mask = clip
+    predictor, reference = marked(frames[0], mask)
+    one, other = predictor.tracker(), predictor.tracker()
+    one.start(reference)
+    other.start(reference)
+    # More frames than wait at most; the last one is asked for first, and on another thread.
+    small = [predictor.shrink(planes(frame)) for frame in (*frames[1:], *frames)]
+    assert len(small) > MOST_WAITING
+    expected = [one.step(each) for each in small]
+    later = [other.follow(each) for each in small]
+    with ThreadPoolExecutor(1) as pool:
+        found = list(pool.map(lambda matte: matte(), reversed(later)))[::-1]
+    for expects, finds in zip(expected, found, strict=True):
+        assert torch.equal(expects.alpha, finds.alpha)
+        assert (expects.window, expects.confidence) == (finds.window, finds.confidence)
+    assert torch.equal(one.state()["shown"], other.state()["shown"])

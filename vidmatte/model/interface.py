@@ -1,7 +1,7 @@
 """The interface of every model, for all stages, the command line and evaluation.
 
 Every model offers `Model` and `Predictor`. The `Supports...` protocols are offered by some
-models offer: callers test for them with `isinstance`, never for a concrete model.
+models: callers test for them with `isinstance`, never for a concrete model.
 """
 
 from __future__ import annotations
@@ -59,6 +59,18 @@ class Tracker(Protocol):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from the state of another tracker of the same predictor, instead of `start`."""
+        ...
+
+
+@runtime_checkable
+class SupportsLaterMattes(Protocol):
+    """A tracker some of whose work on a frame is not needed for the next one."""
+
+    def follow(self, small: Tensor) -> Callable[[], CoarseMatte]:
+        """Go to the next frame, as `Tracker.step` does; return a function that returns its matte.
+
+        What is returned may be called on another thread, while this one goes on.
+        """
         ...
 
 

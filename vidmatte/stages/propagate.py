@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -22,7 +23,13 @@ from vidmatte.imaging.display import to_display
 from vidmatte.imaging.packing import pack_alpha, unpack_alpha
 from vidmatte.media.prefetch import prefetch
 from vidmatte.model.display import with_display_transform
-from vidmatte.model.interface import CoarseMatte, Predictor, SupportsMaskedFrames, Tracker
+from vidmatte.model.interface import (
+    CoarseMatte,
+    Predictor,
+    SupportsLaterMattes,
+    SupportsMaskedFrames,
+    Tracker,
+)
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
 
@@ -34,6 +41,8 @@ PropagatedCallback = Callable[[int, bool], None]
 later, or not at all."""
 Weighted = Sequence[tuple[float, CoarseMatte]]
 """Coarse mattes of one frame with their shares: one matte, or two if passes overlap there."""
+LaterMatte = Callable[[], CoarseMatte]
+"""Returns a coarse matte, on any thread; see `SupportsLaterMattes`."""
 
 _CHUNK_BYTES = 128 << 20
 """Memory for the small frames of one chunk of a backward pass."""
@@ -135,7 +144,17 @@ class Propagator:
 
     def step(self, rgb: Tensor) -> CoarseMatte:
         """Return the matte of the next frame (1, 3, H, W) in the direction of the pass."""
-        return self.tracker.step(self._predictor.shrink(rgb))
+        return self.follow(rgb)()
+
+    def follow(self, rgb: Tensor) -> LaterMatte:
+        """Go to the next frame, as `step` does; return a function that returns its matte.
+
+        Work that no later frame waits for is left to whoever calls that.
+        """
+        small = self._predictor.shrink(rgb)
+        if isinstance(self.tracker, SupportsLaterMattes):
+            return self.tracker.follow(small)
+        return partial(_same, self.tracker.step(small))
 
     def run(
         self, read: ReadFrames, *, first: int, end: int, reference: Reference | None, chunk: int
@@ -181,6 +200,10 @@ class Propagator:
                 f"before it"
             )
         return frames
+
+
+def _same(matte: CoarseMatte) -> CoarseMatte:
+    return matte
 
 
 def frames_of(video: Video) -> ReadFrames:
@@ -382,10 +405,12 @@ def _finished(
     predictors: Sequence[Predictor], found: _Followed, references: Sequence[Sequence[Reference]]
 ) -> tuple[MatteBatch, ...]:
     """Return the mattes of all objects at full size."""
-    return tuple(
-        keep_given_areas(bring_to_full_size(predictor, found.shown, coarse), marks)
-        for predictor, coarse, marks in zip(predictors, found.coarse, references, strict=True)
-    )
+    mattes = []
+    for predictor, later, marks in zip(predictors, found.coarse, references, strict=True):
+        coarse = [[(share, matte()) for share, matte in weighted] for weighted in later]
+        full = bring_to_full_size(predictor, found.shown, coarse)
+        mattes.append(keep_given_areas(full, marks))
+    return tuple(mattes)
 
 
 @dataclass(frozen=True)
@@ -396,17 +421,20 @@ class _Propagated:
     comes_later: bool
 
 
+_LaterWeighted = Sequence[tuple[float, LaterMatte]]
+
+
 @dataclass(frozen=True)
 class _Followed:
     """A batch with the coarse mattes of its frames.
 
     Attributes:
         shown: the batch, and its frames as the model sees them.
-        coarse: for each object those of each frame.
+        coarse: for each object those of each frame, with their shares.
     """
 
     shown: ShownBatch
-    coarse: tuple[list[Weighted], ...]
+    coarse: tuple[list[_LaterWeighted], ...]
 
 
 def _followed(
@@ -488,7 +516,7 @@ class _ObjectPropagation:
             if frame in self._backward:
                 yield from self._propagate_backward(self._backward[frame])
 
-    def coarse_of(self, shown: ShownBatch) -> list[Weighted]:
+    def coarse_of(self, shown: ShownBatch) -> list[_LaterWeighted]:
         """Return the mattes of each frame of the next batch, see `reach`.
 
         They are empty for frames before the first one needed by this object.
@@ -498,18 +526,18 @@ class _ObjectPropagation:
             for index, rgb in zip(shown.batch.frames, shown.frames, strict=True)
         ]
 
-    def _coarse(self, frame: int, rgb: Tensor) -> Weighted:
+    def _coarse(self, frame: int, rgb: Tensor) -> _LaterWeighted:
         self._active_backward = self._backward.get(frame, self._active_backward)
-        found: list[tuple[Pass, CoarseMatte]] = []
+        found: list[tuple[Pass, LaterMatte]] = []
         ahead = self._step_forward(frame, rgb)
         if ahead is not None and self._active_forward is not None:
             found.append((self._active_forward, ahead))
         if frame in self._disk_cache and self._active_backward is not None:
-            found.append((self._active_backward, self._disk_cache.pop(frame)))
+            found.append((self._active_backward, partial(_same, self._disk_cache.pop(frame))))
         assert found  # the passes cover every frame from the first one on
         return blend_passes(frame, found)
 
-    def _step_forward(self, frame: int, rgb: Tensor) -> CoarseMatte | None:
+    def _step_forward(self, frame: int, rgb: Tensor) -> LaterMatte | None:
         """Return the matte of a frame's forward pass; None if there is none."""
         if frame in self._forward:
             self._active_forward = self._forward[frame]
@@ -517,13 +545,13 @@ class _ObjectPropagation:
             self._propagator = self._propagator_of(self._active_forward, self._predictor)
             # A reference on another image starts no tracker.
             if frame in self._marked:
-                return self._propagator.tracker.start(self._marked[frame])
+                return partial(_same, self._propagator.tracker.start(self._marked[frame]))
         if self._active_forward is None or self._propagator is None:
             return None
         if frame > self._active_forward.last:
             self._active_forward = None
             return None
-        return self._propagator.step(rgb)
+        return self._propagator.follow(rgb)
 
     def _propagate_backward(self, pass_: Pass) -> Generator[_Propagated]:
         chunk = chunk_frames(self._predictor, self._video)

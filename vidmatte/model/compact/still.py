@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from vidmatte.imaging.arrays import Alpha, Rgb8
+from vidmatte.model.compact.window import Box, crop_alpha
 
 _SCALE = 2
 """Places are compared at a half of the shrunk frame: grain averages out, edges do not."""
@@ -17,6 +18,8 @@ _NOISE = 2
 """Change of colour, in codes of 8 bits, up to which a place is still."""
 _MARGIN = 7
 """Side of the surroundings that have to be still, too, as what moves there may reach in next."""
+_WHOLLY_STILL = 0.999
+"""Share of a place from which all of it is taken as still."""
 
 
 def smoothed(frame: Rgb8) -> Rgb8:
@@ -59,3 +62,22 @@ class StillParts:
         is_still = cv2.resize(1 - moves, alpha.shape[::-1], interpolation=cv2.INTER_NEAREST)
         self.alpha = np.asarray(cv2.copyTo(self.alpha, is_still, alpha.copy()), np.float32)
         return is_still.astype(np.float32)
+
+
+def held(whole_still: Alpha, whole_before: Alpha, alpha: Alpha, window: Box) -> Alpha:
+    """Return the alpha of a window of a frame, held from the last frame where nothing changed.
+
+    Args:
+        whole_still: (h, w) of `StillParts.hold`, over the frame.
+        whole_before: (h, w) alpha of the last frame.
+        alpha: that of this frame's window.
+        window: its place in the frame.
+    """
+    size = (alpha.shape[0], alpha.shape[1])
+    share = crop_alpha(whole_still, window, size)
+    if not share.any():
+        return alpha
+    before = crop_alpha(whole_before, window, size)
+    # Exactly the same where all of a place is still: the average of ones may not be 1.
+    mixed = share * before + (1 - share) * alpha
+    return np.asarray(np.where(share > _WHOLLY_STILL, before, mixed), np.float32)

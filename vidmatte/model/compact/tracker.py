@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -11,18 +11,17 @@ from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 from vidmatte.imaging.optical_flow import flow_agreement, warp
-from vidmatte.model.compact.correct import FOLLOWED
 from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
 from vidmatte.model.compact.inference import (
     Expectation,
     WindowModel,
     WindowPrediction,
-    coarse_matte,
 )
 from vidmatte.model.compact.net import RECENT_FRAMES
 from vidmatte.model.compact.reference import EncodedReference
+from vidmatte.model.compact.shown import FollowedFrame, ShownMattes
 from vidmatte.model.compact.similarity import Memory
-from vidmatte.model.compact.still import StillParts, smoothed
+from vidmatte.model.compact.still import StillParts, held, smoothed
 from vidmatte.model.compact.window import (
     Box,
     crop_alpha,
@@ -51,8 +50,6 @@ _WRONG = 0.5
 """Agreement below which the object is looked for in the whole frame."""
 _BETTER = 0.1
 """By how much the agreement of what is found there must be larger."""
-_WHOLLY_STILL = 0.999
-"""Share of a place from which all of it is taken as still."""
 _GOOD = 0.7
 """Agreement from which a frame is remembered for such a search."""
 
@@ -70,7 +67,7 @@ class CompactTracker:
         self._recent: list[Memory] = []
         self._before: tuple[Tensor, Alpha] | None = None
         self._still: StillParts | None = None
-        self._shown: Alpha | None = None
+        self._shown = ShownMattes(model, None)
         self._window: Box = (0, 0, 0, 0)
         self._found = False
         self._origin = 0
@@ -87,7 +84,7 @@ class CompactTracker:
         small = self._model.shrink(reference.rgb)
         self._before = (small, encoded.marked.alpha)
         self._still = StillParts(smoothed(small.numpy()), encoded.marked.alpha)
-        self._shown = encoded.marked.alpha
+        self._shown = ShownMattes(self._model, encoded.marked.alpha)
         self._window = encoded.window
         self._recent = [encoded.memory]
         self._found = True
@@ -99,6 +96,10 @@ class CompactTracker:
 
     def step(self, small: Tensor) -> CoarseMatte:
         """Return the matte of the next frame (h, w, 3), from `WindowModel.shrink`."""
+        return self.follow(small)()
+
+    def follow(self, small: Tensor) -> Callable[[], CoarseMatte]:
+        """Find the object in the next frame; see `SupportsLaterMattes.follow`."""
         frame = small.numpy()
         height, width = frame.shape[:2]
         still = self._still if self._found else None
@@ -109,7 +110,7 @@ class CompactTracker:
         else:
             answer, alpha = self._propagate(small, *self._before)
             whole_share = still.hold(frame, paste(alpha, self._window, height, width))
-            alpha = self._held(whole_share, still.alpha, alpha)
+            alpha = held(whole_share, still.alpha, alpha, self._window)
         memory = answer.memory
         # The network's own memory holds the components that were dropped.
         if alpha is not answer.alpha:
@@ -133,31 +134,12 @@ class CompactTracker:
         self._found = is_present and answer.confidence >= _LOST
         confidence = expected_overlap(self._agreement, answer.confidence)
         # Not remembered: the network does not expect mattes of another kind than its own.
-        shown = self._model.corrected(small, self._window, alpha, FOLLOWED)
-        whole_shown = paste(shown, self._window, height, width)
-        if whole_share is not None and self._shown is not None:
-            shown = self._held(whole_share, self._shown, shown)
-            # Held places are not resampled, which would blur them from frame to frame.
-            whole_shown = np.where(whole_share > 0, self._shown, whole_shown)
-        self._shown = whole_shown
-        return coarse_matte(shown, confidence, self._window, height, width)
-
-    def _held(self, whole_share: Alpha, whole_before: Alpha, alpha: Alpha) -> Alpha:
-        """Return the alpha of a frame's window, held from the last frame where nothing changed.
-
-        Args:
-            whole_share: (h, w) of `StillParts.hold`, over the frame.
-            whole_before: (h, w) alpha of the last frame.
-            alpha: that of this frame's window.
-        """
-        size = (alpha.shape[0], alpha.shape[1])
-        share = crop_alpha(whole_share, self._window, size)
-        if not share.any():
-            return alpha
-        before = crop_alpha(whole_before, self._window, size)
-        # Exactly the same where all of a place is still: the average of ones may not be 1.
-        mixed = share * before + (1 - share) * alpha
-        return np.asarray(np.where(share > _WHOLLY_STILL, before, mixed), np.float32)
+        shown, found = (
+            self._shown,
+            FollowedFrame(small, self._window, alpha, confidence, whole_share),
+        )
+        shown.add(found)
+        return lambda: shown.matte(found)
 
     def state(self) -> dict[str, Tensor]:
         """Return the window, the last frame with its alpha, what is still, memories, and checks."""
@@ -173,8 +155,9 @@ class CompactTracker:
             state |= {"frame": frame, "alpha": torch.from_numpy(alpha)}
         if self._still is not None:
             state["anchor"] = torch.from_numpy(self._still.anchor)
-        if self._shown is not None:
-            state["shown"] = torch.from_numpy(self._shown)
+        shown = self._shown.last()
+        if shown is not None:
+            state["shown"] = torch.from_numpy(shown)
         for kind, memories in (("memory", self._recent), ("good", self._good)):
             for index, memory in enumerate(memories):
                 for field in fields(memory):
@@ -197,7 +180,7 @@ class CompactTracker:
         if "anchor" in state and self._before is not None:
             self._still = StillParts(state["anchor"].numpy(), self._before[1])
         self._recent = self._restored("memory", state)
-        self._shown = state["shown"].numpy() if "shown" in state else None
+        self._shown = ShownMattes(self._model, state["shown"].numpy() if "shown" in state else None)
         self._good = self._restored("good", state)
 
     def _restored(self, kind: str, state: Mapping[str, Tensor]) -> list[Memory]:
