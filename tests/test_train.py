@@ -251,23 +251,26 @@ def test_clips_of_a_batch_come_from_the_bank(corpus, bank):
 
 def test_half_of_the_clips_come_from_the_bank(corpus, bank, monkeypatch):
     made = {"bank": 0, "corpus": 0}
+    shares = []
     sample = make_clip(Corpus(corpus, "train"), (64, 64), 2, "mask", 0)
 
     def count(kind):
-        def make(*arguments):
+        def make(*arguments, **options):
             made[kind] += 1
+            shares.extend(options.values())
             return sample
 
         return make
 
     monkeypatch.setattr("vidmatte.train.network.make_bank_clip", count("bank"))
     monkeypatch.setattr("vidmatte.train.network.make_clip", count("corpus"))
-    batches = Batches(tiny(corpus, bank=bank, pixels=800_000))
+    batches = Batches(tiny(corpus, bank=bank, pixels=800_000, render_share=0.4))
     for index in range(3):
         batches[index]
     total = made["bank"] + made["corpus"]
     assert total > 150
     assert made["bank"] / total == pytest.approx(0.5, abs=0.12)
+    assert shares == [0.4] * made["bank"]
 
 
 def test_a_run_from_before_there_were_banks_goes_on_without_one(corpus, bank, tmp_path):
@@ -286,9 +289,10 @@ def test_a_run_from_before_there_were_banks_goes_on_without_one(corpus, bank, tm
         train(dataclasses.replace(config, bank=bank), run, NETWORK, log=quiet)
 
 
-def test_a_share_of_clips_is_between_0_and_1(corpus):
-    with pytest.raises(OptionError, match=r"bank_share 1\.5"):
-        tiny(corpus, bank_share=1.5)
+@pytest.mark.parametrize("name", ["bank_share", "render_share", "pair_share"])
+def test_a_share_of_clips_is_between_0_and_1(corpus, name):
+    with pytest.raises(OptionError, match=rf"{name} 1\.5"):
+        tiny(corpus, **{name: 1.5})
 
 
 @pytest.mark.parametrize(

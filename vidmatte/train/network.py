@@ -22,7 +22,7 @@ from vidmatte.synth.corpus import Corpus, Rng
 from vidmatte.synth.device import Atlas, make_atlas, make_batch
 from vidmatte.synth.pairs import make_pair
 from vidmatte.synth.prompts import PromptKind
-from vidmatte.synth.scenes import make_bank_clip
+from vidmatte.synth.scenes import RENDER_SHARE, make_bank_clip
 from vidmatte.threads import one_in_opencv
 from vidmatte.train.checkpoint import read_facts
 from vidmatte.train.config import LoopConfig
@@ -50,8 +50,8 @@ class TrainConfig(LoopConfig):
         pair_share: share of the batches that pair different photographs of one subject; not of
             those made on the device.
         sprites: number of sprites that are drawn in advance for clips made on the device.
-        bank_share: share of the clips that are made from the bank, 0 to 1; of these, at most
-            `synth.scenes.RENDER_SHARE` show a rendered object.
+        bank_share: share of the clips that are made from the bank, 0 to 1.
+        render_share: share of these that show a rendered object, 0 to 1.
     """
 
     corpus: str
@@ -67,13 +67,14 @@ class TrainConfig(LoopConfig):
     trunk_rate: float = 0.0
     bank: str | None = None
     bank_share: float = 0.5
+    render_share: float = RENDER_SHARE
     pair_share: float = 0.1
     synthesis: Literal["processor", "device"] = "processor"
     sprites: int = 1500
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("bank_share", "pair_share"):
+        for name in ("bank_share", "render_share", "pair_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(
                     f"{name} {getattr(self, name)} is not valid: it must be between 0 and 1"
@@ -129,7 +130,10 @@ class Batches(Dataset[Batch]):
             size = (height, width)
             clip = make_pair(self._corpus, size, prompt, seed) if pairs else None
             if clip is None and self._bank is not None and rng.random() < self.config.bank_share:
-                clip = make_bank_clip(self._bank, self._corpus, size, frames, prompt, seed)
+                share = self.config.render_share
+                clip = make_bank_clip(
+                    self._bank, self._corpus, size, frames, prompt, seed, render_share=share
+                )
             clips.append(clip or make_clip(self._corpus, size, frames, prompt, seed))
         return collate(clips)
 
