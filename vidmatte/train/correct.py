@@ -97,7 +97,7 @@ def loss(
     net: Corrector, batch: Batch, generator: torch.Generator, precision: torch.dtype
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the loss of a batch, and figures, also `before`: the error of the coarse mattes."""
-    seen = batch["coarse"].contiguous(memory_format=torch.channels_last)
+    seen = batch["coarse"]
     with torch.autocast(seen.device.type, precision, enabled=precision != torch.float32):
         change = net(seen)
     near, truth = batch["near"], batch["alpha"]

@@ -223,7 +223,7 @@ def _stretched(alpha: Tensor) -> Tensor:
 
 def predict(net: Refiner, batch: Batch) -> tuple[Survey, Tensor]:
     """Return the survey of all crops, and alpha of the cores of their tiles (N, 1, CORE, CORE)."""
-    survey = net.survey(batch["coarse"].contiguous(memory_format=torch.channels_last))
+    survey = net.survey(batch["coarse"])
     maps = torch.cat([batch["lines"], survey.features], 1)
     around = []
     for i, (top, left, h, w, height, width) in enumerate(batch["geometry"].tolist()):
@@ -231,7 +231,7 @@ def predict(net: Refiner, batch: Batch) -> tuple[Survey, Tensor]:
         placed = F.pad(maps[i : i + 1], (left, w - left - CROP, top, h - top - CROP))
         around.append(Tiles(batch["corners"][i], height, width).sample(placed))
     fine = batch["fine"].flatten(0, 1)
-    pixels = F.pixel_unshuffle(fine, 2).contiguous(memory_format=torch.channels_last)
+    pixels = F.pixel_unshuffle(fine, 2)
     change = net(pixels, torch.cat(around))
     found = refined(fine[:, 3:], F.pixel_shuffle(change.float(), 2))
     return survey, _stretched(found[..., HALO:-HALO, HALO:-HALO])

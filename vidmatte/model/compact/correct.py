@@ -25,7 +25,7 @@ from vidmatte.model.compact.edge_cues import (
     refined,
     surroundings,
 )
-from vidmatte.model.compact.maps import resize
+from vidmatte.model.compact.maps import as_input, resize
 from vidmatte.model.compact.upsample import certain
 
 _STEEP = 4.0
@@ -70,7 +70,7 @@ class Corrector(nn.Module):
         Args:
             coarse: (N, COARSE_CHANNELS, h, w) from `coarse_features`.
         """
-        first = self.first(coarse - 0.5)
+        first = self.first(as_input(coarse - 0.5))
         second = self.second(_shrink(first))
         third = self.third(_shrink(second))
         third = third + resize(self.fourth(_shrink(third)), third)
@@ -135,9 +135,8 @@ def correct(
         return alpha
     features, _ = coarse_features(rgb, sure)
     inside = surroundings(near)
-    planes = torch.from_numpy(features[(slice(None), *inside)])[None]
-    seen = planes.to(device, memory_format=torch.channels_last)
-    found = refined(seen[:, 3:4].contiguous(), share * net(seen))[0, 0].cpu().numpy()
+    seen = torch.from_numpy(features[(slice(None), *inside)])[None].to(device)
+    found = refined(seen[:, 3:4], share * net(seen))[0, 0].cpu().numpy()
     corrected = alpha.copy()
     np.copyto(corrected[inside], found, where=near[inside] > 0)
     return corrected

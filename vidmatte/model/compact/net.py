@@ -157,13 +157,13 @@ class CompactNet(nn.Module):
     def tap_trunk(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the taps of the trunk, each of unit length over its channels.
 
-        No gradient is computed through a trunk that is frozen. On a processor it runs in float32:
-        its depthwise convolutions are slower in bfloat16 there.
+        No gradient is computed through a trunk that is frozen. One that learns on a processor does
+        so in float32: gradients of its depthwise convolutions are slower in bfloat16 there.
         """
-        is_cpu = rgb.device.type == "cpu"
-        autocast = not is_cpu and torch.is_autocast_enabled(rgb.device.type)
+        kind = rgb.device.type
         learns = torch.is_grad_enabled() and next(self.trunk.parameters()).requires_grad
-        with torch.autocast(rgb.device.type, enabled=autocast), torch.set_grad_enabled(learns):
+        autocast = torch.is_autocast_enabled(kind) and not (learns and kind == "cpu")
+        with torch.autocast(kind, enabled=autocast), torch.set_grad_enabled(learns):
             early, middle, late = self.trunk(rgb)
         return F.normalize(early, dim=1), F.normalize(middle, dim=1), F.normalize(late, dim=1)
 

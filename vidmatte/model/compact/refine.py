@@ -34,7 +34,7 @@ from vidmatte.model.compact.edge_cues import (
     refined,
     surroundings,
 )
-from vidmatte.model.compact.maps import resize
+from vidmatte.model.compact.maps import as_input, resize
 from vidmatte.model.compact.upsample import certain, guided_upsample, settled
 
 CORE = 48
@@ -96,7 +96,7 @@ class Refiner(nn.Module):
         Args:
             coarse: (N, COARSE_CHANNELS, h, w) from `coarse_features`.
         """
-        first = self.enter(coarse - 0.5)
+        first = self.enter(as_input(coarse - 0.5))
         second = self.down(F.avg_pool2d(first, 2, ceil_mode=True))
         third = self.deep(F.avg_pool2d(second, 2, ceil_mode=True))
         second = self.up(second + resize(third, second))
@@ -121,8 +121,8 @@ class Refiner(nn.Module):
         lines = around[:, :LINES].contiguous()
         seen = torch.cat([pixels, _apply(lines[:, :4], pixels), _apply(lines[:, 4:], pixels)], 1)
         # Inputs are centred on 0.
-        seen = (seen - 0.5).contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.stem(seen) + around[:, LINES:])
+        stem = self.stem(as_input(seen - 0.5))
+        x = F.relu(stem + around[:, LINES:].to(stem.dtype))
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
         # The factor speeds up the learning of the last layer, which starts at 0.
         return 4 * change
@@ -385,7 +385,7 @@ def _surroundings(
     features, lines = coarse_features(small, alpha)
     inside = surroundings(near)
     coarse = torch.from_numpy(features[(slice(None), *inside)])[None].to(device)
-    survey = net.survey(coarse.contiguous(memory_format=torch.channels_last))
+    survey = net.survey(coarse)
     channels = LINES + survey.features.shape[1]
     around = torch.zeros((1, *alpha.shape, channels), device=device).permute(0, 3, 1, 2)
     around[0, :LINES] = torch.from_numpy(lines)

@@ -213,7 +213,7 @@ class InterSimilarity(nn.Module):
         outside = (1 - memory.labels) * memory.known
         # One product for all three: n x m numbers are the larger part of the work.
         sharpness = self.sharpness.exp()
-        similar = (query * sharpness) @ memory.keys.mT
+        similar = _products(query * sharpness, memory.keys)
         masked = sharpness * _MASKED
         object_match = _largest(similar + _per_key(masked * (1 - inside), similar)) / sharpness
         background_match = _largest(similar + _per_key(masked * (1 - outside), similar)) / sharpness
@@ -238,33 +238,29 @@ class InterSimilarity(nn.Module):
         if not recent:
             return query.new_zeros((*query.shape[:2], 2), dtype=torch.float32)
         batch = len(query)
-        keys = torch.cat([memory.keys.expand(batch, -1, -1) for memory in recent], 1).float()
-        places = torch.cat([memory.places.expand(batch, -1, -1) for memory in recent], 1)
-        labels = torch.cat([memory.labels.expand(batch, -1, -1) for memory in recent], 1).float()
-
+        keys, places, labels = (
+            torch.cat([part.expand(batch, -1, -1) for part in parts], 1)
+            for parts in zip(*((m.keys, m.places, m.labels) for m in recent), strict=True)
+        )
         # Distances are in cells of the target, from its middle: the squares stay small so.
         middle = features.places.mean(1, keepdim=True)
         here = (features.places - middle) / features.cell
         there = (places - middle) / features.cell
+        # -rate |p - q|^2 as a product; its part of the row's own cell drops out of the softmax.
         rate = self.nearness.exp()
-        with torch.autocast(query.device.type, enabled=False):
-            query = query.float()
-            # -rate |p - q|^2 as a product; its part of the row's own cell drops out of the softmax.
-            far = -rate * there.square().sum(-1, keepdim=True)
-            asked = [query * self.local_sharpness.exp(), 2 * rate * here, torch.ones_like(here)]
-            offered = [keys, there, far, torch.zeros_like(far)]
-            # The keys are read along with the labels: their agreement says how good the match is.
-            # Padded to the width of the query, which the fused attention kernel needs.
-            content = F.pad(torch.cat([keys, labels], -1), (0, 3))
-            found = F.scaled_dot_product_attention(
-                torch.cat(asked, -1)[:, None],
-                torch.cat(offered, -1)[:, None],
-                content[:, None],
-                scale=1.0,
-            )[:, 0]
-        channels = query.shape[-1]
-        agreement = (found[..., :channels] * query).sum(-1, keepdim=True)
-        return torch.cat([found[..., channels : channels + 1], agreement], -1)
+        rows = torch.cat([2 * rate * here, torch.ones_like(here[..., :1])], -1)
+        columns = torch.cat([there, -rate * there.square().sum(-1, keepdim=True)], -1)
+        sharpness = self.local_sharpness.exp()
+        found = []
+        for part, row in zip(_parts(query * sharpness), _parts(rows), strict=True):
+            similar = _products(part, keys)
+            with torch.autocast(query.device.type, enabled=False):
+                # Squares of distances need more digits than bfloat16 has.
+                attention = (_products(row, columns) + similar).softmax(-1)
+                label = attention @ labels.float()
+                agreement = (attention * similar).sum(-1, keepdim=True) / sharpness
+            found.append(torch.cat([label, agreement], -1))
+        return torch.cat(found, 1)
 
     def forward(
         self,
@@ -329,10 +325,10 @@ class IntraSimilarity(nn.Module):
         columns = torch.cat([query, column_motion * (2 * rate)], -1)
         attention = torch.cat([_attention(part, columns) for part in _parts(rows)], 1)
         # Transposed: a product with few rows is twice as fast as one with few columns.
-        near = guidance.to(attention.dtype).mT.contiguous() @ attention.mT
+        near = _products(guidance.to(attention.dtype).mT.contiguous(), attention)
         far = near
         for _ in range(self.steps - 1):
-            far = far @ attention.mT
+            far = _products(far, attention)
         return torch.cat([near, far], 1).mT.float()
 
 
@@ -360,8 +356,17 @@ def _parts(query: Tensor) -> Sequence[Tensor]:
 
 def _attention(rows: Tensor, columns: Tensor) -> Tensor:
     """Return the softmax (N, n, m) of the products of rows (N, n, C) and columns (N, m, C)."""
-    logits = rows @ columns.mT
+    logits = _products(rows, columns)
     return logits.softmax(-1, dtype=logits.dtype)
+
+
+def _products(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the products (N, n, m) of rows (N, n, C) and columns (N or 1, m, C)."""
+    if len(columns) == 1:
+        # A linear layer takes the columns as they are; a product of batches in bfloat16 would copy
+        # them transposed first.
+        return F.linear(rows, columns[0])
+    return rows @ columns.mT
 
 
 def _per_key(offset: Tensor, like: Tensor) -> Tensor:

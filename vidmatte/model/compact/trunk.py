@@ -66,6 +66,22 @@ class SameConv2d(nn.Conv2d):
         return F.conv2d(padded, self.weight, self.bias, stride, 0, dilation, self.groups)
 
 
+class Pointwise(nn.Conv2d):
+    """A convolution of 1x1 as a product of matrices.
+
+    It has the same bits. On one thread of a processor PyTorch would copy the map first, which takes
+    as long as the product.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels_in, h, w) to (N, channels_out, h, w)."""
+        y = F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias)
+        return y.permute(0, 3, 1, 2)
+
+
 class InvertedBottleneck(nn.Module):
     """Expand, convolve each channel alone, project (Sandler et al., MobileNetV2, CVPR 2018)."""
 
@@ -82,9 +98,9 @@ class InvertedBottleneck(nn.Module):
         super().__init__()
         inner = channels_in * expansion
         # The first stage has no expansion, as published.
-        self.expand = nn.Conv2d(channels_in, inner, 1) if expansion > 1 else None
+        self.expand = Pointwise(channels_in, inner) if expansion > 1 else None
         self.depthwise = SameConv2d(inner, inner, kernel, stride, dilation=dilation, groups=inner)
-        self.project = nn.Conv2d(inner, channels_out, 1)
+        self.project = Pointwise(inner, channels_out)
         self.has_shortcut = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
