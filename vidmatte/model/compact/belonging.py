@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidmatte.model.compact.maps import halve
+
 _LARGEST = 1100
 """Cells of a map that is solved: the matrix is dense, and its factor costs their cube."""
 _CONTRAST = 1.0
@@ -34,7 +36,7 @@ def share_of_mark(keys: Tensor, mine: Tensor, theirs: Tensor) -> Tensor:
         return torch.ones(size)
     keys = keys.float()
     while keys.shape[-2] * keys.shape[-1] > _LARGEST:
-        keys = F.avg_pool2d(keys, 2, ceil_mode=True)
+        keys = halve(keys)
     keys = F.normalize(keys, dim=1)[0].double()
     rows, columns = keys.shape[-2:]
     mine, theirs = (

@@ -25,7 +25,7 @@ from vidmatte.model.compact.edge_cues import (
     refined,
     surroundings,
 )
-from vidmatte.model.compact.maps import as_input, resize
+from vidmatte.model.compact.maps import as_input, halve, resize
 from vidmatte.model.compact.upsample import certain
 
 _STEEP = 4.0
@@ -71,9 +71,9 @@ class Corrector(nn.Module):
             coarse: (N, COARSE_CHANNELS, h, w) from `coarse_features`.
         """
         first = self.first(as_input(coarse - 0.5))
-        second = self.second(_shrink(first))
-        third = self.third(_shrink(second))
-        third = third + resize(self.fourth(_shrink(third)), third)
+        second = self.second(halve(first))
+        third = self.third(halve(second))
+        third = third + resize(self.fourth(halve(third)), third)
         second = self.mix_second(second + resize(self.up_to_second(third), second))
         mixed = self.mix_first(torch.cat([first, resize(self.up_to_first(second), first)], 1))
         change: Tensor = self.change(mixed)
@@ -111,10 +111,6 @@ def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
         nn.BatchNorm2d(channels_out),
         nn.ReLU(inplace=True),
     )
-
-
-def _shrink(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 2, ceil_mode=True)
 
 
 def correct(

@@ -26,6 +26,11 @@ def shrink(x: Tensor, like: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x, (like.shape[-2], like.shape[-1])).to(like.dtype)
 
 
+def halve(x: Tensor) -> Tensor:
+    """Average blocks of 2 x 2; those at an odd end are smaller."""
+    return F.avg_pool2d(x, 2, ceil_mode=True)
+
+
 def as_input(maps: Tensor) -> Tensor:
     """Return planes as convolutions compute with them: in the precision in use, channels last.
 

@@ -34,7 +34,7 @@ from vidmatte.model.compact.edge_cues import (
     refined,
     surroundings,
 )
-from vidmatte.model.compact.maps import as_input, resize
+from vidmatte.model.compact.maps import as_input, halve, resize
 from vidmatte.model.compact.upsample import certain, guided_upsample, settled
 
 CORE = 48
@@ -97,8 +97,8 @@ class Refiner(nn.Module):
             coarse: (N, COARSE_CHANNELS, h, w) from `coarse_features`.
         """
         first = self.enter(as_input(coarse - 0.5))
-        second = self.down(F.avg_pool2d(first, 2, ceil_mode=True))
-        third = self.deep(F.avg_pool2d(second, 2, ceil_mode=True))
+        second = self.down(halve(first))
+        third = self.deep(halve(second))
         second = self.up(second + resize(third, second))
         maps = self.leave(self.mix(torch.cat([first, resize(second, first)], 1))).float()
         return Survey(maps[:, :1], maps[:, 1:])
