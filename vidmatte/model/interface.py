@@ -63,7 +63,7 @@ class Tracker(Protocol):
 
 
 @runtime_checkable
-class SupportsLaterMattes(Protocol):
+class SupportsDeferral(Protocol):
     """A tracker some of whose work on a frame is not needed for the next one."""
 
     def follow(self, small: Tensor) -> Callable[[], CoarseMatte]:

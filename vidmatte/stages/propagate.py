@@ -26,7 +26,7 @@ from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import (
     CoarseMatte,
     Predictor,
-    SupportsLaterMattes,
+    SupportsDeferral,
     SupportsMaskedFrames,
     Tracker,
 )
@@ -42,7 +42,7 @@ later, or not at all."""
 Weighted = Sequence[tuple[float, CoarseMatte]]
 """Coarse mattes of one frame with their shares: one matte, or two if passes overlap there."""
 LaterMatte = Callable[[], CoarseMatte]
-"""Returns a coarse matte, on any thread; see `SupportsLaterMattes`."""
+"""Returns a coarse matte, on any thread; see `SupportsDeferral`."""
 
 _CHUNK_BYTES = 128 << 20
 """Memory for the small frames of one chunk of a backward pass."""
@@ -152,7 +152,7 @@ class Propagator:
         Work that no later frame waits for is left to whoever calls that.
         """
         small = self._predictor.shrink(rgb)
-        if isinstance(self.tracker, SupportsLaterMattes):
+        if isinstance(self.tracker, SupportsDeferral):
             return self.tracker.follow(small)
         return partial(_same, self.tracker.step(small))
 

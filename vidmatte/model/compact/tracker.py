@@ -99,7 +99,7 @@ class CompactTracker:
         return self.follow(small)()
 
     def follow(self, small: Tensor) -> Callable[[], CoarseMatte]:
-        """Find the object in the next frame; see `SupportsLaterMattes.follow`."""
+        """Find the object in the next frame; see `SupportsDeferral.follow`."""
         frame = small.numpy()
         height, width = frame.shape[:2]
         still = self._still if self._found else None
