@@ -120,3 +120,22 @@ def test_mattes_that_are_asked_for_later_are_the_same(clip):
         assert torch.equal(expects.alpha, finds.alpha)
         assert (expects.window, expects.confidence) == (finds.window, finds.confidence)
     assert torch.equal(one.state()["shown"], other.state()["shown"])
+
+
+def test_a_correction_that_fails_is_told_to_whoever_asks_for_a_matte(clip, monkeypatch):
+    frames, mask = clip
+    predictor, reference = marked(frames[0], mask)
+    tracker = predictor.tracker()
+    tracker.start(reference)
+
+    def failing(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(type(predictor.model), "corrected", failing)
+    small = predictor.shrink(planes(frames[1]))
+    # The oldest ones are completed, and fail, while the object is followed on.
+    later = [tracker.follow(small) for _ in range(MOST_WAITING + 2)]
+    monkeypatch.undo()
+    for matte in (later[0], later[0], later[-1]):
+        with pytest.raises(RuntimeError, match="no memory"):
+            matte()

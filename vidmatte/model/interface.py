@@ -62,14 +62,19 @@ class Tracker(Protocol):
         ...
 
 
+LaterMatte: TypeAlias = Callable[[], CoarseMatte]
+"""Returns a coarse matte, which may still have to be completed; see `SupportsDeferral`."""
+
+
 @runtime_checkable
 class SupportsDeferral(Protocol):
-    """A tracker some of whose work on a frame is not needed for the next one."""
+    """A tracker that can put off the work that the next frame does not need."""
 
-    def follow(self, small: Tensor) -> Callable[[], CoarseMatte]:
+    def follow(self, small: Tensor) -> LaterMatte:
         """Go to the next frame, as `Tracker.step` does; return a function that returns its matte.
 
-        What is returned may be called on another thread, while this one goes on.
+        The function may be called on any thread, in any order, more than once, and after a later
+        `start` or `restore`.
         """
         ...
 

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -25,6 +24,7 @@ from vidmatte.media.prefetch import prefetch
 from vidmatte.model.display import with_display_transform
 from vidmatte.model.interface import (
     CoarseMatte,
+    LaterMatte,
     Predictor,
     SupportsDeferral,
     SupportsMaskedFrames,
@@ -41,8 +41,8 @@ PropagatedCallback = Callable[[int, bool], None]
 later, or not at all."""
 Weighted = Sequence[tuple[float, CoarseMatte]]
 """Coarse mattes of one frame with their shares: one matte, or two if passes overlap there."""
-LaterMatte = Callable[[], CoarseMatte]
-"""Returns a coarse matte, on any thread; see `SupportsDeferral`."""
+LaterWeighted = Sequence[tuple[float, LaterMatte]]
+"""The same before they are completed."""
 
 _CHUNK_BYTES = 128 << 20
 """Memory for the small frames of one chunk of a backward pass."""
@@ -149,12 +149,12 @@ class Propagator:
     def follow(self, rgb: Tensor) -> LaterMatte:
         """Go to the next frame, as `step` does; return a function that returns its matte.
 
-        Work that no later frame waits for is left to whoever calls that.
+        The function does the work that later frames do not need.
         """
         small = self._predictor.shrink(rgb)
         if isinstance(self.tracker, SupportsDeferral):
             return self.tracker.follow(small)
-        return partial(_same, self.tracker.step(small))
+        return _ready(self.tracker.step(small))
 
     def run(
         self, read: ReadFrames, *, first: int, end: int, reference: Reference | None, chunk: int
@@ -202,8 +202,9 @@ class Propagator:
         return frames
 
 
-def _same(matte: CoarseMatte) -> CoarseMatte:
-    return matte
+def _ready(matte: CoarseMatte) -> LaterMatte:
+    """Return a function that returns a matte that is known already."""
+    return lambda: matte
 
 
 def frames_of(video: Video) -> ReadFrames:
@@ -364,7 +365,8 @@ def matte_objects(
     """Yield the mattes of several objects, see `matte_clip`: for each batch one of each predictor.
 
     Frames are decoded, and shown to the model, once for all objects, except those before the
-    references of an object. A thread follows the objects ahead of the mattes at full size.
+    references of an object. A thread follows the objects ahead; the caller's completes the coarse
+    mattes and brings them to full size.
     """
     # Models without propagation matte each frame alone.
     if predictors[0].tracker() is None:
@@ -386,7 +388,7 @@ def matte_objects(
             run = _ObjectPropagation(predictor, video, marked, start, last)
             runs.append(run)
             stack.callback(run.close)
-        # One frame at a time may be on its way between the two threads.
+        # One batch at a time may be on its way between the two threads.
         ahead = prefetch(_followed(runs, video, start, end, batch_size), 1)
         # Closed before the runs are, whose files it writes.
         stack.enter_context(closing(ahead))
@@ -405,12 +407,15 @@ def _finished(
     predictors: Sequence[Predictor], found: _Followed, references: Sequence[Sequence[Reference]]
 ) -> tuple[MatteBatch, ...]:
     """Return the mattes of all objects at full size."""
-    mattes = []
-    for predictor, later, marks in zip(predictors, found.coarse, references, strict=True):
-        coarse = [[(share, matte()) for share, matte in weighted] for weighted in later]
-        full = bring_to_full_size(predictor, found.shown, coarse)
-        mattes.append(keep_given_areas(full, marks))
-    return tuple(mattes)
+    # Of all objects first, so that none waits too long and is completed by the thread that follows.
+    coarse = [
+        [[(share, matte()) for share, matte in weighted] for weighted in later]
+        for later in found.coarse
+    ]
+    return tuple(
+        keep_given_areas(bring_to_full_size(predictor, found.shown, mattes), marks)
+        for predictor, mattes, marks in zip(predictors, coarse, references, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -421,20 +426,17 @@ class _Propagated:
     comes_later: bool
 
 
-_LaterWeighted = Sequence[tuple[float, LaterMatte]]
-
-
 @dataclass(frozen=True)
 class _Followed:
     """A batch with the coarse mattes of its frames.
 
     Attributes:
         shown: the batch, and its frames as the model sees them.
-        coarse: for each object those of each frame, with their shares.
+        coarse: for each object those of each frame with their shares, to be completed.
     """
 
     shown: ShownBatch
-    coarse: tuple[list[_LaterWeighted], ...]
+    coarse: tuple[list[LaterWeighted], ...]
 
 
 def _followed(
@@ -516,8 +518,8 @@ class _ObjectPropagation:
             if frame in self._backward:
                 yield from self._propagate_backward(self._backward[frame])
 
-    def coarse_of(self, shown: ShownBatch) -> list[_LaterWeighted]:
-        """Return the mattes of each frame of the next batch, see `reach`.
+    def coarse_of(self, shown: ShownBatch) -> list[LaterWeighted]:
+        """Return functions that return the mattes of each frame of the next batch, see `reach`.
 
         They are empty for frames before the first one needed by this object.
         """
@@ -526,26 +528,26 @@ class _ObjectPropagation:
             for index, rgb in zip(shown.batch.frames, shown.frames, strict=True)
         ]
 
-    def _coarse(self, frame: int, rgb: Tensor) -> _LaterWeighted:
+    def _coarse(self, frame: int, rgb: Tensor) -> LaterWeighted:
         self._active_backward = self._backward.get(frame, self._active_backward)
         found: list[tuple[Pass, LaterMatte]] = []
         ahead = self._step_forward(frame, rgb)
         if ahead is not None and self._active_forward is not None:
             found.append((self._active_forward, ahead))
         if frame in self._disk_cache and self._active_backward is not None:
-            found.append((self._active_backward, partial(_same, self._disk_cache.pop(frame))))
+            found.append((self._active_backward, _ready(self._disk_cache.pop(frame))))
         assert found  # the passes cover every frame from the first one on
         return blend_passes(frame, found)
 
     def _step_forward(self, frame: int, rgb: Tensor) -> LaterMatte | None:
-        """Return the matte of a frame's forward pass; None if there is none."""
+        """Return a function that returns the matte of a frame's forward pass; None for none."""
         if frame in self._forward:
             self._active_forward = self._forward[frame]
             # Frames of the stream are shown as the model sees them already.
             self._propagator = self._propagator_of(self._active_forward, self._predictor)
             # A reference on another image starts no tracker.
             if frame in self._marked:
-                return partial(_same, self._propagator.tracker.start(self._marked[frame]))
+                return _ready(self._propagator.tracker.start(self._marked[frame]))
         if self._active_forward is None or self._propagator is None:
             return None
         if frame > self._active_forward.last:

@@ -51,7 +51,8 @@ class TrainConfig(LoopConfig):
             those made on the device.
         sprites: number of sprites that are drawn in advance for clips made on the device.
         bank_share: share of the clips that are made from the bank, 0 to 1.
-        render_share: share of these that show a rendered object, 0 to 1.
+        render_share: share of these that show a rendered object, 0 to 1, if the bank has both
+            kinds.
     """
 
     corpus: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
@@ -64,6 +65,7 @@ class _FrameConvertor(Convertor[int]):
 register_url_convertor("frame", _FrameConvertor())
 T = TypeVar("T")
 _Endpoint = Callable[[Request], Awaitable[Response]]
+_Method = Callable[["_Api", Request], Awaitable[Response]]
 
 
 def create_app(session: Session) -> Starlette:
@@ -133,6 +135,22 @@ def create_chooser_app(chooser: Chooser) -> Starlette:
     )
 
 
+def _none_if_removed(endpoint: _Method) -> _Method:
+    """Let an endpoint answer with status 204 for an object that was removed.
+
+    The page asks for pictures by what it knows, and may not have heard of that yet.
+    """
+
+    @functools.wraps(endpoint)
+    async def answer(api: _Api, request: Request) -> Response:
+        try:
+            return await endpoint(api, request)
+        except RemovedObjectError:
+            return Response(status_code=204)
+
+    return answer
+
+
 class _Api:
     """The endpoints of a session.
 
@@ -173,26 +191,23 @@ class _Api:
         data = await run_in_threadpool(self._session.frame_cache.jpeg, frame, longest)
         return Response(data, media_type="image/jpeg")
 
+    @_none_if_removed
     async def alpha(self, request: Request) -> Response:
         """Return the matte of an object: from the marks of the frame, else of the run or preview.
 
-        Status 204 if there is none, the object was removed, or a newer matte was asked for
-        meanwhile: that is no error, and a browser would note one.
+        Status 204 if there is none, or a newer one was asked for meanwhile: that is no error, and a
+        browser would note one.
         """
         if self._is_old(request):
             return Response(status_code=204)
         frame = self._frame(request)
         number = request.path_params["object"]
-        try:
-            asked = self._session.still(number, frame)
-            if asked is not None:
-                answer = await self._answer(asked)
-                # The edge may have changed meanwhile: the page asks again then.
-                return Response(status_code=204) if self._is_old(request) else answer
-            small = await run_in_threadpool(self._session.small_alpha, number, frame)
-        except RemovedObjectError:
-            # The page had not heard of that yet.
-            return Response(status_code=204)
+        asked = self._session.still(number, frame)
+        if asked is not None:
+            answer = await self._answer(asked)
+            # The edge may have changed meanwhile: the page asks again then.
+            return Response(status_code=204) if self._is_old(request) else answer
+        small = await run_in_threadpool(self._session.small_alpha, number, frame)
         if small is None:
             return Response(status_code=204)
         return Response(small, media_type="image/png")
@@ -345,6 +360,7 @@ class _Api:
         )
         return Response(png, media_type="image/png")
 
+    @_none_if_removed
     async def proxy(self, request: Request) -> Response:
         """Return a small picture of what a run wrote; status 204 if there is none.
 

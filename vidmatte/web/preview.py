@@ -235,14 +235,20 @@ class Preview:
                 yield from _in_turn(passes[:2])
                 for steps in passes[2:]:
                     yield from steps
-        except VidmatteError as error:
-            self.error = str(error)
         # The worker goes on with clicks, whatever became of the preview.
+        except VidmatteError as error:
+            self._fail(all_wanted, str(error))
         except OSError as error:
-            self.error = f"the preview cannot be kept ({error.strerror}); free some space"
+            found = f"the preview cannot be kept ({error.strerror}); free some space"
+            self._fail(all_wanted, found)
         except Exception:  # noqa: BLE001 - a bug: the page must not wait for ever
             _log.exception("a preview failed")
-            self.error = "the preview failed; the terminal says why"
+            self._fail(all_wanted, "the preview failed; the terminal says why")
+
+    def _fail(self, all_wanted: Sequence[_Wanted], error: str) -> None:
+        """Tell why a plan stopped, unless there is a newer one."""
+        if self._wanted is all_wanted:
+            self.error = error
 
     def _propagate(self, predictor: Predictor, wanted: _Wanted) -> Iterator[None]:
         pass_, run = wanted.pass_, wanted.followed
@@ -271,9 +277,13 @@ class Preview:
                     run.propagator = propagator  # it has started, and may be continued from here
                     self._keep(run, frame, coarse)
                     yield
+        except VidmatteError:
+            # A frame that cannot be read: the tracker is where it was.
+            raise
         except Exception:
             # The tracker may be ahead of what was kept: the next plan begins anew.
             run.propagator, run.reached = None, pass_.reference
+            run.confidence.clear()
             raise
 
     def _reader(self, predictor: Predictor) -> ReadFrames:

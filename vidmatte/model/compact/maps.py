@@ -32,10 +32,8 @@ def halve(x: Tensor) -> Tensor:
 
 
 def as_input(maps: Tensor) -> Tensor:
-    """Return planes as convolutions compute with them: in the precision in use, channels last.
-
-    In this order both together take half as long as one step for both.
-    """
+    """Return maps in the dtype of autocast, channels last in memory, as convolutions take them."""
     kind = maps.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else maps.dtype
+    # Cast, then reorder: half the time of one `to` that does both.
     return maps.to(dtype).contiguous(memory_format=torch.channels_last)

@@ -238,15 +238,14 @@ class InterSimilarity(nn.Module):
         if not recent:
             return query.new_zeros((*query.shape[:2], 2), dtype=torch.float32)
         batch = len(query)
-        keys, places, labels = (
-            torch.cat([part.expand(batch, -1, -1) for part in parts], 1)
-            for parts in zip(*((m.keys, m.places, m.labels) for m in recent), strict=True)
-        )
+        keys = torch.cat([memory.keys.expand(batch, -1, -1) for memory in recent], 1)
+        places = torch.cat([memory.places.expand(batch, -1, -1) for memory in recent], 1)
+        labels = torch.cat([memory.labels.expand(batch, -1, -1) for memory in recent], 1)
         # Distances are in cells of the target, from its middle: the squares stay small so.
         middle = features.places.mean(1, keepdim=True)
         here = (features.places - middle) / features.cell
         there = (places - middle) / features.cell
-        # -rate |p - q|^2 as a product; its part of the row's own cell drops out of the softmax.
+        # -rate |p - q|^2 as a product: |p|^2 is the same along a row, so the softmax cancels it.
         rate = self.nearness.exp()
         rows = torch.cat([2 * rate * here, torch.ones_like(here[..., :1])], -1)
         columns = torch.cat([there, -rate * there.square().sum(-1, keepdim=True)], -1)
@@ -317,7 +316,7 @@ class IntraSimilarity(nn.Module):
         Returns:
             (N, n, 2 G): the guidance after one step and after all.
         """
-        # -rate |p - q|^2 as a product; its part of the row's own cell drops out of the softmax.
+        # -rate |p - q|^2 as a product: |p|^2 is the same along a row, so the softmax cancels it.
         rate = self.fate.exp()
         column_motion = torch.cat([motion, -0.5 * motion.square().sum(-1, keepdim=True)], -1)
         row_motion = torch.cat([motion, torch.ones_like(motion[..., :1])], -1)
@@ -361,7 +360,7 @@ def _attention(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _products(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the products (N, n, m) of rows (N, n, C) and columns (N or 1, m, C)."""
+    """Return rows (N, n, C) times the transposed columns (N or 1, m, C): (N, n, m)."""
     if len(columns) == 1:
         # A linear layer takes the columns as they are; a product of batches in bfloat16 would copy
         # them transposed first.

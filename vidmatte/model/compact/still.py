@@ -19,7 +19,7 @@ _NOISE = 2
 _MARGIN = 7
 """Side of the surroundings that have to be still, too, as what moves there may reach in next."""
 _WHOLLY_STILL = 0.999
-"""Share of a place from which all of it is taken as still."""
+"""Share from which a pixel of a window counts as wholly still."""
 
 
 def smoothed(frame: Rgb8) -> Rgb8:
@@ -65,7 +65,7 @@ class StillParts:
 
 
 def held(whole_still: Alpha, whole_before: Alpha, alpha: Alpha, window: Box) -> Alpha:
-    """Return the alpha of a window of a frame, held from the last frame where nothing changed.
+    """Return the alpha of a window, with the last frame's alpha where the picture is still.
 
     Args:
         whole_still: (h, w) of `StillParts.hold`, over the frame.
@@ -74,10 +74,10 @@ def held(whole_still: Alpha, whole_before: Alpha, alpha: Alpha, window: Box) -> 
         window: its place in the frame.
     """
     size = (alpha.shape[0], alpha.shape[1])
-    share = crop_alpha(whole_still, window, size)
-    if not share.any():
+    still = crop_alpha(whole_still, window, size)
+    if not still.any():
         return alpha
     before = crop_alpha(whole_before, window, size)
-    # Exactly the same where all of a place is still: the average of ones may not be 1.
-    mixed = share * before + (1 - share) * alpha
-    return np.asarray(np.where(share > _WHOLLY_STILL, before, mixed), np.float32)
+    # Shrinking ones may give a little less than 1; such pixels keep the old alpha to the bit.
+    mixed = still * before + (1 - still) * alpha
+    return np.asarray(np.where(still > _WHOLLY_STILL, before, mixed), np.float32)

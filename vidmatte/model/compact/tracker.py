@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -19,7 +19,7 @@ from vidmatte.model.compact.inference import (
 )
 from vidmatte.model.compact.net import RECENT_FRAMES
 from vidmatte.model.compact.reference import EncodedReference
-from vidmatte.model.compact.shown import FollowedFrame, ShownMattes
+from vidmatte.model.compact.shown import SearchedFrame, ShownMattes
 from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.compact.still import StillParts, held, smoothed
 from vidmatte.model.compact.window import (
@@ -31,7 +31,7 @@ from vidmatte.model.compact.window import (
     paste,
     window_around,
 )
-from vidmatte.model.interface import CoarseMatte
+from vidmatte.model.interface import CoarseMatte, LaterMatte
 from vidmatte.prompts.prompt import Reference
 
 _TRUSTED = 0.5
@@ -98,19 +98,19 @@ class CompactTracker:
         """Return the matte of the next frame (h, w, 3), from `WindowModel.shrink`."""
         return self.follow(small)()
 
-    def follow(self, small: Tensor) -> Callable[[], CoarseMatte]:
+    def follow(self, small: Tensor) -> LaterMatte:
         """Find the object in the next frame; see `SupportsDeferral.follow`."""
         frame = small.numpy()
         height, width = frame.shape[:2]
         still = self._still if self._found else None
-        whole_share = None
+        whole_still = None
         if self._before is None or still is None:
             self._window, answer = match_anywhere(self._model, frame, self._memories())
             alpha = answer.alpha
         else:
             answer, alpha = self._propagate(small, *self._before)
-            whole_share = still.hold(frame, paste(alpha, self._window, height, width))
-            alpha = held(whole_share, still.alpha, alpha, self._window)
+            whole_still = still.hold(frame, paste(alpha, self._window, height, width))
+            alpha = held(whole_still, still.alpha, alpha, self._window)
         memory = answer.memory
         # The network's own memory holds the components that were dropped.
         if alpha is not answer.alpha:
@@ -122,7 +122,7 @@ class CompactTracker:
         better = self._checked(frame, memory, is_present=is_present)
         if better is not None:
             answer, alpha, memory = better, better.alpha, better.memory
-            whole_share = None
+            whole_still = None
             still = StillParts(smoothed(frame), paste(alpha, self._window, height, width))
             is_present = True
         self._still = still
@@ -133,16 +133,14 @@ class CompactTracker:
         self._before = (small, whole_alpha)
         self._found = is_present and answer.confidence >= _LOST
         confidence = expected_overlap(self._agreement, answer.confidence)
-        # Not remembered: the network does not expect mattes of another kind than its own.
-        shown, found = (
-            self._shown,
-            FollowedFrame(small, self._window, alpha, confidence, whole_share),
-        )
-        shown.add(found)
-        return lambda: shown.matte(found)
+        # The corrected matte is shown and not remembered: the network knows only mattes of its own.
+        return self._shown.add(SearchedFrame(small, self._window, alpha, confidence, whole_still))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the window, the last frame with its alpha, what is still, memories, and checks."""
+        """Return the window, the last frame with its alpha, what is still, memories, and checks.
+
+        Mattes that wait are completed first, as the last one shown is a part of it.
+        """
         state = {
             "window": torch.tensor(self._window),
             "found": torch.tensor(self._found),

@@ -67,10 +67,10 @@ class SameConv2d(nn.Conv2d):
 
 
 class Pointwise(nn.Conv2d):
-    """A convolution of 1x1 as a product of matrices.
+    """A 1x1 convolution as a product of matrices.
 
-    It has the same bits. On one thread of a processor PyTorch would copy the map first, which takes
-    as long as the product.
+    In float32 on a processor the result equals that of `nn.Conv2d` to the bit, which on one thread
+    would copy the map first; that takes as long as the product.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
