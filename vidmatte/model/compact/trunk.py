@@ -105,8 +105,8 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels_in, h, w) to (N, channels_out, h / stride, w / stride)."""
-        y: Tensor = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y: Tensor = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
         if self.has_shortcut:
             y = x + y
         return y
@@ -143,7 +143,7 @@ class Trunk(nn.Module):
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the taps of frames `rgb` (N, 3, h, w) 0-1: (N, 40 | 80 | 112, h/8, w/8)."""
         # Codes are scaled as for the published weights: mean 127, deviation 128.
-        x = F.relu6(self.stem((rgb * 255 - 127) / 128))
+        x = F.relu6(self.stem((rgb * 255 - 127) / 128), inplace=True)
         taps: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             x = block(x)
