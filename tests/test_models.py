@@ -1090,7 +1090,7 @@ def test_best_quality_sees_more_pixels_unless_their_number_is_given():
         vidmatte.load_model("compact", device="cpu", **given).working_size
         for given in ({}, {"quality": "best"}, {"quality": "best", "working_size": 256})
     ]
-    assert sizes == [400, 448, 256]
+    assert sizes == [448, 512, 256]
 
 
 def test_quality_is_that_of_compact():

@@ -947,6 +947,7 @@ def test_an_error_goes_when_what_it_was_about_succeeds(page, session):
     page.page.locator("#out-name").fill("take")
     page.page.keyboard.press("Enter")
     page.until(lambda: page.page.locator("#status").inner_text() == "")
+    # The error goes once the page shows what came of the edit.
     assert page.page.locator("#outputs label").first.inner_text().startswith("take_matte.mov")
     page.problems.clear()  # the browser notes the refusal in its console
 

@@ -366,12 +366,12 @@ class MatteOptions:
     """Batches share the cores by `--threads` of their own."""
     quality: Quality = option(
         "standard",
-        "Quality of compact; best sees more pixels and takes a quarter longer.",
+        "Quality of compact; best sees more pixels and takes a third longer.",
         "text",
         choices=get_args(Quality),
         has_variable=True,
     )
-    """Best is a working size of 448 in place of 400."""
+    """Best is a working size of 512 in place of 448."""
     working_size: int | None = option(
         None,
         "Longer side of what the network sees.",

@@ -133,7 +133,7 @@ def load_model(
         precision: "auto" is bfloat16 if the device computes in it, otherwise float32.
         working_size: longer side of the network's input in pixels, for `compact`; None for that of
             the quality.
-        quality: "best" for a larger working size of `compact`, which takes a quarter longer.
+        quality: "best" for a larger working size of `compact`, which takes a third longer.
         sd: Stable Diffusion 2.1 for the models built on it: a folder of diffusers' layout
             or a single safetensors file; None downloads it.
         weights: the authors' checkpoint for "iconmatting", a folder of a ViTMatte for

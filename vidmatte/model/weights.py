@@ -48,7 +48,7 @@ class Weights:
 WEIGHTS: Mapping[str, Weights] = {
     "compact": Weights(
         file="compact.safetensors",
-        sha256="5d8e493dd0c783128a0c94a3460f59af746ec0ee8315d145915fa3623ad8af92",
+        sha256="8f0210baa6882227e4b3457f80a0d107b48ad498955a80e87796009a2dd0e3cd",
         licence="Apache-2.0",
         description="small in-context matting network; comes with the package, works offline",
     ),

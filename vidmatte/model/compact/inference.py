@@ -22,9 +22,9 @@ from vidmatte.model.compact.views import LastViews
 from vidmatte.model.compact.window import Box, crop_alpha, crop_rgb
 from vidmatte.model.interface import CoarseMatte
 
-DEFAULT_WORKING_SIZE = 400
-BEST_WORKING_SIZE = 448
-"""Working size of the best quality: sharper in thin parts, for a quarter more time."""
+DEFAULT_WORKING_SIZE = 448
+BEST_WORKING_SIZE = 512
+"""Working size of the best quality: sharper in thin parts, for a third more time."""
 _SMALL_FRAME = 3
 """Longer side of the frames from which windows are cut, in working sizes.
 

@@ -61,9 +61,10 @@ export function post(path, body = {}) {
           body: isRaw ? body : JSON.stringify(body),
         }),
       );
+      if (response.status !== 204) accept(await response.json());
+      // Once the page shows what came of it.
       succeeded(topicOf(path));
       succeeded(UNREACHABLE);
-      if (response.status !== 204) accept(await response.json());
       return true;
     } catch (error) {
       tell(error, topicOf(path));
