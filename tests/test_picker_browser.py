@@ -218,7 +218,7 @@ def test_mark_see_correct_run_watch_and_find_the_marks_again(page, session, tmp_
     page.until(lambda: session.preview.progress[0] == session.preview.progress[1])
     # The frames from half-way to the end, and a few that are mixed; not the whole clip again.
     assert 20 <= session.preview.computed - followed <= 24
-    assert "confidence" in page.page.locator("#frame-confidence").inner_text()
+    page.until(lambda: "confidence" in page.page.locator("#frame-confidence").inner_text())
 
     # Run, and watch what was written.
     page.page.get_by_label("clip_matte.mov").uncheck()
