@@ -121,8 +121,7 @@ class Refiner(nn.Module):
         lines = around[:, :LINES].contiguous()
         seen = torch.cat([pixels, _apply(lines[:, :4], pixels), _apply(lines[:, 4:], pixels)], 1)
         # Inputs are centred on 0.
-        stem = self.stem(as_input(seen - 0.5))
-        x = F.relu(stem + around[:, LINES:].to(stem.dtype))
+        x = F.relu(self.stem(as_input(seen - 0.5)) + around[:, LINES:])
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
         # The factor speeds up the learning of the last layer, which starts at 0.
         return 4 * change
