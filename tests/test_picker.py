@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -251,15 +251,16 @@ def test_marks_of_a_longer_clip_are_refused(clip):
 def test_the_matte_of_a_click_is_that_of_the_run(clip, tmp_path):
     """And it shows the disc, whose place is known."""
     prompt = Prompt(6, (((*disc(6)[:2], 1)), (5, 5, 0)))
-    with opened(clip) as session:
+    # In bfloat16 the last bits depend on how many threads compute, and later rounding adds to them.
+    options = replace(QUICK, precision="float32")
+    with opened(clip, options=options) as session:
         for x, y, label in prompt.points:
             session.edit(on_disc(6, x=x, y=y, label=label))
         shown = gray(session.still(1, 6).result(30).png)
         assert session.still(1, 7) is None
-    vidmatte.matte(clip, prompt, alpha=tmp_path / "a.mkv", options=QUICK)
-    # What is shown is rounded to 8 bits; the last bit of bfloat16 depends on how many threads
-    # computed it.
-    assert np.abs(shown - alphas(tmp_path / "a.mkv")[6]).max() <= 0.5 / 255 + 2**-8
+    vidmatte.matte(clip, prompt, alpha=tmp_path / "a.mkv", options=options)
+    # What is shown is rounded to 8 bits.
+    assert np.abs(shown - alphas(tmp_path / "a.mkv")[6]).max() <= 0.5 / 255 + 1e-4
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     cx, cy, radius = disc(6)
     true = np.hypot(x - cx, y - cy) < radius
