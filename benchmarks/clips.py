@@ -16,12 +16,11 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-import torch
+from edges import mark, planes
 
 from vidmatte import load_model
 from vidmatte.metrics import region_overlap
 from vidmatte.model.interface import Model
-from vidmatte.prompts.prompt import Reference
 from vidmatte.report.summary import SUGGESTED_BELOW
 
 FRAMES = 50
@@ -29,17 +28,10 @@ GOOD = 0.8
 FALSE_ALARMS = 0.05
 
 
-def planes(picture: np.ndarray) -> torch.Tensor:
-    """Return codes (H, W, 3) as (1, 3, H, W) 0-1."""
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / 255)[
-        None
-    ]
-
-
 def read(clip: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the frames (H, W, 3) of a clip, and its masks (H, W) bool."""
+    """Return the frames (H, W, 3) 0-1 of a clip, and its masks (H, W) bool."""
     frames = [
-        cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        cv2.imread(str(path), cv2.IMREAD_COLOR_RGB).astype(np.float32) / 255
         for path in sorted((clip / "frames").glob("*.jpg"))[:FRAMES]
     ]
     masks = [
@@ -59,8 +51,7 @@ def leak(alpha: np.ndarray, mask: np.ndarray) -> float:
 def measure(model: Model, clip: Path) -> np.ndarray:
     """Return overlap, confidence and leak of the later frames of a clip, (T, 3)."""
     frames, masks = read(clip)
-    mask = torch.from_numpy(masks[0].astype(np.float32))[None, None]
-    reference = Reference(planes(frames[0]), mask, torch.ones_like(mask), 0)
+    reference = mark(frames[0], masks[0], 0)
     predictor = model.with_reference([reference])
     tracker = predictor.tracker()
     assert tracker is not None  # `compact` has one
