@@ -19,7 +19,9 @@ from vidmatte.pipeline.progress import Work
 from vidmatte.pipeline.segments.long_render import BesideRunner
 from vidmatte.pipeline.segments.plan import Plan, Schedule, Unit
 from vidmatte.pipeline.segments.render import Renderer
-from vidmatte.stages.propagate import Pass, ShownBatch, matte_objects
+from vidmatte.stages.full_size import ShownBatch
+from vidmatte.stages.passes import Pass
+from vidmatte.stages.propagate import matte_objects
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from vidmatte.model import CoarseMatte
 from vidmatte.model.compact.window import drop_left_behind
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read import Frame, Video
-from vidmatte.stages import propagate
-from vidmatte.stages.propagate import Pass, forward_share, matte_clip, plan_passes
+from vidmatte.stages import propagate, propagator
+from vidmatte.stages.passes import Pass, forward_share, plan_passes
+from vidmatte.stages.propagate import matte_clip
 
 
 def test_one_reference_is_propagated_both_ways():
@@ -127,7 +128,7 @@ def run(frames, references, **options):
 def test_output_is_in_order_and_counts_steps_from_the_reference(
     monkeypatch, batch_size, chunk_bytes
 ):
-    monkeypatch.setattr(propagate, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(propagator, "_CHUNK_BYTES", chunk_bytes)
     steps, log = run(12, [5], batch_size=batch_size)
     assert list(steps) == list(range(12))
     assert list(steps.values()) == [5, 4, 3, 2, 1, 0, 1, 2, 3, 4, 5, 6]

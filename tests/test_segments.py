@@ -17,7 +17,7 @@ from vidmatte.pipeline.request import Request
 from vidmatte.pipeline.segments.fingerprint import fingerprint
 from vidmatte.pipeline.segments.journal import Journal
 from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit
-from vidmatte.stages.propagate import Pass
+from vidmatte.stages.passes import Pass
 
 OPTIONS = vidmatte.MatteOptions(working_size=128, adapt_steps=0, segment_frames=5)
 

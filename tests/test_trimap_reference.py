@@ -10,7 +10,7 @@ from vidmatte.frames import FrameBatch
 from vidmatte.imaging.color_lines import ColorLines
 from vidmatte.model.compact.unknown_area import fill_unknown
 from vidmatte.prompts.prompt import Prompt, Reference
-from vidmatte.stages.propagate import keep_given_areas
+from vidmatte.stages.full_size import keep_given_areas
 
 HEIGHT, WIDTH = 96, 128
 FRONT, BACK = np.array([0.9, 0.3, 0.2]), np.array([0.1, 0.4, 0.7])

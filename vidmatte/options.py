@@ -397,7 +397,7 @@ class MatteOptions:
         "text",
         choices=get_args(MaskEdge),
     )
-    """See `stages.propagate.keep_given_areas`."""
+    """See `stages.full_size.keep_given_areas`."""
     mask_fit: MaskFit = option(
         "exact",
         "Masks, painted strokes, mattes and trimaps of another size than the frame: refuse them, "

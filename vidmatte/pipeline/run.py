@@ -38,7 +38,8 @@ from vidmatte.pipeline.summary import build_summary
 from vidmatte.prompts.objects import Mattes, Prompts, lowest_confidence, together
 from vidmatte.report.summary import Summary
 from vidmatte.stages.chain import MattesCallback, matte_images, postprocess
-from vidmatte.stages.propagate import matte_objects, passes_of_object
+from vidmatte.stages.passes import passes_of_object
+from vidmatte.stages.propagate import matte_objects
 
 _log = logging.getLogger(__name__)
 

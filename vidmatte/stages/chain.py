@@ -20,7 +20,7 @@ from vidmatte.prompts.objects import Mattes, for_each_object, share_overlaps
 from vidmatte.prompts.prompt import Reference
 from vidmatte.read import Video
 from vidmatte.stages.finish import Finisher
-from vidmatte.stages.propagate import keep_given_areas
+from vidmatte.stages.full_size import keep_given_areas
 from vidmatte.stages.smooth import smooth
 
 MattesCallback = Callable[[Mapping[str, MatteBatch]], None]

@@ -1,6 +1,6 @@
 """A quick preview of the clip: small mattes, propagated from every marked frame, and cached.
 
-Frames are shared between references as in a run (see `stages.propagate.plan_passes`): each is
+Frames are shared between references as in a run (see `stages.passes.plan_passes`): each is
 propagated from the nearest reference before or after it. A pass is kept with its tracker, so that
 marks on one more frame cost only the frames nearest to it, up to half-way to the references on both
 sides. In the finished run every frame is also matched with all references, and the network is first
@@ -28,15 +28,8 @@ from vidmatte.frames import FrameBatch
 from vidmatte.model.interface import CoarseMatte, Predictor
 from vidmatte.prompts.prompt import Prompt
 from vidmatte.read.video import smaller
-from vidmatte.stages.propagate import (
-    Pass,
-    Propagator,
-    ReadFrames,
-    blank_for_tracker,
-    blend_passes,
-    chunk_frames,
-    plan_passes,
-)
+from vidmatte.stages.passes import Pass, blend_passes, plan_passes
+from vidmatte.stages.propagator import Propagator, ReadFrames, blank_for_tracker, chunk_frames
 from vidmatte.web.frame_cache import SMALL, DiskCache, FrameCache
 from vidmatte.web.project import Project, PromptedObject
 from vidmatte.web.still import Stills, gray_png

@@ -32,7 +32,7 @@ from vidmatte.pipeline.segments.plan import JOIN, Plan, Schedule, Unit, UnitKind
 from vidmatte.pipeline.segments.render import STAGES, Renderer, chunk_file
 from vidmatte.report.summary import Summary
 from vidmatte.stages.chain import MattesCallback
-from vidmatte.stages.propagate import Pass, passes_of_object
+from vidmatte.stages.passes import Pass, passes_of_object
 
 _SMOOTHED_OVER = 1
 """Frames that the smoother looks ahead and back."""

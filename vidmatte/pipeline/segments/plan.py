@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from vidmatte.stages.propagate import Pass
+from vidmatte.stages.passes import Pass
 
 UnitKind = Literal["adapt", "propagate", "render", "join"]
 

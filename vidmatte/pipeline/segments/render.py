@@ -40,16 +40,9 @@ from vidmatte.prompts.objects import Mattes, together
 from vidmatte.report import Thumbnail, Thumbnails, spread_frames
 from vidmatte.report.summary import suggested_apart
 from vidmatte.stages.chain import MattesCallback, postprocess
-from vidmatte.stages.propagate import (
-    Pass,
-    Propagator,
-    ShownBatch,
-    blend_passes,
-    bring_to_full_size,
-    chunk_frames,
-    frames_of,
-    keep_given_areas,
-)
+from vidmatte.stages.full_size import ShownBatch, bring_to_full_size, keep_given_areas
+from vidmatte.stages.passes import Pass, blend_passes
+from vidmatte.stages.propagator import Propagator, chunk_frames, frames_of
 from vidmatte.write import Outputs, OutputSpec, create_outputs
 from vidmatte.write.partial import lock
 
