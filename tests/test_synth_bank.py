@@ -12,7 +12,7 @@ import pytest
 from clips import write_corpus
 
 from vidmatte.errors import ReadError
-from vidmatte.synth.bank import Bank, Entry, read_entries, write_entry, write_index
+from vidmatte.synth.bank import Bank, Entry, choose_times, read_entries, write_entry, write_index
 from vidmatte.synth.corpus import Corpus
 from vidmatte.synth.fill import fill_from_footage
 from vidmatte.synth.fill_command import main
@@ -27,7 +27,7 @@ from vidmatte.synth.footage import (
 )
 from vidmatte.synth.mesh import KINDS as mesh_kinds
 from vidmatte.synth.mesh import box, join, moved, sphere
-from vidmatte.synth.scenes import Events, choose_times, make_bank_clip
+from vidmatte.synth.scenes import Events, make_bank_clip
 
 SIDE, FRAMES = 64, 10
 

@@ -236,3 +236,35 @@ def _encode(suffix: str, codes: NDArray[np.uint8], options: list[int]) -> bytes:
 def to_codes(image: Pixels) -> NDArray[np.uint8]:
     """Return an image 0-1 as 8-bit codes."""
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def choose_times(
+    entry: Entry, frames: int, rng: Rng, *, far: float = 0.5, turned: bool = False
+) -> list[int]:
+    """Return frames of an entry for a clip: the reference, then others in order, with a stride.
+
+    With a chance of `far`, frame 1 is any frame and not one near the reference. With `turned`, the
+    object has made about half a turn in frame 1, if the entry has a yaw.
+    """
+    last = entry.frames - 1
+    stride = int(rng.integers(1, 4))
+    if rng.random() >= 0.7:
+        stride = -stride
+    first = int(rng.integers(entry.frames))
+    start = first + stride
+    if rng.random() < far:
+        start = int(rng.integers(entry.frames))
+    if turned and entry.yaw:
+        # Smallest angle to the yaw of the reference, 0 to pi.
+        since = np.array(entry.yaw) - entry.yaw[first]
+        away = np.abs((since + np.pi) % (2 * np.pi) - np.pi)
+        turned_ones = np.flatnonzero(away > min(2.6, float(away.max())))
+        start = int(rng.choice(turned_ones)) if len(turned_ones) else int(away.argmax())
+    # After the last frame the motion runs backward.
+    return [first] + [_fold(start + stride * t, last) for t in range(frames - 1)]
+
+
+def _fold(t: int, last: int) -> int:
+    # Reflect time at both ends: 0 1 2 1 0 1 2.
+    t %= max(1, 2 * last)
+    return min(t, 2 * last - t) if last else 0
