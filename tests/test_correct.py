@@ -11,12 +11,11 @@ from test_train_refiner import disc
 from vidmatte import load_model
 from vidmatte.cli import cli
 from vidmatte.frames import FrameBatch
-from vidmatte.model.compact.correct import Corrector, correct
-from vidmatte.model.compact.edge_cues import REACH
+from vidmatte.model.compact.correct import REACH, Corrector, correct
 from vidmatte.pipeline.segments.chunks import load_tensors, save_tensors
-from vidmatte.prompts.prompt import Reference
+from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.train import CORRECTOR, CorrectorConfig, train
-from vidmatte.train.correct import CROP, CorrectionBatches, loss, make_sample
+from vidmatte.train.correct import CROP, CorrectionBatches, loss, make_samples
 from vidmatte.train.matte_files import write_matte
 
 CPU = torch.device("cpu")
@@ -30,18 +29,18 @@ def shifting(amount):
 
 
 def half_plane(side=64, edge=30):
-    """A coarse matte that is 1 up to a column, and grey noise as its image."""
+    """Noise as an image of twice the side, and a coarse matte that is 1 up to a column."""
     alpha = np.zeros((side, side), np.float32)
     alpha[:, :edge] = 1
     alpha[:, edge] = 0.5
-    rgb = np.random.default_rng(0).uniform(0, 1, (side, side, 3)).astype(np.float32)
-    return rgb, alpha
+    detail = np.random.default_rng(0).random((2 * side, 2 * side, 3), np.float32)
+    return detail, alpha
 
 
 @torch.inference_mode()
 def test_a_matte_is_changed_within_reach_of_its_edge_alone():
-    rgb, alpha = half_plane(edge=30)
-    found = correct(shifting(2.0), rgb, alpha, CPU)
+    detail, alpha = half_plane(edge=30)
+    found = correct(shifting(2.0), detail, alpha, CPU)
     inside = np.arange(64)
     near = (inside >= 30 - REACH) & (inside <= 30 + REACH)
     assert np.array_equal(found[:, ~near], alpha[:, ~near])
@@ -51,33 +50,46 @@ def test_a_matte_is_changed_within_reach_of_its_edge_alone():
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("amount", [-1.0, 1.0])
+def test_what_was_0_or_1_stays_if_little_would_change(amount):
+    """0.02 and 0.98 are what 0 and 1 count as, and would become 0.053 and 0.947 or less."""
+    detail, alpha = half_plane(edge=30)
+    found = correct(shifting(amount), detail, alpha, CPU)
+    edge = np.arange(64) == 30
+    assert np.array_equal(found[:, ~edge], alpha[:, ~edge])
+    np.testing.assert_allclose(found[:, edge], 1 / (1 + np.exp(-amount)), atol=1e-6)
+
+
+@torch.inference_mode()
 def test_what_is_far_from_the_object_is_not_looked_at():
     seen = []
 
-    def look(coarse):
-        seen.append(tuple(coarse.shape[-2:]))
+    def look(coarse, detail):
+        seen.append((tuple(coarse.shape[-2:]), detail))
         return torch.zeros_like(coarse[:, :1])
 
-    rgb = np.random.default_rng(0).uniform(0, 1, (192, 336, 3)).astype(np.float32)
+    rgb = np.random.default_rng(0).random((384, 672, 3), np.float32)
     alpha = np.zeros((192, 336), np.float32)
     alpha[90:100, 200:230] = 1
     correct(look, rgb, alpha, CPU)
     # The object, the reach and 32 pixels of context; it begins and ends at multiples of 16.
     assert (90 - REACH - 32, 100 + REACH + 32, 200 - REACH - 32, 230 + REACH + 32) == (
-        46,
-        144,
-        156,
-        274,
+        52,
+        138,
+        162,
+        268,
     )
-    assert seen == [(144 - 32, 288 - 144)]
+    [(size, detail)] = seen
+    assert size == (144 - 48, 272 - 160)
+    assert np.array_equal(detail[0].permute(1, 2, 0), rgb[96:288, 320:544])
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_matte_without_an_edge_stays(value):
-    rgb, _ = half_plane()
+    detail, _ = half_plane()
     alpha = np.full((64, 64), value, np.float32)
-    assert np.array_equal(correct(shifting(2.0), rgb, alpha, CPU), alpha)
+    assert np.array_equal(correct(shifting(2.0), detail, alpha, CPU), alpha)
 
 
 @torch.inference_mode()
@@ -91,12 +103,12 @@ def test_folding_the_norms_changes_no_result():
             torch.nn.init.normal_(layer.weight)
             torch.nn.init.normal_(layer.bias)
     torch.nn.init.normal_(net.change.weight)
-    x = torch.rand(1, 20, 48, 40)
+    coarse, detail = torch.rand(1, 20, 48, 40), torch.rand(1, 3, 96, 80)
     folded = net.eval().folded()
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
-    expected = net(x)
+    expected = net(coarse, detail)
     assert expected.std() > 0.1
-    torch.testing.assert_close(folded(x), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(folded(coarse, detail), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_mattes_that_were_found_are_corrected_and_masks_are_not():
@@ -106,16 +118,18 @@ def test_mattes_that_were_found_are_corrected_and_masks_are_not():
     mask = torch.zeros(1, 1, 90, 120)
     mask[..., 20:70, 30:80] = 1
     reference = Reference(rgb, mask, torch.ones_like(mask), 0)
-    batch = FrameBatch(rgb, (0,), (0,), (1,))
-    alike, other = (
-        each.with_reference([reference])(batch).alpha[0, 0].numpy() for each in (model, wild)
-    )
-    assert np.array_equal(alike, other)
-    beside = FrameBatch(rgb, (1,), (1,), (1,))
-    alike, other = (
-        each.with_reference([reference])(beside).alpha[0, 0].numpy() for each in (model, wild)
-    )
-    assert not np.array_equal(alike, other)
+    marks = Prompt(frame=0, points=((55, 45, 1), (5, 5, 0))).reference(rgb, frame=0)
+    marked, beside = (FrameBatch(rgb, (frame,), (frame,), (1,)) for frame in (0, 1))
+
+    def is_corrected(given, batch):
+        alike, other = (
+            each.with_reference([given])(batch).alpha[0, 0].numpy() for each in (model, wild)
+        )
+        return not np.array_equal(alike, other)
+
+    assert not is_corrected(reference, marked)
+    assert is_corrected(reference, beside)
+    assert is_corrected(marks, marked)
 
 
 def test_a_tracker_goes_on_from_a_stored_state_to_the_bit(tmp_path):
@@ -152,26 +166,32 @@ def folder(tmp_path_factory):
 
 def test_a_sample_holds_the_true_alpha_of_its_place():
     matte = disc(side=480, coarse=240)
-    sample = make_sample(matte, np.random.default_rng(4))
+    sample, _ = make_samples(matte, np.random.default_rng(4))
     assert sample["coarse"].shape == (20, CROP, CROP)
     # A disc of 60 pixels about the middle lies in a crop of 192 of 240, or loses little of it.
     inside = float(sample["alpha"].sum())
     assert 0.9 * np.pi * 60**2 < inside <= np.pi * 60**2 + 1
+    # The larger image is that of the same place: dark and bright as the crop, up to the noise.
+    halved = torch.nn.functional.avg_pool2d(sample["detail"], 2)
+    torch.testing.assert_close(halved, sample["coarse"][:3], rtol=0, atol=1e-5)
     # The matte is too small by 6 of its pixels, and all of that is within reach.
     wrong = (sample["coarse"][3] - sample["alpha"][0]).abs() > 0.1
     assert (sample["near"][0][wrong] == 1).all()
 
 
 def test_a_matte_that_is_too_small_for_a_crop_gives_no_sample():
-    assert make_sample(disc(side=420, coarse=140), np.random.default_rng(0)) is None
+    assert not list(make_samples(disc(side=420, coarse=140), np.random.default_rng(0)))
 
 
 def test_a_corrector_learns_to_move_an_edge(folder):
     """The coarse mattes are too small by 6 pixels, on a bright disc over a dark ground."""
+    torch.manual_seed(0)
     net = train(
         tiny(folder, steps=40, warm_up=5, average=0.8),
         folder.parent / "run",
         CORRECTOR,
+        # A small one learns this in a few seconds.
+        start=Corrector((8, 16, 16)),
         log=lambda line: None,
     )
     batch = CorrectionBatches(tiny(folder, seed=9))[0]

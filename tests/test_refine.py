@@ -197,7 +197,7 @@ def photograph():
 def test_an_exact_mask_keeps_the_wires_of_a_net():
     predictor, image, truth = photograph()
     assert predictor.finish_masked(image, 5) is None
-    coarse = predictor.references[0].coarse()
+    coarse = predictor.references[0].coarse(predictor.model)
     without = predictor.finish(image, coarse)[0, 0].numpy()
     found = predictor.finish_masked(image, 4)[0, 0].numpy()
     assert np.abs(found - truth).mean() < 0.9 * np.abs(without - truth).mean()

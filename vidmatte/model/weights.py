@@ -56,7 +56,7 @@ WEIGHTS: Mapping[str, Weights] = {
 PARTS: Mapping[str, Weights] = {
     "corrector": Weights(
         file="corrector.safetensors",
-        sha256="f3984b4a45e878f1e5662bd973424adc63a13356480fbc9048f83ad625ec883c",
+        sha256="41a66efb3fdc077d47441aba070fc9679c46344b9dd62ac456a867b14b7b1bc0",
         licence="Apache-2.0",
         description="corrects the mattes of compact at their edges; comes with the package",
     ),

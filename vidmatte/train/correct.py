@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidmatte.imaging.area import shrink_planes
-from vidmatte.model.compact.correct import Corrector
-from vidmatte.model.compact.edge_cues import coarse_features, reachable, refined
-from vidmatte.model.compact.upsample import CERTAIN, certain
+from vidmatte.imaging.arrays import Pixels, Rgb8
+from vidmatte.model.compact.correct import DETAIL, REACH, Corrector, at_size_of, detail_of
+from vidmatte.model.compact.edge_cues import coarse_features, refined
+from vidmatte.model.compact.upsample import CERTAIN, certain, soft_band
+from vidmatte.model.compact.window import crop_rgb, full_frame
 from vidmatte.model.losses import Batch, core_error, l1_within, laplacian, weighted_sum
 from vidmatte.synth.corpus import Rng
 from vidmatte.threads import one_in_opencv
@@ -24,11 +26,13 @@ from vidmatte.train.varied_mattes import coarse_mask, varied
 
 CROP = 192
 """Side of what is seen of a coarse matte in training, in its pixels."""
+_CROPS = 2
+"""Crops of each matte: reading it takes as long as a crop."""
 _MASKS = 0.12
 """Share of the mattes that are made of a mask instead."""
 _MOST_NOISE = 0.02
 """Largest standard deviation of the noise that is added to colours 0-1."""
-_WEIGHTS = {"l1": 1.0, "laplacian": 0.5, "core": 1.0}
+_WEIGHTS = {"l1": 1.0, "laplacian": 0.5, "core": 4.0}
 """Of the terms of the loss."""
 
 
@@ -45,8 +49,9 @@ class CorrectorConfig(MattesConfig):
 class CorrectionBatches(Dataset[Batch]):
     """Batch k of a run of the corrector, made from nothing but the configuration and k.
 
-    A batch has `coarse` (N, COARSE_CHANNELS, CROP, CROP), of `coarse_features`; the true `alpha`
-    at that size; and `near`, 1 where alpha may change (N, 1, CROP, CROP).
+    A batch has `coarse` (N, COARSE_CHANNELS, CROP, CROP), of `coarse_features`; `detail`, the image
+    at `DETAIL` times that size; the true `alpha`; and `near`, 1 where alpha may change
+    (N, 1, CROP, CROP).
     """
 
     def __init__(self, config: CorrectorConfig) -> None:
@@ -61,36 +66,59 @@ class CorrectionBatches(Dataset[Batch]):
         rng = np.random.default_rng((self.config.seed, index))
         samples: list[Batch] = []
         while len(samples) < self.config.crops:
-            sample = make_sample(read_matte(self._files[rng.integers(len(self._files))]), rng)
-            if sample is not None:
-                samples.append(sample)
+            samples += make_samples(read_matte(self._files[rng.integers(len(self._files))]), rng)
+        samples = samples[: self.config.crops]
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def make_sample(matte: Matte, rng: Rng) -> Batch | None:
-    """Return a crop of a matte; None of a matte without an edge, or too small for a crop."""
+def make_samples(matte: Matte, rng: Rng) -> Iterator[Batch]:
+    """Yield crops of a matte; nothing of a matte without an edge, or too small for a crop."""
     matte = varied(matte, rng)
     size = (matte.coarse.shape[0], matte.coarse.shape[1])
     if min(size) < CROP:
-        return None
-    rgb = np.ascontiguousarray(matte.rgb.transpose(2, 0, 1), np.float32) / np.float32(255)
-    noise = rng.normal(0, rng.uniform(0, _MOST_NOISE), (*size, 3))
-    small = np.clip(shrink_planes(rgb, size) + noise, 0, 1).astype(np.float32)
+        return
     truth = matte.truth.astype(np.float32) / np.float32(255)
     coarse = matte.coarse
     if rng.random() < _MASKS:
         coarse = coarse_mask(truth, size, rng)
     alpha = certain(coarse)
-    near = reachable(alpha).astype(np.float32)
+    near = soft_band(alpha, REACH).astype(np.float32)
     if not near.any():
-        return None
-    features, _ = coarse_features(small, alpha)
+        return
+    detail = _seen(matte.rgb, size, rng)
+    features, _ = coarse_features(at_size_of(alpha, detail), alpha)
     answer = cv2.resize(truth, size[::-1], interpolation=cv2.INTER_AREA)
-    middle = rng.choice(np.argwhere(near)) + rng.integers(-CROP // 3, CROP // 3 + 1, 2)
-    top, left = np.clip(middle - CROP // 2, 0, np.array(size) - CROP).tolist()
-    place = np.s_[..., top : top + CROP, left : left + CROP]
-    planes = {"coarse": features, "alpha": answer[None], "near": near[None]}
-    return {name: torch.from_numpy(plane[place].copy()) for name, plane in planes.items()}
+    planes = np.concatenate([features, answer[None], near[None]], dtype=np.float32)
+    places = np.argwhere(near)
+    for _ in range(_CROPS):
+        middle = rng.choice(places) + rng.integers(-CROP // 3, CROP // 3 + 1, 2)
+        top, left = np.clip(middle - CROP // 2, 0, np.array(size) - CROP).tolist()
+        crop = _cut(planes, top, left, CROP)
+        yield {
+            "coarse": crop[:-2],
+            "alpha": crop[-2:-1],
+            "near": crop[-1:],
+            "detail": _cut(detail.transpose(2, 0, 1), DETAIL * top, DETAIL * left, DETAIL * CROP),
+        }
+
+
+def _seen(rgb: Rgb8, size: tuple[int, int], rng: Rng) -> Pixels:
+    """Return a window (H, W, 3) as the corrector gets it for a matte of a size, with some noise."""
+    whole = full_frame(*rgb.shape[:2])
+    if rng.random() < 0.5:
+        # Frames are shrunk before windows are cut from them, which takes some of the detail.
+        share = rng.uniform(0.6, 1)
+        fewer = (max(1, round(share * rgb.shape[0])), max(1, round(share * rgb.shape[1])))
+        rgb = crop_rgb(rgb, whole, fewer)
+        whole = full_frame(*fewer)
+    detail = detail_of(rgb, whole, size)
+    noise = rng.uniform(0, _MOST_NOISE) * rng.standard_normal(detail.shape, np.float32)
+    return np.asarray(np.clip(detail + noise, 0, 1), np.float32)
+
+
+def _cut(planes: Pixels, top: int, left: int, side: int) -> Tensor:
+    """Return a square of planes (C, H, W)."""
+    return torch.from_numpy(planes[:, top : top + side, left : left + side].copy())
 
 
 def loss(
@@ -99,7 +127,7 @@ def loss(
     """Return the loss of a batch, and figures, also `before`: the error of the coarse mattes."""
     seen = batch["coarse"]
     with torch.autocast(seen.device.type, precision, enabled=precision != torch.float32):
-        change = net(seen)
+        change = net(seen, batch["detail"])
     near, truth = batch["near"], batch["alpha"]
     before = batch["coarse"][:, 3:4]
     # Not clipped as in use, so that what lies beyond still learns.

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.build import load_corrector
-from vidmatte.model.compact.correct import FOLLOWED, Corrector, correct
+from vidmatte.model.compact.correct import Corrector, correct, detail_of
 from vidmatte.model.compact.edge_cues import coarse_features, reachable, refined
 from vidmatte.model.compact.refine import (
     CORE,
@@ -27,6 +27,7 @@ from vidmatte.model.compact.refine import (
     tiles_on,
 )
 from vidmatte.model.compact.upsample import CERTAIN, certain, guided_upsample
+from vidmatte.model.compact.window import full_frame
 from vidmatte.model.losses import Batch, core_error, gradient, l1, laplacian, weighted_sum
 from vidmatte.synth.corpus import Rng
 from vidmatte.threads import one_in_opencv
@@ -119,8 +120,9 @@ def make_samples(matte: Matte, rng: Rng, corrector: Corrector | None = None) -> 
     if rng.random() < _MASKS:
         coarse = coarse_mask(truth, size, rng)
     elif corrector is not None:
+        detail = detail_of(matte.rgb, full_frame(height, width), size)
         with torch.inference_mode():
-            coarse = correct(corrector, small, coarse, torch.device("cpu"), FOLLOWED)
+            coarse = correct(corrector, detail, coarse, torch.device("cpu"))
     alpha = certain(coarse)
     near = reachable(alpha).astype(np.float32)
     is_small = min(size) < CROP or max(size[0] / height, size[1] / width) > MAX_ENLARGEMENT

@@ -2,7 +2,8 @@
 
 Most of the error at an edge is that of the coarse matte: the guided filter finds the strands of
 hair if the coarse matte tells how much of each pixel they fill. The network that follows objects
-does not know hair that well; this one sees nothing but edges.
+does not know hair that well. This one sees nothing but edges, and the image at twice the size of
+the matte, where strands can be told from the gaps between them.
 """
 
 from __future__ import annotations
@@ -11,34 +12,33 @@ import copy
 import itertools
 from typing import cast
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vidmatte.imaging.arrays import Alpha, Pixels
+from vidmatte.imaging.arrays import Alpha, Pixels, Rgb8
 from vidmatte.model.compact.edge_cues import (
     COARSE_CHANNELS,
     coarse_features,
-    reachable,
     refined,
     surroundings,
 )
 from vidmatte.model.compact.maps import as_input, halve, resize
-from vidmatte.model.compact.upsample import certain
+from vidmatte.model.compact.upsample import certain, soft_band
+from vidmatte.model.compact.window import Box, crop_rgb
 
+DETAIL = 2
+"""Size of the image that is seen, in sizes of the matte."""
+_DETAIL_CHANNELS = 3 * DETAIL**2
+REACH = 6
+"""How far from what is soft alpha is corrected, in pixels of the matte."""
+_FAINT = 0.06
+"""What was 0 or 1 stays if it would come no farther from it: haze and hollows show on a key."""
 _STEEP = 4.0
 """Factor of the last layer, which starts at 0 and learns faster by it."""
-
-FOLLOWED = 0.5
-"""Share of the change that is made to the mattes of a clip.
-
-More of it gains on hair, but also moves edges of what is hard or blurred by motion: all of it cost
-four real clips 0.006 of J.
-"""
-ALONE = 1.0
-"""Share of the change that is made to an image that is matched to another one."""
 
 
 class Corrector(nn.Module):
@@ -48,10 +48,10 @@ class Corrector(nn.Module):
     `folded` takes them out of a trained one.
     """
 
-    def __init__(self, channels: tuple[int, int, int] = (16, 40, 64)) -> None:
+    def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
         super().__init__()
         first, second, third = channels
-        self.first = _conv(COARSE_CHANNELS, first)
+        self.first = _conv(COARSE_CHANNELS + _DETAIL_CHANNELS, first)
         self.second = nn.Sequential(_conv(first, second), _conv(second, second))
         self.third = nn.Sequential(_conv(second, third), _Residual(third))
         self.fourth = nn.Sequential(_conv(third, third), _Residual(third))
@@ -64,13 +64,15 @@ class Corrector(nn.Module):
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(cast(Tensor, self.change.bias))
 
-    def forward(self, coarse: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, detail: Tensor) -> Tensor:
         """Return the change of alpha's logit (N, 1, h, w) float32.
 
         Args:
             coarse: (N, COARSE_CHANNELS, h, w) from `coarse_features`.
+            detail: (N, 3, 2 h, 2 w) the image at `DETAIL` times that size, 0-1.
         """
-        first = self.first(as_input(coarse - 0.5))
+        seen = torch.cat([coarse, F.pixel_unshuffle(detail, DETAIL)], 1)
+        first = self.first(as_input(seen - 0.5))
         second = self.second(halve(first))
         third = self.third(halve(second))
         third = third + resize(self.fourth(halve(third)), third)
@@ -113,26 +115,43 @@ def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
     )
 
 
-def correct(
-    net: Corrector, rgb: Pixels, alpha: Alpha, device: torch.device, share: float = 1.0
-) -> Alpha:
+def correct(net: Corrector, detail: Pixels, alpha: Alpha, device: torch.device) -> Alpha:
     """Return a coarse matte (h, w) 0-1, corrected within reach of what is soft in it.
 
     Args:
         net: the corrector, on `device`.
-        rgb: (h, w, 3) image at the size of the matte, 0-1.
+        detail: (2 h, 2 w, 3) image at `DETAIL` times the size of the matte, 0-1.
         alpha: (h, w) the coarse matte, 0-1.
         device: where the network runs.
-        share: of the change that is made, 0 to 1.
     """
     sure = certain(alpha)
-    near = reachable(sure)
+    near = soft_band(sure, REACH)
     if not near.any():
         return alpha
-    features, _ = coarse_features(rgb, sure)
-    inside = surroundings(near)
-    seen = torch.from_numpy(features[(slice(None), *inside)])[None].to(device)
-    found = refined(seen[:, 3:4], share * net(seen))[0, 0].cpu().numpy()
+    features, _ = coarse_features(at_size_of(sure, detail), sure)
+    rows, columns = surroundings(near)
+    seen = torch.from_numpy(features[:, rows, columns])[None].to(device)
+    closer = detail[_enlarged(rows), _enlarged(columns)].transpose(2, 0, 1)
+    change = net(seen, torch.from_numpy(np.ascontiguousarray(closer))[None].to(device))
+    found = refined(seen[:, 3:4], change)[0, 0].cpu().numpy()
+    before = sure[rows, columns]
+    stays = ((before == 0) & (found < _FAINT)) | ((before == 1) & (found > 1 - _FAINT))
     corrected = alpha.copy()
-    np.copyto(corrected[inside], found, where=near[inside] > 0)
+    np.copyto(corrected[rows, columns], found, where=(near[rows, columns] > 0) & ~stays)
     return corrected
+
+
+def detail_of(frame: Rgb8, window: Box, size: tuple[int, int]) -> Pixels:
+    """Return a window of a frame (h, w, 3) as `correct` takes it for a matte of a size."""
+    larger = (DETAIL * size[0], DETAIL * size[1])
+    return crop_rgb(frame, window, larger).astype(np.float32) / np.float32(255)
+
+
+def at_size_of(alpha: Alpha, detail: Pixels) -> Pixels:
+    """Return the image that `correct` takes at the size of its matte: (h, w, 3)."""
+    size = (alpha.shape[1], alpha.shape[0])
+    return np.asarray(cv2.resize(detail, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _enlarged(places: slice) -> slice:
+    return slice(DETAIL * places.start, DETAIL * places.stop)

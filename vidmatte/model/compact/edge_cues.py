@@ -18,7 +18,7 @@ from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.upsample import soft_band
 
 REACH = 12
-"""How far from what is soft a coarse matte is corrected, in its pixels: 40 at 1080p, mostly."""
+"""How far from what is soft a matte is refined, in coarse pixels: 40 at 1080p, mostly."""
 LINES = 8
 """Channels of two linear functions of colour, one local and one global; see `_line`."""
 COARSE_CHANNELS = 3 + 1 + 12 + 2 + 2

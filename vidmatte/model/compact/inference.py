@@ -14,7 +14,7 @@ from torch import Tensor
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Flow, Gray8, Rgb8
 from vidmatte.imaging.optical_flow import optical_flow
-from vidmatte.model.compact.correct import Corrector, correct
+from vidmatte.model.compact.correct import Corrector, correct, detail_of
 from vidmatte.model.compact.motion import motion_cue, no_motion
 from vidmatte.model.compact.net import CompactNet, Features, mark_channels
 from vidmatte.model.compact.similarity import Memory
@@ -205,16 +205,15 @@ class WindowModel:
     def _look(self, frame: Rgb8, window: Box) -> Rgb8:
         return crop_rgb(frame, window, self.fitted_size(window))
 
-    def corrected(self, small: Tensor, window: Box, alpha: Alpha, share: float) -> Alpha:
-        """Return the matte (h, w) of a window of a frame of `shrink`, corrected at its edges.
-
-        See `correct` for the share.
-        """
+    def corrected(self, small: Tensor, window: Box, alpha: Alpha) -> Alpha:
+        """Return the matte (h, w) of a window of a frame of `shrink`, corrected at its edges."""
         if self.corrector is None:
             return alpha
-        rgb = self._pixels(small, window).astype(np.float32) / np.float32(255)
+        size = (alpha.shape[0], alpha.shape[1])
+        key = ("detail", window, size)
+        detail = self.views.get(key, (small,), lambda: detail_of(small.numpy(), window, size))
         with self._inference():
-            return correct(self.corrector, rgb, alpha, self.device, share)
+            return correct(self.corrector, detail, alpha, self.device)
 
     def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
         """Return the optical flow between frames over a window, at the network's size."""

@@ -14,7 +14,6 @@ from torch import Tensor
 from vidmatte.frames import FrameBatch, MatteBatch
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Pixels
-from vidmatte.model.compact.correct import ALONE
 from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
 from vidmatte.model.compact.exact_mask import with_exact_mask
 from vidmatte.model.compact.inference import WindowModel, coarse_matte
@@ -78,7 +77,7 @@ class CompactPredictor:
     def __call__(self, batch: FrameBatch) -> MatteBatch:
         """Matte independent images; a marked image has its matte from its prompt."""
         memories = [reference.memory for reference in self.references]
-        marked = {reference.frame: reference.coarse() for reference in self.references}
+        marked = {reference.frame: reference.coarse(self.model) for reference in self.references}
         alphas: list[Tensor] = []
         confidence: list[float] = []
         for i, index in enumerate(batch.frames):
@@ -91,7 +90,7 @@ class CompactPredictor:
                 height, width = frame.shape[:2]
                 agreement = max(check.agreement(answer.memory) for check in self._checks)
                 overlap = expected_overlap(agreement, answer.confidence)
-                alpha = self.model.corrected(small, window, answer.alpha, ALONE)
+                alpha = self.model.corrected(small, window, answer.alpha)
                 matte = coarse_matte(alpha, overlap, window, height, width)
             masked = self.finish_masked(rgb, index)
             alphas.append(self.finish(rgb, matte) if masked is None else masked)
@@ -159,7 +158,7 @@ class CompactPredictor:
         """See `SupportsMaskedFrames.finish_masked`."""
         for reference in self.references:
             if reference.frame == frame and reference.mask is not None:
-                found = self.finish(rgb, reference.coarse())
+                found = self.finish(rgb, reference.coarse(self.model))
                 both = with_exact_mask(found[0, 0].numpy(), reference.mask[0, 0].numpy())
                 return torch.from_numpy(both)[None, None]
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
@@ -100,10 +101,13 @@ class EncodedReference:
         """See `EncodedMarks.extent`."""
         return "object" if self.marking is None else self.marking.answer.extent
 
-    def coarse(self) -> CoarseMatte:
-        """Return the matte of the frame itself."""
+    def coarse(self, model: WindowModel) -> CoarseMatte:
+        """Return the matte of the frame itself; one that was found from marks is corrected."""
         height, width = self.marked.alpha.shape
-        return coarse_matte(self.predicted, self.confidence, self.window, height, width)
+        alpha = self.predicted
+        if self.marking is not None:
+            alpha = model.corrected(torch.from_numpy(self.marked.rgb), self.window, alpha)
+        return coarse_matte(alpha, self.confidence, self.window, height, width)
 
 
 def encode_reference(

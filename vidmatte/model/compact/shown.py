@@ -14,7 +14,6 @@ import numpy as np
 from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha
-from vidmatte.model.compact.correct import FOLLOWED
 from vidmatte.model.compact.inference import WindowModel, coarse_matte
 from vidmatte.model.compact.still import held
 from vidmatte.model.compact.window import Box, paste
@@ -96,7 +95,7 @@ class ShownMattes:
 
     def _completed(self, frame: SearchedFrame) -> CoarseMatte:
         height, width = frame.small.shape[:2]
-        alpha = self._model.corrected(frame.small, frame.window, frame.alpha, FOLLOWED)
+        alpha = self._model.corrected(frame.small, frame.window, frame.alpha)
         whole = paste(alpha, frame.window, height, width)
         if frame.whole_still is not None and self._before is not None:
             alpha = held(frame.whole_still, self._before, alpha, frame.window)

@@ -92,7 +92,7 @@ class CompactTracker:
         self._steps = 0
         self._agreement = 1.0
         self._good = []
-        return encoded.coarse()
+        return encoded.coarse(self._model)
 
     def step(self, small: Tensor) -> CoarseMatte:
         """Return the matte of the next frame (h, w, 3), from `WindowModel.shrink`."""
