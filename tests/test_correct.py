@@ -33,7 +33,7 @@ def half_plane(side=64, edge=30):
     alpha = np.zeros((side, side), np.float32)
     alpha[:, :edge] = 1
     alpha[:, edge] = 0.5
-    detail = np.random.default_rng(0).random((2 * side, 2 * side, 3), np.float32)
+    detail = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, 3), np.uint8)
     return detail, alpha
 
 
@@ -68,7 +68,7 @@ def test_what_is_far_from_the_object_is_not_looked_at():
         seen.append((tuple(coarse.shape[-2:]), detail))
         return torch.zeros_like(coarse[:, :1])
 
-    rgb = np.random.default_rng(0).random((384, 672, 3), np.float32)
+    rgb = np.random.default_rng(0).integers(0, 256, (384, 672, 3), np.uint8)
     alpha = np.zeros((192, 336), np.float32)
     alpha[90:100, 200:230] = 1
     correct(look, rgb, alpha, CPU)
@@ -81,7 +81,7 @@ def test_what_is_far_from_the_object_is_not_looked_at():
     )
     [(size, detail)] = seen
     assert size == (144 - 48, 272 - 160)
-    assert np.array_equal(detail[0].permute(1, 2, 0), rgb[96:288, 320:544])
+    assert np.array_equal((255 * detail[0].permute(1, 2, 0)).round(), rgb[96:288, 320:544])
 
 
 @torch.inference_mode()

@@ -111,7 +111,7 @@ def _seen(rgb: Rgb8, size: tuple[int, int], rng: Rng) -> Pixels:
         fewer = (max(1, round(share * rgb.shape[0])), max(1, round(share * rgb.shape[1])))
         rgb = crop_rgb(rgb, whole, fewer)
         whole = full_frame(*fewer)
-    detail = detail_of(rgb, whole, size)
+    detail = detail_of(rgb, whole, size) / np.float32(255)
     noise = rng.uniform(0, _MOST_NOISE) * rng.standard_normal(detail.shape, np.float32)
     return np.asarray(np.clip(detail + noise, 0, 1), np.float32)
 

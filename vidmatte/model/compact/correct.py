@@ -115,12 +115,12 @@ def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
     )
 
 
-def correct(net: Corrector, detail: Pixels, alpha: Alpha, device: torch.device) -> Alpha:
+def correct(net: Corrector, detail: Rgb8, alpha: Alpha, device: torch.device) -> Alpha:
     """Return a coarse matte (h, w) 0-1, corrected within reach of what is soft in it.
 
     Args:
         net: the corrector, on `device`.
-        detail: (2 h, 2 w, 3) image at `DETAIL` times the size of the matte, 0-1.
+        detail: (2 h, 2 w, 3) image at `DETAIL` times the size of the matte, of `detail_of`.
         alpha: (h, w) the coarse matte, 0-1.
         device: where the network runs.
     """
@@ -128,10 +128,11 @@ def correct(net: Corrector, detail: Pixels, alpha: Alpha, device: torch.device) 
     near = soft_band(sure, REACH)
     if not near.any():
         return alpha
-    features, _ = coarse_features(at_size_of(sure, detail), sure)
+    pixels = detail.astype(np.float32) / np.float32(255)
+    features, _ = coarse_features(at_size_of(sure, pixels), sure)
     rows, columns = surroundings(near)
     seen = torch.from_numpy(features[:, rows, columns])[None].to(device)
-    closer = detail[_enlarged(rows), _enlarged(columns)].transpose(2, 0, 1)
+    closer = pixels[_enlarged(rows), _enlarged(columns)].transpose(2, 0, 1)
     change = net(seen, torch.from_numpy(np.ascontiguousarray(closer))[None].to(device))
     found = refined(seen[:, 3:4], change)[0, 0].cpu().numpy()
     before = sure[rows, columns]
@@ -141,16 +142,15 @@ def correct(net: Corrector, detail: Pixels, alpha: Alpha, device: torch.device) 
     return corrected
 
 
-def detail_of(frame: Rgb8, window: Box, size: tuple[int, int]) -> Pixels:
+def detail_of(frame: Rgb8, window: Box, size: tuple[int, int]) -> Rgb8:
     """Return a window of a frame (h, w, 3) as `correct` takes it for a matte of a size."""
-    larger = (DETAIL * size[0], DETAIL * size[1])
-    return crop_rgb(frame, window, larger).astype(np.float32) / np.float32(255)
+    return crop_rgb(frame, window, (DETAIL * size[0], DETAIL * size[1]))
 
 
-def at_size_of(alpha: Alpha, detail: Pixels) -> Pixels:
-    """Return the image that `correct` takes at the size of its matte: (h, w, 3)."""
+def at_size_of(alpha: Alpha, pixels: Pixels) -> Pixels:
+    """Return an image that is larger than its matte (h, w) at the size of it: (h, w, 3)."""
     size = (alpha.shape[1], alpha.shape[0])
-    return np.asarray(cv2.resize(detail, size, interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _enlarged(places: slice) -> slice:
