@@ -982,15 +982,16 @@ def test_the_timeline_zooms_and_shows_a_lane_for_each_object(page, session):
     page.page.click("#preview")
     page.until(lambda: session.preview.progress == (60, 60))
     page.until(lambda: "confidence" in page.page.locator("#frame-confidence").inner_text())
-    page.page.wait_for_timeout(900)
-    lanes = page.picture("#curve")
-    height = lanes.shape[0]
     colors = [(0x35, 0xD0, 0x7F), (0xFF, 0xB0, 0x20)]
-    for n, color in enumerate(colors):
+
+    def shows(n, color, within):
+        lanes = page.picture("#curve")
+        height = lanes.shape[0]
         lane = lanes[n * height // 2 : (n + 1) * height // 2].reshape(-1, 3)
-        other = colors[1 - n]
-        assert (np.abs(lane - color).max(1) < 40).any()
-        assert not (np.abs(lane - other).max(1) < 20).any() or n == 0
+        return (np.abs(lane - color).max(1) < within).any()
+
+    page.until(lambda: shows(0, colors[0], 40) and shows(1, colors[1], 40), what="two lanes")
+    assert not shows(1, colors[0], 20)
     page.go_to(25)
     page.page.click("#time-in")
     slider = page.page.locator("#slider")

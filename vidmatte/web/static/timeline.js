@@ -289,6 +289,8 @@ export function togglePreview() {
 }
 
 let curveOf = "";
+let curvesAsked = 0;
+let curvesShown = 0;
 
 // The curve and the mattes of the current frame, while a preview or a run computes them.
 export async function followProgress() {
@@ -297,7 +299,14 @@ export async function followProgress() {
   // A curve has a number for each frame of the clip: it is asked for only after something was computed.
   if (key === curveOf) return;
   curveOf = key;
-  const answer = await getJson("/api/curve");
+  const mine = ++curvesAsked;
+  const answer = await getJson("/api/curve").catch((error) => {
+    curveOf = ""; // asked for again
+    throw error;
+  });
+  // An answer that was overtaken by a later one must not put the old curve back.
+  if (mine < curvesShown) return;
+  curvesShown = mine;
   Object.assign(model, { curve: answer.confidence, curves: answer.objects });
   emit("progress");
   drawCurve();
