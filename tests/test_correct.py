@@ -132,6 +132,20 @@ def test_mattes_that_were_found_are_corrected_and_masks_are_not():
     assert is_corrected(marks, marked)
 
 
+def test_a_still_picture_keeps_the_matte_of_its_marks():
+    model = load_model("compact", device="cpu", precision="float32")
+    rgb = torch.rand(1, 3, 90, 120, generator=torch.Generator().manual_seed(1)) / 2
+    rgb[..., 20:60, 30:80] += 0.5
+    reference = Prompt(frame=0, points=((55, 40, 1), (5, 5, 0))).reference(rgb, frame=0)
+    wild = dataclasses.replace(model, corrector=shifting(3.0).folded())
+    predictor = wild.with_reference([reference])
+    tracker = predictor.tracker()
+    first = predictor.finish(rgb, tracker.start(reference))
+    after = predictor.finish(rgb, tracker.step(predictor.shrink(rgb)))
+    # Held alpha is resampled once, from the marked window to the frame.
+    assert (first - after).abs().mean() < 0.005
+
+
 def test_a_tracker_goes_on_from_a_stored_state_to_the_bit(tmp_path):
     model = load_model("compact", device="cpu", precision="float32")
     frames = torch.rand(4, 3, 90, 120, generator=torch.Generator().manual_seed(1))

@@ -77,13 +77,15 @@ class CompactPredictor:
     def __call__(self, batch: FrameBatch) -> MatteBatch:
         """Matte independent images; a marked image has its matte from its prompt."""
         memories = [reference.memory for reference in self.references]
-        marked = {reference.frame: reference.coarse(self.model) for reference in self.references}
+        marked = {reference.frame: reference for reference in self.references}
         alphas: list[Tensor] = []
         confidence: list[float] = []
         for i, index in enumerate(batch.frames):
             rgb = batch.rgb[i : i + 1]
-            matte = marked.get(index)
-            if matte is None:
+            reference = marked.get(index)
+            if reference is not None:
+                matte = reference.coarse(self.model)
+            else:
                 small = self.shrink(rgb)
                 frame = small.numpy()
                 window, answer = match_anywhere(self.model, frame, memories)

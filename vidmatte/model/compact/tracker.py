@@ -84,7 +84,12 @@ class CompactTracker:
         small = self._model.shrink(reference.rgb)
         self._before = (small, encoded.marked.alpha)
         self._still = StillParts(smoothed(small.numpy()), encoded.marked.alpha)
-        self._shown = ShownMattes(self._model, encoded.marked.alpha)
+        coarse = encoded.coarse(self._model)
+        shown = encoded.marked.alpha
+        if encoded.marking is not None:
+            # What is still keeps the matte as it was shown: corrected.
+            shown = paste(coarse.alpha.numpy(), encoded.window, *shown.shape)
+        self._shown = ShownMattes(self._model, shown)
         self._window = encoded.window
         self._recent = [encoded.memory]
         self._found = True
@@ -92,7 +97,7 @@ class CompactTracker:
         self._steps = 0
         self._agreement = 1.0
         self._good = []
-        return encoded.coarse(self._model)
+        return coarse
 
     def step(self, small: Tensor) -> CoarseMatte:
         """Return the matte of the next frame (h, w, 3), from `WindowModel.shrink`."""
