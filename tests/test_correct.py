@@ -11,7 +11,8 @@ from test_train_refiner import disc
 from vidmatte import load_model
 from vidmatte.cli import cli
 from vidmatte.frames import FrameBatch
-from vidmatte.model.compact.correct import REACH, Corrector, correct
+from vidmatte.model.compact.correct import REACH, Corrector, correct, matte_features
+from vidmatte.model.compact.expectation import Expectation
 from vidmatte.pipeline.segments.chunks import load_tensors, save_tensors
 from vidmatte.prompts.prompt import Prompt, Reference
 from vidmatte.train import CORRECTOR, CorrectorConfig, train
@@ -93,6 +94,55 @@ def test_a_matte_without_an_edge_stays(value):
 
 
 @torch.inference_mode()
+def test_the_matte_before_is_seen_where_it_is_known():
+    alpha = np.zeros((64, 64), np.float32)
+    alpha[:, :30] = 1
+    last, known = np.full((2, 64, 64), 0.25, np.float32)
+    known[:] = 0
+    known[:20] = 1
+    rgb = np.full((64, 64, 3), 0.5, np.float32)
+    alone = matte_features(rgb, alpha, None)
+    told = matte_features(rgb, alpha, Expectation(last, known))
+    assert np.array_equal(told[:-2], alone[:-2])
+    assert np.array_equal(alone[-2:], [alpha, np.zeros_like(alpha)])
+    assert (told[-2, :20] == 0.25).all()
+    assert np.array_equal(told[-2, 20:], alpha[20:])
+    assert np.array_equal(told[-1], known)
+
+
+def test_a_tracker_shows_the_corrector_its_last_matte_moved_along():
+    """A square moves by 14 of its 80 pixels: where it was, it would overlap itself by 0.70."""
+    seen = []
+
+    class Noting(Corrector):
+        def forward(self, coarse, detail):
+            seen.append(coarse[0].numpy())
+            return torch.zeros_like(coarse[:, :1])
+
+    noise = torch.rand(2, 3, 180, 320, generator=torch.Generator().manual_seed(1))
+    dark, bright = torch.nn.functional.avg_pool2d(noise, 5, 1, 2) / 2 + torch.tensor(
+        [0.0, 0.5]
+    ).view(2, 1, 1, 1)
+
+    def frame(left):
+        rgb = dark.clone()
+        rgb[..., 50:130, left : left + 80] = bright[..., 50:130, 100:180]
+        return rgb[None]
+
+    model = load_model("compact", device="cpu", precision="float32")
+    mask = torch.zeros(1, 1, 180, 320)
+    mask[..., 50:130, 100:180] = 1
+    reference = Reference(frame(100), mask, torch.ones_like(mask), 0)
+    predictor = dataclasses.replace(model, corrector=Noting()).with_reference([reference])
+    tracker = predictor.tracker()
+    tracker.start(reference)
+    tracker.step(predictor.shrink(frame(114)))
+    [planes] = seen
+    found, last = planes[3] > 0.5, planes[-2] > 0.5
+    assert (found & last).sum() > 0.9 * (found | last).sum()
+    assert 0.6 < planes[-1].mean() < 1
+
+
 def test_folding_the_norms_changes_no_result():
     torch.manual_seed(0)
     net = Corrector()
@@ -103,7 +153,7 @@ def test_folding_the_norms_changes_no_result():
             torch.nn.init.normal_(layer.weight)
             torch.nn.init.normal_(layer.bias)
     torch.nn.init.normal_(net.change.weight)
-    coarse, detail = torch.rand(1, 20, 48, 40), torch.rand(1, 3, 96, 80)
+    coarse, detail = torch.rand(1, 22, 48, 40), torch.rand(1, 3, 96, 80)
     folded = net.eval().folded()
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
     expected = net(coarse, detail)
@@ -181,7 +231,7 @@ def folder(tmp_path_factory):
 def test_a_sample_holds_the_true_alpha_of_its_place():
     matte = disc(side=480, coarse=240)
     sample, _ = make_samples(matte, np.random.default_rng(4))
-    assert sample["coarse"].shape == (20, CROP, CROP)
+    assert sample["coarse"].shape == (22, CROP, CROP)
     # A disc of 60 pixels about the middle lies in a crop of 192 of 240, or loses little of it.
     inside = float(sample["alpha"].sum())
     assert 0.9 * np.pi * 60**2 < inside <= np.pi * 60**2 + 1
@@ -191,6 +241,17 @@ def test_a_sample_holds_the_true_alpha_of_its_place():
     # The matte is too small by 6 of its pixels, and all of that is within reach.
     wrong = (sample["coarse"][3] - sample["alpha"][0]).abs() > 0.1
     assert (sample["near"][0][wrong] == 1).all()
+
+
+def test_a_corrector_does_not_learn_from_what_was_given(tmp_path):
+    for number in range(3):
+        given = dataclasses.replace(disc(number, side=576, coarse=192), is_given=number != 1)
+        write_matte(tmp_path / f"{number}.npz", given)
+    batches = CorrectionBatches(tiny(tmp_path, crops=6))
+    _, alone = make_samples(disc(1, side=576, coarse=192), np.random.default_rng(0))
+    # Two discs of the same file: all six crops hold as much of the object.
+    areas = batches[0]["alpha"].sum((1, 2, 3))
+    torch.testing.assert_close(areas, alone["alpha"].sum().expand(6), rtol=1e-3, atol=0)
 
 
 def test_a_matte_that_is_too_small_for_a_crop_gives_no_sample():

@@ -13,10 +13,11 @@ pytest.importorskip("skimage")
 from vidmatte import load_model
 from vidmatte.cli import cli
 from vidmatte.errors import ReadError
+from vidmatte.model.compact.expectation import Expectation
 from vidmatte.model.compact.refine import CORE, HALO, Refiner
 from vidmatte.synth.corpus import Corpus
 from vidmatte.train import REFINER, RefinerConfig, train
-from vidmatte.train.matte_files import Matte, matte_files, read_matte, write_matte
+from vidmatte.train.matte_files import Matte, is_given, matte_files, read_matte, write_matte
 from vidmatte.train.mattes import make_clip_mattes, make_mattes, make_scene
 from vidmatte.train.refine import CROP, TileBatches, loss, make_samples, predict
 
@@ -57,7 +58,17 @@ def test_a_matte_is_read_as_it_was_written(tmp_path):
     assert np.array_equal(again.rgb, matte.rgb)
     assert np.array_equal(again.truth, matte.truth)
     np.testing.assert_allclose(again.coarse, matte.coarse, atol=5e-4)  # of float16
+    assert again.expected is None
+    assert not again.is_given
     assert matte_files(tmp_path) == [tmp_path / "0.npz"]
+    before = Expectation(matte.coarse / 2, np.float32(matte.coarse < 0.5))
+    write_matte(tmp_path / "1.npz", replace(matte, expected=before, is_given=True))
+    again = read_matte(tmp_path / "1.npz")
+    assert again.is_given
+    assert is_given(tmp_path / "1.npz")
+    assert not is_given(tmp_path / "0.npz")
+    np.testing.assert_allclose(again.expected.alpha, before.alpha, atol=5e-4)
+    assert np.array_equal(again.expected.known, before.known)
 
 
 def test_a_folder_without_mattes_is_one_line(tmp_path):
@@ -177,7 +188,16 @@ def test_mattes_are_what_the_model_finds(corpus):
     photographs = Corpus(corpus, "train")
     model = load_model(device="cpu")
     mattes = list(make_mattes(model, photographs, np.random.default_rng(2)))
-    assert mattes
+    first, *others = mattes
+    assert first.is_given
+    assert first.expected is None
+    assert len(others) == 3
+    for matte in others:
+        assert not matte.is_given
+        assert matte.expected.alpha.shape == matte.expected.known.shape == matte.coarse.shape
+        # The scene moves slowly, so the last matte is nearly this one.
+        wrong = np.abs(matte.expected.alpha - matte.coarse)[matte.expected.known > 0]
+        assert wrong.mean() < 0.1
     for matte in mattes:
         assert matte.rgb.shape[:2] == matte.truth.shape
         truth = cv2.resize(

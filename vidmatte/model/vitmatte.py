@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidmatte.errors import ModelError
-from vidmatte.model.compact.inference import Expectation, WindowLabels, coarse_matte
+from vidmatte.model.compact.expectation import Expectation
+from vidmatte.model.compact.inference import WindowLabels, coarse_matte
 from vidmatte.model.compact.predictor import CompactModel, CompactPredictor
 from vidmatte.model.compact.window import crop_alpha, window_around
 from vidmatte.model.memory import memory_errors

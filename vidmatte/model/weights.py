@@ -56,7 +56,7 @@ WEIGHTS: Mapping[str, Weights] = {
 PARTS: Mapping[str, Weights] = {
     "corrector": Weights(
         file="corrector.safetensors",
-        sha256="41a66efb3fdc077d47441aba070fc9679c46344b9dd62ac456a867b14b7b1bc0",
+        sha256="f939a73152268751659b16ed1e21288b16896ee8df8ec6cd61932ab3fbc1fe24",
         licence="Apache-2.0",
         description="corrects the mattes of compact at their edges; comes with the package",
     ),

@@ -12,8 +12,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidmatte.imaging.arrays import Pixels, Rgb8
-from vidmatte.model.compact.correct import DETAIL, REACH, Corrector, at_size_of, detail_of
-from vidmatte.model.compact.edge_cues import coarse_features, refined
+from vidmatte.model.compact.correct import (
+    DETAIL,
+    REACH,
+    Corrector,
+    at_size_of,
+    detail_of,
+    matte_features,
+)
+from vidmatte.model.compact.edge_cues import refined
 from vidmatte.model.compact.upsample import CERTAIN, certain, soft_band
 from vidmatte.model.compact.window import crop_rgb, full_frame
 from vidmatte.model.losses import Batch, core_error, l1_within, laplacian, weighted_sum
@@ -21,15 +28,15 @@ from vidmatte.synth.corpus import Rng
 from vidmatte.threads import one_in_opencv
 from vidmatte.train.config import MattesConfig
 from vidmatte.train.loop import TrainingTask
-from vidmatte.train.matte_files import Matte, matte_files, read_matte
-from vidmatte.train.varied_mattes import coarse_mask, varied
+from vidmatte.train.matte_files import Matte, is_given, matte_files, read_matte
+from vidmatte.train.varied_mattes import varied
 
 CROP = 192
 """Side of what is seen of a coarse matte in training, in its pixels."""
 _CROPS = 2
 """Crops of each matte: reading it takes as long as a crop."""
-_MASKS = 0.12
-"""Share of the mattes that are made of a mask instead."""
+_FORGOTTEN = 0.25
+"""Share of the mattes of which the frame before is not told, as after a loss or between images."""
 _MOST_NOISE = 0.02
 """Largest standard deviation of the noise that is added to colours 0-1."""
 _WEIGHTS = {"l1": 1.0, "laplacian": 0.5, "core": 4.0}
@@ -49,14 +56,15 @@ class CorrectorConfig(MattesConfig):
 class CorrectionBatches(Dataset[Batch]):
     """Batch k of a run of the corrector, made from nothing but the configuration and k.
 
-    A batch has `coarse` (N, COARSE_CHANNELS, CROP, CROP), of `coarse_features`; `detail`, the image
+    A batch has `coarse` (N, MATTE_CHANNELS, CROP, CROP), of `matte_features`; `detail`, the image
     at `DETAIL` times that size; the true `alpha`; and `near`, 1 where alpha may change
     (N, 1, CROP, CROP).
     """
 
     def __init__(self, config: CorrectorConfig) -> None:
         self.config = config
-        self._files = matte_files(config.mattes)
+        # Mattes that are given are not corrected in use.
+        self._files = [path for path in matte_files(config.mattes) if not is_given(path)]
 
     def __len__(self) -> int:
         return self.config.batches
@@ -78,15 +86,13 @@ def make_samples(matte: Matte, rng: Rng) -> Iterator[Batch]:
     if min(size) < CROP:
         return
     truth = matte.truth.astype(np.float32) / np.float32(255)
-    coarse = matte.coarse
-    if rng.random() < _MASKS:
-        coarse = coarse_mask(truth, size, rng)
-    alpha = certain(coarse)
+    expected = None if rng.random() < _FORGOTTEN else matte.expected
+    alpha = certain(matte.coarse)
     near = soft_band(alpha, REACH).astype(np.float32)
     if not near.any():
         return
     detail = _seen(matte.rgb, size, rng)
-    features, _ = coarse_features(at_size_of(alpha, detail), alpha)
+    features = matte_features(at_size_of(alpha, detail), alpha, expected)
     answer = cv2.resize(truth, size[::-1], interpolation=cv2.INTER_AREA)
     planes = np.concatenate([features, answer[None], near[None]], dtype=np.float32)
     places = np.argwhere(near)

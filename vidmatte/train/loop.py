@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import deterministic
 from torch.utils.data import DataLoader, Dataset
 
 from vidmatte.errors import MissingExtraError
@@ -142,12 +143,16 @@ def _repeatable(device: torch.device) -> Iterator[None]:
     finish. On a GPU some operations have no fixed order at all.
     """
     before = torch.are_deterministic_algorithms_enabled()
+    fills = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined] # a property
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
+        # Filling new memory finds code that reads it, and takes a seventh of a step.
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 def _step(

@@ -4,8 +4,8 @@
 
 Hair, fur, cut-outs and drawn shapes move at full size over photographs that pan. The packaged model
 follows each as in use: from its mask, from a trimap, or from another picture of it. What it sees at
-full size, what it finds and what is true are kept, one file per frame. With --clips the clips that
-the network itself learns from are followed, too.
+full size, what it finds, what it showed in the frame before and what is true are kept, one file per
+frame. With --clips the clips that the network itself learns from are followed, too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vidmatte.imaging.arrays import Alpha, Pixels, Rgb8
 from vidmatte.model.build import load_model
 from vidmatte.model.compact.inference import coarse_matte
 from vidmatte.model.compact.predictor import CompactModel
+from vidmatte.model.compact.shown import ShownMattes
 from vidmatte.model.compact.tracker import match_anywhere
 from vidmatte.model.interface import CoarseMatte
 from vidmatte.prompts.prompt import Reference
@@ -54,7 +55,7 @@ Given = Literal["mask", "trimap", "other"]
 
 
 def make_mattes(model: CompactModel, corpus: Corpus, rng: Rng) -> Iterator[Matte]:
-    """Make a moving scene, and yield mattes of some of its frames."""
+    """Make a moving scene, and yield mattes of its frames, of one that is not followed one."""
     side = int(rng.choice(_SIDES, p=[0.35, 0.4, 0.25]))
     frames, truths = make_scene(corpus, side, rng)
     given: Given = rng.choice(["mask", "trimap", "other"], p=[0.7, 0.12, 0.18])
@@ -67,7 +68,7 @@ def make_mattes(model: CompactModel, corpus: Corpus, rng: Rng) -> Iterator[Matte
 def make_clip_mattes(
     model: CompactModel, corpus: Corpus, bank: Bank | None, rng: Rng
 ) -> Iterator[Matte]:
-    """Make a clip that the network could learn from, and yield mattes of some of its frames.
+    """Make a clip that the network could learn from, and yield mattes of its frames.
 
     Its objects are photographed ones with hard edges, which drawn hair alone would let forget.
     Nothing is yielded where a window of the clip is smaller than its matte.
@@ -88,7 +89,7 @@ def make_clip_mattes(
 def _followed(
     model: CompactModel, frames: Sequence[Rgb8], truths: Sequence[Alpha], given: Given, rng: Rng
 ) -> Iterator[Matte]:
-    """Yield the first frame of a scene; of one with a mask also an early one and the last."""
+    """Yield the first frame of a scene; of one with a mask also the others."""
     known = np.ones_like(truths[0])
     alpha = truths[0]
     if given == "trimap":
@@ -99,14 +100,16 @@ def _followed(
     reference = Reference(_planes(frames[0]), _plane(alpha), _plane(known), 0)
     predictor = model.with_reference([reference])
     tracker = predictor.tracker()
-    yield _window(frames[0], truths[0], tracker.start(reference))
+    start = _window(frames[0], truths[0], tracker.start(reference))
+    yield replace(start, is_given=True)
     if given == "trimap":
         return
-    kept = (int(rng.integers(1, len(frames) - 1)), len(frames) - 1)
-    for index, (frame, truth) in enumerate(zip(frames[1:], truths[1:], strict=True), 1):
-        coarse = tracker.step(predictor.shrink(_planes(frame)))
-        if index in kept:
-            yield _window(frame, truth, coarse)
+    shown = ShownMattes(model, predictor.references[0].marked.alpha)
+    for frame, truth in zip(frames[1:], truths[1:], strict=True):
+        searched = tracker.search(predictor.shrink(_planes(frame)))
+        matte = _window(frame, truth, searched.matte(searched.alpha))
+        yield replace(matte, expected=searched.expected(shown.last()))
+        shown.add(searched)
 
 
 def _matched(
@@ -293,8 +296,6 @@ def _make_some(sources: _Sources, scenes: range, clips: range) -> None:
     decide(SINGLE)
     model = load_model("compact", device="cpu")
     assert isinstance(model, CompactModel)  # the packaged one
-    # What the corrector learns from is not corrected yet.
-    model = replace(model, corrector=None)
     if scenes:
         corpus = Corpus(sources.corpus, "train", photo_side=800, cut_side=900)
         for number in scenes:

@@ -102,7 +102,7 @@ class TileBatches(Dataset[Batch]):
 
 
 def make_samples(matte: Matte, rng: Rng, corrector: Corrector | None = None) -> Iterator[Batch]:
-    """Yield crops of a matte, which a corrector may correct first, with tiles at full size.
+    """Yield crops of a matte, with tiles at full size. A corrector first corrects what was found.
 
     Nothing is yielded of a matte without an edge, or too small for a crop.
 
@@ -119,10 +119,11 @@ def make_samples(matte: Matte, rng: Rng, corrector: Corrector | None = None) -> 
     coarse = matte.coarse
     if rng.random() < _MASKS:
         coarse = coarse_mask(truth, size, rng)
-    elif corrector is not None:
+    elif corrector is not None and not matte.is_given:
         detail = detail_of(matte.rgb, full_frame(height, width), size)
         with torch.inference_mode():
-            coarse = correct(corrector, detail, coarse, torch.device("cpu"))
+            device = torch.device("cpu")
+            coarse = correct(corrector, detail, coarse, device, matte.expected)
     alpha = certain(coarse)
     near = reachable(alpha).astype(np.float32)
     is_small = min(size) < CROP or max(size[0] / height, size[1] / width) > MAX_ENLARGEMENT

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from vidmatte.imaging.arrays import Alpha
+from vidmatte.model.compact.expectation import Expectation
 from vidmatte.synth.corpus import Rng
 from vidmatte.train.matte_files import Matte
 
@@ -45,15 +46,24 @@ def draw_mask(truth: Alpha, rng: Rng) -> Alpha:
 def varied(matte: Matte, rng: Rng) -> Matte:
     """Mirror a matte, and change its colours, each sometimes."""
     if rng.random() < 0.5:
-        matte = Matte(matte.rgb[:, ::-1], matte.truth[:, ::-1], matte.coarse[:, ::-1])
+        matte = _mirrored(matte)
     if rng.random() < 0.4:
         matte = replace(matte, rgb=matte.rgb[..., rng.permutation(3)])
     if rng.random() < 0.4:
         codes = np.arange(256) / 255
         table = 255 * codes ** np.exp(rng.normal(0, 0.3))
         matte = replace(matte, rgb=np.rint(table).astype(np.uint8)[matte.rgb])
-    return Matte(
-        np.ascontiguousarray(matte.rgb),
-        np.ascontiguousarray(matte.truth),
-        np.ascontiguousarray(matte.coarse),
+    return replace(matte, rgb=np.ascontiguousarray(matte.rgb))
+
+
+def _mirrored(matte: Matte) -> Matte:
+    expected = matte.expected
+    if expected is not None:
+        expected = Expectation(np.fliplr(expected.alpha), np.fliplr(expected.known))
+    return replace(
+        matte,
+        rgb=np.ascontiguousarray(matte.rgb[:, ::-1]),
+        truth=np.ascontiguousarray(matte.truth[:, ::-1]),
+        coarse=np.ascontiguousarray(matte.coarse[:, ::-1]),
+        expected=expected,
     )

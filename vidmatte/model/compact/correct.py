@@ -2,8 +2,9 @@
 
 Most of the error at an edge is that of the coarse matte: the guided filter finds the strands of
 hair if the coarse matte tells how much of each pixel they fill. The network that follows objects
-does not know hair that well. This one sees nothing but edges, and the image at twice the size of
-the matte, where strands can be told from the gaps between them.
+does not know hair that well. This one sees nothing but edges, the image at twice the size of the
+matte, where strands can be told from the gaps between them, and the corrected matte of the frame
+before, so that edges do not crawl.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vidmatte.model.compact.edge_cues import (
     refined,
     surroundings,
 )
+from vidmatte.model.compact.expectation import Expectation
 from vidmatte.model.compact.maps import as_input, halve, resize
 from vidmatte.model.compact.upsample import certain, soft_band
 from vidmatte.model.compact.window import Box, crop_rgb
@@ -33,6 +35,8 @@ from vidmatte.model.compact.window import Box, crop_rgb
 DETAIL = 2
 """Size of the image that is seen, in sizes of the matte."""
 _DETAIL_CHANNELS = 3 * DETAIL**2
+MATTE_CHANNELS = COARSE_CHANNELS + 2
+"""Those of `coarse_features`, the expected alpha, and where it is known."""
 REACH = 6
 """How far from what is soft alpha is corrected, in pixels of the matte."""
 _FAINT = 0.06
@@ -51,7 +55,7 @@ class Corrector(nn.Module):
     def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
         super().__init__()
         first, second, third = channels
-        self.first = _conv(COARSE_CHANNELS + _DETAIL_CHANNELS, first)
+        self.first = _conv(MATTE_CHANNELS + _DETAIL_CHANNELS, first)
         self.second = nn.Sequential(_conv(first, second), _conv(second, second))
         self.third = nn.Sequential(_conv(second, third), _Residual(third))
         self.fourth = nn.Sequential(_conv(third, third), _Residual(third))
@@ -68,7 +72,7 @@ class Corrector(nn.Module):
         """Return the change of alpha's logit (N, 1, h, w) float32.
 
         Args:
-            coarse: (N, COARSE_CHANNELS, h, w) from `coarse_features`.
+            coarse: (N, MATTE_CHANNELS, h, w) from `matte_features`.
             detail: (N, 3, 2 h, 2 w) the image at `DETAIL` times that size, 0-1.
         """
         seen = torch.cat([coarse, F.pixel_unshuffle(detail, DETAIL)], 1)
@@ -115,7 +119,13 @@ def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
     )
 
 
-def correct(net: Corrector, detail: Rgb8, alpha: Alpha, device: torch.device) -> Alpha:
+def correct(
+    net: Corrector,
+    detail: Rgb8,
+    alpha: Alpha,
+    device: torch.device,
+    expected: Expectation | None = None,
+) -> Alpha:
     """Return a coarse matte (h, w) 0-1, corrected within reach of what is soft in it.
 
     Args:
@@ -123,13 +133,14 @@ def correct(net: Corrector, detail: Rgb8, alpha: Alpha, device: torch.device) ->
         detail: (2 h, 2 w, 3) image at `DETAIL` times the size of the matte, of `detail_of`.
         alpha: (h, w) the coarse matte, 0-1.
         device: where the network runs.
+        expected: the corrected matte of the frame before, moved along; None if there is none.
     """
     sure = certain(alpha)
     near = soft_band(sure, REACH)
     if not near.any():
         return alpha
     pixels = detail.astype(np.float32) / np.float32(255)
-    features, _ = coarse_features(at_size_of(sure, pixels), sure)
+    features = matte_features(at_size_of(sure, pixels), sure, expected)
     rows, columns = surroundings(near)
     seen = torch.from_numpy(features[:, rows, columns])[None].to(device)
     closer = pixels[_enlarged(rows), _enlarged(columns)].transpose(2, 0, 1)
@@ -140,6 +151,23 @@ def correct(net: Corrector, detail: Rgb8, alpha: Alpha, device: torch.device) ->
     corrected = alpha.copy()
     np.copyto(corrected[rows, columns], found, where=(near[rows, columns] > 0) & ~stays)
     return corrected
+
+
+def matte_features(rgb: Pixels, alpha: Alpha, expected: Expectation | None) -> Pixels:
+    """Return what the network sees beside the larger image: (MATTE_CHANNELS, h, w).
+
+    Args:
+        rgb: (h, w, 3) image at the size of its coarse matte, 0-1.
+        alpha: (h, w) coarse matte, 0-1.
+        expected: the corrected matte of the frame before, moved along; None if there is none.
+    """
+    features, _ = coarse_features(rgb, alpha)
+    last, known = alpha, np.zeros_like(alpha)
+    if expected is not None:
+        known = expected.known
+        # Where nothing is expected, nothing is to differ from the coarse matte.
+        last = np.where(known > 0, expected.alpha, alpha)
+    return np.concatenate([features, last[None], known[None]])
 
 
 def detail_of(frame: Rgb8, window: Box, size: tuple[int, int]) -> Rgb8:

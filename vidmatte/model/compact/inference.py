@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vidmatte.imaging.area import shrink_planes
 from vidmatte.imaging.arrays import Alpha, Flow, Gray8, Rgb8
-from vidmatte.imaging.optical_flow import optical_flow
+from vidmatte.imaging.optical_flow import flow_agreement, optical_flow
 from vidmatte.model.compact.correct import Corrector, correct, detail_of
+from vidmatte.model.compact.expectation import Expectation, Movement
 from vidmatte.model.compact.motion import motion_cue, no_motion
 from vidmatte.model.compact.net import CompactNet, Features, mark_channels
 from vidmatte.model.compact.similarity import Memory
@@ -30,19 +31,6 @@ _SMALL_FRAME = 3
 
 The smallest window is about a third of the frame, so more pixels would not help.
 """
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """Knowledge about a window before the network has seen it.
-
-    Attributes:
-        alpha: (h, w) expected alpha, at the window's size for the network.
-        known: (h, w) 1 for pixels with an expectation, else 0.
-    """
-
-    alpha: Alpha
-    known: Alpha
 
 
 @dataclass(frozen=True)
@@ -205,32 +193,38 @@ class WindowModel:
     def _look(self, frame: Rgb8, window: Box) -> Rgb8:
         return crop_rgb(frame, window, self.fitted_size(window))
 
-    def corrected(self, small: Tensor, window: Box, alpha: Alpha) -> Alpha:
-        """Return the matte (h, w) of a window of a frame of `shrink`, corrected at its edges."""
+    def corrected(
+        self, small: Tensor, window: Box, alpha: Alpha, expected: Expectation | None = None
+    ) -> Alpha:
+        """Return the matte (h, w) of a window of a frame of `shrink`, corrected at its edges.
+
+        `expected` is the corrected matte of the frame before, moved along; None if there is none.
+        """
         if self.corrector is None:
             return alpha
         size = (alpha.shape[0], alpha.shape[1])
         key = ("detail", window, size)
         detail = self.views.get(key, (small,), lambda: detail_of(small.numpy(), window, size))
         with self._inference():
-            return correct(self.corrector, detail, alpha, self.device)
+            return correct(self.corrector, detail, alpha, self.device, expected)
 
     def flow(self, frame: Rgb8, other: Rgb8, window: Box) -> Flow:
         """Return the optical flow between frames over a window, at the network's size."""
         return optical_flow(_gray(self._look(frame, window)), _gray(self._look(other, window)))
 
-    def flows(self, small: Tensor, other: Tensor, window: Box) -> tuple[Flow, Flow]:
-        """Return the optical flow between frames of `shrink` over a window, and the one back.
+    def movement(self, small: Tensor, before: Tensor, window: Box) -> Movement:
+        """Return the motion in a window of a frame since the one before it, both of `shrink`.
 
-        All objects with the same window share them.
+        All objects with the same window share it.
         """
 
-        def compute() -> tuple[Flow, Flow]:
+        def compute() -> Movement:
             first = _gray(self._pixels(small, window))
-            second = _gray(self._look(other.numpy(), window))
-            return optical_flow(first, second), optical_flow(second, first)
+            second = _gray(self._look(before.numpy(), window))
+            flow = optical_flow(first, second)
+            return Movement(flow, flow_agreement(flow, optical_flow(second, first)))
 
-        return self.views.get(("flows", window), (small, other), compute)
+        return self.views.get(("movement", window), (small, before), compute)
 
     def memory_of(self, features: Features, alpha: Alpha) -> Memory:
         """Return an encoded window with its alpha (h, w) as a reference."""

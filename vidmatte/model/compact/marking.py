@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
 from vidmatte.model.compact.belonging import alike_to_mark, share_of_mark
-from vidmatte.model.compact.inference import Expectation, WindowModel, WindowPrediction
+from vidmatte.model.compact.expectation import Expectation
+from vidmatte.model.compact.inference import WindowModel, WindowPrediction
 from vidmatte.model.compact.net import Features
 from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.compact.window import (

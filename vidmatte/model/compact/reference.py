@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
-from vidmatte.model.compact.inference import Expectation, WindowModel, coarse_matte
+from vidmatte.model.compact.expectation import Expectation
+from vidmatte.model.compact.inference import WindowModel, coarse_matte
 from vidmatte.model.compact.marking import (
     Answer,
     MarkedFrame,

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from vidmatte.imaging.arrays import Alpha
+from vidmatte.model.compact.expectation import Expectation, Movement
 from vidmatte.model.compact.inference import WindowModel, coarse_matte
 from vidmatte.model.compact.still import held
 from vidmatte.model.compact.window import Box, paste
@@ -34,6 +35,7 @@ class SearchedFrame:
         confidence: 0 to 1.
         whole_still: (h, w) of `StillParts.hold`, 1 where the last frame's alpha stays; None if it
             stays nowhere.
+        movement: since the frame before; None if the object was not followed from there.
     """
 
     small: Tensor
@@ -41,6 +43,18 @@ class SearchedFrame:
     alpha: Alpha
     confidence: float
     whole_still: Alpha | None
+    movement: Movement | None
+
+    def expected(self, before: Alpha | None) -> Expectation | None:
+        """Return what the last shown alpha (h, w) of the whole frame tells of this window."""
+        if self.movement is None or before is None:
+            return None
+        return self.movement.expect(before, self.window)
+
+    def matte(self, alpha: Alpha) -> CoarseMatte:
+        """Return the matte of the frame with this alpha (h, w) in its window."""
+        height, width = self.small.shape[:2]
+        return coarse_matte(alpha, self.confidence, self.window, height, width)
 
 
 class ShownMattes:
@@ -95,11 +109,12 @@ class ShownMattes:
 
     def _completed(self, frame: SearchedFrame) -> CoarseMatte:
         height, width = frame.small.shape[:2]
-        alpha = self._model.corrected(frame.small, frame.window, frame.alpha)
+        expected = frame.expected(self._before)
+        alpha = self._model.corrected(frame.small, frame.window, frame.alpha, expected)
         whole = paste(alpha, frame.window, height, width)
         if frame.whole_still is not None and self._before is not None:
             alpha = held(frame.whole_still, self._before, alpha, frame.window)
             # Held places are not resampled, which would blur them from frame to frame.
             whole = np.where(frame.whole_still > 0, self._before, whole)
         self._before = whole
-        return coarse_matte(alpha, frame.confidence, frame.window, height, width)
+        return frame.matte(alpha)

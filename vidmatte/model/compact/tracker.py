@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vidmatte.imaging.arrays import Alpha, Flow, Rgb8
-from vidmatte.imaging.optical_flow import flow_agreement, warp
+from vidmatte.imaging.arrays import Alpha, Rgb8
 from vidmatte.model.compact.cycle import CycleCheck, expected_overlap
-from vidmatte.model.compact.inference import (
-    Expectation,
-    WindowModel,
-    WindowPrediction,
-)
+from vidmatte.model.compact.expectation import Movement
+from vidmatte.model.compact.inference import WindowModel, WindowPrediction
 from vidmatte.model.compact.net import RECENT_FRAMES
 from vidmatte.model.compact.reference import EncodedReference
 from vidmatte.model.compact.shown import SearchedFrame, ShownMattes
@@ -24,7 +19,6 @@ from vidmatte.model.compact.similarity import Memory
 from vidmatte.model.compact.still import StillParts, held, smoothed
 from vidmatte.model.compact.window import (
     Box,
-    crop_alpha,
     drop_far_components,
     drop_left_behind,
     full_frame,
@@ -105,15 +99,19 @@ class CompactTracker:
 
     def follow(self, small: Tensor) -> LaterMatte:
         """Find the object in the next frame; see `SupportsDeferral.follow`."""
+        return self._shown.add(self.search(small))
+
+    def search(self, small: Tensor) -> SearchedFrame:
+        """Find the object in the next frame (h, w, 3), of `WindowModel.shrink`."""
         frame = small.numpy()
         height, width = frame.shape[:2]
         still = self._still if self._found else None
-        whole_still = None
+        whole_still = movement = None
         if self._before is None or still is None:
             self._window, answer = match_anywhere(self._model, frame, self._memories())
             alpha = answer.alpha
         else:
-            answer, alpha = self._propagate(small, *self._before)
+            answer, alpha, movement = self._propagate(small, *self._before)
             whole_still = still.hold(frame, paste(alpha, self._window, height, width))
             alpha = held(whole_still, still.alpha, alpha, self._window)
         memory = answer.memory
@@ -127,7 +125,7 @@ class CompactTracker:
         better = self._checked(frame, memory, is_present=is_present)
         if better is not None:
             answer, alpha, memory = better, better.alpha, better.memory
-            whole_still = None
+            whole_still = movement = None
             still = StillParts(smoothed(frame), paste(alpha, self._window, height, width))
             is_present = True
         self._still = still
@@ -139,7 +137,7 @@ class CompactTracker:
         self._found = is_present and answer.confidence >= _LOST
         confidence = expected_overlap(self._agreement, answer.confidence)
         # The corrected matte is shown and not remembered: the network knows only mattes of its own.
-        return self._shown.add(SearchedFrame(small, self._window, alpha, confidence, whole_still))
+        return SearchedFrame(small, self._window, alpha, confidence, whole_still, movement)
 
     def state(self) -> dict[str, Tensor]:
         """Return the window, the last frame with its alpha, what is still, memories, and checks.
@@ -249,12 +247,18 @@ class CompactTracker:
 
     def _propagate(
         self, small: Tensor, before: Tensor, last_alpha: Alpha
-    ) -> tuple[WindowPrediction, Alpha]:
-        """Matte the frame after one with the object; return the answer and the alpha to keep."""
+    ) -> tuple[WindowPrediction, Alpha, Movement]:
+        """Matte the frame after one with the object.
+
+        Returns:
+            The answer, the alpha to keep, and the motion in the window.
+        """
         # The window follows the last alpha, as this frame's is not known yet.
         self._window = window_around(last_alpha, before=self._window)
         pixels, features = self._model.view(small, self._window)
-        flow, expected = self._expect(small, before, last_alpha)
+        movement = self._model.movement(small, before, self._window)
+        flow = movement.flow
+        expected = movement.expect(last_alpha, self._window)
         answer = self._model.infer_window(
             small.numpy(),
             self._window,
@@ -266,18 +270,7 @@ class CompactTracker:
             pixels=pixels,
         )
         near = drop_far_components(answer.alpha, expected.alpha)
-        return answer, drop_left_behind(near, flow)
-
-    def _expect(self, small: Tensor, before: Tensor, last_alpha: Alpha) -> tuple[Flow, Expectation]:
-        """Return the flow from a frame's window to the last frame, and the last alpha moved by it.
-
-        Nothing is expected at pixels where forward and backward flow disagree: they were hidden
-        before, or the flow is wrong.
-        """
-        flow, backward = self._model.flows(small, before, self._window)
-        cropped = crop_alpha(last_alpha, self._window, flow.shape[:2])
-        moved = np.asarray(warp(cropped, flow), np.float32)
-        return flow, Expectation(moved, flow_agreement(flow, backward))
+        return answer, drop_left_behind(near, flow), movement
 
 
 def _is_present(whole_alpha: Alpha) -> bool:
