@@ -40,12 +40,12 @@ from vidmatte.model.compact import (
 )
 from vidmatte.pipeline.models import share_cores
 from vidmatte.prompts.reference import make_references
-from vidmatte.stages import chain, propagate
+from vidmatte.stages import chain, full_size
 from vidmatte.write import movie
 
 PARTS: dict[str, tuple[Any, str]] = {
     "YUV to RGB": (yuv, "to_rgb"),
-    "display transform": (propagate, "to_display"),
+    "display transform": (full_size, "to_display"),
     "follow: shrink the frame": (inference.WindowModel, "_shrink"),
     "follow: crop windows": (inference, "crop_rgb"),
     "follow: optical flow": (inference, "optical_flow"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import cast
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -28,9 +28,11 @@ from vidmatte.model.compact.edge_cues import (
     surroundings,
 )
 from vidmatte.model.compact.expectation import Expectation
-from vidmatte.model.compact.maps import as_input, halve, resize
+from vidmatte.model.compact.maps import as_input, halve, in_autocast, resize
 from vidmatte.model.compact.upsample import certain, soft_band
 from vidmatte.model.compact.window import Box, crop_rgb
+
+Image = TypeVar("Image", Rgb8, Pixels)
 
 DETAIL = 2
 """Size of the image that is seen, in sizes of the matte."""
@@ -75,8 +77,9 @@ class Corrector(nn.Module):
             coarse: (N, MATTE_CHANNELS, h, w) from `matte_features`.
             detail: (N, 3, 2 h, 2 w) the image at `DETAIL` times that size, 0-1.
         """
-        seen = torch.cat([coarse, F.pixel_unshuffle(detail, DETAIL)], 1)
-        first = self.first(as_input(seen - 0.5))
+        # Fewer bytes to move if it is cast first.
+        closer = F.pixel_unshuffle(in_autocast(detail - 0.5), DETAIL)
+        first = self.first(as_input(torch.cat([in_autocast(coarse - 0.5), closer], 1)))
         second = self.second(halve(first))
         third = self.third(halve(second))
         third = third + resize(self.fourth(halve(third)), third)
@@ -139,11 +142,10 @@ def correct(
     near = soft_band(sure, REACH)
     if not near.any():
         return alpha
-    pixels = detail.astype(np.float32) / np.float32(255)
-    features = matte_features(at_size_of(sure, pixels), sure, expected)
+    features = matte_features(_as_share(at_size_of(sure, detail)), sure, expected)
     rows, columns = surroundings(near)
     seen = torch.from_numpy(features[:, rows, columns])[None].to(device)
-    closer = pixels[_enlarged(rows), _enlarged(columns)].transpose(2, 0, 1)
+    closer = _as_share(detail[_enlarged(rows), _enlarged(columns)]).transpose(2, 0, 1)
     change = net(seen, torch.from_numpy(np.ascontiguousarray(closer))[None].to(device))
     found = refined(seen[:, 3:4], change)[0, 0].cpu().numpy()
     before = sure[rows, columns]
@@ -175,10 +177,15 @@ def detail_of(frame: Rgb8, window: Box, size: tuple[int, int]) -> Rgb8:
     return crop_rgb(frame, window, (DETAIL * size[0], DETAIL * size[1]))
 
 
-def at_size_of(alpha: Alpha, pixels: Pixels) -> Pixels:
+def at_size_of(alpha: Alpha, image: Image) -> Image:
     """Return an image that is larger than its matte (h, w) at the size of it: (h, w, 3)."""
     size = (alpha.shape[1], alpha.shape[0])
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), image.dtype)
+
+
+def _as_share(image: Rgb8) -> Pixels:
+    """Return an image with its colours from 0 to 1."""
+    return image.astype(np.float32) / np.float32(255)
 
 
 def _enlarged(places: slice) -> slice:

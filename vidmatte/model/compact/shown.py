@@ -115,6 +115,6 @@ class ShownMattes:
         if frame.whole_still is not None and self._before is not None:
             alpha = held(frame.whole_still, self._before, alpha, frame.window)
             # Held places are not resampled, which would blur them from frame to frame.
-            whole = np.where(frame.whole_still > 0, self._before, whole)
+            np.copyto(whole, self._before, where=frame.whole_still > 0)
         self._before = whole
         return frame.matte(alpha)

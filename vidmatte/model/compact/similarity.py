@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidmatte.model.compact.maps import join
+from vidmatte.model.compact.maps import in_autocast, join
 
 _MASKED = -4.0
 """Added to a cosine similarity to take a cell out of a maximum. Small enough for bfloat16."""
@@ -203,17 +203,18 @@ class InterSimilarity(nn.Module):
             background, learned values; and (N, n, 1) the attention's log-normaliser, by which
             memories are read together.
         """
-        parts = [self._read(part, memory) for part in _parts(query)]
+        keys = in_autocast(memory.keys)
+        parts = [self._read(part, keys, memory) for part in _parts(query)]
         found, normaliser = zip(*parts, strict=True)
         return torch.cat(found, 1), torch.cat(normaliser, 1)
 
-    def _read(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Read one memory for some cells of the target, as `read` for all."""
+    def _read(self, query: Tensor, keys: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Read one memory, with its keys in the dtype of autocast, for some cells of the target."""
         inside = memory.labels * memory.known
         outside = (1 - memory.labels) * memory.known
         # One product for all three: n x m numbers are the larger part of the work.
         sharpness = self.sharpness.exp()
-        similar = _products(query * sharpness, memory.keys)
+        similar = _products(query * sharpness, keys)
         masked = sharpness * _MASKED
         object_match = _largest(similar + _per_key(masked * (1 - inside), similar)) / sharpness
         background_match = _largest(similar + _per_key(masked * (1 - outside), similar)) / sharpness
@@ -238,7 +239,7 @@ class InterSimilarity(nn.Module):
         if not recent:
             return query.new_zeros((*query.shape[:2], 2), dtype=torch.float32)
         batch = len(query)
-        keys = torch.cat([memory.keys.expand(batch, -1, -1) for memory in recent], 1)
+        keys = in_autocast(torch.cat([memory.keys.expand(batch, -1, -1) for memory in recent], 1))
         places = torch.cat([memory.places.expand(batch, -1, -1) for memory in recent], 1)
         labels = torch.cat([memory.labels.expand(batch, -1, -1) for memory in recent], 1)
         # Distances are in cells of the target, from its middle: the squares stay small so.
@@ -252,10 +253,10 @@ class InterSimilarity(nn.Module):
         sharpness = self.local_sharpness.exp()
         found = []
         for part, row in zip(_parts(query * sharpness), _parts(rows), strict=True):
-            similar = _products(part, keys)
+            similar = _products(part, keys).float()
             with torch.autocast(query.device.type, enabled=False):
                 # Squares of distances need more digits than bfloat16 has.
-                attention = (_products(row, columns) + similar).softmax(-1)
+                attention = torch.baddbmm(similar, row, columns.mT).softmax(-1)
                 label = attention @ labels.float()
                 agreement = (attention * similar).sum(-1, keepdim=True) / sharpness
             found.append(torch.cat([label, agreement], -1))
@@ -362,9 +363,9 @@ def _attention(rows: Tensor, columns: Tensor) -> Tensor:
 def _products(rows: Tensor, columns: Tensor) -> Tensor:
     """Return rows (N, n, C) times the transposed columns (N or 1, m, C): (N, n, m)."""
     if len(columns) == 1:
-        # A linear layer takes the columns as they are; a product of batches in bfloat16 would copy
-        # them transposed first.
-        return F.linear(rows, columns[0])
+        # One matrix takes the columns as they are; a product of batches in bfloat16 would copy them
+        # transposed first, and a linear layer in an order of its own.
+        return (rows.flatten(0, 1) @ columns[0].mT).view(*rows.shape[:2], -1)
     return rows @ columns.mT
 
 
