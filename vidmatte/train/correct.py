@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidmatte.imaging.arrays import Pixels, Rgb8
+from vidmatte.imaging.arrays import Alpha, Pixels, Rgb8
 from vidmatte.model.compact.correct import (
     DETAIL,
     REACH,
@@ -37,6 +37,8 @@ _CROPS = 2
 """Crops of each matte: reading it takes as long as a crop."""
 _FORGOTTEN = 0.25
 """Share of the mattes of which the frame before is not told, as after a loss or between images."""
+_MOST_LOST = 0.03
+"""Largest error far from edges of a matte that is learnt from, beside the object's area."""
 _MOST_NOISE = 0.02
 """Largest standard deviation of the noise that is added to colours 0-1."""
 _WEIGHTS = {"l1": 1.0, "laplacian": 0.5, "core": 4.0}
@@ -89,11 +91,12 @@ def make_samples(matte: Matte, rng: Rng) -> Iterator[Batch]:
     expected = None if rng.random() < _FORGOTTEN else matte.expected
     alpha = certain(matte.coarse)
     near = soft_band(alpha, REACH).astype(np.float32)
-    if not near.any():
+    small = cv2.resize(truth, size[::-1], interpolation=cv2.INTER_AREA)
+    answer = np.asarray(small, np.float32)
+    if not near.any() or _is_lost(matte.coarse, answer):
         return
     detail = _seen(matte.rgb, size, rng)
     features = matte_features(at_size_of(alpha, detail), alpha, expected)
-    answer = cv2.resize(truth, size[::-1], interpolation=cv2.INTER_AREA)
     planes = np.concatenate([features, answer[None], near[None]], dtype=np.float32)
     places = np.argwhere(near)
     for _ in range(_CROPS):
@@ -106,6 +109,17 @@ def make_samples(matte: Matte, rng: Rng) -> Iterator[Batch]:
             "near": crop[-1:],
             "detail": _cut(detail.transpose(2, 0, 1), DETAIL * top, DETAIL * left, DETAIL * CROP),
         }
+
+
+def _is_lost(coarse: Alpha, truth: Alpha) -> bool:
+    """Return whether a matte (h, w) is wrong far from any true edge, beside the object's area.
+
+    What was not found, or was taken along, no look at edges can mend; it would only teach to guess.
+    """
+    window = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
+    is_solid = (cv2.erode(truth, window) > 0.99) | (cv2.dilate(truth, window) < 0.01)
+    wrong = is_solid & ((coarse > 0.5) != (truth > 0.5))
+    return bool(wrong.sum() > _MOST_LOST * (truth > 0.5).sum())
 
 
 def _seen(rgb: Rgb8, size: tuple[int, int], rng: Rng) -> Pixels:
