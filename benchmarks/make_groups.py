@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidmatte.synth.corpus import Corpus, _read, _read_cutout, find_subject
+from vidmatte.synth.corpus import Corpus, find_subject, read_cutout, read_photograph
 from vidmatte.synth.render import shift, turn
 from vidmatte.synth.sprites import premultiply
 
@@ -62,7 +62,7 @@ def main() -> None:
     photographs = Corpus(given.corpus, "train"), Corpus(given.corpus, "held-out")
     for n, path in enumerate(sorted(given.corpus.glob("cutouts/*_alpha.png"))):
         held = n % 4 == 3
-        cutout, name = _read_cutout(path, SIDE), path.name.removesuffix("_alpha.png")
+        cutout, name = read_cutout(path, SIDE), path.name.removesuffix("_alpha.png")
         for k in range(OF_EACH):
             rgb, alpha = composite(cutout, photographs[held], np.random.default_rng((n, k)))
             folder = given.out / ("held-out" if held else "matting") / name
@@ -74,7 +74,7 @@ def main() -> None:
     ):
         label = thing.replace("_", "-")
         for path in paths:
-            photo = _read(path, SIDE)
+            photo = read_photograph(path, SIDE)
             mask = find_subject(photo)
             if mask is not None:
                 stem = path.stem.replace("_", "-")

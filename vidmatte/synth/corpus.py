@@ -75,7 +75,7 @@ class Corpus:
         mattes = sorted(Path(folder).glob("cutouts/*_alpha.png"))
         # One cut-out in seven is held out: the fourth, the eleventh and so on.
         wanted = [path for i, path in enumerate(mattes) if (i % 7 == 3) == (split == "held-out")]
-        self.cutouts = [_read_cutout(path, cut_side) for path in wanted]
+        self.cutouts = [read_cutout(path, cut_side) for path in wanted]
         # Cuts take long, so each is made once, by the index of its photograph.
         self._segments: dict[int, NDArray[np.int32]] = {}
         self._cuts: dict[int, Pixels | None] = {}
@@ -267,7 +267,7 @@ def _shrink(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(shrunk, np.uint8)
 
 
-def _read_cutout(path: Path, side: int) -> Pixels:
+def read_cutout(path: Path, side: int) -> Pixels:
     """Read colour and matte (h, w, 4), trimmed to the object.
 
     The colour is made straight by multi-level estimation (Germer et al., 2020).
