@@ -242,10 +242,10 @@ def test_a_run_of_the_picker_gives_its_first_frame_by_index(tmp_path):
         session.edit(on_disc(2))
         session.edit({"op": "set_range", "start": 1, "end": 3})
         session.start_run()
-        session.run.wait(120)
+        session.runs.last.wait(120)
         answer = session.state()["run"]
         assert (answer["state"], answer["first_frame"], answer["frames"]) == ("done", 1, 3)
-        assert session.run.progress.summary.first_frame == 1002
+        assert session.runs.last.progress.summary.first_frame == 1002
 
 
 @pytest.mark.parametrize(

@@ -408,8 +408,8 @@ def test_what_is_near_to_the_frame_looked_at_is_read_first(tmp_path):
 
 
 def done(session):
-    wait_until(lambda: session.run.progress.is_over, 120)
-    return session.run.progress
+    wait_until(lambda: session.runs.last.progress.is_over, 120)
+    return session.runs.last.progress
 
 
 def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
@@ -437,7 +437,7 @@ def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
         curve = session.curves()["confidence"]
         assert [frame for frame, value in enumerate(curve) if value >= 0] == list(range(2, 23))
         assert np.abs(gray(session.small_alpha(1, 9)) - first[7]).max() <= 1 / 255
-        for result in session.results():
+        for result in session.runs.results():
             seen = gray(result.picture(7, 8192))
             alpha = seen[..., 3] if seen.ndim == 3 else seen
             assert np.abs(alpha - first[7]).mean() < 0.02  # VP9 is not lossless
@@ -451,7 +451,7 @@ def test_the_command_line_that_is_shown_gives_the_same_alpha(clip, monkeypatch):
 
 @pytest.fixture
 def quick_runs(monkeypatch):
-    monkeypatch.setattr("vidmatte.web.session.Run", InlineRun)
+    monkeypatch.setattr("vidmatte.web.runs.Run", InlineRun)
 
 
 def marked_twice(session):
@@ -487,7 +487,7 @@ def test_every_file_of_a_run_is_shown_at_full_size_by_object(tmp_path, quick_run
         for file in reversed(run["files"]):
             assert [part["object"] for part in file["parts"]] == [1, 2]
             for part in file["parts"]:
-                picture = gray(session.results()[part["index"]].picture(1, 8192))
+                picture = gray(session.runs.results()[part["index"]].picture(1, 8192))
                 alpha = picture[..., 3] if file["kind"] == "colour" else picture
                 assert alpha.shape == SIZE[::-1]
                 # All files of a run show the same matte, but for what their codecs lose.
@@ -503,7 +503,7 @@ def test_every_file_of_a_run_is_shown_at_full_size_by_object(tmp_path, quick_run
         assert session.proxy(1, 3, is_color=True)[:2] == b"\xff\xd8"
         assert session.proxy(1, 0) is None
         with pytest.raises(ReadError, match="does not exist"):
-            session.results()[0].picture(3, 8192)
+            session.runs.results()[0].picture(3, 8192)
 
 
 def test_the_run_before_is_kept_to_be_compared(tmp_path, quick_runs):
@@ -517,12 +517,12 @@ def test_the_run_before_is_kept_to_be_compared(tmp_path, quick_runs):
         session.set_edge({"grow": 5})
         # Until the next run, the edge is shown on top of what was written.
         assert gray(session.proxy(1, 1)).sum() > first.sum() + 50
-        full = gray(session.results()[0].picture(1, 8192, session.edge_over()))
+        full = gray(session.runs.results()[0].picture(1, 8192, session.edge_over()))
         session.set_outputs({"overwrite": True})
         session.start_run()
         assert session.state()["run"]["has_before"]
         assert np.array_equal(gray(session.proxy(1, 1, is_before=True)), first)
-        written = gray(session.results()[0].picture(1, 8192, session.edge_over()))
+        written = gray(session.runs.results()[0].picture(1, 8192, session.edge_over()))
         assert np.abs(written - full).max() <= 2 / 255
 
 
@@ -822,14 +822,12 @@ def test_a_cancelled_run_leaves_nothing(tmp_path):
     with opened(clip) as session:
         session.edit(on_disc(0))
         session.start_run()
-        wait_until(
-            lambda: session.run.progress.state == "matting" and session.run.progress.now.done > 5,
-            120,
-        )
+        run = session.runs.last
+        wait_until(lambda: run.progress.state == "matting" and run.progress.now.done > 5, 120)
         assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
-        session.cancel_run()
+        session.runs.cancel()
         assert done(session).state == "cancelled"
-        assert session.summary is None
+        assert session.runs.summary is None
         assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "clip.prompts.json"]
 
 

@@ -137,7 +137,7 @@ class Page:
 @pytest.fixture(autouse=True)
 def quick_runs(monkeypatch):
     """Runs in this process: one of their own takes long to start, and is tested elsewhere."""
-    monkeypatch.setattr("vidmatte.web.session.Run", InlineRun)
+    monkeypatch.setattr("vidmatte.web.runs.Run", InlineRun)
 
 
 @pytest.fixture
@@ -603,10 +603,10 @@ def test_a_closed_tab_does_not_end_the_run(page, session, tmp_path):
     page.click(*disc(0, SIZE)[:2])
     page.until(lambda: page.page.locator("#run").is_enabled())
     page.page.click("#run")
-    page.until(lambda: session.run is not None)
+    page.until(lambda: session.runs.last is not None)
     page.page.close()
-    session.run.wait(90)
-    assert session.run.progress.state == "done"
+    session.runs.last.wait(90)
+    assert session.runs.last.progress.state == "done"
     page.open(f"http://127.0.0.1:{page.server.port}/")
     page.until(lambda: page.page.locator("#run-done").is_visible())
     assert "30 frames" in page.page.locator("#run-summary").inner_text()
@@ -663,7 +663,7 @@ def test_the_result_is_seen_in_every_view_wiped_and_compared(page, session, tmp_
     # To single pixels of the written alpha, at any zoom.
     page.view("alpha")
     page.until(lambda: page.pixel(x, y) == (255, 255, 255))
-    written = (session.results()[1].planes(0)[1] * 255).round()
+    written = (session.runs.results()[1].planes(0)[1] * 255).round()
     row, column = np.argwhere((written > 90) & (written < 160))[0]
     page.page.mouse.move(*page.place(column + 0.5, row + 0.5))
     for _ in range(30):
@@ -685,7 +685,7 @@ def test_the_result_is_seen_in_every_view_wiped_and_compared(page, session, tmp_
     page.page.get_by_label("Replace files that exist").check()
     page.page.keyboard.press("Escape")
     run(page, session)
-    page.until(lambda: session.run_before is not None)
+    page.until(lambda: session.runs.before is not None)
     page.page.keyboard.press("r")
     page.until(lambda: page.page.locator("[data-view=difference]").is_visible())
     page.page.keyboard.press("7")

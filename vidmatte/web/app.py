@@ -339,7 +339,7 @@ class _Api:
         return await self._state()
 
     async def cancel(self, request: Request) -> Response:
-        await run_in_threadpool(self._session.cancel_run)
+        await run_in_threadpool(self._session.runs.cancel)
         return await self._state()
 
     async def end(self, request: Request) -> Response:
@@ -351,7 +351,7 @@ class _Api:
 
         Frames count from the first one written; `longest` bounds the sides.
         """
-        results = await run_in_threadpool(self._session.results)
+        results = await run_in_threadpool(self._session.runs.results)
         shown = _item(results, request.path_params["output"])
         longest = _longest(request)
         edge = self._session.edge_over()

@@ -113,9 +113,9 @@ def pick(
                 later.callback(chosen.close)
                 server.show(chosen)
                 _wait(chosen, lambda: on_address(server.renew()))
-                return chosen.summary
+                return chosen.runs.summary
         _wait(opened, lambda: on_address(server.renew()))
-        return opened.summary
+        return opened.runs.summary
 
 
 def _wait(session: Session, on_enter: Callable[[], None]) -> None:

@@ -26,13 +26,12 @@ from vidmatte.media.patterns import stem_of
 from vidmatte.media.timecode import advance_timecode
 from vidmatte.model.catalogue import all_models
 from vidmatte.options import PROMPT_MODELS, SUGGESTED_ADAPT_STEPS, MatteOptions, PromptModelName
-from vidmatte.pipeline.color import output_space
 from vidmatte.pipeline.models import model_from_options, with_prompt_model
 from vidmatte.pipeline.source import open_clip
 from vidmatte.prompts.objects import clean_name
 from vidmatte.read import parse_position
 from vidmatte.read.images import is_image
-from vidmatte.report.summary import SUGGESTED_BELOW, Summary
+from vidmatte.report.summary import SUGGESTED_BELOW
 from vidmatte.web.edge import Edge, decoded, describe_controls
 from vidmatte.web.follow import FARTHEST, follow_prompt
 from vidmatte.web.frame_cache import SMALL, FrameCache
@@ -58,8 +57,8 @@ from vidmatte.web.project import (
     with_mask,
     with_prompt,
 )
-from vidmatte.web.result import Result, file_groups, parts_of
-from vidmatte.web.run import Job, Run
+from vidmatte.web.run import Job
+from vidmatte.web.runs import Runs
 from vidmatte.web.sound import Sound
 from vidmatte.web.still import Still, Stills, gray_png
 from vidmatte.web.store import Store, prompt_file_of
@@ -137,15 +136,10 @@ class Session:
         self.edge_version = 0
         """Counts the changes of the edge: pictures of an older one are of no use."""
         self.worker = Worker()
-        self.run: Run | None = None
-        self._completed: Summary | None = None
-        self._ran: Project | None = None
-        self._results: tuple[Run, list[Result]] | None = None
-        self.run_before: Run | None = None
-        """The run before the last one, whose small mattes are kept to compare."""
+        self.runs = Runs(self._video, self.clip_info)
         self.ended = threading.Event()
         """Set when the page says that it is done."""
-        self.frame_cache.prefetch_all(lambda: self.worker.is_busy or self._is_computing())
+        self.frame_cache.prefetch_all(lambda: self.worker.is_busy or self.runs.is_under_way)
 
     def _index_of(self, position: int | str | None) -> int:
         """Return the index of a frame of the clip. Raises OptionError if there is none."""
@@ -172,12 +166,6 @@ class Session:
     def project(self) -> Project:
         """The present marks."""
         return self._history.project
-
-    @property
-    def summary(self) -> Summary | None:
-        """Summary of the last complete run."""
-        last = None if self.run is None else self.run.progress.summary
-        return last or self._completed
 
     def edit(self, edit: Edit) -> None:
         """Change the marks, save them and update the preview. Raises PromptError, WriteError."""
@@ -305,7 +293,7 @@ class Session:
         page, else of the preview.
         """
         edge = self.edge
-        run = self._current_run()
+        run = self.runs.of(self.project)
         # A run knows objects by the names of its files.
         name = clean_name(self.project.object(number).name)
         written = None if run is None else run.mattes.get((name, frame))
@@ -378,7 +366,7 @@ class Session:
 
         That of a run is the lowest of its objects.
         """
-        run = self._current_run()
+        run = self.runs.of(self.project)
         written = {} if run is None else dict(run.confidence)
         lowest = self.preview.confidence()
         by_object = self.preview.confidence_by_object()
@@ -391,10 +379,6 @@ class Session:
             for lane in by_object.values():
                 lane[frame] = lowest[frame]
         return {"confidence": lowest, "objects": by_object}
-
-    def _current_run(self) -> Run | None:
-        """Return the run if the marks have not changed since."""
-        return self.run if self._ran == self.project else None
 
     def show_preview(self, is_on: bool, focus: int, way: str = "both") -> None:
         """Start or stop computing a preview from the frame `focus`.
@@ -425,7 +409,8 @@ class Session:
         return self.edge if its_edge.is_plain and its_edge != self.edge else None
 
     def _edge_of_run(self) -> Edge:
-        return self.edge if self.run is None else Edge.of(self.run.job.options)
+        run = self.runs.last
+        return self.edge if run is None else Edge.of(run.job.options)
 
     def set_edge(self, asked: Mapping[str, Any]) -> None:
         """Change the edge of the matte. Raises OptionError."""
@@ -491,8 +476,7 @@ class Session:
     def start_run(self) -> None:
         """Start the run at full quality. Raises VidmatteError if it cannot start."""
         with self._lock:
-            if self.run is not None and not self.run.progress.is_over:
-                raise OptionError("a run is under way already: wait for it, or cancel it")
+            self.runs.check_idle()
             if not self.project.prompts:
                 raise OptionError("nothing is marked yet: click on the object")
             if not self._selection.chosen:
@@ -502,56 +486,7 @@ class Session:
             self.store.save(self.project)
             # The run needs the processor; what the preview has computed stays in sight.
             self.show_preview(False, 0)
-            if self.run is not None:
-                self._completed = self.summary
-                self._keep_for_comparison(self.run)
-            self._close_results()
-            self.run = Run(replace(job, color=self._video.info.color))
-            # Marks that change later make its mattes those of other marks.
-            self._ran = self.project
-
-    def _keep_for_comparison(self, run: Run) -> None:
-        """Keep the small mattes of a run that ended, if it got to its end."""
-        if run.progress.summary is None:
-            run.close()
-            return
-        if self.run_before is not None:
-            self.run_before.close()
-        self.run_before = run
-
-    def _close_results(self) -> None:
-        for result in self._results[1] if self._results is not None else ():
-            result.close()
-        self._results = None
-
-    def cancel_run(self) -> None:
-        """Stop the run, if there is one."""
-        if self.run is not None:
-            self.run.cancel()
-
-    def results(self) -> list[Result]:
-        """Return what the last run wrote: a part for each object of each output, in order."""
-        with self._lock:
-            run = self.run
-            if run is None or run.progress.summary is None:
-                return []
-            if self._results is None or self._results[0] is not run:
-                summary = run.progress.summary
-                options = run.job.options
-                shown = [
-                    Result(
-                        part,
-                        self.clip_info,
-                        number=summary.first_frame,
-                        is_premultiplied=options.premultiplied,
-                        source_color=self._video.info.color,
-                        output_space=output_space(options),
-                        windows=self._video.info.windows,
-                    )
-                    for part in parts_of(summary)
-                ]
-                self._results = (run, shown)
-            return self._results[1]
+            self.runs.start(replace(job, color=self._video.info.color), self.project)
 
     def proxy(
         self, number: int, frame: int, *, is_color: bool = False, is_before: bool = False
@@ -560,7 +495,7 @@ class Session:
 
         `is_before` takes the run before it. None if there is no such frame.
         """
-        run = self.run_before if is_before else self.run
+        run = self.runs.before if is_before else self.runs.last
         if run is None:
             return None
         name = clean_name(self.project.object(number).name)
@@ -615,7 +550,7 @@ class Session:
                     "total": total,
                     "error": self.preview.error,
                 },
-                "run": None if self.run is None else self._run_json(self.run),
+                "run": self.runs.as_json(project),
                 "kept": self.frame_cache.kept,
             }
 
@@ -655,60 +590,15 @@ class Session:
             for frame in range(first, first + count)
         ]
 
-    def _run_json(self, run: Run) -> dict[str, Any]:
-        answer = run.progress.as_json()
-        summary = run.progress.summary
-        if summary is None:
-            return answer
-        return answer | {
-            "number": run.number,
-            "seconds": round(summary.seconds, 1),
-            "frames": summary.frames,
-            "first_frame": summary.first_frame - summary.first_number,
-            "notes": list(summary.notes),
-            "outputs": [{"path": str(output.path)} for output in summary.outputs],
-            "files": self._files_json(),
-            "report": None if summary.report is None else str(summary.report),
-            "has_before": self.run_before is not None,
-            "edge": asdict(Edge.of(run.job.options)),
-            "is_plain": Edge.of(run.job.options).is_plain,
-        }
-
-    def _files_json(self) -> list[dict[str, Any]]:
-        """Return the files to watch, each with its parts by the ids of the objects they show."""
-        results = self.results()
-        ids = {clean_name(obj.name): obj.id for obj in self.project.objects}
-        files = []
-        for group in file_groups([result.part for result in results]):
-            parts = [results[n].part for n in group]
-            names = list(dict.fromkeys(part.output.path.name for part in parts))
-            files.append(
-                {
-                    "name": " + ".join(names),
-                    "kind": parts[0].output.kind,
-                    "parts": [
-                        {"index": n, "object": ids.get(part.object_name)}
-                        for n, part in zip(group, parts, strict=True)
-                    ],
-                }
-            )
-        return files
-
-    def _is_computing(self) -> bool:
-        return self.run is not None and not self.run.progress.is_over
-
     def close(self) -> None:
         """Stop everything; a running run is cancelled and its partial outputs are removed."""
         # The worker ends before what its jobs read from.
-        if self.run is not None:
-            self.run.close()
+        self.runs.stop()
         self.worker.close()
         self.frame_cache.close()
         self.preview.close()
         self.sound.close()
-        self._close_results()
-        if self.run_before is not None:
-            self.run_before.close()
+        self.runs.close()
         self._video.close()
         self.store.tidy([self.project])
 
