@@ -10,6 +10,7 @@ from test_train_refiner import disc
 
 from vidmatte import load_model
 from vidmatte.cli import cli
+from vidmatte.errors import ReadError
 from vidmatte.frames import FrameBatch
 from vidmatte.model.compact.correct import REACH, Corrector, correct, matte_features
 from vidmatte.model.compact.expectation import Expectation
@@ -252,6 +253,18 @@ def test_a_corrector_does_not_learn_from_what_was_given(tmp_path):
     # Two discs of the same file: all six crops hold as much of the object.
     areas = batches[0]["alpha"].sum((1, 2, 3))
     torch.testing.assert_close(areas, alone["alpha"].sum().expand(6), rtol=1e-3, atol=0)
+    (tmp_path / "1.npz").unlink()
+    with pytest.raises(ReadError, match="found only masks"):
+        CorrectionBatches(tiny(tmp_path))
+
+
+def test_a_matte_that_lost_its_object_gives_no_sample():
+    matte = disc(side=576, coarse=192)
+    taken_along = matte.coarse.copy()
+    taken_along[8:40, 8:40] = 1
+    assert list(make_samples(matte, np.random.default_rng(0)))
+    lost = dataclasses.replace(matte, coarse=taken_along)
+    assert not list(make_samples(lost, np.random.default_rng(0)))
 
 
 def test_a_matte_that_is_too_small_for_a_crop_gives_no_sample():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vidmatte.errors import ReadError
 from vidmatte.imaging.arrays import Alpha, Pixels, Rgb8
 from vidmatte.model.compact.correct import (
     DETAIL,
@@ -67,6 +68,11 @@ class CorrectionBatches(Dataset[Batch]):
         self.config = config
         # Mattes that are given are not corrected in use.
         self._files = [path for path in matte_files(config.mattes) if not is_given(path)]
+        if not self._files:
+            raise ReadError(
+                f"{config.mattes}: expected mattes that a model found, found only masks; make some "
+                f"with python -m vidmatte.train.mattes"
+            )
 
     def __len__(self) -> int:
         return self.config.batches

@@ -55,7 +55,7 @@ Given = Literal["mask", "trimap", "other"]
 
 
 def make_mattes(model: CompactModel, corpus: Corpus, rng: Rng) -> Iterator[Matte]:
-    """Make a moving scene, and yield mattes of its frames, of one that is not followed one."""
+    """Make a moving scene, and yield mattes of its frames; only one if it is not followed."""
     side = int(rng.choice(_SIDES, p=[0.35, 0.4, 0.25]))
     frames, truths = make_scene(corpus, side, rng)
     given: Given = rng.choice(["mask", "trimap", "other"], p=[0.7, 0.12, 0.18])
