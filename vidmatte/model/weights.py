@@ -56,7 +56,7 @@ WEIGHTS: Mapping[str, Weights] = {
 PARTS: Mapping[str, Weights] = {
     "corrector": Weights(
         file="corrector.safetensors",
-        sha256="f939a73152268751659b16ed1e21288b16896ee8df8ec6cd61932ab3fbc1fe24",
+        sha256="fcaa56ed392c03609a0535dc96b8c8c1932b2d8af7ea985f6624554b75266b2c",
         licence="Apache-2.0",
         description="corrects the mattes of compact at their edges; comes with the package",
     ),
