@@ -1,4 +1,4 @@
-"""Alpha as compressed bytes, for mattes waiting on the disk."""
+"""Alpha with 16 bits a pixel: rounded to it, and as compressed bytes for mattes that wait."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+
+
+def rounded_alpha(alpha: Tensor) -> Tensor:
+    """Return alpha of any shape in 0..1 as `unpack_alpha` returns it once it was packed."""
+    return (alpha.float() * 65535 + 0.5).floor() / 65535
 
 
 def pack_alpha(alpha: Tensor) -> bytes:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vidmatte.frames import ColorTags, FrameBatch, MatteBatch
 from vidmatte.imaging.display import to_display
+from vidmatte.imaging.packing import rounded_alpha
 from vidmatte.model.interface import CoarseMatte, Predictor, SupportsMaskedFrames
 from vidmatte.prompts.prompt import Reference
 
@@ -54,14 +55,19 @@ def bring_to_full_size(
         if masked is not None:
             alphas.append(masked)
         elif len(weighted) == 1:
-            alphas.append(predictor.finish(rgb, weighted[0][1]))
+            alphas.append(_at_full_size(predictor, rgb, weighted[0][1]))
         else:
-            found = [share * predictor.finish(rgb, matte) for share, matte in weighted]
+            found = [share * _at_full_size(predictor, rgb, matte) for share, matte in weighted]
             alphas.append(torch.stack(found).sum(0))
         confidence.append(sum(share * matte.confidence for share, matte in weighted))
     # A single frame is not copied.
     alpha = alphas[0] if len(alphas) == 1 else torch.cat(alphas)
     return MatteBatch(shown.batch, alpha, tuple(confidence))
+
+
+def _at_full_size(predictor: Predictor, rgb: Tensor, matte: CoarseMatte) -> Tensor:
+    # Rounded as those that waited on the disk: a clip ends the same however it is cut.
+    return predictor.finish(rgb, replace(matte, alpha=rounded_alpha(matte.alpha)))
 
 
 def keep_given_areas(mattes: MatteBatch, references: Sequence[Reference]) -> MatteBatch:
