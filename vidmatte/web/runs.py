@@ -33,8 +33,7 @@ class Runs:
         self._marks: Project | None = None
         self._completed: Summary | None = None
         self._results: tuple[Run, list[Result]] | None = None
-        # Some of its holders call each other.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     @property
     def summary(self) -> Summary | None:
@@ -158,14 +157,10 @@ class Runs:
             )
         return files
 
-    def stop(self) -> None:
-        """End a run that is under way; its partial outputs are removed."""
+    def close(self) -> None:
+        """Cancel a run that is under way, and close the files and mattes of all."""
         if self.last is not None:
             self.last.close()
-
-    def close(self) -> None:
-        """Close what the runs wrote, and forget the mattes that are kept to compare."""
-        self.stop()
         self._close_results()
         if self.before is not None:
             self.before.close()

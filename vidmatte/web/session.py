@@ -593,12 +593,11 @@ class Session:
     def close(self) -> None:
         """Stop everything; a running run is cancelled and its partial outputs are removed."""
         # The worker ends before what its jobs read from.
-        self.runs.stop()
+        self.runs.close()
         self.worker.close()
         self.frame_cache.close()
         self.preview.close()
         self.sound.close()
-        self.runs.close()
         self._video.close()
         self.store.tidy([self.project])
 
