@@ -94,9 +94,8 @@ def stop_after(monkeypatch, units):
     monkeypatch.setattr(Journal, "add", count)
 
 
-# How far a cut clip may be from one at once, in float32: small mattes have 16 bits in both, so that
-# nothing but the rounding of H.264 differs, up to three codes. (In bfloat16 the networks make up to
-# two codes of 8 bits of other shapes, in single pixels.)
+# How far a cut clip may be from one at once: small mattes have 16 bits in both, so that nothing but
+# the rounding of H.264 differs, by up to three codes.
 APART = {"a.mkv": 0, "a.mov": 0, "c.mov": 0, "a.mp4": 3 / 255, "a.webm": 0}
 # The lossy VP9 begins anew in each segment: two encodings, each 0.006 from its source on average.
 LOSSY_APART = 2 * 0.006
