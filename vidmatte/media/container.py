@@ -27,6 +27,8 @@ _SELF_CONTAINED = (
 
 Playlists, concat scripts, session descriptions and manifests name other files or addresses to read
 from, whatever their own file name is; they are not among them."""
+MATROSKA = "matroska,webm"
+"""FFmpeg's name of the container of .mkv and .webm."""
 _OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": _SELF_CONTAINED,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import bisect
 import functools
 import os
-import re
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import av
 import numpy as np
@@ -25,6 +24,7 @@ from vidmatte.errors import ReadError
 from vidmatte.frames import FieldOrder, VideoInfo
 from vidmatte.imaging import yuv
 from vidmatte.media.container import (
+    MATROSKA,
     chroma_location,
     describe_choice,
     describe_dropped_streams,
@@ -35,30 +35,26 @@ from vidmatte.media.container import (
 )
 from vidmatte.media.unchanged import UnchangedFile
 from vidmatte.options import Deinterlace, OnDamage
+from vidmatte.read import header
 from vidmatte.read.camera import declared_space
 from vidmatte.read.damage import damaged_packets, decode_in_spite, lost_frames
 from vidmatte.read.deinterlace import deinterlace
 from vidmatte.read.index import PacketIndex
-from vidmatte.read.orientation import UPRIGHT, Orientation, from_display_matrix
+from vidmatte.read.orientation import UPRIGHT
 from vidmatte.read.plane import is_gray_and_opaque
+from vidmatte.read.seeking import decoded, seek
 from vidmatte.read.video import Frame, Video, smaller
 from vidmatte.threads import current
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-_MATROSKA = "matroska,webm"
 # Headers of containers round the length of a clip by less than this.
 _EARLY_SECONDS = Fraction(1, 2)
-_TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA)
+_TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", MATROSKA)
 """Containers with an index and a time on every packet: FFmpeg's own seeking is right."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-_RATES = (Fraction(1, 1000), Fraction(1000))
 _SCALED = ("yuv", "gray", "gbrp", "rgb", "bgr")
 """Beginnings of names of pixel formats with planes that can be shrunk as they are."""
 _BOTTOM_FIRST = (3, 4)
 """FFmpeg's AV_FIELD_BB and AV_FIELD_TB: coded last or first, the bottom field is shown first."""
-_ASPECTS = (Fraction(1, 10), Fraction(10))
 
 
 @contextmanager
@@ -106,9 +102,9 @@ class MovieVideo(Video):
             self._refuse_interlaced(first, 0)
             self._first_pts = first.pts or 0
             self._format_size = (first.width, first.height)
-            self._orientation = _orientation_of(first)
+            self._orientation = header.orientation(first)
             self._tags = replace(yuv.tags_of(first), chroma_location=location)
-            self._promised_end = _promised_end(container, video)
+            self._promised_end = header.promised_end(container, video)
             has_alpha = video.metadata.get("alpha_mode") == "1"
             self._alpha_decoder = (
                 _ALPHA_DECODERS.get(video.codec_context.name) if has_alpha else None
@@ -183,7 +179,7 @@ class MovieVideo(Video):
 
     def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
         try:
-            decode = decode_in_spite if self._repairs else _decoded
+            decode = decode_in_spite if self._repairs else decoded
             for frame in decode(container, stream):
                 return frame
         except av.FFmpegError as error:
@@ -196,28 +192,22 @@ class MovieVideo(Video):
         self, container: InputContainer, stream: VideoStream, first: av.VideoFrame
     ) -> VideoInfo:
         width, height = self._format_size
-        aspect = _within(_ASPECTS, stream.sample_aspect_ratio, Fraction(1))
+        aspect = header.pixel_aspect(stream)
         if self._orientation.is_transposed:
             width, height, aspect = height, width, 1 / aspect
-        rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-        # The first plausible one: headers may hold 0 or nonsense.
-        rate = next(
-            (Fraction(rate) for rate in rates if rate and _RATES[0] <= rate <= _RATES[1]),
-            Fraction(25),
-        )
         return VideoInfo(
             source=self._source,
             width=width,
             height=height,
-            frame_rate=rate,
+            frame_rate=header.frame_rate(stream),
             time_base=self._time_base,
-            frames_in_header=_frames_in_header(container, stream),
+            frames_in_header=header.frames_in_header(container, stream),
             sample_aspect_ratio=aspect,
             bit_depth=max(component.bits for component in first.format.components),
             color=self._tags,
             timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
             audio_streams=len(container.streams.audio),
-            start=_earliest_start(container, self._first_pts * self._time_base),
+            start=header.earliest_start(container, self._first_pts * self._time_base),
             has_alpha=self._alpha_decoder is not None or yuv.has_alpha(first),
             field_order=self._field_order(stream),
             notes=(*describe_dropped_streams(container, stream), *self._interlace_notes()),
@@ -485,7 +475,7 @@ class MovieVideo(Video):
     ) -> Iterator[av.VideoFrame] | None:
         """Return frames from the one at `pts` on; None if only a full decode finds it."""
         if self._is_timed:
-            return _seek(container, stream, pts, self._time_base)
+            return seek(container, stream, pts, self._time_base)
         assert self._index is not None  # there are times
         try:
             return self._index.decode_from(container, stream, pts)
@@ -527,12 +517,6 @@ class MovieVideo(Video):
                 raise ReadError(self._truncated(index, error_message(error))) from error
 
 
-def _orientation_of(frame: av.VideoFrame) -> Orientation:
-    # Typed as text by PyAV, but a buffer.
-    matrix = cast("Buffer | None", frame.side_data.get("DISPLAYMATRIX"))
-    return UPRIGHT if matrix is None else from_display_matrix(bytes(matrix))
-
-
 def _listed(places: list[int]) -> str:
     """Return frame numbers, the first ten of them."""
     shown = ", ".join(map(str, places[:10]))
@@ -546,95 +530,3 @@ def _shrink(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:
     small.time_base = frame.time_base
     small.color_range = frame.color_range
     return small
-
-
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    for packet in packets_of(container, stream):
-        yield from packet.decode()
-
-
-def _decoded_up_to(
-    container: InputContainer, stream: VideoStream, pts: int
-) -> Iterator[av.VideoFrame]:
-    """Yield decoded frames; before `pts` only reference frames of H.264.
-
-    That is up to twice as fast.
-    """
-    codec = stream.codec_context
-    for packet in packets_of(container, stream):
-        if codec.name == "h264":
-            is_passed = packet.pts is not None and packet.pts < pts
-            codec.skip_frame = "NONREF" if is_passed else "DEFAULT"
-        yield from packet.decode()
-
-
-def _earliest_start(container: InputContainer, picture: Fraction) -> Fraction:
-    """Return the start in seconds of picture or sound, the earlier one, never below 0.
-
-    Players count from there. Sound from before zero is the priming of its codec, hidden by
-    containers themselves.
-    """
-    starts = [picture]
-    for stream in container.streams.audio:
-        if stream.start_time is not None and stream.time_base:
-            starts.append(stream.start_time * stream.time_base)
-    return max(Fraction(0), min(starts))
-
-
-def _promised_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return the end of the picture in seconds by the header.
-
-    None if the header has only a time for the whole file.
-    """
-    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if tag:
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
-    # With one stream, the end of the file is that of the picture.
-    if container.format.name == _MATROSKA and len(container.streams) == 1 and container.duration:
-        return Fraction(container.duration, av.time_base)
-    return None
-
-
-def _frames_in_header(container: InputContainer, stream: VideoStream) -> int | None:
-    if stream.frames:
-        return int(stream.frames)
-    rate = stream.average_rate
-    if container.duration and rate:
-        return round(container.duration / av.time_base * rate)
-    return None
-
-
-def _seek(
-    container: InputContainer, stream: VideoStream, pts: int, time_base: Fraction
-) -> Iterator[av.VideoFrame] | None:
-    """Return frames from the one at `pts` on; None if the container cannot seek there.
-
-    Seeks further back as long as the first decoded frame lies behind `pts`, as with open groups.
-    Matroska cannot seek to times around zero.
-    """
-    back = Fraction(0)
-    while True:
-        target = pts - int(back / time_base)
-        try:
-            container.seek(target, stream=stream, backward=True)
-        except av.FFmpegError:
-            return None
-        frames = _decoded_up_to(container, stream, pts)
-        first = next(frames, None)
-        if first is not None and first.pts is not None and first.pts <= pts:
-            break
-        # An hour back and still too late: the index is wrong.
-        if target < pts - int(3600 / time_base):
-            raise ReadError(
-                f"{container.name}: cannot seek to the frame at {float(pts * time_base):.3f} s"
-            )
-        # One second, then twice as far each time.
-        back = back * 2 or Fraction(1)
-    return (frame for frame in chain([first], frames) if frame.pts is not None and frame.pts >= pts)
-
-
-def _within(
-    bounds: tuple[Fraction, Fraction], value: Fraction | None, otherwise: Fraction
-) -> Fraction:
-    """Return a number of a header if it is plausible, else the usual one."""
-    return Fraction(value) if value and bounds[0] <= value <= bounds[1] else otherwise
