@@ -66,7 +66,7 @@ def test_what_was_0_or_1_stays_if_little_would_change(amount):
 def test_what_is_far_from_the_object_is_not_looked_at():
     seen = []
 
-    def look(coarse, detail):
+    def look(coarse, lines, detail):
         seen.append((tuple(coarse.shape[-2:]), detail))
         return torch.zeros_like(coarse[:, :1])
 
@@ -102,8 +102,8 @@ def test_the_matte_before_is_seen_where_it_is_known():
     known[:] = 0
     known[:20] = 1
     rgb = np.full((64, 64, 3), 0.5, np.float32)
-    alone = matte_features(rgb, alpha, None)
-    told = matte_features(rgb, alpha, Expectation(last, known))
+    alone, _ = matte_features(rgb, alpha, None)
+    told, _ = matte_features(rgb, alpha, Expectation(last, known))
     assert np.array_equal(told[:-2], alone[:-2])
     assert np.array_equal(alone[-2:], [alpha, np.zeros_like(alpha)])
     assert (told[-2, :20] == 0.25).all()
@@ -116,7 +116,7 @@ def test_a_tracker_shows_the_corrector_its_last_matte_moved_along():
     seen = []
 
     class Noting(Corrector):
-        def forward(self, coarse, detail):
+        def forward(self, coarse, lines, detail):
             seen.append(coarse[0].numpy())
             return torch.zeros_like(coarse[:, :1])
 
@@ -154,12 +154,14 @@ def test_folding_the_norms_changes_no_result():
             torch.nn.init.normal_(layer.weight)
             torch.nn.init.normal_(layer.bias)
     torch.nn.init.normal_(net.change.weight)
-    coarse, detail = torch.rand(1, 22, 48, 40), torch.rand(1, 3, 96, 80)
+    coarse, lines, detail = (
+        torch.rand(1, *shape) for shape in ((22, 48, 40), (8, 48, 40), (3, 96, 80))
+    )
     folded = net.eval().folded()
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
-    expected = net(coarse, detail)
+    expected = net(coarse, lines, detail)
     assert expected.std() > 0.1
-    torch.testing.assert_close(folded(coarse, detail), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(folded(coarse, lines, detail), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_mattes_that_were_found_are_corrected_and_masks_are_not():
@@ -233,6 +235,7 @@ def test_a_sample_holds_the_true_alpha_of_its_place():
     matte = disc(side=480, coarse=240)
     sample, _ = make_samples(matte, np.random.default_rng(4))
     assert sample["coarse"].shape == (22, CROP, CROP)
+    assert sample["lines"].shape == (8, CROP, CROP)
     # A disc of 60 pixels about the middle lies in a crop of 192 of 240, or loses little of it.
     inside = float(sample["alpha"].sum())
     assert 0.9 * np.pi * 60**2 < inside <= np.pi * 60**2 + 1

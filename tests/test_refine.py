@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from vidmatte import load_model
 from vidmatte.frames import FrameBatch
 from vidmatte.model.compact import refine as refine_module
-from vidmatte.model.compact.edge_cues import REACH, reachable, surroundings
+from vidmatte.model.compact.edge_cues import REACH, along_lines, reachable, surroundings
 from vidmatte.model.compact.exact_mask import exactness, with_exact_mask
 from vidmatte.model.compact.refine import (
     CORE,
@@ -151,6 +151,17 @@ def test_strands_that_a_mask_does_not_have_are_found(packaged, ratio):
     assert np.abs(found - truth).sum() < 0.8 * np.abs(guided - truth).sum()
     enlarged = cv2.resize(mask, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
     assert np.abs(found - truth).sum() < 0.5 * np.abs(enlarged - truth).sum()
+
+
+def test_alpha_by_lines_is_that_of_each_pixel():
+    rgb = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    lines = torch.zeros(1, 8, 3, 4)
+    lines[:, 0], lines[:, 3] = 2, -1  # 2 red - 1
+    lines[:, 5], lines[:, 6], lines[:, 7] = 1, 1, 0.5  # green + blue + 0.5
+    red, green, blue = rgb[0]
+    found = F.pixel_shuffle(along_lines(lines, F.pixel_unshuffle(rgb, 2)), 2)[0]
+    torch.testing.assert_close(found[0], (2 * red - 1).clamp(-0.5, 1.5))
+    torch.testing.assert_close(found[1], (green + blue + 0.5).clamp(-0.5, 1.5))
 
 
 def test_reach_is_counted_from_what_is_soft():

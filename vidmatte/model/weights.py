@@ -56,7 +56,7 @@ WEIGHTS: Mapping[str, Weights] = {
 PARTS: Mapping[str, Weights] = {
     "corrector": Weights(
         file="corrector.safetensors",
-        sha256="fcaa56ed392c03609a0535dc96b8c8c1932b2d8af7ea985f6624554b75266b2c",
+        sha256="9040ff05a5a38231eb05061c0c0e080615dbc18681a83b54e5baa17c631cf412",
         licence="Apache-2.0",
         description="corrects the mattes of compact at their edges; comes with the package",
     ),

@@ -59,9 +59,9 @@ class CorrectorConfig(MattesConfig):
 class CorrectionBatches(Dataset[Batch]):
     """Batch k of a run of the corrector, made from nothing but the configuration and k.
 
-    A batch has `coarse` (N, MATTE_CHANNELS, CROP, CROP), of `matte_features`; `detail`, the image
-    at `DETAIL` times that size; the true `alpha`; and `near`, 1 where alpha may change
-    (N, 1, CROP, CROP).
+    A batch has `coarse` (N, MATTE_CHANNELS, CROP, CROP) and `lines` (N, LINES, CROP, CROP), of
+    `matte_features`; `detail`, the image at `DETAIL` times that size; the true `alpha`; and `near`,
+    1 where alpha may change (N, 1, CROP, CROP).
     """
 
     def __init__(self, config: CorrectorConfig) -> None:
@@ -102,15 +102,16 @@ def make_samples(matte: Matte, rng: Rng) -> Iterator[Batch]:
     if not near.any() or _is_lost(matte.coarse, answer):
         return
     detail = _seen(matte.rgb, size, rng)
-    features = matte_features(at_size_of(alpha, detail), alpha, expected)
-    planes = np.concatenate([features, answer[None], near[None]], dtype=np.float32)
+    features, lines = matte_features(at_size_of(alpha, detail), alpha, expected)
+    planes = np.concatenate([features, lines, answer[None], near[None]], dtype=np.float32)
     places = np.argwhere(near)
     for _ in range(_CROPS):
         middle = rng.choice(places) + rng.integers(-CROP // 3, CROP // 3 + 1, 2)
         top, left = np.clip(middle - CROP // 2, 0, np.array(size) - CROP).tolist()
         crop = _cut(planes, top, left, CROP)
         yield {
-            "coarse": crop[:-2],
+            "coarse": crop[: len(features)],
+            "lines": crop[len(features) : -2],
             "alpha": crop[-2:-1],
             "near": crop[-1:],
             "detail": _cut(detail.transpose(2, 0, 1), DETAIL * top, DETAIL * left, DETAIL * CROP),
@@ -153,7 +154,7 @@ def loss(
     """Return the loss of a batch, and figures, also `before`: the error of the coarse mattes."""
     seen = batch["coarse"]
     with torch.autocast(seen.device.type, precision, enabled=precision != torch.float32):
-        change = net(seen, batch["detail"])
+        change = net(seen, batch["lines"], batch["detail"])
     near, truth = batch["near"], batch["alpha"]
     before = batch["coarse"][:, 3:4]
     # Not clipped as in use, so that what lies beyond still learns.

@@ -23,6 +23,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from vidmatte.imaging.arrays import Alpha, Pixels, Rgb8
 from vidmatte.model.compact.edge_cues import (
     COARSE_CHANNELS,
+    LINES,
+    along_lines,
     coarse_features,
     refined,
     surroundings,
@@ -41,7 +43,7 @@ MATTE_CHANNELS = COARSE_CHANNELS + 2
 """Those of `coarse_features`, the expected alpha, and where it is known."""
 REACH = 6
 """How far from what is soft alpha is corrected, in pixels of the matte."""
-_FAINT = 0.06
+_FAINT = 0.1
 """What was 0 or 1 stays if it would come no farther from it: haze and hollows show on a key."""
 _STEEP = 4.0
 """Factor of the last layer, which starts at 0 and learns faster by it."""
@@ -57,7 +59,7 @@ class Corrector(nn.Module):
     def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
         super().__init__()
         first, second, third = channels
-        self.first = _conv(MATTE_CHANNELS + _DETAIL_CHANNELS, first)
+        self.first = _conv(MATTE_CHANNELS + _DETAIL_CHANNELS + LINES, first)
         self.second = nn.Sequential(_conv(first, second), _conv(second, second))
         self.third = nn.Sequential(_conv(second, third), _Residual(third))
         self.fourth = nn.Sequential(_conv(third, third), _Residual(third))
@@ -70,16 +72,20 @@ class Corrector(nn.Module):
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(cast(Tensor, self.change.bias))
 
-    def forward(self, coarse: Tensor, detail: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, lines: Tensor, detail: Tensor) -> Tensor:
         """Return the change of alpha's logit (N, 1, h, w) float32.
 
         Args:
             coarse: (N, MATTE_CHANNELS, h, w) from `matte_features`.
+            lines: (N, LINES, h, w) two linear functions of colour from there.
             detail: (N, 3, 2 h, 2 w) the image at `DETAIL` times that size, 0-1.
         """
-        # Fewer bytes to move if it is cast first.
-        closer = F.pixel_unshuffle(in_autocast(detail - 0.5), DETAIL)
-        first = self.first(as_input(torch.cat([in_autocast(coarse - 0.5), closer], 1)))
+        closer = F.pixel_unshuffle(detail, DETAIL)
+        # Cast first: fewer bytes to move. Inputs are centred on 0.
+        seen = [
+            in_autocast(planes - 0.5) for planes in (coarse, closer, along_lines(lines, closer))
+        ]
+        first = self.first(as_input(torch.cat(seen, 1)))
         second = self.second(halve(first))
         third = self.third(halve(second))
         third = third + resize(self.fourth(halve(third)), third)
@@ -142,11 +148,13 @@ def correct(
     near = soft_band(sure, REACH)
     if not near.any():
         return alpha
-    features = matte_features(_as_share(at_size_of(sure, detail)), sure, expected)
+    features, lines = matte_features(_as_share(at_size_of(sure, detail)), sure, expected)
     rows, columns = surroundings(near)
-    seen = torch.from_numpy(features[:, rows, columns])[None].to(device)
+    seen, along = (
+        torch.from_numpy(planes[:, rows, columns])[None].to(device) for planes in (features, lines)
+    )
     closer = _as_share(detail[_enlarged(rows), _enlarged(columns)]).transpose(2, 0, 1)
-    change = net(seen, torch.from_numpy(np.ascontiguousarray(closer))[None].to(device))
+    change = net(seen, along, torch.from_numpy(np.ascontiguousarray(closer))[None].to(device))
     found = refined(seen[:, 3:4], change)[0, 0].cpu().numpy()
     before = sure[rows, columns]
     stays = ((before == 0) & (found < _FAINT)) | ((before == 1) & (found > 1 - _FAINT))
@@ -155,21 +163,26 @@ def correct(
     return corrected
 
 
-def matte_features(rgb: Pixels, alpha: Alpha, expected: Expectation | None) -> Pixels:
-    """Return what the network sees beside the larger image: (MATTE_CHANNELS, h, w).
+def matte_features(
+    rgb: Pixels, alpha: Alpha, expected: Expectation | None
+) -> tuple[Pixels, Pixels]:
+    """Return what the network sees beside the larger image.
 
     Args:
         rgb: (h, w, 3) image at the size of its coarse matte, 0-1.
         alpha: (h, w) coarse matte, 0-1.
         expected: the corrected matte of the frame before, moved along; None if there is none.
+
+    Returns:
+        (MATTE_CHANNELS, h, w), and the lines (LINES, h, w) of `coarse_features`.
     """
-    features, _ = coarse_features(rgb, alpha)
+    features, lines = coarse_features(rgb, alpha)
     last, known = alpha, np.zeros_like(alpha)
     if expected is not None:
         known = expected.known
         # Where nothing is expected, nothing is to differ from the coarse matte.
         last = np.where(known > 0, expected.alpha, alpha)
-    return np.concatenate([features, last[None], known[None]])
+    return np.concatenate([features, last[None], known[None]]), lines
 
 
 def detail_of(frame: Rgb8, window: Box, size: tuple[int, int]) -> Rgb8:

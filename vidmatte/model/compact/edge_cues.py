@@ -87,6 +87,25 @@ def coarse_features(rgb: Pixels, alpha: Alpha) -> tuple[Pixels, Pixels]:
     return planes.astype(np.float32, copy=False), np.stack([*lines[0], *lines[1]])
 
 
+def along_lines(lines: Tensor, pixels: Tensor) -> Tensor:
+    """Return alpha of the pixels in blocks of 2 x 2 by linear functions of colour.
+
+    Args:
+        lines: (N, LINES, s, s) of `coarse_features`.
+        pixels: (N, 12 or more, s, s) of `F.pixel_unshuffle`: four each of red, green and blue.
+
+    Returns:
+        (N, LINES, s, s): four of each function, clipped to -0.5..1.5.
+    """
+    return torch.cat([_along(line, pixels) for line in torch.split(lines, LINES // 2, 1)], 1)
+
+
+def _along(line: Tensor, pixels: Tensor) -> Tensor:
+    found = torch.addcmul(line[:, 3:], line[:, :1], pixels[:, :4])
+    found = torch.addcmul(found, line[:, 1:2], pixels[:, 4:8])
+    return torch.addcmul(found, line[:, 2:3], pixels[:, 8:12]).clamp(-0.5, 1.5)
+
+
 def _dot(first: Sequence[Pixels], second: Sequence[Pixels]) -> Pixels:
     """Return the sum of the products of three planes each."""
     total = first[0] * second[0]

@@ -29,6 +29,7 @@ from vidmatte.imaging.arrays import Alpha, Pixels
 from vidmatte.model.compact.edge_cues import (
     COARSE_CHANNELS,
     LINES,
+    along_lines,
     coarse_features,
     reachable,
     refined,
@@ -119,7 +120,7 @@ class Refiner(nn.Module):
         """
         # Planes are multiplied several times as fast as interleaved channels.
         lines = around[:, :LINES].contiguous()
-        seen = torch.cat([pixels, _apply(lines[:, :4], pixels), _apply(lines[:, 4:], pixels)], 1)
+        seen = torch.cat([pixels, along_lines(lines, pixels)], 1)
         # Inputs are centred on 0.
         x = F.relu(self.stem(as_input(seen - 0.5)) + around[:, LINES:])
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
@@ -129,21 +130,6 @@ class Refiner(nn.Module):
 
 def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, 1, 1), nn.ReLU(inplace=True))
-
-
-def _apply(line: Tensor, pixels: Tensor) -> Tensor:
-    """Apply a linear function of colour to the four pixels of each block.
-
-    Args:
-        line: (N, 4, s, s) three weights and a constant.
-        pixels: (N, 16, s, s) four each of red, green, blue and alpha.
-
-    Returns:
-        (N, 4, s, s), clipped to -0.5..1.5.
-    """
-    found = torch.addcmul(line[:, 3:], line[:, :1], pixels[:, :4])
-    found = torch.addcmul(found, line[:, 1:2], pixels[:, 4:8])
-    return torch.addcmul(found, line[:, 2:3], pixels[:, 8:12]).clamp(-0.5, 1.5)
 
 
 @dataclass(frozen=True)
