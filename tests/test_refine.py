@@ -159,7 +159,8 @@ def test_alpha_by_lines_is_that_of_each_pixel():
     lines[:, 0], lines[:, 3] = 2, -1  # 2 red - 1
     lines[:, 5], lines[:, 6], lines[:, 7] = 1, 1, 0.5  # green + blue + 0.5
     red, green, blue = rgb[0]
-    found = F.pixel_shuffle(along_lines(lines, F.pixel_unshuffle(rgb, 2)), 2)[0]
+    along = along_lines(lines, F.pixel_unshuffle(rgb, 2))
+    found = [F.pixel_shuffle(blocks, 2)[0, 0] for blocks in along]
     torch.testing.assert_close(found[0], (2 * red - 1).clamp(-0.5, 1.5))
     torch.testing.assert_close(found[1], (green + blue + 0.5).clamp(-0.5, 1.5))
 

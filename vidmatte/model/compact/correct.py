@@ -83,7 +83,7 @@ class Corrector(nn.Module):
         closer = F.pixel_unshuffle(detail, DETAIL)
         # Cast first: fewer bytes to move. Inputs are centred on 0.
         seen = [
-            in_autocast(planes - 0.5) for planes in (coarse, closer, along_lines(lines, closer))
+            in_autocast(planes - 0.5) for planes in (coarse, closer, *along_lines(lines, closer))
         ]
         first = self.first(as_input(torch.cat(seen, 1)))
         second = self.second(halve(first))

@@ -87,17 +87,17 @@ def coarse_features(rgb: Pixels, alpha: Alpha) -> tuple[Pixels, Pixels]:
     return planes.astype(np.float32, copy=False), np.stack([*lines[0], *lines[1]])
 
 
-def along_lines(lines: Tensor, pixels: Tensor) -> Tensor:
-    """Return alpha of the pixels in blocks of 2 x 2 by linear functions of colour.
+def along_lines(lines: Tensor, pixels: Tensor) -> list[Tensor]:
+    """Return alpha of the pixels in blocks of 2 x 2 by each of two linear functions of colour.
 
     Args:
         lines: (N, LINES, s, s) of `coarse_features`.
         pixels: (N, 12 or more, s, s) of `F.pixel_unshuffle`: four each of red, green and blue.
 
     Returns:
-        (N, LINES, s, s): four of each function, clipped to -0.5..1.5.
+        (N, 4, s, s) of each function, clipped to -0.5..1.5.
     """
-    return torch.cat([_along(line, pixels) for line in torch.split(lines, LINES // 2, 1)], 1)
+    return [_along(line, pixels) for line in torch.split(lines, LINES // 2, 1)]
 
 
 def _along(line: Tensor, pixels: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ class Refiner(nn.Module):
         """
         # Planes are multiplied several times as fast as interleaved channels.
         lines = around[:, :LINES].contiguous()
-        seen = torch.cat([pixels, along_lines(lines, pixels)], 1)
+        seen = torch.cat([pixels, *along_lines(lines, pixels)], 1)
         # Inputs are centred on 0.
         x = F.relu(self.stem(as_input(seen - 0.5)) + around[:, LINES:])
         change: Tensor = self.change(torch.cat([x, self.sharp(x)], 1))
